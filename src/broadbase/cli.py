@@ -1,0 +1,214 @@
+"""The command line: results on stdout, everything said on the way on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from broadbase.core.config import override
+from broadbase.core.errors import BroadbaseError, ConfigError, ResourceError
+from broadbase.recipes.recipe import all_recipes, find_recipe
+from broadbase.run import RunConfig
+
+app = typer.Typer(
+    name="broadbase",
+    help="One foundation model: pretrained on whatever data you have, adapted many times.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+log = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one field of the config.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
+
+
+def main() -> None:
+    """Run the command line; every error a user can act on is one message and an exit code."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except BroadbaseError as error:
+        fail(error, error.exit_code)
+    except MemoryError as error:
+        fail(f"out of memory: {error}; use more train.micro_batches or a smaller depth", 5)
+    except OSError as error:
+        fail(f"{error.filename or 'the system'}: {error.strerror or error}", 5)
+
+
+def fail(message: object, code: int) -> None:
+    """Say what went wrong and how to mend it, and leave."""
+    log.print(f"[bold red]error:[/] {message}" if log.is_terminal else f"error: {message}")
+    sys.exit(code)
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a config.yaml to repeat.")],
+    data: Annotated[Path | None, typer.Option(help="Folder or file to train on.")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="The one dial of size.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: Device = "auto",
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a base on raw data, without labels."""
+    changes = list(settings or [])
+    changes += [f"machine.device={device}"] if device != "auto" else []
+    changes += [f"seed={seed}"] if seed is not None else []
+    config = _config(recipe, data, depth, changes)
+    folder = out or _fresh(Path("runs"), config.recipe)
+    run = Run.create(config, folder, log)
+    _train(run, as_json)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was stopped, from its newest good checkpoint."""
+    run = Run.open(folder)
+    if settings:
+        changed = _override(run.config.tree(), settings)
+        run = run.with_config(RunConfig.from_tree(changed))
+    _train(run, as_json)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    order: Annotated[int, typer.Option(min=1, help="Of the n-gram to compare with.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Bits per byte (or pixel) on all held-out data, beside a unigram and an n-gram."""
+    rows = [row.row() for row in likelihoods(Run.open(folder), order)]
+    columns = ("source", "unit", "baseline", "model_bits", "baseline_bits", "difference")
+    _show(rows, [*columns, "low", "high"], as_json, "bits a unit, held out; 95 % intervals")
+
+
+@app.command()
+def adapt(
+    model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
+    data: Annotated[Path, typer.Option(help="Labelled .jsonl, or a folder of images by class.")],
+    modality: Annotated[str | None, typer.Option(help="The modality of the records.")] = None,
+    method: Annotated[Method, typer.Option(help="How to adapt.")] = Method.probe,
+    labels: Annotated[int, typer.Option(min=2, help="Labelled records to learn from.")] = 100,
+    test: Annotated[int, typer.Option(min=2, help="Labelled records to test on.")] = 500,
+    seeds: Annotated[int, typer.Option(min=2, help="Splits, each with its own random init.")] = 5,
+    field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
+    label: Annotated[str, typer.Option(help="The field that holds the label.")] = "label",
+    out: Annotated[Path | None, typer.Option(help="Where to keep the fine-tuned model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Adapt a base to a labelled task, against the same model from random init."""
+    base = load(model_of(model))
+    task = read_task(data, base, modality, field, label)
+    row = adapted(base, task, method, labels, test, seeds)
+    if out is not None:
+        if method is not Method.finetune:
+            raise ConfigError("--out keeps a fine-tuned model; add --method finetune")
+        train, _ = task.split(labels, test, 0)
+        save(finetune(base, task, train, FinetuneConfig()), out)
+        log.print(f"fine-tuned model in {out}")
+    columns = ["task", "method", "labels", "test", "chance", "random_mean", "pretrained_mean"]
+    _show([row.row()], [*columns, "gain", "gain_low", "gain_high"], as_json, "accuracy")
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
+    prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Which modality; default the first.")] = None,
+    places: Annotated[int, typer.Option(min=1, help="The most new places (tokens).")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1)] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End where this text appears.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Continue a prompt."""
+    base = load(model_of(model))
+    tree = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    sampling = SamplingConfig.from_tree(tree)
+    text = base.generate(
+        prompt, modality=modality, places=places, stop=stop or (), sampling=sampling
+    )
+    typer.echo(json.dumps({"prompt": prompt, "continuation": text}) if as_json else text)
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """What can be trained out of the box."""
+    rows = [{"recipe": r.name, "what": r.summary} for r in all_recipes().values()]
+    _show(rows, ["recipe", "what"], as_json, "broadbase pretrain RECIPE --data PATH --depth 4")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine has, and what would be chosen on it."""
+    rows = [{"what": k, "found": v} for k, v in environment().items()]
+    rows += [{"what": k, "found": v} for k, v in MachineConfig().resolve().tree().items()]
+    _show(rows, ["what", "found"], as_json, "as `auto` would decide")
+
+
+def _config(
+    recipe: str, data: Path | None, depth: int | None, changes: Sequence[str]
+) -> RunConfig:
+    if recipe.endswith((".yaml", ".yml")):
+        if data is not None or depth is not None:
+            raise ConfigError("a config file says its data and depth; change them with --set")
+        config = RunConfig.read(Path(recipe))
+    else:
+        config = find_recipe(recipe).build(depth or 4, data)
+    return RunConfig.from_tree(_override(config.tree(), changes)) if changes else config
+
+
+def _override(tree: Mapping[str, Any], settings: Sequence[str]) -> Mapping[str, Any]:
+    for setting in settings:
+        tree = override(tree, setting)
+    return tree
+
+
+def _fresh(parent: Path, name: str) -> Path:
+    numbers = (i for i in range(1, 10_000) if not (parent / f"{name}-{i}").exists())
+    return parent / f"{name}-{next(numbers)}"
+
+
+def _train(run: Run, as_json: bool) -> None:
+    result = run.train(log)
+    log.print(f"model in {run.folder / 'model'}")
+    rows = [{"source": k, **v} for k, v in result.items()]
+    _show(rows, ["source", "unit", "nats_per_place", "bits_per_unit"], as_json, "held out")
+
+
+def _show(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool, title: str
+) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

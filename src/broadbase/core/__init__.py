@@ -1,0 +1,1 @@
+"""The contracts: whoever knows these nouns knows the system."""

@@ -1,0 +1,200 @@
+"""What a modality, a tower and an objective promise each other, and nothing more.
+
+Legend: B batch, N places, S scored places, K channels, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from broadbase.core.config import Choice
+from broadbase.core.loss import Loss, Share
+from broadbase.core.random import Draws
+from broadbase.core.view import Hidden, Output, Segment, Tokens, View
+
+
+@dataclass(frozen=True)
+class Record:
+    """One raw item of a source: a text, an image; what its modality's codec takes."""
+
+    raw: Any
+    place: str  # where it came from, for messages: "news.jsonl:17"
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An item that cannot be used, and why."""
+
+    place: str
+    reason: str
+
+
+class SourceConfig(Choice):
+    """Where raw items come from."""
+
+    package: ClassVar[str] = "data"
+
+    def records(self) -> Iterator[Record | Reject]:
+        """All items in a fixed order; DataError where nothing can be read at all."""
+        raise TypeError(f"{type(self).__name__} has no records()")
+
+    def fingerprint(self) -> dict[str, str]:
+        """What the items are made of, file by file, as SHA-256: equal if and only if they are."""
+        raise TypeError(f"{type(self).__name__} has no fingerprint()")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One record as numbers, on the host, without the start and end that a document gets."""
+
+    values: NDArray[Any]  # [N] ids or [N,K] vectors
+    grid: tuple[int, ...]  # extents: (n,), (rows, columns) or (times, rows, columns); product N
+    units: int  # size in the codec's unit (bytes, pixels), so that nats become bits per unit
+
+
+class Codec(Protocol):
+    """The host side of a modality: raw records to numbers and back."""
+
+    unit: str  # what `Sample.units` counts: "byte", "pixel"
+    start: NDArray[Any]  # [] or [K]: the value before a document's first, never a target
+    end: NDArray[Any] | None  # the value after its last, a target like any other
+
+    def encode(self, raw: Any) -> Sample:
+        """ValueError where raw is not what this modality takes; the message says what it takes."""
+        ...
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> Any: ...
+
+    def save(self, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's data of one step: rows by source, and the chance that belongs to them."""
+
+    step: int
+    segments: Mapping[str, Segment]
+    draws: Draws
+
+
+class Corruption(Protocol):
+    """The parameter-free half of a modality: what noise means here, in worker processes too."""
+
+    def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Corrupt the `chosen` places [B,N] of values [B,N,...] by uniform `draws` [B,N].
+
+        Returns the new values and which places [B,N] are embedded as hidden.
+        """
+        ...
+
+
+class Space(Protocol):
+    """The device side of a modality: an nn.Module that embeds, predicts, scores and samples."""
+
+    def embed(self, values: Tensor, hidden: Tensor | None) -> Tensor:
+        """Values [B,N,...] to [B,N,D]; hidden places [B,N] to the mask vector."""
+        ...
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Hidden states [B,S,D] to parameters of a distribution over values [B,S,...]."""
+        ...
+
+    def score(self, x: Tensor, target: Tensor) -> Tensor:
+        """The negative log-likelihood of target [B,S,...] under predict(x), in nats: [B,S]."""
+        ...
+
+    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+        """Draw values [B,S,...] from a prediction."""
+        ...
+
+
+class Choose(Protocol):
+    """How one of V categories is drawn from logits: temperature, top-k, top-p live here."""
+
+    def __call__(self, logits: Tensor) -> Tensor: ...
+
+
+class ModalityConfig(Choice):
+    """Settings of a modality; `fit` makes its Codec, `space` its Space, for one set of numbers."""
+
+    package: ClassVar[str] = "modalities"
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        """A codec learned from training records (a tokenizer), or ready as it is."""
+        raise TypeError(f"{type(self).__name__} has no fit()")
+
+    def load(self, folder: Path) -> Codec:
+        """The codec that `Codec.save` wrote into `folder`."""
+        raise TypeError(f"{type(self).__name__} has no load()")
+
+    def space(self, width: int) -> Any:
+        """The Space (an nn.Module) for a tower of `width`."""
+        raise TypeError(f"{type(self).__name__} has no space()")
+
+    def corruption(self) -> Corruption:
+        """What noise means for these values."""
+        raise TypeError(f"{type(self).__name__} has no corruption()")
+
+
+class Tower(Protocol):
+    """The backbone: knows positions and who sees whom, never what the values mean."""
+
+    width: int
+
+    def __call__(
+        self,
+        x: Tensor,
+        tokens: Tokens,
+        pattern: str,
+        *,
+        context: Hidden | None = None,
+        cache: Any = None,
+        layers: bool = False,
+    ) -> Hidden:
+        """Embedded places [B,T,D] to hidden states; `layers` keeps those after each block too."""
+        ...
+
+
+class TowerConfig(Choice):
+    """Settings of a backbone."""
+
+    package: ClassVar[str] = "nn"
+    width: int
+
+    def build(self) -> Any:
+        """The Tower (an nn.Module)."""
+        raise TypeError(f"{type(self).__name__} has no build()")
+
+
+class Objective(Protocol):
+    """Makes Views from batches and a Loss from Outputs; holds no parameters."""
+
+    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        """One batch as the passes it takes; `corrupt` has the corruption of every Space."""
+        ...
+
+    def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
+        """Weight and scale of every term of these views, before any forward."""
+        ...
+
+    def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
+        """The total of every term; outputs in the order of their views."""
+        ...
+
+
+class ObjectiveConfig(Choice):
+    """Settings of an objective."""
+
+    package: ClassVar[str] = "objectives"
+    pattern: ClassVar[str] = "full"  # who sees whom, also when the base is used
+
+    def build(self) -> Objective:
+        """The objective itself."""
+        raise TypeError(f"{type(self).__name__} has no build()")

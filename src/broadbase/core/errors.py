@@ -1,0 +1,39 @@
+"""Errors a user can act on: each says what, where and how to mend it, and has an exit code."""
+
+from __future__ import annotations
+
+
+class BroadbaseError(Exception):
+    """Base of all errors meant for users; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(BroadbaseError, ValueError):
+    """A setting that is unknown, out of range or without effect."""
+
+    exit_code = 2
+
+
+class DataError(BroadbaseError, ValueError):
+    """Data that cannot be used: names the file, the place in it and the remedy."""
+
+    exit_code = 3
+
+
+class DivergedError(BroadbaseError):
+    """A loss or gradient is not finite; raised before the step that would spoil the weights."""
+
+    exit_code = 4
+
+
+class ResourceError(BroadbaseError, OSError):
+    """Disk, memory or permission ran out; what was written before is intact."""
+
+    exit_code = 5
+
+
+class PreemptedError(BroadbaseError):
+    """The run was told to stop, saved itself and can be resumed."""
+
+    exit_code = 75

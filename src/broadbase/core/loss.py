@@ -1,0 +1,29 @@
+"""Losses as named sums: the one form that adds up the same however a batch is cut.
+
+A mean of means weighs a short micro-batch like a long one. A loss therefore is a sum for each named
+term; the weight of a term is known from the views, before any forward. Sums and weights add over
+micro-batches and ranks, and the loop divides once: loss = sum over terms of scale * total / weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Loss = Mapping[str, Tensor]  # term -> [] total, nats
+
+
+@dataclass(frozen=True)
+class Share:
+    """What divides and what scales a term."""
+
+    weight: float  # number of scored places (or pairs), as weighted
+    scale: float = 1.0  # the term's part in the whole loss
+
+
+def combine(loss: Loss, shares: Mapping[str, Share]) -> Tensor:
+    """The number to differentiate: each total over its global weight, scaled."""
+    parts = [loss[name] * (shares[name].scale / max(shares[name].weight, 1e-12)) for name in loss]
+    return sum(parts[1:], start=parts[0])

@@ -1,0 +1,153 @@
+"""A View: one pass through the model, as data.
+
+Legend: B batch, N places of a segment, T places of a stream, S scored places, K codes or
+channels, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+class Record:
+    """A frozen record of tensors: `map` applies a function to every tensor in it, at any depth."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        changed = {f.name: _map(getattr(self, f.name), function) for f in fields(self)}  # type: ignore[arg-type]
+        return replace(self, **changed)  # type: ignore[type-var]
+
+    def rows(self, start: int, stop: int) -> Self:
+        """Rows `start` to `stop` of the batch axis: how a batch is cut into micro-batches."""
+        return self.map(lambda tensor: tensor[start:stop])
+
+    def to(self, device: torch.device) -> Self:
+        """The same record on `device`."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Record):
+        return value.map(function)
+    if isinstance(value, tuple):
+        return tuple(_map(item, function) for item in value)
+    return value
+
+
+@dataclass(frozen=True)
+class Segment(Record):
+    """Values from one Space, and all that the backbone may know of them.
+
+    `order` and `document` are None when every row is one whole document in memory order; attention
+    then keeps its fast causal path.
+    """
+
+    source: str  # a Space's name, or "@stream": that stream's output through "stream>tower"
+    values: Tensor | None  # [B,N] ids | [B,N,K] codes or vectors | None: a whole @stream
+    position: Tensor  # [B,N,3] (time, row, column); text is (i,i,i)
+    order: Tensor | None = None  # [B,N] rank in its document: causality reads this
+    document: Tensor | None = None  # [B,N] packed document; -1 is padding
+    hidden: Tensor | None = None  # [B,N] bool: embed as masked
+    weight: Tensor | None = None  # [B,N] how much a place counts as a target; None: every place 1
+    part: Tensor | None = None  # [B,N] token type (BERT's sentences)
+
+
+@dataclass(frozen=True)
+class Read(Record):
+    """Places of a stream that a Space predicts, and the targets it is scored against."""
+
+    space: str  # need not be the Space of the input
+    term: str  # the loss term that the scores go to
+    values: Tensor | None = None  # [B,S,...] targets; None: predict, do not score
+    weight: Tensor | None = None  # [B,S]; 0 is padding, so that S is static
+    index: Tensor | None = None  # [B,S] into the stream; None: every place
+    pooled: bool = False  # read the mean of the stream's places (S = 1)
+
+
+@dataclass(frozen=True)
+class Stream(Record):
+    """Segments joined along their places and sent through a Tower."""
+
+    name: str
+    tower: str
+    segments: tuple[Segment, ...]
+    pattern: str = "full"  # who sees whom: a name in nn.patterns
+    context: str | None = None  # an earlier stream to cross-attend to
+    reads: tuple[Read, ...] = ()
+
+
+@dataclass(frozen=True)
+class View(Record):
+    """Streams in order of dependence."""
+
+    streams: tuple[Stream, ...]
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """All scored places of all streams."""
+        return tuple(read for stream in self.streams for read in stream.reads)
+
+    @property
+    def size(self) -> int:
+        """B, the length of the batch axis."""
+        return int(self.streams[0].segments[0].position.shape[0])
+
+
+@dataclass(frozen=True)
+class Tokens(Record):
+    """What attention may know of a stream: never what the values mean."""
+
+    position: Tensor  # [B,T,3]
+    order: Tensor | None = None  # [B,T]
+    document: Tensor | None = None  # [B,T]
+    part: Tensor | None = None  # [B,T]
+
+
+@dataclass(frozen=True)
+class Hidden(Record):
+    """What a Tower makes of a stream."""
+
+    x: Tensor  # [B,T,D]
+    tokens: Tokens
+    layers: tuple[Tensor, ...] = ()  # [B,T,D] after each block, where asked for
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def pooled(self) -> Tensor:
+        """The mean over the places that are not padding: [B,D]."""
+        return pool(self.x, self.tokens.document)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one forward gives: hidden states by stream, and by term either scores or predictions."""
+
+    streams: Mapping[str, Hidden]
+    scores: Mapping[str, Tensor]  # term -> [B,S] unreduced loss in nats, of Reads with targets
+    predictions: Mapping[str, Tensor]  # term -> [B,S,...] of Reads without
+
+
+def pool(x: Tensor, document: Tensor | None) -> Tensor:
+    """The mean of x [B,T,D] over the places that are not padding: [B,D]."""
+    if document is None:
+        return x.mean(dim=1)
+    keep = (document >= 0).to(x.dtype).unsqueeze(-1)
+    return (x * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
+
+
+def positions(grid: tuple[int, ...]) -> Tensor:
+    """The places of one record as (time, row, column): [N,3], N the product of `grid`.
+
+    A line runs along the diagonal (i,i,i), which makes the three-axis rotary embedding the ordinary
+    one; a plane spans (row, column), a volume all three.
+    """
+    if len(grid) == 1:
+        return torch.arange(grid[0]).unsqueeze(-1).expand(-1, 3)
+    axes = torch.meshgrid(*(torch.arange(n) for n in (1,) * (3 - len(grid)) + grid), indexing="ij")
+    return torch.stack([axis.flatten() for axis in axes], dim=-1)

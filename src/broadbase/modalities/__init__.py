@@ -1,0 +1,1 @@
+"""Modalities, one file each: a codec, a corruption and a Space."""

@@ -1,0 +1,54 @@
+"""Plain bytes: any text, code or file without a tokenizer (Xue et al. 2022, ByT5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.modalities.noise import MaskOrSwap
+from broadbase.nn.spaces import Discrete, DiscreteConfig
+
+VOCABULARY = 258  # 256 bytes, start, end
+
+
+class BytesConfig(ModalityConfig):
+    """Text or bytes, one place a byte."""
+
+    name: Literal["bytes"] = "bytes"
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        return BytesCodec()
+
+    def load(self, folder: Path) -> Codec:
+        return BytesCodec()
+
+    def space(self, width: int) -> Discrete:
+        return DiscreteConfig(vocabulary=VOCABULARY).build(width)
+
+    def corruption(self) -> Corruption:
+        return MaskOrSwap(VOCABULARY)
+
+
+class BytesCodec:
+    """UTF-8 bytes as ids 0 to 255."""
+
+    unit = "byte"
+    start: NDArray[Any] = np.array(256)
+    end: NDArray[Any] | None = np.array(257)
+
+    def encode(self, raw: Any) -> Sample:
+        if not isinstance(raw, str | bytes):
+            raise ValueError(f"expected text or bytes, got {type(raw).__name__}")
+        data = raw.encode() if isinstance(raw, str) else raw
+        return Sample(np.frombuffer(data, dtype=np.uint8).astype(np.int64), (len(data),), len(data))
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str:
+        return bytes(int(v) for v in values if v < 256).decode(errors="replace")
+
+    def save(self, folder: Path) -> None:
+        """Nothing to keep."""

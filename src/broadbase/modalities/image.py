@@ -1,0 +1,101 @@
+"""Images as patches: N channels, any size that the patch divides.
+
+Legend: R rows and C columns of patches, K = patch * patch * channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, model_validator
+
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.modalities.noise import Hide
+from broadbase.nn.spaces import Vector, VectorConfig
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+class ImageConfig(ModalityConfig):
+    """Still images of one size (others are resized), cut into square patches."""
+
+    name: Literal["image"] = "image"
+    height: Annotated[int, Field(ge=1)] = 64
+    width: Annotated[int, Field(ge=1)] = 64
+    channels: Annotated[int, Field(ge=1)] = 3
+    patch: Annotated[int, Field(ge=1)] = 8
+    levels: Annotated[int, Field(ge=2, le=256)] = 16
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.height % self.patch or self.width % self.patch:
+            raise ValueError(
+                f"patch {self.patch} does not divide {self.height} x {self.width}; choose one"
+                " that does"
+            )
+        return self
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        return ImageCodec(self)
+
+    def load(self, folder: Path) -> Codec:
+        return ImageCodec(self)
+
+    def space(self, width: int) -> Vector:
+        channels = self.patch * self.patch * self.channels
+        return VectorConfig(channels=channels, levels=self.levels).build(width)
+
+    def corruption(self) -> Corruption:
+        return Hide()
+
+
+class ImageCodec:
+    """Pixels in [0, 1], quantised to `levels`, as [R*C, K]."""
+
+    unit = "pixel"
+    end: NDArray[Any] | None = None
+
+    def __init__(self, config: ImageConfig) -> None:
+        self.config = config
+        channels = config.patch * config.patch * config.channels
+        self.start = np.full(channels, -1.0, dtype=np.float32)  # no image holds this
+
+    def encode(self, raw: Any) -> Sample:
+        """Takes a PIL image, uint8 [H,W] or [H,W,N], or floats in [0, 1] of the same shapes."""
+        c = self.config
+        pixels = self._pixels(raw)
+        steps = np.round(pixels * (c.levels - 1)) / (c.levels - 1)
+        rows, columns, p = c.height // c.patch, c.width // c.patch, c.patch
+        patches = steps.reshape(rows, p, columns, p, c.channels).transpose(0, 2, 1, 3, 4)
+        values = patches.reshape(rows * columns, -1).astype(np.float32)
+        return Sample(values, (rows, columns), c.height * c.width * c.channels)
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
+        c, (rows, columns) = self.config, grid
+        patches = values.reshape(rows, columns, c.patch, c.patch, c.channels)
+        return patches.transpose(0, 2, 1, 3, 4).reshape(c.height, c.width, c.channels)
+
+    def save(self, folder: Path) -> None:
+        """Nothing to keep: the config says all."""
+
+    def _pixels(self, raw: Any) -> NDArray[np.float64]:
+        c = self.config
+        if isinstance(raw, Image.Image):
+            raw = np.asarray(raw.convert(MODES[c.channels]).resize((c.width, c.height)))
+        if not isinstance(raw, np.ndarray):
+            raise ValueError(f"expected an image or an array, got {type(raw).__name__}")
+        pixels = raw / 255.0 if raw.dtype == np.uint8 else raw.astype(np.float64)
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if pixels.shape != (c.height, c.width, c.channels):
+            wanted = (c.height, c.width, c.channels)
+            raise ValueError(
+                f"expected an array of {wanted} (height, width, channels), got {raw.shape}"
+            )
+        if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 1:
+            raise ValueError("pixels must be finite and within [0, 1] (or uint8)")
+        return pixels

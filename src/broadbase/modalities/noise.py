@@ -1,0 +1,31 @@
+"""Corruptions: what it means to hide a value. Legend: B batch, N places, K channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MaskOrSwap:
+    """Of the chosen ids most are hidden, some swapped, some stay (Devlin et al. 2019, 3.1)."""
+
+    vocabulary: int
+    hide: float = 0.8
+    swap: float = 0.1
+
+    def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = chosen & (draws < self.hide)
+        swapped = chosen & ~hidden & (draws < self.hide + self.swap)
+        fraction = ((draws - self.hide) / self.swap).clamp(0, 1 - 1e-9)
+        return torch.where(swapped, (fraction * self.vocabulary).to(values.dtype), values), hidden
+
+
+@dataclass(frozen=True)
+class Hide:
+    """All chosen vectors are hidden (He et al. 2022, masked autoencoders)."""
+
+    def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        return values, chosen

@@ -1,0 +1,159 @@
+"""A Base: a pretrained model with its codecs, ready to be used.
+
+Legend: N places, V vocabulary, D width, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from broadbase.core.contracts import Codec
+from broadbase.core.errors import ConfigError
+from broadbase.core.view import Read, Segment, Stream, View, pool, positions
+from broadbase.model.generate import SamplingConfig, generate
+from broadbase.model.model import Model, ModelConfig
+
+
+@dataclass(frozen=True)
+class Base:
+    """What `broadbase.load` gives: raw values in, raw values, vectors or logits out."""
+
+    config: ModelConfig
+    model: Model
+    codecs: Mapping[str, Codec]
+    pattern: str = "causal"  # who saw whom in pretraining
+
+    def generate(
+        self,
+        prompt: Any = None,
+        *,
+        modality: str | None = None,
+        places: int = 64,
+        grid: tuple[int, ...] | None = None,
+        stop: Sequence[str] = (),
+        sampling: SamplingConfig | None = None,
+    ) -> Any:
+        """Continue `prompt` (None: from nothing) by up to `places`, or until `grid` is full.
+
+        A sequence ends at the modality's end value or where one of the `stop` strings appears
+        (which is cut off). Returns the new raw value: for text without the prompt, for a grid
+        the whole.
+        """
+        space, codec = self._codec(modality)
+        self._must_be_causal()
+        start = prompts(space, codec, [prompt])
+        given = start.position.shape[1] - 1
+        if grid is None:
+            following = positions((given + 1 + places,))[given + 1 :]
+        else:
+            following = (1 + positions(grid))[given:]
+        choose = (sampling or SamplingConfig()).build()
+        drawn: list[NDArray[Any]] = []
+        for values in generate(self.model, start, following, choose, self.tower(space)):
+            value = values[0, 0].cpu().numpy()
+            if codec.end is not None and np.array_equal(value, codec.end):
+                break
+            drawn.append(value)
+            if stop and any(s in codec.decode(np.array(drawn), (len(drawn),)) for s in stop):
+                break
+        if grid is not None:
+            before = [] if start.values is None else [*start.values[0, 1:].numpy()]
+            return codec.decode(np.array(before + drawn), grid)
+        return _cut(codec.decode(np.array(drawn), (len(drawn),)), stop)
+
+    @torch.inference_mode()
+    def embed(
+        self,
+        raws: Sequence[Any],
+        *,
+        modality: str | None = None,
+        layers: bool = True,
+        batch: int = 32,
+    ) -> NDArray[np.float32]:
+        """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last."""
+        space, codec = self._codec(modality)
+        vectors: list[Tensor] = []
+        for i in range(0, len(raws), batch):
+            segment = prompts(space, codec, raws[i : i + batch])
+            hidden = self.model(self._view(space, segment, ()), layers=layers).streams["main"]
+            parts = hidden.layers if layers else (hidden.x,)
+            document = hidden.tokens.document
+            vectors.append(torch.cat([pool(x, document) for x in parts], dim=-1).float().cpu())
+        return torch.cat(vectors).numpy() if vectors else np.zeros((0, 0), np.float32)
+
+    @torch.inference_mode()
+    def logits(self, raw: Any, *, modality: str | None = None) -> Tensor:
+        """Predictions at every place of the document that `raw` begins: [N+1, V] for ids."""
+        space, codec = self._codec(modality)
+        read = Read(space, "logits")
+        output = self.model(self._view(space, prompts(space, codec, [raw]), (read,)))
+        logits: Tensor = output.predictions["logits"][0]
+        return logits
+
+    def _view(self, space: str, segment: Segment, reads: tuple[Read, ...]) -> View:
+        segment = segment.to(next(self.model.parameters()).device)
+        return View((Stream("main", self.tower(space), (segment,), self.pattern, reads=reads),))
+
+    def tower(self, space: str) -> str:
+        """The tower that a Space belongs to."""
+        return self.config.at.get(space, next(iter(self.config.towers)))
+
+    def _codec(self, modality: str | None) -> tuple[str, Codec]:
+        name = modality or next(iter(self.codecs), "")
+        if name not in self.codecs:
+            known = ", ".join(self.codecs) or "none"
+            raise ConfigError(f"this base has no modality {name!r}; it has: {known}")
+        return name, self.codecs[name]
+
+    def _must_be_causal(self) -> None:
+        if self.pattern != "causal":
+            raise ConfigError(
+                f"this base was pretrained with a {self.pattern!r} pattern and cannot generate;"
+                " pretrain with --set objective.name=causal"
+            )
+
+
+def prompts(space: str, codec: Codec, raws: Sequence[Any]) -> Segment:
+    """Documents as far as they are given: the start value, then each of `raws` (None: nothing).
+
+    Shorter ones are padded at the end: [B, N+1].
+    """
+    pairs = [_document(codec, raw) for raw in raws]
+    length = max(len(position) for _, position in pairs)
+    whole = all(len(position) == length for _, position in pairs)
+    place = torch.arange(length)
+    document = torch.stack([torch.where(place < len(p), 0, -1) for _, p in pairs])
+    return Segment(
+        space,
+        values=torch.stack([_pad(values, length) for values, _ in pairs]),
+        position=torch.stack([_pad(position, length) for _, position in pairs]),
+        document=None if whole else document,
+        order=None if whole else place.expand(len(pairs), -1),
+    )
+
+
+def _document(codec: Codec, raw: Any) -> tuple[Tensor, Tensor]:
+    values, position = codec.start[None], torch.zeros(1, 3, dtype=torch.int64)
+    if raw is not None:
+        sample = codec.encode(raw)
+        values = np.concatenate([values, sample.values])
+        position = torch.cat([position, 1 + positions(sample.grid)])
+    return torch.from_numpy(values), position
+
+
+def _pad(values: Tensor, length: int) -> Tensor:
+    padded = values.new_zeros(length, *values.shape[1:])
+    padded[: len(values)] = values
+    return padded
+
+
+def _cut(text: Any, stop: Sequence[str]) -> Any:
+    ends = [text.index(s) for s in stop if s in text]
+    return text[: min(ends)] if ends else text

@@ -1,0 +1,92 @@
+"""The attention slot.
+
+Legend: B batch, T queries, S keys, D width, H query heads, G key-value heads, E head_dim.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from broadbase.core.config import Choice
+from broadbase.nn.cache import LayerCache
+from broadbase.nn.norm import NormConfig
+from broadbase.nn.patterns import Mask
+from broadbase.nn.positions import Rotation, rotate
+
+
+class AttentionConfig(Choice):
+    """A way for places to read other places."""
+
+    package: ClassVar[str] = "nn"
+    heads: int
+    head_dim: int
+
+    def build(self, width: int) -> nn.Module:
+        """The module (x, mask, rotation, cache) -> x for a tower of `width`."""
+        raise TypeError(f"{type(self).__name__} has no build()")
+
+
+class GroupedQueryConfig(AttentionConfig):
+    """Softmax attention; groups of query heads share key-value heads (Ainslie et al. 2023).
+
+    kv_heads = heads is multi-head attention (Vaswani et al. 2017), kv_heads = 1 multi-query.
+    """
+
+    name: Literal["grouped"] = "grouped"
+    kv_heads: int
+    bias: bool = False  # on queries, keys and values
+    out_bias: bool = False
+    qk_norm: NormConfig | None = None  # norm of each head's queries and keys (Henry et al. 2020)
+
+    def build(self, width: int) -> nn.Module:
+        return GroupedQueryAttention(self, width)
+
+
+class GroupedQueryAttention(nn.Module):
+    """[B,T,D] to [B,T,D]."""
+
+    def __init__(self, config: GroupedQueryConfig, width: int) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        heads, groups = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        self.q = nn.Linear(width, heads, bias=config.bias)
+        self.k = nn.Linear(width, groups, bias=config.bias)
+        self.v = nn.Linear(width, groups, bias=config.bias)
+        self.out = nn.Linear(heads, width, bias=config.out_bias)
+        norm = config.qk_norm
+        self.q_norm = norm.build(config.head_dim) if norm else nn.Identity()
+        self.k_norm = norm.build(config.head_dim) if norm else nn.Identity()
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        mask: Mask,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+        context_BSD: Tensor | None = None,
+    ) -> Tensor:
+        read_BSD = x_BTD if context_BSD is None else context_BSD
+        q_BHTE = self.q_norm(self._heads(self.q(x_BTD)))
+        k_BGSE = self.k_norm(self._heads(self.k(read_BSD)))
+        v_BGSE = self._heads(self.v(read_BSD))
+        if rotation is not None:
+            q_BHTE, k_BGSE = rotate(q_BHTE, rotation), rotate(k_BGSE, rotation)
+        if cache is not None:
+            k_BGSE, v_BGSE = cache.extend(k_BGSE, v_BGSE)
+        out_BHTE = F.scaled_dot_product_attention(
+            q_BHTE,
+            k_BGSE,
+            v_BGSE,
+            attn_mask=mask.allowed,
+            is_causal=mask.causal,
+            enable_gqa=q_BHTE.shape[1] != k_BGSE.shape[1],
+        )
+        y_BTD: Tensor = self.out(out_BHTE.transpose(1, 2).flatten(2))
+        return y_BTD
+
+    def _heads(self, x: Tensor) -> Tensor:
+        B, T, _ = x.shape
+        return x.view(B, T, -1, self.head_dim).transpose(1, 2)

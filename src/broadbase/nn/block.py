@@ -1,0 +1,113 @@
+"""One layer: attention and feed-forward around a residual stream; where the norm sits is a slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from broadbase.core.config import Choice, Config
+from broadbase.nn.attention import AttentionConfig
+from broadbase.nn.cache import LayerCache
+from broadbase.nn.feedforward import FeedForwardConfig
+from broadbase.nn.norm import NormConfig, RMSNormConfig
+from broadbase.nn.patterns import Mask
+from broadbase.nn.positions import Rotation
+
+
+class ResidualConfig(Choice):
+    """Where the norm of a residual branch sits."""
+
+    package: ClassVar[str] = "nn"
+    norm: NormConfig = RMSNormConfig()
+
+    def build(self, branch: nn.Module, width: int) -> nn.Module:
+        """The residual update around `branch`, whose first argument is the stream [B,T,D]."""
+        raise TypeError(f"{type(self).__name__} has no build()")
+
+
+class PreNormConfig(ResidualConfig):
+    """x + branch(norm(x)) (Xiong et al. 2020, fig. 1b)."""
+
+    name: Literal["pre"] = "pre"
+
+    def build(self, branch: nn.Module, width: int) -> nn.Module:
+        return PreNorm(branch, self.norm.build(width))
+
+
+class PostNormConfig(ResidualConfig):
+    """norm(x + branch(x)) (Vaswani et al. 2017)."""
+
+    name: Literal["post"] = "post"
+
+    def build(self, branch: nn.Module, width: int) -> nn.Module:
+        return PostNorm(branch, self.norm.build(width))
+
+
+class PreNorm(nn.Module):
+    """x + branch(norm(x))."""
+
+    def __init__(self, branch: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.branch, self.norm = branch, norm
+
+    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
+        return x_BTD + self.branch(self.norm(x_BTD), *context)  # type: ignore[no-any-return]
+
+
+class PostNorm(nn.Module):
+    """norm(x + branch(x))."""
+
+    def __init__(self, branch: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.branch, self.norm = branch, norm
+
+    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
+        return self.norm(x_BTD + self.branch(x_BTD, *context))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The places of another stream that this one attends to."""
+
+    x: Tensor  # [B,S,D]
+    mask: Mask
+
+
+class BlockConfig(Config):
+    """A layer of a transformer."""
+
+    attention: AttentionConfig
+    feedforward: FeedForwardConfig
+    residual: ResidualConfig = PreNormConfig()
+    cross: AttentionConfig | None = None  # attention to the context stream (encoder-decoder)
+
+    def build(self, width: int) -> Block:
+        """The layer for a tower of `width`."""
+        return Block(self, width)
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each with its residual."""
+
+    def __init__(self, config: BlockConfig, width: int) -> None:
+        super().__init__()
+        self.attention = config.residual.build(config.attention.build(width), width)
+        self.cross = (
+            config.residual.build(config.cross.build(width), width) if config.cross else None
+        )
+        self.feedforward = config.residual.build(config.feedforward.build(width), width)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        mask: Mask,
+        rotation: Rotation | None,
+        cache: LayerCache | None,
+        context: Context | None,
+    ) -> Tensor:
+        x_BTD = self.attention(x_BTD, mask, rotation, cache)
+        if self.cross is not None and context is not None:
+            x_BTD = self.cross(x_BTD, context.mask, None, None, context.x)
+        return self.feedforward(x_BTD)  # type: ignore[no-any-return]

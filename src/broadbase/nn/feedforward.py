@@ -1,0 +1,80 @@
+"""The feed-forward slot. Legend: B batch, T places, D width, F hidden width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from broadbase.core.config import Choice
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
+class FeedForwardConfig(Choice):
+    """What each place computes by itself."""
+
+    package: ClassVar[str] = "nn"
+    hidden: int
+
+    def build(self, width: int) -> nn.Module:
+        """The module [B,T,D] -> [B,T,D]."""
+        raise TypeError(f"{type(self).__name__} has no build()")
+
+
+class PlainConfig(FeedForwardConfig):
+    """Two linear maps with an activation between (Vaswani et al. 2017, eq. 2)."""
+
+    name: Literal["plain"] = "plain"
+    activation: Activation = "gelu"
+    bias: bool = True
+
+    def build(self, width: int) -> nn.Module:
+        return Plain(self, width)
+
+
+class Plain(nn.Module):
+    """down(activation(up(x)))."""
+
+    def __init__(self, config: PlainConfig, width: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.up = nn.Linear(width, config.hidden, bias=config.bias)
+        self.down = nn.Linear(config.hidden, width, bias=config.bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x_BTD)))  # type: ignore[no-any-return]
+
+
+class GatedConfig(FeedForwardConfig):
+    """A gated linear unit; with silu this is SwiGLU (Shazeer 2020, eq. 6)."""
+
+    name: Literal["gated"] = "gated"
+    activation: Activation = "silu"
+    bias: bool = False
+
+    def build(self, width: int) -> nn.Module:
+        return Gated(self, width)
+
+
+class Gated(nn.Module):
+    """down(activation(gate(x)) * up(x))."""
+
+    def __init__(self, config: GatedConfig, width: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.gate = nn.Linear(width, config.hidden, bias=config.bias)
+        self.up = nn.Linear(width, config.hidden, bias=config.bias)
+        self.down = nn.Linear(config.hidden, width, bias=config.bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        hidden_BTF = self.activation(self.gate(x_BTD)) * self.up(x_BTD)
+        return self.down(hidden_BTF)  # type: ignore[no-any-return]

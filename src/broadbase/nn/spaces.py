@@ -1,0 +1,157 @@
+"""The two Spaces that serve all modalities: discrete values, and vectors with quantised channels.
+
+Legend: B batch, N places, S scored places, D width, V vocabulary, K channels, L levels.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from broadbase.core.config import Choice, Config
+from broadbase.core.contracts import Choose
+from broadbase.nn.feedforward import ACTIVATIONS, Activation
+from broadbase.nn.norm import LayerNormConfig, NormConfig
+
+
+class HeadConfig(Choice):
+    """What stands between the tower and the output matrix of a discrete Space."""
+
+    package: ClassVar[str] = "nn"
+
+    def build(self, width: int) -> nn.Module:
+        """The module [B,S,D] -> [B,S,D]."""
+        raise TypeError(f"{type(self).__name__} has no build()")
+
+
+class DirectConfig(HeadConfig):
+    """Nothing (GPT, Llama)."""
+
+    name: Literal["direct"] = "direct"
+
+    def build(self, width: int) -> nn.Module:
+        return nn.Identity()
+
+
+class TransformConfig(HeadConfig):
+    """Linear, activation, norm (BERT's masked-language-model head)."""
+
+    name: Literal["transform"] = "transform"
+    activation: Activation = "gelu"
+    norm: NormConfig = LayerNormConfig(eps=1e-12)
+
+    def build(self, width: int) -> nn.Module:
+        return Transform(self, width)
+
+
+class Transform(nn.Module):
+    """norm(activation(linear(x)))."""
+
+    def __init__(self, config: TransformConfig, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.activation = ACTIVATIONS[config.activation]
+        self.norm = config.norm.build(width)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        return self.norm(self.activation(self.linear(x_BSD)))  # type: ignore[no-any-return]
+
+
+class DiscreteConfig(Config):
+    """Values are ids of a vocabulary."""
+
+    vocabulary: Annotated[int, Field(ge=2)]
+    tied: bool = True  # output matrix = embedding (Press & Wolf 2017)
+    bias: bool = False
+    head: HeadConfig = DirectConfig()
+    mask_id: int | None = (
+        None  # the id that stands for hidden (BERT's [MASK]); None: a vector of its own
+    )
+
+    def build(self, width: int) -> Discrete:
+        return Discrete(self, width)
+
+
+class Discrete(nn.Module):
+    """Ids [B,N]: embedding in, logits and cross-entropy out."""
+
+    def __init__(self, config: DiscreteConfig, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.embedding = nn.Embedding(config.vocabulary, width)
+        self.mask_id = config.mask_id
+        self.mask = nn.Parameter(torch.zeros(width)) if config.mask_id is None else None
+        self.head = config.head.build(width)
+        self.output = None if config.tied else nn.Linear(width, config.vocabulary, bias=False)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary)) if config.bias else None
+
+    def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
+        if hidden is not None and self.mask_id is not None:
+            values = values.masked_fill(hidden, self.mask_id)
+        x_BND: Tensor = self.embedding(values)
+        if hidden is not None and self.mask is not None:
+            x_BND = torch.where(hidden.unsqueeze(-1), self.mask, x_BND)
+        return x_BND
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits [B,S,V]."""
+        weight_VD = self.embedding.weight if self.output is None else self.output.weight
+        return F.linear(self.head(x), weight_VD, self.bias)
+
+    def score(self, x: Tensor, target: Tensor) -> Tensor:
+        return _nll(self.predict(x), target)
+
+    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+        return choose(prediction)
+
+
+class VectorConfig(Config):
+    """Values are vectors of channels in [0, 1], predicted as one of `levels` steps each."""
+
+    channels: Annotated[int, Field(ge=1)]
+    levels: Annotated[int, Field(ge=2)] = 16
+
+    def build(self, width: int) -> Vector:
+        return Vector(self, width)
+
+
+class Vector(nn.Module):
+    """Vectors [B,N,K]: a projection in, a categorical distribution for each channel out.
+
+    The likelihood is a real one, of the values quantised to `levels` steps, so that it can be
+    compared with any other model of the same quantised values. Channels are independent given the past.
+    """
+
+    def __init__(self, config: VectorConfig, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.channels, self.levels = config.channels, config.levels
+        self.input = nn.Linear(config.channels, width)
+        self.mask = nn.Parameter(torch.zeros(width))
+        self.output = nn.Linear(width, config.channels * config.levels)
+
+    def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
+        x_BND: Tensor = self.input(values)
+        return x_BND if hidden is None else torch.where(hidden.unsqueeze(-1), self.mask, x_BND)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits [B,S,K,L]."""
+        return self.output(x).unflatten(-1, (self.channels, self.levels))  # type: ignore[no-any-return]
+
+    def score(self, x: Tensor, target: Tensor) -> Tensor:
+        level_BSK = (target.clamp(0, 1) * (self.levels - 1)).round().long()
+        return _nll(self.predict(x), level_BSK).sum(dim=-1)
+
+    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+        return choose(prediction).to(self.input.weight.dtype) / (self.levels - 1)
+
+
+def _nll(logits: Tensor, target: Tensor) -> Tensor:
+    """Negative log-likelihood in nats, fp32 or better, of target [...] under logits [...,V]."""
+    wide = logits.flatten(0, -2)
+    wide = wide.float() if wide.element_size() < 4 else wide
+    return F.cross_entropy(wide, target.flatten(), reduction="none").view(target.shape)

@@ -1,0 +1,56 @@
+"""The one dial: depth fixes width, heads, learning rate, batch and horizon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from broadbase.core.errors import ConfigError
+from broadbase.nn.attention import GroupedQueryConfig
+from broadbase.nn.block import BlockConfig
+from broadbase.nn.feedforward import GatedConfig
+from broadbase.nn.norm import NormConfig
+from broadbase.nn.tower import LayersConfig, TransformerConfig
+from broadbase.train.loop import TrainConfig
+from broadbase.train.optim import MuonConfig
+
+HEAD = 32  # width of a head
+PLACES = 2560  # a step at depth 4: small batches beat large models where minutes are short
+
+
+def backbone(depth: int, qk_norm: NormConfig | None = None) -> TransformerConfig:
+    """Pre-norm, rotary, gated: a Llama of `depth` layers, 32 * depth wide.
+
+    Deep and thin suits small models (Liu et al. 2024, MobileLLM, 2.2). Without `qk_norm` it can
+    leave as a Llama.
+    """
+    width = HEAD * depth
+    hidden = 8 * -(-width // 3)  # 8/3 of the width: as many numbers as a plain layer of 4
+    block = BlockConfig(
+        attention=GroupedQueryConfig(
+            heads=depth, kv_heads=depth, head_dim=HEAD, qk_norm=qk_norm
+        ),
+        feedforward=GatedConfig(hidden=hidden),
+    )
+    return TransformerConfig(width=width, layers=(LayersConfig(block=block, repeat=depth),))
+
+
+def optim(depth: int) -> MuonConfig:
+    """AdamW at 3e-3 for depth 4, falling with the width (Yang et al. 2022); Muon as it is."""
+    return MuonConfig(lr=3e-3 * 4 / depth)
+
+
+def horizon(depth: int) -> TrainConfig:
+    """1,000 steps at depth 4, growing with the numbers in the layers: tokens a parameter stay."""
+    return TrainConfig(steps=max(100, round(1000 * (depth / 4) ** 2)))
+
+
+def rows(depth: int, length: int) -> int:
+    """Rows of `length` places a step; a batch grows with the depth."""
+    return max(4, round(PLACES * depth / 4 / length))
+
+
+def needed(data: Path | None, recipe: str) -> Path:
+    """The user's data; ConfigError where none is given."""
+    if data is None:
+        raise ConfigError(f"recipe {recipe!r} trains on your data: add --data PATH")
+    return data

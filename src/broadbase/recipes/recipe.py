@@ -1,0 +1,41 @@
+"""What a recipe is, and where recipes are found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from broadbase import recipes
+from broadbase.core.config import hint
+from broadbase.core.errors import ConfigError
+from broadbase.run import RunConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named way to make a run. `build(depth, data)`: one dial, and the user's data if any."""
+
+    name: str
+    summary: str
+    build: Callable[[int, Path | None], RunConfig]
+
+
+def all_recipes() -> dict[str, Recipe]:
+    """Every recipe of this package and of installed ones (entry points `broadbase.recipes`)."""
+    names = [m.name for m in pkgutil.iter_modules(recipes.__path__, "broadbase.recipes.")]
+    modules = [importlib.import_module(name) for name in names]
+    found = [module.RECIPE for module in modules if hasattr(module, "RECIPE")]
+    found += [point.load() for point in entry_points(group="broadbase.recipes")]
+    return {recipe.name: recipe for recipe in found}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name; ConfigError with the nearest one."""
+    known = all_recipes()
+    if name not in known:
+        raise ConfigError(f"there is no recipe {name!r}{hint(name, known)}")
+    return known[name]

@@ -1,0 +1,276 @@
+"""A run: one config tree that says everything, and the folder that keeps what it did.
+
+    runs/NAME/config.yaml        the resolved config: `broadbase pretrain runs/NAME/config.yaml` repeats it
+    runs/NAME/env.json           versions, git state, fingerprints of the data
+    runs/NAME/data/SOURCE/       the prepared stores
+    runs/NAME/metrics.jsonl      one line a step
+    runs/NAME/checkpoints/       resumable states
+    runs/NAME/model/             the model folder, at the end
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import torch
+import yaml
+from pydantic import Field, model_validator
+from rich.console import Console
+
+from broadbase.core.config import Config, hint
+from broadbase.core.contracts import Batch, Codec, ObjectiveConfig, SourceConfig
+from broadbase.core.errors import ConfigError, ResourceError
+from broadbase.core.random import Draws
+from broadbase.data.batches import batches, validation_batches
+from broadbase.data.rows import Rows
+from broadbase.data.store import Store, open_store, prepare
+from broadbase.model.base import Base
+from broadbase.model.initialise import initialise
+from broadbase.model.model import ModelConfig
+from broadbase.train import checkpoint
+from broadbase.train.journal import Journal, bits_per_unit
+from broadbase.train.loop import TrainConfig, Trainer
+from broadbase.train.machine import MachineConfig
+from broadbase.train.optim import MuonConfig, OptimConfig
+from broadbase.train.ranks import Ranks, gather
+from broadbase.train.schedule import ScheduleConfig, StableConfig
+from broadbase.weights import folder as model_folder
+
+
+class MixedSource(Config):
+    """A source of data and its part in the mixture: so many rows of every step."""
+
+    source: SourceConfig
+    modality: str
+    rows: Annotated[int, Field(ge=1)]
+    length: Annotated[int, Field(ge=2)]  # places a row
+
+
+class DataConfig(Config):
+    """What to train on."""
+
+    sources: Annotated[dict[str, MixedSource], Field(min_length=1)]
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.05  # the share kept for validation
+    rejects: Annotated[float, Field(ge=0, le=1)] = 0.01  # the share of unusable records allowed
+    validation_rows: Annotated[int, Field(ge=1)] = 64  # of each source, at an evaluation on the way
+
+
+class RunConfig(Config):
+    """Everything a run depends on."""
+
+    recipe: str
+    depth: int
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: ModelConfig
+    objective: ObjectiveConfig
+    data: DataConfig
+    optim: OptimConfig = MuonConfig()
+    schedule: ScheduleConfig = StableConfig()
+    train: TrainConfig = TrainConfig()
+    machine: MachineConfig = MachineConfig()
+
+    @model_validator(mode="after")
+    def _sources_have_modalities(self) -> Self:
+        for name, mixed in self.data.sources.items():
+            if mixed.modality not in self.model.modalities:
+                known = hint(mixed.modality, self.model.modalities)
+                raise ValueError(
+                    f"data.sources.{name}.modality: the model has no {mixed.modality!r}{known}"
+                )
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The config that a YAML file holds; ConfigError where it is none."""
+        try:
+            tree = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path} holds {type(tree).__name__}, not a config tree")
+        return cls.from_tree(tree)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A config, its folder, and the prepared data."""
+
+    config: RunConfig
+    folder: Path
+    stores: Mapping[str, Store]
+    codecs: Mapping[str, Codec]  # by modality
+
+    @classmethod
+    def create(cls, config: RunConfig, folder: Path, console: Console | None = None) -> Run:
+        """A new run: settles every `auto`, prepares the data, writes the folder."""
+        if (folder / "config.yaml").exists():
+            raise ConfigError(
+                f"{folder} already holds a run; continue it with `broadbase resume {folder}`, or give"
+                " another --out"
+            )
+        config = config.model_copy(update={"machine": config.machine.resolve()})
+        stores, codecs = _prepare(config, folder / "data", console)
+        run = cls(config, folder, stores, codecs)
+        (folder / "env.json").write_text(json.dumps(run.environment(), indent=1))
+        draft = folder / "config.yaml.draft"
+        draft.write_text(config.yaml())
+        draft.replace(folder / "config.yaml")
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """A run that exists; DataError where its data changed since."""
+        if not (folder / "config.yaml").exists():
+            raise ConfigError(f"{folder} holds no run: there is no config.yaml in it")
+        config = RunConfig.read(folder / "config.yaml")
+        stores = {name: open_store(folder / "data" / name) for name in config.data.sources}
+        return cls(config, folder, stores, _load_codecs(config, folder / "data"))
+
+    def trainer(self, journal: Journal) -> Trainer:
+        """Everything built, at step 0; `restore` a checkpoint into it to go on."""
+        c = self.config
+        device = torch.device(c.machine.device)
+        ranks = Ranks(device)
+        model = c.model.build()
+        initialise(model, c.seed)
+        model.to(device)
+        ranks.shard(model)
+        return Trainer(
+            config=c.train,
+            model=model,
+            objective=c.objective.build(),
+            corrupt={name: m.corruption() for name, m in c.model.modalities.items()},
+            optim=c.optim.build(model),
+            schedule=c.schedule,
+            machine=c.machine,
+            ranks=ranks,
+            journal=journal,
+            batches=self._batches(ranks),
+            validation=lambda: self.held_out(c.data.validation_rows),
+            checkpoints=self.folder / "checkpoints",
+            identity=self.identity(),
+        )
+
+    def train(self, console: Console | None = None) -> dict[str, dict[str, Any]]:
+        """Train from the newest good checkpoint, or from step 0, to the end; keep the model folder.
+
+        Returns, by source, the loss on all held-out data: nats a place and bits a unit.
+        """
+        bits, units = self.bits(), {n: s.manifest.unit for n, s in self.stores.items()}
+        path, steps = self.folder / "metrics.jsonl", self.config.train.steps
+        journal = Journal(path, console, steps=steps, bits=bits, units=units)
+        trainer = self.trainer(journal)
+        self._restore(trainer, console)
+        with journal:
+            trainer.train()
+        base = self.base(gather(trainer.model))
+        if trainer.ranks.main:
+            model_folder.save(base, self.folder / "model")
+        trainer.validation = self.held_out
+        losses = trainer.evaluate()
+        return {
+            name: {
+                "unit": units[name],
+                "nats_per_place": losses[name],
+                "bits_per_unit": losses[name] * bits[name],
+            }
+            for name in losses
+        }
+
+    def base(self, weights: Mapping[str, torch.Tensor] | None = None) -> Base:
+        """The run's model as a Base, with the given weights or, without, from its random init."""
+        model = self.config.model.build()
+        initialise(model, self.config.seed)
+        if weights is not None:
+            model.load_state_dict(dict(weights))
+        return Base(self.config.model, model.eval(), self.codecs, self.config.objective.pattern)
+
+    def rows(self, split: str) -> dict[str, Rows]:
+        """The packed rows of every source: split is "train" or "validation"."""
+        mixed = self.config.data.sources
+        return {n: Rows(self.stores[n].split(split), mixed[n].length) for n in mixed}
+
+    def bits(self) -> dict[str, float]:
+        """What turns nats a place into bits a unit, by source, over the held-out documents."""
+        splits = {n: s.split("validation") for n, s in self.stores.items()}
+        return {n: bits_per_unit(split.targets, split.units) for n, split in splits.items()}
+
+    def held_out(self, limit: int | None = None) -> Iterator[Batch]:
+        """The validation rows in order, one source a batch; `limit` rows of each source."""
+        mixed = self.config.data.sources
+        for name, rows in self.rows("validation").items():
+            size = mixed[name].rows
+            for i, segment in enumerate(validation_batches(rows, mixed[name].modality, size)):
+                if limit is not None and i * size >= limit:
+                    break
+                # A stream of chance of its own, the same at every evaluation.
+                yield Batch(i, {name: segment}, Draws(self.config.seed + 1, i))
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must find unchanged: all that the weights depend on."""
+        tree = self.config.tree()
+        for key in ("evaluate_every", "save_every", "keep_last", "keep_every", "workers"):
+            del tree["train"][key]
+        del tree["data"]["validation_rows"]
+        data = {name: store.manifest.fingerprint for name, store in self.stores.items()}
+        return {"config": tree, "data": data}
+
+    def with_config(self, config: RunConfig) -> Run:
+        """The same run under a changed config; a resume refuses what would change the result."""
+        return Run(config, self.folder, self.stores, self.codecs)
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, git state and fingerprints of the data."""
+        data = {name: store.manifest.fingerprint for name, store in self.stores.items()}
+        return {**environment(), "data": data}
+
+    def _restore(self, trainer: Trainer, console: Console | None) -> None:
+        saved, skipped = checkpoint.newest(self.folder / "checkpoints")
+        if console is not None:
+            for bad in skipped:
+                console.print(f"skipped {bad.path.name}: {bad.reason}", highlight=False)
+        if saved is not None:
+            trainer.restore(saved)
+            if console is not None:
+                console.print(f"resuming after step {saved.step}", highlight=False)
+
+    def _batches(self, ranks: Ranks) -> Callable[[int], Iterable[Batch]]:
+        c, mixed = self.config, self.config.data.sources
+        rows = self.rows("train")
+
+        def from_step(start: int) -> Iterable[Batch]:
+            return batches(
+                rows,
+                spaces={name: m.modality for name, m in mixed.items()},
+                counts={name: m.rows for name, m in mixed.items()},
+                seed=c.seed,
+                start=start,
+                stop=c.train.steps,
+                workers=c.train.workers,
+                rank=ranks.rank,
+                world=ranks.world,
+            )
+
+        return from_step
+
+
+def environment() -> dict[str, Any]:
+    """What this program runs on."""
+    packages = ("broadbase", "torch", "numpy", "grain", "tokenizers", "safetensors")
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "git": git.stdout.strip() or None,
+        **{name: version(name) for name in packages},
+    }

@@ -1,0 +1,221 @@
+"""The loop: batches in, a trained model out; it knows no modality and no objective.
+
+loss = sum over terms of scale * total / weight, with totals and weights taken over the whole
+global batch. Every micro-batch on every rank is differentiated against the same weights, so the
+gradient is that of one big batch however it is cut.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from broadbase.core.config import Config
+from broadbase.core.contracts import Batch, Corruption, Objective
+from broadbase.core.errors import ConfigError, DivergedError, PreemptedError
+from broadbase.core.loss import Share, combine
+from broadbase.core.view import Output, View
+from broadbase.train import checkpoint
+from broadbase.train.journal import Journal
+from broadbase.train.machine import MachineConfig
+from broadbase.train.optim import Optim
+from broadbase.train.ranks import Ranks, gather, scatter
+from broadbase.train.schedule import ScheduleConfig
+
+Steps = Annotated[int, Field(ge=1)]
+
+
+class TrainConfig(Config):
+    """How long to train, and what to keep on the way."""
+
+    steps: Steps = 1000
+    micro_batches: Steps = 1  # pieces a batch is cut into, to fit memory
+    clip: Annotated[float, Field(gt=0)] | None = 1.0  # largest norm of the gradient
+    evaluate_every: Steps = 100
+    save_every: Steps = 100
+    keep_last: Steps = 2
+    keep_every: Steps | None = None
+    workers: Annotated[int, Field(ge=0)] = 0  # processes that build batches
+
+
+@dataclass
+class Trainer:
+    """All that a run needs; `train` moves it forward."""
+
+    config: TrainConfig
+    model: nn.Module
+    objective: Objective
+    corrupt: Mapping[str, Corruption]
+    optim: Optim
+    schedule: ScheduleConfig
+    machine: MachineConfig
+    ranks: Ranks
+    journal: Journal
+    batches: Callable[[int], Iterable[Batch]]  # from a step on
+    validation: Callable[[], Iterable[Batch]]
+    checkpoints: Path | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)  # what a resume must find unchanged
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        self.forward: Callable[..., Output] = self.model
+        if self.machine.compile == "on":
+            self.forward = torch.compile(self.model, dynamic=False)
+
+    def train(self) -> None:
+        """Train to the last step; save, evaluate and report on the way and at the end.
+
+        DivergedError before the step of a loss or gradient that is not finite; PreemptedError,
+        after saving, when told to stop by SIGTERM or SIGINT.
+        """
+        with told_to_stop() as stop:
+            for batch in self.batches(self.step):
+                self._advance(batch)
+                done = self.step == self.config.steps
+                stopped = self.ranks.any(stop.is_set)
+                if done or self.step % self.config.evaluate_every == 0:
+                    self.journal.evaluated(self.step, self.evaluate())
+                if done or stopped or self.step % self.config.save_every == 0:
+                    self.save()
+                if stopped and not done:
+                    raise PreemptedError(f"stopped after step {self.step}; `resume` continues it")
+
+    def _advance(self, batch: Batch) -> None:
+        start = time.perf_counter()
+        views = self.objective.views(batch, self.corrupt)
+        totals, shares = self.accumulate(views)
+        losses = {name: totals[name] / shares[name].weight for name in shares}
+        norm = self._clip()
+        self._refuse_non_finite(losses, norm)
+        self.optim.step(self.schedule.factor(self.step, self.config.steps))
+        self.step += 1
+        places = sum(share.weight for share in shares.values())
+        self.journal.stepped(self.step, losses, norm, places, time.perf_counter() - start)
+
+    def accumulate(self, views: Sequence[View]) -> tuple[dict[str, float], dict[str, Share]]:
+        """Add the gradient of these views to the parameters; returns totals and global shares."""
+        shares = self._global_shares(views)
+        n, size = self.config.micro_batches, min(view.size for view in views)
+        if n > size:
+            raise ConfigError(
+                f"train.micro_batches={n} is more than the {size} rows a step of the smallest"
+                " source; use fewer micro-batches or more rows"
+            )
+        totals: dict[str, float] = {}
+        for i in range(n):
+            micro = [view.rows(view.size * i // n, view.size * (i + 1) // n) for view in views]
+            micro = [view.to(self.ranks.device) for view in micro]
+            with self.machine.autocast():
+                outputs = [self.forward(view) for view in micro]
+                loss = self.objective.loss(outputs, micro)
+            # FSDP averages gradients over ranks; the weights are global, so a sum is wanted.
+            (combine(loss, shares) * self.ranks.world).backward()  # type: ignore[no-untyped-call]
+            for name, total in loss.items():
+                totals[name] = totals.get(name, 0.0) + float(total.detach())
+        return self.ranks.add(totals), shares
+
+    def _global_shares(self, views: Sequence[View]) -> dict[str, Share]:
+        mine = self.objective.shares(views)
+        weights = self.ranks.add({name: share.weight for name, share in mine.items()})
+        return {name: Share(weights[name], share.scale) for name, share in mine.items()}
+
+    def _clip(self) -> float:
+        limit = math.inf if self.config.clip is None else self.config.clip
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    def _refuse_non_finite(self, losses: Mapping[str, float], norm: float) -> None:
+        bad = [f"the loss of {k} is {v}" for k, v in losses.items() if not math.isfinite(v)]
+        if not math.isfinite(norm):
+            bad.append(f"the norm of the gradient is {norm}")
+        if bad:
+            raise DivergedError(
+                f"step {self.step + 1}: {'; '.join(bad)}. The step was not taken; the last"
+                " checkpoint is good. Lower optim.lr, raise schedule.warmup, or look at the data"
+                " of this step"
+            )
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The mean loss of every term on the validation batches, nats a place."""
+        self.model.eval()
+        totals: dict[str, float] = {}
+        weights: dict[str, float] = {}
+        for batch in self.validation():
+            views = self.objective.views(batch, self.corrupt)
+            views = tuple(view.to(self.ranks.device) for view in views)
+            with self.machine.autocast():
+                loss = self.objective.loss([self.forward(view) for view in views], views)
+            for name, share in self.objective.shares(views).items():
+                totals[name] = totals.get(name, 0.0) + float(loss[name])
+                weights[name] = weights.get(name, 0.0) + share.weight
+        self.model.train()
+        return {name: total / weights[name] for name, total in totals.items() if weights[name]}
+
+    def save(self) -> None:
+        """Keep everything that the rest of the run depends on."""
+        model, state = gather(self.model), self.optim.state()
+        if self.checkpoints is None or not self.ranks.main:
+            return
+        tensors: dict[str, Mapping[str, Tensor]] = {"model": model, "optim": state}
+        checkpoint.save(self.checkpoints, self.step, tensors, {"identity": dict(self.identity)})
+        checkpoint.prune(self.checkpoints, self.config.keep_last, self.config.keep_every)
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Go on from a checkpoint; ConfigError says what differs from the run that wrote it."""
+        changes = difference(saved.meta["identity"], self.identity)
+        if changes:
+            raise ConfigError(
+                f"{saved.path} belongs to a run with other settings or data:\n  "
+                + "\n  ".join(changes)
+                + "\nundo the change, or start a new run"
+            )
+        scatter(self.model, saved.tensors["model"])
+        self.optim.load(saved.tensors["optim"])
+        self.step = saved.step
+        self.journal.rewind(self.step)
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[str]:
+    """What changed between two trees, a line for each leaf: `a.b: 1 became 2`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = sorted({*old, *new})
+        prefix = f"{path}." if path else ""
+        return [line for k in keys for line in difference(old.get(k), new.get(k), f"{prefix}{k}")]
+    return [] if old == new else [f"{path}: {old!r} became {new!r}"]
+
+
+class Stop:
+    """Set once the process is told to stop."""
+
+    is_set = False
+
+
+@contextmanager
+def told_to_stop() -> Iterator[Stop]:
+    """Within, SIGTERM and SIGINT only set a flag; a second one acts as usual."""
+    stop = Stop()
+    old: dict[int, Any] = {}
+
+    def note(number: int, _: object) -> None:
+        stop.is_set = True
+        signal.signal(number, old[number])
+
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        old[wanted] = signal.signal(wanted, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

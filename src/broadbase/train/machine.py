@@ -1,0 +1,85 @@
+"""What this machine is good at: every `auto` becomes a fixed value before step 1."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from broadbase.core.config import Config
+from broadbase.core.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16"]
+Compile = Literal["auto", "on", "off"]
+
+
+class MachineConfig(Config):
+    """Where and how the numbers are crunched; `auto` is probed once and then kept."""
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    compile: Compile = "auto"
+
+    def resolve(self) -> MachineConfig:
+        """The same with every `auto` decided; ConfigError where the machine lacks what is asked."""
+        device = find_device(self.device)
+        precision, compiled = self.precision, self.compile
+        if precision == "auto":
+            precision = "bf16" if _bf16_is_faster(device) else "fp32"
+        if compiled == "auto":
+            # On CPUs a compilation costs half a minute: short runs never earn it back.
+            compiled = "on" if device.type == "cuda" and has_compiler() else "off"
+        if compiled == "on" and not has_compiler():
+            raise ConfigError(
+                "machine.compile=on, but there is no C++ compiler; install one (g++) or set"
+                " machine.compile=off"
+            )
+        return MachineConfig(device=str(device), precision=precision, compile=compiled)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of every forward."""
+        if self.precision == "bf16":
+            return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+        return nullcontext()
+
+
+def find_device(name: str) -> torch.device:
+    """The named device, or with `auto` the best there is."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used: {reason}; try --device auto") from None
+    return device
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile can work here."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
+
+
+def _bf16_is_faster(device: torch.device, size: int = 512) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if device.type != "cpu":
+        return False
+    return _seconds(torch.bfloat16, size) < 0.9 * _seconds(torch.float32, size)
+
+
+def _seconds(dtype: torch.dtype, size: int) -> float:
+    x = torch.ones(size, size, dtype=dtype)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        x @ x
+        times.append(time.perf_counter() - start)
+    return sorted(times)[2]

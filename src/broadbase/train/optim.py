@@ -1,0 +1,178 @@
+"""Optimisers: AdamW, and Muon for the hidden matrices with AdamW for the rest.
+
+Legend: M matrices of one shape, R rows, C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import AdamW, Optimizer
+
+from broadbase.core.config import Choice
+
+Positive = Annotated[float, Field(gt=0)]
+Parameters = list[tuple[str, nn.Parameter]]
+
+
+class OptimConfig(Choice):
+    """An optimiser with decoupled weight decay on matrices (Loshchilov & Hutter 2019)."""
+
+    package: ClassVar[str] = "train"
+    lr: Positive = 3e-3  # the peak rate of AdamW
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: Positive = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+
+    def build(self, model: nn.Module) -> Optim:
+        """The optimiser of a model's trainable parameters."""
+        raise TypeError(f"{type(self).__name__} has no build()")
+
+    def _adamw(self, parameters: Parameters) -> Optimizer:
+        decayed = [(n, p) for n, p in parameters if p.ndim >= 2]
+        plain = [(n, p) for n, p in parameters if p.ndim < 2]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        return AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+
+
+class AdamWConfig(OptimConfig):
+    """AdamW for everything."""
+
+    name: Literal["adamw"] = "adamw"
+
+    def build(self, model: nn.Module) -> Optim:
+        return Optim([self._adamw(_trainable(model))])
+
+
+class MuonConfig(OptimConfig):
+    """Muon for the matrices inside the towers, AdamW for embeddings, heads, norms and biases."""
+
+    name: Literal["muon"] = "muon"
+    muon_lr: Positive = 0.02
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+
+    def build(self, model: nn.Module) -> Optim:
+        matrices = {
+            f"{path}.weight"
+            for path, module in model.named_modules()
+            if isinstance(module, nn.Linear) and path.startswith("towers.")
+        }
+        parameters = _trainable(model)
+        hidden = [(n, p) for n, p in parameters if n in matrices]
+        rest = [(n, p) for n, p in parameters if n not in matrices]
+        optimisers: list[Optimizer] = []
+        if hidden:
+            optimisers.append(Muon(hidden, self.muon_lr, self.weight_decay, self.momentum))
+        if rest:
+            optimisers.append(self._adamw(rest))
+        return Optim(optimisers)
+
+
+class Muon(Optimizer):
+    """Momentum whose update is made orthogonal (Jordan et al. 2024, Muon).
+
+    torch.optim.Muon does the same in bf16, which CPUs without AMX emulate, and one matrix at a
+    time; here it runs in the parameter's precision, on all matrices of one shape together.
+    """
+
+    def __init__(self, parameters: Parameters, lr: float, decay: float, momentum: float) -> None:
+        super().__init__(parameters, {"lr": lr, "weight_decay": decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    update = self._momentum(parameter, group["momentum"])
+                    by_shape.setdefault(parameter.shape, []).append((parameter, update))
+            for (rows, columns), pairs in by_shape.items():
+                updates = orthogonalise(torch.stack([update for _, update in pairs]))
+                scale = group["lr"] * max(1.0, rows / columns) ** 0.5
+                for (parameter, _), update in zip(pairs, updates, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(_like(update, parameter), alpha=-scale)
+
+    def _momentum(self, parameter: Tensor, beta: float) -> Tensor:
+        """Nesterov's look-ahead of the averaged gradient, whole on every rank."""
+        assert parameter.grad is not None
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(parameter.grad, 1 - beta)
+        update = parameter.grad.lerp(state["momentum"], beta)
+        return update.full_tensor() if isinstance(update, DTensor) else update
+
+
+def orthogonalise(x_MRC: Tensor, steps: int = 5) -> Tensor:
+    """The nearest matrices with singular values about 1, by a quintic Newton-Schulz iteration."""
+    a, b, c = 3.4445, -4.7750, 2.0315  # Jordan et al. 2024: steepest at 0
+    tall = x_MRC.shape[1] > x_MRC.shape[2]
+    x: Tensor = x_MRC.mT if tall else x_MRC
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Optim:
+    """Several optimisers as one, with its state as a flat mapping of named tensors."""
+
+    def __init__(self, optimisers: list[Optimizer]) -> None:
+        self.optimisers = optimisers
+        self._peaks = [[group["lr"] for group in o.param_groups] for o in optimisers]
+
+    def step(self, factor: float) -> None:
+        """One step at `factor` of the peak learning rates, then forget the gradients."""
+        for optimiser, peaks in zip(self.optimisers, self._peaks, strict=True):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every state tensor under `parameter/key`, whole even where parameters are sharded."""
+        return {
+            f"{name}/{key}": value.full_tensor() if isinstance(value, DTensor) else value
+            for optimiser, name, parameter in self._named()
+            for key, value in optimiser.state[parameter].items()
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` gave; a parameter that had no gradient yet has no state."""
+        grouped: dict[str, dict[str, Tensor]] = {}
+        for path, value in state.items():
+            name, _, key = path.rpartition("/")
+            grouped.setdefault(name, {})[key] = value
+        for optimiser, name, parameter in self._named():
+            optimiser.state[parameter] = {
+                key: value.clone() if value.ndim == 0 else _like(value.clone(), parameter)
+                for key, value in grouped.get(name, {}).items()
+            }
+
+    def _named(self) -> Iterable[tuple[Optimizer, str, Tensor]]:
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                for name, parameter in zip(group["param_names"], group["params"], strict=True):
+                    yield optimiser, name, parameter
+
+
+def _trainable(model: nn.Module) -> Parameters:
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor, cut up like the parameter it belongs to."""
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+    return value.to(parameter.device)

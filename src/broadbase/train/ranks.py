@@ -1,0 +1,81 @@
+"""One process or many: the loop asks Ranks and does not know which.
+
+Under `torchrun` every block is sharded by itself and the rest as one group (FSDP2); alone, all of
+this is the identity.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+class Ranks:
+    """This process among its peers."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def shard(self, model: nn.Module) -> None:
+        """Spread the parameters over the ranks, in place."""
+        if self.world == 1:
+            return
+        mesh = init_device_mesh(self.device.type, (self.world,))
+        for name, module in model.named_modules():
+            if name.rpartition(".")[0].endswith(".blocks"):
+                fully_shard(module, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+
+    def add(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Each number summed over the ranks, in double precision."""
+        if self.world == 1:
+            return dict(numbers)
+        names = sorted(numbers)
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        total = torch.tensor([numbers[n] for n in names], dtype=dtype, device=self.device)
+        dist.all_reduce(total)
+        return dict(zip(names, total.tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on any rank."""
+        return self.add({"flag": float(flag)})["flag"] > 0
+
+    def close(self) -> None:
+        """Leave the group."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def gather(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers, whole, on every rank (each once, where tied)."""
+    whole: dict[str, Tensor] = {}
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        value = value.detach()
+        whole[name] = value.full_tensor() if isinstance(value, DTensor) else value
+    return whole
+
+
+@torch.no_grad()
+def scatter(model: nn.Module, whole: Mapping[str, Tensor]) -> None:
+    """Set parameters and buffers from whole tensors; KeyError where one is missing."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        new = whole[name]
+        if isinstance(value, DTensor):
+            new = distribute_tensor(new.to(value.device), value.device_mesh, value.placements)
+        value.copy_(new)

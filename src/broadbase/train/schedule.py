@@ -1,0 +1,48 @@
+"""Learning-rate schedules: a factor of the peak rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from broadbase.core.config import Choice
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ScheduleConfig(Choice):
+    """How the learning rate moves over a run."""
+
+    package: ClassVar[str] = "train"
+    warmup: Annotated[int, Field(ge=0)] = 20  # steps of linear rise
+    floor: Fraction = 0.0  # the factor at the end
+
+    def factor(self, step: int, steps: int) -> float:
+        """The factor of step 0, ..., steps - 1; above 0 and at most 1."""
+        rise = min(1.0, (step + 1) / (self.warmup + 1))
+        return rise * self._after(step, steps)
+
+    def _after(self, step: int, steps: int) -> float:
+        raise TypeError(f"{type(self).__name__} has no _after()")
+
+
+class StableConfig(ScheduleConfig):
+    """Warm-up, stable, linear decay (Hu et al. 2024, MiniCPM, 4)."""
+
+    name: Literal["wsd"] = "wsd"
+    decay: Fraction = 0.6  # the share of the steps that decays
+
+    def _after(self, step: int, steps: int) -> float:
+        left = (steps - step) / max(1.0, self.decay * steps)
+        return self.floor + (1 - self.floor) * min(1.0, left)
+
+
+class CosineConfig(ScheduleConfig):
+    """Warm-up, then half a cosine (Loshchilov & Hutter 2017, eq. 5)."""
+
+    name: Literal["cosine"] = "cosine"
+
+    def _after(self, step: int, steps: int) -> float:
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -1,0 +1,107 @@
+"""Full fine-tuning: the one loop, a Space for the labels, all parameters free.
+
+Legend: B batch, N places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from broadbase.core.config import Config
+from broadbase.core.contracts import Batch
+from broadbase.core.random import Draws, seed_of
+from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.model.base import Base, prompts
+from broadbase.model.initialise import initialise
+from broadbase.model.model import ModelConfig
+from broadbase.train.journal import Journal
+from broadbase.train.loop import TrainConfig, Trainer
+from broadbase.train.machine import MachineConfig
+from broadbase.train.optim import AdamWConfig
+from broadbase.train.ranks import Ranks
+from broadbase.train.schedule import CosineConfig
+from broadbase.transfer.supervised import LabelsConfig, Supervised
+from broadbase.transfer.task import Indices, Task
+
+LABEL = "label"
+
+
+class FinetuneConfig(Config):
+    """How far the base may move."""
+
+    steps: Annotated[int, Field(ge=1)] = 100
+    batch: Annotated[int, Field(ge=1)] = 32
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    seed: int = 0
+
+
+def finetune(
+    base: Base, task: Task, train: Indices, config: FinetuneConfig, device: str = "cpu"
+) -> Base:
+    """A copy of `base` with a Space `label`, trained on the labelled records `train`."""
+    classes = LabelsConfig(classes=len(task.classes))
+    tree = {**base.config.tree(), "modalities": {**base.config.tree()["modalities"]}}
+    tree["modalities"][LABEL] = classes.tree()
+    adapted = replace(base, config=ModelConfig.from_tree(tree))
+    adapted = replace(adapted, model=adapted.config.build())
+    initialise(adapted.model, config.seed)
+    adapted.model.load_state_dict(base.model.state_dict(), strict=False)
+    adapted.model.to(device)
+    batch_size = min(config.batch, len(train))
+    Trainer(
+        config=TrainConfig(steps=config.steps, evaluate_every=config.steps),
+        model=adapted.model,
+        objective=Supervised(adapted.tower(task.modality), base.pattern, LABEL),
+        corrupt={},
+        optim=AdamWConfig(lr=config.lr, weight_decay=config.weight_decay).build(adapted.model),
+        schedule=CosineConfig(warmup=config.steps // 10),
+        machine=MachineConfig(device=device, precision="fp32", compile="off"),
+        ranks=Ranks(torch.device(device)),
+        journal=Journal(),
+        batches=lambda start: _batches(adapted, task, train, config, batch_size, start),
+        validation=lambda: (),
+    ).train()
+    adapted.model.eval()
+    return adapted
+
+
+@torch.inference_mode()
+def correct(base: Base, task: Task, test: Indices, batch: int = 64) -> NDArray[np.bool_]:
+    """Which test records a fine-tuned base classifies right: [len(test)]."""
+    right = []
+    for i in range(0, len(test), batch):
+        chosen = test[i : i + batch]
+        segment = _segment(base, task, chosen).to(next(base.model.parameters()).device)
+        stream = Stream("main", base.tower(task.modality), (segment,), base.pattern)
+        view = View((replace(stream, reads=(Read(LABEL, LABEL, pooled=True),)),))
+        guess = base.model(view).predictions[LABEL][:, 0].argmax(dim=-1).cpu().numpy()
+        right.append(guess == task.labels[chosen])
+    return np.concatenate(right)
+
+
+def _batches(
+    base: Base, task: Task, train: Indices, config: FinetuneConfig, size: int, start: int
+) -> Iterator[Batch]:
+    per_epoch = max(1, len(train) // size)
+    for step in range(start, config.steps):
+        epoch, i = divmod(step, per_epoch)
+        order = np.random.default_rng(seed_of(config.seed, "finetune", epoch)).permutation(train)
+        chosen = order[i * size : (i + 1) * size]
+        target = torch.from_numpy(task.labels[chosen])[:, None]
+        place = torch.zeros(len(chosen), 1, 3, dtype=torch.int64)
+        label = Segment(LABEL, target, place, weight=torch.ones(target.shape))
+        segments = {task.modality: _segment(base, task, chosen), LABEL: label}
+        yield Batch(step, segments, Draws(config.seed, step))
+
+
+def _segment(base: Base, task: Task, chosen: Sequence[int] | Indices) -> Segment:
+    codec = base.codecs[task.modality]
+    return prompts(task.modality, codec, [task.raws[i] for i in chosen])

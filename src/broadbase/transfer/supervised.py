@@ -1,0 +1,50 @@
+"""Supervised: a label is a value of a Space of its own, read from the mean of a whole stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from broadbase.core.contracts import Batch, Codec, Corruption, ModalityConfig
+from broadbase.core.errors import ConfigError
+from broadbase.core.view import Read, Stream, View
+from broadbase.nn.spaces import Discrete, DiscreteConfig
+from broadbase.objectives.scoring import ReadScores
+
+
+class LabelsConfig(ModalityConfig):
+    """The classes of a task."""
+
+    name: Literal["labels"] = "labels"
+    classes: Annotated[int, Field(ge=2)]
+
+    def space(self, width: int) -> Discrete:
+        return DiscreteConfig(vocabulary=self.classes).build(width)
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        raise ConfigError("labels come with a task; they cannot be a source of pretraining")
+
+    def load(self, folder: Path) -> Codec:
+        return self.fit(())
+
+    def corruption(self) -> Corruption:
+        raise ConfigError("labels are never corrupted")
+
+
+class Supervised(ReadScores):
+    """One stream for each source but the label, scored on the label in pretraining's pattern."""
+
+    def __init__(self, tower: str, pattern: str, label: str = "label") -> None:
+        self.tower, self.pattern, self.label = tower, pattern, label
+
+    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        label = batch.segments[self.label]
+        read = Read(label.source, self.label, label.values, label.weight, pooled=True)
+        return tuple(
+            View((Stream("main", self.tower, (segment,), self.pattern, reads=(read,)),))
+            for name, segment in batch.segments.items()
+            if name != self.label
+        )

@@ -1,0 +1,72 @@
+"""A labelled task, and its splits into few labels and a held-out test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
+
+from broadbase.core.errors import DataError
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Raw records of one modality with a class each; records of one group stay on one side."""
+
+    name: str
+    modality: str
+    raws: Sequence[Any]
+    labels: NDArray[np.int64]  # [M] classes 0, 1, ...
+    classes: tuple[str, ...]
+    groups: NDArray[np.int64] | None = None  # [M], e.g. the file a chunk of code comes from
+
+    @classmethod
+    def from_records(
+        cls,
+        name: str,
+        modality: str,
+        raws: Sequence[Any],
+        labels: Sequence[str],
+        groups: Sequence[str] | None = None,
+    ) -> Task:
+        """A task from label strings; DataError where there are fewer than two classes."""
+        classes = tuple(sorted(set(labels)))
+        if len(classes) < 2:
+            raise DataError(
+                f"task {name!r} has {len(classes)} class(es) in {len(raws)} records; a task needs"
+                " at least two: check the label field"
+            )
+        number = {c: i for i, c in enumerate(classes)}
+        grouped = None if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
+        coded = np.array([number[label] for label in labels], dtype=np.int64)
+        return cls(name, modality, raws, coded, classes, grouped)
+
+    def split(self, labels: int, test: int, seed: int) -> tuple[Indices, Indices]:
+        """`labels` training and up to `test` test records, classes in proportion, groups apart."""
+        everything = np.arange(len(self.labels))
+        if len(everything) < labels + len(self.classes):
+            raise DataError(
+                f"task {self.name!r} has {len(everything)} records, too few for {labels} labels and"
+                " a test; ask for fewer labels"
+            )
+        if self.groups is None:
+            size = min(test, len(everything) - labels)
+            pool, held = next(self._stratified(size, seed).split(everything, self.labels))
+        else:
+            splitter = GroupShuffleSplit(1, test_size=0.4, random_state=seed)
+            pool, held = next(splitter.split(everything, self.labels, self.groups))
+            held = np.random.default_rng(seed).permutation(held)[:test]
+        if len(pool) <= labels + len(self.classes):
+            return pool[:labels], held
+        pick = self._stratified(len(pool) - labels, seed, labels)
+        few = next(pick.split(pool, self.labels[pool]))[0]
+        return pool[few], held
+
+    def _stratified(self, test: int, seed: int, train: int | None = None) -> StratifiedShuffleSplit:
+        return StratifiedShuffleSplit(1, test_size=test, train_size=train, random_state=seed)

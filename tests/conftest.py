@@ -1,0 +1,80 @@
+"""Real small data and small models that the tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from broadbase.core.contracts import Batch
+from broadbase.core.random import Draws
+from broadbase.core.view import Segment, positions
+from broadbase.model.initialise import initialise
+from broadbase.model.model import Model, ModelConfig
+
+torch.set_num_threads(1)
+
+HEADS = {"heads": 2, "kv_heads": 1, "head_dim": 8}
+TOWER = {
+    "name": "transformer",
+    "width": 16,
+    "layers": [
+        {
+            "repeat": 2,
+            "block": {
+                "attention": {"name": "grouped", **HEADS},
+                "feedforward": {"name": "gated", "hidden": 32},
+            },
+        }
+    ],
+}
+MODALITIES = {
+    "bytes": {"name": "bytes"},
+    "image": {"name": "image", "height": 4, "width": 4, "channels": 1, "patch": 2},
+}
+
+
+def tiny(seed: int = 0, dtype: torch.dtype = torch.float32) -> Model:
+    """A model of two Spaces and two layers, its numbers large enough to matter."""
+    config = ModelConfig.from_tree({"modalities": MODALITIES, "towers": {"main": TOWER}})
+    model = config.build()
+    initialise(model, seed)
+    return model.to(dtype)
+
+
+def packed(lengths: list[list[int]], length: int, seed: int = 0) -> Segment:
+    """Rows of random bytes: `lengths[b]` are the documents of row b, the rest is padding."""
+    rng = np.random.default_rng(seed)
+    rows = len(lengths)
+    values = torch.from_numpy(rng.integers(0, 256, (rows, length)))
+    document = torch.full((rows, length), -1)
+    order = torch.zeros(rows, length, dtype=torch.int64)
+    weight = torch.zeros(rows, length)
+    for b, sizes in enumerate(lengths):
+        at = 0
+        for d, size in enumerate(sizes):
+            document[b, at : at + size] = d
+            order[b, at : at + size] = torch.arange(size)
+            weight[b, at + 1 : at + size] = 1
+            values[b, at] = 256
+            at += size
+    place = order.unsqueeze(-1).expand(-1, -1, 3)
+    return Segment("bytes", values, place, order, document, weight=weight)
+
+
+def images(rows: int, seed: int = 0) -> Segment:
+    """Rows of one 2 x 2-patch image each, with its start."""
+    rng = np.random.default_rng(seed)
+    values = torch.from_numpy(rng.integers(0, 16, (rows, 5, 4)) / 15).float()
+    values[:, 0] = -1
+    place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions((2, 2))])
+    weight = torch.ones(rows, 5)
+    weight[:, 0] = 0
+    return Segment("image", values, place.expand(rows, -1, -1), weight=weight)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Two sources of different row counts, documents of different lengths, one row half padding."""
+    text = packed([[5, 7], [12], [3, 3, 3, 3], [4], [2, 9], [11]], 12)
+    return Batch(3, {"prose": text, "digits": images(4)}, Draws(seed=1, step=3))
