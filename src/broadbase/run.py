@@ -28,9 +28,9 @@ from broadbase.core.config import Config, hint
 from broadbase.core.contracts import Batch, Codec, ObjectiveConfig, SourceConfig
 from broadbase.core.errors import ConfigError, ResourceError
 from broadbase.core.random import Draws
-from broadbase.data.batches import batches, validation_batches
+from broadbase.data.batches import Mixture, held_out
 from broadbase.data.rows import Rows
-from broadbase.data.store import Store, open_store, prepare
+from broadbase.data.store import Store, open_store, prepare, training_records
 from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
@@ -152,7 +152,9 @@ class Run:
             machine=c.machine,
             ranks=ranks,
             journal=journal,
-            batches=self._batches(ranks),
+            batches=lambda start: self.mixture().batches(
+                start, c.train.steps, workers=c.train.workers, rank=ranks.rank, world=ranks.world
+            ),
             validation=lambda: self.held_out(c.data.validation_rows),
             checkpoints=self.folder / "checkpoints",
             identity=self.identity(),
@@ -163,7 +165,7 @@ class Run:
 
         Returns, by source, the loss on all held-out data: nats a place and bits a unit.
         """
-        bits, units = self.bits(), {n: s.manifest.unit for n, s in self.stores.items()}
+        bits, units = self.bits(), {n: s.unit for n, s in self.stores.items()}
         path, steps = self.folder / "metrics.jsonl", self.config.train.steps
         journal = Journal(path, console, steps=steps, bits=bits, units=units)
         trainer = self.trainer(journal)
@@ -197,6 +199,20 @@ class Run:
         mixed = self.config.data.sources
         return {n: Rows(self.stores[n].split(split), mixed[n].length) for n in mixed}
 
+    def mixture(self) -> Mixture:
+        """Which rows every step takes."""
+        mixed = self.config.data.sources
+        return Mixture(
+            self.rows("train"),
+            spaces={name: m.modality for name, m in mixed.items()},
+            counts={name: m.rows for name, m in mixed.items()},
+            seed=self.config.seed,
+        )
+
+    def seen(self) -> Iterator[Batch]:
+        """Every batch of the run again, in order."""
+        return self.mixture().batches(0, self.config.train.steps)
+
     def bits(self) -> dict[str, float]:
         """What turns nats a place into bits a unit, by source, over the held-out documents."""
         splits = {n: s.split("validation") for n, s in self.stores.items()}
@@ -207,7 +223,7 @@ class Run:
         mixed = self.config.data.sources
         for name, rows in self.rows("validation").items():
             size = mixed[name].rows
-            for i, segment in enumerate(validation_batches(rows, mixed[name].modality, size)):
+            for i, segment in enumerate(held_out(rows, mixed[name].modality, size)):
                 if limit is not None and i * size >= limit:
                     break
                 # A stream of chance of its own, the same at every evaluation.
@@ -219,7 +235,7 @@ class Run:
         for key in ("evaluate_every", "save_every", "keep_last", "keep_every", "workers"):
             del tree["train"][key]
         del tree["data"]["validation_rows"]
-        data = {name: store.manifest.fingerprint for name, store in self.stores.items()}
+        data = {name: store.fingerprint for name, store in self.stores.items()}
         return {"config": tree, "data": data}
 
     def with_config(self, config: RunConfig) -> Run:
@@ -228,7 +244,7 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """Versions, git state and fingerprints of the data."""
-        data = {name: store.manifest.fingerprint for name, store in self.stores.items()}
+        data = {name: store.fingerprint for name, store in self.stores.items()}
         return {**environment(), "data": data}
 
     def _restore(self, trainer: Trainer, console: Console | None) -> None:
@@ -241,24 +257,38 @@ class Run:
             if console is not None:
                 console.print(f"resuming after step {saved.step}", highlight=False)
 
-    def _batches(self, ranks: Ranks) -> Callable[[int], Iterable[Batch]]:
-        c, mixed = self.config, self.config.data.sources
-        rows = self.rows("train")
 
-        def from_step(start: int) -> Iterable[Batch]:
-            return batches(
-                rows,
-                spaces={name: m.modality for name, m in mixed.items()},
-                counts={name: m.rows for name, m in mixed.items()},
-                seed=c.seed,
-                start=start,
-                stop=c.train.steps,
-                workers=c.train.workers,
-                rank=ranks.rank,
-                world=ranks.world,
-            )
+def _prepare(
+    config: RunConfig, folder: Path, console: Console | None
+) -> tuple[dict[str, Store], dict[str, Codec]]:
+    """Fit the codec of each modality on all its sources' training records, then encode them."""
+    mixed, holdout = config.data.sources, config.data.holdout
+    codecs: dict[str, Codec] = {}
+    for name in dict.fromkeys(m.modality for m in mixed.values()):
+        sources = [m.source for m in mixed.values() if m.modality == name]
+        codecs[name] = config.model.modalities[name].fit(training_records(sources, holdout))
+    stores = {}
+    for name, m in mixed.items():
+        store = prepare(
+            m.source,
+            codecs[m.modality],
+            folder / name,
+            holdout=holdout,
+            rejects=config.data.rejects,
+        )
+        codecs[m.modality].save(folder / name)
+        if console is not None:
+            console.print(f"{name}: {store.summary()}", highlight=False)
+        stores[name] = store
+    return stores, codecs
 
-        return from_step
+
+def _load_codecs(config: RunConfig, folder: Path) -> dict[str, Codec]:
+    first = {m.modality: name for name, m in reversed(config.data.sources.items())}
+    return {
+        modality: config.model.modalities[modality].load(folder / source)
+        for modality, source in first.items()
+    }
 
 
 def environment() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Choice, Config
 from broadbase.core.contracts import Choose
+from broadbase.nn.cross_entropy import cross_entropy
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
 from broadbase.nn.norm import LayerNormConfig, NormConfig
 
@@ -103,7 +104,7 @@ class Discrete(nn.Module):
         return F.linear(self.head(x), weight_VD, self.bias)
 
     def score(self, x: Tensor, target: Tensor) -> Tensor:
-        return _nll(self.predict(x), target)
+        return cross_entropy(self.predict(x), target)
 
     def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
         return choose(prediction)
@@ -144,14 +145,7 @@ class Vector(nn.Module):
 
     def score(self, x: Tensor, target: Tensor) -> Tensor:
         level_BSK = (target.clamp(0, 1) * (self.levels - 1)).round().long()
-        return _nll(self.predict(x), level_BSK).sum(dim=-1)
+        return cross_entropy(self.predict(x), level_BSK).sum(dim=-1)
 
     def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
         return choose(prediction).to(self.input.weight.dtype) / (self.levels - 1)
-
-
-def _nll(logits: Tensor, target: Tensor) -> Tensor:
-    """Negative log-likelihood in nats, fp32 or better, of target [...] under logits [...,V]."""
-    wide = logits.flatten(0, -2)
-    wide = wide.float() if wide.element_size() < 4 else wide
-    return F.cross_entropy(wide, target.flatten(), reduction="none").view(target.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -9,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
+from torch import nn
 
 from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
@@ -67,19 +69,23 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
 
 
-def _bf16_is_faster(device: torch.device, size: int = 512) -> bool:
+def _bf16_is_faster(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     if device.type != "cpu":
         return False
-    return _seconds(torch.bfloat16, size) < 0.9 * _seconds(torch.float32, size)
+    layer = nn.Sequential(nn.Linear(256, 1024), nn.SiLU(), nn.Linear(1024, 256), nn.RMSNorm(256))
+    best = dict.fromkeys((True, False), math.inf)
+    for _ in range(8):  # in turn, so that a busy moment of the machine hits both
+        for bf16 in best:
+            best[bf16] = min(best[bf16], _seconds(layer, bf16))
+    return best[True] < 0.7 * best[False]  # a small gain is not worth the digits
 
 
-def _seconds(dtype: torch.dtype, size: int) -> float:
-    x = torch.ones(size, size, dtype=dtype)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        x @ x
-        times.append(time.perf_counter() - start)
-    return sorted(times)[2]
+def _seconds(layer: nn.Module, bf16: bool) -> float:
+    """The time of a forward and a backward as training does them: casts count."""
+    x = torch.ones(1024, 256)
+    start = time.perf_counter()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        layer(x).float().sum().backward()
+    return time.perf_counter() - start

@@ -1,0 +1,1 @@
+"""Data: sources of raw records, prepared stores, packed rows, resumable batches."""

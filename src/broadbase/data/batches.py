@@ -1,0 +1,95 @@
+"""Batches: order and mixture as a pure function of (seed, step), resumable in O(1).
+
+Legend: B rows of a source, T places.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+import torch
+
+from broadbase.core.contracts import Batch
+from broadbase.core.errors import ConfigError
+from broadbase.core.random import Draws, seed_of
+from broadbase.core.view import Segment
+from broadbase.data.rows import Row, Rows
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Which rows a step takes: `counts[k]` of each source k, each shuffled anew every epoch."""
+
+    rows: Mapping[str, Rows]
+    spaces: Mapping[str, str]  # source -> the Space its values are in
+    counts: Mapping[str, int]  # rows a step, over all ranks
+    seed: int
+
+    def batches(
+        self, start: int, stop: int, *, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """The batches of steps `start` to `stop` for one rank of `world`, built by `workers`."""
+        for name, count in self.counts.items():
+            if count % world:
+                raise ConfigError(
+                    f"data.sources.{name}.rows={count} does not divide over {world} ranks; use a"
+                    f" multiple of {world}"
+                )
+        orders = {
+            name: grain.MapDataset.range(len(rows)).seed(_seed(self.seed, name)).shuffle().repeat()
+            for name, rows in self.rows.items()
+        }
+
+        def build(step: int) -> Batch:
+            segments = {
+                name: self._segment(name, orders[name], step, rank, world) for name in self.rows
+            }
+            return Batch(step, segments, Draws(self.seed, step, rank, world))
+
+        steps = grain.MapDataset.range(start, stop).map(build)
+        stream = steps.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        if workers:
+            stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        return iter(stream)
+
+    def _segment(
+        self, name: str, order: grain.MapDataset[int], step: int, rank: int, world: int
+    ) -> Segment:
+        count = self.counts[name]
+        numbers = range(step * count + rank, (step + 1) * count, world)
+        rows = self.rows[name]
+        return collate([rows[order[i]] for i in numbers], self.spaces[name], rows.plain)
+
+
+def held_out(rows: Rows, space: str, size: int) -> Iterator[Segment]:
+    """All rows in order, `size` at a time; the last batch may be smaller."""
+    for i in range(0, len(rows), size):
+        chosen = [rows[j] for j in range(i, min(i + size, len(rows)))]
+        yield collate(chosen, space, rows.plain)
+
+
+def collate(rows: list[Row], space: str, plain: bool) -> Segment:
+    """Rows as one Segment [B,T]; plain rows need no order and document."""
+
+    def stack(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([getattr(row, name) for row in rows]))
+
+    return Segment(
+        space,
+        values=stack("values"),
+        position=stack("position"),
+        order=None if plain else stack("order"),
+        document=None if plain else stack("document"),
+        weight=stack("weight"),
+    )
+
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # grain reports that it has no jax profiler
+
+
+def _seed(seed: int, name: str) -> int:
+    return int(np.random.SeedSequence(seed_of(seed, name)).generate_state(1)[0])

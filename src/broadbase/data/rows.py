@@ -1,0 +1,104 @@
+"""Rows: documents cut into chunks and packed; a pure function of a split and a length.
+
+A document is cut into chunks of at most T places; a continuation begins with the last place of the
+chunk before it, as context. The first place of every chunk has weight 0, so every place but a
+document's start is a target exactly once an epoch.
+
+Legend: T places a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broadbase.core.errors import DataError
+from broadbase.core.view import positions
+from broadbase.data.store import Split
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """T places, on the host."""
+
+    values: NDArray[Any]  # [T] or [T,K]
+    position: Ints  # [T,3]
+    order: Ints  # [T] place in its chunk
+    document: Ints  # [T] chunk in the row; -1 is padding
+    weight: NDArray[np.float32]  # [T]
+
+
+class Rows:
+    """All rows of a split, in a fixed order."""
+
+    def __init__(self, split: Split, length: int) -> None:
+        self.split, self.length = split, length
+        self.chunks = _cut(split, length)  # [chunks, 3]: document, first place, places
+        self.plan = _pack(self.chunks[:, 2], length)
+        self.plain = all(len(r) == 1 for r in self.plan) and bool(
+            (self.chunks[:, 2] == length).all()
+        )
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, i: int) -> Row:
+        T = self.length
+        values = np.zeros((T, *self.split.start.shape), dtype=self.split.start.dtype)
+        position, order = np.zeros((T, 3), np.int64), np.zeros(T, np.int64)
+        document, weight = np.full(T, -1), np.zeros(T, np.float32)
+        at = 0
+        for number, chunk in enumerate(self.plan[i]):
+            d, first, places = (int(n) for n in self.chunks[chunk])
+            here = slice(at, at + places)
+            values[here] = self.split.document(d)[first : first + places]
+            position[here] = self._position(d, places)
+            order[here] = np.arange(places)
+            document[here] = number
+            weight[at + 1 : at + places] = 1
+            at += places
+        return Row(values, position, order, document, weight)
+
+    def _position(self, document: int, places: int) -> Ints:
+        grid = tuple(int(n) for n in self.split.grids[document])
+        if len(grid) == 1:
+            return positions((places,)).numpy()
+        return np.concatenate([np.zeros((1, 3), np.int64), 1 + positions(grid).numpy()])
+
+
+def _cut(split: Split, length: int) -> Ints:
+    ends = 0 if split.end is None else 1
+    places = np.diff(split.offsets) + 1 + ends
+    if split.grids.shape[1] > 1 and int(places.max()) > length:
+        raise DataError(
+            f"a record of {int(places.max())} places does not fit a row of {length}, and a picture is"
+            f" not cut: set length >= {int(places.max())}, or a larger patch"
+        )
+    pieces = np.maximum(1, -(-(places - 1) // (length - 1)))
+    document = np.repeat(np.arange(len(places)), pieces)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    first = number * (length - 1)
+    return np.stack([document, first, np.minimum(length, places[document] - first)], axis=1)
+
+
+def _pack(sizes: Ints, length: int) -> list[list[int]]:
+    """Best-fit decreasing: each chunk goes where it leaves least room (Ding et al. 2024, 3)."""
+    rows: list[list[int]] = []
+    open_by_room: list[list[int]] = [[] for _ in range(length + 1)]
+    for chunk in np.argsort(-sizes, kind="stable"):
+        size = int(sizes[chunk])
+        room = next((r for r in range(size, length + 1) if open_by_room[r]), None)
+        if room is None:
+            rows.append([int(chunk)])
+            row, room = len(rows) - 1, length
+        else:
+            row = open_by_room[room].pop()
+            rows[row].append(int(chunk))
+        if room - size > 1:
+            open_by_room[room - size].append(row)
+    return rows

