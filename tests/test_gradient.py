@@ -26,8 +26,10 @@ from broadbase.train.schedule import StableConfig
 CORRUPT = {
     name: config.corruption()
     for name, config in ModelConfig.from_tree(
-        {"modalities": MODALITIES, "towers": {"main": {"name": "transformer", "width": 8,
-         "layers": []}}}
+        {
+            "modalities": MODALITIES,
+            "towers": {"main": {"name": "transformer", "width": 8, "layers": []}},
+        }
     ).modalities.items()
 }
 
@@ -77,10 +79,15 @@ def test_same_for_any_split(
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.lists(st.integers(2, 9), min_size=1, max_size=3), min_size=2, max_size=6),
-       st.integers(2, 6), st.integers(0, 99))
+@given(
+    st.lists(st.lists(st.integers(2, 9), min_size=1, max_size=3), min_size=2, max_size=6),
+    st.integers(2, 6),
+    st.integers(0, 99),
+)
 def test_same_for_any_documents(lengths: list[list[int]], pieces: int, seed: int) -> None:
-    batch = Batch(0, {"prose": packed(lengths, 27, seed), "digits": images(6, seed)}, Draws(seed, 0))
+    batch = Batch(
+        0, {"prose": packed(lengths, 27, seed), "digits": images(6, seed)}, Draws(seed, 0)
+    )
     pieces = min(pieces, len(lengths))
     whole = gradient(batch, "causal", 1, torch.float64)
     cut = gradient(batch, "causal", pieces, torch.float64)
@@ -94,7 +101,9 @@ def test_a_mean_of_means_would_fail(batch: Batch) -> None:
     views = t.objective.views(_cast(batch, torch.float64), t.corrupt)
     for i in range(2):
         micro = [v.rows(v.size * i // 2, v.size * (i + 1) // 2) for v in views]
-        loss = combine(t.objective.loss([model(v) for v in micro], micro), t.objective.shares(micro))
+        loss = combine(
+            t.objective.loss([model(v) for v in micro], micro), t.objective.shares(micro)
+        )
         (loss / 2).backward()
     naive = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     whole = gradient(batch, "causal", 1, torch.float64)

@@ -73,7 +73,9 @@ def kinds() -> set[str]:
 def test_no_branch_on_a_kind_in_the_blind_packages() -> None:
     """No comparison with a modality's or objective's name, no isinstance of one of their classes."""
     names = kinds()
-    classes = {c.__name__ for c in (*ModalityConfig.choices.values(), *ObjectiveConfig.choices.values())}
+    classes = {
+        c.__name__ for c in (*ModalityConfig.choices.values(), *ObjectiveConfig.choices.values())
+    }
     found = []
     for path, tree in trees([f for f in FILES if f.relative_to(ROOT).parts[0] in BLIND]):
         for node in ast.walk(tree):

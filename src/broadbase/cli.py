@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from broadbase.core.config import override
-from broadbase.core.errors import BroadbaseError, ConfigError, ResourceError
+from broadbase.core.contracts import SourceConfig
+from broadbase.core.errors import BroadbaseError, ConfigError
+from broadbase.data.sources import ImageFilesConfig, JsonLinesConfig
+from broadbase.demo.command import STEPS
+from broadbase.demo.command import demo as run_demo
+from broadbase.evaluate import likelihoods
+from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import all_recipes, find_recipe
-from broadbase.run import RunConfig
+from broadbase.run import Run, RunConfig, environment
+from broadbase.train.machine import MachineConfig
+from broadbase.transfer.adapt import Method
+from broadbase.transfer.adapt import adapt as adapt_to
+from broadbase.transfer.finetune import FinetuneConfig, finetune
+from broadbase.transfer.task import read_task
+from broadbase.weights.folder import load, save
 
 app = typer.Typer(
     name="broadbase",
@@ -51,7 +62,8 @@ def main() -> None:
 
 def fail(message: object, code: int) -> None:
     """Say what went wrong and how to mend it, and leave."""
-    log.print(f"[bold red]error:[/] {message}" if log.is_terminal else f"error: {message}")
+    log.print("error:", style="bold red", end=" ")
+    log.print(str(message), markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 
@@ -97,7 +109,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Bits per byte (or pixel) on all held-out data, beside a unigram and an n-gram."""
-    rows = [row.row() for row in likelihoods(Run.open(folder), order)]
+    base = load(model_of(folder))
+    rows = [row.row() for row in likelihoods(Run.open(folder), base, order)]
     columns = ("source", "unit", "baseline", "model_bits", "baseline_bits", "difference")
     _show(rows, [*columns, "low", "high"], as_json, "bits a unit, held out; 95 % intervals")
 
@@ -118,8 +131,9 @@ def adapt(
 ) -> None:
     """Adapt a base to a labelled task, against the same model from random init."""
     base = load(model_of(model))
-    task = read_task(data, base, modality, field, label)
-    row = adapted(base, task, method, labels, test, seeds)
+    source = _labelled(data, field, label)
+    task = read_task(data.stem, modality or next(iter(base.codecs)), source)
+    (row,) = adapt_to(base, task, method, [labels], test, seeds)
     if out is not None:
         if method is not Method.finetune:
             raise ConfigError("--out keeps a fine-tuned model; add --method finetune")
@@ -168,9 +182,27 @@ def doctor(as_json: Json = False) -> None:
     _show(rows, ["what", "found"], as_json, "as `auto` would decide")
 
 
-def _config(
-    recipe: str, data: Path | None, depth: int | None, changes: Sequence[str]
-) -> RunConfig:
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The demo's folder.")] = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option(help="A tenth of the steps: a smoke test.")] = False,
+) -> None:
+    """The whole idea on real data in minutes: pretrain, adapt, generate, report."""
+    run_demo(out, log, STEPS // 10 if quick else STEPS)
+
+
+def model_of(folder: Path) -> Path:
+    """The model folder of a run, or the folder itself."""
+    return folder / "model" if (folder / "config.yaml").exists() else folder
+
+
+def _labelled(data: Path, field: str, label: str) -> SourceConfig:
+    if data.is_dir() and not list(data.glob("**/*.jsonl*")):
+        return ImageFilesConfig(path=str(data), labels="folder")
+    return JsonLinesConfig(path=str(data), field=field, label=label)
+
+
+def _config(recipe: str, data: Path | None, depth: int | None, changes: Sequence[str]) -> RunConfig:
     if recipe.endswith((".yaml", ".yml")):
         if data is not None or depth is not None:
             raise ConfigError("a config file says its data and depth; change them with --set")
@@ -212,3 +244,7 @@ def _show(
 
 def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

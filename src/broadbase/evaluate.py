@@ -1,7 +1,8 @@
-"""Likelihood on held-out data, beside the yardsticks of the field: a unigram and a Kneser-Ney n-gram.
+"""Likelihood on held-out data, beside a unigram and a Kneser-Ney n-gram.
 
-The n-grams are trained on exactly the rows the model saw and, as an aim, on the whole training split.
-All are scored on the same targets; a difference has its 95 % interval over the held-out documents.
+The n-grams are trained on exactly the rows the model saw and, as an aim, on the whole training
+split. All are scored on the same targets; a difference has its 95 % interval over the held-out
+documents.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Likelihoo
             source=source,
             unit=run.stores[source].unit,
             baseline=name,
-            model=np.bincount(document, model),
-            other=np.bincount(document, nats),
+            model=np.bincount(document, model).astype(float),
+            other=np.bincount(document, nats).astype(float),
             units=validation.split.units,
         )
 
@@ -86,9 +87,9 @@ def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Likelihoo
 def compare(
     *, source: str, unit: str, baseline: str, model: Numbers, other: Numbers, units: int
 ) -> Likelihood:
-    """Nats of each held-out document under both, as bits a unit and the interval of their difference.
+    """Nats of each held-out document under both, as bits a unit, with the interval of the gap.
 
-    Documents are the independent observations: the deviation of a sum over n of them is sd * sqrt(n).
+    Documents are the independent observations: a sum over n of them deviates by sd * sqrt(n).
     """
     bits = 1 / (math.log(2) * units)
     n = len(model)
@@ -100,7 +101,7 @@ def compare(
 
 
 def chunks(segment: Segment) -> list[NDArray[Any]]:
-    """The packed chunks of a segment, row by row, without padding: [n] ids or [n,K] vectors each."""
+    """The packed chunks of a segment, row by row, without padding: [n] ids or [n,K] each."""
     assert segment.values is not None
     values = segment.values.numpy()
     if segment.document is None:

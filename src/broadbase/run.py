@@ -1,11 +1,11 @@
 """A run: one config tree that says everything, and the folder that keeps what it did.
 
-    runs/NAME/config.yaml        the resolved config: `broadbase pretrain runs/NAME/config.yaml` repeats it
-    runs/NAME/env.json           versions, git state, fingerprints of the data
-    runs/NAME/data/SOURCE/       the prepared stores
-    runs/NAME/metrics.jsonl      one line a step
-    runs/NAME/checkpoints/       resumable states
-    runs/NAME/model/             the model folder, at the end
+runs/NAME/config.yaml        the resolved config; `broadbase pretrain` repeats it
+runs/NAME/env.json           versions, git state, fingerprints of the data
+runs/NAME/data/SOURCE/       the prepared stores
+runs/NAME/metrics.jsonl      one line a step
+runs/NAME/checkpoints/       resumable states
+runs/NAME/model/             the model folder, at the end
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from rich.console import Console
 
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import Batch, Codec, ObjectiveConfig, SourceConfig
-from broadbase.core.errors import ConfigError, ResourceError
+from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.data.batches import Mixture, held_out
 from broadbase.data.rows import Rows
@@ -112,8 +112,8 @@ class Run:
         """A new run: settles every `auto`, prepares the data, writes the folder."""
         if (folder / "config.yaml").exists():
             raise ConfigError(
-                f"{folder} already holds a run; continue it with `broadbase resume {folder}`, or give"
-                " another --out"
+                f"{folder} already holds a run; continue it with `broadbase resume {folder}`, or"
+                " give another --out"
             )
         config = config.model_copy(update={"machine": config.machine.resolve()})
         stores, codecs = _prepare(config, folder / "data", console)
@@ -130,7 +130,10 @@ class Run:
         if not (folder / "config.yaml").exists():
             raise ConfigError(f"{folder} holds no run: there is no config.yaml in it")
         config = RunConfig.read(folder / "config.yaml")
-        stores = {name: open_store(folder / "data" / name) for name in config.data.sources}
+        stores = {
+            name: open_store(folder / "data" / name, verify=True, source=mixed.source)
+            for name, mixed in config.data.sources.items()
+        }
         return cls(config, folder, stores, _load_codecs(config, folder / "data"))
 
     def trainer(self, journal: Journal) -> Trainer:

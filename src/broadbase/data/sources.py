@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Literal, cast
 
 from PIL import Image, UnidentifiedImageError
 from pydantic import Field
@@ -40,8 +40,8 @@ class FilesConfig(SourceConfig):
             endings = Counter(p.suffix or p.name for p in root.rglob("*") if p.is_file())
             there = ", ".join(f"{n} {e}" for e, n in endings.most_common(5)) or "nothing"
             raise DataError(
-                f"no file in {root} matches {self.pattern!r}; it holds {there}. Name other files with"
-                " --set data.sources.NAME.source.pattern='**/*.ending'"
+                f"no file in {root} matches {self.pattern!r}; it holds {there}. Name other files"
+                " with --set data.sources.NAME.source.pattern='**/*.ending'"
             )
         return files
 
@@ -144,8 +144,8 @@ class ImageFilesConfig(FilesConfig):
                 if width * height > self.limit * 1_000_000:
                     yield Reject(
                         str(path),
-                        f"{width} x {height} pixels, more than {self.limit} megapixels; shrink it, or"
-                        " raise the source's `limit`",
+                        f"{width} x {height} pixels, more than {self.limit} megapixels; shrink it,"
+                        " or raise the source's `limit`",
                     )
                     return
                 image.load()
@@ -158,9 +158,8 @@ class ImageFilesConfig(FilesConfig):
 
 
 def _open(path: Path) -> AbstractContextManager[IO[bytes]]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    return path.open("rb")
+    opener = gzip.open if path.suffix == ".gz" else open
+    return cast(AbstractContextManager[IO[bytes]], opener(path, "rb"))
 
 
 def _text(place: str, data: bytes) -> Record | Reject:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ ARRAYS = ("values", "offsets", "grids", "units")
 
 @dataclass(frozen=True)
 class Split:
-    """Documents of one side of a store, memory-mapped; document i has values[offsets[i]:offsets[i+1]]."""
+    """Documents of one side of a store, memory-mapped: values[offsets[i]:offsets[i+1]] is one."""
 
     values: NDArray[Any]  # [total] or [total, K]
     offsets: NDArray[np.int64]  # [documents + 1]
@@ -81,10 +81,9 @@ class Store:
     def summary(self) -> str:
         """One line: how many records, what became of them, how long they are."""
         c, split = self.manifest["counts"], self.split("train")
-        return (
-            f"{c['records']:,} records ({c['duplicates']:,} duplicates, {c['rejected']:,} rejected),"
-            f" {c['train']:,} to train on: {split.units:,} {self.unit}s in {split.targets:,} places"
-        )
+        lost = f"{c['duplicates']:,} duplicates, {c['rejected']:,} rejected"
+        size = f"{split.units:,} {self.unit}s in {split.targets:,} places"
+        return f"{c['records']:,} records ({lost}), {c['train']:,} to train on: {size}"
 
     def split(self, name: str) -> Split:
         """The documents of "train" or "validation"."""
@@ -126,7 +125,7 @@ def prepare(
         draft.mkdir(parents=True)
         writers = {name: _Writer() for name in SPLITS}
         counts, rejected = _read(source, codec, writers, holdout)
-        _check(source, counts, rejected, rejects, writers, folder)
+        _check(counts, rejected, rejects, writers, folder)
         (draft / "rejected.jsonl").write_text(_lines(rejected))
         hashes = {}
         for name, writer in writers.items():
@@ -146,16 +145,21 @@ def prepare(
         _settle(draft, folder)
     except OSError as error:
         raise ResourceError(
-            f"{folder} cannot be written: {error.strerror or error}; free space or permissions there,"
-            " or give another --out"
+            f"{folder} cannot be written: {error.strerror or error}; free space or permissions"
+            " there, or give another --out"
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return open_store(folder)
 
 
-def open_store(folder: Path, *, verify: bool = False) -> Store:
-    """The store at `folder`; DataError where it is missing, newer than this program, or damaged."""
+def open_store(
+    folder: Path, *, verify: bool = False, source: SourceConfig | None = None
+) -> Store:
+    """The store at `folder`; DataError where it is missing, newer than this program, or damaged.
+
+    `verify` reads every byte; `source` is compared, file by file, with what the store was made of.
+    """
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text())
@@ -173,7 +177,21 @@ def open_store(folder: Path, *, verify: bool = False) -> Store:
                 raise DataError(f"{file} is missing or cut short; prepare the data again")
             if verify and _file_digest(file) != digest:
                 raise DataError(f"{file} was altered since it was written; prepare the data again")
+    if source is not None:
+        _unchanged(folder, manifest["files"], source.fingerprint())
     return Store(folder, manifest)
+
+
+def _unchanged(folder: Path, old: dict[str, str], new: dict[str, str]) -> None:
+    changes = [f"{n} is gone" for n in old if n not in new]
+    changes += [f"{n} is new" for n in new if n not in old]
+    changes += [f"{n} changed" for n in old if n in new and old[n] != new[n]]
+    if changes:
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        raise DataError(
+            f"the data changed since {folder} was prepared: {', '.join(changes[:3])}{more}; undo that,"
+            " or start a new run"
+        )
 
 
 class _Writer:
@@ -232,7 +250,6 @@ def _read(
 
 
 def _check(
-    source: SourceConfig,
     counts: dict[str, int],
     rejected: list[Reject],
     budget: float,

@@ -6,7 +6,7 @@ Legend: N places, V vocabulary, D width, L layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Read, Segment, Stream, View, pool, positions
 from broadbase.model.generate import SamplingConfig, generate
+from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 
 
@@ -29,6 +30,13 @@ class Base:
     model: Model
     codecs: Mapping[str, Codec]
     pattern: str = "causal"  # who saw whom in pretraining
+
+    def scratch(self, seed: int) -> Base:
+        """The same base from random init: what any claim of transfer is compared with."""
+        model = self.config.build()
+        initialise(model, seed)
+        model.to(next(self.model.parameters()).device)
+        return replace(self, model=model.eval())
 
     def generate(
         self,

@@ -1,7 +1,7 @@
 """Cross-entropy that touches the logits as seldom as it can.
 
-On CPUs the usual one writes three arrays the size of the logits (log-probabilities, a zeroed gradient,
-their difference); this one writes the probabilities once and turns them into the gradient in place.
+On CPUs the usual one writes three arrays of the logits' size (log-probabilities, a zeroed gradient,
+their difference); this one writes the probabilities and turns them into the gradient in place.
 
 Legend: M predictions, V categories.
 """
@@ -30,7 +30,9 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         probability_MV, index_M1 = ctx.saved_tensors
-        probability_MV.scatter_add_(-1, index_M1, torch.full_like(index_M1, -1, dtype=probability_MV.dtype))
+        probability_MV.scatter_add_(
+            -1, index_M1, torch.full_like(index_M1, -1, dtype=probability_MV.dtype)
+        )
         return probability_MV.mul_(grads[0].unsqueeze(-1)), None
 
 

@@ -124,7 +124,8 @@ class Vector(nn.Module):
     """Vectors [B,N,K]: a projection in, a categorical distribution for each channel out.
 
     The likelihood is a real one, of the values quantised to `levels` steps, so that it can be
-    compared with any other model of the same quantised values. Channels are independent given the past.
+    compared with any other model of the same quantised values. Channels are independent given
+    the past.
     """
 
     def __init__(self, config: VectorConfig, width: int) -> None:

@@ -26,9 +26,7 @@ def backbone(depth: int, qk_norm: NormConfig | None = None) -> TransformerConfig
     width = HEAD * depth
     hidden = 8 * -(-width // 3)  # 8/3 of the width: as many numbers as a plain layer of 4
     block = BlockConfig(
-        attention=GroupedQueryConfig(
-            heads=depth, kv_heads=depth, head_dim=HEAD, qk_norm=qk_norm
-        ),
+        attention=GroupedQueryConfig(heads=depth, kv_heads=depth, head_dim=HEAD, qk_norm=qk_norm),
         feedforward=GatedConfig(hidden=hidden),
     )
     return TransformerConfig(width=width, layers=(LayersConfig(block=block, repeat=depth),))

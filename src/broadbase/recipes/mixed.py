@@ -1,4 +1,4 @@
-"""Mixed: one base on prose, Python and pictures, from packages alone; what `broadbase demo` trains."""
+"""Mixed: one base on prose, Python and pictures from packages; what `broadbase demo` trains."""
 
 from __future__ import annotations
 

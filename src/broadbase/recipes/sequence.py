@@ -1,4 +1,4 @@
-"""What the recipes of text, code and bytes share: one kind of file, one Llama, next-place prediction."""
+"""What the recipes of text, code and bytes share: files, a Llama, next-place prediction."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ class Skipped:
     reason: str
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any]) -> Path:
+def save(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any]
+) -> Path:
     path = folder / f"step-{step:06d}"
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 
+from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
 
 Indices = NDArray[np.int64]
@@ -70,3 +71,16 @@ class Task:
 
     def _stratified(self, test: int, seed: int, train: int | None = None) -> StratifiedShuffleSplit:
         return StratifiedShuffleSplit(1, test_size=test, train_size=train, random_state=seed)
+
+
+def read_task(name: str, modality: str, source: SourceConfig) -> Task:
+    """A task from the labelled records of a source; DataError names the first that has no label."""
+    records: list[Record] = []
+    for record in source.records():
+        if isinstance(record, Reject):
+            raise DataError(f"{record.place}: {record.reason}")
+        if record.label is None:
+            raise DataError(f"{record.place} has no label; name the field with --label")
+        records.append(record)
+    raws, labels = [r.raw for r in records], [str(r.label) for r in records]
+    return Task.from_records(name, modality, raws, labels)

@@ -1,0 +1,147 @@
+"""Exact resume: whatever interrupts a run, its last weights are those of the uninterrupted one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+
+STEPS = 36
+SETTINGS = [
+    f"train.steps={STEPS}",
+    "train.save_every=4",
+    "train.evaluate_every=18",
+    "data.validation_rows=4",
+    "data.holdout=0.3",
+    "data.sources.bytes.rows=4",
+    "data.sources.bytes.length=48",
+    "machine.precision=fp32",
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real files, cut short so that 36 steps are more than two epochs."""
+    folder = tmp_path_factory.mktemp("corpus")
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(library.glob("*.py"))[:24]:
+        (folder / f"{path.stem}.txt").write_text(path.read_text()[:200])
+    return folder
+
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "broadbase.cli", *(str(w) for w in words)]
+
+
+def start(corpus: Path, out: Path, *more: str) -> list[str]:
+    settings = [word for s in (*SETTINGS, *more) for word in ("--set", s)]
+    return command("pretrain", "bytes", "--data", corpus, "--depth", "1", "--out", out, *settings)
+
+
+def finish(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+
+
+def weights(run: Path) -> str:
+    return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def steps(run: Path) -> list[int]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row["step"] for row in rows if "loss" in row]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = finish(start(corpus, run))
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def interrupt(words: list[str], run: Path, after: int, how: signal.Signals) -> int:
+    """Run until `after` steps are written, then send the signal; returns the exit code."""
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    journal = run / "metrics.jsonl"
+    for _ in range(3000):
+        if process.poll() is not None:
+            break
+        if journal.exists() and journal.read_bytes().count(b"\n") >= after:
+            time.sleep(random.Random(after).random() * 0.02)
+            process.send_signal(how)
+            break
+        time.sleep(0.01)
+    return process.wait(timeout=120)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_killed_twice(corpus: Path, uninterrupted: Path, tmp_path: Path, workers: int) -> None:
+    """kill -9 at two moments, the second across an epoch boundary."""
+    run, count = tmp_path / "run", f"train.workers={workers}"
+    rng = random.Random(workers)
+    interrupt(start(corpus, run, count), run, rng.randint(6, 16), signal.SIGKILL)
+    assert not (run / "model").exists()
+    interrupt(command("resume", run), run, rng.randint(20, 30), signal.SIGKILL)
+    done = finish(command("resume", run))
+    assert done.returncode == 0, done.stderr
+    assert "resuming after step" in done.stderr
+    assert weights(run) == weights(uninterrupted)
+    assert steps(run) == list(range(1, STEPS + 1))
+
+
+def test_sigterm_saves_and_says_so(corpus: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code = interrupt(start(corpus, run, "train.save_every=1000"), run, 7, signal.SIGTERM)
+    assert code == 75
+    (saved,) = (run / "checkpoints").iterdir()
+    assert int(saved.name.removeprefix("step-")) == steps(run)[-1]
+    changed = finish(command("resume", run, "--set", "train.save_every=4"))
+    assert changed.returncode == 0, changed.stderr
+    assert weights(run) == weights(uninterrupted)
+
+
+def test_what_changed_is_refused_by_name(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    interrupt(start(corpus, run), run, 10, signal.SIGTERM)
+    rate = finish(command("resume", run, "--set", "optim.lr=0.01"))
+    assert rate.returncode == 2
+    assert "optim.lr: 0.012 became 0.01" in rate.stderr
+    mixture = finish(command("resume", run, "--set", "data.sources.bytes.rows=8"))
+    assert mixture.returncode == 2
+    assert "data.sources.bytes.rows: 4 became 8" in mixture.stderr
+    first = corpus / "abc.txt"
+    before = first.read_text()
+    try:
+        first.write_text(before + "#")
+        data = finish(command("resume", run))
+        assert data.returncode == 3
+        assert "abc.txt" in data.stderr
+    finally:
+        first.write_text(before)
+    array = run / "data" / "bytes" / "train" / "values.npy"
+    flipped = bytearray(array.read_bytes())
+    flipped[-1] ^= 1
+    array.write_bytes(flipped)
+    store = finish(command("resume", run))
+    assert store.returncode == 3
+    assert "values.npy" in store.stderr
+
+
+def test_a_damaged_checkpoint_is_skipped(corpus: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    interrupt(start(corpus, run), run, 14, signal.SIGKILL)
+    newest = max((run / "checkpoints").glob("step-*"))
+    path = newest / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+    done = finish(command("resume", run))
+    assert done.returncode == 0, done.stderr
+    assert f"skipped {newest.name}" in done.stderr
+    assert weights(run) == weights(uninterrupted)
