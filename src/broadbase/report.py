@@ -110,10 +110,7 @@ def write(path: Path, report: Report) -> None:
 
 
 def render(report: Report) -> str:
-    """The page as text; the same report gives the same page.
-
-    A part of the template is left out where what belongs into it is empty.
-    """
+    """The page as text, the same for the same report; a part that would be empty is left out."""
     found = [_verdict(-row.high, -row.low) for each in report.likelihoods for row in each.rows]
     samples = (*map(_passage, report.texts), *map(_picture, report.pictures))
     facts = (f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in report.facts.items())
@@ -230,16 +227,16 @@ def _curve(curve: Curve) -> str:
     title = f"<b>{_text(curve.source)}</b> {unit}"
     if not training + dots + lines:
         return f"<figure><figcaption>{title}: nothing was recorded</figcaption></figure>"
-    last = max((step for step, _ in training + dots), default=0) or 1
+    last = max((step for step, _ in training + dots), default=0)
     # the fall of the first twentieth may leave the frame: it would press flat all that follows
     kept = [bits for step, bits in training + dots if step >= last / 20] + [b for _, b in lines]
-    pad = 0.06 * (max(kept) - min(kept)) or 0.5
+    pad = max(0.06 * (max(kept) - min(kept)), 0.02)
     low, high = min(kept) - pad, max(kept) + pad
     peak = max((bits for _, bits in training + dots), default=low)
     title += f" <small>falling from {peak:.1f}, above the frame</small>" * (peak > high)
 
     def x(step: float) -> float:
-        return round(LEFT + step / last * (RIGHT - LEFT), 1)
+        return round(LEFT + step / (last or 1) * (RIGHT - LEFT), 1)
 
     def y(bits: float) -> float:
         return round((high - bits) / (high - low) * TALL, 1)

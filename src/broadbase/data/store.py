@@ -153,9 +153,7 @@ def prepare(
     return open_store(folder)
 
 
-def open_store(
-    folder: Path, *, verify: bool = False, source: SourceConfig | None = None
-) -> Store:
+def open_store(folder: Path, *, verify: bool = False, source: SourceConfig | None = None) -> Store:
     """The store at `folder`; DataError where it is missing, newer than this program, or damaged.
 
     `verify` reads every byte; `source` is compared, file by file, with what the store was made of.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from broadbase.core.config import Choice
 
@@ -26,7 +27,15 @@ class RMSNormConfig(NormConfig):
     eps: float = 1e-5
 
     def build(self, width: int) -> nn.Module:
-        return nn.RMSNorm(width, eps=self.eps)
+        return RMSNorm(width, eps=self.eps)
+
+
+class RMSNorm(nn.RMSNorm):
+    """PyTorch's, with the gain in the input's type: under autocast the fused kernel wants both."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = self.weight.to(x.dtype)
+        return F.rms_norm(x, self.normalized_shape, gain, self.eps)  # type: ignore[arg-type]
 
 
 class LayerNormConfig(NormConfig):

@@ -12,7 +12,7 @@ from broadbase.run import RunConfig
 
 def build(depth: int, data: Path | None) -> RunConfig:
     """Causal modelling of the files of a folder."""
-    return sequence_run("bytes", BytesConfig(), depth, data, pattern="**/*")
+    return sequence_run("bytes", BytesConfig(), depth, data, pattern="**/*.txt")
 
 
 RECIPE = Recipe("bytes", "any text, one place a byte, no tokenizer: a Llama", build)

@@ -16,6 +16,7 @@ from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.run import DataConfig, MixedSource, RunConfig
 from broadbase.train.loop import TrainConfig
+from broadbase.train.machine import MachineConfig
 
 LENGTH = 128
 WHEEL = {
@@ -64,6 +65,7 @@ def build(depth: int, data: Path | None) -> RunConfig:
         data=DataConfig(sources=sources),
         optim=dial.optim(depth),
         train=TrainConfig(steps=1000, evaluate_every=250, save_every=250),
+        machine=MachineConfig(precision="fp32"),  # at this width bf16 saves nothing on CPUs
     )
 
 

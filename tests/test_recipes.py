@@ -1,0 +1,110 @@
+"""Every recipe, found by walking the package: its resolved config and its first 20 losses are golden.
+
+After a wanted change: `BROADBASE_WRITE_GOLDEN=1 pytest tests/test_recipes.py`, and read the diff.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from broadbase.core.errors import ConfigError
+from broadbase.recipes.recipe import all_recipes, find_recipe
+from broadbase.run import Run, RunConfig
+
+GOLDEN = Path(__file__).parent / "golden"
+LICENSE = Path(__file__).parent.parent / "LICENSE"
+WRITE = bool(os.environ.get("BROADBASE_WRITE_GOLDEN"))
+OWN_DATA = {"mixed"}  # recipes that take no --data
+
+
+def resolved(name: str, depth: int, data: Path) -> RunConfig:
+    return find_recipe(name).build(depth, None if name in OWN_DATA else data)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The paragraphs of the licence, as text and as code, and some digits as pictures."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for i, paragraph in enumerate(LICENSE.read_text().split("\n\n")):
+        if paragraph.strip():
+            (folder / f"{i:03d}.txt").write_text(paragraph)
+            (folder / f"{i:03d}.py").write_text(paragraph)
+    for i, image in enumerate(load_digits().images[:40]):
+        Image.fromarray((image * 15).astype("uint8")).save(folder / f"{i:03d}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(all_recipes()))
+def test_the_resolved_config_is_golden(name: str) -> None:
+    text = resolved(name, 4, Path("DATA")).yaml()
+    path = GOLDEN / f"{name}.yaml"
+    if WRITE:
+        path.write_text(text)
+    assert text == path.read_text()
+    assert RunConfig.from_tree(yaml.safe_load(text)).yaml() == text
+
+
+@pytest.mark.parametrize("name", sorted(all_recipes()))
+def test_depth_is_a_dial(name: str) -> None:
+    sizes = []
+    for depth in (1, 2, 4):
+        config = resolved(name, depth, Path("DATA"))
+        sizes.append(sum(p.numel() for p in config.model.build().parameters()))
+    assert sizes == sorted(set(sizes))
+
+
+def small(name: str, corpus: Path) -> RunConfig:
+    """The recipe at depth 1 on the small corpus, 20 steps of few and short rows."""
+    tree: dict[str, Any] = resolved(name, 1, corpus).tree()
+    tree["train"] |= {"steps": 20, "evaluate_every": 20, "save_every": 20}
+    tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
+    tree["data"]["holdout"] = 0.2
+    tree["schedule"]["warmup"] = 2
+    for settings in tree["model"]["modalities"].values():
+        if "vocabulary" in settings:
+            settings["vocabulary"] = 300
+    for source in tree["data"]["sources"].values():
+        source["rows"] = 4
+        if source["source"]["name"] in ("wheel_json", "standard_library"):
+            source["source"] = {"name": "text_files", "path": str(corpus)}
+            source["length"] = 32
+    return RunConfig.from_tree(tree)
+
+
+@pytest.mark.parametrize("name", sorted(all_recipes()))
+def test_the_first_20_losses_are_golden(name: str, corpus: Path, tmp_path: Path) -> None:
+    """Within 1 %, as another processor rounds otherwise; a changed law moves them far more."""
+    run = Run.create(small(name, corpus), tmp_path / "run")
+    run.train()
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    curves = [row["loss"] for row in rows if "loss" in row]
+    path = GOLDEN / "losses.json"
+    golden = json.loads(path.read_text()) if path.exists() else {}
+    if WRITE:
+        golden[name] = [{k: round(v, 4) for k, v in losses.items()} for losses in curves]
+        path.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n")
+    assert len(curves) == 20
+    for mine, theirs in zip(curves, golden[name], strict=True):
+        assert mine == pytest.approx(theirs, rel=0.01)
+    first, last = curves[0], curves[-1]
+    assert all(last[source] < first[source] for source in first)
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="no recipe 'txt'; did you mean `text`"):
+        find_recipe("txt")
+
+
+def test_data_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match="add --data PATH"):
+        find_recipe("text").build(4, None)
+    with pytest.raises(ConfigError, match="brings its own data"):
+        find_recipe("mixed").build(4, Path())

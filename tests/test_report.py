@@ -1,0 +1,362 @@
+"""The report as a reader and a browser meet it: what it says, that it is whole and on its own."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from broadbase.core.errors import ResourceError
+from broadbase.report import (
+    Baseline,
+    Curve,
+    Likelihood,
+    Picture,
+    Report,
+    Text,
+    headline,
+    render,
+    write,
+)
+from broadbase.transfer.compare import Comparison
+
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+HOSTILE = '</script><script>alert(1)</script></pre></td><img src="http://x.y/z"> & \x00\x1b\ud800'
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element is closed, and in the order in which it was opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[tuple[str, str]] = []  # the innermost element, its text
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"an attribute twice in {tag}"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> without a start"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append((self.open[-1] if self.open else "", data))
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def said(self, tag: str = "") -> str:
+        return "".join(words for inside, words in self.words if not tag or inside == tag)
+
+    def drawn(self, tag: str, kind: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag and attrs.get("class") == kind]
+
+
+def row(task: str, gains: tuple[float, ...], method: str = "probe") -> dict[str, Any]:
+    random = (0.5,) * len(gains)
+    scores = tuple(0.5 + gain for gain in gains)
+    return Comparison(task, method, 100, 1000, 0.25, scores, random).row()
+
+
+WIN = row("digit", (0.2, 0.21, 0.19))
+LOSS = row("defect", (-0.1, -0.11, -0.09))
+OPEN = row("topic", (0.1, -0.1, 0.02))
+
+
+def report(**parts: Any) -> Report:
+    return Report(**{"parameters": 1_812_480, "seconds": 151.0, "transfer": [WIN], **parts})
+
+
+def full(word: str = "plain") -> Report:
+    """A report with every part filled, `word` wherever a caller's text can be."""
+    steps = [(float(s), 2 + 6 * math.exp(-s / 30)) for s in range(1, 301)]
+    return report(
+        transfer=[WIN, {**LOSS, "task": word, "method": word}, OPEN],
+        curves=[Curve(word, word, steps, steps[::60], {word: 4.4, "5-gram, tokens seen": 2.3})],
+        likelihoods=[
+            Likelihood(word, word, 2.1, [Baseline(word, 4.4, -2.3, -2.4, -2.2)]),
+            Likelihood("code", "byte", 2.0, [Baseline("5-gram", 1.9, 0.1, 0.05, 0.15)]),
+        ],
+        texts=[Text(word, word, word), Text(word, word, word, code=True)],
+        pictures=[Picture(word, np.eye(4))],
+        facts={word: word},
+    )
+
+
+@pytest.mark.parametrize(
+    "word", ["plain", HOSTILE, "$headline ${bits} {0} %s", "a\r\nb\u202ec" * 30]
+)
+def test_page_is_well_formed_and_stands_alone(word: str) -> None:
+    text = render(full(word))
+    page = Page(text)
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "base"})
+    for tag, attrs in page.tags:
+        assert not any(name.startswith("on") for name in attrs), tag
+        for name in ("src", "href", "xlink:href", "data", "srcset", "style"):
+            assert (attrs.get(name) or "data:").startswith("data:"), (tag, attrs)
+    assert not re.search(r"url\(|@import|http", page.said("style"))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f]", text)
+    text.encode("utf-8")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text())
+def test_any_text_is_only_text(word: str) -> None:
+    """No text of a caller changes which elements the page is made of."""
+    plain = [tag for tag, _ in Page(render(full())).tags]
+    assert [tag for tag, _ in Page(render(full(word))).tags] == plain
+
+
+def test_samples_show_what_the_model_wrote() -> None:
+    words = "if a < b && c:\n\treturn '</pre>'\x07"
+    page = Page(render(report(texts=[Text("code", "def f():\n", words, code=True)])))
+    assert words.replace("\x07", "\u2407") in page.said("pre")
+    assert page.drawn("pre", "code")
+    assert not Page(render(report(texts=[Text("prose", "a", "b")]))).drawn("pre", "code")
+
+
+def test_every_row_is_there_with_its_verdict() -> None:
+    rows = {cells[0]: cells for cells in Page(render(report(transfer=[WIN, LOSS, OPEN]))).rows[1:]}
+    assert {task: cells[-1] for task, cells in rows.items()} == {
+        "digit": "better",
+        "defect": "worse",
+        "topic": "undecided",
+    }
+    assert rows["defect"][2:6] == ["100", "25.0", "50.0", "40.0"]
+    assert rows["defect"][7].replace("\u2212", "-") == "-10.0 [-12.5, -7.5]"
+
+
+def test_bits_say_which_way_they_point() -> None:
+    baselines = [
+        Baseline("unigram", 4.4, -2.3, -2.4, -2.2),
+        Baseline("5-gram", 2.2, -0.1, -0.3, 0.1),
+        Baseline("whole split", 1.9, 0.2, 0.1, 0.3),
+    ]
+    page = Page(render(report(likelihoods=[Likelihood("prose", "byte", 2.1, baselines)])))
+    rows = page.rows[-4:]
+    assert rows[0] == ["prose: the model needs 2.100 bits per byte"]
+    assert [cells[0] for cells in rows[1:]] == ["unigram", "5-gram", "whole split"]
+    assert [cells[-1] for cells in rows[1:]] == ["fewer bits", "undecided", "more bits"]
+    assert "fewer bits than 1 of 3 baselines, more than 1 and is undecided on 1." in page.said("p")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([WIN], "without labels, beats the same model from random init on 1 of 1 task."),
+        ([WIN, {**WIN, "task": "other"}], "on 2 of 2 tasks."),
+        ([WIN, LOSS, OPEN], "on 1 of 3 tasks, loses on 1 and is undecided on 1."),
+        ([LOSS, OPEN], "on none of 2 tasks, loses on 1 and is undecided on 1."),
+        ([LOSS], "on none of 1 task and loses on 1."),
+        ([WIN, row("digit", (0.1, -0.1), "fine-tuned")], "1 of 2 comparisons on 1 task and is"),
+        ([{**WIN, "gain_low": 0.0}], "on none of 1 task and is undecided on 1."),
+        ([{**WIN, "gain_low": math.nan}], "on none of 1 task and is undecided on 1."),
+        ([], "was tried on no task."),
+    ],
+)
+def test_headline_counts_only_intervals_above_zero(rows: list[dict[str, Any]], words: str) -> None:
+    said = headline(report(transfer=rows))
+    assert words in said
+    assert said.startswith("One base of 1.8 M parameters, pretrained 2.5 minutes without labels,")
+    assert Page(render(report(transfer=rows))).said("h1") == said
+
+
+@pytest.mark.parametrize(
+    ("parameters", "seconds", "words"),
+    [(900, 45, "900 parameters, pretrained 45 s"), (3 * 10**9, 9000, "3.0 B .* 2.5 hours")],
+)
+def test_headline_has_fitting_units(parameters: int, seconds: float, words: str) -> None:
+    assert re.search(words, headline(report(parameters=parameters, seconds=seconds)))
+
+
+def test_whiskers_share_one_scale_and_one_zero() -> None:
+    text = render(report(transfer=[WIN, LOSS, {**OPEN, "gain_low": -9.0, "gain_high": 9.0}]))
+    zeros = re.findall(r'class="zero" d="M([\d.]+)', text)
+    assert len(zeros) == 3
+    assert len(set(zeros)) == 1
+    whiskers = [tuple(map(float, w)) for w in re.findall(r'd="M([\d.]+) 12H([\d.]+)"', text)]
+    zero = float(zeros[0])
+    (low, high), (worse_low, worse_high), (wide_low, wide_high) = whiskers
+    assert worse_low < worse_high < zero < low < high
+    assert wide_low < zero < wide_high
+    assert (high - low) > 2  # not pressed flat by the impossible interval
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_a_number_is_never_printed_or_drawn(bad: float) -> None:
+    points = [(0.0, 8.0), (1.0, bad), (2.0, 3.0), (bad, 2.0)]
+    text = render(
+        report(
+            transfer=[{**WIN, "gain": bad, "gain_low": bad, "gain_high": bad, "random_mean": bad}],
+            curves=[Curve("prose", "byte", points, points, {"unigram": bad})],
+            likelihoods=[Likelihood("prose", "byte", bad, [Baseline("b", bad, bad, bad, bad)])],
+            pictures=[Picture("bad", np.full((2, 2), bad))],
+        )
+    )
+    assert not re.search(r"(?i)\b(nan|inf|infinity)\b", Page(text).said())
+    for tag, attrs in Page(text).tags:
+        numbers = [attrs.get(name) or "" for name in ("d", "x", "y", "cx", "cy", "width")]
+        assert not re.search("nan|inf", "".join(numbers)), (tag, attrs)
+    assert [cells[-1] for cells in Page(text).rows if len(cells) == 9][1:] == ["undecided"]
+
+
+def test_curves_draw_model_and_baselines_by_name() -> None:
+    training = [(float(s), 2 + math.sin(s)) for s in range(1, 2001)]
+    curve = Curve("prose", "byte", training, [(1000.0, 2.2), (2000.0, 2.125)], {"unigram": 4.4})
+    page = Page(render(report(curves=[curve])))
+    (line,) = page.drawn("path", "own")
+    assert 50 <= (line["d"] or "").count("L") + 1 <= 200  # smoothed, hence thin
+    assert len(page.drawn("circle", "own")) == 2
+    assert len(page.drawn("path", "base")) == 1
+    for words in ("unigram", "held out", "training", "2,000 steps"):
+        assert words in page.said("text")
+    assert {"4.40", "2.12"} <= {w for tag, w in page.words if tag == "tspan"}
+
+
+def test_a_steep_start_does_not_flatten_the_rest_and_is_told() -> None:
+    training = [(float(s), 8.0 if s < 30 else 2.0) for s in range(1, 1001)]
+    page = Page(render(report(curves=[Curve("prose", "byte", training)])))
+    assert "falling from 8.0" in page.said("small")
+
+
+def test_names_of_equal_baselines_do_not_overlap() -> None:
+    lines = {f"baseline {i}": 2.0 for i in range(6)} | {"low": 1.0}
+    page = Page(
+        render(report(curves=[Curve("prose", "byte", [(0.0, 3.0), (9.0, 2.0)], (), lines)]))
+    )
+    kinds = ("base", "own")
+    heights = sorted(float(a["y"] or 0) for k in kinds for a in page.drawn("text", k))
+    assert len(heights) == 8
+    assert min(np.diff(heights)) >= 14
+
+
+@pytest.mark.parametrize(
+    ("training", "held_out", "lines", "shapes"),
+    [
+        ([], [], {}, (0, 0, 0)),
+        ([], [], {"unigram": 4.4}, (0, 0, 1)),
+        ([(0.0, 8.0)], [], {}, (1, 0, 0)),
+        ([], [(0.0, 8.0)], {}, (0, 1, 0)),
+        ([(7.0, 2.0)], [(7.0, 2.0)], {"same": 2.0}, (1, 1, 1)),
+        ([(1.0, 0.0), (2.0, 0.0)], [], {}, (1, 0, 0)),
+    ],
+)
+def test_curves_of_hardly_any_points(
+    training: list[tuple[float, float]],
+    held_out: list[tuple[float, float]],
+    lines: dict[str, float],
+    shapes: tuple[int, int, int],
+) -> None:
+    page = Page(render(report(curves=[Curve("prose", "byte", training, held_out, lines)])))
+    drawn = (("path", "own"), ("circle", "own"), ("path", "base"))
+    assert tuple(len(page.drawn(*kind)) for kind in drawn) == shapes
+    assert ("nothing was recorded" in page.said("figcaption")) == (sum(shapes) == 0)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 6, 1), (4, 8, 3), (200, 150)])
+def test_pictures_keep_their_pixels_and_are_enlarged_whole(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).random(shape)
+    page = Page(render(report(pictures=[Picture("a <b>", pixels)])))
+    ((_, attrs),) = [t for t in page.tags if t[0] == "img"]
+    kind, _, data = (attrs["src"] or "").partition(",")
+    assert kind == "data:image/png;base64"
+    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+    np.testing.assert_array_equal(seen, np.rint(255 * pixels.squeeze()))
+    times = int(attrs["width"] or 0) / shape[1]
+    assert times == int(attrs["height"] or 0) / shape[0] == max(1, 112 // max(shape[:2]))
+    assert attrs["alt"] == "a <b>"
+    assert "image-rendering: pixelated" in page.said("style")
+
+
+def test_parts_without_data_are_left_out_and_the_rest_is_in_order() -> None:
+    heads = re.findall(r"<h2>(.*?)</h2>", render(full()))
+    assert heads == [
+        "Transfer",
+        "Learning curves",
+        "Bits per unit",
+        "Samples",
+        "Facts",
+        "How to read this",
+    ]
+    bare = render(Report(10, 1.0, []))
+    assert re.findall(r"<h2>(.*?)</h2>", bare) == ["How to read this"]
+    assert "<table" not in bare
+    Page(bare)
+
+
+def test_the_same_report_gives_the_same_page(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    write(path, full(HOSTILE))
+    assert path.read_bytes() == render(full(HOSTILE)).encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=r"missing/report\.html cannot be written: No such"):
+        write(tmp_path / "missing" / "report.html", full())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_nothing_half_done(tmp_path: Path) -> None:
+    """Here the page is written beside and cannot be put in place, as a folder has its name."""
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(ResourceError, match="cannot be written"):
+        write(tmp_path / "report.html", full())
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ResourceError, match="cannot be written"):
+        write(tmp_path / "file" / "report.html", full())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "report.html"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_full_disk_keeps_the_last_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    write(path, report())
+    before = path.read_bytes()
+
+    def half(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(ResourceError, match=r"No space left on device; .*free space"):
+        write(path, full())
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_a_clear_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ResourceError, match="Permission denied"):
+        write(tmp_path / "report.html", full())
+    assert not list(tmp_path.iterdir())
