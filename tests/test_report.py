@@ -277,6 +277,8 @@ def test_curves_of_hardly_any_points(
     page = Page(render(report(curves=[Curve("prose", "byte", training, held_out, lines)])))
     drawn = (("path", "own"), ("circle", "own"), ("path", "base"))
     assert tuple(len(page.drawn(*kind)) for kind in drawn) == shapes
+    # a path of one place is drawn only where it has a segment, if one of no length
+    assert all(re.search("[Lh]", line["d"] or "") for line in page.drawn("path", "own"))
     assert ("nothing was recorded" in page.said("figcaption")) == (sum(shapes) == 0)
 
 

@@ -187,8 +187,8 @@ def _unchanged(folder: Path, old: dict[str, str], new: dict[str, str]) -> None:
     if changes:
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         raise DataError(
-            f"the data changed since {folder} was prepared: {', '.join(changes[:3])}{more}; undo that,"
-            " or start a new run"
+            f"the data changed since {folder} was prepared: {', '.join(changes[:3])}{more}; undo"
+            " that, or start a new run"
         )
 
 

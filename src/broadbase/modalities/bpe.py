@@ -31,8 +31,13 @@ class BytePairConfig(ModalityConfig):
     def load(self, folder: Path) -> Codec:
         return BytePairCodec.load(folder)
 
+    @property
+    def discrete(self) -> DiscreteConfig:
+        """The settings of the Space."""
+        return DiscreteConfig(vocabulary=self.vocabulary)
+
     def space(self, width: int) -> Discrete:
-        return DiscreteConfig(vocabulary=self.vocabulary).build(width)
+        return self.discrete.build(width)
 
     def corruption(self) -> Corruption:
         return MaskOrSwap(self.vocabulary)

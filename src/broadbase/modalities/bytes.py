@@ -27,8 +27,13 @@ class BytesConfig(ModalityConfig):
     def load(self, folder: Path) -> Codec:
         return BytesCodec()
 
+    @property
+    def discrete(self) -> DiscreteConfig:
+        """The settings of the Space."""
+        return DiscreteConfig(vocabulary=VOCABULARY)
+
     def space(self, width: int) -> Discrete:
-        return DiscreteConfig(vocabulary=VOCABULARY).build(width)
+        return self.discrete.build(width)
 
     def corruption(self) -> Corruption:
         return MaskOrSwap(VOCABULARY)

@@ -35,7 +35,7 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         gain = self.weight.to(x.dtype)
-        return F.rms_norm(x, self.normalized_shape, gain, self.eps)  # type: ignore[arg-type]
+        return F.rms_norm(x, self.normalized_shape, gain, self.eps)
 
 
 class LayerNormConfig(NormConfig):

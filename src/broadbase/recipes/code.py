@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from broadbase.modalities.code import CodeConfig
-from broadbase.recipes.sequence import sequence_run
 from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import sequence_run
 from broadbase.run import RunConfig
 
 

@@ -1,1 +1,1 @@
-"""Open weights in and out."""
+"""Open weights in and out: one small mapping for each published architecture."""

@@ -1,0 +1,71 @@
+"""Tokens: the ids of whatever tokenizer published weights come with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.errors import ConfigError
+from broadbase.modalities.noise import MaskOrSwap
+from broadbase.nn.spaces import Discrete, DiscreteConfig
+
+
+class TokensConfig(ModalityConfig):
+    """A vocabulary made by others; `start` and `end` are its ids for a document's two ends."""
+
+    name: Literal["tokens"] = "tokens"
+    discrete: DiscreteConfig
+    start: int = 0
+    end: int | None = None
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        raise ConfigError("modality 'tokens' comes with published weights; train with 'text'")
+
+    def load(self, folder: Path) -> Codec:
+        path = folder / "tokenizer.json"
+        return TokensCodec(self, Tokenizer.from_file(str(path)) if path.exists() else None)
+
+    def space(self, width: int) -> Discrete:
+        return self.discrete.build(width)
+
+    def corruption(self) -> Corruption:
+        return MaskOrSwap(self.discrete.vocabulary)
+
+
+class TokensCodec:
+    """Text by the folder's tokenizer.json, or sequences of ids as they are."""
+
+    unit = "byte"
+
+    def __init__(self, config: TokensConfig, tokenizer: Tokenizer | None) -> None:
+        self.tokenizer = tokenizer
+        self.start: NDArray[Any] = np.array(config.start)
+        self.end: NDArray[Any] | None = None if config.end is None else np.array(config.end)
+
+    def encode(self, raw: Any) -> Sample:
+        if not isinstance(raw, str):
+            given = np.asarray(raw, dtype=np.int64)
+            return Sample(given, (len(given),), len(given))
+        ids = np.array(self._known().encode(raw, add_special_tokens=False).ids, dtype=np.int64)
+        return Sample(ids, (len(ids),), len(raw.encode()))
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str | Sequence[int]:
+        if self.tokenizer is None:
+            return [int(v) for v in values]
+        text: str = self.tokenizer.decode([int(v) for v in values])
+        return text
+
+    def save(self, folder: Path) -> None:
+        if self.tokenizer is not None:
+            self.tokenizer.save(str(folder / "tokenizer.json"))
+
+    def _known(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise ValueError("the model folder has no tokenizer.json; give ids, or add the file")
+        return self.tokenizer
