@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
@@ -60,7 +60,7 @@ class Task:
             size = min(test, len(everything) - labels)
             pool, held = next(self._stratified(size, seed).split(everything, self.labels))
         else:
-            splitter = GroupShuffleSplit(1, test_size=0.4, random_state=seed)
+            splitter = StratifiedGroupKFold(3, shuffle=True, random_state=seed)
             pool, held = next(splitter.split(everything, self.labels, self.groups))
             held = np.random.default_rng(seed).permutation(held)[:test]
         if len(pool) <= labels + len(self.classes):
