@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,9 +50,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 def main() -> None:
     """Run the command line; every error a user can act on is one message and an exit code."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        app()
     except BroadbaseError as error:
         fail(error, error.exit_code)
     except MemoryError as error:
@@ -83,6 +82,8 @@ def pretrain(
     changes += [f"machine.device={device}"] if device != "auto" else []
     changes += [f"seed={seed}"] if seed is not None else []
     config = _config(recipe, data, depth, changes)
+    if out is None and "WORLD_SIZE" in os.environ:
+        raise ConfigError("several ranks must agree on the run's folder: add --out")
     folder = out or _fresh(Path("runs"), config.recipe)
     run = Run.create(config, folder, log)
     _train(run, as_json)
@@ -225,6 +226,8 @@ def _fresh(parent: Path, name: str) -> Path:
 
 def _train(run: Run, as_json: bool) -> None:
     result = run.train(log)
+    if os.environ.get("RANK", "0") != "0":
+        return
     log.print(f"model in {run.folder / 'model'}")
     rows = [{"source": k, **v} for k, v in result.items()]
     _show(rows, ["source", "unit", "nats_per_place", "bits_per_unit"], as_json, "held out")

@@ -37,7 +37,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.train import checkpoint
 from broadbase.train.journal import Journal, bits_per_unit
 from broadbase.train.loop import TrainConfig, Trainer
-from broadbase.train.machine import MachineConfig
+from broadbase.train.machine import MachineConfig, find_device
 from broadbase.train.optim import MuonConfig, OptimConfig
 from broadbase.train.ranks import Ranks, gather
 from broadbase.train.schedule import ScheduleConfig, StableConfig
@@ -110,19 +110,22 @@ class Run:
     @classmethod
     def create(cls, config: RunConfig, folder: Path, console: Console | None = None) -> Run:
         """A new run: settles every `auto`, prepares the data, writes the folder."""
-        if (folder / "config.yaml").exists():
-            raise ConfigError(
-                f"{folder} already holds a run; continue it with `broadbase resume {folder}`, or"
-                " give another --out"
-            )
-        config = config.model_copy(update={"machine": config.machine.resolve()})
-        stores, codecs = _prepare(config, folder / "data", console)
-        run = cls(config, folder, stores, codecs)
-        (folder / "env.json").write_text(json.dumps(run.environment(), indent=1))
-        draft = folder / "config.yaml.draft"
-        draft.write_text(config.yaml())
-        draft.replace(folder / "config.yaml")
-        return run
+        ranks = Ranks(find_device(config.machine.device))
+        if ranks.main:
+            if (folder / "config.yaml").exists():
+                raise ConfigError(
+                    f"{folder} already holds a run; continue it with `broadbase resume {folder}`, or"
+                    " give another --out"
+                )
+            config = config.model_copy(update={"machine": config.machine.resolve()})
+            stores, codecs = _prepare(config, folder / "data", console)
+            run = cls(config, folder, stores, codecs)
+            (folder / "env.json").write_text(json.dumps(run.environment(), indent=1))
+            draft = folder / "config.yaml.draft"
+            draft.write_text(config.yaml())
+            draft.replace(folder / "config.yaml")
+        ranks.wait()
+        return run if ranks.main else cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -139,7 +142,7 @@ class Run:
     def trainer(self, journal: Journal) -> Trainer:
         """Everything built, at step 0; `restore` a checkpoint into it to go on."""
         c = self.config
-        device = torch.device(c.machine.device)
+        device = find_device(c.machine.device)
         ranks = Ranks(device)
         model = c.model.build()
         initialise(model, c.seed)
@@ -172,6 +175,8 @@ class Run:
         path, steps = self.folder / "metrics.jsonl", self.config.train.steps
         journal = Journal(path, console, steps=steps, bits=bits, units=units)
         trainer = self.trainer(journal)
+        if not trainer.ranks.main:
+            console = trainer.journal.console = trainer.journal.path = None
         self._restore(trainer, console)
         with journal:
             trainer.train()

@@ -98,7 +98,8 @@ def hint(word: str, known: Iterable[str], prefix: str = "") -> str:
     """'; did you mean `x`?' where something known is near, otherwise the known words."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    near = near or [k for k in known if word.endswith(k) or k.endswith(word)]
+    initials = "".join(part[:1] for part in word.split("_"))  # learning_rate is lr
+    near = near or [k for k in known if k == initials or word.endswith(k) or k.endswith(word)]
     return f"; did you mean `{prefix}{near[0]}`?" if near else f"; known: {', '.join(known)}"
 
 

@@ -153,7 +153,9 @@ class ImageFilesConfig(FilesConfig):
                 yield Record(image.copy(), str(path), label)
         except UnidentifiedImageError:
             yield Reject(str(path), "not an image that Pillow can read")
-        except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        except Image.DecompressionBombError as error:  # from the header too, above Pillow's limit
+            yield Reject(str(path), f"too large to decode: {error}; shrink it")
+        except (SyntaxError, ValueError) as error:
             yield Reject(str(path), f"damaged image: {error}")
 
 

@@ -40,7 +40,7 @@ class MachineConfig(Config):
                 "machine.compile=on, but there is no C++ compiler; install one (g++) or set"
                 " machine.compile=off"
             )
-        return MachineConfig(device=str(device), precision=precision, compile=compiled)
+        return MachineConfig(device=device.type, precision=precision, compile=compiled)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of every forward."""
@@ -50,11 +50,12 @@ class MachineConfig(Config):
 
 
 def find_device(name: str) -> torch.device:
-    """The named device, or with `auto` the best there is."""
+    """The named device, or with `auto` the best there is; of several, this rank's own."""
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else name
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

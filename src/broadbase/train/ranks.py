@@ -56,6 +56,11 @@ class Ranks:
         """Whether it is so on any rank."""
         return self.add({"flag": float(flag)})["flag"] > 0
 
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.world > 1:
+            dist.barrier()
+
     def close(self) -> None:
         """Leave the group."""
         if dist.is_initialized():
