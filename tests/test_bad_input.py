@@ -38,7 +38,9 @@ def header_of(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds almost nothing."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"\0" * 10)
-    parts = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (chunk, data)]
+    parts = [
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (chunk, data)
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
@@ -142,9 +144,15 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "zero rate": ("optim.lr=0", r"`optim\.lr`.*greater than 0"),
     "nan rate": ("optim.lr=.nan", r"`optim\.lr`.*finite"),
     "no equals": ("optim.lr", r"has no '='"),
-    "unknown choice": ("objective.name=maskd", r"no objective is called 'maskd'; did you mean `masked`"),
+    "unknown choice": (
+        "objective.name=maskd",
+        r"no objective is called 'maskd'; did you mean `masked`",
+    ),
     "a word": ("train.steps=many", r"`train\.steps`.*valid integer"),
-    "no modality": ("data.sources.text.modality=txt", r"the model has no 'txt'; did you mean `text`"),
+    "no modality": (
+        "data.sources.text.modality=txt",
+        r"the model has no 'txt'; did you mean `text`",
+    ),
     "deep": ("model.towers.main.layers.0.block.attention.head=3", r"unknown field.*`model\.towers"),
 }
 

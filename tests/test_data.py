@@ -156,7 +156,11 @@ def test_an_epoch_takes_every_row_once_and_the_next_another_order(store: Store) 
         return [b.segments["a"].values.numpy().tobytes() for b in batches]
 
     first, second = epoch(0), epoch(1)
-    assert Counter(first) == Counter(second) == Counter(rows[i].values.tobytes() for i in range(len(rows)))
+    assert (
+        Counter(first)
+        == Counter(second)
+        == Counter(rows[i].values.tobytes() for i in range(len(rows)))
+    )
     assert first != second
 
 
@@ -164,7 +168,9 @@ def test_held_out_rows_come_all_and_in_order(store: Store) -> None:
     rows = Rows(store.split("validation"), 24)
     segments = list(held_out(rows, "bytes", 4))
     values = torch.cat([s.values for s in segments])
-    assert torch.equal(values, torch.stack([torch.from_numpy(rows[i].values) for i in range(len(rows))]))
+    assert torch.equal(
+        values, torch.stack([torch.from_numpy(rows[i].values) for i in range(len(rows))])
+    )
 
 
 def test_the_split_follows_content_not_order(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def test_round_trip(make: object, tmp_path: Path) -> None:
     for name, value in base.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])
     space = next(iter(base.codecs))
-    assert torch.equal(base.logits("the cat", modality=space), again.logits("the cat", modality=space))
+    assert torch.equal(
+        base.logits("the cat", modality=space), again.logits("the cat", modality=space)
+    )
     how = {"modality": space, "places": 8, "sampling": SamplingConfig(seed=3)}
     assert base.generate("the", **how) == again.generate("the", **how)
 
@@ -91,7 +93,9 @@ def test_sharded_weights_are_read(tmp_path: Path) -> None:
         save_file({n: whole[n] for n in chosen}, tmp_path / file)
     index = {"weight_map": {n: file for file, chosen in parts.items() for n in chosen}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert torch.equal(load(tmp_path).logits("x", modality="bytes"), base.logits("x", modality="bytes"))
+    assert torch.equal(
+        load(tmp_path).logits("x", modality="bytes"), base.logits("x", modality="bytes")
+    )
 
 
 def damage(folder: Path, how: str) -> None:

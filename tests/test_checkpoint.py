@@ -1,0 +1,169 @@
+"""Checkpoints are there as a whole or not at all, and damage is found before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broadbase.core.errors import DataError, ResourceError
+from broadbase.train.checkpoint import newest, prune, read, save
+
+GROUPS = {
+    "model": {
+        "a": torch.arange(6.0).view(2, 3),
+        "b": torch.ones(3, dtype=torch.bfloat16),
+        "t": torch.arange(6.0).view(2, 3).T,
+    },
+    "optim": {
+        "a/step": torch.tensor(3.0),
+        "a/n": torch.tensor([True, False]),
+        "d": torch.ones(2, dtype=torch.float64),
+    },
+}
+
+
+def write(folder: Path, *steps: int) -> None:
+    for step in steps:
+        save(folder, step, GROUPS, {"identity": {"n": step}})
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    write(tmp_path, 7)
+    saved = read(tmp_path / "step-000007")
+    assert saved.step == 7
+    assert saved.meta == {"identity": {"n": 7}}
+    for group, tensors in GROUPS.items():
+        for name, tensor in tensors.items():
+            assert saved.tensors[group][name].dtype == tensor.dtype
+            assert torch.equal(saved.tensors[group][name], tensor)
+
+
+def test_no_pickle(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    names = {p.name for p in (tmp_path / "step-000001").iterdir()}
+    assert names == {"model.safetensors", "optim.safetensors", "meta.json", "COMPLETE"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["model.safetensors", "optim.safetensors", "meta.json", "COMPLETE"]),
+    st.sampled_from(["cut", "flip", "remove"]),
+    st.randoms(use_true_random=False),
+)
+def test_any_damage_is_found(file: str, how: str, rng: random.Random) -> None:
+    """The one before is used, and the reason names the file."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder, 1, 2)
+        path = folder / "step-000002" / file
+        data = bytearray(path.read_bytes())
+        place = rng.randrange(len(data))
+        if how == "flip":
+            data[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(data[:place] if how == "cut" else data)
+        if how == "remove":
+            path.unlink()
+        good, skipped = newest(folder)
+        if file == "COMPLETE" and how == "flip" and not skipped:
+            # a flip inside white space or the step says nothing false about the files
+            assert good is not None
+            return
+        assert good is not None
+        assert good.step == 1
+        (bad,) = skipped
+        assert bad.path.name == "step-000002"
+        assert file in bad.reason or "step-000002" in bad.reason
+
+
+def test_half_written_and_future_ones_are_skipped(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3)
+    (tmp_path / "step-000003").rename(tmp_path / ".draft-step-000003")
+    seal = tmp_path / "step-000002" / "COMPLETE"
+    seal.write_text(json.dumps({**json.loads(seal.read_text()), "format": 2}))
+    good, skipped = newest(tmp_path)
+    assert good is not None
+    assert good.step == 1
+    assert [s.reason for s in skipped][0] == "never finished"
+    assert "format 2, this program reads up to 1; upgrade" in skipped[1].reason
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert newest(tmp_path / "none") == (None, ())
+    with pytest.raises(DataError, match="never finished"):
+        read(tmp_path)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sets(st.integers(1, 60), min_size=1, max_size=6),
+    st.integers(1, 3),
+    st.one_of(st.none(), st.integers(1, 20)),
+)
+def test_prune_keeps_what_it_promises(steps: set[int], last: int, every: int | None) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        write(Path(name), *sorted(steps))
+        prune(Path(name), last, every)
+        left = {int(p.name.removeprefix("step-")) for p in Path(name).iterdir()}
+        multiples = {s for s in steps if every and s % every == 0}
+        assert left == set(sorted(steps)[-last:]) | multiples
+
+
+def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    script = (
+        "import resource, signal, sys, torch; from pathlib import Path;"
+        "from broadbase.train.checkpoint import save;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "save(Path(sys.argv[1]), 2, {'model': {'a': torch.zeros(9000)}}, {})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert "ResourceError" in done.stderr
+    assert "step-000001 is still good" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000001"]
+
+
+def test_a_path_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="cannot be written.*there is no earlier one"):
+        save(tmp_path / "file" / "checkpoints", 1, GROUPS, {})
+
+
+def test_kill_at_any_moment(tmp_path: Path) -> None:
+    """A process saves step after step and is killed, four times: what is newest is whole."""
+    script = (
+        "import sys, torch; from pathlib import Path; from broadbase.train.checkpoint import *\n"
+        "folder = Path(sys.argv[1]); good, _ = newest(folder)\n"
+        "for step in range(good.step + 1 if good else 1, 10**6):\n"
+        "    save(folder, step, {'model': {'a': torch.full((50_000,), float(step))}}, {})\n"
+        "    prune(folder, 2, None)\n"
+    )
+    reached = 0
+    for i in range(4):
+        process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+        while not list(tmp_path.glob(f"step-{reached + 3:06d}/COMPLETE")):
+            good, _ = newest(tmp_path)
+            if good is not None and good.step > reached + 2:
+                break
+            time.sleep(0.02)
+        time.sleep(random.Random(i).random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        good, _ = newest(tmp_path)
+        assert good is not None
+        assert (good.tensors["model"]["a"] == good.step).all()
+        assert good.step > reached
+        reached = good.step

@@ -1,0 +1,46 @@
+"""The comparison with n-grams counts the same targets for both."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_recipes import corpus, small  # noqa: F401
+
+from broadbase.core.errors import ConfigError
+from broadbase.evaluate import chunks, compare, likelihoods
+from broadbase.run import Run
+from broadbase.weights.folder import load
+
+
+def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F811
+    """The model's bits are those of its own evaluation; a unigram is worse than a 2-gram."""
+    run = Run.create(small("mixed", corpus), tmp_path / "run")
+    result = run.train()
+    base = run.base()
+    rows = likelihoods(run, base, order=2)
+    assert len(rows) == 3 * len(run.config.data.sources)
+    trained = likelihoods(run, load(run.folder / "model"), order=2)
+    for row in trained:
+        assert row.model_bits == pytest.approx(result[row.source]["bits_per_unit"], rel=1e-3)
+        assert row.low < row.difference < row.high
+    by_name = {(r.source, r.baseline): r.baseline_bits for r in rows}
+    for source in ("text", "code"):
+        assert by_name[source, "2-gram, whole split"] < by_name[source, "unigram, rows seen"]
+    seen = sum(len(c) for batch in run.seen() for c in chunks(batch.segments["text"]))
+    assert seen <= 20 * 4 * 32
+    with pytest.raises(ConfigError, match="only a causal base has a likelihood"):
+        likelihoods(run, type(base)(base.config, base.model, base.codecs, "full"))
+
+
+def test_the_interval_covers_a_planted_difference() -> None:
+    """Of 200 draws with a true difference of 0.1 bits a unit, about 95 % of the intervals hold it."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(200):
+        other = rng.gamma(5.0, 10.0, 60)
+        model = other + 100 * math.log(2) * 0.1 + rng.normal(0, 4, 60)
+        row = compare(source="s", unit="u", baseline="b", model=model, other=other, units=60 * 100)
+        hits += row.low <= 0.1 <= row.high
+    assert 180 <= hits <= 199
