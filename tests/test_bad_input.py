@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -57,11 +58,7 @@ def test_texts(tmp_path: Path, kind: str) -> None:
     (tmp_path / "bad.txt").write_bytes(data)
     found = reject(TextFilesConfig(path=str(tmp_path)))
     assert found.place.endswith("bad.txt")
-    pytest.raises(ValueError, lambda: raise_(found)).match(reason)
-
-
-def raise_(found: Reject) -> None:
-    raise ValueError(found.reason)
+    assert re.search(reason, found.reason)
 
 
 def test_a_truncated_gz(tmp_path: Path) -> None:
@@ -94,7 +91,7 @@ def test_json_lines(tmp_path: Path, kind: str) -> None:
     _, found = JsonLinesConfig(path=str(tmp_path)).records()
     assert isinstance(found, Reject)
     assert found.place.endswith("a.jsonl:2")
-    pytest.raises(ValueError, lambda: raise_(found)).match(reason)
+    assert re.search(reason, found.reason)
 
 
 def test_images(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints are there as a whole or not at all, and damage is found before anything is trained."""
+"""Checkpoints are there as a whole or not at all, and damage is found before it is used."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_half_written_and_future_ones_are_skipped(tmp_path: Path) -> None:
     good, skipped = newest(tmp_path)
     assert good is not None
     assert good.step == 1
-    assert [s.reason for s in skipped][0] == "never finished"
+    assert skipped[0].reason == "never finished"
     assert "format 2, this program reads up to 1; upgrade" in skipped[1].reason
 
 
@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path) -> None:
 
 def test_a_path_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match="cannot be written.*there is no earlier one"):
+    with pytest.raises(ResourceError, match=r"cannot be written.*there is no earlier one"):
         save(tmp_path / "file" / "checkpoints", 1, GROUPS, {})
 
 

@@ -84,7 +84,7 @@ def test_a_picture_is_never_cut() -> None:
         end=None,
     )
     assert Rows(one, 17).plain
-    with pytest.raises(DataError, match="17 places does not fit a row of 16.*length >= 17"):
+    with pytest.raises(DataError, match=r"17 places does not fit a row of 16.*length >= 17"):
         Rows(one, 16)
 
 
@@ -214,7 +214,8 @@ def test_a_full_disk_leaves_nothing_half_written(corpus: Path, tmp_path: Path) -
     script = (
         "import resource, signal, sys; from pathlib import Path;"
         "from broadbase.data.sources import TextFilesConfig;"
-        "from broadbase.data.store import prepare; from broadbase.modalities.bytes import BytesCodec;"
+        "from broadbase.data.store import prepare;"
+        "from broadbase.modalities.bytes import BytesCodec;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"
         "prepare(TextFilesConfig(path=sys.argv[1]), BytesCodec(), Path(sys.argv[2]), holdout=0.2)"
@@ -241,3 +242,13 @@ def test_too_few_records_name_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("one")
     with pytest.raises(BroadbaseError, match=r"none of the 1 records.*another data\.holdout"):
         prepare(TextFilesConfig(path=str(tmp_path)), BytesCodec(), tmp_path / "s", holdout=0.5)
+
+
+def test_a_limit_repeats_the_same_rows(store: Store) -> None:
+    rows = Rows(store.split("train"), 32)
+    mixed = Mixture({"a": rows}, {"a": "bytes"}, {"a": 2}, seed=0, limits={"a": 6})
+    seen = Counter(
+        value.tobytes() for b in mixed.batches(0, 9) for value in b.segments["a"].values.numpy()
+    )
+    assert len(seen) == 6
+    assert set(seen.values()) == {3}

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_recipes import corpus, small  # noqa: F401
 
 from broadbase.core.errors import ConfigError
-from broadbase.evaluate import chunks, compare, likelihoods
+from broadbase.evaluate import compare, likelihoods
 from broadbase.run import Run
 from broadbase.weights.folder import load
+from test_recipes import corpus, small  # noqa: F401
 
 
 def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -29,14 +29,17 @@ def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F8
     by_name = {(r.source, r.baseline): r.baseline_bits for r in rows}
     for source in ("text", "code"):
         assert by_name[source, "2-gram, whole split"] < by_name[source, "unigram, rows seen"]
-    seen = sum(len(c) for batch in run.seen() for c in chunks(batch.segments["text"]))
-    assert seen <= 20 * 4 * 32
+    rows = run.seen("text")
+    assert len(rows) == min(20 * 4, len(run.rows("train")["text"]))
+    batches = run.mixture().batches(0, 20)
+    trained = {v.tobytes() for b in batches for v in b.segments["text"].values.numpy()}
+    assert trained == {row.values.tobytes() for row in rows}
     with pytest.raises(ConfigError, match="only a causal base has a likelihood"):
         likelihoods(run, type(base)(base.config, base.model, base.codecs, "full"))
 
 
 def test_the_interval_covers_a_planted_difference() -> None:
-    """Of 200 draws with a true difference of 0.1 bits a unit, about 95 % of the intervals hold it."""
+    """Of 200 draws with a true difference of 0.1 bits, about 95 % of the intervals hold it."""
     rng, hits = np.random.default_rng(0), 0
     for _ in range(200):
         other = rng.gamma(5.0, 10.0, 60)

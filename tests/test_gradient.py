@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MODALITIES, images, packed, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import StableConfig
+from conftest import MODALITIES, images, packed, tiny
 
 CORRUPT = {
     name: config.corruption()
@@ -45,7 +45,7 @@ def trainer(model: Model, objective: str, micro_batches: int = 1) -> Trainer:
         machine=MachineConfig(device="cpu", precision="fp32", compile="off"),
         ranks=Ranks(torch.device("cpu")),
         journal=Journal(),
-        batches=lambda start: (),
+        batches=lambda _: (),
         validation=lambda: (),
     )
 
@@ -124,7 +124,7 @@ def test_a_loss_that_is_not_finite_halts_before_the_step(batch: Batch) -> None:
         model.spaces["bytes"].embedding.weight[5] = torch.nan
     before = {k: v.clone() for k, v in model.state_dict().items()}
     t = trainer(model, "causal")
-    with pytest.raises(DivergedError, match="prose is nan.*not taken.*optim.lr"):
+    with pytest.raises(DivergedError, match=r"prose is nan.*not taken.*optim.lr"):
         t._advance(batch)
     after: dict[str, Any] = model.state_dict()
     assert all(torch.equal(before[k].nan_to_num(), after[k].nan_to_num()) for k in before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from conftest import images, packed, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.objectives.masked import choose
+from conftest import images, packed, tiny
 
 shapes = st.lists(st.integers(2, 8), min_size=1, max_size=3)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MODALITIES, TOWER
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
@@ -19,6 +18,7 @@ from broadbase.model.generate import SamplingConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, save
+from conftest import MODALITIES, TOWER
 
 TEXTS = ["the cat sat on the mat", "a cat and a mat and a hat", "the hat of the cat"]
 

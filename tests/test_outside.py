@@ -1,4 +1,4 @@
-"""A modality and an objective from another package: registered from outside, trained in every pairing."""
+"""A modality and an objective of another package: registered, trained in every pairing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from conftest import TOWER
 
 from broadbase.core.config import discover
 from broadbase.core.contracts import (
@@ -22,9 +21,9 @@ from broadbase.core.contracts import (
 )
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.modalities.noise import Hide
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.modalities.noise import Hide
 from broadbase.objectives.scoring import ReadScores
 from broadbase.train.journal import Journal
 from broadbase.train.loop import TrainConfig, Trainer
@@ -32,6 +31,7 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import MuonConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig
+from conftest import TOWER
 
 discover("modalities")
 discover("objectives")

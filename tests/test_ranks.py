@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from safetensors.torch import load_file
+
 from test_recipes import corpus, small  # noqa: F401
 
 

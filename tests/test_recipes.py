@@ -1,4 +1,4 @@
-"""Every recipe, found by walking the package: its resolved config and its first 20 losses are golden.
+"""Every recipe, found by walking the package: its config and its first 20 losses are golden.
 
 After a wanted change: `BROADBASE_WRITE_GOLDEN=1 pytest tests/test_recipes.py`, and read the diff.
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from test_model_folder import mixed_base
 
 from broadbase.core.errors import DataError
 from broadbase.data.sources import JsonLinesConfig
@@ -13,6 +12,7 @@ from broadbase.transfer.adapt import Method, adapt
 from broadbase.transfer.compare import paired_interval
 from broadbase.transfer.finetune import FinetuneConfig, correct, finetune
 from broadbase.transfer.task import Task, read_task
+from test_model_folder import mixed_base
 
 WORDS = {"fruit": ["apple", "pear", "plum", "fig"], "tool": ["saw", "drill", "axe", "file"]}
 

@@ -21,7 +21,7 @@ from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import Segment
-from broadbase.data.batches import held_out
+from broadbase.data.batches import collate, held_out
 from broadbase.model.base import Base
 from broadbase.run import Run
 from broadbase.transfer.ngram import KneserNey
@@ -60,7 +60,8 @@ def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Likelihoo
     mixed, validation = run.config.data.sources[source], run.rows("validation")[source]
     held = list(held_out(validation, mixed.modality, mixed.rows))
     every = held_out(run.rows("train")[source], mixed.modality, 256)
-    seen = [chunk for batch in run.seen() for chunk in chunks(batch.segments[source])]
+    rows = collate(run.seen(source), mixed.modality, validation.plain)
+    seen = chunks(rows)
     whole = [chunk for segment in every for chunk in chunks(segment)]
     tested = [chunk for segment in held for chunk in chunks(segment)]
     alphabet = np.unique(np.concatenate([chunk.ravel() for chunk in (*seen, *whole, *tested)]))

@@ -29,7 +29,7 @@ from broadbase.core.contracts import Batch, Codec, ObjectiveConfig, SourceConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.data.batches import Mixture, held_out
-from broadbase.data.rows import Rows
+from broadbase.data.rows import Row, Rows
 from broadbase.data.store import Store, open_store, prepare, training_records
 from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
@@ -51,6 +51,7 @@ class MixedSource(Config):
     modality: str
     rows: Annotated[int, Field(ge=1)]
     length: Annotated[int, Field(ge=2)]  # places a row
+    limit: Annotated[int, Field(ge=1)] | None = None  # rows to train on, again and again; None: all
 
 
 class DataConfig(Config):
@@ -114,8 +115,8 @@ class Run:
         if ranks.main:
             if (folder / "config.yaml").exists():
                 raise ConfigError(
-                    f"{folder} already holds a run; continue it with `broadbase resume {folder}`, or"
-                    " give another --out"
+                    f"{folder} already holds a run; continue it with `broadbase resume {folder}`,"
+                    " or give another --out"
                 )
             config = config.model_copy(update={"machine": config.machine.resolve()})
             stores, codecs = _prepare(config, folder / "data", console)
@@ -215,11 +216,16 @@ class Run:
             spaces={name: m.modality for name, m in mixed.items()},
             counts={name: m.rows for name, m in mixed.items()},
             seed=self.config.seed,
+            limits={name: m.limit for name, m in mixed.items()},
         )
 
-    def seen(self) -> Iterator[Batch]:
-        """Every batch of the run again, in order."""
-        return self.mixture().batches(0, self.config.train.steps)
+    def seen(self, source: str) -> list[Row]:
+        """The different rows of a source that the run trained on."""
+        mixture, mixed = self.mixture(), self.config.data.sources[source]
+        rows, order = mixture.rows[source], mixture.order(source)
+        return [
+            rows[i] for i in sorted({order[g] for g in range(self.config.train.steps * mixed.rows)})
+        ]
 
     def bits(self) -> dict[str, float]:
         """What turns nats a place into bits a unit, by source, over the held-out documents."""

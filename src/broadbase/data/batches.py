@@ -6,7 +6,7 @@ Legend: B rows of a source, T places.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grain
 import numpy as np
@@ -27,6 +27,7 @@ class Mixture:
     spaces: Mapping[str, str]  # source -> the Space its values are in
     counts: Mapping[str, int]  # rows a step, over all ranks
     seed: int
+    limits: Mapping[str, int | None] = field(default_factory=dict)  # rows of a source to use
 
     def batches(
         self, start: int, stop: int, *, workers: int = 0, rank: int = 0, world: int = 1
@@ -38,10 +39,7 @@ class Mixture:
                     f"data.sources.{name}.rows={count} does not divide over {world} ranks; use a"
                     f" multiple of {world}"
                 )
-        orders = {
-            name: grain.MapDataset.range(len(rows)).seed(_seed(self.seed, name)).shuffle().repeat()
-            for name, rows in self.rows.items()
-        }
+        orders = {name: self.order(name) for name in self.rows}
 
         def build(step: int) -> Batch:
             segments = {
@@ -54,6 +52,15 @@ class Mixture:
         if workers:
             stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
         return iter(stream)
+
+    def order(self, name: str) -> grain.MapDataset[int]:
+        """Endless row numbers of a source: every epoch takes each of its rows once, shuffled anew.
+
+        With a limit, its rows are that many, drawn at random once.
+        """
+        rows = grain.MapDataset.range(len(self.rows[name])).seed(_seed(self.seed, name))
+        limit = self.limits.get(name)
+        return (rows if limit is None else rows.shuffle()[:limit]).shuffle().repeat()
 
     def _segment(
         self, name: str, order: grain.MapDataset[int], step: int, rank: int, world: int

@@ -17,11 +17,13 @@ HEAD = 32  # width of a head
 PLACES = 2560  # a step at depth 4: small batches beat large models where minutes are short
 
 
-def backbone(depth: int, qk_norm: NormConfig | None = None) -> TransformerConfig:
+def backbone(
+    depth: int, qk_norm: NormConfig | None = None, input_norm: NormConfig | None = None
+) -> TransformerConfig:
     """Pre-norm, rotary, gated: a Llama of `depth` layers, 32 * depth wide.
 
     Deep and thin suits small models (Liu et al. 2024, MobileLLM, 2.2). Without `qk_norm` it can
-    leave as a Llama.
+    leave as a Llama. An `input_norm` keeps small tied embeddings from drowning in the first block.
     """
     width = HEAD * depth
     hidden = 8 * -(-width // 3)  # 8/3 of the width: as many numbers as a plain layer of 4
@@ -29,7 +31,11 @@ def backbone(depth: int, qk_norm: NormConfig | None = None) -> TransformerConfig
         attention=GroupedQueryConfig(heads=depth, kv_heads=depth, head_dim=HEAD, qk_norm=qk_norm),
         feedforward=GatedConfig(hidden=hidden),
     )
-    return TransformerConfig(width=width, layers=(LayersConfig(block=block, repeat=depth),))
+    return TransformerConfig(
+        width=width,
+        layers=(LayersConfig(block=block, repeat=depth),),
+        input_norm=input_norm,
+    )
 
 
 def optim(depth: int) -> MuonConfig:

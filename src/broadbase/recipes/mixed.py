@@ -17,6 +17,7 @@ from broadbase.recipes.recipe import Recipe
 from broadbase.run import DataConfig, MixedSource, RunConfig
 from broadbase.train.loop import TrainConfig
 from broadbase.train.machine import MachineConfig
+from broadbase.train.optim import MuonConfig
 
 LENGTH = 128
 WHEEL = {
@@ -56,14 +57,14 @@ def build(depth: int, data: Path | None) -> RunConfig:
         ),
     }
     modalities = {"text": TextConfig(), "code": CodeConfig(), "image": image}
-    tower = dial.backbone(depth, qk_norm=RMSNormConfig())
+    tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
     return RunConfig(
         recipe="mixed",
         depth=depth,
         model=ModelConfig(modalities=modalities, towers={"main": tower}),
         objective=CausalConfig(),
         data=DataConfig(sources=sources),
-        optim=dial.optim(depth),
+        optim=MuonConfig(lr=8e-3 * 4 / depth),
         train=TrainConfig(steps=1000, evaluate_every=250, save_every=250),
         machine=MachineConfig(precision="fp32"),  # at this width bf16 saves nothing on CPUs
     )
