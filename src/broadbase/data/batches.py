@@ -58,9 +58,10 @@ class Mixture:
 
         With a limit, its rows are that many, drawn at random once.
         """
-        rows = grain.MapDataset.range(len(self.rows[name])).seed(_seed(self.seed, name))
-        limit = self.limits.get(name)
-        return (rows if limit is None else rows.shuffle()[:limit]).shuffle().repeat()
+        rows, limit = np.arange(len(self.rows[name])), self.limits.get(name)
+        if limit is not None:  # not by grain's shuffle: repeat() draws that anew every epoch
+            rows = np.random.default_rng(seed_of(self.seed, name)).permutation(rows)[:limit]
+        return grain.MapDataset.source(rows).seed(_seed(self.seed, name)).shuffle().repeat()
 
     def _segment(
         self, name: str, order: grain.MapDataset[int], step: int, rank: int, world: int
