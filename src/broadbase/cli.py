@@ -185,11 +185,11 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="The demo's folder.")] = Path("runs/demo"),
+    out: Annotated[Path | None, typer.Option(help="The demo's folder [runs/demo-N].")] = None,
     quick: Annotated[bool, typer.Option(help="A tenth of the steps: a smoke test.")] = False,
 ) -> None:
     """The whole idea on real data in minutes: pretrain, adapt, generate, report."""
-    run_demo(out, log, STEPS // 10 if quick else STEPS)
+    run_demo(out or _fresh(Path("runs"), "demo"), log, STEPS // 10 if quick else STEPS)
 
 
 def model_of(folder: Path) -> Path:

@@ -26,7 +26,7 @@ from broadbase.transfer.adapt import Method, adapt
 from broadbase.transfer.compare import Comparison
 from broadbase.weights.folder import load
 
-DEPTH, STEPS = 4, 500
+DEPTH, STEPS = 4, 600
 PROMPTS = {"text": "The city of", "code": "def read_file(path):\n"}
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.95)
 
@@ -139,11 +139,13 @@ def show(transfer: Sequence[Comparison], bits: Sequence[Likelihood]) -> None:
         mean, low, high = t.gain
         scores = [f"{np.mean(s):.3f}" for s in (t.random, t.pretrained)]
         gains.add_row(t.task, str(t.labels), *scores, f"{mean:+.3f}", f"{low:+.3f} {high:+.3f}")
-    nats = Table("source", "baseline", "bits", "model", "difference", "95 %", title="held out")
+    nats = Table(
+        "source", "baseline", "bits", "base", "gain", "95 %", title="bits on held-out data"
+    )
     for b in bits:
         span = f"{b.low:+.3f} {b.high:+.3f}"
         two = (f"{b.baseline_bits:.3f}", f"{b.model_bits:.3f}")
-        nats.add_row(f"{b.source}, bits/{b.unit}", b.baseline, *two, f"{b.difference:+.3f}", span)
+        nats.add_row(f"{b.source}/{b.unit}", b.baseline, *two, f"{b.difference:+.3f}", span)
     for table in (gains, nats):
         Console().print(table)
 

@@ -34,7 +34,11 @@ DIGITS = 1000  # pictures to pretrain on; the task has the rest
 
 
 def build(depth: int, data: Path | None) -> RunConfig:
-    """Three kinds of data at once; each keeps a vocabulary of its own and its own unit."""
+    """Three kinds of data at once; each keeps a vocabulary of its own and its own unit.
+
+    Few rows, five times each, under a strong weight decay: a short run learns more from them than
+    from fresh rows, measured against what a 5-gram gets from the same rows (docs/log.md).
+    """
     if data is not None:
         raise ConfigError("recipe 'mixed' brings its own data; drop --data, or write a config file")
     image = ImageConfig(height=8, width=8, channels=1, patch=2, levels=17)
@@ -45,12 +49,14 @@ def build(depth: int, data: Path | None) -> RunConfig:
             modality="text",
             rows=10,
             length=LENGTH,
+            limit=1250,
         ),
         "code": MixedSource(
             source=StandardLibraryConfig(exclude=TASK_PACKAGES),
             modality="code",
             rows=8,
             length=LENGTH,
+            limit=1000,
         ),
         "image": MixedSource(
             source=DigitsConfig(last=DIGITS), modality="image", rows=16, length=places
@@ -64,8 +70,8 @@ def build(depth: int, data: Path | None) -> RunConfig:
         model=ModelConfig(modalities=modalities, towers={"main": tower}),
         objective=CausalConfig(),
         data=DataConfig(sources=sources),
-        optim=MuonConfig(lr=8e-3 * 4 / depth),
-        train=TrainConfig(steps=1000, evaluate_every=250, save_every=250),
+        optim=MuonConfig(lr=8e-3 * 4 / depth, weight_decay=0.4),
+        train=TrainConfig(steps=600, evaluate_every=200, save_every=200),
         machine=MachineConfig(precision="fp32"),  # at this width bf16 saves nothing on CPUs
     )
 

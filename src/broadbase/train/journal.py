@@ -66,7 +66,8 @@ class Journal:
         row = {"step": step, "validation": dict(losses), "validation_bits": self._bits(losses)}
         self._write(row)
         if self.console is not None:
-            self.console.print(f"step {step:>6}  held out: {self._words(losses)}", highlight=False)
+            line = f"step {step:>6}  held out: {self._words(losses)}"
+            self.console.print(line, highlight=False, soft_wrap=True)
 
     def rewind(self, step: int) -> None:
         """Forget what was written after `step`, as a resumed run will write it again."""
@@ -89,9 +90,8 @@ class Journal:
             self._progress.update(self._progress.task_ids[0], completed=step, description=line)
         elif self.console is not None and time.monotonic() - self._shown > 10:
             left = (self.steps - step) * self._seconds / max(step, 1)
-            self.console.print(
-                f"step {step:>6}/{self.steps}  {line}  {left:,.0f} s left", highlight=False
-            )
+            line = f"step {step:>6}/{self.steps}  {line}  {left:,.0f} s left"
+            self.console.print(line, highlight=False, soft_wrap=True)
             self._shown = time.monotonic()
 
     def _bits(self, losses: Mapping[str, float]) -> dict[str, float]:
