@@ -140,7 +140,7 @@ def show(transfer: Sequence[Comparison], bits: Sequence[Likelihood]) -> None:
         scores = [f"{np.mean(s):.3f}" for s in (t.random, t.pretrained)]
         gains.add_row(t.task, str(t.labels), *scores, f"{mean:+.3f}", f"{low:+.3f} {high:+.3f}")
     nats = Table(
-        "source", "baseline", "bits", "base", "gain", "95 %", title="bits on held-out data"
+        "source", "baseline", "bits", "base", "differs", "95 %", title="bits on held-out data"
     )
     for b in bits:
         span = f"{b.low:+.3f} {b.high:+.3f}"
