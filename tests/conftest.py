@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from broadbase.core.contracts import Batch
+from broadbase.core.contracts import Batch, SourceConfig
 from broadbase.core.random import Draws
 from broadbase.core.view import Segment, positions
+from broadbase.data.prepare import PrepareConfig, prepare
+from broadbase.data.shards import Wanted
+from broadbase.data.store import Store
+from broadbase.modalities.bytes import BytesConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 
@@ -60,6 +66,12 @@ def packed(lengths: list[list[int]], length: int, seed: int = 0) -> Segment:
             at += size
     place = order.unsqueeze(-1).expand(-1, -1, 3)
     return Segment("bytes", values, place, order, document, weight=weight)
+
+
+def stored(source: SourceConfig, folder: Path, **settings: float) -> Store:
+    """A source of bytes as the store `folder`."""
+    wanted = {folder.name: Wanted(source, BytesConfig(), "bytes")}
+    return prepare(wanted, folder.parent, PrepareConfig(**settings))[0][folder.name]
 
 
 def images(rows: int, seed: int = 0) -> Segment:

@@ -22,11 +22,10 @@ from broadbase.core.config import override
 from broadbase.core.contracts import Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources import ImageFilesConfig, JsonLinesConfig, TextFilesConfig
-from broadbase.data.store import prepare
-from broadbase.modalities.bytes import BytesCodec
 from broadbase.modalities.image import ImageConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run import RunConfig
+from conftest import stored
 
 
 def reject(source: SourceConfig) -> Reject:
@@ -129,10 +128,10 @@ def test_rejects_beyond_the_budget_stop_the_run(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     source = JsonLinesConfig(path=str(tmp_path / "a.jsonl"))
     with pytest.raises(DataError, match=r"1 of 31 records.*more than the 1\.0%"):
-        prepare(source, BytesCodec(), tmp_path / "s", holdout=0.3)
-    (row,) = (tmp_path / "s.rejected.jsonl").read_text().splitlines()
+        stored(source, tmp_path / "s", holdout=0.3)
+    (row,) = (tmp_path / "s" / "rejected.jsonl").read_text().splitlines()
     assert json.loads(row)["place"].endswith("a.jsonl:31")
-    store = prepare(source, BytesCodec(), tmp_path / "s", holdout=0.3, rejects=0.05)
+    store = stored(source, tmp_path / "s", holdout=0.3, rejects=0.05)
     assert store.manifest["counts"]["rejected"] == 1
 
 

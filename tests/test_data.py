@@ -18,11 +18,14 @@ from hypothesis import strategies as st
 from broadbase.core.contracts import Batch, Record
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.data.batches import Mixture, held_out
+from broadbase.data.prepare import training_records
 from broadbase.data.rows import Rows
+from broadbase.data.shards import Wanted
 from broadbase.data.sources import JsonLinesConfig, TextFilesConfig
-from broadbase.data.store import Split, Store, open_store, prepare, training_records
-from broadbase.modalities.bytes import BytesCodec
+from broadbase.data.store import Split, Store, open_store
+from broadbase.modalities.bytes import BytesCodec, BytesConfig
 from broadbase.modalities.image import ImageConfig
+from conftest import stored
 
 START, END = np.array(256), np.array(257)
 
@@ -30,8 +33,10 @@ START, END = np.array(256), np.array(257)
 def split(lengths: list[int]) -> Split:
     """Documents of given lengths whose values are all different."""
     return Split(
-        values=np.arange(sum(lengths)),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        values=(np.arange(sum(lengths)),),
+        shards=np.zeros(len(lengths), np.int64),
+        firsts=np.cumsum(lengths) - lengths,
+        lengths=np.array(lengths),
         grids=np.array(lengths)[:, None],
         units_each=np.array(lengths),
         start=np.array(-1),
@@ -69,15 +74,17 @@ def test_every_value_is_a_target_exactly_once(lengths: list[int], length: int) -
 def test_packing_wastes_little(lengths: list[int]) -> None:
     """Best fit: no two rows could be one."""
     rows = Rows(split(lengths), 24)
-    used = sorted(sum(int(rows.chunks[c, 2]) for c in row) for row in rows.plan)
+    used = sorted(np.add.reduceat(rows.chunks[rows.packed, 2], rows.starts[:-1]).tolist())
     assert len(used) < 2 or used[0] + used[1] > 24
 
 
 def test_a_picture_is_never_cut() -> None:
     image = ImageConfig(height=8, width=8, channels=1, patch=2).fit([])
     one = Split(
-        values=np.zeros((16, 4), np.float32),
-        offsets=np.array([0, 16]),
+        values=(np.zeros((16, 4), np.float32),),
+        shards=np.array([0]),
+        firsts=np.array([0]),
+        lengths=np.array([16]),
         grids=np.array([[4, 4]]),
         units_each=np.array([64]),
         start=image.start,
@@ -101,7 +108,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def store(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("stores") / "text"
-    return prepare(TextFilesConfig(path=str(corpus)), BytesCodec(), folder, holdout=0.2)
+    return stored(TextFilesConfig(path=str(corpus)), folder, holdout=0.2)
 
 
 def mixture(store: Store) -> Mixture:
@@ -181,12 +188,12 @@ def test_the_split_follows_content_not_order(tmp_path: Path) -> None:
         (folder / f"{i}.txt").write_text(f"text {i}")
         (folder / f"z{39 - i}.txt").write_text(f"text {i}")
     source = TextFilesConfig(path=str(folder))
-    store = prepare(source, BytesCodec(), tmp_path / "s", holdout=0.3)
-    assert store.manifest["counts"]["duplicates"] == 40
+    store = stored(source, tmp_path / "s", holdout=0.3)
+    assert store.manifest["counts"]["exact"] == 40
     sides = [decoded(store, name) for name in ("train", "validation")]
     assert not sides[0] & sides[1]
     assert sides[0] | sides[1] == {f"text {i}" for i in range(40)}
-    assert set(training_records([source], 0.3)) == sides[0]
+    assert set(training_records([Wanted(source, BytesConfig(), "bytes")], 0.3)) == sides[0]
 
 
 def decoded(store: Store, name: str) -> set[str]:
@@ -195,8 +202,9 @@ def decoded(store: Store, name: str) -> set[str]:
 
 
 def test_a_flipped_byte_a_cut_file_and_a_future_format(corpus: Path, tmp_path: Path) -> None:
-    prepare(TextFilesConfig(path=str(corpus)), BytesCodec(), tmp_path / "s", holdout=0.2)
-    array, manifest = tmp_path / "s" / "train" / "values.npy", tmp_path / "s" / "manifest.json"
+    stored(TextFilesConfig(path=str(corpus)), tmp_path / "s", holdout=0.2)
+    (array,) = (tmp_path / "s" / "shards").glob("*/values.npy")
+    manifest = tmp_path / "s" / "manifest.json"
     good = array.read_bytes()
     array.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(DataError, match=r"values\.npy was altered"):
@@ -205,30 +213,38 @@ def test_a_flipped_byte_a_cut_file_and_a_future_format(corpus: Path, tmp_path: P
     with pytest.raises(DataError, match=r"values\.npy is missing or cut short"):
         open_store(tmp_path / "s")
     tree = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**tree, "format": 2}))
-    with pytest.raises(DataError, match=r"format 2, this program reads up to 1; upgrade"):
+    manifest.write_text(json.dumps({**tree, "format": 3}))
+    with pytest.raises(DataError, match=r"format 3, this program reads format 2; upgrade"):
         open_store(tmp_path / "s")
 
 
 def test_a_full_disk_leaves_nothing_half_written(corpus: Path, tmp_path: Path) -> None:
     script = (
         "import resource, signal, sys; from pathlib import Path;"
+        "sys.path.insert(0, sys.argv[3]);"
         "from broadbase.data.sources import TextFilesConfig;"
-        "from broadbase.data.store import prepare;"
-        "from broadbase.modalities.bytes import BytesCodec;"
+        "from conftest import stored;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"
-        "prepare(TextFilesConfig(path=sys.argv[1]), BytesCodec(), Path(sys.argv[2]), holdout=0.2)"
+        "stored(TextFilesConfig(path=sys.argv[1]), Path(sys.argv[2]), holdout=0.2)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(corpus), str(tmp_path / "s")],
+        [
+            sys.executable,
+            "-c",
+            script,
+            str(corpus),
+            str(tmp_path / "s"),
+            str(Path(__file__).parent),
+        ],
         capture_output=True,
         text=True,
         check=False,
     )
     assert "ResourceError" in done.stderr
     assert "free space or permissions" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "s").glob("shards/*"))
+    assert not (tmp_path / "s" / "manifest.json").exists()
 
 
 def test_labels_are_read(tmp_path: Path) -> None:
@@ -241,7 +257,7 @@ def test_labels_are_read(tmp_path: Path) -> None:
 def test_too_few_records_name_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("one")
     with pytest.raises(BroadbaseError, match=r"none of the 1 records.*another data\.holdout"):
-        prepare(TextFilesConfig(path=str(tmp_path)), BytesCodec(), tmp_path / "s", holdout=0.5)
+        stored(TextFilesConfig(path=str(tmp_path)), tmp_path / "s", holdout=0.5)
 
 
 def test_a_limit_repeats_the_same_rows(store: Store) -> None:

@@ -65,7 +65,7 @@ def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Likelihoo
     whole = [chunk for segment in every for chunk in chunks(segment)]
     tested = [chunk for segment in held for chunk in chunks(segment)]
     alphabet = np.unique(np.concatenate([chunk.ravel() for chunk in (*seen, *whole, *tested)]))
-    document = np.array([validation.chunks[c, 0] for row in validation.plan for c in row])
+    document = validation.chunks[validation.packed, 0]
     model = np.concatenate([_nats(run, base, source, segment) for segment in held])
     for name, texts, n in (
         ("unigram, rows seen", seen, 1),

@@ -29,8 +29,11 @@ from broadbase.core.contracts import Batch, Codec, ObjectiveConfig, SourceConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.data.batches import Mixture, held_out
+from broadbase.data.prepare import PrepareConfig, prepare
 from broadbase.data.rows import Row, Rows
-from broadbase.data.store import Store, open_store, prepare, training_records
+from broadbase.data.shards import Wanted
+from broadbase.data.store import Store, open_store
+from broadbase.data.workers import run_here, run_shown
 from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
@@ -54,12 +57,11 @@ class MixedSource(Config):
     limit: Annotated[int, Field(ge=1)] | None = None  # rows to train on, again and again; None: all
 
 
-class DataConfig(Config):
-    """What to train on."""
+class DataConfig(PrepareConfig):
+    """What to train on, and how it is prepared."""
 
     sources: Annotated[dict[str, MixedSource], Field(min_length=1)]
-    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.05  # the share kept for validation
-    rejects: Annotated[float, Field(ge=0, le=1)] = 0.01  # the share of unusable records allowed
+    store: str | None = None  # the folder of the prepared sources; None: the run's own
     validation_rows: Annotated[int, Field(ge=1)] = 64  # of each source, at an evaluation on the way
 
 
@@ -119,7 +121,7 @@ class Run:
                     " or give another --out"
                 )
             config = config.model_copy(update={"machine": config.machine.resolve()})
-            stores, codecs = _prepare(config, folder / "data", console)
+            stores, codecs = prepare_data(config, data_folder(config, folder), console)
             run = cls(config, folder, stores, codecs)
             (folder / "env.json").write_text(json.dumps(run.environment(), indent=1))
             draft = folder / "config.yaml.draft"
@@ -135,10 +137,10 @@ class Run:
             raise ConfigError(f"{folder} holds no run: there is no config.yaml in it")
         config = RunConfig.read(folder / "config.yaml")
         stores = {
-            name: open_store(folder / "data" / name, verify=True, source=mixed.source)
+            name: open_store(data_folder(config, folder) / name, verify=True, source=mixed.source)
             for name, mixed in config.data.sources.items()
         }
-        return cls(config, folder, stores, _load_codecs(config, folder / "data"))
+        return cls(config, folder, stores, _load_codecs(config, data_folder(config, folder)))
 
     def trainer(self, journal: Journal) -> Trainer:
         """Everything built, at step 0; `restore` a checkpoint into it to go on."""
@@ -248,7 +250,8 @@ class Run:
         tree = self.config.tree()
         for key in ("evaluate_every", "save_every", "keep_last", "keep_every", "workers"):
             del tree["train"][key]
-        del tree["data"]["validation_rows"]
+        for key in ("validation_rows", "processes", "store"):
+            del tree["data"][key]
         data = {name: store.fingerprint for name, store in self.stores.items()}
         return {"config": tree, "data": data}
 
@@ -272,35 +275,31 @@ class Run:
                 console.print(f"resuming after step {saved.step}", highlight=False)
 
 
-def _prepare(
-    config: RunConfig, folder: Path, console: Console | None
+def data_folder(config: RunConfig, folder: Path) -> Path:
+    """Where the prepared sources of a run lie."""
+    return Path(config.data.store).expanduser() if config.data.store else folder / "data"
+
+
+def prepare_data(
+    config: RunConfig, folder: Path, console: Console | None = None
 ) -> tuple[dict[str, Store], dict[str, Codec]]:
-    """Fit the codec of each modality on all its sources' training records, then encode them."""
-    mixed, holdout = config.data.sources, config.data.holdout
-    codecs: dict[str, Codec] = {}
-    for name in dict.fromkeys(m.modality for m in mixed.values()):
-        sources = [m.source for m in mixed.values() if m.modality == name]
-        codecs[name] = config.model.modalities[name].fit(training_records(sources, holdout))
-    stores = {}
-    for name, m in mixed.items():
-        store = prepare(
-            m.source,
-            codecs[m.modality],
-            folder / name,
-            holdout=holdout,
-            rejects=config.data.rejects,
-        )
-        codecs[m.modality].save(folder / name)
-        if console is not None:
-            console.print(f"{name}: {store.summary()}", highlight=False)
-        stores[name] = store
+    """The stores `folder`/SOURCE of a config's data, made or brought up to date; and the codecs."""
+    wanted = {
+        name: Wanted(m.source, config.model.modalities[m.modality], m.modality)
+        for name, m in config.data.sources.items()
+    }
+    progress = run_here if console is None else run_shown(console)
+    stores, codecs = prepare(wanted, folder, config.data, progress)
+    if console is not None:
+        for name, store in stores.items():
+            console.print(f"{name}: {store.summary()}", highlight=False, soft_wrap=True)
     return stores, codecs
 
 
 def _load_codecs(config: RunConfig, folder: Path) -> dict[str, Codec]:
     first = {m.modality: name for name, m in reversed(config.data.sources.items())}
     return {
-        modality: config.model.modalities[modality].load(folder / source)
+        modality: config.model.modalities[modality].load(folder / source / "codec")
         for modality, source in first.items()
     }
 

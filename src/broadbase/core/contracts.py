@@ -36,6 +36,17 @@ class Reject:
     reason: str
 
 
+@dataclass(frozen=True)
+class Part:
+    """A piece of a source that is read apart from the others: a file, or some lines of one."""
+
+    name: str  # a key of the source's fingerprint, or "" for everything
+    size: int = 0  # bytes, for progress
+    start: int = 0  # first byte in its file
+    stop: int | None = None  # the byte after its last; None: all
+    line: int = 1  # the number of its first line
+
+
 class SourceConfig(Choice):
     """Where raw items come from."""
 
@@ -43,11 +54,25 @@ class SourceConfig(Choice):
 
     def records(self) -> Iterator[Record | Reject]:
         """All items in a fixed order; DataError where nothing can be read at all."""
-        raise TypeError(f"{type(self).__name__} has no records()")
+        for part in self.parts():
+            yield from self.read(part)
+
+    def parts(self) -> Sequence[Part]:
+        """The source in pieces, in order; one piece where it cannot be cut."""
+        return (Part(""),)
+
+    def read(self, part: Part) -> Iterator[Record | Reject]:
+        """The items of one piece; define this or `records`."""
+        return self.records()
 
     def fingerprint(self) -> dict[str, str]:
         """What the items are made of, file by file, as SHA-256: equal if and only if they are."""
         raise TypeError(f"{type(self).__name__} has no fingerprint()")
+
+    @property
+    def licence(self) -> str:
+        """Under what terms the data may be used, as far as the source says."""
+        return "not stated"
 
 
 @dataclass(frozen=True)
@@ -125,6 +150,14 @@ class ModalityConfig(Choice):
     """Settings of a modality; `fit` makes its Codec, `space` its Space, for one set of numbers."""
 
     package: ClassVar[str] = "modalities"
+
+    def clean(self, raw: Any) -> Any:
+        """A record in the form that is kept: ValueError where it has none. Idempotent."""
+        return raw
+
+    def pieces(self, raw: Any) -> Sequence[str]:
+        """What two near duplicates have in common (n-grams); nothing: only equal ones count."""
+        return ()
 
     def fit(self, records: Iterable[Any]) -> Codec:
         """A codec learned from training records (a tokenizer), or ready as it is."""

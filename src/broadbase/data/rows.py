@@ -39,13 +39,11 @@ class Rows:
     def __init__(self, split: Split, length: int) -> None:
         self.split, self.length = split, length
         self.chunks = _cut(split, length)  # [chunks, 3]: document, first place, places
-        self.plan = _pack(self.chunks[:, 2], length)
-        self.plain = all(len(r) == 1 for r in self.plan) and bool(
-            (self.chunks[:, 2] == length).all()
-        )
+        self.packed, self.starts = _pack(self.chunks[:, 2], length)  # row i: packed[starts[i]:...]
+        self.plain = bool((self.chunks[:, 2] == length).all())
 
     def __len__(self) -> int:
-        return len(self.plan)
+        return len(self.starts) - 1
 
     def __getitem__(self, i: int) -> Row:
         T = self.length
@@ -53,10 +51,10 @@ class Rows:
         position, order = np.zeros((T, 3), np.int64), np.zeros(T, np.int64)
         document, weight = np.full(T, -1), np.zeros(T, np.float32)
         at = 0
-        for number, chunk in enumerate(self.plan[i]):
+        for number, chunk in enumerate(self.packed[self.starts[i] : self.starts[i + 1]]):
             d, first, places = (int(n) for n in self.chunks[chunk])
             here = slice(at, at + places)
-            values[here] = self.split.document(d)[first : first + places]
+            values[here] = self.split.piece(d, first, places)
             position[here] = self._position(d, places)
             order[here] = np.arange(places)
             document[here] = number
@@ -72,8 +70,7 @@ class Rows:
 
 
 def _cut(split: Split, length: int) -> Ints:
-    ends = 0 if split.end is None else 1
-    places = np.diff(split.offsets) + 1 + ends
+    places = split.lengths + 1 + split.ends
     if split.grids.shape[1] > 1 and int(places.max()) > length:
         raise DataError(
             f"a record of {int(places.max())} places does not fit a row of {length}, and a picture"
@@ -86,19 +83,26 @@ def _cut(split: Split, length: int) -> Ints:
     return np.stack([document, first, np.minimum(length, places[document] - first)], axis=1)
 
 
-def _pack(sizes: Ints, length: int) -> list[list[int]]:
-    """Best-fit decreasing: each chunk goes where it leaves least room (Ding et al. 2024, 3)."""
+def _pack(sizes: Ints, length: int) -> tuple[Ints, Ints]:
+    """Best-fit decreasing: each chunk goes where it leaves least room (Ding et al. 2024, 3).
+
+    Returns the chunks row by row, and where each row starts among them. Full chunks are rows.
+    """
+    full, rest = np.flatnonzero(sizes == length), np.flatnonzero(sizes < length)
     rows: list[list[int]] = []
     open_by_room: list[list[int]] = [[] for _ in range(length + 1)]
-    for chunk in np.argsort(-sizes, kind="stable"):
+    for chunk in rest[np.argsort(-sizes[rest], kind="stable")].tolist():
         size = int(sizes[chunk])
         room = next((r for r in range(size, length + 1) if open_by_room[r]), None)
         if room is None:
-            rows.append([int(chunk)])
+            rows.append([chunk])
             row, room = len(rows) - 1, length
         else:
             row = open_by_room[room].pop()
-            rows[row].append(int(chunk))
+            rows[row].append(chunk)
         if room - size > 1:
             open_by_room[room - size].append(row)
-    return rows
+    tails = np.array([chunk for row in rows for chunk in row], dtype=np.int64)
+    counts = np.concatenate([np.ones(len(full), np.int64), [len(row) for row in rows]])
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return np.concatenate([full, tails]), starts

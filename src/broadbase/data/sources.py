@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import IO, Annotated, Literal, cast
 
+import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 from pydantic import Field
+from upath import UPath
 
 from broadbase.core.config import hint
-from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.core.contracts import Part, Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
 
 MEBI = 1 << 20
+PIECE = 16 * MEBI  # bytes of a large file of lines that are read as one part
+COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
 class FilesConfig(SourceConfig):
-    """The files of a folder that match a pattern, in sorted order; or one file."""
+    """The files of a folder that match a pattern, in sorted order; or one file.
+
+    `path` may be a URL that fsspec knows (s3://, gs://, https://) where its package is installed.
+    """
 
     path: str
     pattern: str
 
-    def files(self) -> list[Path]:
+    @property
+    def root(self) -> UPath:
+        """The folder or file."""
+        try:
+            return UPath(self.path).expanduser()
+        except (ImportError, ValueError) as error:
+            raise DataError(f"{self.path} cannot be opened: {error}") from None
+
+    def files(self) -> list[UPath]:
         """The files; DataError where there are none, saying what there is instead."""
-        root = Path(self.path).expanduser()
+        root = self.root
         if root.is_file():
             return [root]
         if not root.is_dir():
             raise DataError(f"{root} does not exist; give a folder or a file with --data")
-        files = sorted(p for p in root.glob(self.pattern) if p.is_file())
+        files = sorted((p for p in root.glob(self.pattern) if p.is_file()), key=str)
         if not files:
             endings = Counter(p.suffix or p.name for p in root.rglob("*") if p.is_file())
             there = ", ".join(f"{n} {e}" for e, n in endings.most_common(5)) or "nothing"
@@ -45,31 +60,83 @@ class FilesConfig(SourceConfig):
             )
         return files
 
+    def parts(self) -> Sequence[Part]:
+        return [part for path in self.files() for part in self._parts(path)]
+
+    def read(self, part: Part) -> Iterator[Record | Reject]:
+        path = self.root if self.root.is_file() else self.root / part.name
+        try:
+            yield from self._part(path, part)
+        except PermissionError:
+            yield Reject(str(path), f"no permission to read it; chmod +r {path.name}")
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            yield Reject(str(path), f"truncated or damaged gzip: {error}")
+        except OSError as error:
+            yield Reject(str(path), f"cannot be read: {error.strerror or error}")
+
     def fingerprint(self) -> dict[str, str]:
-        root = Path(self.path).expanduser()
         found = {}
         for path in self.files():
-            name = str(path.relative_to(root)) if path != root else path.name
             try:
                 with path.open("rb") as file:
-                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+                    found[self._name(path)] = _sha256(file)
             except OSError as error:
-                found[name] = f"unreadable: {error.strerror}"
+                found[self._name(path)] = f"unreadable: {error.strerror}"
         return found
 
-    def records(self) -> Iterator[Record | Reject]:
-        for path in self.files():
-            try:
-                yield from self._file(path)
-            except PermissionError:
-                yield Reject(str(path), f"no permission to read it; chmod +r {path.name}")
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                yield Reject(str(path), f"truncated or damaged gzip: {error}")
-            except OSError as error:
-                yield Reject(str(path), f"cannot be read: {error.strerror or error}")
+    def _name(self, path: UPath) -> str:
+        return path.name if path == self.root else str(path.relative_to(self.root))
 
-    def _file(self, path: Path) -> Iterator[Record | Reject]:
+    def _parts(self, path: UPath) -> Iterator[Part]:
+        yield Part(self._name(path), path.stat().st_size)
+
+    def _part(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
+        return self._file(path)
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
         raise TypeError(f"{type(self).__name__} has no _file()")
+
+
+class LinesConfig(FilesConfig):
+    """Files whose every line is an item; a large one is read in parts, a packed one unpacked."""
+
+    limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one line
+
+    def _parts(self, path: UPath) -> Iterator[Part]:
+        size, name = path.stat().st_size, self._name(path)
+        if size <= PIECE or path.suffix in COMPRESSED:
+            yield Part(name, size)
+            return
+        start, line = 0, 1
+        with path.open("rb") as file:
+            while start < size:
+                block = file.read(PIECE)
+                rest = file.readline()
+                stop = start + len(block) + len(rest)
+                yield Part(name, stop - start, start, stop, line)
+                line += block.count(b"\n") + rest.count(b"\n")
+                start = stop
+
+    def _part(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
+        with opened(path) as file:
+            if part.start:
+                file.seek(part.start)
+            number, at = part.line - 1, part.start
+            while line := file.readline(self.limit * MEBI + 1):
+                number, at = number + 1, at + len(line)
+                place = f"{path}:{number}"
+                if len(line) > self.limit * MEBI:
+                    yield Reject(place, f"a line of more than {self.limit} MiB; raise its `limit`")
+                    while (line := file.readline(MEBI)) and not line.endswith(b"\n"):
+                        at += len(line)
+                    at += len(line)
+                elif line.strip():
+                    yield self._line(place, line)
+                if part.stop is not None and at >= part.stop:
+                    return
+
+    def _line(self, place: str, line: bytes) -> Record | Reject:
+        raise TypeError(f"{type(self).__name__} has no _line()")
 
 
 class TextFilesConfig(FilesConfig):
@@ -79,8 +146,8 @@ class TextFilesConfig(FilesConfig):
     pattern: str = "**/*.txt"
     limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one text, unpacked
 
-    def _file(self, path: Path) -> Iterator[Record | Reject]:
-        with _open(path) as file:
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        with opened(path) as file:
             data = file.read(self.limit * MEBI + 1)
         if len(data) > self.limit * MEBI:
             yield Reject(
@@ -88,28 +155,19 @@ class TextFilesConfig(FilesConfig):
                 f"more than {self.limit} MiB in one text; cut it, or raise the source's `limit`",
             )
             return
-        yield _text(str(path), data)
+        yield as_text(str(path), data)
 
 
-class JsonLinesConfig(FilesConfig):
-    """Every line is a JSON object with a text in `field`; .gz is read through."""
+class JsonLinesConfig(LinesConfig):
+    """Every line is a JSON object with a text in `field`."""
 
     name: Literal["jsonl"] = "jsonl"
     pattern: str = "**/*.jsonl*"
     field: str = "text"
     label: str | None = None
-    limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one line
-
-    def _file(self, path: Path) -> Iterator[Record | Reject]:
-        with _open(path) as file:
-            number = 0
-            while line := file.readline(self.limit * MEBI):
-                number += 1
-                if line.strip():
-                    yield self._line(f"{path}:{number}", line)
 
     def _line(self, place: str, line: bytes) -> Record | Reject:
-        text = _text(place, line)
+        text = as_text(place, line)
         if isinstance(text, Reject):
             return text
         try:
@@ -118,13 +176,14 @@ class JsonLinesConfig(FilesConfig):
             return Reject(place, f"broken JSON at column {error.colno}: {error.msg}")
         if not isinstance(item, dict):
             return Reject(place, f"expected an object, got {type(item).__name__}")
-        label = None
         for name in (self.field, *([self.label] if self.label else [])):
             if name not in item:
                 return Reject(place, f"no field `{name}`{hint(name, item)}")
         if not isinstance(item[self.field], str):
             found = type(item[self.field]).__name__
             return Reject(place, f"field `{self.field}` is {found}, expected a text")
+        if not item[self.field].strip():
+            return Reject(place, f"field `{self.field}` is empty")
         label = str(item[self.label]) if self.label else None
         return Record(item[self.field], place, label)
 
@@ -137,9 +196,9 @@ class ImageFilesConfig(FilesConfig):
     labels: Literal["none", "folder"] = "none"
     limit: Annotated[int, Field(ge=1)] = 64  # megapixels, read from the header before decoding
 
-    def _file(self, path: Path) -> Iterator[Record | Reject]:
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
         try:
-            with Image.open(path) as image:
+            with path.open("rb") as file, Image.open(file) as image:
                 width, height = image.size
                 if width * height > self.limit * 1_000_000:
                     yield Reject(
@@ -159,12 +218,18 @@ class ImageFilesConfig(FilesConfig):
             yield Reject(str(path), f"damaged image: {error}")
 
 
-def _open(path: Path) -> AbstractContextManager[IO[bytes]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    return cast(AbstractContextManager[IO[bytes]], opener(path, "rb"))
+def opened(path: UPath) -> AbstractContextManager[IO[bytes]]:
+    """A file's bytes; .gz, .zst and .bz2 unpacked on the way."""
+    raw = path.open("rb")
+    if path.suffix == ".gz":
+        return cast(AbstractContextManager[IO[bytes]], gzip.open(raw))
+    if path.suffix in COMPRESSED:
+        unpacked = pa.CompressedInputStream(raw, COMPRESSED[path.suffix])
+        return cast(AbstractContextManager[IO[bytes]], io.BufferedReader(unpacked))
+    return cast(AbstractContextManager[IO[bytes]], raw)
 
 
-def _text(place: str, data: bytes) -> Record | Reject:
+def as_text(place: str, data: bytes) -> Record | Reject:
     if b"\0" in data:
         return Reject(place, f"binary data, not a text (a NUL byte at {data.index(0)})")
     try:
@@ -176,3 +241,10 @@ def _text(place: str, data: bytes) -> Record | Reject:
             " with: iconv -f latin1 -t utf-8",
         )
     return Record(text, place) if text.strip() else Reject(place, "empty")
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(MEBI):
+        digest.update(block)
+    return digest.hexdigest()

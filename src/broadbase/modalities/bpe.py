@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -17,6 +19,7 @@ from broadbase.modalities.noise import MaskOrSwap
 from broadbase.nn.spaces import Discrete, DiscreteConfig
 
 START, END = "<|start|>", "<|end|>"
+WORD = re.compile(r"\w+")
 
 
 class BytePairConfig(ModalityConfig):
@@ -24,6 +27,17 @@ class BytePairConfig(ModalityConfig):
 
     words: ClassVar[str]
     vocabulary: Annotated[int, Field(ge=258)] = 4096
+
+    def clean(self, raw: Any) -> str:
+        """Line ends as \n, and Unicode composed (NFC)."""
+        if not isinstance(raw, str):
+            raise ValueError(f"expected text, got {type(raw).__name__}")
+        return unicodedata.normalize("NFC", raw.replace("\r\n", "\n").replace("\r", "\n"))
+
+    def pieces(self, raw: Any) -> list[str]:
+        """Runs of three words."""
+        words = WORD.findall(raw.lower())
+        return [" ".join(run) for run in zip(words, words[1:], words[2:], strict=False)]
 
     def fit(self, records: Iterable[Any]) -> Codec:
         return BytePairCodec.fit(records, self.vocabulary, self.words)

@@ -1,0 +1,306 @@
+"""Preparing data: planted duplicates, kills, added files, removed documents, parts of files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broadbase.core.contracts import Record, Reject
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.data import prepare as preparing
+from broadbase.data import sources
+from broadbase.data.duplicates import clusters
+from broadbase.data.prepare import PrepareConfig, prepare, remove
+from broadbase.data.shards import Wanted, digest_of, sketch
+from broadbase.data.sources import JsonLinesConfig, TextFilesConfig
+from broadbase.data.store import Store
+from broadbase.modalities.bytes import BytesConfig
+from broadbase.modalities.text import TextConfig
+from conftest import stored
+
+TEXT = TextConfig(vocabulary=300)
+
+
+def sentence(rng: random.Random, words: int) -> list[str]:
+    return [f"w{int(rng.paretovariate(0.6)) % 20_000}" for _ in range(words)]
+
+
+def edited(words: list[str], share: float, rng: random.Random) -> list[str]:
+    """A share of the words replaced, deleted or doubled, at random places."""
+    found = list(words)
+    for i in sorted(rng.sample(range(len(words)), max(1, int(share * len(words)))), reverse=True):
+        found[i : i + 1] = rng.choice([[f"x{rng.random()}"], [], [found[i], found[i]]])
+    return found
+
+
+def jaccard(one: list[str], other: list[str]) -> float:
+    a, b = (set(TEXT.pieces(" ".join(words))) for words in (one, other))
+    return len(a & b) / len(a | b)
+
+
+def test_planted_duplicates_are_found() -> None:
+    """5 % exact, 5 % near (edits of 1 to 20 %): recall >= 0.95 at precision >= 0.99."""
+    rng = random.Random(0)
+    texts = [sentence(rng, rng.randint(40, 400)) for _ in range(4000)]
+    near, exact = {}, {}
+    for _ in range(200):
+        i, j = rng.randrange(4000), rng.randrange(4000)
+        exact[len(texts)] = i
+        texts.append(list(texts[i]))
+        near[len(texts)] = j
+        texts.append(edited(texts[j], rng.uniform(0.01, 0.2), rng))
+    raws = [" ".join(words) for words in texts]
+    ids = np.array([np.frombuffer(digest_of(raw)[:16], np.uint8) for raw in raws])
+    head, same = clusters(ids, [sketch([TEXT.pieces(raw) for raw in raws])], 0.75)
+    assert all(same[twin] == same[original] for twin, original in exact.items())
+    found = {i for i in range(len(texts)) if head[i] != i and same[i] == i}
+    wanted = {twin for twin, i in near.items() if jaccard(texts[twin], texts[i]) >= 0.8}
+    assert len(wanted) > 30
+    assert len(found & wanted) >= 0.95 * len(wanted)
+    assert len(found & near.keys()) >= 0.99 * len(found)
+
+
+def test_a_cluster_is_kept_once_and_over_all_sources(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    texts = [sentence(rng, 80) for _ in range(60)]
+    for name, some in (("a", texts[:40]), ("b", [edited(t, 0.01, rng) for t in texts[20:]])):
+        (tmp_path / name).mkdir()
+        for i, words in enumerate(some):
+            (tmp_path / name / f"{i}.txt").write_text(" ".join(words))
+    wanted = {
+        name: Wanted(TextFilesConfig(path=str(tmp_path / name)), TEXT, "text") for name in "ab"
+    }
+    stores, _ = prepare(wanted, tmp_path / "s", PrepareConfig(holdout=0.3))
+    counts = {name: store.manifest["counts"] for name, store in stores.items()}
+    assert counts["a"]["near"] == 0
+    assert counts["b"]["near"] >= 19
+    rows = [json.loads(r) for r in (tmp_path / "s/b/duplicates.jsonl").read_text().splitlines()]
+    assert len(rows) == counts["b"]["near"]
+    assert all(row["kept"].startswith(str(tmp_path / "a")) for row in rows)
+    assert all(0.75 <= row["similarity"] <= 1 for row in rows)
+
+
+def lines_file(path: Path, count: int, bad: dict[int, str] | None = None) -> Path:
+    lines = [json.dumps({"text": f"line number {i:04}", "n": i}) for i in range(1, count + 1)]
+    for number, line in (bad or {}).items():
+        lines[number - 1] = line
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def contents(store: Store) -> dict[str, list[bytes]]:
+    return {
+        side: [split.document(i).tobytes() for i in range(len(split))]
+        for side in ("train", "validation")
+        for split in (store.split(side),)
+    }
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PIECE", 1000)
+    monkeypatch.setattr(preparing, "SHARD", 3000)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("ab\r ", max_size=12), max_size=60), st.integers(1, 50), st.booleans())
+def test_parts_of_a_file_are_its_lines(lines: list[str], piece: int, last: bool) -> None:
+    """However a file is cut, every line is read once, under its own number."""
+    folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"broadbase-parts-{os.getpid()}"
+    folder.mkdir(exist_ok=True)
+    text = "\n".join(json.dumps({"text": line}) for line in lines) + ("\n" if last else "")
+    (folder / "a.jsonl").write_text(text)
+    source = JsonLinesConfig(path=str(folder / "a.jsonl"))
+    whole = list(source.records())
+    before, sources.PIECE = sources.PIECE, piece
+    try:
+        assert list(source.records()) == whole
+    finally:
+        sources.PIECE = before
+        shutil.rmtree(folder)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_bad_records_of_each_kind_at_their_lines(tmp_path: Path) -> None:
+    bad = {50: "{", 120: '{"txt": 1}', 199: '{"text": 3}', 200: "[1]", 260: '{"text": " "}'}
+    source = JsonLinesConfig(path=str(lines_file(tmp_path / "a.jsonl", 300, bad)))
+    assert len(source.parts()) > 5
+    store = stored(source, tmp_path / "s", holdout=0.3, rejects=0.05)
+    lines = (tmp_path / "s" / "rejected.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [int(row["place"].rpartition(":")[2]) for row in rows] == sorted(bad)
+    assert store.manifest["counts"]["records"] == 300
+    assert store.manifest["counts"]["rejected"] == 5
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_how_it_is_cut_and_by_whom_changes_nothing(tmp_path: Path, processes: int) -> None:
+    source = JsonLinesConfig(path=str(lines_file(tmp_path / "a.jsonl", 400)))
+    store = stored(source, tmp_path / "s", holdout=0.3, processes=processes)
+    assert len(store.manifest["shards"]) > 3
+    sources.PIECE = preparing.SHARD = 1 << 24
+    whole = stored(source, tmp_path / "t", holdout=0.3)
+    assert len(whole.manifest["shards"]) == 1
+    assert contents(store) == contents(whole)
+    assert store.fingerprint == whole.fingerprint
+
+
+def test_packed_files_are_the_same(tmp_path: Path) -> None:
+    plain = lines_file(tmp_path / "a.jsonl", 300)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    with pa.CompressedOutputStream(str(tmp_path / "a.jsonl.zst"), "zstd") as file:
+        file.write(plain.read_bytes())
+    raws = [
+        [r.raw for r in JsonLinesConfig(path=str(path)).records() if isinstance(r, Record)]
+        for path in sorted(tmp_path.iterdir())
+    ]
+    assert raws[0] == raws[1] == raws[2]
+    packed = (tmp_path / "a.jsonl.zst").read_bytes()
+    (tmp_path / "a.jsonl.zst").write_bytes(packed[: len(packed) // 2])
+    *_, last = JsonLinesConfig(path=str(tmp_path / "a.jsonl.zst")).records()
+    assert isinstance(last, Reject)
+    assert "Truncated" in last.reason
+
+
+def shard_times(folder: Path) -> dict[str, int]:
+    return {p.parent.name: p.stat().st_mtime_ns for p in folder.glob("shards/*/shard.json")}
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_added_files_cost_only_themselves(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    data.mkdir()
+    lines_file(data / "b.jsonl", 300)
+    source = JsonLinesConfig(path=str(data))
+    stored(source, tmp_path / "s", holdout=0.3)
+    before = shard_times(tmp_path / "s")
+    more = [json.dumps({"text": f"another {i}"}) for i in range(200)]
+    (data / "a.jsonl").write_text("\n".join(more))
+    store = stored(source, tmp_path / "s", holdout=0.3)
+    after = shard_times(tmp_path / "s")
+    assert before.items() <= after.items()
+    assert len(after) > len(before)
+    assert contents(store) == contents(stored(source, tmp_path / "t", holdout=0.3))
+    (data / "b.jsonl").unlink()
+    store = stored(source, tmp_path / "s", holdout=0.3)
+    assert store.manifest["counts"]["records"] == 200
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_removed_document_is_gone_and_stays_away(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    data.mkdir()
+    lines_file(data / "a.jsonl", 300)
+    source = JsonLinesConfig(path=str(data))
+    store = stored(source, tmp_path / "s" / "text", holdout=0.3)
+    gone, secret = store.ids("train")[7], store.split("train").document(7)[1:-1]
+    store = remove(tmp_path / "s", [gone])["text"]
+    assert gone not in store.ids("train") + store.ids("validation")
+    assert store.manifest["counts"]["removed"] == 1
+    needle = secret.astype(np.uint16).tobytes()
+    assert not any(needle in p.read_bytes() for p in (tmp_path / "s").rglob("values.npy"))
+    lines_file(data / "b.jsonl", 10)
+    assert gone not in stored(source, tmp_path / "s" / "text", holdout=0.3).ids("train")
+    with pytest.raises(DataError, match=r"no document .* has the id beef"):
+        remove(tmp_path / "s", ["beef"])
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from broadbase.data import prepare as preparing, shards, sources, workers
+from broadbase.data.prepare import PrepareConfig, prepare
+from broadbase.data.shards import Wanted
+from broadbase.data.sources import JsonLinesConfig
+from broadbase.modalities.text import TextConfig
+sources.PIECE, preparing.SHARD = 1000, 3000
+def slow(tasks, processes):
+    for task in tasks:
+        shards.write_shard(task)
+        print(task.target.name, flush=True)
+        time.sleep(0.05)
+source = JsonLinesConfig(path=sys.argv[1])
+wanted = {"s": Wanted(source, TextConfig(vocabulary=300), "text")}
+prepare(wanted, Path(sys.argv[2]), PrepareConfig(holdout=0.3), slow)
+"""
+
+
+def test_killed_it_goes_on(tmp_path: Path) -> None:
+    lines_file(tmp_path / "a.jsonl", 800)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.jsonl")]
+    process = subprocess.Popen([*command, str(tmp_path / "x")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    done = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done += process.stdout.read().split()
+    (tmp_path / "x/s/shards/.half.1.draft").mkdir()
+    again = subprocess.run(
+        [*command, str(tmp_path / "x")], capture_output=True, text=True, check=True
+    )
+    fresh = subprocess.run(
+        [*command, str(tmp_path / "y")], capture_output=True, text=True, check=True
+    )
+    first, second = {line.strip() for line in done}, set(again.stdout.split())
+    assert not first & second
+    assert first | second == set(fresh.stdout.split())
+    manifests = [json.loads((tmp_path / n / "s/manifest.json").read_text()) for n in "xy"]
+    assert manifests[0] == manifests[1]
+    assert not list(tmp_path.rglob("*.draft"))
+
+
+def test_two_at_once_and_other_settings(tmp_path: Path) -> None:
+    source = JsonLinesConfig(path=str(lines_file(tmp_path / "a.jsonl", 100)))
+    stored(source, tmp_path / "s", holdout=0.3)
+    with preparing._alone(tmp_path), pytest.raises(ConfigError, match="another process"):
+        stored(source, tmp_path / "s", holdout=0.3)
+    with pytest.raises(ConfigError, match=r"other settings of modality 'text'"):
+        prepare({"s": Wanted(source, TEXT, "text")}, tmp_path, PrepareConfig(holdout=0.3))
+
+
+CLEANED = [
+    ("cafÃ© â€” naÃ¯ve", "café — naïve"),
+    ("e\u0301te\u0301\r\n", "été\n"),
+    ("Größe, ÂµTorrent? déjà vu — Ærøskøbing", "Größe, µTorrent? déjà vu — Ærøskøbing"),
+    ("Ελλάδα и Россия 中文", "Ελλάδα и Россия 中文"),
+]
+
+
+@pytest.mark.parametrize(("raw", "wanted"), CLEANED)
+def test_text_is_mended(raw: str, wanted: str) -> None:
+    assert TEXT.clean(raw) == wanted
+
+
+@given(st.text())
+def test_cleaning_twice_is_cleaning_once(raw: str) -> None:
+    assert TEXT.clean(TEXT.clean(raw)) == TEXT.clean(raw)
+
+
+def test_the_store_reads_no_clock(tmp_path: Path) -> None:
+    """The same data give the same manifest at another time."""
+    source = JsonLinesConfig(path=str(lines_file(tmp_path / "a.jsonl", 100)))
+    one = stored(source, tmp_path / "s", holdout=0.3).manifest
+    time.sleep(0.01)
+    other = stored(source, tmp_path / "t", holdout=0.3).manifest
+    assert one == other
+
+
+def test_bytes_have_no_near_duplicates(tmp_path: Path) -> None:
+    assert BytesConfig().pieces("some words in a row") == ()
+    source = JsonLinesConfig(path=str(lines_file(tmp_path / "a.jsonl", 100)))
+    assert stored(source, tmp_path / "s", holdout=0.3).manifest["counts"]["near"] == 0
