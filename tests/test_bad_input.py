@@ -156,13 +156,13 @@ CONFIGS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_settings(kind: str) -> None:
     setting, message = CONFIGS[kind]
-    tree = find_recipe("text").build(1, Path("x")).tree()
+    tree = find_recipe("text").build(1, "x").tree()
     with pytest.raises(ConfigError, match=message):
         RunConfig.from_tree(override(tree, setting))
 
 
 def test_an_unknown_field_in_yaml(tmp_path: Path) -> None:
-    tree: dict[str, Any] = find_recipe("text").build(1, Path("x")).tree()
+    tree: dict[str, Any] = find_recipe("text").build(1, "x").tree()
     tree["optim"]["learning_rate"] = tree["optim"].pop("lr")
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(ConfigError, match=r"unknown field `optim\.learning_rate`"):

@@ -26,7 +26,7 @@ OWN_DATA = {"mixed"}  # recipes that take no --data
 
 
 def resolved(name: str, depth: int, data: Path) -> RunConfig:
-    return find_recipe(name).build(depth, None if name in OWN_DATA else data)
+    return find_recipe(name).build(depth, None if name in OWN_DATA else str(data))
 
 
 @pytest.fixture(scope="module")

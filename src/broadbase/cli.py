@@ -16,13 +16,17 @@ from rich.table import Table
 from broadbase.core.config import override
 from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError
+from broadbase.data.prepare import remove as remove_documents
 from broadbase.data.sources import ImageFilesConfig, JsonLinesConfig
+from broadbase.data.workers import run_shown
 from broadbase.demo.command import STEPS
 from broadbase.demo.command import demo as run_demo
 from broadbase.evaluate import likelihoods
+from broadbase.inspect import inspected
+from broadbase.inspect import show as show_inspected
 from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import all_recipes, find_recipe
-from broadbase.run import Run, RunConfig, environment
+from broadbase.run import Run, RunConfig, environment, prepare_data
 from broadbase.train.machine import MachineConfig
 from broadbase.transfer.adapt import Method
 from broadbase.transfer.adapt import adapt as adapt_to
@@ -44,6 +48,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one field of the config.")
 ]
+RecipeName = Annotated[str, typer.Argument(help="A recipe's name, or a config.yaml to repeat.")]
+Data = Annotated[str | None, typer.Option(help="Folder, file or URL to train on.")]
+FieldName = Annotated[str | None, typer.Option("--field", help="Of a table, that holds the text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 
 
@@ -67,10 +74,58 @@ def fail(message: object, code: int) -> None:
 
 
 @app.command()
+def prepare(
+    recipe: RecipeName,
+    store: Annotated[Path, typer.Option(help="The folder of the prepared data.")],
+    data: Data = None,
+    field: FieldName = None,
+    processes: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Clean, deduplicate and encode data into a store; go on where an earlier try was stopped."""
+    changes = [*(settings or []), f"data.processes={processes}"]
+    config = _config(recipe, data, None, changes, field)
+    stores, _ = prepare_data(config, store, log)
+    rows = [
+        {"source": name, **s.manifest["counts"], "licence": s.manifest["licence"]}
+        for name, s in stores.items()
+    ]
+    columns = ("source", "files", "records", "exact", "near", "rejected", "train", "validation")
+    _show(rows, columns, as_json, f"prepared in {store}")
+
+
+@app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or one of prepared data.")],
+    examples: Annotated[int, typer.Option(min=0, help="Records and duplicates to show.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """What a model reads: mixture, epochs, lengths, duplicates, records decoded from the store."""
+    found = inspected(folder, examples)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        show_inspected(found)
+
+
+@app.command()
+def remove(
+    store: Annotated[Path, typer.Argument(help="A folder of prepared data.")],
+    ids: Annotated[list[str], typer.Argument(help="Ids of documents, as `inspect` shows them.")],
+) -> None:
+    """Take documents, and what duplicates them, out of prepared data for good."""
+    for name, left in remove_documents(store, ids, run_shown(log)).items():
+        log.print(f"{name}: {left.summary()}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a config.yaml to repeat.")],
-    data: Annotated[Path | None, typer.Option(help="Folder or file to train on.")] = None,
+    recipe: RecipeName,
+    data: Data = None,
     depth: Annotated[int | None, typer.Option(min=1, help="The one dial of size.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Prepared data to use or make.")] = None,
+    field: FieldName = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     device: Device = "auto",
@@ -81,7 +136,8 @@ def pretrain(
     changes = list(settings or [])
     changes += [f"machine.device={device}"] if device != "auto" else []
     changes += [f"seed={seed}"] if seed is not None else []
-    config = _config(recipe, data, depth, changes)
+    changes += [f"data.store={json.dumps(str(store))}"] if store else []
+    config = _config(recipe, data, depth, changes, field)
     if out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several ranks must agree on the run's folder: add --out")
     folder = out or _fresh(Path("runs"), config.recipe)
@@ -203,14 +259,27 @@ def _labelled(data: Path, field: str, label: str) -> SourceConfig:
     return JsonLinesConfig(path=str(data), field=field, label=label)
 
 
-def _config(recipe: str, data: Path | None, depth: int | None, changes: Sequence[str]) -> RunConfig:
+def _config(
+    recipe: str,
+    data: str | None,
+    depth: int | None,
+    changes: Sequence[str],
+    field: str | None = None,
+) -> RunConfig:
     if recipe.endswith((".yaml", ".yml")):
         if data is not None or depth is not None:
             raise ConfigError("a config file says its data and depth; change them with --set")
         config = RunConfig.read(Path(recipe))
     else:
         config = find_recipe(recipe).build(depth or 4, data)
-    return RunConfig.from_tree(_override(config.tree(), changes)) if changes else config
+    tree = config.tree()
+    if field is not None:
+        tables = [s["source"] for s in tree["data"]["sources"].values() if "field" in s["source"]]
+        if not tables:
+            raise ConfigError("--field names a column of a table, and the data hold no table")
+        for table in tables:
+            table["field"] = field
+    return RunConfig.from_tree(_override(tree, changes)) if changes or field else config
 
 
 def _override(tree: Mapping[str, Any], settings: Sequence[str]) -> Mapping[str, Any]:

@@ -8,9 +8,9 @@ import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import IO, Annotated, Literal, cast
+from typing import IO, Annotated, Any, Literal, cast
 
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
@@ -22,18 +22,19 @@ from broadbase.core.contracts import Part, Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
 
 MEBI = 1 << 20
+PIXELS = 64  # megapixels that a picture may have
 PIECE = 16 * MEBI  # bytes of a large file of lines that are read as one part
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
 class FilesConfig(SourceConfig):
-    """The files of a folder that match a pattern, in sorted order; or one file.
+    """The files of a folder that match one of some patterns, in sorted order; or one file.
 
     `path` may be a URL that fsspec knows (s3://, gs://, https://) where its package is installed.
     """
 
     path: str
-    pattern: str
+    pattern: str  # one or more globs, with spaces between
 
     @property
     def root(self) -> UPath:
@@ -50,7 +51,8 @@ class FilesConfig(SourceConfig):
             return [root]
         if not root.is_dir():
             raise DataError(f"{root} does not exist; give a folder or a file with --data")
-        files = sorted((p for p in root.glob(self.pattern) if p.is_file()), key=str)
+        found = {p for one in self.pattern.split() for p in root.glob(one) if p.is_file()}
+        files = sorted(found, key=str)
         if not files:
             endings = Counter(p.suffix or p.name for p in root.rglob("*") if p.is_file())
             there = ", ".join(f"{n} {e}" for e, n in endings.most_common(5)) or "nothing"
@@ -140,10 +142,10 @@ class LinesConfig(FilesConfig):
 
 
 class TextFilesConfig(FilesConfig):
-    """Every file is one text, UTF-8; .gz is read through."""
+    """Every file is one text, UTF-8; packed files are unpacked."""
 
     name: Literal["text_files"] = "text_files"
-    pattern: str = "**/*.txt"
+    pattern: str = "**/*.txt **/*.txt.gz **/*.txt.zst **/*.md **/*.rst"
     limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one text, unpacked
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
@@ -162,7 +164,7 @@ class JsonLinesConfig(LinesConfig):
     """Every line is a JSON object with a text in `field`."""
 
     name: Literal["jsonl"] = "jsonl"
-    pattern: str = "**/*.jsonl*"
+    pattern: str = "**/*.jsonl **/*.jsonl.gz **/*.jsonl.zst **/*.ndjson"
     field: str = "text"
     label: str | None = None
 
@@ -176,46 +178,42 @@ class JsonLinesConfig(LinesConfig):
             return Reject(place, f"broken JSON at column {error.colno}: {error.msg}")
         if not isinstance(item, dict):
             return Reject(place, f"expected an object, got {type(item).__name__}")
-        for name in (self.field, *([self.label] if self.label else [])):
-            if name not in item:
-                return Reject(place, f"no field `{name}`{hint(name, item)}")
-        if not isinstance(item[self.field], str):
-            found = type(item[self.field]).__name__
-            return Reject(place, f"field `{self.field}` is {found}, expected a text")
-        if not item[self.field].strip():
-            return Reject(place, f"field `{self.field}` is empty")
-        label = str(item[self.label]) if self.label else None
-        return Record(item[self.field], place, label)
+        return as_record(place, item, self.field, self.label)
 
 
 class ImageFilesConfig(FilesConfig):
     """Every file is a picture; with labels="folder" its class is the folder it lies in."""
 
     name: Literal["image_files"] = "image_files"
-    pattern: str = "**/*.[pjbgtw][npime][gpfb]*"
+    pattern: str = "**/*.png **/*.jpg **/*.jpeg **/*.webp **/*.bmp **/*.gif **/*.tif **/*.tiff"
     labels: Literal["none", "folder"] = "none"
-    limit: Annotated[int, Field(ge=1)] = 64  # megapixels, read from the header before decoding
+    limit: Annotated[int, Field(ge=1)] = PIXELS  # megapixels
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        try:
-            with path.open("rb") as file, Image.open(file) as image:
-                width, height = image.size
-                if width * height > self.limit * 1_000_000:
-                    yield Reject(
-                        str(path),
-                        f"{width} x {height} pixels, more than {self.limit} megapixels; shrink it,"
-                        " or raise the source's `limit`",
-                    )
-                    return
-                image.load()
-                label = path.parent.name if self.labels == "folder" else None
-                yield Record(image.copy(), str(path), label)
-        except UnidentifiedImageError:
-            yield Reject(str(path), "not an image that Pillow can read")
-        except Image.DecompressionBombError as error:  # from the header too, above Pillow's limit
-            yield Reject(str(path), f"too large to decode: {error}; shrink it")
-        except (SyntaxError, ValueError) as error:
-            yield Reject(str(path), f"damaged image: {error}")
+        with path.open("rb") as file:
+            label = path.parent.name if self.labels == "folder" else None
+            yield _picture(str(path), file, self.limit, label)
+
+
+def _picture(place: str, file: IO[bytes], limit: int, label: str | None) -> Record | Reject:
+    """A decoded picture; its size is read from the header first."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            if width * height > limit * 1_000_000:
+                return Reject(
+                    place,
+                    f"{width} x {height} pixels, more than {limit} megapixels; shrink it, or raise"
+                    " the source's `limit`",
+                )
+            image.load()
+            return Record(image.copy(), place, label)
+    except UnidentifiedImageError:
+        return Reject(place, "not an image that Pillow can read")
+    except Image.DecompressionBombError as error:  # from the header too, above Pillow's limit
+        return Reject(place, f"too large to decode: {error}; shrink it")
+    except (SyntaxError, ValueError) as error:
+        return Reject(place, f"damaged image: {error}")
 
 
 def opened(path: UPath) -> AbstractContextManager[IO[bytes]]:
@@ -227,6 +225,23 @@ def opened(path: UPath) -> AbstractContextManager[IO[bytes]]:
         unpacked = pa.CompressedInputStream(raw, COMPRESSED[path.suffix])
         return cast(AbstractContextManager[IO[bytes]], io.BufferedReader(unpacked))
     return cast(AbstractContextManager[IO[bytes]], raw)
+
+
+def as_record(
+    place: str, item: Mapping[str, Any], field: str, label: str | None
+) -> Record | Reject:
+    """The `field` of a row of a table as a record: a text, or a picture as {"bytes": ...}."""
+    for name in (field, *([label] if label else [])):
+        if name not in item:
+            return Reject(place, f"no field `{name}`{hint(name, item)}")
+    raw, named = item[field], str(item[label]) if label else None
+    if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
+        return _picture(place, io.BytesIO(raw["bytes"]), PIXELS, named)
+    if not isinstance(raw, str):
+        return Reject(place, f"field `{field}` is {type(raw).__name__}, expected a text")
+    if not raw.strip():
+        return Reject(place, f"field `{field}` is empty")
+    return Record(raw, place, named)
 
 
 def as_text(place: str, data: bytes) -> Record | Reject:

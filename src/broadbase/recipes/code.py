@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from broadbase.data.sources import TextFilesConfig
 from broadbase.modalities.code import CodeConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run
 from broadbase.run import RunConfig
 
+ENDINGS = "py js ts jsx tsx c h cc cpp hpp cs java kt go rs rb php swift scala sh sql r jl lua m"
+PROGRAMS = " ".join(f"**/*.{ending}" for ending in ENDINGS.split())
 
-def build(depth: int, data: Path | None) -> RunConfig:
+
+def build(depth: int, data: str | None) -> RunConfig:
     """Causal modelling of the files of a folder."""
-    return sequence_run("code", CodeConfig(), depth, data, pattern="**/*.py")
+    return sequence_run(
+        "code", CodeConfig(), depth, data, plain=lambda p: TextFilesConfig(path=p, pattern=PROGRAMS)
+    )
 
 
 RECIPE = Recipe("code", "source code, byte-level BPE of its own: a Llama", build)

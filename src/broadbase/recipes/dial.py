@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from broadbase.core.errors import ConfigError
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig
@@ -53,7 +51,7 @@ def rows(depth: int, length: int) -> int:
     return max(4, round(PLACES * depth / 4 / length))
 
 
-def needed(data: Path | None, recipe: str) -> Path:
+def needed(data: str | None, recipe: str) -> str:
     """The user's data; ConfigError where none is given."""
     if data is None:
         raise ConfigError(f"recipe {recipe!r} trains on your data: add --data PATH")

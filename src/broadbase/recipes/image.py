@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from broadbase.data.detect import detect
 from broadbase.data.sources import ImageFilesConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.model.model import ModelConfig
@@ -11,26 +10,23 @@ from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.causal import CausalConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.recipes.sequence import mixed
+from broadbase.run import DataConfig, RunConfig
 
 
-def build(depth: int, data: Path | None) -> RunConfig:
+def build(depth: int, data: str | None) -> RunConfig:
     """Causal modelling of the pictures of a folder, at 64 x 64 in patches of 8."""
     image = ImageConfig()
     length = 1 + (image.height // image.patch) * (image.width // image.patch)
-    source = MixedSource(
-        source=ImageFilesConfig(path=str(dial.needed(data, "image"))),
-        modality="image",
-        rows=dial.rows(depth, length),
-        length=length,
-    )
+    path = dial.needed(data, "image")
+    sources = detect(path, ImageFilesConfig(path=path))
     tower = dial.backbone(depth, qk_norm=RMSNormConfig())
     return RunConfig(
         recipe="image",
         depth=depth,
         model=ModelConfig(modalities={"image": image}, towers={"main": tower}),
         objective=CausalConfig(),
-        data=DataConfig(sources={"image": source}),
+        data=DataConfig(sources=mixed("image", sources, depth, length)),
         optim=dial.optim(depth),
         train=dial.horizon(depth),
     )

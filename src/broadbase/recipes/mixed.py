@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from broadbase.core.errors import ConfigError
 from broadbase.data.samples import DigitsConfig, StandardLibraryConfig, WheelJsonConfig
 from broadbase.modalities.code import CodeConfig
@@ -33,7 +31,7 @@ TASK_PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "unittest",
 DIGITS = 1000  # pictures to pretrain on; the task has the rest
 
 
-def build(depth: int, data: Path | None) -> RunConfig:
+def build(depth: int, data: str | None) -> RunConfig:
     """Three kinds of data at once; each keeps a vocabulary of its own and its own unit.
 
     Few rows, five times each, under a strong weight decay: a short run learns more from them than

@@ -7,7 +7,6 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from pathlib import Path
 
 from broadbase import recipes
 from broadbase.core.config import hint
@@ -21,7 +20,7 @@ class Recipe:
 
     name: str
     summary: str
-    build: Callable[[int, Path | None], RunConfig]
+    build: Callable[[int, str | None], RunConfig]
 
 
 def all_recipes() -> dict[str, Recipe]:

@@ -1,11 +1,12 @@
-"""What the recipes of text, code and bytes share: files, a Llama, next-place prediction."""
+"""What the recipes of sequences share: files, a Llama, next-place prediction."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from broadbase.core.contracts import ModalityConfig
-from broadbase.data.sources import TextFilesConfig
+from broadbase.core.contracts import ModalityConfig, SourceConfig
+from broadbase.data.detect import detect
+from broadbase.data.sources import FilesConfig, TextFilesConfig
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.causal import CausalConfig
 from broadbase.recipes import dial
@@ -15,21 +16,40 @@ LENGTH = 256  # places a row
 
 
 def sequence_run(
-    name: str, modality: ModalityConfig, depth: int, data: Path | None, pattern: str
+    name: str,
+    modality: ModalityConfig,
+    depth: int,
+    data: str | None,
+    *,
+    plain: Callable[[str], FilesConfig] | None = None,
 ) -> RunConfig:
-    """Causal modelling of the files that match `pattern` in a folder."""
-    source = MixedSource(
-        source=TextFilesConfig(path=str(dial.needed(data, name)), pattern=pattern),
-        modality=name,
-        rows=dial.rows(depth, LENGTH),
-        length=LENGTH,
-    )
+    """Causal modelling of a folder: its `plain` files, and tables with a text field."""
+    path = dial.needed(data, name)
+    files = plain(path) if plain else TextFilesConfig(path=path)
     return RunConfig(
         recipe=name,
         depth=depth,
         model=ModelConfig(modalities={name: modality}, towers={"main": dial.backbone(depth)}),
         objective=CausalConfig(),
-        data=DataConfig(sources={name: source}),
+        data=DataConfig(sources=mixed(name, detect(path, files), depth, LENGTH)),
         optim=dial.optim(depth),
         train=dial.horizon(depth),
     )
+
+
+def mixed(
+    name: str, sources: Sequence[SourceConfig], depth: int, length: int
+) -> dict[str, MixedSource]:
+    """Several sources of one modality, each with rows by its share of the bytes."""
+    rows = dial.rows(depth, length)
+    if len(sources) == 1:
+        parts = [rows]
+    else:
+        sizes = [sum(part.size for part in source.parts()) for source in sources]
+        parts = [max(1, round(rows * size / max(1, sum(sizes)))) for size in sizes]
+    return {
+        name if i == 0 else f"{name}_{source.name}": MixedSource(
+            source=source, modality=name, rows=rows, length=length
+        )
+        for i, (source, rows) in enumerate(zip(sources, parts, strict=True))
+    }

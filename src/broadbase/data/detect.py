@@ -1,0 +1,24 @@
+"""What a folder holds: one source for every kind of file in it that can be read."""
+
+from __future__ import annotations
+
+from broadbase.data.sources import FilesConfig, JsonLinesConfig
+from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
+
+TABLES = (JsonLinesConfig, CsvConfig, ParquetConfig, ArrowConfig)
+
+
+def detect(path: str, plain: FilesConfig) -> list[FilesConfig]:
+    """The sources of a folder or file: `plain` for a modality's own files, then tables of records.
+
+    Where nothing matches the answer is `plain`, whose error says what there is instead.
+    """
+    found = [s for s in (plain, *(table(path=path) for table in TABLES)) if _holds(s)]
+    return found or [plain]
+
+
+def _holds(source: FilesConfig) -> bool:
+    root = source.root
+    if root.is_file():
+        return any(root.match(one) for one in source.pattern.split())
+    return any(True for one in source.pattern.split() for _ in root.glob(one))

@@ -1,0 +1,125 @@
+"""What a model reads: mixture, epochs, lengths, duplicates, and records decoded from the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from broadbase.core.contracts import Codec, ModalityConfig
+from broadbase.core.errors import DataError
+from broadbase.data.store import Store, open_store
+from broadbase.run import Run
+
+BARS = " ▁▂▃▄▅▆▇█"
+WIDE = 160  # characters of a record that are shown
+
+
+def inspected(folder: Path, examples: int) -> list[dict[str, Any]]:
+    """One entry a source of a run, or of a folder of prepared data.
+
+    Counts of the manifest, the histogram of document lengths over powers of two, duplicates and
+    records as examples; of a run also the rows of a step, their share, and the epochs.
+    """
+    if (folder / "config.yaml").exists():
+        run = Run.open(folder)
+        return [_source(name, s, examples, _mixture(run, name)) for name, s in run.stores.items()]
+    stores = {p.parent.name: open_store(p.parent) for p in sorted(folder.glob("*/manifest.json"))}
+    if not stores:
+        raise DataError(f"{folder} holds neither a run nor prepared data (NAME/manifest.json)")
+    return [_source(name, store, examples, {}) for name, store in stores.items()]
+
+
+def show(found: list[dict[str, Any]], console: Console | None = None) -> None:
+    """The same for people."""
+    console = console or Console()
+    table = Table(title="sources", title_justify="left")
+    columns = ("records", "exact", "near", "rejected", "removed", "train", "validation")
+    mixture = ("rows", "share", "epochs") if "epochs" in found[0] else ()
+    table.add_column("source")
+    for column in (*columns, *mixture):
+        table.add_column(column, justify="right")
+    for entry in found:
+        cells = [f"{entry[c]:,}" for c in columns] + [f"{entry[c]:.3g}" for c in mixture]
+        table.add_row(entry["source"], *cells)
+    console.print(table)
+    for entry in found:
+        _show_source(entry, console)
+
+
+def _show_source(entry: Mapping[str, Any], console: Console) -> None:
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    console.rule(f"{entry['source']}  (licence: {entry['licence']})", align="left")
+    counts = entry["lengths"].values()
+    top = max(counts)
+    bars = "".join(BARS[-(-8 * n // top)] for n in counts)
+    first, *_, last = [*entry["lengths"], *entry["lengths"]]
+    say(f"places a document: {first} |{bars}| {last}, by powers of two; median {entry['median']:,}")
+    for record in entry["examples"]:
+        say(f"  {record['id']}  {record['places']:,} places: {record['record']}")
+    for twin in entry["duplicates"]:
+        say(f"  {twin['similarity']:.2f} alike: {twin['place']}  kept: {twin['kept']}")
+    for reject in entry["rejects"]:
+        say(f"  rejected {reject['place']}: {reject['reason']}")
+
+
+def _source(name: str, store: Store, examples: int, mixture: Mapping[str, float]) -> dict[str, Any]:
+    split, ids = store.split("train"), store.ids("train")
+    codec = ModalityConfig.from_tree(store.manifest["modality"]).load(store.folder / "codec")
+    power = np.floor(np.log2(np.maximum(split.lengths, 1))).astype(int)
+    counts = np.bincount(power, minlength=int(power.max()) + 1)
+    chosen = np.random.default_rng(0).permutation(len(split))[:examples]
+    return {
+        "source": name,
+        **store.manifest["counts"],
+        **mixture,
+        "licence": store.manifest["licence"],
+        "unit": store.unit,
+        "units": split.units,
+        "places": split.targets,
+        "median": int(np.median(split.lengths)),
+        "lengths": {str(2**i): int(n) for i, n in enumerate(counts) if i >= int(power.min())},
+        "examples": [
+            {
+                "id": ids[i],
+                "places": int(split.lengths[i]),
+                "record": _decoded(codec, split.piece(i, 1, int(split.lengths[i])), split.grids[i]),
+            }
+            for i in chosen.tolist()
+        ],
+        "duplicates": _first(store.folder / "duplicates.jsonl", examples),
+        "rejects": _first(store.folder / "rejected.jsonl", examples),
+    }
+
+
+def _decoded(codec: Codec, values: Any, grid: Any) -> str:
+    raw = codec.decode(values, tuple(int(n) for n in grid))
+    if isinstance(raw, np.ndarray):
+        return f"{raw.shape}, {raw.min():.2f} to {raw.max():.2f}"
+    text = raw if isinstance(raw, str) else str(raw)
+    return repr(text if len(text) <= WIDE else text[:WIDE] + "...")
+
+
+def _mixture(run: Run, name: str) -> dict[str, float]:
+    """Rows of a step, the share of places, and how often each row is read by the end."""
+    mixed, mixture = run.config.data.sources, run.mixture()
+    rows = mixed[name].limit or len(mixture.rows[name])
+    everything = sum(m.rows * m.length for m in mixed.values())
+    return {
+        "rows": mixed[name].rows,
+        "share": mixed[name].rows * mixed[name].length / everything,
+        "epochs": run.config.train.steps * mixed[name].rows / min(rows, len(mixture.rows[name])),
+    }
+
+
+def _first(path: Path, count: int) -> list[dict[str, Any]]:
+    with path.open() as file:
+        return [json.loads(line) for line in islice(file, count)]
