@@ -144,7 +144,8 @@ def test_bad_records_of_each_kind_at_their_lines(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in lines]
     assert [int(row["place"].rpartition(":")[2]) for row in rows] == sorted(bad)
     assert store.manifest["counts"]["records"] == 300
-    assert store.manifest["counts"]["rejected"] == 5
+    assert store.manifest["counts"]["empty"] == 1
+    assert store.manifest["counts"]["rejected"] == 4
 
 
 @pytest.mark.usefixtures("small_pieces")

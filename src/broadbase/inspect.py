@@ -40,7 +40,7 @@ def show(found: list[dict[str, Any]], console: Console | None = None) -> None:
     """The same for people."""
     console = console or Console()
     table = Table(title="sources", title_justify="left")
-    columns = ("records", "exact", "near", "rejected", "removed", "train", "validation")
+    columns = ("records", "exact", "near", "rejected", "empty", "removed", "train", "validation")
     mixture = ("rows", "share", "epochs") if "epochs" in found[0] else ()
     table.add_column("source")
     for column in (*columns, *mixture):
@@ -61,8 +61,9 @@ def _show_source(entry: Mapping[str, Any], console: Console) -> None:
     counts = entry["lengths"].values()
     top = max(counts)
     bars = "".join(BARS[-(-8 * n // top)] for n in counts)
-    first, *_, last = [*entry["lengths"], *entry["lengths"]]
-    say(f"places a document: {first} |{bars}| {last}, by powers of two; median {entry['median']:,}")
+    powers = list(entry["lengths"])
+    span = f"{powers[0]} |{bars}| {powers[-1]}"
+    say(f"places a document, by powers of two: {span}; median {entry['median']:,}")
     for record in entry["examples"]:
         say(f"  {record['id']}  {record['places']:,} places: {record['record']}")
     for twin in entry["duplicates"]:

@@ -34,6 +34,7 @@ class Reject:
 
     place: str
     reason: str
+    empty: bool = False  # nothing is lost with it, so the budget of rejects does not count it
 
 
 @dataclass(frozen=True)

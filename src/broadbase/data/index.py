@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,14 +106,17 @@ class _Table:
         order = {key: i for i, key in enumerate(keys)}
         shards = sorted(finished(store), key=lambda shard: order[shard.facts["keys"][0]])
         where = {key: (n, rows) for n, s in enumerate(shards) for key, rows in _parts(s)}
-        chunks = [_chunk(shards[n], n, rows) for n, rows in (where[key] for key in keys) if rows]
+        chunks = [_chunk(shards[n], n, rows) for n, rows in _joined(where[key] for key in keys)]
         empty = (np.zeros((0, COLUMNS + 1), np.int64), np.zeros(0, np.int64))
         index, rows, ids, sketches = zip(
             *(chunks or [(*empty, np.zeros((0, 16), np.uint8), np.zeros((0, 0), np.uint32))]),
             strict=True,
         )
         parts = [part for shard in shards for part in shard.facts["parts"]]
-        sums = {k: sum(p[k] for p in parts) for k in ("records", "rejected", "removed", "bytes")}
+        sums = {
+            k: sum(p[k] for p in parts)
+            for k in ("records", "rejected", "empty", "removed", "bytes")
+        }
         rejected = [
             line
             for shard in shards
@@ -143,6 +146,20 @@ def _parts(shard: Shard) -> Iterator[tuple[str, range]]:
         first += part["documents"]
 
 
+def _joined(ranges: Iterable[tuple[int, range]]) -> Iterator[tuple[int, range]]:
+    """Ranges of documents of one shard that follow each other, as one; empty ones left out."""
+    last: tuple[int, range] | None = None
+    for number, rows in ranges:
+        if last is not None and (number, rows.start) == (last[0], last[1].stop):
+            last = number, range(last[1].start, rows.stop)
+            continue
+        if last is not None and last[1]:
+            yield last
+        last = number, rows
+    if last is not None and last[1]:
+        yield last
+
+
 def _chunk(shard: Shard, number: int, rows: range) -> tuple[Ints, Ints, Any, Any]:
     """Index, rows, ids and sketches of some documents of a shard."""
     inside = slice(rows.start, rows.stop)
@@ -158,11 +175,11 @@ def _chunk(shard: Shard, number: int, rows: range) -> tuple[Ints, Ints, Any, Any
 def _within_budget(table: _Table, budget: float, store: Path) -> None:
     path, counts = store / "rejected.jsonl", table.counts
     path.write_text("".join(line + "\n" for line in table.rejected))
-    if table.rejected and len(table.rejected) > budget * counts["records"]:
-        rows = [json.loads(line) for line in table.rejected[:3]]
+    if counts["rejected"] > budget * counts["records"]:
+        rows = [row for row in map(json.loads, table.rejected) if "empty" not in row["reason"]][:3]
         first = "\n  ".join(f"{row['place']}: {row['reason']}" for row in rows)
         raise DataError(
-            f"{len(table.rejected)} of {counts['records']} records cannot be used, more than the"
+            f"{counts['rejected']} of {counts['records']} records cannot be used, more than the"
             f" {budget:.1%} allowed (data.rejects):\n  {first}\nall of them are in {path}"
         )
 

@@ -133,7 +133,7 @@ class _Shard:
 
     def part(self, part: Part) -> None:
         """Read, clean, sketch and encode one part."""
-        counts = dict.fromkeys(("records", "rejected", "removed", "documents", "bytes"), 0)
+        counts = dict.fromkeys(("records", "rejected", "empty", "removed", "documents", "bytes"), 0)
         clean = self.task.modality.clean
         records = self.task.source.read(part)
         while batch := list(islice(records, BATCH)):
@@ -186,7 +186,7 @@ class _Shard:
         self.columns[name].append(array)
 
     def _reject(self, reject: Reject, counts: dict[str, int]) -> None:
-        counts["rejected"] += 1
+        counts["empty" if reject.empty else "rejected"] += 1
         line = {"place": reject.place, "reason": reject.reason}
         self.rejected.write(json.dumps(line) + "\n")
 
@@ -267,10 +267,13 @@ class Shard:
 
     folder: Path
     facts: Mapping[str, Any]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def array(self, name: str) -> NDArray[Any]:
-        """One of ARRAYS."""
-        return read_array(self.folder / f"{name}.npy")
+        """One of ARRAYS, opened once."""
+        if name not in self.arrays:
+            self.arrays[name] = read_array(self.folder / f"{name}.npy")
+        return self.arrays[name]
 
     @property
     def documents(self) -> int:

@@ -240,7 +240,7 @@ def as_record(
     if not isinstance(raw, str):
         return Reject(place, f"field `{field}` is {type(raw).__name__}, expected a text")
     if not raw.strip():
-        return Reject(place, f"field `{field}` is empty")
+        return Reject(place, f"field `{field}` is empty", empty=True)
     return Record(raw, place, named)
 
 
@@ -255,7 +255,7 @@ def as_text(place: str, data: bytes) -> Record | Reject:
             f"not UTF-8 at byte {error.start} (0x{data[error.start]:02x}); convert it, for example"
             " with: iconv -f latin1 -t utf-8",
         )
-    return Record(text, place) if text.strip() else Reject(place, "empty")
+    return Record(text, place) if text.strip() else Reject(place, "empty", empty=True)
 
 
 def _sha256(file: IO[bytes]) -> str:

@@ -102,6 +102,7 @@ class Store:
         """One line: how many records, what became of them, how long they are."""
         c, split = self.manifest["counts"], self.split("train")
         lost = f"{c['exact']:,} exact and {c['near']:,} near duplicates, {c['rejected']:,} rejected"
+        lost += f", {c['empty']:,} empty" if c["empty"] else ""
         size = f"{split.units:,} {self.unit}s in {split.targets:,} places"
         return f"{c['records']:,} records ({lost}), {c['train']:,} to train on: {size}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import tiktoken
 from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -20,6 +22,8 @@ from broadbase.nn.spaces import Discrete, DiscreteConfig
 
 START, END = "<|start|>", "<|end|>"
 WORD = re.compile(r"\w+")
+PLAIN = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+ODD = sorted(set(range(256)) - PLAIN)
 
 
 class BytePairConfig(ModalityConfig):
@@ -58,7 +62,11 @@ class BytePairConfig(ModalityConfig):
 
 
 class BytePairCodec:
-    """Any Unicode text to ids and back, exactly (Sennrich et al. 2016, on bytes as in GPT-2)."""
+    """Any Unicode text to ids and back, exactly (Sennrich et al. 2016, on bytes as in GPT-2).
+
+    The tokenizer.json is what others read; tiktoken, which is faster, encodes with the same ids: of
+    adjacent tokens that make a token together, those of the lowest rank merge first.
+    """
 
     unit = "byte"
 
@@ -66,25 +74,39 @@ class BytePairCodec:
         self.tokenizer = tokenizer
         self.start: NDArray[Any] = np.array(tokenizer.token_to_id(START))
         self.end: NDArray[Any] | None = np.array(tokenizer.token_to_id(END))
+        ids = {_bytes(t): i for t, i in tokenizer.get_vocab().items() if t not in (START, END)}
+        order = sorted(ids, key=lambda token: ids[token])
+        words = json.loads(tokenizer.to_str())["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+        self._ids = np.array([ids[token] for token in order])  # id of a rank
+        self._tokens = {i: token for token, i in ids.items()}
+        self._fast = tiktoken.Encoding(
+            "corpus",
+            pat_str=words["Regex"],
+            mergeable_ranks={token: rank for rank, token in enumerate(order)},
+            special_tokens={},
+        )
 
     @classmethod
     def fit(cls, texts: Iterable[str], vocabulary: int, words: str) -> BytePairCodec:
         """Learn merges up to `vocabulary` ids; none crosses a boundary of the regex `words`."""
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(words), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        tokenizer.decoder = decoders.ByteLevel()
+        learned = _tokenizer(models.BPE(), words)
         trainer = trainers.BpeTrainer(
             vocab_size=vocabulary,
             special_tokens=[START, END],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(texts, trainer)
+        learned.train_from_iterator(texts, trainer)
+        vocab = learned.get_vocab()
+        merges = [
+            (token[:cut], token[cut:])
+            for token in sorted(vocab, key=lambda token: vocab[token])
+            if token not in (START, END)
+            for cut in range(1, len(token))
+            if token[:cut] in vocab and token[cut:] in vocab
+        ]  # all ways to make a token, not only the learned one: a token then has one spelling
+        tokenizer = _tokenizer(models.BPE(vocab, merges), words)
+        tokenizer.add_special_tokens([START, END])
         return cls(tokenizer)
 
     @classmethod
@@ -99,11 +121,28 @@ class BytePairCodec:
     def encode(self, raw: Any) -> Sample:
         if not isinstance(raw, str):
             raise ValueError(f"expected text, got {type(raw).__name__}")
-        ids = np.array(self.tokenizer.encode(raw, add_special_tokens=False).ids, dtype=np.int64)
-        return Sample(ids, (len(ids),), len(raw.encode()))
+        ids = self._ids[np.array(self._fast.encode_ordinary(raw), dtype=np.int64)]
+        return Sample(ids, (len(ids),), len(raw.encode(errors="replace")))
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str:
-        return self.tokenizer.decode([int(i) for i in values])
+        return b"".join(self._tokens.get(int(i), b"") for i in values).decode(errors="replace")
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _tokenizer(model: models.Model, words: str) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _bytes(token: str) -> bytes:
+    """The bytes of a byte-level token: bytes without a printable Latin-1 form are U+0100 and on."""
+    return bytes(ord(c) if ord(c) in PLAIN else ODD[ord(c) - 256] for c in token)
