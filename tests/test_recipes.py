@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,15 @@ def resolved(name: str, depth: int, data: Path) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The paragraphs of the licence, as text and as code, and some digits as pictures."""
+    """The licence as text, code and residues, some digits, and chains of carbon."""
     folder = tmp_path_factory.mktemp("corpus")
     for i, paragraph in enumerate(LICENSE.read_text().split("\n\n")):
         if paragraph.strip():
             (folder / f"{i:03d}.txt").write_text(paragraph)
             (folder / f"{i:03d}.py").write_text(paragraph)
+            (folder / f"{i:03d}.fa").write_text(f">{i}\n" + re.sub("[^A-Z]", "", paragraph.upper()))
+    chains = ("C" * i + tail for i in range(1, 9) for tail in ("O", "N", "Cl", "c1ccccc1", "C=O"))
+    (folder / "chains.smi").write_text("\n".join(chains))
     for i, image in enumerate(load_digits().images[:40]):
         Image.fromarray((image * 15).astype("uint8")).save(folder / f"{i:03d}.png")
     return folder

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash
 
 from broadbase.core.contracts import Codec, ModalityConfig, Part, Reject, SourceConfig
-from broadbase.core.errors import ResourceError
+from broadbase.core.errors import BroadbaseError, ResourceError
 from broadbase.data.store import file_hashes, read_array
 
 SKETCH = 126  # minima of a sketch: 21 bands of 6
@@ -145,6 +145,8 @@ class _Shard:
                     continue
                 try:
                     good.append((clean(record.raw), record.place))
+                except BroadbaseError:
+                    raise
                 except ValueError as error:
                     self._reject(Reject(record.place, str(error)), counts)
             self._documents(good, counts)

@@ -1,0 +1,76 @@
+"""Proteins: one place a residue, in the one-letter code (IUPAC-IUB 1984)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.modalities.noise import MaskOrSwap
+from broadbase.nn.spaces import Discrete, DiscreteConfig
+
+RESIDUES = "ACDEFGHIKLMNPQRSTVWYXBZUOJ*-"  # 20, unknown, ambiguous, rare, stop, gap
+START, END = len(RESIDUES), len(RESIDUES) + 1
+VOCABULARY = len(RESIDUES) + 2
+PIECE = 5  # residues; two proteins that share most of these are near duplicates
+
+
+class ProteinConfig(ModalityConfig):
+    """Sequences of residues."""
+
+    name: Literal["protein"] = "protein"
+
+    def clean(self, raw: Any) -> str:
+        """In capitals, without blanks; ValueError names the first that is no residue."""
+        if not isinstance(raw, str):
+            raise ValueError(f"expected residues, got {type(raw).__name__}")
+        found = "".join(raw.split()).upper()
+        if bad := re.search(f"[^{re.escape(RESIDUES)}]", found):
+            raise ValueError(f"{bad.group()!r} at residue {bad.start() + 1} is no residue")
+        if not found:
+            raise ValueError("no residues")
+        return found
+
+    def pieces(self, raw: Any) -> list[str]:
+        return [raw[i : i + PIECE] for i in range(len(raw) - PIECE + 1)]
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        return ProteinCodec()
+
+    def load(self, folder: Path) -> Codec:
+        return ProteinCodec()
+
+    @property
+    def discrete(self) -> DiscreteConfig:
+        """The settings of the Space."""
+        return DiscreteConfig(vocabulary=VOCABULARY)
+
+    def space(self, width: int) -> Discrete:
+        return self.discrete.build(width)
+
+    def corruption(self) -> Corruption:
+        return MaskOrSwap(VOCABULARY)
+
+
+class ProteinCodec:
+    """Residues to ids and back."""
+
+    unit = "residue"
+    start: NDArray[Any] = np.array(START)
+    end: NDArray[Any] | None = np.array(END)
+
+    def encode(self, raw: Any) -> Sample:
+        residues = ProteinConfig().clean(raw)
+        ids = np.array([RESIDUES.index(residue) for residue in residues], dtype=np.int64)
+        return Sample(ids, (len(ids),), len(ids))
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str:
+        return "".join(RESIDUES[int(v)] for v in values if v < len(RESIDUES))
+
+    def save(self, folder: Path) -> None:
+        """Nothing to keep."""

@@ -1,0 +1,19 @@
+"""Molecule: SMILES, next-token prediction: a Llama of chemistry."""
+
+from __future__ import annotations
+
+from broadbase.data.sequences import SmilesFilesConfig
+from broadbase.modalities.molecule import MoleculeConfig
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import sequence_run
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """Causal modelling of the SMILES files of a folder, or of a table with --field smiles."""
+    return sequence_run(
+        "molecule", MoleculeConfig(), depth, data, plain=lambda p: SmilesFilesConfig(path=p)
+    )
+
+
+RECIPE = Recipe("molecule", "SMILES, canonical by RDKit: a Llama", build)

@@ -1,0 +1,19 @@
+"""Protein: residues, next-residue prediction (Ferruz et al. 2022, ProtGPT2)."""
+
+from __future__ import annotations
+
+from broadbase.data.sequences import FastaConfig
+from broadbase.modalities.protein import ProteinConfig
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import sequence_run
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """Causal modelling of the FASTA files of a folder."""
+    return sequence_run(
+        "protein", ProteinConfig(), depth, data, plain=lambda p: FastaConfig(path=p)
+    )
+
+
+RECIPE = Recipe("protein", "residues from FASTA: a Llama", build)

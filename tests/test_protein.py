@@ -1,0 +1,65 @@
+"""Proteins: any residues come back; FASTA is read; relatives are near duplicates."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadbase.core.contracts import Record, Reject
+from broadbase.data.duplicates import clusters
+from broadbase.data.sequences import FastaConfig
+from broadbase.data.shards import digest_of, sketch
+from broadbase.modalities.protein import RESIDUES, ProteinConfig
+
+CODEC = ProteinConfig().fit([])
+
+
+@given(st.text(RESIDUES, min_size=1))
+def test_any_residues_come_back(residues: str) -> None:
+    sample = CODEC.encode(residues.lower())
+    assert CODEC.decode(sample.values, sample.grid) == residues
+    assert sample.units == len(residues)
+
+
+def test_what_is_no_residue_is_named() -> None:
+    assert ProteinConfig().clean("mk vl\nA") == "MKVLA"
+    with pytest.raises(ValueError, match="'1' at residue 3"):
+        ProteinConfig().clean("MK1")
+    with pytest.raises(ValueError, match="no residues"):
+        ProteinConfig().clean(" ")
+
+
+def test_fasta(tmp_path: Path) -> None:
+    text = ">sp|P1 first\nMKV\nLA\n>empty\n>second\nGG\n"
+    (tmp_path / "a.fasta").write_text(text)
+    (tmp_path / "b.fasta.gz").write_bytes(gzip.compress(text.encode()))
+    found = list(FastaConfig(path=str(tmp_path)).records())
+    assert [(r.raw, r.label) for r in found if isinstance(r, Record)] == [
+        ("MKVLA", "sp|P1"),
+        ("GG", "second"),
+    ] * 2
+    rejects = [r for r in found if isinstance(r, Reject)]
+    assert [(r.place.rpartition("/")[2], r.empty) for r in rejects] == [
+        ("a.fasta:4", True),
+        ("b.fasta.gz:4", True),
+    ]
+    (tmp_path / "a.fasta").write_text("MKV\n>late\nGG\n")
+    first, *_ = FastaConfig(path=str(tmp_path / "a.fasta")).records()
+    assert isinstance(first, Reject)
+    assert "before the first '>'" in first.reason
+
+
+def test_relatives_are_found() -> None:
+    rng = random.Random(0)
+    proteins = ["".join(rng.choices(RESIDUES[:20], k=300)) for _ in range(40)]
+    proteins += [p[:100] + "W" + p[101:] for p in proteins[:10]]
+    ids = np.array([np.frombuffer(digest_of(p)[:16], np.uint8) for p in proteins])
+    head, _ = clusters(ids, [sketch([ProteinConfig().pieces(p) for p in proteins])], 0.75)
+    assert head[40:].tolist() == list(range(10))
+    assert head[:40].tolist() == list(range(40))
