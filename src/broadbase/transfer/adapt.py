@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
-
 from broadbase.model.base import Base
+from broadbase.transfer.classical import Scorer, classical
 from broadbase.transfer.compare import Comparison
-from broadbase.transfer.finetune import FinetuneConfig, correct, finetune
+from broadbase.transfer.finetune import FinetuneConfig, finetune, score_on
 from broadbase.transfer.probe import probe
 from broadbase.transfer.task import Indices, Task
-
-Scorer = Callable[[Indices, Indices, int], float]  # train, test, seed -> accuracy
 
 
 class Method(StrEnum):
@@ -25,38 +21,54 @@ class Method(StrEnum):
 
 
 def adapt(
-    base: Base, task: Task, method: Method, labels: Sequence[int], test: int, seeds: int
+    bases: Base | Sequence[Base],
+    task: Task,
+    method: Method,
+    labels: Sequence[int],
+    test: int,
+    seeds: int,
+    *,
+    beside: bool = False,
+    settings: FinetuneConfig | None = None,
 ) -> list[Comparison]:
     """A row for each number of labels: `seeds` splits, each with a random init of its own.
 
-    Split s of the base and of random init s are the same records, so their difference is paired.
+    Split s of a base and of random init s are the same records, so their difference is paired.
+    Several bases are one recipe under several seeds. `beside` adds the classical baselines.
     """
-    mine = _scorer(base, task, method)
-    random = [_scorer(base.scratch(seed), task, method) for seed in range(seeds)]
+    bases = [bases] if isinstance(bases, Base) else bases
+    settings = settings or FinetuneConfig()
+    mine = [_scorer(base, task, method, settings) for base in bases]
+    random = [_scorer(bases[0].scratch(seed), task, method, settings) for seed in range(seeds)]
+    others = classical(task) if beside else {}
     rows = []
     for few in labels:
-        splits = [task.split(few, test, seed) for seed in range(seeds)]
+        splits = [(*task.split(few, test, seed), seed) for seed in range(seeds)]
+        scratch = tuple(random[split[2]](*split) for split in splits)
         rows.append(
             Comparison(
                 task=task.name,
                 method=method,
                 labels=few,
                 test=len(splits[0][1]),
-                chance=float(np.bincount(task.labels).max() / len(task.labels)),
-                pretrained=tuple(mine(*split, seed) for seed, split in enumerate(splits)),
-                random=tuple(random[seed](*split, seed) for seed, split in enumerate(splits)),
+                chance=task.chance,
+                pretrained=tuple(score(*split) for score in mine for split in splits),
+                random=scratch * len(bases),
+                metric=task.metric,
+                bases=len(bases),
+                classical={n: tuple(score(*s) for s in splits) for n, score in others.items()},
             )
         )
     return rows
 
 
-def _scorer(base: Base, task: Task, method: Method) -> Scorer:
+def _scorer(base: Base, task: Task, method: Method, settings: FinetuneConfig) -> Scorer:
     if method is Method.probe:
-        vectors: NDArray[np.float32] = base.embed(task.raws, modality=task.modality)
-        return lambda train, test, _: float(probe(vectors, task, train, test).mean())
+        vectors = base.embed(task.raws, modality=task.modality)
+        return lambda train, test, _: probe(vectors, task, train, test)
 
     def by_finetuning(train: Indices, test: Indices, seed: int) -> float:
-        adapted = finetune(base, task, train, FinetuneConfig(seed=seed))
-        return float(correct(adapted, task, test).mean())
+        config = settings.model_copy(update={"seed": seed})
+        return score_on(finetune(base, task, train, config), task, train, test)
 
     return by_finetuning

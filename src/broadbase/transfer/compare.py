@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,26 +12,51 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of a transfer table: scores in [0, 1], seed by seed, and their paired difference."""
+    """One row of a transfer table: scores split by split, and their paired differences.
+
+    With several pretraining seeds, `pretrained` and `random` hold all splits of the first seed,
+    then all of the second.
+    """
 
     task: str
     method: str
     labels: int
-    test: int  # test records a seed
-    chance: float  # the share of the largest class
+    test: int  # test records a split
+    chance: float  # the score of the best answer that reads no record
     pretrained: tuple[float, ...]
     random: tuple[float, ...]
+    metric: str = "accuracy"
+    bases: int = 1  # pretraining seeds
+    classical: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # a score a split
 
     @property
     def gain(self) -> tuple[float, float, float]:
-        """Mean paired difference and its 95 % t-interval over the seeds: mean, low, high."""
-        return paired_interval(self.pretrained, self.random)
+        """Mean paired difference to random init and its 95 % t-interval: mean, low, high."""
+        return paired_interval(self.pretrained, self.random, self.bases)
+
+    @property
+    def best(self) -> str | None:
+        """The classical baseline of the highest mean."""
+        return max(self.classical, key=lambda n: float(np.mean(self.classical[n])), default=None)
+
+    @property
+    def lead(self) -> tuple[float, float, float] | None:
+        """The same difference to the best classical baseline; None where there is none."""
+        if self.best is None:
+            return None
+        return paired_interval(self.pretrained, self.classical[self.best] * self.bases, self.bases)
 
     def row(self) -> dict[str, Any]:
         """The comparison as plain numbers, for JSON."""
         mean, low, high = self.gain
+        best, lead = self.best, self.lead
         return {
             **asdict(self),
+            "best": best,
+            "best_mean": None if best is None else float(np.mean(self.classical[best])),
+            "lead": lead and lead[0],
+            "lead_low": lead and lead[1],
+            "lead_high": lead and lead[2],
             "pretrained_mean": float(np.mean(self.pretrained)),
             "random_mean": float(np.mean(self.random)),
             "gain": mean,
@@ -40,14 +65,19 @@ class Comparison:
         }
 
 
-def paired_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+def paired_interval(
+    a: Sequence[float], b: Sequence[float], groups: int = 1
+) -> tuple[float, float, float]:
     """Mean of a - b and its two-sided 95 % Student interval; needs at least two pairs.
 
-    Where all differences are equal the interval is that one number.
+    Pairs in `groups` equal blocks (pretraining seeds) may hang together: the interval is the wider
+    of that over all pairs and that over the blocks' means. Where all differences are equal it is
+    that one number.
     """
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(f"paired interval of {len(a)} and {len(b)} scores; give 2 or more pairs")
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    samples = [difference, *([difference.reshape(groups, -1).mean(axis=1)] if groups > 1 else [])]
     mean = float(difference.mean())
-    half = float(stats.t.ppf(0.975, len(a) - 1) * stats.sem(difference))
+    half = max(float(stats.t.ppf(0.975, len(x) - 1) * stats.sem(x)) for x in samples)
     return mean, mean - half, mean + half

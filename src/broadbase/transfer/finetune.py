@@ -11,7 +11,6 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 
 from broadbase.core.config import Config
@@ -27,7 +26,7 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig
-from broadbase.transfer.supervised import LabelsConfig, Supervised
+from broadbase.transfer.supervised import LabelsConfig, Supervised, ValuesConfig
 from broadbase.transfer.task import Indices, Task
 
 LABEL = "label"
@@ -47,9 +46,9 @@ def finetune(
     base: Base, task: Task, train: Indices, config: FinetuneConfig, device: str = "cpu"
 ) -> Base:
     """A copy of `base` with a Space `label`, trained on the labelled records `train`."""
-    classes = LabelsConfig(classes=len(task.classes))
+    label = LabelsConfig(classes=len(task.classes)) if task.classes else ValuesConfig()
     tree = {**base.config.tree(), "modalities": {**base.config.tree()["modalities"]}}
-    tree["modalities"][LABEL] = classes.tree()
+    tree["modalities"][LABEL] = label.tree()
     adapted = replace(base, config=ModelConfig.from_tree(tree))
     adapted = replace(adapted, model=adapted.config.build())
     initialise(adapted.model, config.seed)
@@ -74,28 +73,40 @@ def finetune(
 
 
 @torch.inference_mode()
-def correct(base: Base, task: Task, test: Indices, batch: int = 64) -> NDArray[np.bool_]:
-    """Which test records a fine-tuned base classifies right: [len(test)]."""
-    right = []
+def score_on(base: Base, task: Task, train: Indices, test: Indices, batch: int = 64) -> float:
+    """The score of a base that was fine-tuned on `train`, on the records `test`."""
+    found = []
     for i in range(0, len(test), batch):
-        chosen = test[i : i + batch]
-        segment = _segment(base, task, chosen).to(next(base.model.parameters()).device)
+        segment = _segment(base, task, test[i : i + batch])
+        segment = segment.to(next(base.model.parameters()).device)
         stream = Stream("main", base.tower(task.modality), (segment,), base.pattern)
         view = View((replace(stream, reads=(Read(LABEL, LABEL, pooled=True),)),))
-        guess = base.model(view).predictions[LABEL][:, 0].argmax(dim=-1).cpu().numpy()
-        right.append(guess == task.labels[chosen])
-    return np.concatenate(right)
+        found.append(base.model(view).predictions[LABEL][:, 0].cpu().numpy())
+    predicted = np.concatenate(found)
+    if task.classes:
+        return task.score(predicted.argmax(axis=-1), test)
+    mean, deviation = _scale(task, train)
+    return task.score(mean + deviation * predicted, test)
+
+
+def _scale(task: Task, train: Indices) -> tuple[float, float]:
+    """Mean and deviation of the training labels; classes stay as they are."""
+    if task.classes:
+        return 0.0, 1.0
+    return float(task.labels[train].mean()), float(task.labels[train].std()) or 1.0
 
 
 def _batches(
     base: Base, task: Task, train: Indices, config: FinetuneConfig, size: int, start: int
 ) -> Iterator[Batch]:
     per_epoch = max(1, len(train) // size)
+    mean, deviation = _scale(task, train)
+    labels = task.labels if task.classes else ((task.labels - mean) / deviation).astype(np.float32)
     for step in range(start, config.steps):
         epoch, i = divmod(step, per_epoch)
         order = np.random.default_rng(seed_of(config.seed, "finetune", epoch)).permutation(train)
         chosen = order[i * size : (i + 1) * size]
-        target = torch.from_numpy(task.labels[chosen])[:, None]
+        target = torch.from_numpy(labels[chosen])[:, None]
         place = torch.zeros(len(chosen), 1, 3, dtype=torch.int64)
         label = Segment(LABEL, target, place, weight=torch.ones(target.shape))
         segments = {task.modality: _segment(base, task, chosen), LABEL: label}

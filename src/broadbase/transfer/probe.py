@@ -1,25 +1,32 @@
-"""The frozen probe: a linear classifier on a base's vectors; the base itself does not move."""
+"""The frozen probe: a linear model on a base's vectors; the base itself does not move."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeClassifierCV
-from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import RidgeClassifierCV, RidgeCV
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from broadbase.transfer.task import Indices, Task
 
+PENALTIES = np.logspace(-1, 6, 15)
 
-def probe(
-    vectors: NDArray[np.float32], task: Task, train: Indices, test: Indices
-) -> NDArray[np.bool_]:
-    """Which test records are classified right, learned from `train`: [len(test)].
 
-    Standardised vectors [M,D], ridge regression on the classes; its penalty is chosen by
-    leave-one-out error on the training records alone.
-    """
-    classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(-1, 6, 15)))
-    classifier.fit(vectors[train], task.labels[train])
-    right: NDArray[np.bool_] = classifier.predict(vectors[test]) == task.labels[test]
-    return right
+def probe(vectors: NDArray[np.float32], task: Task, train: Indices, test: Indices) -> float:
+    """The task's score of ridge regression on standardised vectors [M,D], learned from `train`."""
+    model = make_pipeline(StandardScaler(), ridge(task))
+    return fitted_score(model, vectors, task, train, test)
+
+
+def ridge(task: Task) -> Any:
+    """Ridge on classes or numbers, its penalty chosen by leave-one-out error on what it is fit."""
+    return RidgeClassifierCV(alphas=PENALTIES) if task.classes else RidgeCV(alphas=PENALTIES)
+
+
+def fitted_score(model: Pipeline, inputs: Any, task: Task, train: Indices, test: Indices) -> float:
+    """Fit a scikit-learn model to the training records alone; its score on the test records."""
+    model.fit(inputs[train], task.labels[train])
+    return task.score(model.predict(inputs[test]), test)

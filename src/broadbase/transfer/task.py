@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import r2_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
@@ -18,13 +19,13 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Task:
-    """Raw records of one modality with a class each; records of one group stay on one side."""
+    """Raw records of one modality with a class or a number each; groups stay on one side."""
 
     name: str
     modality: str
     raws: Sequence[Any]
-    labels: NDArray[np.int64]  # [M] classes 0, 1, ...
-    classes: tuple[str, ...]
+    labels: NDArray[Any]  # [M] classes 0, 1, ... (int64), or numbers (float64)
+    classes: tuple[str, ...] = ()  # empty where the labels are numbers
     groups: NDArray[np.int64] | None = None  # [M], e.g. the file a chunk of code comes from
 
     @classmethod
@@ -48,6 +49,40 @@ class Task:
         coded = np.array([number[label] for label in labels], dtype=np.int64)
         return cls(name, modality, raws, coded, classes, grouped)
 
+    @classmethod
+    def from_values(
+        cls,
+        name: str,
+        modality: str,
+        raws: Sequence[Any],
+        values: Sequence[float],
+        groups: Sequence[str] | None = None,
+    ) -> Task:
+        """A task from numbers; DataError names the first that is not finite."""
+        numbers = np.array(values, dtype=np.float64)
+        if len(bad := np.flatnonzero(~np.isfinite(numbers))):
+            raise DataError(f"task {name!r}: the label of record {bad[0]} is {numbers[bad[0]]}")
+        grouped = None if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
+        return cls(name, modality, raws, numbers, (), grouped)
+
+    @property
+    def metric(self) -> str:
+        """How predictions are scored: accuracy of classes, R2 of numbers."""
+        return "accuracy" if self.classes else "R2"
+
+    @property
+    def chance(self) -> float:
+        """The score of the best answer that reads no record."""
+        if not self.classes:
+            return 0.0
+        return float(np.bincount(self.labels).max() / len(self.labels))
+
+    def score(self, predicted: NDArray[Any], test: Indices) -> float:
+        """The metric of predictions for the records `test`."""
+        if self.classes:
+            return float((predicted == self.labels[test]).mean())
+        return float(r2_score(self.labels[test], predicted))
+
     def split(self, labels: int, test: int, seed: int) -> tuple[Indices, Indices]:
         """`labels` training and up to `test` test records, classes in proportion, groups apart."""
         everything = np.arange(len(self.labels))
@@ -56,31 +91,50 @@ class Task:
                 f"task {self.name!r} has {len(everything)} records, too few for {labels} labels and"
                 " a test; ask for fewer labels"
             )
+        strata = self._strata()
         if self.groups is None:
             size = min(test, len(everything) - labels)
-            pool, held = next(self._stratified(size, seed).split(everything, self.labels))
+            pool, held = next(self._stratified(size, seed).split(everything, strata))
         else:
             splitter = StratifiedGroupKFold(3, shuffle=True, random_state=seed)
-            pool, held = next(splitter.split(everything, self.labels, self.groups))
+            pool, held = next(splitter.split(everything, strata, self.groups))
             held = np.random.default_rng(seed).permutation(held)[:test]
-        if len(pool) <= labels + len(self.classes):
+        if len(pool) <= labels + len(np.unique(strata)):
             return pool[:labels], held
         pick = self._stratified(len(pool) - labels, seed, labels)
-        few = next(pick.split(pool, self.labels[pool]))[0]
+        few = next(pick.split(pool, strata[pool]))[0]
         return pool[few], held
+
+    def _strata(self) -> Indices:
+        """The classes; of numbers their fifths, so that every split spans the range."""
+        if self.classes:
+            return self.labels
+        ranks = np.argsort(np.argsort(self.labels, kind="stable"), kind="stable")
+        return ranks * 5 // len(ranks)
 
     def _stratified(self, test: int, seed: int, train: int | None = None) -> StratifiedShuffleSplit:
         return StratifiedShuffleSplit(1, test_size=test, train_size=train, random_state=seed)
 
 
-def read_task(name: str, modality: str, source: SourceConfig) -> Task:
-    """A task from the labelled records of a source; DataError names the first that has no label."""
+def read_task(name: str, modality: str, source: SourceConfig, *, numeric: bool = False) -> Task:
+    """A task from the labelled records of a source; DataError names the first that has no label.
+
+    `numeric` labels are numbers, to be predicted as such.
+    """
     records: list[Record] = []
+    values: list[float] = []
     for record in source.records():
         if isinstance(record, Reject):
             raise DataError(f"{record.place}: {record.reason}")
         if record.label is None:
             raise DataError(f"{record.place} has no label; name the field with --label")
+        if numeric:
+            try:
+                values.append(float(record.label))
+            except ValueError:
+                raise DataError(f"{record.place}: label {record.label!r} is no number") from None
         records.append(record)
     raws, labels = [r.raw for r in records], [str(r.label) for r in records]
+    if numeric:
+        return Task.from_values(name, modality, raws, values)
     return Task.from_records(name, modality, raws, labels)

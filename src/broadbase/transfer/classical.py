@@ -1,0 +1,98 @@
+"""What the field does without pretraining: hand-made features, and the same linear model on them.
+
+A feature that learns anything (a vocabulary, a scale) learns it from the training records alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+from broadbase.core.optional import chemistry, optional
+from broadbase.transfer.probe import fitted_score, ridge
+from broadbase.transfer.task import Indices, Task
+
+Scorer = Callable[[Indices, Indices, int], float]  # train, test, seed -> score
+Make = Callable[[Task], Pipeline]  # an unfitted model
+Inputs = Callable[[Task], NDArray[Any]]
+
+
+def classical(task: Task) -> dict[str, Scorer]:
+    """The baselines of a task's modality by name, each fitted anew for every split."""
+    return {
+        name: _scorer(task, inputs(task), make)
+        for name, (inputs, make) in BASELINES.get(task.modality, {}).items()
+    }
+
+
+def _scorer(task: Task, inputs: NDArray[Any], make: Make) -> Scorer:
+    return lambda train, test, _: fitted_score(make(task), inputs, task, train, test)
+
+
+def _raw(task: Task) -> NDArray[Any]:
+    found = np.empty(len(task.raws), dtype=object)
+    found[:] = task.raws
+    return found
+
+
+def _pixels(task: Task) -> NDArray[np.float64]:
+    return np.stack([np.asarray(raw, dtype=np.float64).ravel() for raw in task.raws])
+
+
+def _morgan(task: Task) -> NDArray[np.float64]:
+    """Counts of circular substructures, radius 2, in 2,048 bins (Rogers & Hahn 2010)."""
+    generators = optional("rdkit.Chem.rdFingerprintGenerator", "chemistry", "Morgan fingerprints")
+    make = generators.GetMorganGenerator(radius=2, fpSize=2048)
+    molecules = (chemistry().MolFromSmiles(raw) for raw in task.raws)
+    return np.stack([make.GetCountFingerprintAsNumPy(m).astype(np.float64) for m in molecules])
+
+
+def _descriptors(task: Task) -> NDArray[np.float64]:
+    """RDKit's physico-chemical descriptors; what is not finite is 0."""
+    table = optional("rdkit.Chem.Descriptors", "chemistry", "descriptors")
+    rows = [
+        list(table.CalcMolDescriptors(chemistry().MolFromSmiles(raw)).values()) for raw in task.raws
+    ]
+    found = np.array(rows, dtype=np.float64)
+    return np.clip(np.where(np.isfinite(found), found, 0), -1e6, 1e6)
+
+
+def _tfidf(task: Task) -> Pipeline:
+    words = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
+    return make_pipeline(words, ridge(task))
+
+
+def _kmers(task: Task) -> Pipeline:
+    kmers = CountVectorizer(analyzer="char", ngram_range=(1, 3), lowercase=False)
+    return make_pipeline(kmers, MaxAbsScaler(), ridge(task))
+
+
+def _linear(task: Task) -> Pipeline:
+    return make_pipeline(StandardScaler(), ridge(task))
+
+
+def _forest(task: Task) -> Pipeline:
+    kind = RandomForestClassifier if task.classes else RandomForestRegressor
+    return make_pipeline(kind(200, random_state=0))
+
+
+BASELINES: dict[str, dict[str, tuple[Inputs, Make]]] = {
+    "text": {"TF-IDF of characters": (_raw, _tfidf)},
+    "code": {"TF-IDF of characters": (_raw, _tfidf)},
+    "bytes": {"TF-IDF of characters": (_raw, _tfidf)},
+    "image": {"pixels": (_pixels, _linear)},
+    "protein": {"3-mers": (_raw, _kmers)},
+    "molecule": {
+        "Morgan": (_morgan, _linear),
+        "descriptors": (_descriptors, _linear),
+        "descriptors, forest": (_descriptors, _forest),
+        "TF-IDF of characters": (_raw, _tfidf),
+    },
+}
