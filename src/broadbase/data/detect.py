@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from broadbase.core.contracts import Record
-from broadbase.data.sources import FilesConfig, JsonLinesConfig
+from collections.abc import Sequence
+
+from broadbase.core.contracts import Record, SourceConfig
+from broadbase.data.samples import sample
+from broadbase.data.sources import FilesConfig, ImageFilesConfig, JsonLinesConfig
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
 
 TABLES = (JsonLinesConfig, CsvConfig, ParquetConfig, ArrowConfig)
 
 
-def detect(path: str, plain: FilesConfig) -> list[FilesConfig]:
-    """The sources of a folder or file: `plain` for a modality's own files, then tables of records.
+def detect(path: str, plain: FilesConfig) -> Sequence[SourceConfig]:
+    """The sources of a folder, a file or a "sample:NAME".
 
-    Beside plain files a table counts only where its first row has the field it would be read for.
-    Where nothing matches the answer is `plain`, whose error says what there is instead.
+    `plain` reads a modality's own files; the others are tables of records. Beside plain files a
+    table counts only where its first row has the field it would be read for. Where nothing matches
+    the answer is `plain`, whose error says what there is instead.
     """
+    if path.startswith("sample:"):
+        return [sample(path.removeprefix("sample:")).source]
     tables = [t for t in (table(path=path) for table in TABLES) if _holds(t)]
     if not _holds(plain):
-        return tables or [plain]  # type: ignore[return-value]
+        return tables or [plain]
     return [plain, *(table for table in tables if _readable(table))]
+
+
+def labelled(path: str, field: str, label: str) -> SourceConfig:
+    """A source of labelled records: a sample set, a table, or pictures in a folder a class."""
+    if path.startswith("sample:"):
+        return sample(path.removeprefix("sample:")).source
+    pictures = ImageFilesConfig(path=path, labels="folder")
+    tables = [table(path=path, field=field, label=label) for table in TABLES]
+    found: list[FilesConfig] = [source for source in (*tables, pictures) if _holds(source)]
+    return found[0] if found else tables[0]
 
 
 def _holds(source: FilesConfig) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from rich.table import Table
 
 from broadbase import report
 from broadbase.core.errors import ConfigError
-from broadbase.demo.tasks import LABELS, SEEDS, TEST, tasks
+from broadbase.demo.molecules import DRAWN, Validity, molecules
+from broadbase.demo.tasks import LABELS, MANY, SEEDS, TEST, labels, tasks
 from broadbase.evaluate import Likelihood, likelihoods
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
@@ -24,53 +25,81 @@ from broadbase.run import Run
 from broadbase.train.journal import read
 from broadbase.transfer.adapt import Method, adapt
 from broadbase.transfer.compare import Comparison
+from broadbase.transfer.finetune import FinetuneConfig
 from broadbase.weights.folder import load
 
 DEPTH, STEPS = 4, 600
+BASES = 3  # pretraining seeds of the full study
+FINETUNED = 100  # labels
+WATTS = 12  # a busy core of a server, with its share of the rest: an estimate
 PROMPTS = {"text": "The city of", "code": "def read_file(path):\n"}
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.95)
 
 
-def demo(out: Path, console: Console, steps: int = STEPS) -> None:
-    """Pretrain on prose, Python and digits; probe three tasks; write `out`/report.html.
+def demo(out: Path, console: Console, steps: int = STEPS, full: bool = False) -> None:
+    """Pretrain on four kinds of data; probe six tasks beside random init and classical features.
 
-    All numbers also go to `out`/results.json; the tables are printed to stdout.
+    `full` pretrains under three seeds and fine-tunes as well, which takes about an hour. All
+    numbers go to `out`/results.json, a page to `out`/report.html; the tables are printed to stdout.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; delete it, or give another --out")
-    config = mixed.build(DEPTH, None)
-    config = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
-    console.print(f"1/4 pretraining {steps} steps on three kinds of data, without labels")
-    run = Run.create(config, out, console)
     began = time.monotonic()
-    run.train(console)
-    seconds = time.monotonic() - began
-    base = load(out / "model")
-    console.print(f"2/4 adapting to three tasks, {SEEDS} splits each, against random init")
-    transfer = [
-        row for task in tasks() for row in adapt(base, task, Method.probe, LABELS, TEST, SEEDS)
-    ]
+    seeds = BASES if full else 1
+    console.print(f"1/4 pretraining {steps} steps on four kinds of data, without labels")
+    runs = [_pretrained(out / f"seed-{s}" if s else out, s, steps, console) for s in range(seeds)]
+    seconds = (time.monotonic() - began) / seeds
+    run, bases = runs[0], [load(run.folder / "model") for run in runs]
+    transfer = list(_transfers(bases, full, console))
     console.print("3/4 comparing with n-grams on held-out data")
-    bits = likelihoods(run, base)
+    bits = likelihoods(run, bases[0])
     console.print("4/4 generating samples")
-    texts, pictures = samples(base)
-    rows = {"transfer": [t.row() for t in transfer], "likelihood": [b.row() for b in bits]}
+    texts, pictures = samples(bases[0])
+    valid, drawings = molecules(run, bases[0])
+    rows = {
+        "transfer": [t.row() for t in transfer],
+        "likelihood": [b.row() for b in bits],
+        "molecules": [v.row() for v in valid],
+    }
     (out / "results.json").write_text(json.dumps(rows, indent=1))
     report.write(
         out / "report.html",
         report.Report(
-            parameters=sum(p.numel() for p in base.model.parameters()),
+            parameters=sum(p.numel() for p in bases[0].model.parameters()),
             seconds=seconds,
             transfer=rows["transfer"],
             curves=curves(run, bits),
             likelihoods=tables(bits),
             texts=texts,
             pictures=pictures,
-            facts=facts(run, seconds),
+            drawings=drawings,
+            facts=facts(run, bases[0], seconds, valid),
         ),
     )
-    show(transfer, bits)
-    console.print(f"report: {out / 'report.html'}   model: {out / 'model'}")
+    show(transfer, bits, valid)
+    took = time.monotonic() - began
+    console.print(f"report: {out / 'report.html'}   model: {out / 'model'}   {took:.0f} s in all")
+
+
+def _pretrained(out: Path, seed: int, steps: int, console: Console) -> Run:
+    config = mixed.build(DEPTH, None)
+    train = config.train.model_copy(update={"steps": steps})
+    config = config.model_copy(update={"train": train, "seed": seed})
+    run = Run.create(config, out, console)
+    run.train(console)
+    return run
+
+
+def _transfers(bases: Sequence[Base], full: bool, console: Console) -> Iterator[Comparison]:
+    console.print(f"2/4 adapting to six tasks, {SEEDS} splits each, against random init")
+    for task in tasks():
+        yield from adapt(bases, task, Method.probe, labels(task), TEST, SEEDS, beside=True)
+        if full:
+            few = [FINETUNED]
+            yield from adapt(
+                bases, task, Method.finetune, few, TEST, SEEDS, settings=FinetuneConfig(steps=80)
+            )
+        console.print(f"  {task.name} done")
 
 
 def samples(base: Base) -> tuple[list[report.Text], list[report.Picture]]:
@@ -118,35 +147,48 @@ def tables(bits: Sequence[Likelihood]) -> list[report.Likelihood]:
     return found
 
 
-def facts(run: Run, seconds: float) -> dict[str, str]:
-    """How the numbers came about."""
+def facts(run: Run, base: Base, seconds: float, valid: Sequence[Validity]) -> dict[str, str]:
+    """How the numbers came about, and what they cost."""
     machine = run.config.machine
     places = sum(m.rows * m.length for m in run.config.data.sources.values())
     seen = places * run.config.train.steps
+    inside = sum(p.numel() for p in base.model.towers.parameters())
+    threads = run.environment()["threads"]
+    shares = "; ".join(f"{v.model} {v.valid:.1%} ({v.low:.1%} to {v.high:.1%})" for v in valid)
     return {
         "command": "make demo",
         "training": f"{run.config.train.steps} steps, {seen:,} places in {seconds:.0f} s",
+        "cost": f"about {6 * inside * seen:.1e} FLOP in the layers (6 a weight and place)",
+        "energy": f"about {WATTS * threads * seconds / 3600:.1f} Wh (estimate: {WATTS} W a thread)",
         "machine": f"{machine.device}, {machine.precision}, compile {machine.compile}",
-        "tasks": f"fixed in demo/tasks.py: frozen probe, {SEEDS} splits, labels {LABELS}",
+        "valid molecules": f"{shares}; of {DRAWN} each, at temperature 1",
+        "new molecules": f"{valid[0].novel:.1%} of the base's different valid ones",
+        "tasks": f"fixed in demo/tasks.py: {SEEDS} splits, labels {LABELS} and {MANY}",
         **{k: str(v) for k, v in run.environment().items() if k != "data"},
     }
 
 
-def show(transfer: Sequence[Comparison], bits: Sequence[Likelihood]) -> None:
-    """Both tables on stdout."""
-    gains = Table("task", "labels", "random init", "pretrained", "gain", "95 %", title="accuracy")
+def show(
+    transfer: Sequence[Comparison], bits: Sequence[Likelihood], valid: Sequence[Validity]
+) -> None:
+    """All tables on stdout."""
+    gains = Table("task", "labels", "random", "base", "gain, 95 %", "best classical", title="tasks")
     for t in transfer:
         mean, low, high = t.gain
         scores = [f"{np.mean(s):.3f}" for s in (t.random, t.pretrained)]
-        gains.add_row(t.task, str(t.labels), *scores, f"{mean:+.3f}", f"{low:+.3f} {high:+.3f}")
-    nats = Table(
-        "source", "baseline", "bits", "base", "differs", "95 %", title="bits on held-out data"
-    )
+        best = "" if t.best is None else f"{np.mean(t.classical[t.best]):.3f} {t.best}"
+        task = f"{t.task} {t.metric}" + (" tuned" if t.method == Method.finetune else "")
+        gains.add_row(task, str(t.labels), *scores, f"{mean:+.3f} {low:+.3f} {high:+.3f}", best)
+    nats = Table("source", "baseline", "bits", "base", "differs, 95 %", title="bits, held out")
     for b in bits:
-        span = f"{b.low:+.3f} {b.high:+.3f}"
+        span = f"{b.difference:+.3f} {b.low:+.3f} {b.high:+.3f}"
         two = (f"{b.baseline_bits:.3f}", f"{b.model_bits:.3f}")
-        nats.add_row(f"{b.source}/{b.unit}", b.baseline, *two, f"{b.difference:+.3f}", span)
-    for table in (gains, nats):
+        nats.add_row(f"{b.source}/{b.unit}", b.baseline, *two, span)
+    drawn = Table("model", "valid", "95 %", "unique", "new", title=f"of {DRAWN} molecules drawn")
+    for v in valid:
+        cells = (f"{v.valid:.3f}", f"{v.low:.3f} {v.high:.3f}", f"{v.unique:.3f}", f"{v.novel:.3f}")
+        drawn.add_row(v.model, *cells)
+    for table in (gains, nats, drawn):
         Console().print(table)
 
 

@@ -76,6 +76,30 @@ class Base:
             return codec.decode(np.array(before + drawn), grid)
         return _cut(codec.decode(np.array(drawn), (len(drawn),)), stop)
 
+    def samples(
+        self,
+        count: int,
+        *,
+        modality: str | None = None,
+        places: int = 64,
+        sampling: SamplingConfig | None = None,
+    ) -> list[Any]:
+        """`count` sequences from nothing, drawn side by side, up to `places` or their end each."""
+        space, codec = self._codec(modality)
+        self._must_be_causal()
+        start, choose = (
+            prompts(space, codec, [None] * count),
+            (sampling or SamplingConfig()).build(),
+        )
+        following = positions((places + 1,))[1:]
+        steps = generate(self.model, start, following, choose, self.tower(space))
+        drawn = np.concatenate([values.cpu().numpy() for values in steps], axis=1)
+        found = []
+        for row in drawn:
+            end = len(row) if codec.end is None else int(np.argmax([*(row == codec.end), True]))
+            found.append(codec.decode(row[:end], (end,)))
+        return found
+
     @torch.inference_mode()
     def embed(
         self,

@@ -21,6 +21,7 @@ from broadbase.train.optim import MuonConfig
 
 LENGTH = 128
 TASK_PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "unittest", "xml")
+MOLECULES = 20_000
 DIGITS = 1000  # pictures to pretrain on; the task has the rest
 
 
@@ -36,10 +37,11 @@ def build(depth: int, data: str | None) -> RunConfig:
     image = ImageConfig(height=8, width=8, channels=1, patch=2, levels=17)
     places = 1 + (image.height // image.patch) * (image.width // image.patch)
     code = StandardLibraryConfig(exclude=TASK_PACKAGES)
+    molecules = SAMPLES["moses"].source.model_copy(update={"limit": MOLECULES})
     sources = {
         "text": _source(SAMPLES["passages"].source, "text", rows=10, limit=1250),
         "code": _source(code, "code", rows=8, limit=1000),
-        "molecule": _source(SAMPLES["moses"].source, "molecule", rows=5),
+        "molecule": _source(molecules, "molecule", rows=5),
         "image": _source(DigitsConfig(last=DIGITS), "image", rows=16, length=places),
     }
     modalities = {

@@ -26,10 +26,9 @@ Inputs = Callable[[Task], NDArray[Any]]
 
 def classical(task: Task) -> dict[str, Scorer]:
     """The baselines of a task's modality by name, each fitted anew for every split."""
-    return {
-        name: _scorer(task, inputs(task), make)
-        for name, (inputs, make) in BASELINES.get(task.modality, {}).items()
-    }
+    found = BASELINES.get(task.modality, {})
+    features = {inputs: inputs(task) for inputs in {inputs for inputs, _ in found.values()}}
+    return {name: _scorer(task, features[inputs], make) for name, (inputs, make) in found.items()}
 
 
 def _scorer(task: Task, inputs: NDArray[Any], make: Make) -> Scorer:

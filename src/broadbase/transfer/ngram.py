@@ -114,6 +114,37 @@ class KneserNey:
         logs: Reals = np.log(chance[1:])
         return logs
 
+    def following(self, context: NDArray[np.integer]) -> Reals:
+        """The probability of every token after `context`, [N] to [V]; its last order - 1 count."""
+        context = np.asarray(context)[max(0, len(context) - self.order + 1) :]
+        chance = np.full(self.vocabulary, 1.0 / self.vocabulary)
+        token = np.arange(self.vocabulary)
+        for k, level in enumerate(self._levels[: len(context) + 1], start=1):
+            number = 0  # of the (k-1)-gram that ends the context
+            for i, known in enumerate(context[len(context) - k + 1 :]):
+                found = self._levels[i].find(np.array([number * self.vocabulary + known]))
+                number = int(found[0])
+                if number < 0:
+                    break
+            if number < 0:
+                break
+            chance *= level.backoff[number]
+            chance += level.share[level.find(number * self.vocabulary + token)]
+        return chance
+
+    def sample(
+        self, start: int, end: int, places: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Tokens drawn one by one after `start`, until `end` or `places`; without either."""
+        drawn = [start]
+        while len(drawn) <= places:
+            chance = self.following(np.array(drawn))
+            token = int(rng.choice(self.vocabulary, p=chance / chance.sum()))
+            if token == end:
+                break
+            drawn.append(token)
+        return np.array(drawn[1:], dtype=np.int64)
+
 
 def _checked(sequence: NDArray[np.integer], vocabulary: int, name: str) -> Ids:
     """The sequence as int64, [N]; ValueError if it is no row of ids in [0, vocabulary)."""
