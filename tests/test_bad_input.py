@@ -118,8 +118,8 @@ def test_no_permission(tmp_path: Path) -> None:
 def test_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         list(TextFilesConfig(path=str(tmp_path / "no")).records())
-    (tmp_path / "a.md").write_text("x")
-    with pytest.raises(DataError, match=r"no file .* matches .*it holds 1 \.md.*pattern="):
+    (tmp_path / "a.log").write_text("x")
+    with pytest.raises(DataError, match=r"no file .* matches .*it holds 1 \.log.*pattern="):
         list(TextFilesConfig(path=str(tmp_path)).records())
 
 

@@ -149,8 +149,8 @@ def test_every_row_is_there_with_its_verdict() -> None:
         "defect": "worse",
         "topic": "undecided",
     }
-    assert rows["defect"][2:6] == ["100", "25.0", "50.0", "40.0"]
-    assert rows["defect"][7].replace("\u2212", "-") == "-10.0 [-12.5, -7.5]"
+    assert rows["defect"][2:6] == ["100 accuracy", "25.0", "50.0", "40.0"]
+    assert rows["defect"][8].replace("\u2212", "-") == "-10.0 [-12.5, -7.5]"
 
 
 def test_bits_say_which_way_they_point() -> None:
@@ -224,7 +224,7 @@ def test_what_is_not_a_number_is_never_printed_or_drawn(bad: float) -> None:
     for tag, attrs in Page(text).tags:
         numbers = [attrs.get(name) or "" for name in ("d", "x", "y", "cx", "cy", "width")]
         assert not re.search("nan|inf", "".join(numbers)), (tag, attrs)
-    assert [cells[-1] for cells in Page(text).rows if len(cells) == 9][1:] == ["undecided"]
+    assert [cells[-1] for cells in Page(text).rows if len(cells) == 10][1:] == ["undecided"]
 
 
 def test_curves_draw_model_and_baselines_by_name() -> None:

