@@ -240,6 +240,20 @@ def test_curves_draw_model_and_baselines_by_name() -> None:
     assert {"4.40", "2.12"} <= {w for tag, w in page.words if tag == "tspan"}
 
 
+def test_scores_are_drawn_over_the_logarithm_of_labels() -> None:
+    """Twice the labels are one step to the right, wherever; a task tried once has no figure."""
+    at = [(50, 0.3), (100, 0.4), (200, 0.45)]
+    rows = [{**WIN, "labels": n, "pretrained_mean": v} for n, v in at]
+    page = Page(render(report(transfer=[*rows, OPEN])))
+    dots = [(float(a["cx"] or 0), float(a["cy"] or 0)) for a in page.drawn("circle", "own")]
+    assert len(dots) == 3
+    assert np.diff([x for x, _ in dots], 2) == pytest.approx(0, abs=0.2)
+    rises = -np.diff([y for _, y in dots])
+    assert rises[0] / rises[1] == pytest.approx(2, rel=0.02)
+    assert "random init" in page.said("text")
+    assert page.said("figcaption").count("accuracy, probe") == 1
+
+
 def test_a_steep_start_does_not_flatten_the_rest_and_is_told() -> None:
     training = [(float(s), 8.0 if s < 30 else 2.0) for s in range(1, 1001)]
     page = Page(render(report(curves=[Curve("prose", "byte", training)])))

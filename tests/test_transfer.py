@@ -108,7 +108,7 @@ def test_fewer_labels_than_asked_are_refused() -> None:
     labels = [things.classes[label] for label in things.labels]
     grouped = Task.from_records("g", "bytes", things.raws, labels, [str(i % 3) for i in range(120)])
     assert len(grouped.split(80, 10, 0)[0]) == 80
-    with pytest.raises(DataError, match="80 records are left .* too few for 100 labels"):
+    with pytest.raises(DataError, match=r"80 records are left .* too few for 100 labels"):
         grouped.split(100, 10, 0)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from broadbase import report
+from broadbase.charts import Curve
 from broadbase.core.errors import ConfigError
 from broadbase.demo.molecules import DRAWN, Validity, molecules
 from broadbase.demo.tasks import LABELS, MANY, SEEDS, TEST, labels, tasks
@@ -120,11 +121,11 @@ def samples(base: Base) -> tuple[list[report.Text], list[report.Picture]]:
     return texts, [report.Picture(f"drawn, seed {i}", g) for i, g in enumerate(grids)]
 
 
-def curves(run: Run, bits: Sequence[Likelihood]) -> list[report.Curve]:
+def curves(run: Run, bits: Sequence[Likelihood]) -> list[Curve]:
     """What every source's loss did, with the n-grams as lines."""
     journal = read(run.folder / "metrics.jsonl")
     return [
-        report.Curve(
+        Curve(
             source,
             run.stores[source].unit,
             training=_points(journal, "bits", source),
