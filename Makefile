@@ -33,7 +33,7 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing Broadbase into $(VENV)"
-	$(INSTALL) --editable ".[all]"
+	$(INSTALL) --editable ".[demo]"
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

@@ -76,6 +76,13 @@ def test_what_is_no_molecule_is_refused(bad: str) -> None:
         MoleculeConfig().clean(3)
 
 
+def test_a_line_that_would_overflow_rdkit_is_refused_at_once() -> None:
+    """20,000 atoms in a row end the process in RDKit; a file with its line ends lost has that."""
+    with pytest.raises(ValueError, match="30,000 characters; a molecule has at most 2,000"):
+        MoleculeConfig().clean("C" * 30_000)
+    assert canonical("C" * 30_000) is None
+
+
 def test_an_unseen_atom_is_spelled_out_and_saved_is_loaded(tmp_path: Path) -> None:
     assert len(CODEC.encode("[Fe+2]").values) == 6
     assert len(CODEC.encode("[Na+]").values) == 1

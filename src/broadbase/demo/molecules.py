@@ -44,19 +44,22 @@ def molecules(run: Run, base: Base) -> tuple[list[Validity], list[Drawing]]:
 
     The 5-grams are trained on the rows the base saw, and on the whole training split.
     """
-    source = "molecule"
-    codec, rows = base.codecs[source], run.rows("train")[source]
+    modality = "molecule"
+    codec = base.codecs[modality]
     assert isinstance(codec, MoleculeCodec)
-    split = run.stores[source].split("train")
-    known = {codec.decode(split.document(i), ()) for i in range(len(split))}
+    sources = [name for name, m in run.config.data.sources.items() if m.modality == modality]
+    splits = [run.stores[name].split("train") for name in sources]
+    known = {codec.decode(split.document(i), ()) for split in splits for i in range(len(split))}
     mine = base.samples(
-        DRAWN, modality=source, places=PLACES, sampling=SamplingConfig(temperature=1.0)
+        DRAWN, modality=modality, places=PLACES, sampling=SamplingConfig(temperature=1.0)
     )
     found = [validity("base", mine, known)]
-    whole = (rows[i] for i in range(len(rows)))
-    for name, some in (("rows seen", run.seen(source)), ("whole split", list(whole))):
-        texts = chunks(collate(some, source, False))
-        gram = KneserNey.fit(texts, 5, base.config.modalities[source].discrete.vocabulary)  # type: ignore[attr-defined]
+    rows = [run.rows("train")[name] for name in sources]
+    seen = [row for name in sources for row in run.seen(name)]
+    whole = [some[i] for some in rows for i in range(len(some))]
+    for name, some in (("rows seen", seen), ("whole split", whole)):
+        texts = chunks(collate(some, modality, False))
+        gram = KneserNey.fit(texts, 5, base.config.modalities[modality].discrete.vocabulary)  # type: ignore[attr-defined]
         rng, ends = np.random.default_rng(0), (int(codec.start), int(codec.end or 0))
         theirs = [codec.decode(gram.sample(*ends, PLACES, rng), ()) for _ in range(DRAWN)]
         found.append(validity(f"5-gram, {name}", theirs, known))

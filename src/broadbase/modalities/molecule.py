@@ -24,6 +24,7 @@ from broadbase.nn.spaces import Discrete, DiscreteConfig
 TOKEN = re.compile(r"\[[^\]]+\]|Br|Cl|%\d\d|.", re.DOTALL)
 CHARACTERS = [chr(i) for i in range(33, 127)]  # any SMILES can be spelled with these
 START, END = 0, 1
+LONGEST = 2000  # characters; RDKit takes quadratic time, and from about 20,000 its stack overflows
 
 
 class MoleculeConfig(ModalityConfig):
@@ -36,6 +37,8 @@ class MoleculeConfig(ModalityConfig):
         """The canonical SMILES; ValueError where RDKit finds no molecule."""
         if not isinstance(raw, str):
             raise ValueError(f"expected a SMILES, got {type(raw).__name__}")
+        if len(raw) > LONGEST:
+            raise ValueError(f"{len(raw):,} characters; a molecule has at most {LONGEST:,}")
         found = canonical(raw)
         if not found:
             raise ValueError(f"not a molecule that RDKit can read: {raw[:80]!r}")
@@ -98,7 +101,8 @@ class MoleculeCodec:
 
 
 def canonical(smiles: str) -> str | None:
-    """The one spelling of a molecule, or None where RDKit finds none."""
+    """The one spelling of a molecule, or None where RDKit finds none or it is too long."""
     chem = chemistry()
-    found = chem.MolFromSmiles(smiles) if smiles.isascii() and smiles.split() == [smiles] else None
+    one = smiles.isascii() and smiles.split() == [smiles] and len(smiles) <= LONGEST
+    found = chem.MolFromSmiles(smiles) if one else None
     return chem.MolToSmiles(found) if found is not None and found.GetNumAtoms() else None

@@ -30,7 +30,8 @@ def build(depth: int, data: str | None) -> RunConfig:
 
     Few rows of prose and code, five times each, under a strong weight decay: a short run learns
     more from them than from fresh rows, measured against what a 5-gram gets from the same rows
-    (docs/log.md). Molecules are short and many; there a fresh row is better.
+    (docs/log.md). Molecules are short and many; there a fresh row is better, and a second source
+    knows the atoms and charges that the first leaves out.
     """
     if data is not None:
         raise ConfigError("recipe 'mixed' brings its own data; drop --data, or write a config file")
@@ -41,7 +42,8 @@ def build(depth: int, data: str | None) -> RunConfig:
     sources = {
         "text": _source(SAMPLES["passages"].source, "text", rows=10, limit=1250),
         "code": _source(code, "code", rows=8, limit=1000),
-        "molecule": _source(molecules, "molecule", rows=5),
+        "molecule": _source(molecules, "molecule", rows=4),
+        "drug": _source(SAMPLES["chembl"].source, "molecule", rows=4),
         "image": _source(DigitsConfig(last=DIGITS), "image", rows=16, length=places),
     }
     modalities = {
