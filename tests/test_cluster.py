@@ -37,11 +37,11 @@ p.prepare(wanted, store, p.PrepareConfig(processes=2, holdout=0.5), on_ray())
 
 @pytest.fixture
 def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Eight files, each a shard of its own."""
+    """Four files, each a shard of its own."""
     monkeypatch.setattr(preparing, "SHARD", 1)
     folder, rng = tmp_path / "texts", random.Random(0)
     folder.mkdir()
-    for i in range(8):
+    for i in range(4):
         words = ("".join(rng.choices(ascii_lowercase, k=6)) for _ in range(200))
         (folder / f"{i}.txt").write_text(" ".join(words))
     return folder
@@ -67,7 +67,7 @@ def test_a_real_ray_makes_the_same_store(texts: Path, tmp_path: Path) -> None:
     done = ray_store(texts, tmp_path / "there")
     assert done.returncode == 0, done.stderr
     assert left(tmp_path / "there") == left(tmp_path / "here")
-    assert len(list((tmp_path / "there" / "t" / "shards").iterdir())) == 8
+    assert len(list((tmp_path / "there" / "t" / "shards").iterdir())) == 4
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -75,7 +75,7 @@ def test_shards_that_ray_could_not_make_are_counted(texts: Path, tmp_path: Path)
     (tmp_path / "there" / "t" / "shards").mkdir(parents=True)
     (tmp_path / "there" / "t" / "shards").chmod(0o500)
     done = ray_store(texts, tmp_path / "there")
-    assert "8 of 8 shards were not made" in done.stderr
+    assert "4 of 4 shards were not made" in done.stderr
 
 
 def test_what_is_not_here_is_named(

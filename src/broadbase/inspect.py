@@ -111,13 +111,12 @@ def _decoded(codec: Codec, values: Any, grid: Any) -> str:
 
 def _mixture(run: Run, name: str) -> dict[str, float]:
     """Rows of a step, the share of places, and how often each row is read by the end."""
-    mixed, mixture = run.config.data.sources, run.mixture()
-    rows = mixed[name].limit or len(mixture.rows[name])
+    mixed = run.config.data.sources
     everything = sum(m.rows * m.length for m in mixed.values())
     return {
         "rows": mixed[name].rows,
         "share": mixed[name].rows * mixed[name].length / everything,
-        "epochs": run.config.train.steps * mixed[name].rows / min(rows, len(mixture.rows[name])),
+        "epochs": run.epochs()[name],
     }
 
 

@@ -55,6 +55,7 @@ class MixedSource(Config):
     rows: Annotated[int, Field(ge=1)]
     length: Annotated[int, Field(ge=2)]  # places a row
     limit: Annotated[int, Field(ge=1)] | None = None  # rows to train on, again and again; None: all
+    repeats: Annotated[float, Field(gt=0)] | None = None  # the most epochs allowed; None: any
 
 
 class DataConfig(PrepareConfig):
@@ -144,6 +145,7 @@ class Run:
 
     def trainer(self, journal: Journal) -> Trainer:
         """Everything built, at step 0; `restore` a checkpoint into it to go on."""
+        self._within_repeats()
         c = self.config
         device = find_device(c.machine.device)
         ranks = Ranks(device)
@@ -220,6 +222,23 @@ class Run:
             seed=self.config.seed,
             limits={name: m.limit for name, m in mixed.items()},
         )
+
+    def epochs(self) -> dict[str, float]:
+        """How often the whole run reads each source's training rows."""
+        rows, steps = self.rows("train"), self.config.train.steps
+        return {
+            name: steps * m.rows / min(len(rows[name]), m.limit or len(rows[name]))
+            for name, m in self.config.data.sources.items()
+        }
+
+    def _within_repeats(self) -> None:
+        for name, epochs in self.epochs().items():
+            most = self.config.data.sources[name].repeats
+            if most is not None and epochs > most:
+                raise ConfigError(
+                    f"data.sources.{name}.repeats: the run would read its rows {epochs:.1f} times,"
+                    f" {most:g} are allowed; give it more data, fewer rows a step or fewer steps"
+                )
 
     def seen(self, source: str) -> list[Row]:
         """The different rows of a source that the run trained on."""

@@ -19,12 +19,13 @@ from broadbase.core.optional import optional
 from broadbase.data.shards import ShardTask, write_shard
 from broadbase.data.workers import Progress
 
+RANKS = 4  # a process, one after another: a rank costs a start, but evens out long shards
 ENVIRONMENT = "source {prefix}/bin/activate"  # on Slurm's nodes: the same one as here
 
 
 @dataclass(frozen=True)
 class WriteShards:
-    """A step of a datatrove pipeline that reads no documents: rank r of n makes shard r."""
+    """A step of a datatrove pipeline, without documents: rank r of n makes shards r, r + n, ..."""
 
     tasks: tuple[ShardTask, ...]
 
@@ -58,7 +59,7 @@ def on_ray() -> Progress:
         try:
             executors.RayPipelineExecutor(
                 pipeline=[WriteShards(tuple(tasks))],
-                tasks=len(tasks),
+                tasks=min(len(tasks), RANKS * processes),
                 workers=processes,
                 mem_per_cpu_gb=1,
                 logging_dir=str(_logs(tasks)),
@@ -87,7 +88,7 @@ def on_slurm(partition: str, hours: int = 4) -> Progress:
         try:
             executors.SlurmPipelineExecutor(
                 pipeline=[WriteShards(tuple(tasks))],
-                tasks=len(tasks),
+                tasks=min(len(tasks), RANKS * processes),
                 workers=processes,
                 time=f"{hours}:00:00",
                 partition=partition,

@@ -1,0 +1,95 @@
+"""What every bench needs: the machine in words, the peers' environment, measured processes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+BENCH = Path(__file__).parent
+PEERS = BENCH / ".peers"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A whole process: its start, its children and its end counted."""
+
+    seconds: float
+    cpu: float  # seconds, of all processes together
+    megabytes: float  # at the peak, shared pages counted once (PSS), sampled five times a second
+
+
+def peers() -> Path:
+    """The Python of the peers' environment, which is made the first time."""
+    python = PEERS / "bin" / "python"
+    wanted = (BENCH / "peers" / "requirements.txt").read_text()
+    stamp = PEERS / "installed"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print("installing the peers", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", "--requirement"]
+        subprocess.run([*install, str(BENCH / "peers" / "requirements.txt")], check=True)
+        stamp.write_text(wanted)
+    return python
+
+
+def measured(command: Sequence[str | Path], threads: int = 1) -> Measured:
+    """Run a command to its end; CalledProcessError, with what it said, where it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    began, before = time.monotonic(), _children()
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    peaks = [0.0]
+    watcher = threading.Thread(target=_watch, args=(process.pid, peaks))
+    watcher.start()
+    said, _ = process.communicate()
+    seconds, cpu = time.monotonic() - began, _children() - before
+    watcher.join()
+    if process.returncode:
+        print(said, file=sys.stderr)
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return Measured(seconds, cpu, max(peaks) / 1e6)
+
+
+def description() -> str:
+    """The machine in one line."""
+    names = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    name = names[0].partition(":")[2].strip() if names else platform.processor()
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{os.cpu_count()} x {name}, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def _children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _watch(pid: int, peaks: list[float]) -> None:
+    while True:
+        try:
+            root = psutil.Process(pid)
+            total = 0
+            for process in (root, *root.children(recursive=True)):
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            peaks.append(total)
+        except psutil.Error:
+            return
+        time.sleep(0.2)
