@@ -155,12 +155,12 @@ def _transfer(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     pad = 0.06 * (high - low) or 1.0
     for row, gain in zip(rows, gains, strict=True):
         verdict = judge(*gain[1:])
+        how = f"{escape(row['method'])}, {escape(row.get('metric', 'accuracy'))}"
         scores = (row[name] for name in ("chance", "random_mean", "pretrained_mean"))
         chance, random, pretrained = (number(100 * score, ".1f") for score in scores)
         cells = (
-            ("Task", escape(row["task"])),
-            ("Method", f"{escape(row['method'])} <small>{len(row['pretrained'])} seeds</small>"),
-            ("Labels", f"{row['labels']:,} <small>{escape(row.get('metric', 'accuracy'))}</small>"),
+            ("Task", f"{escape(row['task'])} <small>{how}</small>"),
+            ("Labels", f"{row['labels']:,}"),
             ("Chance", chance),
             ("Random init", random),
             ("Pretrained", pretrained),

@@ -66,7 +66,8 @@ def prepare(
                 rejects=config.rejects,
                 similarity=config.similarity,
             )
-        (folder / "settings.json").write_text(json.dumps(config.tree()))
+        settings = {key: config.tree()[key] for key in PrepareConfig.model_fields}
+        (folder / "settings.json").write_text(json.dumps(settings))
     return {name: open_store(folder / name) for name in wanted}, codecs
 
 

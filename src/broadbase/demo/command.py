@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -173,24 +174,31 @@ def show(
     transfer: Sequence[Comparison], bits: Sequence[Likelihood], valid: Sequence[Validity]
 ) -> None:
     """All tables on stdout."""
-    gains = Table("task", "labels", "random", "base", "gain, 95 %", "best classical", title="tasks")
-    for t in transfer:
-        mean, low, high = t.gain
-        scores = [f"{np.mean(s):.3f}" for s in (t.random, t.pretrained)]
-        best = "" if t.best is None else f"{np.mean(t.classical[t.best]):.3f} {t.best}"
-        task = f"{t.task} {t.metric}" + (" tuned" if t.method == Method.finetune else "")
-        gains.add_row(task, str(t.labels), *scores, f"{mean:+.3f} {low:+.3f} {high:+.3f}", best)
-    nats = Table("source", "baseline", "bits", "base", "differs, 95 %", title="bits, held out")
+    title = "frozen probes: accuracy, or R2 where the label is a number"
+    gains = _table(title, "task", "labels", "random", "base", "gain", "95 %", "classical")
+    for (task, method), group in groupby(transfer, key=lambda t: (t.task, t.method)):
+        name = f"{task}, tuned" if method == Method.finetune else task
+        for t in group:
+            mean, low, high = t.gain
+            best = "" if t.best is None else f"{np.mean(t.classical[t.best]):.3f}"
+            scores = (f"{np.mean(t.random):.3f}", f"{np.mean(t.pretrained):.3f}")
+            span = f"{low:+.3f} {high:+.3f}"
+            gains.add_row(name, str(t.labels), *scores, f"{mean:+.3f}", span, best)
+        gains.add_section()
+    nats = _table("bits, held out", "source", "baseline", "bits", "base", "differs", "95 %")
     for b in bits:
-        span = f"{b.difference:+.3f} {b.low:+.3f} {b.high:+.3f}"
-        two = (f"{b.baseline_bits:.3f}", f"{b.model_bits:.3f}")
-        nats.add_row(f"{b.source}/{b.unit}", b.baseline, *two, span)
-    drawn = Table("model", "valid", "95 %", "unique", "new", title=f"of {DRAWN} molecules drawn")
+        two, span = (f"{b.baseline_bits:.3f}", f"{b.model_bits:.3f}"), f"{b.low:+.3f} {b.high:+.3f}"
+        nats.add_row(b.source, b.baseline, *two, f"{b.difference:+.3f}", span)
+    drawn = _table(f"of {DRAWN} molecules drawn", "model", "valid", "95 %", "unique", "new")
     for v in valid:
-        cells = (f"{v.valid:.3f}", f"{v.low:.3f} {v.high:.3f}", f"{v.unique:.3f}", f"{v.novel:.3f}")
-        drawn.add_row(v.model, *cells)
+        span = f"{v.low:.3f} {v.high:.3f}"
+        drawn.add_row(v.model, f"{v.valid:.3f}", span, f"{v.unique:.3f}", f"{v.novel:.3f}")
     for table in (gains, nats, drawn):
         Console().print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
 
 
 def _points(journal: Sequence[dict[str, Any]], key: str, source: str) -> list[tuple[int, float]]:
