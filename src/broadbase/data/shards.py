@@ -19,9 +19,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,13 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from broadbase.core.contracts import Codec, ModalityConfig, Part, Reject, SourceConfig
+from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, ResourceError
 from broadbase.data.store import file_hashes, read_array
 
 SKETCH = 126  # minima of a sketch: 21 bands of 6
 NONE = np.iinfo(np.uint32).max  # every minimum of a document without pieces
-BATCH = 256  # records sketched at once
+BATCH, SIZE = 256, 1 << 20  # records sketched at once, and about their bytes
 ARRAYS = ("values", "lengths", "units", "grids", "ids", "sketches", "places", "place_ends")
 
 
@@ -135,8 +134,7 @@ class _Shard:
         """Read, clean, sketch and encode one part."""
         counts = dict.fromkeys(("records", "rejected", "empty", "removed", "documents", "bytes"), 0)
         clean = self.task.modality.clean
-        records = self.task.source.read(part)
-        while batch := list(islice(records, BATCH)):
+        for batch in _batches(self.task.source.read(part)):
             counts["records"] += len(batch)
             good: list[tuple[Any, str]] = []
             for record in batch:
@@ -204,6 +202,19 @@ class _Shard:
                 "hashes": file_hashes(self.folder, arrays),
             }
             (self.folder / "shard.json").write_text(json.dumps(facts))
+
+
+def _batches(records: Iterable[Record | Reject]) -> Iterator[list[Record | Reject]]:
+    batch: list[Record | Reject] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += size_of(record.raw) if isinstance(record, Record) else 0
+        if len(batch) == BATCH or size >= SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 class _Column:

