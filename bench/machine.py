@@ -23,7 +23,6 @@ class Measured:
     """A whole process: its start, its children and its end counted."""
 
     seconds: float
-    cpu: float  # seconds, of all processes together
     megabytes: float  # at the peak, shared pages counted once (PSS), sampled five times a second
 
 
@@ -44,7 +43,7 @@ def peers() -> Path:
 def measured(command: Sequence[str | Path], threads: int = 1) -> Measured:
     """Run a command to its end; CalledProcessError, with what it said, where it fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    began, before = time.monotonic(), _children()
+    began = time.monotonic()
     process = subprocess.Popen(
         [str(part) for part in command],
         env=environment,
@@ -56,12 +55,12 @@ def measured(command: Sequence[str | Path], threads: int = 1) -> Measured:
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks))
     watcher.start()
     said, _ = process.communicate()
-    seconds, cpu = time.monotonic() - began, _children() - before
+    seconds = time.monotonic() - began
     watcher.join()
     if process.returncode:
         print(said, file=sys.stderr)
         raise subprocess.CalledProcessError(process.returncode, process.args)
-    return Measured(seconds, cpu, max(peaks) / 1e6)
+    return Measured(seconds, max(peaks) / 1e6)
 
 
 def description() -> str:
@@ -72,11 +71,6 @@ def description() -> str:
     name = names[0].partition(":")[2].strip() if names else platform.processor()
     memory = psutil.virtual_memory().total / 2**30
     return f"{os.cpu_count()} x {name}, {memory:.0f} GiB, Python {platform.python_version()}"
-
-
-def _children() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
 
 
 def _watch(pid: int, peaks: list[float]) -> None:

@@ -104,7 +104,6 @@ def main() -> None:
     for side, runs in results.items():
         row = {
             "seconds": round(statistics.median(r.seconds for r in runs), 1),
-            "cpu seconds": round(statistics.median(r.cpu for r in runs), 1),
             "peak MB": round(max(r.megabytes for r in runs)),
         }
         print(side, row)

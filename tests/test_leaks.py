@@ -10,7 +10,7 @@ from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.modalities.noise import Hide, MaskOrSwap
-from broadbase.objectives.masked import choose
+from broadbase.objectives.masks import choose
 from conftest import images, packed, tiny
 
 shapes = st.lists(st.integers(2, 8), min_size=1, max_size=3)

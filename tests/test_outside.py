@@ -19,6 +19,7 @@ from broadbase.core.contracts import (
     ObjectiveConfig,
     Sample,
 )
+from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide
@@ -114,7 +115,8 @@ WORDS = "CCNCCOCCNCC" * 6  # text, a molecule and a chain of residues alike
 
 def settings(name: str) -> dict[str, Any]:
     small = {"image": {"height": 4, "width": 4, "channels": 1, "patch": 2}}
-    return {"name": name, **small.get(name, {})}
+    controls = {"controls": 24} if "controls" in ModalityConfig.named(name).model_fields else {}
+    return {"name": name, **small.get(name, {}), **controls}
 
 
 def raw(name: str, rng: np.random.Generator) -> Any:
@@ -136,18 +138,46 @@ def rows(name: str, config: ModalityConfig, rng: np.random.Generator, count: int
     return Segment(name, stacked, place.expand(count, -1, -1), weight=weight)
 
 
-MODALITIES = [m for m in ModalityConfig.choices if m not in ("tokens", "labels", "values")]
+MODALITIES = [
+    name
+    for name, config in ModalityConfig.choices.items()
+    if config.fit is not ModalityConfig.fit and name not in ("tokens", "labels", "values")
+]
+SINGLE = [name for name in ObjectiveConfig.choices if name not in ("mixture", "infonce", "sigmoid")]
 
 
-@pytest.mark.parametrize("objective", sorted(ObjectiveConfig.choices))
+MOVES_IDS = {"fim", "span_corruption", "infilling"}  # they take documents apart
+MARKS = {"fim", "span_corruption"}
+CROSS = {**TOWER["layers"][0]["block"], "cross": TOWER["layers"][0]["block"]["attention"]}  # type: ignore[index]
+TOWERS = {
+    "main": TOWER,
+    "encoder": TOWER,
+    "decoder": {**TOWER, "layers": [{"repeat": 2, "block": CROSS}]},
+}
+
+
+@pytest.mark.parametrize("objective", sorted(SINGLE))
 @pytest.mark.parametrize("modality", sorted(MODALITIES))
 def test_every_pairing_learns(modality: str, objective: str) -> None:
     """Every modality under every objective: 30 steps lower the loss on the rows it saw."""
-    tree = {"modalities": {modality: settings(modality)}, "towers": {"main": TOWER}}
+    tree = {
+        "modalities": {modality: settings(modality), "pixels": {"name": "pixels", "channels": 4}},
+        "towers": TOWERS,
+        "at": {"pixels": "decoder"},
+        "connectors": [["encoder", "decoder"]],
+    }
     config = ModelConfig.from_tree(tree)
     model = config.build()
     initialise(model, 0)
     segment = rows(modality, config.modalities[modality], np.random.default_rng(0), 4)
+    corrupt = {modality: config.modalities[modality].corruption()}
+    built = ObjectiveConfig.named(objective)().build()
+    vectors = segment.values is not None and segment.values.ndim == 3
+    unmarked = objective in MARKS and not corrupt[modality].marks
+    if unmarked or (vectors if objective in MOVES_IDS else objective == "mae" and not vectors):
+        with pytest.raises(ConfigError, match=r"holds (ids|vectors); use|needs \d+ control ids"):
+            built.views(Batch(0, {"s": segment}, Draws(0, 0)), corrupt)
+        return
 
     def stream(start: int) -> Any:
         return (Batch(i, {"s": segment}, Draws(0, 0)) for i in range(start, 30))
@@ -155,8 +185,8 @@ def test_every_pairing_learns(modality: str, objective: str) -> None:
     trainer = Trainer(
         config=TrainConfig(steps=30, evaluate_every=30),
         model=model,
-        objective=ObjectiveConfig.named(objective)().build(),
-        corrupt={modality: config.modalities[modality].corruption()},
+        objective=built,
+        corrupt=corrupt,
         optim=MuonConfig().build(model),
         schedule=CosineConfig(warmup=2),
         machine=MachineConfig(device="cpu", precision="fp32", compile="off"),

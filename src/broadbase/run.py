@@ -88,6 +88,7 @@ class RunConfig(Config):
                 raise ValueError(
                     f"data.sources.{name}.modality: the model has no {mixed.modality!r}{known}"
                 )
+        self.objective.check(self.data.sources.keys())
         return self
 
     @classmethod
@@ -174,7 +175,7 @@ class Run:
     def train(self, console: Console | None = None) -> dict[str, dict[str, Any]]:
         """Train from the newest good checkpoint, or from step 0, to the end; keep the model folder.
 
-        Returns, by source, the loss on all held-out data: nats a place and bits a unit.
+        Returns, by term, the loss on all held-out data: nats a place; of a likelihood bits a unit.
         """
         bits, units = self.bits(), {n: s.unit for n, s in self.stores.items()}
         path, steps = self.folder / "metrics.jsonl", self.config.train.steps
@@ -191,12 +192,9 @@ class Run:
         trainer.validation = self.held_out
         losses = trainer.evaluate()
         return {
-            name: {
-                "unit": units[name],
-                "nats_per_place": losses[name],
-                "bits_per_unit": losses[name] * bits[name],
-            }
-            for name in losses
+            name: {"nats_per_place": loss}
+            | ({"unit": units[name], "bits_per_unit": loss * bits[name]} if name in bits else {})
+            for name, loss in losses.items()
         }
 
     def base(self, weights: Mapping[str, torch.Tensor] | None = None) -> Base:
@@ -249,7 +247,12 @@ class Run:
         ]
 
     def bits(self) -> dict[str, float]:
-        """What turns nats a place into bits a unit, by source, over the held-out documents."""
+        """What turns nats a place into bits a unit, by source, over the held-out documents.
+
+        Empty where the objective's terms are no likelihoods.
+        """
+        if not self.config.objective.likelihood:
+            return {}
         splits = {n: s.split("validation") for n, s in self.stores.items()}
         return {n: bits_per_unit(split.targets, split.units) for n, split in splits.items()}
 

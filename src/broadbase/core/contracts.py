@@ -5,7 +5,7 @@ Legend: B batch, N places, S scored places, K channels, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -113,6 +113,11 @@ class Batch:
 class Corruption(Protocol):
     """The parameter-free half of a modality: what noise means here, in worker processes too."""
 
+    @property
+    def marks(self) -> range:
+        """Ids that no record holds, for objectives that mark spans with them; may be none."""
+        ...
+
     def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Corrupt the `chosen` places [B,N] of values [B,N,...] by uniform `draws` [B,N].
 
@@ -181,6 +186,7 @@ class Tower(Protocol):
     """The backbone: knows positions and who sees whom, never what the values mean."""
 
     width: int
+    penalties: Mapping[str, float]  # what Hidden.penalties will hold, and its part in the loss
 
     def __call__(
         self,
@@ -210,6 +216,11 @@ class TowerConfig(Choice):
 class Objective(Protocol):
     """Makes Views from batches and a Loss from Outputs; holds no parameters."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether rows of a batch depend on each other, so that it must not be cut."""
+        ...
+
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
         """One batch as the passes it takes; `corrupt` has the corruption of every Space."""
         ...
@@ -228,6 +239,10 @@ class ObjectiveConfig(Choice):
 
     package: ClassVar[str] = "objectives"
     pattern: ClassVar[str] = "full"  # who sees whom, also when the base is used
+    likelihood: ClassVar[bool] = False  # whether a term is the likelihood of its whole source
+
+    def check(self, sources: Collection[str]) -> None:
+        """ValueError where a setting names what is not among the sources of the data."""
 
     def build(self) -> Objective:
         """The objective itself."""

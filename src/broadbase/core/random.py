@@ -26,8 +26,10 @@ class Draws:
 
     def uniform(self, name: str, rows: int, places: int) -> Tensor:
         """Numbers in [0,1) for `rows` rows of source `name`: [rows, places], float64."""
-        numbers = np.empty((rows, places))
-        for i in range(rows):
-            key = seed_of(self.seed, name, self.step, self.first + i * self.stride)
-            numbers[i] = np.random.default_rng(key).random(places)
-        return torch.from_numpy(numbers)
+        numbers = [self.generator(name, i).random(places) for i in range(rows)]
+        return torch.from_numpy(np.array(numbers).reshape(rows, places))
+
+    def generator(self, name: str, row: int) -> np.random.Generator:
+        """The chance of one row of source `name`."""
+        key = seed_of(self.seed, name, self.step, self.first + row * self.stride)
+        return np.random.default_rng(key)

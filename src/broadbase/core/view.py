@@ -87,6 +87,7 @@ class View(Record):
     """Streams in order of dependence."""
 
     streams: tuple[Stream, ...]
+    part: str = ""  # which of several objectives made it
 
     @property
     def reads(self) -> tuple[Read, ...]:
@@ -116,7 +117,7 @@ class Hidden(Record):
     x: Tensor  # [B,T,D]
     tokens: Tokens
     layers: tuple[Tensor, ...] = ()  # [B,T,D] after each block, where asked for
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    penalties: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [B], to be lowered too
 
     @property
     def pooled(self) -> Tensor:
@@ -131,6 +132,7 @@ class Output:
     streams: Mapping[str, Hidden]
     scores: Mapping[str, Tensor]  # term -> [B,S] unreduced loss in nats, of Reads with targets
     predictions: Mapping[str, Tensor]  # term -> [B,S,...] of Reads without
+    penalties: Mapping[str, Tensor] = field(default_factory=dict)  # term -> [B] of the towers
 
 
 def pool(x: Tensor, document: Tensor | None) -> Tensor:

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.contracts import Codec, Sample
 from broadbase.core.errors import DataError
-from broadbase.modalities.noise import MaskOrSwap
-from broadbase.nn.spaces import Discrete, DiscreteConfig
+from broadbase.modalities.ids import IdsConfig
 
 START, END = "<|start|>", "<|end|>"
 WORD = re.compile(r"\w+")
@@ -26,7 +25,7 @@ PLAIN = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
 ODD = sorted(set(range(256)) - PLAIN)
 
 
-class BytePairConfig(ModalityConfig):
+class BytePairConfig(IdsConfig):
     """A modality of strings; a subclass names itself and says in `words` what no merge crosses."""
 
     words: ClassVar[str]
@@ -50,15 +49,8 @@ class BytePairConfig(ModalityConfig):
         return BytePairCodec.load(folder)
 
     @property
-    def discrete(self) -> DiscreteConfig:
-        """The settings of the Space."""
-        return DiscreteConfig(vocabulary=self.vocabulary)
-
-    def space(self, width: int) -> Discrete:
-        return self.discrete.build(width)
-
-    def corruption(self) -> Corruption:
-        return MaskOrSwap(self.vocabulary)
+    def ids(self) -> int:
+        return self.vocabulary
 
 
 class BytePairCodec:

@@ -9,14 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
-from broadbase.modalities.noise import MaskOrSwap
-from broadbase.nn.spaces import Discrete, DiscreteConfig
+from broadbase.core.contracts import Codec, Sample
+from broadbase.modalities.ids import IdsConfig
 
 VOCABULARY = 258  # 256 bytes, start, end
 
 
-class BytesConfig(ModalityConfig):
+class BytesConfig(IdsConfig):
     """Text or bytes, one place a byte."""
 
     name: Literal["bytes"] = "bytes"
@@ -28,15 +27,8 @@ class BytesConfig(ModalityConfig):
         return BytesCodec()
 
     @property
-    def discrete(self) -> DiscreteConfig:
-        """The settings of the Space."""
-        return DiscreteConfig(vocabulary=VOCABULARY)
-
-    def space(self, width: int) -> Discrete:
-        return self.discrete.build(width)
-
-    def corruption(self) -> Corruption:
-        return MaskOrSwap(VOCABULARY)
+    def ids(self) -> int:
+        return VOCABULARY
 
 
 class BytesCodec:

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.contracts import Codec, Sample
 from broadbase.core.errors import DataError
 from broadbase.core.optional import chemistry
-from broadbase.modalities.noise import MaskOrSwap
-from broadbase.nn.spaces import Discrete, DiscreteConfig
+from broadbase.modalities.ids import IdsConfig
 
 TOKEN = re.compile(r"\[[^\]]+\]|Br|Cl|%\d\d|.", re.DOTALL)
 CHARACTERS = [chr(i) for i in range(33, 127)]  # any SMILES can be spelled with these
@@ -27,7 +26,7 @@ START, END = 0, 1
 LONGEST = 2000  # characters; RDKit takes quadratic time, and from about 20,000 its stack overflows
 
 
-class MoleculeConfig(ModalityConfig):
+class MoleculeConfig(IdsConfig):
     """Molecules; the tokens seen most in training are one id each, others are spelled out."""
 
     name: Literal["molecule"] = "molecule"
@@ -60,15 +59,8 @@ class MoleculeConfig(ModalityConfig):
             raise DataError(f"{path} cannot be read: {error}") from None
 
     @property
-    def discrete(self) -> DiscreteConfig:
-        """The settings of the Space."""
-        return DiscreteConfig(vocabulary=self.vocabulary)
-
-    def space(self, width: int) -> Discrete:
-        return self.discrete.build(width)
-
-    def corruption(self) -> Corruption:
-        return MaskOrSwap(self.vocabulary)
+    def ids(self) -> int:
+        return self.vocabulary
 
 
 class MoleculeCodec:

@@ -15,6 +15,12 @@ class MaskOrSwap:
     vocabulary: int
     hide: float = 0.8
     swap: float = 0.1
+    controls: int = 0  # ids after the vocabulary
+
+    @property
+    def marks(self) -> range:
+        """The ids that no record holds."""
+        return range(self.vocabulary, self.vocabulary + self.controls)
 
     def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         hidden = chosen & (draws < self.hide)
@@ -26,6 +32,8 @@ class MaskOrSwap:
 @dataclass(frozen=True)
 class Hide:
     """All chosen vectors are hidden (He et al. 2022, masked autoencoders)."""
+
+    marks: range = range(0)
 
     def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         return values, chosen

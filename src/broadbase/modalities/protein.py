@@ -10,9 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
-from broadbase.modalities.noise import MaskOrSwap
-from broadbase.nn.spaces import Discrete, DiscreteConfig
+from broadbase.core.contracts import Codec, Sample
+from broadbase.modalities.ids import IdsConfig
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWYXBZUOJ*-"  # 20, unknown, ambiguous, rare, stop, gap
 START, END = len(RESIDUES), len(RESIDUES) + 1
@@ -20,7 +19,7 @@ VOCABULARY = len(RESIDUES) + 2
 PIECE = 5  # residues; two proteins that share most of these are near duplicates
 
 
-class ProteinConfig(ModalityConfig):
+class ProteinConfig(IdsConfig):
     """Sequences of residues."""
 
     name: Literal["protein"] = "protein"
@@ -46,15 +45,8 @@ class ProteinConfig(ModalityConfig):
         return ProteinCodec()
 
     @property
-    def discrete(self) -> DiscreteConfig:
-        """The settings of the Space."""
-        return DiscreteConfig(vocabulary=VOCABULARY)
-
-    def space(self, width: int) -> Discrete:
-        return self.discrete.build(width)
-
-    def corruption(self) -> Corruption:
-        return MaskOrSwap(VOCABULARY)
+    def ids(self) -> int:
+        return VOCABULARY
 
 
 class ProteinCodec:

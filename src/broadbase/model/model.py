@@ -5,7 +5,7 @@ Legend: B batch, N places of a segment, T places of a stream, S scored places, D
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from broadbase.core.config import Config
 from broadbase.core.contracts import ModalityConfig, Space, Tower, TowerConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.loss import Share
 from broadbase.core.view import Hidden, Output, Read, Segment, Stream, Tokens, View, pool
 from broadbase.nn.cache import Cache
 
@@ -81,7 +82,19 @@ class Model(nn.Module):
                     predictions[read.term] = space.predict(x_BSD)
                 else:
                     scores[read.term] = space.score(x_BSD, read.values)
-        return Output(streams, scores, predictions)
+        return Output(streams, scores, predictions, _charges(streams, towers))
+
+    def penalties(self, views: Sequence[View]) -> dict[str, Share]:
+        """Weight and scale of what the towers of these views charge themselves."""
+        found: dict[str, Share] = {}
+        for view in views:
+            for stream in view.streams:
+                tower = self._part(self.towers, "tower", stream.tower)
+                for name, scale in tower.penalties.items():
+                    term = f"{stream.tower}/{name}"
+                    weight = found[term].weight if term in found else 0.0
+                    found[term] = Share(weight + view.size, scale)
+        return found
 
     def _embed(
         self, stream: Stream, streams: Mapping[str, Hidden], towers: Mapping[str, str]
@@ -112,6 +125,15 @@ class Model(nn.Module):
         if name not in parts:
             raise ConfigError(f"the model has no {kind} {name!r}; it has: {', '.join(parts)}")
         return parts[name]
+
+
+def _charges(streams: Mapping[str, Hidden], towers: Mapping[str, str]) -> dict[str, Tensor]:
+    totals: dict[str, Tensor] = {}
+    for stream, hidden in streams.items():
+        for name, charge_B in hidden.penalties.items():
+            term = f"{towers[stream]}/{name}"
+            totals[term] = totals[term] + charge_B if term in totals else charge_B
+    return totals
 
 
 def _read(hidden: Hidden, read: Read) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -97,7 +98,9 @@ class Block(nn.Module):
         self.cross = (
             config.residual.build(config.cross.build(width), width) if config.cross else None
         )
-        self.feedforward = config.residual.build(config.feedforward.build(width), width)
+        inner = config.feedforward.build(width)
+        self.feedforward = config.residual.build(inner, width)
+        self.charges: Callable[[], Mapping[str, Tensor]] = getattr(inner, "charges", dict)
 
     def forward(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
@@ -24,6 +24,11 @@ class FeedForwardConfig(Choice):
 
     package: ClassVar[str] = "nn"
     hidden: int
+
+    @property
+    def penalties(self) -> Mapping[str, float]:
+        """What the module's `charges()` holds after a forward, and its part in the loss."""
+        return {}
 
     def build(self, width: int) -> nn.Module:
         """The module [B,T,D] -> [B,T,D]."""

@@ -143,3 +143,35 @@ class Learned(Positions):
             part_BT = torch.zeros_like(time_BT) if tokens.part is None else tokens.part
             x_BTD = x_BTD + self.part(part_BT)
         return x_BTD
+
+
+class SinusoidConfig(PositionsConfig):
+    """Fixed sines and cosines of row and column, half the width each (He et al. 2022, appendix A).
+
+    Of a line, which runs along the diagonal, both halves say the same.
+    """
+
+    name: Literal["sinusoid"] = "sinusoid"
+    theta: float = 10000.0
+
+    def build(self, width: int, head_dim: int) -> Positions:
+        if width % 4:
+            raise ValueError(f"sinusoid positions need a width that 4 divides, not {width}")
+        return Sinusoid(self, width)
+
+
+class Sinusoid(Positions):
+    """No parameters, no limit on length."""
+
+    def __init__(self, config: SinusoidConfig, width: int) -> None:
+        super().__init__()
+        self.theta, self.width = config.theta, width
+
+    def embed(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
+        exponent_F = torch.arange(self.width // 4, device=x_BTD.device) / (self.width // 4)
+        frequency_F = 1.0 / self.theta ** exponent_F.double()
+        parts = []
+        for axis in (2, 1):  # the column first
+            angle_BTF = tokens.position[..., axis, None].double() * frequency_F
+            parts += [angle_BTF.sin(), angle_BTF.cos()]
+        return x_BTD + torch.cat(parts, dim=-1).to(x_BTD.dtype)

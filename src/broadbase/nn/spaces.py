@@ -66,6 +66,7 @@ class DiscreteConfig(Config):
     """Values are ids of a vocabulary."""
 
     vocabulary: Annotated[int, Field(ge=2)]
+    controls: Annotated[int, Field(ge=0)] = 0  # more ids, which only objectives use
     tied: bool = True  # output matrix = embedding (Press & Wolf 2017)
     bias: bool = False
     head: HeadConfig = DirectConfig()
@@ -83,12 +84,13 @@ class Discrete(nn.Module):
     def __init__(self, config: DiscreteConfig, width: int) -> None:
         super().__init__()
         self.width = width
-        self.embedding = nn.Embedding(config.vocabulary, width)
+        ids = config.vocabulary + config.controls
+        self.embedding = nn.Embedding(ids, width)
         self.mask_id = config.mask_id
         self.mask = nn.Parameter(torch.zeros(width)) if config.mask_id is None else None
         self.head = config.head.build(width)
-        self.output = None if config.tied else nn.Linear(width, config.vocabulary, bias=False)
-        self.bias = nn.Parameter(torch.zeros(config.vocabulary)) if config.bias else None
+        self.output = None if config.tied else nn.Linear(width, ids, bias=False)
+        self.bias = nn.Parameter(torch.zeros(ids)) if config.bias else None
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
         if hidden is not None and self.mask_id is not None:

@@ -11,7 +11,7 @@ from broadbase.core.config import Config
 from broadbase.core.contracts import TowerConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Hidden, Tokens
-from broadbase.nn.block import BlockConfig, Context
+from broadbase.nn.block import Block, BlockConfig, Context
 from broadbase.nn.cache import Cache
 from broadbase.nn.norm import NormConfig, RMSNormConfig
 from broadbase.nn.patterns import mask
@@ -50,6 +50,11 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(
             layers.block.build(width) for layers in config.layers for _ in range(layers.repeat)
         )
+        self.penalties = {
+            name: scale
+            for layers in config.layers
+            for name, scale in layers.block.feedforward.penalties.items()
+        }
         self.reads_context = any(layers.block.cross for layers in config.layers)
         self.final_norm = config.final_norm.build(width) if config.final_norm else nn.Identity()
 
@@ -71,8 +76,12 @@ class Transformer(nn.Module):
         rotation = self.positions.rotation(tokens)
         seen = mask(pattern, tokens, cache.append(tokens) if cache else tokens)
         taps: list[Tensor] = []
+        charges: dict[str, Tensor] = {}
         for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
             x_BTD = block(x_BTD, seen, rotation, cache.layers[i] if cache else None, memory)
+            for name, charge_B in block.charges().items():
+                charges[name] = charges[name] + charge_B if name in charges else charge_B
             if layers:
                 taps.append(x_BTD)
-        return Hidden(self.final_norm(x_BTD), tokens, tuple(taps))
+        return Hidden(self.final_norm(x_BTD), tokens, tuple(taps), charges)

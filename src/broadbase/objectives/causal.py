@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
 from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.objectives.documents import shifted
 from broadbase.objectives.scoring import ReadScores
 
 
@@ -15,6 +16,7 @@ class CausalConfig(ObjectiveConfig):
 
     name: Literal["causal"] = "causal"
     pattern: ClassVar[str] = "causal"
+    likelihood: ClassVar[bool] = True
     tower: str = "main"
 
     def build(self) -> Objective:
@@ -31,9 +33,6 @@ class Causal(ReadScores):
         return tuple(self._view(name, segment) for name, segment in batch.segments.items())
 
     def _view(self, name: str, segment: Segment) -> View:
-        values, weight = segment.values, segment.weight
-        assert values is not None
-        assert weight is not None
-        seen = segment.map(lambda tensor_BN: tensor_BN[:, :-1])
-        read = Read(segment.source, term=name, values=values[:, 1:], weight=weight[:, 1:])
+        seen, values, weight = shifted(segment)
+        read = Read(segment.source, term=name, values=values, weight=weight)
         return View((Stream("main", self.tower, (seen,), pattern="causal", reads=(read,)),))

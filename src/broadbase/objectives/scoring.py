@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from broadbase.core.view import Output, Read, View
 
 class ReadScores:
     """The half of an Objective that follows from its Reads; every term counts alike."""
+
+    whole: ClassVar[bool] = False
 
     def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
         weights: dict[str, float] = {}

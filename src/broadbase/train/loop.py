@@ -107,6 +107,11 @@ class Trainer:
         """Add the gradient of these views to the parameters; returns totals and global shares."""
         shares = self._global_shares(views)
         n, size = self.config.micro_batches, min(view.size for view in views)
+        if n > 1 and self.objective.whole:
+            raise ConfigError(
+                f"train.micro_batches={n} would change this objective: each row is told from all"
+                " others of its batch; set it to 1, and use fewer rows or more ranks"
+            )
         if n > size:
             raise ConfigError(
                 f"train.micro_batches={n} is more than the {size} rows a step of the smallest"
@@ -118,7 +123,7 @@ class Trainer:
             micro = [view.to(self.ranks.device) for view in micro]
             with self.machine.autocast():
                 outputs = [self.forward(view) for view in micro]
-                loss = self.objective.loss(outputs, micro)
+                loss = {**self.objective.loss(outputs, micro), **penalties(outputs)}
             # FSDP averages gradients over ranks; the weights are global, so a sum is wanted.
             (combine(loss, shares) * self.ranks.world).backward()  # type: ignore[no-untyped-call]
             for name, total in loss.items():
@@ -126,7 +131,7 @@ class Trainer:
         return self.ranks.add(totals), shares
 
     def _global_shares(self, views: Sequence[View]) -> dict[str, Share]:
-        mine = self.objective.shares(views)
+        mine = {**self.objective.shares(views), **self.model.penalties(views)}  # type: ignore[operator]
         weights = self.ranks.add({name: share.weight for name, share in mine.items()})
         return {name: Share(weights[name], share.scale) for name, share in mine.items()}
 
@@ -200,6 +205,15 @@ class Stop:
     """Set once the process is told to stop."""
 
     is_set = False
+
+
+def penalties(outputs: Sequence[Output]) -> dict[str, Tensor]:
+    """What the model charges itself, a total a term."""
+    totals: dict[str, Tensor] = {}
+    for output in outputs:
+        for name, charge_B in output.penalties.items():
+            totals[name] = totals[name] + charge_B.sum() if name in totals else charge_B.sum()
+    return totals
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def write(model: ModelConfig, start: int, end: int | None) -> dict[str, Any] | N
         "rope_theta": positions.theta,
         "rope_parameters": {"rope_type": "default", "rope_theta": positions.theta},
         "hidden_act": "silu",
-        "vocab_size": discrete.vocabulary,
+        "vocab_size": discrete.vocabulary + discrete.controls,
         "tie_word_embeddings": discrete.tied,
         "max_position_embeddings": 32768,
         "bos_token_id": start,

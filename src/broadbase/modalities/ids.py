@@ -1,0 +1,37 @@
+"""Ids: what all modalities with a vocabulary share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from broadbase.core.contracts import Corruption, ModalityConfig
+from broadbase.modalities.noise import MaskOrSwap
+from broadbase.nn.spaces import Discrete, DiscreteConfig
+
+
+class IdsConfig(ModalityConfig):
+    """A modality whose values are ids; a subclass says in `ids` how many there are.
+
+    `controls` more ids belong to no record: an objective marks spans and turns with them
+    (sentinels).
+    """
+
+    controls: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def ids(self) -> int:
+        """How many ids records are made of, start and end included."""
+        raise TypeError(f"{type(self).__name__} has no ids")
+
+    @property
+    def discrete(self) -> DiscreteConfig:
+        """The settings of the Space."""
+        return DiscreteConfig(vocabulary=self.ids, controls=self.controls)
+
+    def space(self, width: int) -> Discrete:
+        return self.discrete.build(width)
+
+    def corruption(self) -> Corruption:
+        return MaskOrSwap(self.ids, controls=self.controls)

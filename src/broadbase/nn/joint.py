@@ -1,0 +1,68 @@
+"""Joint Spaces: what towers of different modalities meet in.
+
+Legend: B rows, D width, K dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from broadbase.core.config import Config
+from broadbase.core.contracts import Choose
+
+LARGEST = math.log(100.0)  # CLIP clamps the scale there (Radford et al. 2021, 2.5)
+
+
+class JointConfig(Config):
+    """Unit vectors; one side of a pair also carries the scale and bias of their dot product."""
+
+    dimensions: Annotated[int, Field(ge=1)]
+    scale: Annotated[float, Field(gt=0)] | None = None  # to begin with; CLIP: 1 / 0.07, SigLIP: 10
+    bias: float = 0.0  # to begin with, where there is a scale; SigLIP: -log(B - 1) at B pairs
+
+    def build(self, width: int) -> Joint:
+        return Joint(self, width)
+
+
+class Joint(nn.Module):
+    """A projection to K dimensions and one more, such that a dot product is a logit.
+
+    The one side gives (u, 1), the other (exp(s) v, b), u and v of length 1: together
+    exp(s) u.v + b. So an objective needs no parameters.
+    """
+
+    def __init__(self, config: JointConfig, width: int) -> None:
+        super().__init__()
+        self.width, self.config = width, config
+        self.project = nn.Linear(width, config.dimensions, bias=False)
+        self.log_scale = nn.Parameter(torch.zeros(())) if config.scale else None
+        self.bias = nn.Parameter(torch.zeros(())) if config.scale else None
+
+    def law(self, name: str) -> float:
+        """No chance in scale and bias."""
+        return 0.0
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Pooled states [B,1,D] to [B,1,K+1]."""
+        unit = F.normalize(self.project(x), dim=-1)
+        if self.log_scale is None or self.bias is None or self.config.scale is None:
+            return torch.cat([unit, torch.ones_like(unit[..., :1])], dim=-1)
+        scale = (self.log_scale + math.log(self.config.scale)).clamp(max=LARGEST).exp()
+        bias = (self.bias + self.config.bias).expand_as(unit[..., :1])
+        return torch.cat([scale * unit, bias], dim=-1)
+
+    def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
+        raise TypeError("a joint Space has no values to embed")
+
+    def score(self, x: Tensor, target: Tensor) -> Tensor:
+        raise TypeError("a joint Space is scored in pairs, by a contrastive objective")
+
+    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+        """The vector itself."""
+        return prediction

@@ -1,0 +1,185 @@
+"""Denoising: an encoder reads a document with spans missing, a decoder tells what was there.
+
+Span corruption (T5; Raffel et al. 2020, 3.1.4): each span becomes one mark; the decoder tells mark
+and span by turns, and one mark more at the end. Text infilling (BART; Lewis et al. 2020, 2.2): each
+span becomes one hidden place, spans of length 0 included; the decoder tells the whole document.
+Packed documents stay apart, in the encoder, in the decoder and between them.
+
+Legend: n places of a document, k spans.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.objectives.documents import Document, assemble, documents, known, shifted
+from broadbase.objectives.scoring import ReadScores
+
+Spans = Sequence[tuple[int, int]]  # first place and length of each, in order, apart
+
+
+class DenoisingConfig(ObjectiveConfig):
+    """What both have; not a choice by itself."""
+
+    encoder: str = "encoder"  # towers
+    decoder: str = "decoder"
+
+
+class SpanCorruptionConfig(DenoisingConfig):
+    """T5's objective."""
+
+    name: Literal["span_corruption"] = "span_corruption"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the places of a document
+    mean: Annotated[float, Field(ge=1)] = 3.0  # places a span
+
+    def build(self) -> Objective:
+        return SpanCorruption(self)
+
+
+class InfillingConfig(DenoisingConfig):
+    """BART's text infilling."""
+
+    name: Literal["infilling"] = "infilling"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    mean: Annotated[float, Field(ge=0.5)] = 3.0  # of the Poisson distribution of lengths
+
+    def build(self) -> Objective:
+        return Infilling(self)
+
+
+class Denoising(ReadScores):
+    """Two streams a source: `encoder`, and `decoder` which reads it."""
+
+    config: SpanCorruptionConfig | InfillingConfig
+
+    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        return tuple(
+            self._view(name, segment, corrupt[segment.source].marks, batch)
+            for name, segment in batch.segments.items()
+        )
+
+    def _view(self, name: str, segment: Segment, marks: range, batch: Batch) -> View:
+        inputs, targets = [], []
+        for b, row in enumerate(documents(segment)):
+            rng = batch.draws.generator(f"{name}/spans", b)
+            pairs = [self.pair(document, marks, segment, rng) for document in row]
+            inputs.append([pair[0] for pair in pairs])
+            targets.append([pair[1] for pair in pairs])
+        seen, values, weight = shifted(assemble(segment.source, targets))
+        read = Read(segment.source, term=name, values=values, weight=weight)
+        given = assemble(segment.source, inputs)
+        return View(
+            (
+                Stream("encoder", self.config.encoder, (given,), pattern="full"),
+                Stream(
+                    "decoder",
+                    self.config.decoder,
+                    (seen,),
+                    pattern="causal",
+                    context="encoder",
+                    reads=(read,),
+                ),
+            )
+        )
+
+    @abstractmethod
+    def pair(
+        self, document: Document, marks: range, segment: Segment, rng: np.random.Generator
+    ) -> tuple[Document, Document]:
+        """What the encoder reads of a document, and what the decoder tells, the start first."""
+
+
+class SpanCorruption(Denoising):
+    """The decoder tells the missing spans."""
+
+    def __init__(self, config: SpanCorruptionConfig) -> None:
+        self.config = config
+
+    def pair(
+        self, document: Document, marks: range, segment: Segment, rng: np.random.Generator
+    ) -> tuple[Document, Document]:
+        spans = even_spans(len(document) - 1, self.config.share, self.config.mean, rng)
+        spans = [(first + 1, length) for first, length in spans]  # the start stays
+        ids = torch.tensor(known(marks, segment, len(spans) + 1), dtype=document.values.dtype)
+        told = [document.values[:1]]
+        for mark, (first, length) in zip(ids, spans, strict=False):
+            told += [mark[None], document.values[first : first + length]]
+        values = torch.cat([*told, ids[-1:]])
+        weight = torch.ones(len(values))
+        weight[0] = 0
+        return replaced(document, spans, ids), Document(values, weight)
+
+
+class Infilling(Denoising):
+    """The decoder tells everything."""
+
+    def __init__(self, config: InfillingConfig) -> None:
+        self.config = config
+
+    def pair(
+        self, document: Document, marks: range, segment: Segment, rng: np.random.Generator
+    ) -> tuple[Document, Document]:
+        spans = poisson_spans(len(document) - 1, self.config.share, self.config.mean, rng)
+        return replaced(document, [(first + 1, length) for first, length in spans]), document
+
+
+def replaced(document: Document, spans: Spans, marks: torch.Tensor | None = None) -> Document:
+    """The document with each span as one place: its mark, or hidden where there are no marks."""
+    values, hidden, at = list[torch.Tensor](), list[torch.Tensor](), 0
+    blank = document.values[:1]
+    for i, (first, length) in enumerate(spans):
+        one = blank if marks is None else marks[i : i + 1]
+        values += [document.values[at:first], one]
+        hidden += [torch.zeros(first - at, dtype=torch.bool), torch.ones(1, dtype=torch.bool)]
+        at = first + length
+    values.append(document.values[at:])
+    hidden.append(torch.zeros(len(document) - at, dtype=torch.bool))
+    joined = torch.cat(values)
+    return Document(
+        joined, torch.ones(len(joined)), None if marks is not None else torch.cat(hidden)
+    )
+
+
+def even_spans(n: int, share: float, mean: float, rng: np.random.Generator) -> Spans:
+    """T5's spans: a fixed number of places in a fixed number of spans, cut anywhere.
+
+    round(share * n) places in round(places / mean) spans, with at least one place before each.
+    """
+    if n < 2:
+        return []
+    noise = min(max(round(share * n), 1), n - 1)
+    k = min(max(round(noise / mean), 1), noise, n - noise)
+    lengths, gaps = _parts(noise, k, rng), _parts(n - noise, k, rng)
+    firsts = np.cumsum(gaps) + np.cumsum(lengths) - lengths
+    return [(int(first), int(length)) for first, length in zip(firsts, lengths, strict=True)]
+
+
+def poisson_spans(n: int, share: float, mean: float, rng: np.random.Generator) -> Spans:
+    """BART's spans: lengths from a Poisson distribution until `share` of the places are in one.
+
+    The last is cut to fit; a span of length 0 hides nothing and stands between two places.
+    """
+    noise = min(round(share * n), n - 1)
+    lengths = list[int]()
+    while sum(lengths) < noise:
+        lengths.append(min(int(rng.poisson(mean)), noise - sum(lengths)))
+    k = min(len(lengths), n - noise + 1)
+    lengths = sorted(lengths, reverse=True)[:k] if k < len(lengths) else lengths
+    rng.shuffle(lengths)
+    gaps = np.sort(rng.choice(n - sum(lengths) + 1, size=k, replace=False))
+    firsts = gaps + np.cumsum([0, *lengths[:-1]]) if k else gaps
+    return [(int(first), length) for first, length in zip(firsts, lengths, strict=True)]
+
+
+def _parts(total: int, k: int, rng: np.random.Generator) -> np.ndarray:
+    """`total` cut into k parts of at least 1, each such cut as likely."""
+    cuts = np.sort(rng.choice(total - 1, size=k - 1, replace=False)) + 1
+    return np.diff(np.concatenate([[0], cuts, [total]]))

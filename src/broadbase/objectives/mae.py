@@ -1,0 +1,82 @@
+"""Masked autoencoding: an encoder of what is seen, a light decoder of all (He et al. 2022).
+
+Legend: B rows, N places, S hidden places, V = N - S seen places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.errors import ConfigError
+from broadbase.core.random import Draws
+from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.objectives.masks import MasksConfig, PlacesConfig, take
+from broadbase.objectives.scoring import ReadScores
+
+
+class MaskedAutoencoderConfig(ObjectiveConfig):
+    """Hide most places from the encoder altogether; the decoder tells them."""
+
+    name: Literal["mae"] = "mae"
+    encoder: str = "encoder"  # towers, joined by a connector
+    decoder: str = "decoder"
+    target: str = "pixels"  # the Space, at the decoder, that the hidden places are told in
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    masks: MasksConfig = PlacesConfig()
+
+    def build(self) -> Objective:
+        return MaskedAutoencoder(self)
+
+
+class MaskedAutoencoder(ReadScores):
+    """Two streams a source: the encoder computes V places, the loss is of the S others alone."""
+
+    def __init__(self, config: MaskedAutoencoderConfig) -> None:
+        self.config = config
+
+    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        return tuple(self._view(name, s, batch.draws) for name, s in batch.segments.items())
+
+    def _view(self, name: str, segment: Segment, draws: Draws) -> View:
+        c, values = self.config, segment.values
+        assert values is not None
+        if values.ndim != 3:
+            raise ConfigError(
+                f"a masked autoencoder tells vectors, and {segment.source!r} holds ids; use masked"
+            )
+        index_BS, weight_BS = c.masks.choose(segment, c.share, draws, name)
+        index_BS, weight_BS = _needed(index_BS, weight_BS)
+        B, N = segment.position.shape[:2]
+        chosen_BN = torch.zeros(B, N, dtype=torch.bool).scatter(1, index_BS, True)
+        seen_BV = chosen_BN.int().argsort(dim=1, stable=True)[:, : N - index_BS.shape[1]]
+        seen = _at(segment, segment.source, seen_BV)
+        hidden = _at(segment, c.target, index_BS)
+        whole = Segment("@encoder", None, seen.position, None, seen.document)
+        places_BS = seen_BV.shape[1] + torch.arange(index_BS.shape[1]).expand(B, -1)
+        read = Read(c.target, name, take(values, index_BS), weight_BS, places_BS)
+        return View(
+            (
+                Stream("encoder", c.encoder, (seen,)),
+                Stream("decoder", c.decoder, (whole, hidden), reads=(read,)),
+            )
+        )
+
+
+def _needed(index_BS: Tensor, weight_BS: Tensor) -> tuple[Tensor, Tensor]:
+    """As many places as the row with the most has: an unscored one would be hidden for nothing."""
+    most = max(1, int((weight_BS > 0).sum(dim=1).max()))
+    return index_BS[:, :most], weight_BS[:, :most]
+
+
+def _at(segment: Segment, space: str, index_BS: Tensor) -> Segment:
+    """Some places of a segment, as values of a Space."""
+    assert segment.values is not None
+    document = None if segment.document is None else take(segment.document, index_BS)
+    values, position = take(segment.values, index_BS), take(segment.position, index_BS)
+    return Segment(space, values, position, None, document)

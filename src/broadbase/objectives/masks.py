@@ -1,0 +1,136 @@
+"""Which places are hidden: independent ones, spans, or blocks of a plane.
+
+Legend: B rows, N places, S chosen places of a row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from broadbase.core.config import Choice
+from broadbase.core.random import Draws
+from broadbase.core.view import Segment
+
+Places = NDArray[np.int64]
+
+
+class MasksConfig(Choice):
+    """A law of hidden places."""
+
+    package: ClassVar[str] = "objectives"
+
+    def choose(
+        self, segment: Segment, share: float, draws: Draws, name: str
+    ) -> tuple[Tensor, Tensor]:
+        """`share` of the places of each row that count as targets, at least one.
+
+        Returns their index [B,S], S = share * N, and weight [B,S]: 0 where a row has fewer.
+        """
+        weight_BN = segment.weight
+        assert weight_BN is not None
+        B, N = weight_BN.shape
+        index_BS, kept_BS = torch.zeros(B, math.ceil(share * N), dtype=torch.int64), []
+        for b in range(B):
+            countable = np.flatnonzero((weight_BN[b] > 0).numpy())
+            wanted = min(max(round(share * len(countable)), 1), len(countable))
+            rng = draws.generator(f"{name}/mask", b)
+            chosen = self.row(segment.position[b].numpy(), countable, wanted, rng)
+            index_BS[b, :wanted] = torch.from_numpy(chosen)
+            kept_BS.append(torch.arange(index_BS.shape[1]) < wanted)
+        return index_BS, weight_BN.gather(1, index_BS) * torch.stack(kept_BS)
+
+    def row(
+        self, position: Places, countable: Places, wanted: int, rng: np.random.Generator
+    ) -> Places:
+        """`wanted` different ones of the `countable` places, whose positions are [N,3]."""
+        raise TypeError(f"{type(self).__name__} has no row()")
+
+
+class PlacesConfig(MasksConfig):
+    """Each place by itself (Devlin et al. 2019; He et al. 2022)."""
+
+    name: Literal["places"] = "places"
+
+    def choose(
+        self, segment: Segment, share: float, draws: Draws, name: str
+    ) -> tuple[Tensor, Tensor]:
+        weight_BN = segment.weight
+        assert weight_BN is not None
+        B, N = weight_BN.shape
+        draw_BN = draws.uniform(name, B, 2 * N)[:, :N]
+        return choose(draw_BN, weight_BN, math.ceil(share * N), share)
+
+
+class SpansConfig(MasksConfig):
+    """Runs of places of geometric length, within a document (SpanBERT; Joshi et al. 2020, 3.1)."""
+
+    name: Literal["spans"] = "spans"
+    stop: Annotated[float, Field(gt=0, le=1)] = 0.2  # the chance that a span ends at each place
+    longest: Annotated[int, Field(ge=1)] = 10
+
+    def row(
+        self, position: Places, countable: Places, wanted: int, rng: np.random.Generator
+    ) -> Places:
+        allowed, chosen = set(countable.tolist()), dict[int, None]()
+        while len(chosen) < wanted:
+            start = int(rng.choice(countable))
+            length = min(int(rng.geometric(self.stop)), self.longest, wanted - len(chosen))
+            for place in range(start, start + length):
+                if place not in allowed:
+                    break
+                chosen[place] = None
+        return np.fromiter(chosen, np.int64)
+
+
+class BlocksConfig(MasksConfig):
+    """Rectangles of a plane, through all times of a volume (BEiT; Bao et al. 2022, algorithm 1)."""
+
+    name: Literal["blocks"] = "blocks"
+    least: Annotated[int, Field(ge=1)] = 16  # places of a rectangle, where the plane has as many
+    flattest: Annotated[float, Field(gt=0, le=1)] = 0.3  # height / width, and its inverse
+
+    def row(
+        self, position: Places, countable: Places, wanted: int, rng: np.random.Generator
+    ) -> Places:
+        plane = position[countable, 1:] - position[countable, 1:].min(axis=0)
+        rows, columns = (plane.max(axis=0) + 1).tolist()
+        depth = max(1, len(countable) // (rows * columns))  # times
+        hidden = np.zeros((rows, columns), dtype=bool)
+        goal = -(-wanted // depth)
+        while (lacking := goal - int(hidden.sum())) > 0:
+            size = rng.uniform(min(self.least, lacking), lacking) if lacking > 1 else 1.0
+            ratio = math.exp(rng.uniform(math.log(self.flattest), -math.log(self.flattest)))
+            high = min(max(round(math.sqrt(size * ratio)), 1), rows)
+            wide = min(max(round(math.sqrt(size / ratio)), 1), columns)
+            top, left = rng.integers(rows - high + 1), rng.integers(columns - wide + 1)
+            hidden[top : top + high, left : left + wide] = True
+        inside = np.flatnonzero(hidden[plane[:, 0], plane[:, 1]])
+        if len(inside) > wanted:  # the last rectangle may have hidden some too many
+            inside = np.sort(rng.choice(inside, wanted, replace=False))
+        return countable[inside]
+
+
+def choose(draw_BN: Tensor, weight_BN: Tensor, places: int, share: float) -> tuple[Tensor, Tensor]:
+    """Up to `places` = S places of each row, `share` of those that count as targets, at least one.
+
+    Returns their index [B,S] and weight [B,S]; the weight is 0 where a row has fewer.
+    """
+    countable_BN = weight_BN > 0
+    ranked_BN = torch.where(countable_BN, draw_BN, 2.0).argsort(dim=1)
+    wanted_B = (countable_BN.sum(dim=1) * share).round().clamp(min=1, max=places)
+    index_BS = ranked_BN[:, :places]
+    keep_BS = torch.arange(places) < wanted_B.unsqueeze(1)
+    return index_BS, weight_BN.gather(1, index_BS) * keep_BS
+
+
+def take(values: Tensor, index_BS: Tensor) -> Tensor:
+    """Values [B,N,...] at some places: [B,S,...]."""
+    shape = index_BS.shape + values.shape[2:]
+    return values.gather(1, index_BS.view(*index_BS.shape, *[1] * (values.ndim - 2)).expand(shape))

@@ -1,0 +1,87 @@
+"""Several objectives on one base: each on sources of its own, or on the same (UL2 and the like)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from broadbase.core.config import Config, hint
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.loss import Loss, Share
+from broadbase.core.view import Output, View
+
+
+class Part(Config):
+    """One objective, what it is trained on, and how much it counts."""
+
+    objective: ObjectiveConfig
+    sources: tuple[str, ...] = ()  # none: all
+    scale: Annotated[float, Field(gt=0)] = 1.0
+
+
+class MixtureConfig(ObjectiveConfig):
+    """A weighted sum; the terms of each part are named part/term."""
+
+    name: Literal["mixture"] = "mixture"
+    parts: Annotated[dict[str, Part], Field(min_length=1)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> MixtureConfig:
+        if not self.parts:
+            raise ValueError("parts: name at least one objective")
+        return self
+
+    def check(self, sources: Collection[str]) -> None:
+        for name, part in self.parts.items():
+            for source in part.sources:
+                if source not in sources:
+                    raise ValueError(f"parts.{name}.sources: no {source!r}{hint(source, sources)}")
+            part.objective.check(sources)
+
+    def build(self) -> Objective:
+        return Mixture(self)
+
+
+class Mixture:
+    """Every part makes its views; which outputs are whose follows from their order."""
+
+    def __init__(self, config: MixtureConfig) -> None:
+        self.parts = config.parts
+        self.built = {name: part.objective.build() for name, part in config.parts.items()}
+        self.whole = any(objective.whole for objective in self.built.values())
+
+    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        """All parts' views, one part after another."""
+        found: list[View] = []
+        for name, part in self.parts.items():
+            wanted = part.sources or tuple(batch.segments)
+            some = {k: s for k, s in batch.segments.items() if k in wanted}
+            views = self.built[name].views(replace(batch, segments=some), corrupt)
+            found += [replace(view, part=name) for view in views]
+        return tuple(found)
+
+    def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
+        """The parts' shares, each scaled by its part of all scales."""
+        whole = sum(part.scale for part in self.parts.values())
+        return {
+            f"{name}/{term}": Share(share.weight, share.scale * part.scale / whole)
+            for name, part in self.parts.items()
+            for term, share in self.built[name].shares(_of(name, views)).items()
+        }
+
+    def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
+        """The parts' totals."""
+        pairs = list(zip(outputs, views, strict=True))
+        found = {}
+        for name, objective in self.built.items():
+            mine = [output for output, view in pairs if view.part == name]
+            for term, total in objective.loss(mine, _of(name, views)).items():
+                found[f"{name}/{term}"] = total
+        return found
+
+
+def _of(name: str, views: Sequence[View]) -> list[View]:
+    return [view for view in views if view.part == name]

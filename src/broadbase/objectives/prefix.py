@@ -1,0 +1,69 @@
+"""Prefix language modelling: a prefix seen in full, then causal (Raffel et al. 2020, 3.2).
+
+Legend: B rows, N places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.random import Draws
+from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.objectives.documents import shifted
+from broadbase.objectives.scoring import ReadScores
+
+
+class PrefixConfig(ObjectiveConfig):
+    """Next-place prediction after a prefix of a length drawn evenly for each document."""
+
+    name: Literal["prefix"] = "prefix"
+    pattern: ClassVar[str] = "causal"
+    tower: str = "main"
+
+    def build(self) -> Objective:
+        return Prefix(self)
+
+
+class Prefix(ReadScores):
+    """Causal, but for order: all places of a prefix have the same, so they see each other."""
+
+    def __init__(self, config: PrefixConfig) -> None:
+        self.tower = config.tower
+
+    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        return tuple(self._view(name, s, batch.draws) for name, s in batch.segments.items())
+
+    def _view(self, name: str, segment: Segment, draws: Draws) -> View:
+        order_BN, length_BN = _places(segment)
+        B, N = order_BN.shape
+        first_BN = (torch.arange(N) - order_BN).clamp(min=0)  # of each place's document
+        draw_BN = draws.uniform(name, B, N).gather(1, first_BN)
+        prefix_BN = 1 + (draw_BN * (length_BN - 1).clamp(min=1)).long()  # places, 1 to length - 1
+        inside_BN = order_BN < prefix_BN
+        assert segment.weight is not None
+        segment = replace(
+            segment,
+            order=order_BN.masked_fill(inside_BN, 0),
+            document=torch.zeros_like(order_BN) if segment.document is None else segment.document,
+            weight=segment.weight.masked_fill(inside_BN, 0),
+        )
+        seen, values, weight = shifted(segment)
+        read = Read(segment.source, term=name, values=values, weight=weight)
+        return View((Stream("main", self.tower, (seen,), pattern="causal", reads=(read,)),))
+
+
+def _places(segment: Segment) -> tuple[Tensor, Tensor]:
+    """Every place's number in its document, and how many places that has: [B,N] each."""
+    B, N = segment.position.shape[:2]
+    if segment.order is None or segment.document is None:
+        return torch.arange(N).expand(B, N), torch.full((B, N), N)
+    number_BN = segment.document + 1  # padding is 0
+    count = torch.zeros(B, N + 1, dtype=torch.int64)
+    count.scatter_add_(1, number_BN, torch.ones_like(number_BN))
+    return segment.order, count.gather(1, number_BN)
