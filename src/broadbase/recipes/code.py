@@ -14,9 +14,12 @@ PROGRAMS = " ".join(f"**/*.{ending}" for ending in ENDINGS.split())
 
 def build(depth: int, data: str | None) -> RunConfig:
     """Causal modelling of the files of a folder."""
-    return sequence_run(
-        "code", CodeConfig(), depth, data, plain=lambda p: TextFilesConfig(path=p, pattern=PROGRAMS)
-    )
+    return sequence_run("code", CodeConfig(), depth, data, plain=programs)
+
+
+def programs(path: str) -> TextFilesConfig:
+    """The source files of a folder."""
+    return TextFilesConfig(path=path, pattern=PROGRAMS)
 
 
 RECIPE = Recipe("code", "source code, byte-level BPE of its own: a Llama", build)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broadbase.core.contracts import TowerConfig
 from broadbase.core.errors import ConfigError
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig
@@ -16,24 +17,36 @@ PLACES = 2560  # a step at depth 4: small batches beat large models where minute
 
 
 def backbone(
-    depth: int, qk_norm: NormConfig | None = None, input_norm: NormConfig | None = None
+    depth: int,
+    qk_norm: NormConfig | None = None,
+    input_norm: NormConfig | None = None,
+    *,
+    cross: bool = False,
 ) -> TransformerConfig:
     """Pre-norm, rotary, gated: a Llama of `depth` layers, 32 * depth wide.
 
     Deep and thin suits small models (Liu et al. 2024, MobileLLM, 2.2). Without `qk_norm` it can
     leave as a Llama. An `input_norm` keeps small tied embeddings from drowning in the first block.
+    With `cross` it reads an encoder.
     """
     width = HEAD * depth
     hidden = 8 * -(-width // 3)  # 8/3 of the width: as many numbers as a plain layer of 4
+    attention = GroupedQueryConfig(heads=depth, kv_heads=depth, head_dim=HEAD, qk_norm=qk_norm)
     block = BlockConfig(
-        attention=GroupedQueryConfig(heads=depth, kv_heads=depth, head_dim=HEAD, qk_norm=qk_norm),
+        attention=attention,
         feedforward=GatedConfig(hidden=hidden),
+        cross=attention if cross else None,
     )
     return TransformerConfig(
         width=width,
         layers=(LayersConfig(block=block, repeat=depth),),
         input_norm=input_norm,
     )
+
+
+def encoder_decoder(depth: int) -> dict[str, TowerConfig]:
+    """An encoder and a decoder that reads it, both of `depth` layers (Vaswani et al. 2017)."""
+    return {"encoder": backbone(depth), "decoder": backbone(depth, cross=True)}
 
 
 def optim(depth: int) -> MuonConfig:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from broadbase.core.contracts import ModalityConfig, SourceConfig
+from broadbase.core.contracts import ModalityConfig, ObjectiveConfig, SourceConfig, TowerConfig
 from broadbase.data.detect import detect
 from broadbase.data.sources import FilesConfig, TextFilesConfig
 from broadbase.model.model import ModelConfig
@@ -22,15 +22,22 @@ def sequence_run(
     data: str | None,
     *,
     plain: Callable[[str], FilesConfig] | None = None,
+    recipe: str | None = None,
+    objective: ObjectiveConfig | None = None,
+    towers: Mapping[str, TowerConfig] | None = None,
 ) -> RunConfig:
-    """Causal modelling of a folder: its `plain` files, and tables with a text field."""
-    path = dial.needed(data, name)
+    """Training on a folder: its `plain` files, and tables with a text field.
+
+    Causal modelling by one tower, where nothing else is said.
+    """
+    path = dial.needed(data, recipe or name)
     files = plain(path) if plain else TextFilesConfig(path=path)
+    towers = dict(towers or {"main": dial.backbone(depth)})
     return RunConfig(
-        recipe=name,
+        recipe=recipe or name,
         depth=depth,
-        model=ModelConfig(modalities={name: modality}, towers={"main": dial.backbone(depth)}),
-        objective=CausalConfig(),
+        model=ModelConfig(modalities={name: modality}, towers=towers),
+        objective=objective or CausalConfig(),
         data=DataConfig(sources=mixed(name, detect(path, files), depth, LENGTH)),
         optim=dial.optim(depth),
         train=dial.horizon(depth),

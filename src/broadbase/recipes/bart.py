@@ -1,0 +1,26 @@
+"""BART: text with spans hidden, told again by a decoder (Lewis et al. 2020)."""
+
+from __future__ import annotations
+
+from broadbase.modalities.text import TextConfig
+from broadbase.objectives.denoising import InfillingConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import sequence_run
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """An encoder and a decoder of `depth` layers each; the decoder tells the whole document."""
+    return sequence_run(
+        "text",
+        TextConfig(),
+        depth,
+        data,
+        recipe="bart",
+        objective=InfillingConfig(),
+        towers=dial.encoder_decoder(depth),
+    )
+
+
+RECIPE = Recipe("bart", "text, a damaged document told whole by a decoder", build)

@@ -1,0 +1,18 @@
+"""BERT: text with 15 % of its places hidden or swapped (Devlin et al. 2019)."""
+
+from __future__ import annotations
+
+from broadbase.modalities.text import TextConfig
+from broadbase.objectives.masked import MaskedConfig
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import sequence_run
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """An encoder of `depth` layers that sees both sides of what it tells."""
+    objective = MaskedConfig(share=0.15)
+    return sequence_run("text", TextConfig(), depth, data, recipe="bert", objective=objective)
+
+
+RECIPE = Recipe("bert", "text, hidden places told from both sides", build)

@@ -1,0 +1,26 @@
+"""FIM: source code, half of it with its middle told last (Bavarian et al. 2022; StarCoder)."""
+
+from __future__ import annotations
+
+from broadbase.modalities.code import CodeConfig
+from broadbase.objectives.fim import MARKS, FillInMiddleConfig
+from broadbase.recipes.code import programs
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import sequence_run
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """The code recipe with three marks more: it fills in what is missing between two parts."""
+    return sequence_run(
+        "code",
+        CodeConfig(controls=MARKS),
+        depth,
+        data,
+        plain=programs,
+        recipe="fim",
+        objective=FillInMiddleConfig(),
+    )
+
+
+RECIPE = Recipe("fim", "source code, filled in from both sides", build)

@@ -1,0 +1,35 @@
+"""MAE: pictures with three quarters of their patches hidden (He et al. 2022)."""
+
+from __future__ import annotations
+
+from broadbase.modalities.pixels import PixelsConfig
+from broadbase.nn.positions import SinusoidConfig
+from broadbase.objectives.mae import MaskedAutoencoderConfig
+from broadbase.recipes import dial, image
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """An encoder of `depth` layers of the seen quarter, a decoder of half the depth of all."""
+    config = image.build(depth, data)
+    picture = config.model.modalities["image"]
+    channels = picture.patch * picture.patch * picture.channels  # type: ignore[attr-defined]
+    towers = {
+        name: dial.backbone(layers).model_copy(update={"positions": SinusoidConfig()})
+        for name, layers in (("encoder", depth), ("decoder", max(1, depth // 2)))
+    }
+    model = config.model.model_copy(
+        update={
+            "modalities": {**config.model.modalities, "pixels": PixelsConfig(channels=channels)},
+            "towers": towers,
+            "at": {"pixels": "decoder"},
+            "connectors": (("encoder", "decoder"),),
+        }
+    )
+    return config.model_copy(
+        update={"recipe": "mae", "model": model, "objective": MaskedAutoencoderConfig()}
+    )
+
+
+RECIPE = Recipe("mae", "pictures, hidden patches told from a quarter", build)

@@ -1,0 +1,28 @@
+"""T5: text with spans missing, told by a decoder (Raffel et al. 2020)."""
+
+from __future__ import annotations
+
+from broadbase.modalities.text import TextConfig
+from broadbase.objectives.denoising import SpanCorruptionConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import sequence_run
+from broadbase.run import RunConfig
+
+SENTINELS = 100  # as theirs
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """An encoder and a decoder of `depth` layers each; the decoder tells the missing spans."""
+    return sequence_run(
+        "text",
+        TextConfig(controls=SENTINELS),
+        depth,
+        data,
+        recipe="t5",
+        objective=SpanCorruptionConfig(),
+        towers=dial.encoder_decoder(depth),
+    )
+
+
+RECIPE = Recipe("t5", "text, missing spans told by a decoder", build)
