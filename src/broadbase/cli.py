@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +29,7 @@ from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
 from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import all_recipes, find_recipe
+from broadbase.restore import restorations
 from broadbase.run import Run, RunConfig, environment, prepare_data
 from broadbase.train.machine import MachineConfig
 from broadbase.transfer.adapt import Method
@@ -180,9 +182,14 @@ def evaluate(
     order: Annotated[int, typer.Option(min=1, help="Of the n-gram to compare with.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Bits per byte (or pixel) on all held-out data, beside a unigram and an n-gram."""
-    base = load(model_of(folder))
-    rows = [row.row() for row in likelihoods(Run.open(folder), base, order)]
+    """On held-out data: bits per byte beside n-grams, or what was hidden and told exactly."""
+    base, run = load(model_of(folder)), Run.open(folder)
+    if not run.config.objective.likelihood:
+        told = [row.row() for row in restorations(run, base)]
+        compared = ["source", "measure", "baseline", "items", "base", "other", "difference"]
+        _show(told, [*compared, "low", "high"], as_json, "what was hidden, held out; 95 %")
+        return
+    rows = [row.row() for row in likelihoods(run, base, order)]
     columns = ("source", "unit", "baseline", "model_bits", "baseline_bits", "difference")
     _show(rows, [*columns, "low", "high"], as_json, "bits a unit, held out; 95 % intervals")
 
@@ -336,7 +343,7 @@ def _show(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     Console().print(table)

@@ -83,18 +83,24 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
     if missing or found.unexpected_keys:
         wrong = ", ".join([*missing, *found.unexpected_keys][:5])
         raise DataError(f"{folder}: tensors missing or unknown: {wrong}")
+    spoken = (own or {}).get("codecs", list(model_config.modalities))
     codecs = {
-        name: modality.load(
-            folder if len(model_config.modalities) == 1 else folder / "codecs" / name
+        name: model_config.modalities[name].load(
+            folder if len(spoken) == 1 else folder / "codecs" / name
         )
-        for name, modality in model_config.modalities.items()
+        for name in spoken
     }
     return Base(model_config, model.to(device).eval(), codecs, pattern)
 
 
 def _layout(base: Base) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """config.json, the tensors under the layout's names, and those the layout has no place for."""
-    own = {"format": FORMAT, "model": base.config.tree(), "pattern": base.pattern}
+    own = {
+        "format": FORMAT,
+        "model": base.config.tree(),
+        "pattern": base.pattern,
+        "codecs": list(base.codecs),
+    }
     state = {k: v.detach().cpu().contiguous().clone() for k, v in base.model.state_dict().items()}
     codec = next(iter(base.codecs.values()))
     end = None if codec.end is None or codec.end.ndim else int(codec.end)
