@@ -25,6 +25,7 @@ from broadbase.objectives.documents import Document, assemble, documents
 from broadbase.objectives.fim import rearranged
 from broadbase.objectives.masks import BlocksConfig, SpansConfig
 from conftest import TOWER, images, packed
+from test_gradient import trainer
 
 MARKS = MaskOrSwap(258, controls=40)
 CORRUPT = {"bytes": MARKS, "image": Hide()}
@@ -295,3 +296,37 @@ def test_what_cannot_be_trained_is_refused_with_its_remedy() -> None:
     batch = Batch(0, {"s": rows([[5]])}, Draws(0, 0))
     with pytest.raises(ConfigError, match=r"set model\.modalities\.bytes\.controls=3"):
         objective.views(batch, {"bytes": MaskOrSwap(258)})
+
+
+PARTS = {"a": {"objective": {"name": "causal"}}, "b": {"objective": {"name": "fim"}, "scale": 2.0}}
+CUT = {
+    "prefix": {},
+    "fim": {},
+    "span_corruption": {},
+    "infilling": {},
+    "masked": {"masks": {"name": "spans"}},
+    "mixture": {"parts": PARTS},
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_the_gradient_is_the_same_however_a_batch_is_cut(name: str) -> None:
+    segment = rows([[20, 5], [12], [3, 3, 9], [25]])
+    made = views(name, segment, **CUT[name])
+    gradients = []
+    for pieces in (1, 2, 4):
+        t = trainer(model(), "causal", pieces)
+        t.objective = ObjectiveConfig.from_tree({"name": name, **CUT[name]}).build()
+        t.accumulate(made)
+        grads = [p.grad.flatten() for p in t.model.parameters() if p.grad is not None]
+        gradients.append(torch.cat(grads))
+    assert gradients[0].norm() > 0
+    for other in gradients[1:]:
+        assert (gradients[0] - other).norm() / gradients[0].norm() < 1e-10
+
+
+def test_a_batch_of_pairs_is_not_cut() -> None:
+    t = trainer(model(), "causal", 2)
+    t.objective = ObjectiveConfig.from_tree({"name": "infonce"}).build()
+    with pytest.raises(ConfigError, match="would change this objective"):
+        t.accumulate(views("causal", rows([[5], [5]])))

@@ -185,13 +185,14 @@ def evaluate(
     """On held-out data: bits per byte beside n-grams, or what was hidden and told exactly."""
     base, run = load(model_of(folder)), Run.open(folder)
     if not run.config.objective.likelihood:
-        told = [row.row() for row in restorations(run, base)]
-        compared = ["source", "measure", "baseline", "items", "base", "other", "difference"]
-        _show(told, [*compared, "low", "high"], as_json, "what was hidden, held out; 95 %")
+        told = restorations(run, base)
+        title = f"{told[0].measure} of what was hidden, held out; 95 %"
+        columns = ("source", "baseline", "items", "base", "other", "difference", "low", "high")
+        _show([row.row() for row in told], columns, as_json, title)
         return
     rows = [row.row() for row in likelihoods(run, base, order)]
-    columns = ("source", "unit", "baseline", "model_bits", "baseline_bits", "difference")
-    _show(rows, [*columns, "low", "high"], as_json, "bits a unit, held out; 95 % intervals")
+    bits = ("source", "unit", "baseline", "model_bits", "baseline_bits", "difference")
+    _show(rows, [*bits, "low", "high"], as_json, "bits a unit, held out; 95 % intervals")
 
 
 @app.command()

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
@@ -125,11 +124,28 @@ class Sigmoid(Pairs):
         return -F.logsigmoid(sign_BA * logits_BA).sum()
 
 
+class _Gather(torch.autograd.Function):
+    """The rows of all ranks; each rank's loss has a part in the gradient of each rank's rows."""
+
+    @staticmethod
+    def forward(_: Any, x_BK: Tensor) -> Tensor:
+        rows = [torch.empty_like(x_BK) for _ in range(dist.get_world_size())]
+        dist.all_gather(rows, x_BK.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(_: Any, *grads: Tensor) -> Tensor:
+        whole_AK = grads[0].contiguous()
+        dist.all_reduce(whole_AK)
+        return whole_AK.chunk(dist.get_world_size())[dist.get_rank()]
+
+
 def _all(x_BK: Tensor) -> Tensor:
     """The rows of all ranks, in the order of ranks: [A,K]."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return x_BK
-    return torch.cat(all_gather(x_BK.contiguous()))  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(x_BK)  # type: ignore[no-untyped-call]
+    return gathered
 
 
 def _rank() -> int:
