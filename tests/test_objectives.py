@@ -11,12 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.loss import combine
 from broadbase.core.random import Draws
-from broadbase.core.view import Segment, View
+from broadbase.core.view import Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
@@ -265,6 +266,24 @@ def test_the_encoder_of_a_masked_autoencoder_computes_the_seen_quarter_alone() -
     other = replace(decoder.segments[1], values=decoder.segments[1].values * 0)  # type: ignore[operator]
     changed = View((encoder, replace(decoder, segments=(decoder.segments[0], other))))
     assert torch.equal(scores(changed), plain)
+
+
+def flops(view: View) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model()(view)
+    return int(counter.get_total_flops())
+
+
+def test_the_encoder_of_a_masked_autoencoder_costs_a_quarter() -> None:
+    """64 patches and the start: of 65 places 17 are computed."""
+    values = torch.rand(2, 65, 4, dtype=torch.float64)
+    weight = torch.ones(2, 65)
+    weight[:, 0] = 0
+    place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions((8, 8))])
+    segment = Segment("image", values, place.expand(2, -1, -1), weight=weight)
+    (view,) = views("mae", segment)
+    whole = flops(View((Stream("encoder", "encoder", (segment,)),)))
+    assert flops(View(view.streams[:1])) <= 17 / 65 * whole
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:

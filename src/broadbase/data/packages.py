@@ -177,7 +177,8 @@ class PackagedConfig(SourceConfig):
         return islice(SourceConfig.from_tree(inside).records(), self.limit)
 
     def fingerprint(self) -> dict[str, str]:
-        inside = str(self.source.tree()["path"])
+        tree = self.source.tree()
+        inside = "/".join(str(tree[key]) for key in ("path", "pattern") if key in tree)
         some = "" if self.limit is None else f"[:{self.limit}]"
         return {f"{self.origin.name}=={self.origin.version}/{inside}{some}": self.origin.sha256}
 
