@@ -63,6 +63,10 @@ class Puzzles(Protocol):
         """The spans, and for each a view with one Read of its places, one row, targets given."""
         ...
 
+    def others(self, document: Document, spans: Spans) -> dict[str, list[View]]:
+        """Other ways to ask the same base for them, to compare with."""
+        ...
+
 
 def restorations(run: Run, base: Base) -> list[Restoration]:
     """Every source against its baselines; ConfigError for an objective that hides nothing."""
@@ -105,8 +109,8 @@ def _spans(run: Run, base: Base, source: str) -> Iterator[Restoration]:
         told: dict[str, list[bool]] = {"base": [_told(base, view) for view in views]}
         for name, gram in grams.items():
             told[name] = [_likeliest(gram, text, *span) for span in spans]
-        if isinstance(puzzles, Middles):
-            told["base, prefix only"] = [_told(base, puzzles.prefix(document, s)) for s in spans]
+        for name, asked in puzzles.others(document, spans).items():
+            told[f"base, {name}"] = [_told(base, view) for view in asked]
         for name, right in told.items():
             found.setdefault(name, []).append(right)
     yield from _compared(source, "exact spans", found)
@@ -167,6 +171,10 @@ class _Spans:
         self.config: Any = config
         self.space, self.marks = space, marks
 
+    def others(self, document: Document, spans: Spans) -> dict[str, list[View]]:
+        """None."""
+        return {}
+
     def one(self, document: Document) -> Segment:
         """A row of one document."""
         return assemble(self.space, [[document]], places=len(document))
@@ -178,7 +186,7 @@ class _Spans:
 
 
 class Middles(_Spans):
-    """FIM: prefix and suffix are given, the middle follows."""
+    """FIM: prefix and suffix are given, the middle follows; suffix first, or prefix first."""
 
     config: FillInMiddleConfig
 
@@ -187,21 +195,22 @@ class Middles(_Spans):
         for _ in range(MIDDLES):
             length = int(rng.integers(1, LONGEST + 1))
             spans.append((int(rng.integers(1, n - length)), length))
-        return spans, [self.view(document, span) for span in spans]
+        return spans, [self.view(document, span, suffix_first=True) for span in spans]
 
-    def view(self, document: Document, span: tuple[int, int]) -> View:
-        """Prefix mark, prefix, suffix mark, suffix, middle mark, middle."""
-        first, length = span
-        last = len(document) - 1
+    def others(self, document: Document, spans: Spans) -> dict[str, list[View]]:
+        """With the prefix before the suffix, and without the suffix."""
+        return {
+            "prefix first": [self.view(document, span, suffix_first=False) for span in spans],
+            "prefix only": [self.causal(document, range(a, a + n)) for a, n in spans],
+        }
+
+    def view(self, document: Document, span: tuple[int, int], *, suffix_first: bool) -> View:
+        """The document rearranged, its middle read."""
+        (first, length), last = span, len(document) - 1
         marks = self.marks[:MARKS]
-        moved = rearranged(document, first, first + length, last, marks, suffix_first=False)
+        moved = rearranged(document, first, first + length, last, marks, suffix_first=suffix_first)
         end = len(moved) - (len(document) - last)
         return self.causal(moved, range(end - length, end))
-
-    def prefix(self, document: Document, span: tuple[int, int]) -> View:
-        """The prefix alone."""
-        first, length = span
-        return self.causal(document, range(first, first + length))
 
     def causal(self, document: Document, places: range) -> View:
         """One stream, some of its places read."""
