@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from broadbase.core.config import Choice
+from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import Segment
 
@@ -101,7 +102,9 @@ class BlocksConfig(MasksConfig):
     ) -> Places:
         plane = position[countable, 1:] - position[countable, 1:].min(axis=0)
         rows, columns = (plane.max(axis=0) + 1).tolist()
-        depth = max(1, len(countable) // (rows * columns))  # times
+        depth, rest = divmod(len(countable), rows * columns)  # times
+        if rest or not depth:
+            raise ConfigError("these rows hold no whole planes to hide blocks of; use spans")
         hidden = np.zeros((rows, columns), dtype=bool)
         goal = -(-wanted // depth)
         while (lacking := goal - int(hidden.sum())) > 0:
