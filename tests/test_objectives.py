@@ -351,3 +351,33 @@ def test_a_batch_of_pairs_is_not_cut() -> None:
     t.objective = ObjectiveConfig.from_tree({"name": "infonce"}).build()
     with pytest.raises(ConfigError, match="would change this objective"):
         t.accumulate(views("causal", rows([[5], [5]])))
+
+
+def test_the_z_loss_is_a_term_of_its_own() -> None:
+    """Its value and its gradient are those of the formula, and the likelihood does not change."""
+    tree = {"modalities": {"bytes": {"name": "bytes", "z": 0.1}}, "towers": {"main": TOWER}}
+    net = ModelConfig.from_tree(tree).build()
+    initialise(net, 0)
+    net.double()
+    segment = rows([[7, 5], [12]])
+    t = trainer(net, "causal", 2)
+    made = t.objective.views(Batch(0, {"s": segment}, Draws(0, 0)), CORRUPT)
+    totals, shares = t.accumulate(made)
+    found = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+    net.zero_grad()
+    (read,) = made[0].reads
+    assert read.values is not None
+    assert read.weight is not None
+    hidden = net(View((replace(made[0].streams[0], reads=()),))).streams["main"].x
+    logits = net.spaces["bytes"].predict(hidden)
+    weight = read.weight.double()
+    z = (logits.logsumexp(-1) ** 2 * weight).sum() / weight.sum()
+    nll = torch.nn.functional.cross_entropy(logits.mT, read.values, reduction="none")
+    ((nll * weight).sum() / weight.sum() + 0.1 * z).backward()
+    expected = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+    assert (found - expected).norm() / expected.norm() < 1e-10
+    assert totals["bytes/z"] / shares["bytes/z"].weight == pytest.approx(z.item())
+    assert shares["bytes/z"].scale == 0.1
+    assert totals["s"] / shares["s"].weight == pytest.approx(
+        ((nll * weight).sum() / weight.sum()).item()
+    )

@@ -19,6 +19,7 @@ class IdsConfig(ModalityConfig):
     """
 
     controls: Annotated[int, Field(ge=0)] = 0
+    z: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss, which keeps logits small
 
     @property
     def ids(self) -> int:
@@ -28,7 +29,7 @@ class IdsConfig(ModalityConfig):
     @property
     def discrete(self) -> DiscreteConfig:
         """The settings of the Space."""
-        return DiscreteConfig(vocabulary=self.ids, controls=self.controls)
+        return DiscreteConfig(vocabulary=self.ids, controls=self.controls, z=self.z)
 
     def space(self, width: int) -> Discrete:
         return self.discrete.build(width)

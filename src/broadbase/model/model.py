@@ -63,6 +63,7 @@ class Model(nn.Module):
         towers: dict[str, str] = {}
         scores: dict[str, Tensor] = {}
         predictions: dict[str, Tensor] = {}
+        charges: dict[str, Tensor] = {}
         for stream in view.streams:
             x_BTD, tokens = self._embed(stream, streams, towers)
             tower: Tower = self._part(self.towers, "tower", stream.tower)
@@ -82,10 +83,11 @@ class Model(nn.Module):
                     predictions[read.term] = space.predict(x_BSD)
                 else:
                     scores[read.term] = space.score(x_BSD, read.values)
-        return Output(streams, scores, predictions, _charges(streams, towers))
+                    _charge(charges, space, read)
+        return Output(streams, scores, predictions, charges | _charges(streams, towers))
 
     def penalties(self, views: Sequence[View]) -> dict[str, Share]:
-        """Weight and scale of what the towers of these views charge themselves."""
+        """Weight and scale of what towers and Spaces charge themselves in these views."""
         found: dict[str, Share] = {}
         for view in views:
             for stream in view.streams:
@@ -94,6 +96,12 @@ class Model(nn.Module):
                     term = f"{stream.tower}/{name}"
                     weight = found[term].weight if term in found else 0.0
                     found[term] = Share(weight + view.size, scale)
+                for read in stream.reads:
+                    for name, scale in getattr(self.spaces[read.space], "penalties", {}).items():
+                        assert read.weight is not None
+                        term = f"{read.space}/{name}"
+                        weight = found[term].weight if term in found else 0.0
+                        found[term] = Share(weight + float(read.weight.sum()), scale)
         return found
 
     def _embed(
@@ -125,6 +133,14 @@ class Model(nn.Module):
         if name not in parts:
             raise ConfigError(f"the model has no {kind} {name!r}; it has: {', '.join(parts)}")
         return parts[name]
+
+
+def _charge(charges: dict[str, Tensor], space: Any, read: Read) -> None:
+    """Add what a Space charges for the places of a Read."""
+    for name, charge_BS in getattr(space, "charges", dict)().items():
+        term = f"{read.space}/{name}"
+        total_B = (charge_BS * read.weight).sum(dim=1)
+        charges[term] = charges[term] + total_B if term in charges else total_B
 
 
 def _charges(streams: Mapping[str, Hidden], towers: Mapping[str, str]) -> dict[str, Tensor]:

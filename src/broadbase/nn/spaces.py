@@ -5,6 +5,7 @@ Legend: B batch, N places, S scored places, D width, V vocabulary, K channels, L
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Choice, Config
 from broadbase.core.contracts import Choose
-from broadbase.nn.cross_entropy import cross_entropy
+from broadbase.nn.cross_entropy import cross_entropy, cross_entropy_and_total
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
 from broadbase.nn.norm import LayerNormConfig, NormConfig
 
@@ -69,6 +70,7 @@ class DiscreteConfig(Config):
     controls: Annotated[int, Field(ge=0)] = 0  # more ids, which only objectives use
     tied: bool = True  # output matrix = embedding (Press & Wolf 2017)
     bias: bool = False
+    z: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss; PaLM's: 1e-4
     head: HeadConfig = DirectConfig()
     mask_id: int | None = (
         None  # the id that stands for hidden (BERT's [MASK]); None: a vector of its own
@@ -86,6 +88,8 @@ class Discrete(nn.Module):
         self.width = width
         ids = config.vocabulary + config.controls
         self.embedding = nn.Embedding(ids, width)
+        self.penalties: Mapping[str, float] = {"z": config.z} if config.z else {}
+        self._charges: dict[str, Tensor] = {}
         self.mask_id = config.mask_id
         self.mask = nn.Parameter(torch.zeros(width)) if config.mask_id is None else None
         self.head = config.head.build(width)
@@ -106,7 +110,13 @@ class Discrete(nn.Module):
         return F.linear(self.head(x), weight_VD, self.bias)
 
     def score(self, x: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(self.predict(x), target)
+        score_BS, total_BS = cross_entropy_and_total(self.predict(x), target)
+        self._charges = {"z": total_BS.square()} if self.penalties else {}
+        return score_BS
+
+    def charges(self) -> Mapping[str, Tensor]:
+        """Of the last score: the squared log-sum-exp (Chowdhery et al. 2022, 5), [B,S]."""
+        return self._charges
 
     def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
         return choose(prediction)
