@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,25 +30,37 @@ PROCESSES = 2
 
 
 def corpus(folder: Path, megabytes: int) -> None:
-    """So many megabytes of JSON lines; every tenth record comes twice, one of them altered."""
+    """So many megabytes of JSON lines; every tenth record comes twice, one of them altered.
+
+    Where the environment holds less, it is taken again in capitals, and both from right to left.
+    """
     folder.mkdir()
     written, lines, size = 0, list[str](), 0
-    for path in sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*.py")):
-        text = path.read_text(encoding="utf-8", errors="ignore")
-        for start in range(0, len(text), LONGEST):
-            piece = text[start : start + LONGEST]
-            if not piece.strip():
-                continue
-            lines.append(json.dumps({"text": piece}, ensure_ascii=False))
-            if len(lines) % 10 == 0:
-                lines.append(json.dumps({"text": piece + "\n# again"}, ensure_ascii=False))
+    for piece in _pieces():
+        lines.append(json.dumps({"text": piece}, ensure_ascii=False))
+        size += len(lines[-1].encode())
+        if len(lines) % 10 == 0:
+            lines.append(json.dumps({"text": piece + "\n# again"}, ensure_ascii=False))
             size += len(lines[-1].encode())
         if size >= FILE or written + size >= megabytes * 1e6:
             (folder / f"{written // FILE:03d}.jsonl").write_text("\n".join(lines) + "\n")
             written, lines, size = written + size, [], 0
         if written >= megabytes * 1e6:
             return
-    raise SystemExit(f"this environment holds only {written / 1e6:.0f} MB of Python")
+    raise SystemExit(f"this environment holds only {written / 1e6:.0f} MB of Python, four times")
+
+
+def _pieces() -> Iterator[str]:
+    for changed in (str, str.upper, _reversed, lambda text: _reversed(text).upper()):
+        for path in sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*.py")):
+            text = changed(path.read_text(encoding="utf-8", errors="ignore"))
+            for start in range(0, len(text), LONGEST):
+                if text[start : start + LONGEST].strip():
+                    yield text[start : start + LONGEST]
+
+
+def _reversed(text: str) -> str:
+    return text[::-1]
 
 
 def ours(texts: Path, codec: Path, out: Path) -> list[str | Path]:

@@ -161,6 +161,14 @@ def test_settings(kind: str) -> None:
         RunConfig.from_tree(override(tree, setting))
 
 
+def test_on_and_off_are_words() -> None:
+    """YAML 1.1 would read them as true and false."""
+    tree = find_recipe("text").build(1, "x").tree()
+    config = RunConfig.from_tree(override(tree, "machine.compile=off"))
+    assert config.machine.compile == "off"
+    assert RunConfig.from_tree(yaml.safe_load(config.yaml())) == config
+
+
 def test_an_unknown_field_in_yaml(tmp_path: Path) -> None:
     tree: dict[str, Any] = find_recipe("text").build(1, "x").tree()
     tree["optim"]["learning_rate"] = tree["optim"].pop("lr")

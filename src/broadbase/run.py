@@ -64,6 +64,7 @@ class DataConfig(PrepareConfig):
     sources: Annotated[dict[str, MixedSource], Field(min_length=1)]
     store: str | None = None  # the folder of the prepared sources; None: the run's own
     validation_rows: Annotated[int, Field(ge=1)] = 64  # of each source, at an evaluation on the way
+    final_rows: Annotated[int, Field(ge=1)] = 2048  # of each source, at the end
 
 
 class RunConfig(Config):
@@ -125,6 +126,7 @@ class Run:
             config = config.model_copy(update={"machine": config.machine.resolve()})
             stores, codecs = prepare_data(config, data_folder(config, folder), console)
             run = cls(config, folder, stores, codecs)
+            folder.mkdir(parents=True, exist_ok=True)
             (folder / "env.json").write_text(json.dumps(run.environment(), indent=1))
             draft = folder / "config.yaml.draft"
             draft.write_text(config.yaml())
@@ -175,7 +177,8 @@ class Run:
     def train(self, console: Console | None = None) -> dict[str, dict[str, Any]]:
         """Train from the newest good checkpoint, or from step 0, to the end; keep the model folder.
 
-        Returns, by term, the loss on all held-out data: nats a place; of a likelihood bits a unit.
+        Returns, by term, the loss on the first `final_rows` held-out rows of each source: nats a
+        place; of a likelihood bits a unit.
         """
         bits, units = self.bits(), {n: s.unit for n, s in self.stores.items()}
         path, steps = self.folder / "metrics.jsonl", self.config.train.steps
@@ -189,7 +192,7 @@ class Run:
         base = self.base(gather(trainer.model))
         if trainer.ranks.main:
             model_folder.save(base, self.folder / "model")
-        trainer.validation = self.held_out
+        trainer.validation = lambda: self.held_out(self.config.data.final_rows)
         losses = trainer.evaluate()
         return {
             name: {"nats_per_place": loss}
@@ -272,7 +275,7 @@ class Run:
         tree = self.config.tree()
         for key in ("evaluate_every", "save_every", "keep_last", "keep_every", "workers"):
             del tree["train"][key]
-        for key in ("validation_rows", "processes", "store"):
+        for key in ("validation_rows", "final_rows", "processes", "store"):
             del tree["data"][key]
         data = {name: store.fingerprint for name, store in self.stores.items()}
         return {"config": tree, "data": data}

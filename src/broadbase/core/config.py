@@ -127,6 +127,8 @@ def override(tree: Mapping[str, Any], setting: str) -> dict[str, Any]:
 
 
 def _scalar(text: str) -> Any:
+    if text in ("on", "off", "yes", "no"):  # YAML 1.1 reads booleans
+        return text
     try:  # YAML 1.1 reads 3e-4 as a string
         return float(text) if "e" in text.lower() else yaml.safe_load(text)
     except ValueError:
