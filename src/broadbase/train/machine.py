@@ -14,6 +14,7 @@ from torch import nn
 
 from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
+from broadbase.nn.norm import RMSNorm
 
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
@@ -75,7 +76,7 @@ def _bf16_is_faster(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     if device.type != "cpu":
         return False
-    layer = nn.Sequential(nn.Linear(256, 1024), nn.SiLU(), nn.Linear(1024, 256), nn.RMSNorm(256))
+    layer = nn.Sequential(nn.Linear(256, 1024), nn.SiLU(), nn.Linear(1024, 256), RMSNorm(256))
     best = dict.fromkeys((True, False), math.inf)
     for _ in range(8):  # in turn, so that a busy moment of the machine hits both
         for bf16 in best:
