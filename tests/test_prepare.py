@@ -305,3 +305,58 @@ def test_bytes_have_no_near_duplicates(tmp_path: Path) -> None:
     assert BytesConfig().pieces("some words in a row") == ()
     source = JsonLinesConfig(path=str(lines_file(tmp_path / "a.jsonl", 100)))
     assert stored(source, tmp_path / "s", holdout=0.3).manifest["counts"]["near"] == 0
+
+
+def notes(folder: Path, count: int) -> dict[str, Wanted]:
+    rng = random.Random(count)
+    folder.mkdir(exist_ok=True)
+    for i in range(count):
+        (folder / f"{i}.txt").write_text(f"{i} " + " ".join(sentence(rng, 60)))
+    return {"t": Wanted(TextFilesConfig(path=str(folder)), BytesConfig(), "bytes")}
+
+
+def test_an_unchanged_store_is_not_joined_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, store = notes(tmp_path / "a", 60), tmp_path / "store"
+    prepare(wanted, store, PrepareConfig(holdout=0.2))
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("joined again")
+
+    monkeypatch.setattr(preparing, "join", refused)
+    prepare(wanted, store, PrepareConfig(holdout=0.2, processes=2))
+    with pytest.raises(AssertionError, match="joined again"):
+        prepare(wanted, store, PrepareConfig(holdout=0.3))
+    shutil.rmtree(next((store / "t").glob("index-*")))
+    with pytest.raises(AssertionError, match="joined again"):
+        prepare(wanted, store, PrepareConfig(holdout=0.2))
+
+
+def test_shards_made_by_a_try_that_was_killed_are_joined(tmp_path: Path) -> None:
+    wanted, store = notes(tmp_path / "a", 60), tmp_path / "store"
+    config = PrepareConfig(holdout=0.2)
+    before = prepare(wanted, store, config)[0]["t"].manifest["counts"]
+    (tmp_path / "a" / "new.txt").write_text("one more, unlike all the others")
+
+    def killed(tasks: object, processes: int) -> None:
+        preparing.run_here(tasks, processes)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(wanted, store, config, killed)
+    after = prepare(wanted, store, config)[0]["t"].manifest["counts"]
+    assert after["records"] == before["records"] + 1
+
+
+def test_a_flipped_byte_is_found_when_the_store_is_used_again(tmp_path: Path) -> None:
+    wanted, store = notes(tmp_path / "a", 60), tmp_path / "store"
+    prepare(wanted, store, PrepareConfig(holdout=0.2))
+    (values,) = store.glob("t/shards/*/values.npy")
+    flipped = bytearray(values.read_bytes())
+    flipped[-1] ^= 1
+    values.write_bytes(flipped)
+    with pytest.raises(DataError, match=rf"altered.*delete {values.parent} and prepare"):
+        prepare(wanted, store, PrepareConfig(holdout=0.2))
+    shutil.rmtree(values.parent)
+    prepare(wanted, store, PrepareConfig(holdout=0.2))

@@ -148,7 +148,8 @@ class Run:
 
     def trainer(self, journal: Journal) -> Trainer:
         """Everything built, at step 0; `restore` a checkpoint into it to go on."""
-        self._within_repeats()
+        if any(m.repeats for m in self.config.data.sources.values()):
+            self._within_repeats()
         c = self.config
         device = find_device(c.machine.device)
         ranks = Ranks(device)

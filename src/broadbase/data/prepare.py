@@ -55,20 +55,60 @@ def prepare(
     with _alone(folder):
         codecs = _codecs(wanted, folder, config)
         tasks = [task for name, w in wanted.items() for task in plan(w, folder / name)]
-        progress(tasks, config.processes)
-        for name in dict.fromkeys(w.name for w in wanted.values()):
-            some = {n: w for n, w in wanted.items() if w.name == name}
-            join(
-                some,
-                folder,
-                codecs[name],
-                holdout=config.holdout,
-                rejects=config.rejects,
-                similarity=config.similarity,
-            )
-        settings = {key: config.tree()[key] for key in PrepareConfig.model_fields}
-        (folder / "settings.json").write_text(json.dumps(settings))
-    return {name: open_store(folder / name) for name in wanted}, codecs
+        joined = folder / "joined.json"
+        if tasks:
+            joined.unlink(missing_ok=True)
+            progress(tasks, config.processes)
+        known = joined.exists() and joined.read_text() == _state(wanted, folder, config)
+        if not (known and _whole(wanted, folder)):
+            _join(wanted, folder, config, codecs)
+            joined.write_text(_state(wanted, folder, config))
+    return {name: open_store(folder / name, verify=True) for name in wanted}, codecs
+
+
+def _join(
+    wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig, codecs: Mapping[str, Codec]
+) -> None:
+    for name in dict.fromkeys(w.name for w in wanted.values()):
+        some = {n: w for n, w in wanted.items() if w.name == name}
+        join(
+            some,
+            folder,
+            codecs[name],
+            holdout=config.holdout,
+            rejects=config.rejects,
+            similarity=config.similarity,
+        )
+    (folder / "settings.json").write_text(json.dumps(_settings(config)))
+
+
+def _whole(wanted: Mapping[str, Wanted], folder: Path) -> bool:
+    """Whether no file of the stores is missing or of another size."""
+    try:
+        for name in wanted:
+            open_store(folder / name)
+    except DataError:
+        return False
+    return True
+
+
+def _settings(config: PrepareConfig) -> dict[str, Any]:
+    return {key: config.tree()[key] for key in PrepareConfig.model_fields}
+
+
+def _state(wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig) -> str:
+    """All that an index depends on, but for shards just made: equal, it need not be made again."""
+    sources = {
+        name: {
+            "source": w.source.tree(),
+            "modality": w.modality.tree(),
+            "kind": w.name,
+            "shards": [shard.folder.name for shard in finished(folder / name)],
+        }
+        for name, w in wanted.items()
+    }
+    settings = {k: v for k, v in _settings(config).items() if k != "processes"}
+    return json.dumps({"settings": settings, "sources": sources})
 
 
 def plan(wanted: Wanted, store: Path) -> list[ShardTask]:

@@ -168,7 +168,8 @@ def check_files(folder: Path, hashes: Mapping[str, tuple[int, str]], *, verify: 
             for (name, (_, digest)), found in zip(hashes.items(), digests, strict=True):
                 if found != digest:
                     raise DataError(
-                        f"{folder / name} was altered since it was written; prepare the data again"
+                        f"{folder / name} was altered since it was written; delete"
+                        f" {(folder / name).parent} and prepare the data again"
                     )
 
 
