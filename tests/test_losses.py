@@ -79,7 +79,8 @@ def value(model: Model, name: str, segment: Segment, corrupt: Any, **fields: Any
     return combine(objective.loss([model(v) for v in views], views), objective.shares(views))
 
 
-def test_infilling_is_barts_loss() -> None:
+def bart() -> tuple[Model, BartForConditionalGeneration]:
+    """Ours and theirs, with the same random weights."""
     config = BartConfig(
         vocab_size=VOCABULARY,
         d_model=WIDTH,
@@ -126,6 +127,11 @@ def test_infilling_is_barts_loss() -> None:
             copy(mine_.feedforward.branch.up, layer.fc1)
             copy(mine_.feedforward.branch.down, layer.fc2)
             copy(mine_.feedforward.norm, layer.final_layer_norm)
+    return mine, theirs
+
+
+def test_infilling_is_barts_loss() -> None:
+    mine, theirs = bart()
     rng = np.random.default_rng(0)
     values = torch.from_numpy(rng.integers(5, VOCABULARY, (3, 24)))
     weight = torch.ones(3, 24, dtype=torch.float64)
@@ -155,8 +161,8 @@ def test_infilling_is_barts_loss() -> None:
     )
 
 
-def test_masked_autoencoding_is_vitmaes_loss() -> None:
-    """Without their class token, which has no counterpart here: their layers, run by hand."""
+def vitmae() -> tuple[Model, ViTMAEForPreTraining, nn.ModuleList]:
+    """Ours, theirs and the layers of their encoder, with the same random weights."""
     config = ViTMAEConfig(
         hidden_size=WIDTH,
         num_hidden_layers=2,
@@ -207,6 +213,13 @@ def test_masked_autoencoding_is_vitmaes_loss() -> None:
     for side, stack in layers.items():
         for a, b in zip(mine.towers[side].blocks, stack, strict=True):
             vit_layer(a, b)
+    return mine, theirs, vit
+
+
+def test_masked_autoencoding_is_vitmaes_loss() -> None:
+    """Without their class token, which has no counterpart here: their layers, run by hand."""
+    mine, theirs, vit = vitmae()
+    embeddings, decoder = theirs.vit.embeddings, theirs.decoder
     pixels = torch.rand(3, 1, 16, 16, dtype=torch.float64)
     values = theirs.patchify(pixels)  # [3,16,16], one channel: the order of rows and columns
     place = positions((4, 4)).expand(3, -1, -1)
