@@ -222,9 +222,22 @@ def adapt(
         train, _ = task.split(labels, test, 0)
         save(finetune(base, task, train, FinetuneConfig()), out)
         log.print(f"fine-tuned model in {out}")
-    columns = ["task", "method", "labels", "test", "chance", "random_mean", "pretrained_mean"]
-    columns += ["gain", "gain_low", "gain_high", "best", "best_mean"]
-    _show([row.row()], columns, as_json, task.metric)
+    if as_json:
+        typer.echo(json.dumps([row.row()]))
+        return
+    title = f"{task.name}, {method}: {task.metric} on {row.test} records from {labels} labels, 95 %"
+    mean, low, high = row.gain
+    shown: dict[str, Any] = {
+        "chance": row.chance,
+        "random": float(np.mean(row.random)),
+        "pretrained": float(np.mean(row.pretrained)),
+        "gain": mean,
+        "low": low,
+        "high": high,
+    }
+    if row.best is not None:
+        shown |= {"classical": float(np.mean(row.classical[row.best])), "by": row.best}
+    _show([shown], list(shown), False, title)
 
 
 @app.command()
