@@ -24,7 +24,8 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources import ImageFilesConfig, JsonLinesConfig, TextFilesConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import RunConfig
+from broadbase.run import Run, RunConfig
+from broadbase.train.journal import Journal
 from conftest import stored
 
 
@@ -211,3 +212,22 @@ def test_exit_codes(tmp_path: Path) -> None:
         assert message in done.stderr
         assert "Traceback" not in done.stderr
         assert not done.stdout
+
+
+def test_more_repeats_than_allowed_are_refused(tmp_path: Path) -> None:
+    """12 steps of 4 rows read the rows of a small folder often; the message says how often."""
+    (tmp_path / "texts").mkdir()
+    for i in range(40):
+        (tmp_path / "texts" / f"{i}.txt").write_text(f"{i} is the number of this text")
+    tree = find_recipe("bytes").build(1, str(tmp_path / "texts")).tree()
+    tree["data"]["holdout"] = 0.3
+    tree["train"]["steps"] = 12
+    tree["data"]["sources"]["bytes"] |= {"rows": 4, "length": 64}
+    run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
+    epochs = run.epochs()["bytes"]
+    assert epochs == pytest.approx(48 / len(run.rows("train")["bytes"]))
+    tree["data"]["sources"]["bytes"]["repeats"] = epochs + 0.1
+    run.with_config(RunConfig.from_tree(tree)).trainer(Journal())
+    tree["data"]["sources"]["bytes"]["repeats"] = epochs - 0.1
+    with pytest.raises(ConfigError, match=r"bytes\.repeats: .* times, .* allowed; give it more"):
+        run.with_config(RunConfig.from_tree(tree)).trainer(Journal())

@@ -13,8 +13,6 @@ import pytest
 from PIL import Image
 
 from broadbase import cli
-from broadbase.data.packages import cache
-from broadbase.data.samples import MOSES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -93,8 +91,6 @@ def test_the_commands_of_the_readme_run_in_order(capsys: pytest.CaptureFixture[s
             continue
         if program != "broadbase" or arguments[0] == "demo":
             continue
-        if "sample:" in line and not MOSES.cached:
-            continue
         said = run(shortened(arguments), capsys)
         if arguments[0] == "inspect" and "runs" not in line:
             known["id"] = str(re.search(r"\b[0-9a-f]{32}\b", said)[0])  # type: ignore[index]
@@ -111,7 +107,3 @@ def test_other_pages_name_commands_that_exist() -> None:
                 assert arguments[0] in names, (page.name, line)
             if program == "python":
                 assert (ROOT / arguments[0]).exists(), (page.name, line)
-
-
-def test_the_cache_is_not_in_the_checkout() -> None:
-    assert ROOT not in cache().parents

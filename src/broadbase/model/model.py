@@ -96,7 +96,7 @@ class Model(nn.Module):
                     term = f"{stream.tower}/{name}"
                     weight = found[term].weight if term in found else 0.0
                     found[term] = Share(weight + view.size, scale)
-                for read in stream.reads:
+                for read in (read for read in stream.reads if read.values is not None):
                     for name, scale in getattr(self.spaces[read.space], "penalties", {}).items():
                         assert read.weight is not None
                         term = f"{read.space}/{name}"
