@@ -21,6 +21,7 @@ from broadbase.core.view import Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
+from broadbase.nn.experts import ExpertsConfig
 from broadbase.objectives.denoising import even_spans, poisson_spans
 from broadbase.objectives.documents import Document, assemble, documents
 from broadbase.objectives.fim import rearranged
@@ -344,6 +345,18 @@ def test_the_gradient_is_the_same_however_a_batch_is_cut(name: str) -> None:
     assert gradients[0].norm() > 0
     for other in gradients[1:]:
         assert (gradients[0] - other).norm() / gradients[0].norm() < 1e-10
+
+
+def test_rows_that_are_no_pairs_are_refused_as_such() -> None:
+    """A run draws image and text rows apart: a contrastive loss of them would mean nothing."""
+    for name in ("infonce", "sigmoid"):
+        with pytest.raises(ValueError, match=f"'{name}' needs pairs"):
+            ObjectiveConfig.from_tree({"name": name}).check(["image", "text"])
+
+
+def test_more_experts_than_there_are_cannot_be_chosen() -> None:
+    with pytest.raises(ConfigError, match=r"chosen=9 is more than there are experts=8"):
+        ExpertsConfig.from_tree({"hidden": 8, "chosen": 9})
 
 
 def test_a_batch_of_pairs_is_not_cut() -> None:

@@ -6,11 +6,11 @@ Legend: B rows, T places, D width, E experts, C chosen ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from broadbase.nn.feedforward import Activation, FeedForwardConfig, Gated, GatedConfig
@@ -25,6 +25,12 @@ class ExpertsConfig(FeedForwardConfig):
     activation: Activation = "silu"
     balance: Annotated[float, Field(ge=0)] = 0.01  # of the load-balancing loss
     z: Annotated[float, Field(ge=0)] = 0.001  # of the router's z-loss
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.chosen > self.experts:
+            raise ValueError(f"chosen={self.chosen} is more than there are experts={self.experts}")
+        return self
 
     @property
     def penalties(self) -> Mapping[str, float]:

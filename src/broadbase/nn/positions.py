@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
+from broadbase.core.errors import ConfigError
 from broadbase.core.view import Tokens
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, [B,1,T,E]
@@ -156,7 +157,7 @@ class SinusoidConfig(PositionsConfig):
 
     def build(self, width: int, head_dim: int) -> Positions:
         if width % 4:
-            raise ValueError(f"sinusoid positions need a width that 4 divides, not {width}")
+            raise ConfigError(f"sinusoid positions need a width that 4 divides, not {width}")
         return Sinusoid(self, width)
 
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from broadbase.core.config import Config, hint
+from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
 from broadbase.core.loss import Loss, Share
 from broadbase.core.view import Output, Read, Stream, View
@@ -40,9 +40,10 @@ class PairsConfig(ObjectiveConfig):
     second: Side = Side(source="text", tower="text", joint="text_joint")
 
     def check(self, sources: Collection[str]) -> None:
-        for side in (self.first, self.second):
-            if side.source not in sources:
-                raise ValueError(f"there is no source {side.source!r}{hint(side.source, sources)}")
+        raise ValueError(
+            f"objective {self.name!r} needs pairs, and a run draws the rows of each source apart;"
+            " until a source brings pairs it is for use from Python, on batches of your own"
+        )
 
 
 class InfoNCEConfig(PairsConfig):
