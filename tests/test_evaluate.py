@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from broadbase.core.errors import ConfigError
-from broadbase.evaluate import compare, likelihoods
+from broadbase.measures.likelihood import compare, likelihoods
 from broadbase.run import Run
 from broadbase.weights.folder import load
 from test_recipes import corpus, small  # noqa: F401
@@ -24,9 +24,9 @@ def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F8
     assert len(rows) == 3 * len(run.config.data.sources)
     trained = likelihoods(run, load(run.folder / "model"), order=2)
     for row in trained:
-        assert row.model_bits == pytest.approx(result[row.source]["bits_per_unit"], rel=1e-3)
+        assert row.base == pytest.approx(result[row.source]["bits_per_unit"], rel=1e-3)
         assert row.low < row.difference < row.high
-    by_name = {(r.source, r.baseline): r.baseline_bits for r in rows}
+    by_name = {(r.source, r.baseline): r.other for r in rows}
     for source in ("text", "code"):
         assert by_name[source, "2-gram, whole split"] < by_name[source, "unigram, rows seen"]
     rows = run.seen("text")

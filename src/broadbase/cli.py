@@ -24,12 +24,11 @@ from broadbase.data.samples import first, sample, table
 from broadbase.data.workers import Progress, run_shown
 from broadbase.demo.command import STEPS
 from broadbase.demo.command import demo as run_demo
-from broadbase.evaluate import likelihoods
 from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
+from broadbase.measures.measure import measured
 from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import all_recipes, find_recipe
-from broadbase.restore import restorations
 from broadbase.run import Run, RunConfig, environment, prepare_data
 from broadbase.train.machine import MachineConfig
 from broadbase.transfer.adapt import Method
@@ -178,21 +177,12 @@ def resume(
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
-    order: Annotated[int, typer.Option(min=1, help="Of the n-gram to compare with.")] = 5,
-    as_json: Json = False,
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_json: Json = False
 ) -> None:
-    """On held-out data: bits per byte beside n-grams, or what was hidden and told exactly."""
-    base, run = load(model_of(folder)), Run.open(folder)
-    if not run.config.objective.likelihood:
-        told = restorations(run, base)
-        title = f"{told[0].measure} of what was hidden, held out; 95 %"
-        columns = ("source", "baseline", "items", "base", "other", "difference", "low", "high")
-        _show([row.row() for row in told], columns, as_json, title)
-        return
-    rows = [row.row() for row in likelihoods(run, base, order)]
-    bits = ("source", "unit", "baseline", "model_bits", "baseline_bits", "difference")
-    _show(rows, [*bits, "low", "high"], as_json, "bits a unit, held out; 95 % intervals")
+    """What the base can do on held-out data, beside baselines: bits per byte, spans told, ..."""
+    rows = [row.row() for row in measured(Run.open(folder), load(model_of(folder)))]
+    columns = ("source", "measure", "baseline", "items", "base", "other", "difference")
+    _show(rows, [*columns, "low", "high"], as_json, "held out, with 95 % intervals")
 
 
 @app.command()

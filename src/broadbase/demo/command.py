@@ -19,7 +19,8 @@ from broadbase.charts import Curve
 from broadbase.core.errors import ConfigError
 from broadbase.demo.molecules import DRAWN, Validity, molecules
 from broadbase.demo.tasks import LABELS, MANY, SEEDS, TEST, labels, tasks
-from broadbase.evaluate import Likelihood, likelihoods
+from broadbase.measures.likelihood import likelihoods
+from broadbase.measures.measure import Measured
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
 from broadbase.recipes import mixed
@@ -71,7 +72,7 @@ def demo(out: Path, console: Console, steps: int = STEPS, full: bool = False) ->
             seconds=seconds,
             transfer=rows["transfer"],
             curves=curves(run, bits),
-            likelihoods=tables(bits),
+            likelihoods=tables(run, bits),
             texts=texts,
             pictures=pictures,
             drawings=drawings,
@@ -122,7 +123,7 @@ def samples(base: Base) -> tuple[list[report.Text], list[report.Picture]]:
     return texts, [report.Picture(f"drawn, seed {i}", g) for i, g in enumerate(grids)]
 
 
-def curves(run: Run, bits: Sequence[Likelihood]) -> list[Curve]:
+def curves(run: Run, bits: Sequence[Measured]) -> list[Curve]:
     """What every source's loss did, with the n-grams as lines."""
     journal = read(run.folder / "metrics.jsonl")
     return [
@@ -131,21 +132,19 @@ def curves(run: Run, bits: Sequence[Likelihood]) -> list[Curve]:
             run.stores[source].unit,
             training=_points(journal, "bits", source),
             held_out=_points(journal, "validation_bits", source),
-            lines={b.baseline: b.baseline_bits for b in bits if b.source == source},
+            lines={b.baseline: b.other for b in bits if b.source == source},
         )
         for source in run.config.data.sources
     ]
 
 
-def tables(bits: Sequence[Likelihood]) -> list[report.Likelihood]:
+def tables(run: Run, bits: Sequence[Measured]) -> list[report.Likelihood]:
     """The likelihoods, source by source."""
     found = []
     for source, group in groupby(bits, key=lambda b: b.source):
         rows = list(group)
-        lines = [
-            report.Baseline(b.baseline, b.baseline_bits, b.difference, b.low, b.high) for b in rows
-        ]
-        found.append(report.Likelihood(source, rows[0].unit, rows[0].model_bits, lines))
+        lines = [report.Baseline(b.baseline, b.other, b.difference, b.low, b.high) for b in rows]
+        found.append(report.Likelihood(source, run.stores[source].unit, rows[0].base, lines))
     return found
 
 
@@ -171,7 +170,7 @@ def facts(run: Run, base: Base, seconds: float, valid: Sequence[Validity]) -> di
 
 
 def show(
-    transfer: Sequence[Comparison], bits: Sequence[Likelihood], valid: Sequence[Validity]
+    transfer: Sequence[Comparison], bits: Sequence[Measured], valid: Sequence[Validity]
 ) -> None:
     """All tables on stdout."""
     title = "frozen probes: accuracy, or R2 where the label is a number"
@@ -187,7 +186,7 @@ def show(
         gains.add_section()
     nats = _table("bits, held out", "source", "baseline", "bits", "base", "differs", "95 %")
     for b in bits:
-        two, span = (f"{b.baseline_bits:.3f}", f"{b.model_bits:.3f}"), f"{b.low:+.3f} {b.high:+.3f}"
+        two, span = (f"{b.other:.3f}", f"{b.base:.3f}"), f"{b.low:+.3f} {b.high:+.3f}"
         nats.add_row(b.source, b.baseline, *two, f"{b.difference:+.3f}", span)
     drawn = _table(f"of {DRAWN} molecules drawn", "model", "valid", "95 %", "unique", "new")
     for v in valid:

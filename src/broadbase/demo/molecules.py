@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from broadbase.core.optional import chemistry, optional
 from broadbase.data.batches import collate
-from broadbase.evaluate import chunks
+from broadbase.measures.likelihood import chunks
 from broadbase.modalities.molecule import MoleculeCodec, canonical
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig

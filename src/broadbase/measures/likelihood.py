@@ -1,4 +1,4 @@
-"""Likelihood on held-out data, beside a unigram and a Kneser-Ney n-gram.
+"""Measured on held-out data, beside a unigram and a Kneser-Ney n-gram.
 
 The n-grams are trained on exactly the rows the model saw and, as an aim, on the whole training
 split. All are scored on the same targets; a difference has its 95 % interval over the held-out
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,32 +21,16 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import Segment
 from broadbase.data.batches import collate, held_out
+from broadbase.measures.measure import Measure, Measured
 from broadbase.model.base import Base
+from broadbase.objectives.causal import CausalConfig
 from broadbase.run import Run
 from broadbase.transfer.ngram import KneserNey
 
 Numbers = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Likelihood:
-    """A model beside one baseline on the held-out data of a source, in bits a unit."""
-
-    source: str
-    unit: str
-    baseline: str
-    model_bits: float
-    baseline_bits: float
-    difference: float  # model - baseline: below 0 the model is better
-    low: float
-    high: float
-
-    def row(self) -> dict[str, Any]:
-        """The record as plain values, for JSON."""
-        return asdict(self)
-
-
-def likelihoods(run: Run, base: Base, order: int = 5) -> list[Likelihood]:
+def likelihoods(run: Run, base: Base, order: int = 5) -> list[Measured]:
     """Every source of a causal run against unigram, n-gram of the rows seen, n-gram of all rows."""
     if base.pattern != "causal":
         raise ConfigError(
@@ -56,7 +39,7 @@ def likelihoods(run: Run, base: Base, order: int = 5) -> list[Likelihood]:
     return [row for source in run.config.data.sources for row in _source(run, base, source, order)]
 
 
-def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Likelihood]:
+def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Measured]:
     mixed, validation = run.config.data.sources[source], run.rows("validation")[source]
     held = list(held_out(validation, mixed.modality, mixed.rows))
     every = held_out(run.rows("train")[source], mixed.modality, 256)
@@ -87,7 +70,7 @@ def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Likelihoo
 
 def compare(
     *, source: str, unit: str, baseline: str, model: Numbers, other: Numbers, units: int
-) -> Likelihood:
+) -> Measured:
     """Nats of each held-out document under both, as bits a unit, with the interval of the gap.
 
     Documents are the independent observations: a sum over n of them deviates by sd * sqrt(n).
@@ -98,7 +81,8 @@ def compare(
     half = float(stats.t.ppf(0.975, n - 1)) * spread
     mine, theirs = float(model.sum()) * bits, float(other.sum()) * bits
     gap = mine - theirs
-    return Likelihood(source, unit, baseline, mine, theirs, gap, gap - half, gap + half)
+    name = f"bits a {unit}"
+    return Measured(source, name, baseline, n, mine, theirs, gap, gap - half, gap + half)
 
 
 def chunks(segment: Segment) -> list[NDArray[Any]]:
@@ -137,3 +121,6 @@ def _gram_nats(gram: KneserNey, alphabet: NDArray[Any], chunk: NDArray[Any]) -> 
     """The n-gram's nats for the targets of a chunk: all symbols but those of its first place."""
     skip = int(np.prod(chunk.shape[1:]))
     return float(-gram.logprob(np.searchsorted(alphabet, chunk.ravel()))[skip - 1 :].sum())
+
+
+MEASURE = Measure((CausalConfig,), likelihoods)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from broadbase.core.errors import ConfigError
+from broadbase.measures.measure import Measured, measured
+from broadbase.measures.patches import bilinear
 from broadbase.recipes.recipe import find_recipe
-from broadbase.restore import Restoration, bilinear, restorations
 from broadbase.run import Run, RunConfig
 from broadbase.weights.folder import load
 
@@ -26,7 +27,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(recipe: str, data: Path, out: Path, steps: int) -> list[Restoration]:
+def trained(recipe: str, data: Path, out: Path, steps: int) -> list[Measured]:
     tree: dict[str, Any] = find_recipe(recipe).build(2, str(data)).tree()
     tree["train"] |= {"steps": steps, "evaluate_every": steps, "save_every": steps}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
@@ -40,7 +41,7 @@ def trained(recipe: str, data: Path, out: Path, steps: int) -> list[Restoration]
         source |= {"rows": 32, "length": 52}
     run = Run.create(RunConfig.from_tree(tree), out)
     run.train()
-    return restorations(run, load(out / "model"))
+    return measured(run, load(out / "model"))
 
 
 @pytest.mark.parametrize("recipe", ["t5", "bart"])
@@ -59,14 +60,16 @@ def test_a_repeated_letter_is_told_after_training_and_not_before(
     assert rows["unigram"].low > 0
 
 
-def test_a_causal_run_has_nothing_to_restore(pages: Path, tmp_path: Path) -> None:
-    config = find_recipe("bytes").build(1, str(pages))
-    train = config.train.model_copy(update={"steps": 1})
-    data = config.data.model_copy(update={"holdout": 0.2})
-    run = Run.create(config.model_copy(update={"train": train, "data": data}), tmp_path / "run")
+def test_an_objective_without_a_measure_is_refused(pages: Path, tmp_path: Path) -> None:
+    tree = find_recipe("bytes").build(1, str(pages)).tree()
+    tree["train"]["steps"], tree["data"]["holdout"] = 1, 0.2
+    tree["objective"] = {"name": "prefix"}
+    run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     run.train()
-    with pytest.raises(ConfigError, match="'causal' has nothing to restore"):
-        restorations(run, load(tmp_path / "run" / "model"))
+    with pytest.raises(
+        ConfigError, match="no measure of objective 'prefix'"
+    ):
+        measured(run, load(tmp_path / "run" / "model"))
 
 
 def test_a_plane_is_filled_exactly_inside() -> None:

@@ -1,0 +1,99 @@
+"""What a measure is, and where measures are found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import entry_points
+from typing import Any
+
+import numpy as np
+
+from broadbase import measures
+from broadbase.core.contracts import ObjectiveConfig
+from broadbase.core.errors import ConfigError
+from broadbase.core.view import Read, Stream, View
+from broadbase.model.base import Base
+from broadbase.run import Run
+from broadbase.transfer.compare import paired_interval
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A base beside one baseline on the same held-out items, with the 95 % interval of the gap."""
+
+    source: str
+    measure: str  # what the two numbers are: "bits a byte", "exact spans"
+    baseline: str
+    items: int
+    base: float
+    other: float
+    difference: float  # base - other
+    low: float
+    high: float
+
+    def row(self) -> dict[str, Any]:
+        """The record as plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is told of the runs of some objectives."""
+
+    objectives: tuple[type[ObjectiveConfig], ...]
+    run: Callable[[Run, Base], Iterable[Measured]]
+
+
+def all_measures() -> list[Measure]:
+    """Every measure of this package and of installed ones (entry points `broadbase.measures`)."""
+    names = [m.name for m in pkgutil.iter_modules(measures.__path__, "broadbase.measures.")]
+    modules = [importlib.import_module(name) for name in names]
+    found = [module.MEASURE for module in modules if hasattr(module, "MEASURE")]
+    return found + [point.load() for point in entry_points(group="broadbase.measures")]
+
+
+def measured(run: Run, base: Base) -> list[Measured]:
+    """Every source of a run against its baselines; ConfigError where nobody can measure it."""
+    objective = run.config.objective
+    for measure in all_measures():
+        if isinstance(objective, measure.objectives):
+            return list(measure.run(run, base))
+    known = sorted(k.model_fields["name"].default for m in all_measures() for k in m.objectives)
+    raise ConfigError(
+        f"there is no measure of objective {objective.name!r}; there is one of: {', '.join(known)}"
+    )
+
+
+def compared(
+    source: str, measure: str, found: Mapping[str, Sequence[Sequence[float]]]
+) -> Iterator[Measured]:
+    """A row for each baseline in `found`, which has the scores of the items of every document.
+
+    The base's are under "base". The interval is over documents, each with the mean of its items.
+    """
+    own = [float(np.mean(items)) for items in found["base"]]
+    for name, each in found.items():
+        if name != "base":
+            other = [float(np.mean(items)) for items in each]
+            yield Measured(
+                source,
+                measure,
+                name,
+                sum(map(len, each)),
+                float(np.mean(own)),
+                float(np.mean(other)),
+                *paired_interval(own, other),
+            )
+
+
+def asked(view: View) -> View:
+    """The same view with its one Read's targets left out: it predicts under "p", scores nothing."""
+
+    def without(stream: Stream) -> Stream:
+        reads = tuple(Read(read.space, "p", index=read.index) for read in stream.reads)
+        return replace(stream, reads=reads)
+
+    return View(tuple(without(stream) for stream in view.streams))
