@@ -39,6 +39,7 @@ class GroupedQueryConfig(AttentionConfig):
     kv_heads: int
     bias: bool = False  # on queries, keys and values
     out_bias: bool = False
+    scale: float | None = None  # of the logits; None: 1 / sqrt(head_dim)
     qk_norm: NormConfig | None = None  # norm of each head's queries and keys (Henry et al. 2020)
 
     def build(self, width: int) -> nn.Module:
@@ -50,7 +51,7 @@ class GroupedQueryAttention(nn.Module):
 
     def __init__(self, config: GroupedQueryConfig, width: int) -> None:
         super().__init__()
-        self.head_dim = config.head_dim
+        self.head_dim, self.scale = config.head_dim, config.scale
         heads, groups = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.q = nn.Linear(width, heads, bias=config.bias)
         self.k = nn.Linear(width, groups, bias=config.bias)
@@ -80,8 +81,9 @@ class GroupedQueryAttention(nn.Module):
             q_BHTE,
             k_BGSE,
             v_BGSE,
-            attn_mask=mask.allowed,
+            attn_mask=mask.matched(q_BHTE.dtype),
             is_causal=mask.causal,
+            scale=self.scale,
             enable_gqa=q_BHTE.shape[1] != k_BGSE.shape[1],
         )
         y_BTD: Tensor = self.out(out_BHTE.transpose(1, 2).flatten(2))

@@ -25,25 +25,34 @@ PATTERNS: dict[str, Pattern] = {
 class Mask:
     """What scaled_dot_product_attention takes: a table, or the fast causal path, or nothing."""
 
-    allowed: Tensor | None  # [B,1,Q,K] bool
+    table: Tensor | None  # [B,1,Q,K] bool: allowed; or [B,H,Q,K]: what is added to the logits
     causal: bool = False
 
+    def matched(self, dtype: torch.dtype) -> Tensor | None:
+        """The table for queries of `dtype`, which what is added to their logits must have too."""
+        plain = self.table is None or self.table.dtype == torch.bool
+        return self.table if plain else self.table.to(dtype)  # type: ignore[union-attr]
 
-def mask(pattern: str, queries: Tokens, keys: Tokens) -> Mask:
+
+def mask(pattern: str, queries: Tokens, keys: Tokens, bias: Tensor | None = None) -> Mask:
     """The mask of `pattern` between queries and keys; packed documents do not see each other.
 
-    Whole single documents in memory order need no table. Padding (document -1) sees padding, so
-    that no row of the softmax is empty; nothing reads it.
+    `bias` [B,H,Q,K] is added to the logits of what is allowed. Whole single documents in memory
+    order need no table of what is. Padding (document -1) sees padding, so that no row of the
+    softmax is empty; nothing reads it.
     """
     same_length = queries.position.shape[1] == keys.position.shape[1]
     plain = keys.order is None and keys.document is None
-    if plain and (pattern == "full" or same_length):
-        return Mask(None, causal=pattern == "causal")
+    if plain and pattern == "full":
+        return Mask(bias)
+    if plain and pattern == "causal" and same_length and bias is None:
+        return Mask(None, causal=True)
     q_BQ1, k_B1K = _order(queries, keys).unsqueeze(-1), _order(keys, keys).unsqueeze(-2)
     allowed = PATTERNS[pattern](q_BQ1, k_B1K)
     if keys.document is not None and queries.document is not None:
         allowed = allowed & (queries.document.unsqueeze(-1) == keys.document.unsqueeze(-2))
-    return Mask(allowed.unsqueeze(1))
+    table = allowed.unsqueeze(1)
+    return Mask(table if bias is None else bias.masked_fill(~table, -torch.inf))
 
 
 def _order(tokens: Tokens, keys: Tokens) -> Tensor:

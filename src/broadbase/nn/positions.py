@@ -1,6 +1,6 @@
 """The positions slot: how the backbone knows where a place is.
 
-Legend: B batch, T places, D width, H heads, E head_dim, F = E / 2 frequencies.
+Legend: B batch, T places, Q queries, K keys, D width, H heads, E head_dim, F = E / 2 frequencies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Rotation = tuple[Tensor, Tensor]  # cosines and sines, [B,1,T,E]
 
 
 class Positions(nn.Module):
-    """Acts at the input (`embed`), in attention (`rotation`), or both; by default in neither."""
+    """Acts at the input (`embed`) or in attention (`rotation`, `bias`); by default nowhere."""
 
     def embed(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
         """Add what is known of positions before the first block."""
@@ -29,14 +29,18 @@ class Positions(nn.Module):
         """What turns queries and keys, if anything does."""
         return None
 
+    def bias(self, queries: Tokens, keys: Tokens) -> Tensor | None:
+        """What every layer adds to its attention logits, if anything: [B,H,Q,K], B may be 1."""
+        return None
+
 
 class PositionsConfig(Choice):
     """A way to know positions."""
 
     package: ClassVar[str] = "nn"
 
-    def build(self, width: int, head_dim: int) -> Positions:
-        """The module for a tower of `width` with heads of `head_dim`."""
+    def build(self, width: int, heads: int, head_dim: int) -> Positions:
+        """The module for a tower of `width` with `heads` heads of `head_dim`."""
         raise TypeError(f"{type(self).__name__} has no build()")
 
 
@@ -86,7 +90,7 @@ class RotaryConfig(PositionsConfig):
     theta: float = 10000.0
     scaling: RotaryScaling | None = None
 
-    def build(self, width: int, head_dim: int) -> Positions:
+    def build(self, width: int, heads: int, head_dim: int) -> Positions:
         return Rotary(self, head_dim)
 
 
@@ -125,7 +129,7 @@ class LearnedConfig(PositionsConfig):
     length: int
     parts: int = 0
 
-    def build(self, width: int, head_dim: int) -> Positions:
+    def build(self, width: int, heads: int, head_dim: int) -> Positions:
         return Learned(self, width)
 
 
@@ -155,7 +159,7 @@ class SinusoidConfig(PositionsConfig):
     name: Literal["sinusoid"] = "sinusoid"
     theta: float = 10000.0
 
-    def build(self, width: int, head_dim: int) -> Positions:
+    def build(self, width: int, heads: int, head_dim: int) -> Positions:
         if width % 4:
             raise ConfigError(f"sinusoid positions need a width that 4 divides, not {width}")
         return Sinusoid(self, width)

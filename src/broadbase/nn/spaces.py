@@ -5,6 +5,7 @@ Legend: B batch, N places, S scored places, D width, V vocabulary, K channels, L
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -37,6 +38,26 @@ class DirectConfig(HeadConfig):
 
     def build(self, width: int) -> nn.Module:
         return nn.Identity()
+
+
+class ScaledConfig(HeadConfig):
+    """x / sqrt(width), for an output matrix that is the embedding (T5; Raffel et al. 2020)."""
+
+    name: Literal["scaled"] = "scaled"
+
+    def build(self, width: int) -> nn.Module:
+        return Scaled(width)
+
+
+class Scaled(nn.Module):
+    """x / sqrt(width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.factor = 1 / math.sqrt(width)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        return x_BSD * self.factor
 
 
 class TransformConfig(HeadConfig):

@@ -44,8 +44,8 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.width = width = config.width
-        head_dim = config.layers[0].block.attention.head_dim
-        self.positions = config.positions.build(width, head_dim)
+        attention = config.layers[0].block.attention
+        self.positions = config.positions.build(width, attention.heads, attention.head_dim)
         self.input_norm = config.input_norm.build(width) if config.input_norm else nn.Identity()
         self.blocks = nn.ModuleList(
             layers.block.build(width) for layers in config.layers for _ in range(layers.repeat)
@@ -74,7 +74,8 @@ class Transformer(nn.Module):
         memory = context and Context(context.x, mask("full", tokens, context.tokens))
         x_BTD = self.input_norm(self.positions.embed(x_BTD, tokens))
         rotation = self.positions.rotation(tokens)
-        seen = mask(pattern, tokens, cache.append(tokens) if cache else tokens)
+        keys = cache.append(tokens) if cache else tokens
+        seen = mask(pattern, tokens, keys, self.positions.bias(tokens, keys))
         taps: list[Tensor] = []
         charges: dict[str, Tensor] = {}
         for i, block in enumerate(self.blocks):

@@ -1,0 +1,62 @@
+"""Relative positions as a bias of attention.
+
+Legend: B batch, Q queries, K keys, H heads, R buckets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from broadbase.core.view import Tokens
+from broadbase.nn.positions import Positions, PositionsConfig
+
+
+class BucketsConfig(PositionsConfig):
+    """A learned number for each head and bucket of distances (T5; Raffel et al. 2020, 2.1).
+
+    One table for all layers. Near distances have a bucket each, farther ones share buckets of
+    logarithmic size, the last takes all from `furthest` on.
+    """
+
+    name: Literal["buckets"] = "buckets"
+    buckets: Annotated[int, Field(ge=4)] = 32
+    furthest: Annotated[int, Field(ge=2)] = 128
+    both: bool = True  # half of the buckets are of keys to come; otherwise these share one
+
+    def build(self, width: int, heads: int, head_dim: int) -> Positions:
+        return Buckets(self, heads)
+
+
+class Buckets(Positions):
+    """The bias follows from the time axis alone."""
+
+    def __init__(self, config: BucketsConfig, heads: int) -> None:
+        super().__init__()
+        self.config = config
+        self.table = nn.Embedding(config.buckets, heads)
+
+    def bias(self, queries: Tokens, keys: Tokens) -> Tensor:
+        distance_BQK = keys.position[:, None, :, 0] - queries.position[:, :, None, 0]
+        c = self.config
+        bias_BQKH = self.table(bucket(distance_BQK, c.buckets, c.furthest, c.both))
+        return bias_BQKH.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def bucket(distance: Tensor, buckets: int, furthest: int, both: bool) -> Tensor:
+    """The number of each distance's bucket, 0 to buckets - 1: key minus query, in places.
+
+    Of n buckets of one side the first n / 2 hold one distance each; distance d is in bucket
+    n / 2 + log(d / (n / 2)) / log(furthest / (n / 2)) * n / 2 otherwise, rounded down.
+    """
+    side = buckets // 2 if both else buckets
+    offset = side * (distance > 0) if both else torch.zeros_like(distance)
+    distance = distance.abs() if both else (-distance).clamp(min=0)
+    near = side // 2
+    ratio = (distance.clamp(min=near).float() / near).log() / math.log(furthest / near)
+    far = (near + (ratio * (side - near)).long()).clamp(max=side - 1)
+    return offset + torch.where(distance < near, distance, far)
