@@ -66,9 +66,7 @@ def test_an_objective_without_a_measure_is_refused(pages: Path, tmp_path: Path) 
     tree["objective"] = {"name": "prefix"}
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     run.train()
-    with pytest.raises(
-        ConfigError, match="no measure of objective 'prefix'"
-    ):
+    with pytest.raises(ConfigError, match="no measure of objective 'prefix'"):
         measured(run, load(tmp_path / "run" / "model"))
 
 

@@ -359,13 +359,6 @@ def test_more_experts_than_there_are_cannot_be_chosen() -> None:
         ExpertsConfig.from_tree({"hidden": 8, "chosen": 9})
 
 
-def test_a_batch_of_pairs_is_not_cut() -> None:
-    t = trainer(model(), "causal", 2)
-    t.objective = ObjectiveConfig.from_tree({"name": "infonce"}).build()
-    with pytest.raises(ConfigError, match="would change this objective"):
-        t.accumulate(views("causal", rows([[5], [5]])))
-
-
 def test_the_z_loss_is_a_term_of_its_own() -> None:
     """Its value and its gradient are those of the formula, and the likelihood does not change."""
     tree = {"modalities": {"bytes": {"name": "bytes", "z": 0.1}}, "towers": {"main": TOWER}}

@@ -218,7 +218,10 @@ class Objective(Protocol):
 
     @property
     def whole(self) -> bool:
-        """Whether rows of a batch depend on each other, so that it must not be cut."""
+        """Whether rows of a batch depend on each other, so that `loss` is told all of them at once.
+
+        It then uses nothing of the outputs but their scores and predictions.
+        """
         ...
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:

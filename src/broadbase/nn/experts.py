@@ -62,7 +62,8 @@ class Experts(nn.Module):
         return self._charges
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        logits_BTE = self.router(x_BTD).float()
+        logits_BTE = self.router(x_BTD)
+        logits_BTE = logits_BTE.to(torch.promote_types(logits_BTE.dtype, torch.float32))
         probability_BTE = logits_BTE.softmax(dim=-1)
         weight_BTC, index_BTC = probability_BTE.topk(self.chosen, dim=-1)
         weight_BTC = (weight_BTC / weight_BTC.sum(dim=-1, keepdim=True)).to(x_BTD.dtype)

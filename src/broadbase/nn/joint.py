@@ -41,8 +41,8 @@ class Joint(nn.Module):
         super().__init__()
         self.width, self.config = width, config
         self.project = nn.Linear(width, config.dimensions, bias=False)
-        self.log_scale = nn.Parameter(torch.zeros(())) if config.scale else None
-        self.bias = nn.Parameter(torch.zeros(())) if config.scale else None
+        self.log_scale = nn.Parameter(torch.zeros(1)) if config.scale else None
+        self.bias = nn.Parameter(torch.zeros(1)) if config.scale else None
 
     def law(self, name: str) -> float:
         """No chance in scale and bias."""

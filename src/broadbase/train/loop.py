@@ -2,7 +2,8 @@
 
 loss = sum over terms of scale * total / weight, with totals and weights taken over the whole
 global batch. Every micro-batch on every rank is differentiated against the same weights, so the
-gradient is that of one big batch however it is cut.
+gradient is that of one big batch however it is cut; where its rows depend on each other (a
+contrastive loss), in two passes.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from torch.distributed.tensor import DTensor
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective
 from broadbase.core.errors import ConfigError, DivergedError, PreemptedError
-from broadbase.core.loss import Share, combine
+from broadbase.core.loss import Loss, Share, combine
 from broadbase.core.view import Output, View
 from broadbase.train import checkpoint
+from broadbase.train.cached import join, leaves, pull
 from broadbase.train.journal import Journal
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import Optim
@@ -105,30 +107,61 @@ class Trainer:
 
     def accumulate(self, views: Sequence[View]) -> tuple[dict[str, float], dict[str, Share]]:
         """Add the gradient of these views to the parameters; returns totals and global shares."""
-        shares = self._global_shares(views)
+        shares, totals = self._global_shares(views), dict[str, float]()
+        whole = self.objective.whole and self.config.micro_batches > 1
+        for loss in (self._two_passes if whole else self._one_pass)(views, shares):
+            for name, total in loss.items():
+                totals[name] = totals.get(name, 0.0) + float(total.detach())
+        return self.ranks.add(totals), shares
+
+    def _pieces(self, views: Sequence[View]) -> list[list[View]]:
+        """The views cut into micro-batches."""
         n, size = self.config.micro_batches, min(view.size for view in views)
-        if n > 1 and self.objective.whole:
-            raise ConfigError(
-                f"train.micro_batches={n} would change this objective: each row is told from all"
-                " others of its batch; set it to 1, and use fewer rows or more ranks"
-            )
         if n > size:
             raise ConfigError(
                 f"train.micro_batches={n} is more than the {size} rows a step of the smallest"
                 " source; use fewer micro-batches or more rows"
             )
-        totals: dict[str, float] = {}
-        for i in range(n):
-            micro = [view.rows(view.size * i // n, view.size * (i + 1) // n) for view in views]
-            micro = [view.to(self.ranks.device) for view in micro]
+        return [
+            [view.rows(view.size * i // n, view.size * (i + 1) // n) for view in views]
+            for i in range(n)
+        ]
+
+    def _one_pass(self, views: Sequence[View], shares: Mapping[str, Share]) -> Iterator[Loss]:
+        """Each piece by itself: its rows' part of the gradient does not depend on other rows."""
+        for piece in self._pieces(views):
+            micro, outputs = self._outputs(piece)
             with self.machine.autocast():
-                outputs = [self.forward(view) for view in micro]
                 loss = {**self.objective.loss(outputs, micro), **penalties(outputs)}
-            # FSDP averages gradients over ranks; the weights are global, so a sum is wanted.
-            (combine(loss, shares) * self.ranks.world).backward()  # type: ignore[no-untyped-call]
-            for name, total in loss.items():
-                totals[name] = totals.get(name, 0.0) + float(total.detach())
-        return self.ranks.add(totals), shares
+            self._weighted(loss, shares).backward()  # type: ignore[no-untyped-call]
+            yield loss
+
+    def _two_passes(self, views: Sequence[View], shares: Mapping[str, Share]) -> Iterator[Loss]:
+        """All pieces' outputs first, then the gradient of each piece by what they all say."""
+        pieces = self._pieces(views)
+        with torch.no_grad():
+            owed = [[leaves(output) for output in self._outputs(piece)[1]] for piece in pieces]
+        with self.machine.autocast():
+            joined = [join(each) for each in zip(*owed, strict=True)]
+            loss = self.objective.loss(joined, [view.to(self.ranks.device) for view in views])
+        self._weighted(loss, shares).backward()  # type: ignore[no-untyped-call]
+        yield loss
+        for piece, each in zip(pieces, owed, strict=True):
+            _, outputs = self._outputs(piece)
+            charged, total = penalties(outputs), pull(outputs, each)
+            total = total + self._weighted(charged, shares) if charged else total
+            total.backward()  # type: ignore[no-untyped-call]
+            yield charged
+
+    def _outputs(self, views: Sequence[View]) -> tuple[list[View], list[Output]]:
+        """The views where the model is, and what it makes of them."""
+        here = [view.to(self.ranks.device) for view in views]
+        with self.machine.autocast():
+            return here, [self.forward(view) for view in here]
+
+    def _weighted(self, loss: Loss, shares: Mapping[str, Share]) -> Tensor:
+        """What to differentiate. FSDP averages over ranks; with global weights a sum is wanted."""
+        return combine(loss, shares) * self.ranks.world
 
     def _global_shares(self, views: Sequence[View]) -> dict[str, Share]:
         mine = {**self.objective.shares(views), **self.model.penalties(views)}  # type: ignore[operator]
@@ -159,9 +192,9 @@ class Trainer:
         weights: dict[str, float] = {}
         for batch in self.validation():
             views = self.objective.views(batch, self.corrupt)
-            views = tuple(view.to(self.ranks.device) for view in views)
+            here, outputs = self._outputs(views)
             with self.machine.autocast():
-                loss = self.objective.loss([self.forward(view) for view in views], views)
+                loss = self.objective.loss(outputs, here)
             for name, share in self.objective.shares(views).items():
                 totals[name] = totals.get(name, 0.0) + float(loss[name])
                 weights[name] = weights.get(name, 0.0) + share.weight
