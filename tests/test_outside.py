@@ -114,7 +114,10 @@ WORDS = "CCNCCOCCNCC" * 6  # text, a molecule and a chain of residues alike
 
 
 def settings(name: str) -> dict[str, Any]:
-    small = {"image": {"height": 4, "width": 4, "channels": 1, "patch": 2}}
+    small = {
+        "image": {"height": 4, "width": 4, "channels": 1, "patch": 2},
+        "audio": {"mels": 4, "patch": 1, "levels": 16},
+    }
     controls = {"controls": 24} if "controls" in ModalityConfig.named(name).model_fields else {}
     return {"name": name, **small.get(name, {}), **controls}
 
@@ -122,6 +125,8 @@ def settings(name: str) -> dict[str, Any]:
 def raw(name: str, rng: np.random.Generator) -> Any:
     if name == "image":
         return rng.integers(0, 2, (4, 4)).astype(np.float64)
+    if name == "audio":
+        return np.sin(np.arange(800) * rng.random()).astype(np.float32)
     if name == "toy-counts":
         return rng.poisson([1, 8, 1, 8, 1, 8, 1, 8])
     return WORDS

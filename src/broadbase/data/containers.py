@@ -1,0 +1,98 @@
+"""What sound files say about themselves: decoders forgive what contradicts it, this does not.
+
+A file cut short, a damaged page or a wrong rate in a header decodes to something; the sums, sizes
+and counts that its container keeps tell it from what was written.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+PLAIN = (1, 3, 0xFFFE)  # WAV: whole numbers, floats, either of them under an extended header
+LAST = 4  # Ogg: the flag of a stream's last page
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def check(data: bytes) -> None:
+    """ValueError where a WAV or Ogg file is cut short or contradicts itself; others pass."""
+    if data.startswith(b"RIFF"):
+        _wav(data)
+    elif data.startswith(b"OggS"):
+        _ogg(data)
+
+
+def flac_digest(data: bytes) -> bytes | None:
+    """The MD5 of the samples that a FLAC file was made from (RFC 9639, 8.2), where it tells one."""
+    if not data.startswith(b"fLaC") or len(data) < 42:
+        return None
+    return data[26:42] if any(data[26:42]) else None
+
+
+def _wav(data: bytes) -> None:
+    """Chunks must lie inside the file, and the format's numbers must agree."""
+    promised = int.from_bytes(data[4:8], "little") + 8
+    if promised > len(data) + promised % 2:
+        raise ValueError(f"cut short: its header promises {promised} bytes, it has {len(data)}")
+    sizes = dict[bytes, int]()
+    for name, at, size in _chunks(data):
+        if at + size > len(data):
+            left, kind = len(data) - at, name.decode("latin-1")
+            raise ValueError(f"cut short: a chunk {kind!r} of {size} bytes where {left} are left")
+        if name == b"fmt ":
+            _format(data[at : at + size])
+        sizes[name] = size
+    for needed in (b"fmt ", b"data"):
+        if needed not in sizes:
+            raise ValueError(f"a WAV file without a chunk {needed.decode()!r}")
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place and size of each chunk."""
+    at = 12
+    while at + 8 <= len(data):
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        yield name, at + 8, size
+        at += 8 + size + size % 2
+
+
+def _format(chunk: bytes) -> None:
+    if len(chunk) < 16:
+        raise ValueError(f"a format of {len(chunk)} bytes where a WAV file has 16")
+    kind, channels, rate, speed, block, bits = struct.unpack("<HHIIHH", chunk[:16])
+    if kind in PLAIN and (block != channels * -(-bits // 8) or speed != rate * block):
+        raise ValueError(
+            f"its header contradicts itself: {channels} channels of {bits} bits at {rate} Hz,"
+            f" {block} bytes a frame and {speed} a second"
+        )
+
+
+def _ogg(data: bytes) -> None:
+    """Pages must follow each other, each with its sum and number; every stream must end."""
+    at, numbers, ended = 0, dict[int, int](), set[int]()
+    while at < len(data):
+        head = data[at : at + 27]
+        if len(head) < 27 or not head.startswith(b"OggS\0"):
+            raise ValueError(f"damaged or cut short: no Ogg page at byte {at}")
+        flags, stream, number, total = head[5], *struct.unpack("<III", head[14:26])
+        body = at + 27 + head[26]
+        stop = body + sum(data[at + 27 : body])
+        page = data[at:stop]
+        if stop > len(data):
+            raise ValueError(f"cut short: the Ogg page at byte {at} is not whole")
+        if _sum(page[:22] + bytes(4) + page[26:]) != total:
+            raise ValueError(f"damaged: the Ogg page at byte {at} has another sum than it tells")
+        if number != numbers.get(stream, number if flags & 2 else 0):
+            raise ValueError(f"an Ogg page is missing before byte {at}")
+        numbers[stream] = number + 1
+        ended |= {stream} if flags & LAST else set()
+        at = stop
+    if ended != numbers.keys():
+        raise ValueError("cut short: an Ogg stream has no last page")
+
+
+def _sum(page: bytes) -> int:
+    """Ogg's CRC-32 (RFC 3533, 6) is zlib's with the bits the other way round and no complements."""
+    turned = zlib.crc32(page.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{turned:032b}"[::-1], 2)

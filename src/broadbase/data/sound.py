@@ -1,0 +1,134 @@
+"""Sound files: decoded whole, or refused by name; nothing is guessed and nothing is cut off.
+
+Legend: n frames, C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from upath import UPath
+
+from broadbase.core.contracts import Record, Reject
+from broadbase.core.optional import optional
+from broadbase.data import containers
+from broadbase.data.sources import MEBI, FilesConfig
+
+FOLDER, NAME = r"([^/]+)/[^/]+$", r"([^/]+)\.[^./]+$"  # of a file: labels that are often wanted
+RATES = (4_000, 192_000)  # Hz
+PEAK = 4.0  # times full scale, above which floats are no sound but integers
+QUIET = 1e-4  # of their power that channels must leave when they are mixed
+BLOCK = 1 << 18  # frames decoded at once
+
+
+class Sound(NamedTuple):
+    """One channel of sound."""
+
+    samples: NDArray[np.float32]  # [n]; 1 is full scale
+    rate: int  # Hz
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
+        return self.samples
+
+
+class AudioFilesConfig(FilesConfig):
+    """Every file is a sound: WAV, FLAC, Ogg, MP3 of any rate and depth; channels are mixed to one.
+
+    `label` is a pattern, searched for in a file's path; what its brackets hold is the label.
+    """
+
+    name: Literal["audio_files"] = "audio_files"
+    pattern: str = "**/*.wav **/*.flac **/*.ogg **/*.oga **/*.opus **/*.mp3"
+    label: str | None = None
+    limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of a file
+    seconds: Annotated[float, Field(gt=0)] = 600  # of a sound
+    channels: Annotated[int, Field(ge=1)] = 8
+    patience: Annotated[float, Field(gt=0)] = 20  # seconds that decoding may take
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        with path.open("rb") as file:
+            data = file.read(self.limit * MEBI + 1)
+        if not data:
+            yield Reject(str(path), "an empty file", empty=True)
+            return
+        try:
+            yield Record(self._decoded(data), str(path), found(self.label, path))
+        except ValueError as error:
+            yield Reject(str(path), str(error))
+
+    def _decoded(self, data: bytes) -> Sound:
+        """The sound that a file's bytes hold; ValueError says why they hold none."""
+        if len(data) > self.limit * MEBI:
+            raise ValueError(f"more than {self.limit} MiB; cut it, or raise the source's `limit`")
+        containers.check(data)
+        library = optional("soundfile", "audio", "reading sound files")
+        try:
+            with library.SoundFile(io.BytesIO(data)) as file:
+                self._allowed(file)
+                samples = self._samples(file, containers.flac_digest(data))
+        except library.LibsndfileError as error:
+            raise ValueError(f"libsndfile cannot decode it: {error.error_string}") from None
+        if not np.isfinite(samples).all():
+            raise ValueError("some of its samples are not finite")
+        if (peak := float(np.abs(samples).max())) > PEAK:
+            raise ValueError(
+                f"its loudest sample is {peak:.4g} times full scale: integers kept as floats?"
+                " Divide by full scale"
+            )
+        return Sound(samples, file.samplerate)
+
+    def _allowed(self, file: Any) -> None:
+        """ValueError where a header asks for more than this source takes."""
+        rate, channels, frames = file.samplerate, file.channels, file.frames
+        if not RATES[0] <= rate <= RATES[1]:
+            raise ValueError(f"{rate} Hz is not within {RATES[0]} and {RATES[1]} Hz")
+        if channels > self.channels:
+            raise ValueError(f"{channels} channels; mix it, or raise the source's `channels`")
+        if not frames:
+            raise ValueError("no samples")
+        if frames > self.seconds * rate:
+            raise ValueError(f"{frames / rate:.0f} s; cut it, or raise the source's `seconds`")
+
+    def _samples(self, file: Any, wanted: bytes | None) -> NDArray[np.float32]:
+        """All frames [n], the mean of their channels; of FLAC with the digest that it tells."""
+        end, digest, done, kept = time.monotonic() + self.patience, hashlib.md5(), 0, 0.0
+        mixed = np.empty(file.frames, np.float32)
+        while done < file.frames:
+            if time.monotonic() > end:
+                raise ValueError(f"{self.patience:g} s were not enough to decode it")
+            if wanted is None:
+                block = file.read(BLOCK, dtype="float32", always_2d=True)
+            else:
+                whole = file.read(BLOCK, dtype="int32", always_2d=True)
+                digest.update(_packed(whole, file.subtype))
+                block = (whole / 2.0**31).astype(np.float32)
+            if not len(block):
+                raise ValueError(f"cut short: {done} of {file.frames} frames can be decoded")
+            mixed[done : done + len(block)] = block.mean(axis=1)
+            kept += float(np.square(block, dtype=np.float64).mean(axis=1).sum())
+            done += len(block)
+        if wanted is not None and digest.digest() != wanted:
+            raise ValueError("damaged: its samples have another MD5 than it tells")
+        if float(np.square(mixed, dtype=np.float64).sum()) < QUIET * kept:
+            raise ValueError("its channels cancel each other when mixed to one; give one of them")
+        return mixed
+
+
+def found(pattern: str | None, path: UPath) -> str | None:
+    """What the brackets of a pattern hold in a path; None where it does not occur."""
+    match = re.search(pattern, path.as_posix()) if pattern else None
+    return match[1] if match else None
+
+
+def _packed(block_nC: NDArray[np.int32], subtype: str) -> bytes:
+    """Samples as FLAC's MD5 counts them: little-endian, as few bytes as their depth needs."""
+    depth = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}[subtype]
+    return np.ascontiguousarray(block_nC).view(np.uint8).reshape(-1, 4)[:, 4 - depth :].tobytes()
