@@ -21,7 +21,7 @@ def initialise(model: nn.Module, seed: int) -> None:
     called `out` or `down`): that over sqrt(2 * layers) (Radford et al. 2019, 2.3). Embeddings,
     positions, mask vectors and a Space's `output`: normal 0.02, so that all values start out about
     equally likely. Norm gains 1, biases 0. A module whose method
-    `law(name)` returns a deviation overrides this for its own parameters.
+    `law(name)` returns a deviation (None: all ones) overrides this for its own parameters.
     """
     layers = sum(name.rpartition(".")[2].isdigit() for name, _ in model.named_modules()) or 1
     for path, module in model.named_modules():
@@ -39,7 +39,8 @@ def _deviation(
 ) -> float | None:
     law = getattr(module, "law", None)
     if law is not None:
-        return float(law(name))
+        deviation = law(name)
+        return None if deviation is None else float(deviation)
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return 0.0 if name == "bias" else None
     if name.endswith("bias"):

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
 from broadbase.nn.cache import LayerCache
 from broadbase.nn.norm import NormConfig
-from broadbase.nn.patterns import Mask
+from broadbase.nn.patterns import Mask, ReachConfig
 from broadbase.nn.positions import Rotation, rotate
+from broadbase.nn.softmax import PlainSoftmaxConfig, SoftmaxConfig
 
 
 class AttentionConfig(Choice):
@@ -23,6 +23,7 @@ class AttentionConfig(Choice):
     package: ClassVar[str] = "nn"
     heads: int
     head_dim: int
+    reach: ReachConfig | None = None  # None: as far as the tower's pattern
 
     def build(self, width: int) -> nn.Module:
         """The module (x, mask, rotation, cache) -> x for a tower of `width`."""
@@ -38,9 +39,11 @@ class GroupedQueryConfig(AttentionConfig):
     name: Literal["grouped"] = "grouped"
     kv_heads: int
     bias: bool = False  # on queries, keys and values
+    k_bias: bool | None = None  # on keys, where that is another matter
     out_bias: bool = False
     scale: float | None = None  # of the logits; None: 1 / sqrt(head_dim)
     qk_norm: NormConfig | None = None  # norm of each head's queries and keys (Henry et al. 2020)
+    softmax: SoftmaxConfig = PlainSoftmaxConfig()
 
     def build(self, width: int) -> nn.Module:
         return GroupedQueryAttention(self, width)
@@ -54,9 +57,11 @@ class GroupedQueryAttention(nn.Module):
         self.head_dim, self.scale = config.head_dim, config.scale
         heads, groups = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.q = nn.Linear(width, heads, bias=config.bias)
-        self.k = nn.Linear(width, groups, bias=config.bias)
+        k_bias = config.bias if config.k_bias is None else config.k_bias
+        self.k = nn.Linear(width, groups, bias=k_bias)
         self.v = nn.Linear(width, groups, bias=config.bias)
         self.out = nn.Linear(heads, width, bias=config.out_bias)
+        self.softmax = config.softmax.build(config.heads)
         norm = config.qk_norm
         self.q_norm = norm.build(config.head_dim) if norm else nn.Identity()
         self.k_norm = norm.build(config.head_dim) if norm else nn.Identity()
@@ -77,15 +82,7 @@ class GroupedQueryAttention(nn.Module):
             q_BHTE, k_BGSE = rotate(q_BHTE, rotation), rotate(k_BGSE, rotation)
         if cache is not None:
             k_BGSE, v_BGSE = cache.extend(k_BGSE, v_BGSE)
-        out_BHTE = F.scaled_dot_product_attention(
-            q_BHTE,
-            k_BGSE,
-            v_BGSE,
-            attn_mask=mask.matched(q_BHTE.dtype),
-            is_causal=mask.causal,
-            scale=self.scale,
-            enable_gqa=q_BHTE.shape[1] != k_BGSE.shape[1],
-        )
+        out_BHTE = self.softmax(q_BHTE, k_BGSE, v_BGSE, mask, self.scale)
         y_BTD: Tensor = self.out(out_BHTE.transpose(1, 2).flatten(2))
         return y_BTD
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice, Config
@@ -14,7 +15,7 @@ from broadbase.nn.cache import LayerCache
 from broadbase.nn.feedforward import FeedForwardConfig
 from broadbase.nn.norm import NormConfig, RMSNormConfig
 from broadbase.nn.patterns import Mask
-from broadbase.nn.positions import Rotation
+from broadbase.nn.positions import PositionsConfig, Rotation
 
 
 class ResidualConfig(Choice):
@@ -46,6 +47,24 @@ class PostNormConfig(ResidualConfig):
         return PostNorm(branch, self.norm.build(width))
 
 
+class SandwichConfig(ResidualConfig):
+    """x + norm(branch(norm(x))), each norm its own (Gemma 2; 2408.00118, 2)."""
+
+    name: Literal["sandwich"] = "sandwich"
+
+    def build(self, branch: nn.Module, width: int) -> nn.Module:
+        return Sandwich(branch, self.norm.build(width), self.norm.build(width))
+
+
+class LayerScaleConfig(ResidualConfig):
+    """x + gain * branch(norm(x)), a learned gain for each channel (Touvron et al. 2021, eq. 8)."""
+
+    name: Literal["layer_scale"] = "layer_scale"
+
+    def build(self, branch: nn.Module, width: int) -> nn.Module:
+        return LayerScale(branch, self.norm.build(width), width)
+
+
 class PreNorm(nn.Module):
     """x + branch(norm(x))."""
 
@@ -68,6 +87,32 @@ class PostNorm(nn.Module):
         return self.norm(x_BTD + self.branch(x_BTD, *context))  # type: ignore[no-any-return]
 
 
+class Sandwich(nn.Module):
+    """x + after(branch(norm(x)))."""
+
+    def __init__(self, branch: nn.Module, norm: nn.Module, after: nn.Module) -> None:
+        super().__init__()
+        self.branch, self.norm, self.after = branch, norm, after
+
+    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
+        return x_BTD + self.after(self.branch(self.norm(x_BTD), *context))  # type: ignore[no-any-return]
+
+
+class LayerScale(nn.Module):
+    """x + gain * branch(norm(x)); the gain starts at 1."""
+
+    def __init__(self, branch: nn.Module, norm: nn.Module, width: int) -> None:
+        super().__init__()
+        self.branch, self.norm = branch, norm
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def law(self, name: str) -> None:
+        """A gain."""
+
+    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
+        return x_BTD + self.gain * self.branch(self.norm(x_BTD), *context)  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class Context:
     """The places of another stream that this one attends to."""
@@ -83,6 +128,7 @@ class BlockConfig(Config):
     feedforward: FeedForwardConfig
     residual: ResidualConfig = PreNormConfig()
     cross: AttentionConfig | None = None  # attention to the context stream (encoder-decoder)
+    positions: PositionsConfig | None = None  # in this layer; None: the tower's
 
     def build(self, width: int) -> Block:
         """The layer for a tower of `width`."""

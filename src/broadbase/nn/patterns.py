@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from broadbase.core.config import Choice
 from broadbase.core.view import Tokens
 
 Pattern = Callable[[Tensor, Tensor], Tensor]  # orders [B,Q,1] and [B,1,K] to allowed [B,Q,K]
@@ -19,6 +22,33 @@ PATTERNS: dict[str, Pattern] = {
     "full": lambda q, k: torch.ones_like(q >= k),
     "causal": lambda q, k: q >= k,
 }
+
+
+class ReachConfig(Choice):
+    """How far one layer sees, within what the pattern allows."""
+
+    package: ClassVar[str] = "nn"
+
+    def covers(self, places: int) -> bool:
+        """Whether no two of so many places are too far apart."""
+        raise TypeError(f"{type(self).__name__} has no covers()")
+
+    def allowed(self, distance: Tensor) -> Tensor:
+        """Which distances of order are within reach."""
+        raise TypeError(f"{type(self).__name__} has no allowed()")
+
+
+class WindowConfig(ReachConfig):
+    """Less than `length` places away: a sliding window (Beltagy et al. 2020, 3.1)."""
+
+    name: Literal["window"] = "window"
+    length: Annotated[int, Field(ge=1)]
+
+    def covers(self, places: int) -> bool:
+        return places <= self.length
+
+    def allowed(self, distance: Tensor) -> Tensor:
+        return distance.abs() < self.length
 
 
 @dataclass(frozen=True)
@@ -33,22 +63,42 @@ class Mask:
         plain = self.table is None or self.table.dtype == torch.bool
         return self.table if plain else self.table.to(dtype)  # type: ignore[union-attr]
 
+    def add(self, logits: Tensor) -> Tensor:
+        """Logits [B,H,Q,K] as the mask wants them: minus infinity where nothing is seen."""
+        if self.causal:
+            place = torch.arange(logits.shape[-1], device=logits.device)
+            return logits.masked_fill(place > place[:, None], -torch.inf)
+        if self.table is None:
+            return logits
+        if self.table.dtype == torch.bool:
+            return logits.masked_fill(~self.table, -torch.inf)
+        return logits + self.table.to(logits.dtype)
 
-def mask(pattern: str, queries: Tokens, keys: Tokens, bias: Tensor | None = None) -> Mask:
+
+def mask(
+    pattern: str,
+    queries: Tokens,
+    keys: Tokens,
+    bias: Tensor | None = None,
+    reach: ReachConfig | None = None,
+) -> Mask:
     """The mask of `pattern` between queries and keys; packed documents do not see each other.
 
-    `bias` [B,H,Q,K] is added to the logits of what is allowed. Whole single documents in memory
-    order need no table of what is. Padding (document -1) sees padding, so that no row of the
-    softmax is empty; nothing reads it.
+    `reach` is within a document. `bias` [B,H,Q,K] is added to the logits of what is allowed. Whole
+    single documents in memory order need no table of what is. Padding (document -1) sees padding,
+    so that no row of the softmax is empty; nothing reads it.
     """
     same_length = queries.position.shape[1] == keys.position.shape[1]
-    plain = keys.order is None and keys.document is None
+    near = reach is None or reach.covers(keys.position.shape[1])
+    plain = keys.order is None and keys.document is None and near
     if plain and pattern == "full":
         return Mask(bias)
     if plain and pattern == "causal" and same_length and bias is None:
         return Mask(None, causal=True)
     q_BQ1, k_B1K = _order(queries, keys).unsqueeze(-1), _order(keys, keys).unsqueeze(-2)
     allowed = PATTERNS[pattern](q_BQ1, k_B1K)
+    if reach is not None and not near:
+        allowed = allowed & reach.allowed(q_BQ1 - k_B1K)
     if keys.document is not None and queries.document is not None:
         allowed = allowed & (queries.document.unsqueeze(-1) == keys.document.unsqueeze(-2))
     table = allowed.unsqueeze(1)

@@ -49,8 +49,13 @@ class RotaryScaling(Choice):
 
     package: ClassVar[str] = "nn"
 
-    def scale(self, frequency_F: Tensor) -> Tensor:
-        """New frequencies, radians a place."""
+    @property
+    def gain(self) -> float:
+        """What cosines and sines are multiplied by, so that logits are by its square."""
+        return 1.0
+
+    def scale(self, frequency_F: Tensor, theta: float) -> Tensor:
+        """New frequencies, radians a place, of theta ** (-j / F)."""
         raise TypeError(f"{type(self).__name__} has no scale()")
 
 
@@ -60,7 +65,7 @@ class LinearScaling(RotaryScaling):
     name: Literal["linear"] = "linear"
     factor: float
 
-    def scale(self, frequency_F: Tensor) -> Tensor:
+    def scale(self, frequency_F: Tensor, theta: float) -> Tensor:
         return frequency_F / self.factor
 
 
@@ -73,10 +78,45 @@ class Llama3Scaling(RotaryScaling):
     high: float = 4.0
     original: int = 8192
 
-    def scale(self, frequency_F: Tensor) -> Tensor:
+    def scale(self, frequency_F: Tensor, theta: float) -> Tensor:
         turns_F = self.original * frequency_F / (2 * math.pi)
         keep_F = ((turns_F - self.low) / (self.high - self.low)).clamp(0, 1)
         return frequency_F * (keep_F + (1 - keep_F) / self.factor)
+
+
+class YarnScaling(RotaryScaling):
+    """A ramp over the number j of the frequency, and warmer logits (YaRN; Peng et al. 2023, 3.2).
+
+    Frequencies that turn `fast` times or more within `original` places stay, those that turn `slow`
+    times or less are divided.
+    """
+
+    name: Literal["yarn"] = "yarn"
+    factor: float
+    original: int
+    fast: float = 32.0
+    slow: float = 1.0
+    truncate: bool = True  # the ends of the ramp, to whole numbers
+    attention: float | None = None  # the gain; None: 1 + log(factor) / 10
+
+    @property
+    def gain(self) -> float:
+        if self.attention is not None:
+            return self.attention
+        return 1.0 if self.factor <= 1 else 0.1 * math.log(self.factor) + 1.0
+
+    def scale(self, frequency_F: Tensor, theta: float) -> Tensor:
+        count = len(frequency_F)
+        low, high = (
+            count * math.log(self.original / (turns * 2 * math.pi)) / math.log(theta)
+            for turns in (self.fast, self.slow)
+        )
+        if self.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, 2 * count - 1)
+        j_F = torch.arange(count, device=frequency_F.device).float()
+        divided_F = ((j_F - low) / (high - low or 0.001)).clamp(0, 1)
+        return frequency_F / self.factor * divided_F + frequency_F * (1 - divided_F)
 
 
 class RotaryConfig(PositionsConfig):
@@ -106,12 +146,14 @@ class Rotary(Positions):
         device = tokens.position.device
         exponent_F = torch.arange(0, self.head_dim, 2, device=device).float() / self.head_dim
         frequency_F = 1.0 / self.config.theta**exponent_F
-        if self.config.scaling is not None:
-            frequency_F = self.config.scaling.scale(frequency_F)
+        scaling = self.config.scaling
+        if scaling is not None:
+            frequency_F = scaling.scale(frequency_F, self.config.theta)
         axis_F = torch.arange(self.head_dim // 2, device=device) % 3
         angle_BTF = tokens.position[..., axis_F].float() * frequency_F
         angle_B1TE = torch.cat([angle_BTF, angle_BTF], dim=-1).unsqueeze(1)
-        return angle_B1TE.cos(), angle_B1TE.sin()
+        gain = 1.0 if scaling is None else scaling.gain
+        return angle_B1TE.cos() * gain, angle_B1TE.sin() * gain
 
 
 def rotate(x_BHTE: Tensor, rotation: Rotation) -> Tensor:
@@ -127,6 +169,7 @@ class LearnedConfig(PositionsConfig):
 
     name: Literal["learned"] = "learned"
     length: int
+    offset: int = 0  # the row of place 0: rows before it have no use here (RoBERTa, BART: 2)
     parts: int = 0
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
@@ -138,12 +181,13 @@ class Learned(Positions):
 
     def __init__(self, config: LearnedConfig, width: int) -> None:
         super().__init__()
+        self.offset = config.offset
         self.place = nn.Embedding(config.length, width)
         self.part = nn.Embedding(config.parts, width) if config.parts else None
 
     def embed(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
         time_BT = tokens.position[..., 0]
-        x_BTD = x_BTD + self.place(time_BT)
+        x_BTD = x_BTD + self.place(time_BT + self.offset)
         if self.part is not None:
             part_BT = torch.zeros_like(time_BT) if tokens.part is None else tokens.part
             x_BTD = x_BTD + self.part(part_BT)

@@ -89,6 +89,8 @@ class DiscreteConfig(Config):
 
     vocabulary: Annotated[int, Field(ge=2)]
     controls: Annotated[int, Field(ge=0)] = 0  # more ids, which only objectives use
+    scale: float = 1.0  # of the embedding (Gemma: sqrt(width))
+    cap: float | None = None  # logits become cap * tanh(logits / cap) (Gemma 2)
     tied: bool = True  # output matrix = embedding (Press & Wolf 2017)
     bias: bool = False
     z: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss; PaLM's: 1e-4
@@ -106,7 +108,7 @@ class Discrete(nn.Module):
 
     def __init__(self, config: DiscreteConfig, width: int) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.scale, self.cap = width, config.scale, config.cap
         ids = config.vocabulary + config.controls
         self.embedding = nn.Embedding(ids, width)
         self.penalties: Mapping[str, float] = {"z": config.z} if config.z else {}
@@ -121,6 +123,7 @@ class Discrete(nn.Module):
         if hidden is not None and self.mask_id is not None:
             values = values.masked_fill(hidden, self.mask_id)
         x_BND: Tensor = self.embedding(values)
+        x_BND = x_BND if self.scale == 1 else x_BND * self.scale
         if hidden is not None and self.mask is not None:
             x_BND = torch.where(hidden.unsqueeze(-1), self.mask, x_BND)
         return x_BND
@@ -128,7 +131,8 @@ class Discrete(nn.Module):
     def predict(self, x: Tensor) -> Tensor:
         """Logits [B,S,V]."""
         weight_VD = self.embedding.weight if self.output is None else self.output.weight
-        return F.linear(self.head(x), weight_VD, self.bias)
+        logits = F.linear(self.head(x), weight_VD, self.bias)
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def score(self, x: Tensor, target: Tensor) -> Tensor:
         score_BS, total_BS = cross_entropy_and_total(self.predict(x), target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -14,8 +15,8 @@ from broadbase.core.view import Hidden, Tokens
 from broadbase.nn.block import Block, BlockConfig, Context
 from broadbase.nn.cache import Cache
 from broadbase.nn.norm import NormConfig, RMSNormConfig
-from broadbase.nn.patterns import mask
-from broadbase.nn.positions import PositionsConfig, RotaryConfig
+from broadbase.nn.patterns import Mask, mask
+from broadbase.nn.positions import Positions, PositionsConfig, RotaryConfig, Rotation
 
 
 class LayersConfig(Config):
@@ -32,6 +33,7 @@ class TransformerConfig(TowerConfig):
     layers: tuple[LayersConfig, ...]
     positions: PositionsConfig = RotaryConfig()
     input_norm: NormConfig | None = None  # after the embedding (BERT)
+    registers: Annotated[int, Field(ge=0)] = 0  # learned places put first, and dropped at the end
     final_norm: NormConfig | None = RMSNormConfig()
 
     def build(self) -> Transformer:
@@ -44,12 +46,23 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.width = width = config.width
-        attention = config.layers[0].block.attention
-        self.positions = config.positions.build(width, attention.heads, attention.head_dim)
+        blocks = [layers.block for layers in config.layers for _ in range(layers.repeat)]
+        self.positions = _positions(config.positions, blocks[0], width)
         self.input_norm = config.input_norm.build(width) if config.input_norm else nn.Identity()
-        self.blocks = nn.ModuleList(
-            layers.block.build(width) for layers in config.layers for _ in range(layers.repeat)
+        self.registers = (
+            nn.Parameter(torch.zeros(config.registers, width)) if config.registers else None
         )
+        self.blocks = nn.ModuleList(block.build(width) for block in blocks)
+        sights = {(block.attention.reach, block.positions): block for block in blocks}
+        self.reaches = [reach for reach, _ in sights]
+        self.own = nn.ModuleDict(
+            {
+                str(i): _positions(own, block, width)
+                for i, ((_, own), block) in enumerate(sights.items())
+                if own is not None
+            }
+        )
+        self.sight = [list(sights).index((b.attention.reach, b.positions)) for b in blocks]
         self.penalties = {
             name: scale
             for layers in config.layers
@@ -71,18 +84,45 @@ class Transformer(nn.Module):
         """Run the stack; `layers` also keeps the stream after each block (for probes)."""
         if context is not None and not self.reads_context:
             raise ConfigError("a stream has a context, but no layer of its tower has `cross`")
+        if cache is not None and self.registers is not None:
+            raise ConfigError("a tower with registers reads whole documents: it has no cache")
         memory = context and Context(context.x, mask("full", tokens, context.tokens))
         x_BTD = self.input_norm(self.positions.embed(x_BTD, tokens))
-        rotation = self.positions.rotation(tokens)
+        given, first = tokens, 0
+        if self.registers is not None:
+            x_BTD, tokens, first = *_join(self.registers, x_BTD, tokens), len(self.registers)
         keys = cache.append(tokens) if cache else tokens
-        seen = mask(pattern, tokens, keys, self.positions.bias(tokens, keys))
+        sights = [self._sight(i, pattern, tokens, keys) for i in range(len(self.reaches))]
         taps: list[Tensor] = []
         charges: dict[str, Tensor] = {}
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
+            seen, rotation = sights[self.sight[i]]
             x_BTD = block(x_BTD, seen, rotation, cache.layers[i] if cache else None, memory)
             for name, charge_B in block.charges().items():
                 charges[name] = charges[name] + charge_B if name in charges else charge_B
             if layers:
-                taps.append(x_BTD)
-        return Hidden(self.final_norm(x_BTD), tokens, tuple(taps), charges)
+                taps.append(x_BTD[:, first:])
+        return Hidden(self.final_norm(x_BTD[:, first:]), given, tuple(taps), charges)
+
+    def _sight(
+        self, number: int, pattern: str, queries: Tokens, keys: Tokens
+    ) -> tuple[Mask, Rotation | None]:
+        """What the layers of one reach and one kind of positions see."""
+        own = getattr(self.own, str(number), self.positions)
+        assert isinstance(own, Positions)
+        bias, reach = own.bias(queries, keys), self.reaches[number]
+        return mask(pattern, queries, keys, bias, reach), own.rotation(queries)
+
+
+def _positions(config: PositionsConfig, block: BlockConfig, width: int) -> Positions:
+    return config.build(width, block.attention.heads, block.attention.head_dim)
+
+
+def _join(registers_RD: Tensor, x_BTD: Tensor, tokens: Tokens) -> tuple[Tensor, Tokens]:
+    """Registers before the places (Darcet et al. 2024), for rows of one document each."""
+    B, R = len(x_BTD), len(registers_RD)
+    repeat = tokens.map(
+        lambda known: torch.cat([known[:, :1].expand(-1, R, *known.shape[2:]), known], dim=1)
+    )
+    return torch.cat([registers_RD.expand(B, -1, -1), x_BTD], dim=1), repeat

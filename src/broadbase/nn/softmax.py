@@ -1,0 +1,110 @@
+"""The softmax slot: how the logits of attention become a mean of values.
+
+Legend: B batch, T queries, S keys, H query heads, G key-value heads, E head_dim.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from broadbase.core.config import Choice
+from broadbase.nn.patterns import Mask
+
+
+class SoftmaxConfig(Choice):
+    """A way to weigh values by logits."""
+
+    package: ClassVar[str] = "nn"
+
+    def build(self, heads: int) -> nn.Module:
+        """The module (q [B,H,T,E], k [B,G,S,E], v [B,G,S,E], mask, scale) -> [B,H,T,E]."""
+        raise TypeError(f"{type(self).__name__} has no build()")
+
+
+class PlainSoftmaxConfig(SoftmaxConfig):
+    """softmax(scale q k) v, in PyTorch's fused kernels."""
+
+    name: Literal["plain"] = "plain"
+
+    def build(self, heads: int) -> nn.Module:
+        return PlainSoftmax()
+
+
+class PlainSoftmax(nn.Module):
+    """No parameters."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
+        return F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask.matched(q.dtype),
+            is_causal=mask.causal,
+            scale=scale,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+
+
+class CappedConfig(SoftmaxConfig):
+    """Logits kept within (-cap, cap) by cap * tanh(logit / cap) (Gemma 2; 2408.00118, 2)."""
+
+    name: Literal["capped"] = "capped"
+    cap: float
+
+    def build(self, heads: int) -> nn.Module:
+        return Capped(self.cap)
+
+
+class Capped(nn.Module):
+    """No parameters."""
+
+    def __init__(self, cap: float) -> None:
+        super().__init__()
+        self.cap = cap
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
+        logits_BHTS = self.cap * torch.tanh(_logits(q, k, scale) / self.cap)
+        return _mean(_softmax(mask.add(logits_BHTS)), v)
+
+
+class SinksConfig(SoftmaxConfig):
+    """A learned logit for each head that takes weight and gives nothing (gpt-oss)."""
+
+    name: Literal["sinks"] = "sinks"
+
+    def build(self, heads: int) -> nn.Module:
+        return Sinks(heads)
+
+
+class Sinks(nn.Module):
+    """A place with nothing to read may then read nothing."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.sink = nn.Parameter(torch.zeros(heads))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
+        logits_BHTS = mask.add(_logits(q, k, scale))
+        sink_BHT1 = self.sink.to(q.dtype).view(1, -1, 1, 1).expand(*logits_BHTS.shape[:-1], 1)
+        return _mean(_softmax(torch.cat([logits_BHTS, sink_BHT1], dim=-1))[..., :-1], v)
+
+
+def _logits(q_BHTE: Tensor, k_BGSE: Tensor, scale: float | None) -> Tensor:
+    k_BHSE = k_BGSE.repeat_interleave(q_BHTE.shape[1] // k_BGSE.shape[1], dim=1)
+    factor = 1 / math.sqrt(q_BHTE.shape[-1]) if scale is None else scale
+    return q_BHTE @ k_BHSE.transpose(-1, -2) * factor
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """In fp32 or better."""
+    wide = logits.float() if logits.element_size() < 4 else logits
+    return wide.softmax(dim=-1).to(logits.dtype)
+
+
+def _mean(weight_BHTS: Tensor, v_BGSE: Tensor) -> Tensor:
+    return weight_BHTS @ v_BGSE.repeat_interleave(weight_BHTS.shape[1] // v_BGSE.shape[1], dim=1)
