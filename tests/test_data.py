@@ -213,8 +213,8 @@ def test_a_flipped_byte_a_cut_file_and_a_future_format(corpus: Path, tmp_path: P
     with pytest.raises(DataError, match=r"values\.npy is missing or cut short"):
         open_store(tmp_path / "s")
     tree = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**tree, "format": 3}))
-    with pytest.raises(DataError, match=r"format 3, this program reads format 2; upgrade"):
+    manifest.write_text(json.dumps({**tree, "format": 4}))
+    with pytest.raises(DataError, match=r"format 4, this program reads format 3; upgrade"):
         open_store(tmp_path / "s")
 
 

@@ -29,8 +29,9 @@ from broadbase.core.contracts import Batch, Codec, ObjectiveConfig, SourceConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.data.batches import Mixture, held_out
+from broadbase.data.pairs import aligned
 from broadbase.data.prepare import PrepareConfig, prepare
-from broadbase.data.rows import Row, Rows
+from broadbase.data.rows import Row, Rows, alone
 from broadbase.data.shards import Wanted
 from broadbase.data.store import Store, open_store
 from broadbase.data.workers import Progress, run_here, run_shown
@@ -56,6 +57,7 @@ class MixedSource(Config):
     length: Annotated[int, Field(ge=2)]  # places a row
     limit: Annotated[int, Field(ge=1)] | None = None  # rows to train on, again and again; None: all
     repeats: Annotated[float, Field(gt=0)] | None = None  # the most epochs allowed; None: any
+    pairs: str | None = None  # sources with the same word here tell the same records, row by row
 
 
 class DataConfig(PrepareConfig):
@@ -65,6 +67,14 @@ class DataConfig(PrepareConfig):
     store: str | None = None  # the folder of the prepared sources; None: the run's own
     validation_rows: Annotated[int, Field(ge=1)] = 64  # of each source, at an evaluation on the way
     final_rows: Annotated[int, Field(ge=1)] = 2048  # of each source, at the end
+
+    def groups(self) -> dict[str, list[str]]:
+        """The sources of each group of pairs."""
+        found: dict[str, list[str]] = {}
+        for name, mixed in self.sources.items():
+            if mixed.pairs is not None:
+                found.setdefault(mixed.pairs, []).append(name)
+        return found
 
 
 class RunConfig(Config):
@@ -89,7 +99,16 @@ class RunConfig(Config):
                 raise ValueError(
                     f"data.sources.{name}.modality: the model has no {mixed.modality!r}{known}"
                 )
-        self.objective.check(self.data.sources.keys())
+        self.objective.check({name: mixed.pairs for name, mixed in self.data.sources.items()})
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_go_together(self) -> Self:
+        for group, names in self.data.groups().items():
+            for field in ("rows", "limit", "repeats"):
+                found = {n: getattr(self.data.sources[n], field) for n in names}
+                if len(set(found.values())) > 1:
+                    raise ValueError(f"sources of pairs {group!r} differ in {field}: {found}")
         return self
 
     @classmethod
@@ -210,9 +229,20 @@ class Run:
         return Base(self.config.model, model.eval(), self.codecs, self.config.objective.pattern)
 
     def rows(self, split: str) -> dict[str, Rows]:
-        """The packed rows of every source: split is "train" or "validation"."""
+        """The rows of every source: split is "train" or "validation".
+
+        Row i of paired sources is one record; other rows are packed.
+        """
         mixed = self.config.data.sources
-        return {n: Rows(self.stores[n].split(split), mixed[n].length) for n in mixed}
+        found = {
+            name: Rows(self.stores[name].split(split), m.length)
+            for name, m in mixed.items()
+            if m.pairs is None
+        }
+        for names in self.config.data.groups().values():
+            splits = aligned({name: self.stores[name] for name in names}, split)
+            found |= {n: Rows(s, mixed[n].length, alone) for n, s in splits.items()}
+        return {name: found[name] for name in mixed}
 
     def mixture(self) -> Mixture:
         """Which rows every step takes."""
@@ -223,6 +253,7 @@ class Run:
             counts={name: m.rows for name, m in mixed.items()},
             seed=self.config.seed,
             limits={name: m.limit for name, m in mixed.items()},
+            pairs={name: m.pairs for name, m in mixed.items()},
         )
 
     def epochs(self) -> dict[str, float]:
@@ -261,15 +292,18 @@ class Run:
         return {n: bits_per_unit(split.targets, split.units) for n, split in splits.items()}
 
     def held_out(self, limit: int | None = None) -> Iterator[Batch]:
-        """The validation rows in order, one source a batch; `limit` rows of each source."""
-        mixed = self.config.data.sources
-        for name, rows in self.rows("validation").items():
-            size = mixed[name].rows
-            for i, segment in enumerate(held_out(rows, mixed[name].modality, size)):
-                if limit is not None and i * size >= limit:
-                    break
+        """The validation rows in order, one source (or one group of pairs) a batch.
+
+        `limit` rows of each source.
+        """
+        mixed, rows = self.config.data.sources, self.rows("validation")
+        single = [[name] for name, m in mixed.items() if m.pairs is None]
+        for names in (*single, *self.config.data.groups().values()):
+            parts = (held_out(rows[n], mixed[n].modality, mixed[n].rows, limit) for n in names)
+            for i, segments in enumerate(zip(*parts, strict=True)):
                 # A stream of chance of its own, the same at every evaluation.
-                yield Batch(i, {name: segment}, Draws(self.config.seed + 1, i))
+                draws = Draws(self.config.seed + 1, i)
+                yield Batch(i, dict(zip(names, segments, strict=True)), draws)
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must find unchanged: all that the weights depend on."""
@@ -314,7 +348,9 @@ def prepare_data(
 ) -> tuple[dict[str, Store], dict[str, Codec]]:
     """The stores `folder`/SOURCE of a config's data, made or brought up to date; and the codecs."""
     wanted = {
-        name: Wanted(m.source, config.model.modalities[m.modality], m.modality)
+        name: Wanted(
+            m.source, config.model.modalities[m.modality], m.modality, paired=m.pairs is not None
+        )
         for name, m in config.data.sources.items()
     }
     progress = progress or (run_here if console is None else run_shown(console))

@@ -5,7 +5,7 @@ Legend: B batch, N places, S scored places, K channels, D width.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -26,6 +26,8 @@ class Record:
     raw: Any
     place: str  # where it came from, for messages: "news.jsonl:17"
     label: str | None = None
+    key: str = ""  # what it is known by among paired sources; empty: its place
+    group: str = ""  # records of one group fall on one side of the split; empty: a group of its own
 
 
 @dataclass(frozen=True)
@@ -244,8 +246,8 @@ class ObjectiveConfig(Choice):
     pattern: ClassVar[str] = "full"  # who sees whom, also when the base is used
     likelihood: ClassVar[bool] = False  # whether a term is the likelihood of its whole source
 
-    def check(self, sources: Collection[str]) -> None:
-        """ValueError where a setting names what is not among the sources of the data."""
+    def check(self, sources: Mapping[str, str | None]) -> None:
+        """ValueError where a setting does not fit the data: its sources, and the pairs of each."""
 
     def build(self) -> Objective:
         """The objective itself."""

@@ -28,6 +28,7 @@ class Mixture:
     counts: Mapping[str, int]  # rows a step, over all ranks
     seed: int
     limits: Mapping[str, int | None] = field(default_factory=dict)  # rows of a source to use
+    pairs: Mapping[str, str | None] = field(default_factory=dict)  # groups that go together
 
     def batches(
         self, start: int, stop: int, *, workers: int = 0, rank: int = 0, world: int = 1
@@ -56,12 +57,13 @@ class Mixture:
     def order(self, name: str) -> grain.MapDataset[int]:
         """Endless row numbers of a source: every epoch takes each of its rows once, shuffled anew.
 
-        With a limit, its rows are that many, drawn at random once.
+        With a limit, its rows are that many, drawn at random once. Pairs have one order.
         """
+        chance = self.pairs.get(name) or name
         rows, limit = np.arange(len(self.rows[name])), self.limits.get(name)
         if limit is not None:  # not by grain's shuffle: repeat() draws that anew every epoch
-            rows = np.random.default_rng(seed_of(self.seed, name)).permutation(rows)[:limit]
-        return grain.MapDataset.source(rows).seed(_seed(self.seed, name)).shuffle().repeat()
+            rows = np.random.default_rng(seed_of(self.seed, chance)).permutation(rows)[:limit]
+        return grain.MapDataset.source(rows).seed(_seed(self.seed, chance)).shuffle().repeat()
 
     def _segment(
         self, name: str, order: grain.MapDataset[int], step: int, rank: int, world: int
@@ -72,10 +74,11 @@ class Mixture:
         return collate([rows[order[i]] for i in numbers], self.spaces[name], rows.plain)
 
 
-def held_out(rows: Rows, space: str, size: int) -> Iterator[Segment]:
-    """All rows in order, `size` at a time; the last batch may be smaller."""
-    for i in range(0, len(rows), size):
-        chosen = [rows[j] for j in range(i, min(i + size, len(rows)))]
+def held_out(rows: Rows, space: str, size: int, limit: int | None = None) -> Iterator[Segment]:
+    """Rows in order, `size` at a time up to `limit`; the last batch may be smaller."""
+    last = len(rows) if limit is None else min(limit, len(rows))
+    for i in range(0, last, size):
+        chosen = [rows[j] for j in range(i, min(i + size, last))]
         yield collate(chosen, space, rows.plain)
 
 

@@ -102,7 +102,8 @@ class _Table:
     @classmethod
     def of(cls, wanted: Wanted, store: Path) -> _Table:
         found = digests(wanted.source)
-        keys = [part_key(part, found[part.name]) for part in wanted.source.parts()]
+        parts = wanted.source.parts()
+        keys = [part_key(part, found[part.name], wanted.paired) for part in parts]
         order = {key: i for i, key in enumerate(keys)}
         shards = sorted(finished(store), key=lambda shard: order[shard.facts["keys"][0]])
         where = {key: (n, rows) for n, s in enumerate(shards) for key, rows in _parts(s)}
@@ -112,10 +113,9 @@ class _Table:
             *(chunks or [(*empty, np.zeros((0, 16), np.uint8), np.zeros((0, 0), np.uint32))]),
             strict=True,
         )
-        parts = [part for shard in shards for part in shard.facts["parts"]]
+        made = [part for shard in shards for part in shard.facts["parts"]]
         sums = {
-            k: sum(p[k] for p in parts)
-            for k in ("records", "rejected", "empty", "removed", "bytes")
+            k: sum(p[k] for p in made) for k in ("records", "rejected", "empty", "removed", "bytes")
         }
         rejected = [
             line
@@ -237,6 +237,7 @@ def _write(
         "source": wanted.source.tree(),
         "modality": wanted.modality.tree(),
         "kind": wanted.name,
+        "paired": wanted.paired,
         "licence": wanted.source.licence,
         "files": wanted.source.fingerprint(),
         "unit": codec.unit,

@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -172,9 +173,13 @@ class PackagedConfig(SourceConfig):
         return self.origin.licence
 
     def records(self) -> Iterator[Record | Reject]:
-        inside = self.source.tree()
-        inside["path"] = str(self.origin.folder() / inside["path"])
-        return islice(SourceConfig.from_tree(inside).records(), self.limit)
+        inside, folder = self.source.tree(), str(self.origin.folder())
+        inside["path"] = f"{folder}/{inside['path']}"
+        for record in islice(SourceConfig.from_tree(inside).records(), self.limit):
+            if isinstance(record, Record):  # a key that does not tell where the cache is
+                key = (record.key or record.place).removeprefix(folder)
+                record = replace(record, key=key)
+            yield record
 
     def fingerprint(self) -> dict[str, str]:
         tree = self.source.tree()

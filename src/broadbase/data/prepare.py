@@ -22,7 +22,7 @@ from broadbase.core.config import Config
 from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.data.index import digests, held_out, join
-from broadbase.data.shards import ShardTask, Wanted, digest_of, finished, part_key, size_of
+from broadbase.data.shards import ShardTask, Wanted, finished, identity, part_key, size_of
 from broadbase.data.store import Store, open_store
 from broadbase.data.workers import Progress, run_here
 
@@ -69,15 +69,19 @@ def prepare(
 def _join(
     wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig, codecs: Mapping[str, Codec]
 ) -> None:
-    for name in dict.fromkeys(w.name for w in wanted.values()):
-        some = {n: w for n, w in wanted.items() if w.name == name}
+    """Sources of one modality are looked at together; one of a pair keeps what is like another."""
+    together: dict[str, dict[str, Wanted]] = {}
+    for name, w in wanted.items():
+        together.setdefault(f"pair {name}" if w.paired else w.name, {})[name] = w
+    for some in together.values():
+        one = next(iter(some.values()))
         join(
             some,
             folder,
-            codecs[name],
+            codecs[one.name],
             holdout=config.holdout,
             rejects=config.rejects,
-            similarity=config.similarity,
+            similarity=1.0 if one.paired else config.similarity,
         )
     (folder / "settings.json").write_text(json.dumps(_settings(config)))
 
@@ -103,6 +107,7 @@ def _state(wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig) ->
             "source": w.source.tree(),
             "modality": w.modality.tree(),
             "kind": w.name,
+            "paired": w.paired,
             "shards": [shard.folder.name for shard in finished(folder / name)],
         }
         for name, w in wanted.items()
@@ -114,7 +119,7 @@ def _state(wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig) ->
 def plan(wanted: Wanted, store: Path) -> list[ShardTask]:
     """The shards that a store still lacks; those whose parts changed or went are deleted."""
     found = digests(wanted.source)
-    keys = {part_key(p, found[p.name]): p for p in wanted.source.parts()}
+    keys = {part_key(p, found[p.name], wanted.paired): p for p in wanted.source.parts()}
     covered: set[str] = set()
     for shard in finished(store):
         if set(shard.facts["keys"]) <= keys.keys() - covered:
@@ -126,7 +131,7 @@ def plan(wanted: Wanted, store: Path) -> list[ShardTask]:
     return [
         ShardTask(
             store, wanted.source, wanted.modality, parts, tuple(found[p.name] for p in parts),
-            removed,
+            removed, wanted.paired,
         )
         for parts in _groups(missing)
     ]  # fmt: skip
@@ -152,8 +157,8 @@ def training_records(
                 except ValueError:
                     continue
                 taken += size_of(raw)
-                digest = np.frombuffer(digest_of(raw)[:16], np.uint8)
-                if not held_out(digest[None], holdout)[0]:
+                mine = np.frombuffer(identity(record, raw, w.paired), np.uint8)
+                if not held_out(mine[None], holdout)[0]:
                     yield raw
 
 
@@ -181,7 +186,10 @@ def remove(folder: Path, ids: Sequence[str], progress: Progress = run_here) -> d
         raise DataError(f"no document of {folder} has the id {unknown[0]}; `inspect` shows ids")
     wanted = {
         name: Wanted(
-            SourceConfig.from_tree(m["source"]), ModalityConfig.from_tree(m["modality"]), m["kind"]
+            SourceConfig.from_tree(m["source"]),
+            ModalityConfig.from_tree(m["modality"]),
+            m["kind"],
+            m["paired"],
         )
         for name, m in manifests.items()
     }

@@ -1,4 +1,4 @@
-"""Rows: documents cut into chunks and packed; a pure function of a split and a length.
+"""Rows: documents cut into chunks and packed, or one a row; a function of a split and a length.
 
 A document is cut into chunks of at most T places; a continuation begins with the last place of the
 chunk before it, as context. The first place of every chunk has weight 0, so every place but a
@@ -9,6 +9,7 @@ Legend: T places a row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ from broadbase.data.store import Split
 Ints = NDArray[np.int64]
 
 
+# Chunks [chunks, 3]: document, first place, places; the chunks row by row; where each row starts.
+Plan = tuple[Ints, Ints, Ints]
+
+
 @dataclass(frozen=True)
 class Row:
     """T places, on the host."""
@@ -33,13 +38,29 @@ class Row:
     weight: NDArray[np.float32]  # [T]
 
 
+def packed(split: Split, length: int) -> Plan:
+    """Chunks side by side, so that little is padded."""
+    chunks = _cut(split, length)
+    return chunks, *_pack(chunks[:, 2], length)
+
+
+def alone(split: Split, length: int) -> Plan:
+    """One document a row: the first places of a longer one."""
+    _fits(split, length)
+    document = np.arange(len(split))
+    places = np.minimum(length, split.lengths + 1 + split.ends)
+    chunks = np.stack([document, np.zeros_like(document), places], axis=1)
+    return chunks, document, np.arange(len(split) + 1)
+
+
 class Rows:
     """All rows of a split, in a fixed order."""
 
-    def __init__(self, split: Split, length: int) -> None:
+    def __init__(
+        self, split: Split, length: int, plan: Callable[[Split, int], Plan] = packed
+    ) -> None:
         self.split, self.length = split, length
-        self.chunks = _cut(split, length)  # [chunks, 3]: document, first place, places
-        self.packed, self.starts = _pack(self.chunks[:, 2], length)  # row i: packed[starts[i]:...]
+        self.chunks, self.packed, self.starts = plan(split, length)
         self.plain = bool((self.chunks[:, 2] == length).all())
 
     def __len__(self) -> int:
@@ -69,13 +90,18 @@ class Rows:
         return np.concatenate([np.zeros((1, 3), np.int64), 1 + positions(grid).numpy()])
 
 
-def _cut(split: Split, length: int) -> Ints:
+def _fits(split: Split, length: int) -> None:
     places = split.lengths + 1 + split.ends
     if split.grids.shape[1] > 1 and int(places.max()) > length:
         raise DataError(
             f"a record of {int(places.max())} places does not fit a row of {length}, and a picture"
             f" is not cut: set length >= {int(places.max())}, or a larger patch"
         )
+
+
+def _cut(split: Split, length: int) -> Ints:
+    _fits(split, length)
+    places = split.lengths + 1 + split.ends
     pieces = np.maximum(1, -(-(places - 1) // (length - 1)))
     document = np.repeat(np.arange(len(places)), pieces)
     number = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)

@@ -8,7 +8,7 @@ ID/shard.json                    its parts, counts and hashes
 ID/rejected.jsonl                records it could not take
 ID/values.npy                    the values of all documents, end to end
 ID/{lengths,units,grids}.npy     by document
-ID/ids.npy                       by document: the first 16 bytes of its content's SHA-256
+ID/ids.npy                       by document: 16 bytes of its content's (or its key's) SHA-256
 ID/sketches.npy                  by document: MinHash of its pieces (Broder 1997); all ones: none
 ID/places.npy, place_ends.npy    by document: where it came from
 """
@@ -46,6 +46,7 @@ class Wanted:
     source: SourceConfig
     modality: ModalityConfig
     name: str  # of the modality in the run: sources of one name share a codec
+    paired: bool = False  # documents are known by their records' keys, not by their content
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,13 @@ class ShardTask:
     parts: tuple[Part, ...]
     digests: tuple[str, ...]  # of the parts' files
     removed: frozenset[str] = frozenset()  # ids that must not come back
+    paired: bool = False
 
     @property
     def keys(self) -> list[str]:
         """What tells each part from all others, its content included."""
-        return [part_key(p, d) for p, d in zip(self.parts, self.digests, strict=True)]
+        digests = zip(self.parts, self.digests, strict=True)
+        return [part_key(part, digest, self.paired) for part, digest in digests]
 
     @property
     def target(self) -> Path:
@@ -76,9 +79,9 @@ class ShardTask:
         return sum(part.size for part in self.parts)
 
 
-def part_key(part: Part, digest: str) -> str:
-    """A part's name, place and content in one string."""
-    return f"{part.name}@{part.start}-{part.stop}:{digest}"
+def part_key(part: Part, digest: str, paired: bool = False) -> str:
+    """A part's name, place and content in one string, and what its documents are known by."""
+    return f"{part.name}@{part.start}-{part.stop}:{digest}" + (":paired" if paired else "")
 
 
 def write_shard(task: ShardTask) -> Path:
@@ -112,6 +115,16 @@ def digest_of(raw: Any) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+def identity(record: Record, raw: Any, paired: bool) -> bytes:
+    """A document's id, 16 bytes: of its content, or of its key where it is one of a pair.
+
+    The first half, which decides the side of the split, is its group's where it has one.
+    """
+    key = record.key or record.place
+    own = digest_of(key) if paired else digest_of(raw)
+    return (digest_of(record.group)[:8] if record.group else own[:8]) + own[8:16]
+
+
 def size_of(raw: Any) -> int:
     """About how many bytes a record's content takes."""
     return len(raw) if isinstance(raw, str | bytes) else np.asarray(raw).nbytes
@@ -136,13 +149,13 @@ class _Shard:
         clean = self.task.modality.clean
         for batch in _batches(self.task.source.read(part)):
             counts["records"] += len(batch)
-            good: list[tuple[Any, str]] = []
+            good: list[tuple[Record, Any]] = []
             for record in batch:
                 if isinstance(record, Reject):
                     self._reject(record, counts)
                     continue
                 try:
-                    good.append((clean(record.raw), record.place))
+                    good.append((record, clean(record.raw)))
                 except BroadbaseError:
                     raise
                 except ValueError as error:
@@ -150,10 +163,10 @@ class _Shard:
             self._documents(good, counts)
         self.done.append({"part": vars(part), **counts})
 
-    def _documents(self, good: Sequence[tuple[Any, str]], counts: dict[str, int]) -> None:
+    def _documents(self, good: Sequence[tuple[Record, Any]], counts: dict[str, int]) -> None:
         kept = []
-        for raw, place in good:
-            digest = digest_of(raw)[:16]
+        for record, raw in good:
+            place, digest = record.place, identity(record, raw, self.task.paired)
             if digest.hex() in self.task.removed:
                 counts["removed"] += 1
                 continue

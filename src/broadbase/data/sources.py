@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import lru_cache
 from typing import IO, Annotated, Any, Literal, cast
 
@@ -71,7 +72,10 @@ class FilesConfig(SourceConfig):
     def read(self, part: Part) -> Iterator[Record | Reject]:
         path = self.root if self.root.is_file() else self.root / part.name
         try:
-            yield from self._part(path, part)
+            for record in self._part(path, part):
+                if isinstance(record, Record) and not record.key:  # wherever the folder lies
+                    record = replace(record, key=record.place.removeprefix(str(self.root)))
+                yield record
         except PermissionError:
             yield Reject(str(path), f"no permission to read it; chmod +r {path.name}")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -86,6 +90,11 @@ class FilesConfig(SourceConfig):
 
     def _name(self, path: UPath) -> str:
         return path.name if path == self.root else str(path.relative_to(self.root))
+
+    def _key(self, path: UPath) -> str:
+        """What cat.png and cat.txt have in common."""
+        plain = path.with_suffix("") if path.suffix in COMPRESSED else path
+        return self._name(plain.with_suffix(""))
 
     def _parts(self, path: UPath) -> Iterator[Part]:
         yield Part(self._name(path), path.stat().st_size)
@@ -155,16 +164,47 @@ class TextFilesConfig(FilesConfig):
                 f"more than {self.limit} MiB in one text; cut it, or raise the source's `limit`",
             )
             return
-        yield as_text(str(path), data)
+        record = as_text(str(path), data)
+        yield record if isinstance(record, Reject) else replace(record, key=self._key(path))
 
 
-class JsonLinesConfig(LinesConfig):
+class ColumnsConfig(FilesConfig):
+    """Files of rows with named columns; not a choice by itself."""
+
+    field: str = "text"  # a text, or a picture as {"bytes": ...}
+    label: str | None = None
+    key: str | None = None  # what a row is known by among paired sources; None: its place
+    group: str | None = None  # rows that are equal here fall on one side of the split
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that are read."""
+        return [name for name in (self.field, self.label, self.key, self.group) if name]
+
+    def _row(self, place: str, row: Mapping[str, Any]) -> Record | Reject:
+        for name in self.columns:
+            if name not in row:
+                return Reject(place, f"no field `{name}`{hint(name, row)}")
+        raw, label = row[self.field], str(row[self.label]) if self.label else None
+        if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
+            record = _picture(place, io.BytesIO(raw["bytes"]), PIXELS, label)
+        elif not isinstance(raw, str):
+            return Reject(place, f"field `{self.field}` is {type(raw).__name__}, expected a text")
+        elif not raw.strip():
+            return Reject(place, f"field `{self.field}` is empty", empty=True)
+        else:
+            record = Record(raw, place, label)
+        if isinstance(record, Reject) or not (self.key or self.group):
+            return record
+        known = {n: str(row[c]) for n, c in (("key", self.key), ("group", self.group)) if c}
+        return replace(record, **known)
+
+
+class JsonLinesConfig(ColumnsConfig, LinesConfig):
     """Every line is a JSON object with a text in `field`."""
 
     name: Literal["jsonl"] = "jsonl"
     pattern: str = "**/*.jsonl **/*.jsonl.gz **/*.jsonl.zst **/*.ndjson"
-    field: str = "text"
-    label: str | None = None
 
     def _line(self, place: str, line: bytes) -> Record | Reject:
         text = as_text(place, line)
@@ -176,7 +216,7 @@ class JsonLinesConfig(LinesConfig):
             return Reject(place, f"broken JSON at column {error.colno}: {error.msg}")
         if not isinstance(item, dict):
             return Reject(place, f"expected an object, got {type(item).__name__}")
-        return as_record(place, item, self.field, self.label)
+        return self._row(place, item)
 
 
 class ImageFilesConfig(FilesConfig):
@@ -190,7 +230,8 @@ class ImageFilesConfig(FilesConfig):
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         with path.open("rb") as file:
             label = path.parent.name if self.labels == "folder" else None
-            yield _picture(str(path), file, self.limit, label)
+            found = _picture(str(path), file, self.limit, label)
+            yield found if isinstance(found, Reject) else replace(found, key=self._key(path))
 
 
 def _picture(place: str, file: IO[bytes], limit: int, label: str | None) -> Record | Reject:
@@ -223,23 +264,6 @@ def opened(path: UPath) -> AbstractContextManager[IO[bytes]]:
         unpacked = pa.CompressedInputStream(raw, COMPRESSED[path.suffix])
         return cast(AbstractContextManager[IO[bytes]], io.BufferedReader(unpacked))
     return cast(AbstractContextManager[IO[bytes]], raw)
-
-
-def as_record(
-    place: str, item: Mapping[str, Any], field: str, label: str | None
-) -> Record | Reject:
-    """The `field` of a row of a table as a record: a text, or a picture as {"bytes": ...}."""
-    for name in (field, *([label] if label else [])):
-        if name not in item:
-            return Reject(place, f"no field `{name}`{hint(name, item)}")
-    raw, named = item[field], str(item[label]) if label else None
-    if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
-        return _picture(place, io.BytesIO(raw["bytes"]), PIXELS, named)
-    if not isinstance(raw, str):
-        return Reject(place, f"field `{field}` is {type(raw).__name__}, expected a text")
-    if not raw.strip():
-        return Reject(place, f"field `{field}` is empty", empty=True)
-    return Record(raw, place, named)
 
 
 def as_text(place: str, data: bytes) -> Record | Reject:

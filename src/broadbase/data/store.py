@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import DataError
 
-FORMAT = 2
+FORMAT = 3
 SPLITS = ("train", "validation")
 
 Ints = NDArray[np.int64]
@@ -60,6 +60,11 @@ class Split:
     def units(self) -> int:
         """The size of all documents in the codec's unit."""
         return int(self.units_each.sum())
+
+    def take(self, chosen: Ints) -> Split:
+        """Some of the documents, in the order given."""
+        columns = ("shards", "firsts", "lengths", "units_each", "grids")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
     def document(self, i: int) -> NDArray[Any]:
         """Document i as the model sees it: start, values, end."""
@@ -127,7 +132,7 @@ class Store:
         )
 
     def ids(self, name: str) -> list[str]:
-        """The id of every document of a split: the hash of its content."""
+        """The id of every document of a split: the hash of its content, or of its key in pairs."""
         return [bytes(row).hex() for row in read_array(self.index / f"{name}.ids.npy")]
 
 

@@ -13,20 +13,17 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.data.sources import FilesConfig, as_record, opened
+from broadbase.data.sources import ColumnsConfig, opened
 
 FIELD = 16 << 20  # the longest field of a CSV row
 
 
-class TableConfig(FilesConfig):
-    """Files of rows: `field` holds the text (or picture), `label` its class, where it has one."""
-
-    field: str = "text"
-    label: str | None = None
+class TableConfig(ColumnsConfig):
+    """Files of rows in a format of tables."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         for place, row in self._rows(path):
-            yield row if isinstance(row, Reject) else as_record(place, row, self.field, self.label)
+            yield row if isinstance(row, Reject) else self._row(place, row)
 
     def _rows(self, path: UPath) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
         raise TypeError(f"{type(self).__name__} has no _rows()")
@@ -72,7 +69,7 @@ class ParquetConfig(TableConfig):
     def _rows(self, path: UPath) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
         with path.open("rb") as file, _readable(path) as bad:
             table = pq.ParquetFile(file)
-            known = [n for n in (self.field, self.label) if n in table.schema_arrow.names]
+            known = [n for n in self.columns if n in table.schema_arrow.names]
             columns = known if self.field in known else None  # all, so that a hint can be given
             yield from _numbered(path, table.iter_batches(256, columns=columns))
         yield from bad

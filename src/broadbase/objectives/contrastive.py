@@ -9,7 +9,7 @@ Legend: B pairs of this rank, A pairs of all ranks, K dimensions.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,6 +21,7 @@ from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
 from broadbase.core.loss import Loss, Share
 from broadbase.core.view import Output, Read, Stream, View
+from broadbase.objectives.documents import paired
 
 TERM = "pairs"
 
@@ -39,11 +40,8 @@ class PairsConfig(ObjectiveConfig):
     first: Side = Side(source="image", tower="image", joint="image_joint")
     second: Side = Side(source="text", tower="text", joint="text_joint")
 
-    def check(self, sources: Collection[str]) -> None:
-        raise ValueError(
-            f"objective {self.name!r} needs pairs, and a run draws the rows of each source apart;"
-            " until a source brings pairs it is for use from Python, on batches of your own"
-        )
+    def check(self, sources: Mapping[str, str | None]) -> None:
+        paired(self.name, sources, self.first.source, self.second.source)
 
 
 class InfoNCEConfig(PairsConfig):

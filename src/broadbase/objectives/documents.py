@@ -6,12 +6,13 @@ places of a document.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from broadbase.core.config import hint
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Segment
 
@@ -90,6 +91,19 @@ def shifted(segment: Segment) -> tuple[Segment, Tensor, Tensor]:
     assert segment.values is not None
     assert segment.weight is not None
     return segment.map(lambda x_BN: x_BN[:, :-1]), segment.values[:, 1:], segment.weight[:, 1:]
+
+
+def paired(objective: str, sources: Mapping[str, str | None], *names: str) -> None:
+    """ValueError where the named sources are not there, or are not pairs of one group."""
+    for name in names:
+        if name not in sources:
+            raise ValueError(f"objective {objective!r}: no source {name!r}{hint(name, sources)}")
+    groups = {sources[name] for name in names}
+    if None in groups or len(groups) > 1:
+        raise ValueError(
+            f"objective {objective!r} needs {' and '.join(names)} row by row: give both the same"
+            f" data.sources.*.pairs (now: {', '.join(f'{n} {sources[n]}' for n in names)})"
+        )
 
 
 def known(marks: range, segment: Segment, count: int) -> Sequence[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -34,7 +34,7 @@ class MixtureConfig(ObjectiveConfig):
             raise ValueError("parts: name at least one objective")
         return self
 
-    def check(self, sources: Collection[str]) -> None:
+    def check(self, sources: Mapping[str, str | None]) -> None:
         for name, part in self.parts.items():
             for source in part.sources:
                 if source not in sources:

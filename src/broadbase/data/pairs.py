@@ -1,0 +1,40 @@
+"""Pairs: sources that tell the same records in different ways, row by row.
+
+Documents of paired sources are known by their records' keys; a row is what each source has under
+one key. What a source lacks (an unreadable picture, a missing caption) leaves the row out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+
+import numpy as np
+
+from broadbase.core.errors import DataError
+from broadbase.data.store import Split, Store
+
+
+def aligned(stores: Mapping[str, Store], side: str) -> dict[str, Split]:
+    """The documents of one side that all of these stores have, in one order.
+
+    DataError where there are none.
+    """
+    keys = {name: _keys(store, side) for name, store in stores.items()}
+    common = reduce(np.intersect1d, keys.values())
+    if not len(common):
+        sizes = ", ".join(f"{name} {len(found)}" for name, found in keys.items())
+        raise DataError(
+            f"paired sources have no record of the {side} side in common ({sizes} records); their"
+            " records are told by their keys: file names without ending, or places in one table"
+        )
+    found = {}
+    for name, store in stores.items():
+        order = np.argsort(keys[name])
+        places = order[np.searchsorted(keys[name], common, sorter=order)]
+        found[name] = store.split(side).take(places)
+    return found
+
+
+def _keys(store: Store, side: str) -> np.ndarray:
+    return np.array(store.ids(side), dtype="U32")
