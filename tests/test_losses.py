@@ -188,7 +188,7 @@ def vitmae() -> tuple[Model, ViTMAEForPreTraining, nn.ModuleList]:
                 "modalities": {"image": image, "pixels": {"name": "pixels", "channels": 16}},
                 "towers": {"encoder": plain, "decoder": plain},
                 "at": {"pixels": "decoder"},
-                "connectors": [["encoder", "decoder"]],
+                "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],
             }
         )
         .build()

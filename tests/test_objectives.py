@@ -56,7 +56,7 @@ def model(dtype: torch.dtype = torch.float64) -> Model:
             },
         },
         "at": {"pixels": "decoder"},
-        "connectors": [["encoder", "decoder"]],
+        "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],
     }
     built = ModelConfig.from_tree(tree).build()
     initialise(built, 0)

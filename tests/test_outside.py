@@ -152,6 +152,7 @@ SINGLE = [name for name in ObjectiveConfig.choices if name not in ("mixture", "i
 
 
 MOVES_IDS = {"fim", "span_corruption", "infilling"}  # they take documents apart
+TELLS_VECTORS = {"mae", "autoencoder"}
 MARKS = {"fim", "span_corruption"}
 CROSS = {**TOWER["layers"][0]["block"], "cross": TOWER["layers"][0]["block"]["attention"]}  # type: ignore[index]
 TOWERS = {
@@ -169,7 +170,7 @@ def test_every_pairing_learns(modality: str, objective: str) -> None:
         "modalities": {modality: settings(modality), "pixels": {"name": "pixels", "channels": 4}},
         "towers": TOWERS,
         "at": {"pixels": "decoder"},
-        "connectors": [["encoder", "decoder"]],
+        "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],
     }
     config = ModelConfig.from_tree(tree)
     model = config.build()
@@ -179,7 +180,9 @@ def test_every_pairing_learns(modality: str, objective: str) -> None:
     built = ObjectiveConfig.named(objective)().build()
     vectors = segment.values is not None and segment.values.ndim == 3
     unmarked = objective in MARKS and not corrupt[modality].marks
-    if unmarked or (vectors if objective in MOVES_IDS else objective == "mae" and not vectors):
+    if unmarked or (
+        vectors if objective in MOVES_IDS else objective in TELLS_VECTORS and not vectors
+    ):
         with pytest.raises(ConfigError, match=r"holds (ids|vectors); use|needs \d+ control ids"):
             built.views(Batch(0, {"s": segment}, Draws(0, 0)), corrupt)
         return

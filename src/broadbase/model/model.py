@@ -5,7 +5,7 @@ Legend: B batch, N places of a segment, T places of a stream, S scored places, D
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -18,6 +18,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.loss import Share
 from broadbase.core.view import Hidden, Output, Read, Segment, Stream, Tokens, View, pool
 from broadbase.nn.cache import Cache
+from broadbase.nn.connector import Connector, ConnectorConfig
 
 
 class ModelConfig(Config):
@@ -28,7 +29,7 @@ class ModelConfig(Config):
     at: dict[str, str] = Field(
         default_factory=dict
     )  # Space -> tower; unnamed Spaces belong to the first tower
-    connectors: tuple[tuple[str, str], ...] = ()  # (stream's tower, tower it feeds)
+    connectors: tuple[ConnectorConfig, ...] = ()  # between two towers, at most one each way
 
     def build(self) -> Model:
         """The model, its parameters as PyTorch made them: `initialise` or load them next."""
@@ -50,8 +51,10 @@ class Model(nn.Module):
         )
         self.connectors = nn.ModuleDict(
             {
-                f"{a}>{b}": nn.Linear(config.towers[a].width, config.towers[b].width)
-                for a, b in config.connectors
+                f"{c.source}>{c.target}": c.build(
+                    config.towers[c.source].width, config.towers[c.target].width
+                )
+                for c in config.connectors
             }
         )
 
@@ -65,7 +68,7 @@ class Model(nn.Module):
         predictions: dict[str, Tensor] = {}
         charges: dict[str, Tensor] = {}
         for stream in view.streams:
-            x_BTD, tokens = self._embed(stream, streams, towers)
+            x_BTD, tokens = self._embed(stream, streams, towers, charges)
             tower: Tower = self._part(self.towers, "tower", stream.tower)
             hidden = tower(
                 x_BTD,
@@ -76,6 +79,7 @@ class Model(nn.Module):
                 layers=layers,
             )
             streams[stream.name], towers[stream.name] = hidden, stream.tower
+            _add(charges, stream.tower, hidden.penalties)
             for read in stream.reads:
                 space: Space = self._part(self.spaces, "Space", read.space)
                 x_BSD = _read(hidden, read)
@@ -83,31 +87,58 @@ class Model(nn.Module):
                     predictions[read.term] = space.predict(x_BSD)
                 else:
                     scores[read.term] = space.score(x_BSD, read.values)
-                    _charge(charges, space, read)
-        return Output(streams, scores, predictions, charges | _charges(streams, towers))
+                    _add(charges, read.space, _charged(space, read))
+        return Output(streams, scores, predictions, charges)
 
     def penalties(self, views: Sequence[View]) -> dict[str, Share]:
-        """Weight and scale of what towers and Spaces charge themselves in these views."""
+        """Weight and scale of what towers, connectors and Spaces charge themselves in these views:
+        a row of a tower counts 1, a place of a connector too, a scored place as it is weighted."""
         found: dict[str, Share] = {}
+
+        def count(part: str, penalties: Mapping[str, float], weight: float) -> None:
+            for name, scale in penalties.items():
+                term = f"{part}/{name}"
+                before = found[term].weight if term in found else 0.0
+                found[term] = Share(before + weight, scale)
+
         for view in views:
+            towers = {stream.name: stream.tower for stream in view.streams}
             for stream in view.streams:
                 tower = self._part(self.towers, "tower", stream.tower)
-                for name, scale in tower.penalties.items():
-                    term = f"{stream.tower}/{name}"
-                    weight = found[term].weight if term in found else 0.0
-                    found[term] = Share(weight + view.size, scale)
+                count(stream.tower, tower.penalties, view.size)
+                for segment in (s for s in stream.segments if s.source.startswith("@")):
+                    name, connector = self._connector(segment, stream, towers)
+                    count(name, connector.penalties, _places(segment))
                 for read in (read for read in stream.reads if read.values is not None):
-                    for name, scale in getattr(self.spaces[read.space], "penalties", {}).items():
-                        assert read.weight is not None
-                        term = f"{read.space}/{name}"
-                        weight = found[term].weight if term in found else 0.0
-                        found[term] = Share(weight + float(read.weight.sum()), scale)
+                    assert read.weight is not None
+                    charged = getattr(self.spaces[read.space], "penalties", {})
+                    count(read.space, charged, float(read.weight.sum()))
         return found
 
+    def settle(self, add: Callable[[Tensor], Tensor]) -> None:
+        """Let the parts that keep statistics take up those of a whole step, after its last
+        forward; `add` sums a tensor over the ranks."""
+        for connector in self.connectors.values():
+            assert isinstance(connector, Connector)
+            connector.settle(add)
+
     def _embed(
-        self, stream: Stream, streams: Mapping[str, Hidden], towers: Mapping[str, str]
+        self,
+        stream: Stream,
+        streams: Mapping[str, Hidden],
+        towers: Mapping[str, str],
+        charges: dict[str, Tensor],
     ) -> tuple[Tensor, Tokens]:
-        parts = [self._embed_segment(s, stream.tower, streams, towers) for s in stream.segments]
+        parts = []
+        for segment in stream.segments:
+            if segment.source.startswith("@"):
+                name, connector = self._connector(segment, stream, towers)
+                parts.append(connector(streams[segment.source[1:]].x, segment.document))
+                _add(charges, name, connector.charges())
+            else:
+                assert segment.values is not None, "a segment of a Space has values"
+                space: Space = self._part(self.spaces, "Space", segment.source)
+                parts.append(space.embed(segment.values, segment.hidden))
         x_BTD = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         segments = stream.segments
         return x_BTD, Tokens(
@@ -117,17 +148,11 @@ class Model(nn.Module):
             part=_join([s.part for s in segments]),
         )
 
-    def _embed_segment(
-        self, segment: Segment, tower: str, streams: Mapping[str, Hidden], towers: Mapping[str, str]
-    ) -> Tensor:
-        if segment.source.startswith("@"):
-            name = segment.source[1:]
-            connector = self._part(self.connectors, "connector", f"{towers[name]}>{tower}")
-            x_BND: Tensor = connector(streams[name].x)
-            return x_BND
-        assert segment.values is not None, "a segment of a Space has values"
-        space: Space = self._part(self.spaces, "Space", segment.source)
-        return space.embed(segment.values, segment.hidden)
+    def _connector(
+        self, segment: Segment, stream: Stream, towers: Mapping[str, str]
+    ) -> tuple[str, Any]:
+        name = f"{towers[segment.source[1:]]}>{stream.tower}"
+        return name, self._part(self.connectors, "connector", name)
 
     def _part(self, parts: nn.ModuleDict, kind: str, name: str) -> Any:
         if name not in parts:
@@ -135,21 +160,25 @@ class Model(nn.Module):
         return parts[name]
 
 
-def _charge(charges: dict[str, Tensor], space: Any, read: Read) -> None:
-    """Add what a Space charges for the places of a Read."""
-    for name, charge_BS in getattr(space, "charges", dict)().items():
-        term = f"{read.space}/{name}"
-        total_B = (charge_BS * read.weight).sum(dim=1)
-        charges[term] = charges[term] + total_B if term in charges else total_B
+def _add(charges: dict[str, Tensor], part: str, new: Mapping[str, Tensor]) -> None:
+    """Add what a part charges, [B] each, under its name."""
+    for name, charge_B in new.items():
+        term = f"{part}/{name}"
+        charges[term] = charges[term] + charge_B if term in charges else charge_B
 
 
-def _charges(streams: Mapping[str, Hidden], towers: Mapping[str, str]) -> dict[str, Tensor]:
-    totals: dict[str, Tensor] = {}
-    for stream, hidden in streams.items():
-        for name, charge_B in hidden.penalties.items():
-            term = f"{towers[stream]}/{name}"
-            totals[term] = totals[term] + charge_B if term in totals else charge_B
-    return totals
+def _charged(space: Any, read: Read) -> dict[str, Tensor]:
+    """What a Space charges for the places of a Read, a total a row: [B] each."""
+    assert read.weight is not None
+    weight_BS: Tensor = read.weight
+    charges: Mapping[str, Tensor] = getattr(space, "charges", dict)()
+    return {name: (charge_BS * weight_BS).sum(dim=1) for name, charge_BS in charges.items()}
+
+
+def _places(segment: Segment) -> float:
+    """How many places of a segment are not padding."""
+    document_BN, position_BN3 = segment.document, segment.position
+    return float((position_BN3[..., 0] if document_BN is None else document_BN).ge(0).sum())
 
 
 def _read(hidden: Hidden, read: Read) -> Tensor:

@@ -16,7 +16,7 @@ from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConf
 from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.masks import MasksConfig, PlacesConfig, take
+from broadbase.objectives.masks import MasksConfig, PlacesConfig, at, take
 from broadbase.objectives.scoring import ReadScores
 
 
@@ -55,8 +55,8 @@ class MaskedAutoencoder(ReadScores):
         B, N = segment.position.shape[:2]
         chosen_BN = torch.zeros(B, N, dtype=torch.bool).scatter(1, index_BS, True)
         seen_BV = chosen_BN.int().argsort(dim=1, stable=True)[:, : N - index_BS.shape[1]]
-        seen = _at(segment, segment.source, seen_BV)
-        hidden = _at(segment, c.target, index_BS)
+        seen = at(segment, segment.source, seen_BV)
+        hidden = at(segment, c.target, index_BS)
         whole = Segment("@encoder", None, seen.position, None, seen.document)
         places_BS = seen_BV.shape[1] + torch.arange(index_BS.shape[1]).expand(B, -1)
         read = Read(c.target, name, take(values, index_BS), weight_BS, places_BS)
@@ -72,11 +72,3 @@ def _needed(index_BS: Tensor, weight_BS: Tensor) -> tuple[Tensor, Tensor]:
     """As many places as the row with the most has: an unscored one would be hidden for nothing."""
     most = max(1, int((weight_BS > 0).sum(dim=1).max()))
     return index_BS[:, :most], weight_BS[:, :most]
-
-
-def _at(segment: Segment, space: str, index_BS: Tensor) -> Segment:
-    """Some places of a segment, as values of a Space."""
-    assert segment.values is not None
-    document = None if segment.document is None else take(segment.document, index_BS)
-    values, position = take(segment.values, index_BS), take(segment.position, index_BS)
-    return Segment(space, values, position, None, document)

@@ -137,3 +137,13 @@ def take(values: Tensor, index_BS: Tensor) -> Tensor:
     """Values [B,N,...] at some places: [B,S,...]."""
     shape = index_BS.shape + values.shape[2:]
     return values.gather(1, index_BS.view(*index_BS.shape, *[1] * (values.ndim - 2)).expand(shape))
+
+
+def at(segment: Segment, space: str, index_BS: Tensor, keep_BS: Tensor | None = None) -> Segment:
+    """Some places of a segment, as values of a Space; those not in `keep_BS` become padding."""
+    assert segment.values is not None
+    document = None if segment.document is None else take(segment.document, index_BS)
+    if keep_BS is not None and not bool(keep_BS.all()):
+        document = (torch.zeros_like(index_BS) if document is None else document).where(keep_BS, -1)
+    values, position = take(segment.values, index_BS), take(segment.position, index_BS)
+    return Segment(space, values, position, None, document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from broadbase.modalities.pixels import PixelsConfig
+from broadbase.nn.connector import LinearConfig
 from broadbase.nn.positions import SinusoidConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.recipes import dial, image
@@ -24,7 +25,7 @@ def build(depth: int, data: str | None) -> RunConfig:
             "modalities": {**config.model.modalities, "pixels": PixelsConfig(channels=channels)},
             "towers": towers,
             "at": {"pixels": "decoder"},
-            "connectors": (("encoder", "decoder"),),
+            "connectors": (LinearConfig(source="encoder", target="decoder"),),
         }
     )
     return config.model_copy(

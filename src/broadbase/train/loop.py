@@ -101,6 +101,7 @@ class Trainer:
         norm = self._clip()
         self._refuse_non_finite(losses, norm)
         self.optim.step(self.schedule.factor(self.step, self.config.steps))
+        self.model.settle(self.ranks.sum)  # type: ignore[operator]
         self.step += 1
         places = sum(share.weight for share in shares.values())
         self.journal.stepped(self.step, losses, norm, places, time.perf_counter() - start)

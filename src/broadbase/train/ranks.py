@@ -52,6 +52,12 @@ class Ranks:
         dist.all_reduce(total)
         return dict(zip(names, total.tolist(), strict=True))
 
+    def sum(self, tensor: Tensor) -> Tensor:
+        """A tensor summed over the ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
     def any(self, flag: bool) -> bool:
         """Whether it is so on any rank."""
         return self.add({"flag": float(flag)})["flag"] > 0

@@ -1,0 +1,35 @@
+"""VQ: pictures as ids, a code for each patch (van den Oord et al. 2017, by transformers)."""
+
+from __future__ import annotations
+
+from broadbase.modalities.pixels import PixelsConfig
+from broadbase.nn.quantise import QuantisedConfig
+from broadbase.objectives.autoencoder import AutoencoderConfig
+from broadbase.recipes import dial, image
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """An encoder and a decoder, half the `depth` each, and between them a codebook of 512."""
+    config = image.build(depth, data)
+    picture = config.model.modalities["image"]
+    channels = picture.patch * picture.patch * picture.channels  # type: ignore[attr-defined]
+    pixels = PixelsConfig(channels=channels, normalise=False)
+    (layers,) = (tower := dial.backbone(depth)).layers
+    half = layers.model_copy(update={"repeat": max(1, depth // 2)})
+    tower = tower.model_copy(update={"layers": (half,)})
+    model = config.model.model_copy(
+        update={
+            "modalities": {**config.model.modalities, "pixels": pixels},
+            "towers": {"encoder": tower, "decoder": tower},
+            "at": {"pixels": "decoder"},
+            "connectors": (QuantisedConfig(source="encoder", target="decoder"),),
+        }
+    )
+    return config.model_copy(
+        update={"recipe": "vq", "model": model, "objective": AutoencoderConfig()}
+    )
+
+
+RECIPE = Recipe("vq", "pictures as ids: a tokenizer for codes", build)
