@@ -361,7 +361,7 @@ def test_experts_are_mixtrals() -> None:
     ids = torch.arange(20).unsqueeze(0) % VOCABULARY
     result = theirs(input_ids=ids, labels=ids)
     torch.testing.assert_close(mine(inputs[0]), outputs[0].view_as(inputs[0]), rtol=1e-5, atol=1e-5)
-    charges = mine.charges()
+    charges = mine.charges(None)
     assert charges["balance"].item() == pytest.approx(result.aux_loss.item(), rel=1e-5)
     logits = inputs[0] @ mine.router.weight.T
     z = float(logits.logsumexp(-1).square().mean())

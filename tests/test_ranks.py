@@ -1,4 +1,4 @@
-"""Two gloo ranks (FSDP2 under torchrun) give one process's losses, for a mixture."""
+"""1, 2 and 4 gloo ranks (FSDP2 under torchrun) give one process's losses, from the same samples."""
 
 from __future__ import annotations
 
@@ -10,10 +10,53 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
+from broadbase.run import Run
 from test_recipes import corpus, small  # noqa: F401
+
+WORLDS = (1, 2, 4)
+EXPERTS = {"name": "experts", "hidden": 64, "experts": 4}
+PARTS: dict[str, Any] = {
+    "causal": {"objective": {"name": "causal"}, "sources": ["text", "code"]},
+    "masked": {"objective": {"name": "masked"}, "scale": 0.5},
+}
+CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "causal": ("bytes", None),
+    "masked": ("bert", None),
+    "denoising": ("t5", None),  # with experts in its encoder
+    "mae": ("mae", None),
+    "modalities": ("mixed", {"name": "mixture", "parts": PARTS}),
+}
+
+# every run of one world in one launch: starting four ranks takes longer than training them
+TRAIN = """
+import sys
+from pathlib import Path
+from broadbase.run import Run, RunConfig
+for folder in sys.argv[2:]:
+    config = RunConfig.read(Path(folder) / "config.yaml")
+    Run.create(config, Path(folder) / sys.argv[1]).train()
+"""
+
+
+def launch(folder: Path, world: int, script: str, *words: str | Path) -> str:
+    """What a script prints on `world` ranks."""
+    (folder / "script.py").write_text(script)
+    run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
+    command = [sys.executable, *(run if world > 1 else []), str(folder / "script.py")]
+    done = subprocess.run(
+        [*command, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def losses(run: Path) -> list[dict[str, float]]:
@@ -21,45 +64,57 @@ def losses(run: Path) -> list[dict[str, float]]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
-EXPERTS = {"name": "experts", "hidden": 64, "experts": 4}
-PARTS = {"causal": {"objective": {"name": "causal"}, "sources": ["text", "code"]}}
-PARTS["masked"] = {"objective": {"name": "masked"}, "scale": 0.5}  # type: ignore[dict-item]
-CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
-    "causal": ("mixed", {"name": "causal"}),
-    "mixture": ("mixed", {"name": "mixture", "parts": PARTS}),
-    "experts": ("t5", None),
-    "mae": ("mae", None),
-}
+@pytest.fixture(scope="module")
+def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """CASE/WORLD: every case trained for 20 steps by every number of ranks."""
+    folder = tmp_path_factory.mktemp("runs")
+    for case, (recipe, objective) in CASES.items():
+        tree = small(recipe, corpus).tree()
+        if objective is not None:
+            tree["objective"] = objective
+        if case == "denoising":
+            block = tree["model"]["towers"]["encoder"]["layers"][0]["block"]
+            block["feedforward"] = EXPERTS
+        tree["data"] |= {"validation_rows": 4, "final_rows": 4}
+        tree["data"]["store"] = str(folder / case / "data")
+        (folder / case).mkdir()
+        (folder / case / "config.yaml").write_text(yaml.safe_dump(tree))
+    for world in WORLDS:
+        launch(folder, world, TRAIN, str(world), *(folder / case for case in CASES))
+    return folder
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_ranks_equal_one(corpus: Path, tmp_path: Path, case: str) -> None:  # noqa: F811
-    """Every objective over all its sources, Muon and AdamW, 20 steps: every loss within 1e-5."""
-    recipe, objective = CASES[case]
-    tree = small(recipe, corpus).tree()
-    if objective is not None:
-        tree["objective"] = objective
-    if case == "experts":
-        tree["model"]["towers"]["encoder"]["layers"][0]["block"]["feedforward"] = EXPERTS
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
-    arguments = ["-m", "broadbase.cli", "pretrain", str(tmp_path / "config.yaml"), "--out"]
-    alone = [sys.executable, *arguments, str(tmp_path / "one")]
-    together = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    together += [*arguments, str(tmp_path / "two")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for command in (alone, together):
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=300, env=environment
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert len(one) == len(two) == 20
-    for mine, theirs in zip(one, two, strict=True):
+@pytest.mark.parametrize("world", WORLDS[1:])
+def test_many_ranks_equal_one(runs: Path, case: str, world: int) -> None:
+    """Muon and AdamW, 20 steps over all sources: every loss within 1e-5."""
+    one, many = losses(runs / case / "1"), losses(runs / case / str(world))
+    assert len(one) == len(many) == 20
+    for mine, theirs in zip(one, many, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5)
-    assert ("encoder/balance" in one[0]) == (case == "experts")
-    weights = [load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two")]
-    for name, value in weights[0].items():
-        assert (value - weights[1][name]).abs().max() < 1e-3, name
+    assert ("encoder/balance" in one[0]) == (case == "denoising")
+    weights = load_file(runs / case / "1" / "model" / "model.safetensors")
+    theirs = load_file(runs / case / str(world) / "model" / "model.safetensors")
+    for name, value in weights.items():
+        assert (value - theirs[name]).abs().max() < 1e-3, name
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_global_order_of_samples_knows_no_ranks(runs: Path, world: int) -> None:
+    """Row i of a step belongs to rank i mod world, with the chance that belongs to it."""
+    mixture = Run.open(runs / "modalities" / "1").mixture()
+    whole = list(mixture.batches(3, 6))
+    parts = [list(mixture.batches(3, 6, rank=r, world=world)) for r in range(world)]
+    for step, batch in enumerate(whole):
+        for source, segment in batch.segments.items():
+            assert segment.values is not None
+            noise = batch.draws.uniform(source, len(segment.values), 5)
+            for rank, part in enumerate(parts):
+                mine = part[step].segments[source].values
+                assert mine is not None
+                assert torch.equal(mine, segment.values[rank::world])
+                chance = part[step].draws.uniform(source, len(mine), 5)
+                assert torch.equal(chance, noise[rank::world])
 
 
 PAIRS = """
@@ -90,15 +145,8 @@ if world > 1:
 @pytest.mark.parametrize("objective", ["infonce", "sigmoid"])
 def test_pairs_of_all_ranks_are_told_apart(tmp_path: Path, objective: str) -> None:
     """The loss and the gradient of every vector, gathered over 2 and 4 ranks, are one process's."""
-    (tmp_path / "pairs.py").write_text(PAIRS)
-    found = []
-    for ranks in (1, 2, 4):
-        run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        command = [sys.executable, *(run if ranks > 1 else []), str(tmp_path / "pairs.py")]
-        done = subprocess.run(
-            [*command, objective], capture_output=True, text=True, check=False, timeout=120
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        found.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    found = [
+        json.loads(launch(tmp_path, world, PAIRS, objective).splitlines()[-1]) for world in WORLDS
+    ]
     assert found[1] == pytest.approx(found[0], rel=1e-10)
     assert found[2] == pytest.approx(found[0], rel=1e-10)

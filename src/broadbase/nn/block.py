@@ -146,7 +146,8 @@ class Block(nn.Module):
         )
         inner = config.feedforward.build(width)
         self.feedforward = config.residual.build(inner, width)
-        self.charges: Callable[[], Mapping[str, Tensor]] = getattr(inner, "charges", dict)
+        self.charges: Callable[[Tensor | None], Mapping[str, Tensor]]
+        self.charges = getattr(inner, "charges", lambda real_BT: {})
 
     def forward(
         self,

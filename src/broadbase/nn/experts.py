@@ -46,7 +46,7 @@ class Experts(nn.Module):
     Two charges a row, so that they add up however a batch is cut: balance, E times the sum over
     experts of the share of places that chose it times its mean probability (Fedus et al. 2022,
     eq. 4; C at an even load), and router_z, the mean squared log-sum-exp of the router's logits
-    (Zoph et al. 2022, eq. 5).
+    (Zoph et al. 2022, eq. 5). Padding is not charged for: how much there is depends on the cut.
     """
 
     def __init__(self, config: ExpertsConfig, width: int) -> None:
@@ -55,24 +55,28 @@ class Experts(nn.Module):
         self.router = nn.Linear(width, config.experts, bias=False)
         one = GatedConfig(hidden=config.hidden, activation=config.activation)
         self.experts = nn.ModuleList(Gated(one, width) for _ in range(config.experts))
-        self._charges: dict[str, Tensor] = {}
+        self._logits_BTE = self._took_BTE = torch.empty(0)
 
-    def charges(self) -> Mapping[str, Tensor]:
-        """The charges of the last forward: [B] each."""
-        return self._charges
+    def charges(self, real_BT: Tensor | None) -> Mapping[str, Tensor]:
+        """The charges of the last forward, over its real places (None: all): [B] each."""
+        logits_BTE, took_BTE = self._logits_BTE, self._took_BTE
+        part_BT = torch.ones_like(logits_BTE[..., 0])
+        part_BT = part_BT if real_BT is None else real_BT.to(part_BT)
+        part_BT = part_BT / part_BT.sum(dim=1, keepdim=True).clamp(min=1)
+        share_BE = (took_BTE * part_BT.unsqueeze(-1)).sum(dim=1)
+        mean_BE = (logits_BTE.softmax(dim=-1) * part_BT.unsqueeze(-1)).sum(dim=1)
+        return {
+            "balance": len(self.experts) * (share_BE * mean_BE).sum(dim=-1),
+            "router_z": (logits_BTE.logsumexp(dim=-1).square() * part_BT).sum(dim=-1),
+        }
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         logits_BTE = self.router(x_BTD)
         logits_BTE = logits_BTE.to(torch.promote_types(logits_BTE.dtype, torch.float32))
-        probability_BTE = logits_BTE.softmax(dim=-1)
-        weight_BTC, index_BTC = probability_BTE.topk(self.chosen, dim=-1)
+        weight_BTC, index_BTC = logits_BTE.softmax(dim=-1).topk(self.chosen, dim=-1)
         weight_BTC = (weight_BTC / weight_BTC.sum(dim=-1, keepdim=True)).to(x_BTD.dtype)
-        took_BTE = F.one_hot(index_BTC, len(self.experts)).sum(dim=2)
-        share_BE, mean_BE = took_BTE.float().mean(dim=1), probability_BTE.mean(dim=1)
-        self._charges = {
-            "balance": len(self.experts) * (share_BE * mean_BE).sum(dim=-1),
-            "router_z": logits_BTE.logsumexp(dim=-1).square().mean(dim=-1),
-        }
+        self._took_BTE = F.one_hot(index_BTC, len(self.experts)).sum(dim=2)
+        self._logits_BTE = logits_BTE
         flat_MD, out_MD = x_BTD.flatten(0, 1), torch.zeros_like(x_BTD).flatten(0, 1)
         index_MC, weight_MC = index_BTC.flatten(0, 1), weight_BTC.flatten(0, 1)
         for number, expert in enumerate(self.experts):

@@ -29,7 +29,7 @@ class FeedForwardConfig(Choice):
 
     @property
     def penalties(self) -> Mapping[str, float]:
-        """What the module's `charges()` holds after a forward, and its part in the loss."""
+        """What the module's `charges(real)` holds after a forward, and its part in the loss."""
         return {}
 
     def build(self, width: int) -> nn.Module:

@@ -95,11 +95,12 @@ class Transformer(nn.Module):
         sights = [self._sight(i, pattern, tokens, keys) for i in range(len(self.reaches))]
         taps: list[Tensor] = []
         charges: dict[str, Tensor] = {}
+        real_BT = None if tokens.document is None else tokens.document >= 0
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             seen, rotation = sights[self.sight[i]]
             x_BTD = block(x_BTD, seen, rotation, cache.layers[i] if cache else None, memory)
-            for name, charge_B in block.charges().items():
+            for name, charge_B in block.charges(real_BT).items():
                 charges[name] = charges[name] + charge_B if name in charges else charge_B
             if layers:
                 taps.append(x_BTD[:, first:])
