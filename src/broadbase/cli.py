@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -197,6 +198,7 @@ def adapt(
     field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
     label: Annotated[str, typer.Option(help="The field that holds the label.")] = "label",
     numeric: Annotated[bool, typer.Option(help="Labels are numbers to predict (R2).")] = False,
+    macro: Annotated[bool, typer.Option(help="Score by macro-F1, every class alike.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where to keep the fine-tuned model.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -204,7 +206,7 @@ def adapt(
     base = load(model_of(model))
     source = labelled(data, field, label)
     kind = modality or next(iter(base.codecs))
-    task = read_task(Path(data).stem, kind, source, numeric=numeric)
+    task = replace(read_task(Path(data).stem, kind, source, numeric=numeric), macro=macro)
     (row,) = adapt_to(base, task, method, [labels], test, seeds, beside=True)
     if out is not None:
         if method is not Method.finetune:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from broadbase.core.contracts import Record, SourceConfig
+from broadbase.data.cells import H5adConfig
 from broadbase.data.samples import sample
 from broadbase.data.sources import FilesConfig, ImageFilesConfig, JsonLinesConfig
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
@@ -28,12 +29,13 @@ def detect(path: str, plain: FilesConfig) -> Sequence[SourceConfig]:
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:
-    """A source of labelled records: a sample set, a table, or pictures in a folder a class."""
+    """A source of labelled records: a sample set, table, cells, or pictures, a folder a class."""
     if path.startswith("sample:"):
         return sample(path.removeprefix("sample:")).source
+    cells = H5adConfig(path=path, label=label)
     pictures = ImageFilesConfig(path=path, labels="folder")
     tables = [table(path=path, field=field, label=label) for table in TABLES]
-    found: list[FilesConfig] = [source for source in (*tables, pictures) if _holds(source)]
+    found: list[FilesConfig] = [source for source in (*tables, cells, pictures) if _holds(source)]
     return found[0] if found else tables[0]
 
 

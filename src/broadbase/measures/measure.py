@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from broadbase import measures
-from broadbase.core.contracts import ObjectiveConfig
+from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Read, Stream, View
 from broadbase.model.base import Base
-from broadbase.run import Run
+from broadbase.run import Run, RunConfig
 from broadbase.transfer.compare import paired_interval
 
 
@@ -41,10 +41,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Measure:
-    """What is told of the runs of some objectives."""
+    """What is told of the runs of some objectives, where sources are of some modalities."""
 
     objectives: tuple[type[ObjectiveConfig], ...]
     run: Callable[[Run, Base], Iterable[Measured]]
+    modalities: tuple[type[ModalityConfig], ...] = (ModalityConfig,)
+
+    def fits(self, config: RunConfig) -> bool:
+        """Whether it can be told of such a run."""
+        kinds = [config.model.modalities[m.modality] for m in config.data.sources.values()]
+        mine = all(isinstance(kind, self.modalities) for kind in kinds)
+        return mine and isinstance(config.objective, self.objectives)
 
 
 def all_measures() -> list[Measure]:
@@ -56,11 +63,15 @@ def all_measures() -> list[Measure]:
 
 
 def measured(run: Run, base: Base) -> list[Measured]:
-    """Every source of a run against its baselines; ConfigError where nobody can measure it."""
+    """Every source of a run against its baselines; ConfigError where nobody can measure it.
+
+    A measure of certain modalities goes before one of any.
+    """
     objective = run.config.objective
-    for measure in all_measures():
-        if isinstance(objective, measure.objectives):
-            return list(measure.run(run, base))
+    fitting = [measure for measure in all_measures() if measure.fits(run.config)]
+    if fitting:
+        best = min(fitting, key=lambda measure: ModalityConfig in measure.modalities)
+        return list(best.run(run, base))
     known = sorted(k.model_fields["name"].default for m in all_measures() for k in m.objectives)
     raise ConfigError(
         f"there is no measure of objective {objective.name!r}; there is one of: {', '.join(known)}"

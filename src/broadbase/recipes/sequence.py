@@ -25,6 +25,7 @@ def sequence_run(
     recipe: str | None = None,
     objective: ObjectiveConfig | None = None,
     towers: Mapping[str, TowerConfig] | None = None,
+    length: int = LENGTH,
 ) -> RunConfig:
     """Training on a folder: its `plain` files, and tables with a text field.
 
@@ -38,7 +39,7 @@ def sequence_run(
         depth=depth,
         model=ModelConfig(modalities={name: modality}, towers=towers),
         objective=objective or CausalConfig(),
-        data=DataConfig(sources=mixed(name, detect(path, files), depth, LENGTH)),
+        data=DataConfig(sources=mixed(name, detect(path, files), depth, length)),
         optim=dial.optim(depth),
         train=dial.horizon(depth),
     )

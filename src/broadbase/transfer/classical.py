@@ -10,14 +10,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from broadbase.core.optional import chemistry, optional
 from broadbase.transfer.probe import fitted_score, ridge
 from broadbase.transfer.task import Indices, Task
+
+COMPONENTS = 50  # of expression
 
 Scorer = Callable[[Indices, Indices, int], float]  # train, test, seed -> score
 Make = Callable[[Task], Pipeline]  # an unfitted model
@@ -63,6 +68,22 @@ def _descriptors(task: Task) -> NDArray[np.float64]:
     return np.clip(np.where(np.isfinite(found), found, 0), -1e6, 1e6)
 
 
+def _expression(task: Task) -> NDArray[np.float64]:
+    """Log-normalised counts of genes: log(1 + 10,000 times a gene's share of its cell)."""
+    counts = DictVectorizer(sparse=False).fit_transform(task.raws)
+    found: NDArray[np.float64] = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
+    return found
+
+
+def _components(task: Task) -> NDArray[np.float64]:
+    """Principal components of that: of all records, as a base too may have seen them unlabelled."""
+    expression = _expression(task)
+    found: NDArray[np.float64] = PCA(
+        min(COMPONENTS, *expression.shape), random_state=0
+    ).fit_transform(expression)
+    return found
+
+
 def _tfidf(task: Task) -> Pipeline:
     words = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
     return make_pipeline(words, ridge(task))
@@ -77,6 +98,10 @@ def _linear(task: Task) -> Pipeline:
     return make_pipeline(StandardScaler(), ridge(task))
 
 
+def _logistic(_: Task) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
 def _forest(task: Task) -> Pipeline:
     kind = RandomForestClassifier if task.classes else RandomForestRegressor
     return make_pipeline(kind(200, random_state=0))
@@ -87,6 +112,11 @@ BASELINES: dict[str, dict[str, tuple[Inputs, Make]]] = {
     "code": {"TF-IDF of characters": (_raw, _tfidf)},
     "bytes": {"TF-IDF of characters": (_raw, _tfidf)},
     "image": {"pixels": (_pixels, _linear)},
+    "cell": {
+        "PCA, logistic": (_components, _logistic),
+        "PCA, ridge": (_components, _linear),
+        "expression, ridge": (_expression, _linear),
+    },
     "protein": {"3-mers": (_raw, _kmers)},
     "molecule": {
         "Morgan": (_morgan, _linear),

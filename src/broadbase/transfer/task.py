@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import r2_score
+from sklearn.metrics import f1_score, r2_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
@@ -27,6 +27,7 @@ class Task:
     labels: NDArray[Any]  # [M] classes 0, 1, ... (int64), or numbers (float64)
     classes: tuple[str, ...] = ()  # empty where the labels are numbers
     groups: NDArray[np.int64] | None = None  # [M], e.g. the file a chunk of code comes from
+    macro: bool = False  # score classes by the mean of their F1, rare ones as much as common ones
 
     @classmethod
     def from_records(
@@ -67,21 +68,28 @@ class Task:
 
     @property
     def metric(self) -> str:
-        """How predictions are scored: accuracy of classes, R2 of numbers."""
-        return "accuracy" if self.classes else "R2"
+        """How predictions are scored: accuracy or macro-F1 of classes, R2 of numbers."""
+        if not self.classes:
+            return "R2"
+        return "macro-F1" if self.macro else "accuracy"
 
     @property
     def chance(self) -> float:
         """The score of the best answer that reads no record."""
         if not self.classes:
             return 0.0
-        return float(np.bincount(self.labels).max() / len(self.labels))
+        common = np.full(len(self.labels), np.bincount(self.labels).argmax())
+        return self.score(common, np.arange(len(self.labels)))
 
     def score(self, predicted: NDArray[Any], test: Indices) -> float:
         """The metric of predictions for the records `test`."""
-        if self.classes:
-            return float((predicted == self.labels[test]).mean())
-        return float(r2_score(self.labels[test], predicted))
+        truth = self.labels[test]
+        if not self.classes:
+            return float(r2_score(truth, predicted))
+        if self.macro:
+            there = np.unique(truth)
+            return float(f1_score(truth, predicted, labels=there, average="macro", zero_division=0))
+        return float((predicted == truth).mean())
 
     def split(self, labels: int, test: int, seed: int) -> tuple[Indices, Indices]:
         """`labels` training and up to `test` test records, classes in proportion, groups apart."""

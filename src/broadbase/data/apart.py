@@ -1,0 +1,94 @@
+"""Files decoded apart, by another process: whatever a damaged one does to it, the run goes on.
+
+Libraries in C that read HDF5 or video can be brought to crash or to hang by a few wrong bytes. A
+file that does is a Reject like any other.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+
+from upath import UPath
+
+from broadbase.core.contracts import Record, Reject
+from broadbase.core.errors import ResourceError
+from broadbase.data.workers import no_main
+
+Read = Callable[[UPath], Iterator[Record | Reject]]  # can be pickled
+START = 60  # seconds until a process must be there
+
+
+def apart(
+    read: Read, path: UPath, seconds: float, modules: Sequence[str]
+) -> Iterator[Record | Reject]:
+    """What `read` gives of a file; a Reject where it dies, or says nothing for `seconds`.
+
+    What it imports is named in `modules`, so that a new process need not import it again.
+    """
+    reader = _idle.pop() if _idle else _Reader(modules)
+    done = False
+    try:
+        reader.link.send((read, path))
+        while True:
+            if not reader.link.poll(seconds):
+                yield Reject(str(path), f"its decoder said nothing for {seconds:g} s: damaged")
+                return
+            item = reader.link.recv()
+            if not isinstance(item, Record | Reject):
+                done = True
+                break
+            yield item
+    except (EOFError, ConnectionError):
+        yield Reject(str(path), "it crashes its decoder: damaged")
+        return
+    finally:
+        if done:
+            _idle.append(reader)
+        else:
+            reader.stop()
+    if item is not None:
+        raise item
+
+
+class _Reader:
+    """A process that reads one file after another."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, *modules])  # all processes share them
+        self.link, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        with no_main():
+            self.process.start()
+        theirs.close()
+        if not self.link.poll(START):
+            raise ResourceError(f"a process to read files with did not start within {START} s")
+        self.link.recv()
+
+    def stop(self) -> None:
+        """Whatever it does."""
+        self.process.kill()
+        self.process.join()
+        self.link.close()
+
+
+_idle: list[_Reader] = []
+os.register_at_fork(after_in_child=_idle.clear)  # another's readers are not ours
+
+
+def _serve(link: Connection) -> None:
+    link.send(None)
+    while True:
+        try:
+            read, path = link.recv()
+        except EOFError:
+            return
+        try:
+            for item in read(path):
+                link.send(item)
+            link.send(None)
+        except Exception as error:
+            link.send(error)

@@ -1,0 +1,118 @@
+"""Cells by their genes: the rank-value encoding of Geneformer (Theodoris et al. 2023, methods).
+
+A gene's count, as a share of the cell's, is divided by the median of those shares over the training
+cells that show the gene; the genes of a cell in falling order of that are its ids. What is
+everywhere (ribosomes, housekeeping) falls behind, what tells this cell from others comes first.
+
+Legend: n genes that a cell shows, G genes of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from broadbase.core.contracts import Codec, Sample
+from broadbase.core.errors import DataError
+from broadbase.modalities.ids import IdsConfig
+
+START = 0
+CELL = np.dtype([("gene", "S32"), ("count", "<f8")])  # sorted by gene, counts above 0
+
+
+class CellConfig(IdsConfig):
+    """Cells; the genes that most training cells show are one id each, others are left out."""
+
+    name: Literal["cell"] = "cell"
+    vocabulary: Annotated[int, Field(ge=2)] = 4096
+    longest: Annotated[int, Field(ge=1)] = 2048  # genes of a cell, the first by rank
+
+    def clean(self, raw: Any) -> NDArray[Any]:
+        """A mapping {gene: count} as an array of CELL; ValueError where it has no counts."""
+        if isinstance(raw, np.ndarray) and raw.dtype == CELL:
+            return raw
+        if not isinstance(raw, Mapping):
+            raise ValueError(f"expected a cell as {{gene: count}}, got {type(raw).__name__}")
+        shown = sorted((str(gene).encode(), float(n)) for gene, n in raw.items() if n != 0)
+        for gene, count in shown:
+            if not (0 < count < np.inf and 0 < len(gene) <= CELL["gene"].itemsize):
+                raise ValueError(f"{count:g} of gene {gene.decode()!r} is no count of a gene")
+        if not shown:
+            raise ValueError("a cell without counts")
+        return np.array(shown, dtype=CELL)
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        cells = [self.clean(record) for record in records]
+        if not cells:
+            raise DataError("there are no cells to learn genes from")
+        genes = np.concatenate([cell["gene"] for cell in cells])
+        shares = np.concatenate([_shares(cell) for cell in cells])
+        known, counts = np.unique(genes, return_counts=True)
+        order = np.lexsort((shares, genes))
+        ends = np.cumsum(counts)
+        middles = (ends - counts + (counts - 1) // 2, ends - counts + counts // 2)
+        medians = sum(shares[order][middle] for middle in middles) / 2
+        most = np.sort(np.argsort(-counts, kind="stable")[: self.vocabulary - 1])
+        return CellCodec(self, known[most], medians[most])
+
+    def load(self, folder: Path) -> Codec:
+        path = folder / "genes.json"
+        try:
+            found = json.loads(path.read_text())
+            genes = np.array([gene.encode() for gene in found], dtype=CELL["gene"])
+            return CellCodec(self, genes, np.array(list(found.values())))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read: {error}") from None
+
+    @property
+    def ids(self) -> int:
+        return self.vocabulary
+
+
+class CellCodec:
+    """Genes by rank to ids, and back to names; counts do not come back."""
+
+    unit = "gene"
+    start: NDArray[Any] = np.array(START)
+    end: NDArray[Any] | None = None
+
+    def __init__(
+        self, config: CellConfig, genes: NDArray[np.bytes_], medians: NDArray[np.float64]
+    ) -> None:
+        self.config = config
+        self.genes, self.medians = genes, medians  # [G] in order of their names
+
+    def encode(self, raw: Any) -> Sample:
+        """Takes a mapping {gene: count}, with zeros or without."""
+        cell = self.config.clean(raw)
+        at = np.minimum(np.searchsorted(self.genes, cell["gene"]), len(self.genes) - 1)
+        known = self.genes[at] == cell["gene"]
+        if not known.any():
+            raise ValueError(
+                f"none of its {len(cell)} genes, such as {cell['gene'][0].decode()!r}, is among"
+                f" those of the training cells, such as {self.genes[0].decode()!r}"
+            )
+        values = _shares(cell)[known] / self.medians[at[known]]
+        order = np.argsort(-values, kind="stable")[: self.config.longest]
+        ids = 1 + at[known][order].astype(np.int64)
+        return Sample(ids, (len(ids),), len(ids))
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> Sequence[str]:
+        return [self.genes[int(v) - 1].decode() for v in values if 0 < v <= len(self.genes)]
+
+    def save(self, folder: Path) -> None:
+        names = [gene.decode() for gene in self.genes]
+        medians = dict(zip(names, self.medians.tolist(), strict=True))
+        (folder / "genes.json").write_text(json.dumps(medians))
+
+
+def _shares(cell: NDArray[Any]) -> NDArray[np.float64]:
+    """Each count as a share of the cell's, [n]."""
+    shares: NDArray[np.float64] = cell["count"] / cell["count"].sum()
+    return shares

@@ -1,0 +1,311 @@
+"""Cells: the rank-value encoding as its paper says it, files of every layout, damaged files."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from broadbase.core.contracts import Record, Reject
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.optional import optional
+from broadbase.data.cells import H5adConfig
+from broadbase.data.detect import labelled
+from broadbase.measures.measure import measured
+from broadbase.modalities.cell import CellConfig
+from broadbase.recipes.recipe import find_recipe
+from broadbase.run import Run, RunConfig
+from broadbase.transfer.classical import classical
+from broadbase.transfer.task import Task
+from broadbase.weights.folder import load
+from conftest import cells_file
+
+NAMES = [f"GENE{i}" for i in range(8)]
+Cell = dict[str, int]
+some_cells = st.lists(
+    st.dictionaries(st.sampled_from(NAMES), st.integers(1, 9), min_size=1), min_size=1, max_size=8
+)
+
+
+def by_hand(corpus: Sequence[Cell], cell: Cell) -> list[str]:
+    """Theodoris et al. 2023, methods: share of the cell's counts over the gene's median share."""
+    shares = [{g: n / sum(c.values()) for g, n in c.items()} for c in corpus]
+    medians = {g: statistics.median([s[g] for s in shares if g in s]) for g in NAMES
+               if any(g in s for s in shares)}  # fmt: skip
+    total = sum(cell.values())
+    values = {g: n / total / medians[g] for g, n in cell.items() if g in medians}
+    return sorted(values, key=lambda g: (-values[g], g))
+
+
+@given(some_cells, st.data())
+def test_ranks_are_those_of_the_paper(corpus: list[Cell], data: st.DataObject) -> None:
+    cell = data.draw(st.sampled_from(corpus))
+    codec = CellConfig().fit(corpus)
+    sample = codec.encode({**dict.fromkeys(NAMES, 0), **cell, "NEVER SEEN": 3 - 3})
+    assert sample.grid == (len(cell),)
+    mine = codec.decode(sample.values, sample.grid)
+    theirs = by_hand(corpus, cell)
+    assert set(mine) == set(theirs)
+    total = sum(cell.values())
+    value = dict(zip(codec.genes.tolist(), codec.medians.tolist(), strict=True))
+    ranked = [cell[g] / total / value[g.encode()] for g in mine]
+    wanted = [cell[g] / total / value[g.encode()] for g in theirs]
+    assert ranked == pytest.approx(wanted)  # equal values may stand in either order
+
+
+def test_unknown_genes_count_in_the_total_and_are_left_out(tmp_path: Path) -> None:
+    corpus = [{"A": 1, "B": 4, "C": 1}, {"A": 1, "B": 4}, {"B": 2, "D": 2}]
+    codec = CellConfig(vocabulary=3, longest=1).fit(corpus)
+    assert codec.genes.tolist() == [b"A", b"B"]  # those that most cells show
+    assert codec.decode(codec.encode({"A": 2, "B": 2, "Z": 9}).values, (1,)) == ["A"]
+    with pytest.raises(ValueError, match=r"none of its 1 genes, such as 'Z', is among .* 'A'"):
+        codec.encode({"Z": 1})
+    codec.save(tmp_path)
+    again = CellConfig(vocabulary=3, longest=1).load(tmp_path)
+    assert again.genes.tolist() == codec.genes.tolist()
+    assert np.array_equal(again.medians, codec.medians)
+    (tmp_path / "genes.json").write_text("{")
+    with pytest.raises(DataError, match=r"genes\.json cannot be read"):
+        CellConfig().load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("CD3D", r"expected a cell as \{gene: count\}, got str"),
+        ({"A": -1}, r"-1 of gene 'A' is no count"),
+        ({"A": math.nan}, r"nan of gene 'A' is no count"),
+        ({"A" * 33: 1}, r"is no count of a gene"),
+        ({"A": 0}, r"a cell without counts"),
+    ],
+)
+def test_what_is_no_cell_is_refused(raw: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        CellConfig().clean(raw)
+
+
+COUNTS = np.random.default_rng(0).poisson(1.5, (30, 12))
+COUNTS[0] = 0
+GENES = [f"G{i}" for i in range(12)]
+
+
+def read(path: Path, **settings: Any) -> list[Record | Reject]:
+    return list(H5adConfig(path=str(path), **settings).records())
+
+
+def expected(counts: np.ndarray) -> list[Cell]:
+    return [{g: int(n) for g, n in zip(GENES, row, strict=True) if n} for row in counts]
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense", "raw", "layer", "old"])
+def test_every_layout_is_read(layout: str, tmp_path: Path) -> None:
+    path, kinds = tmp_path / "a.h5ad", ["T", "B", None] * 10
+    matrix = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}.get(layout, np.asarray)(COUNTS)
+    cells_file(path, matrix.astype(np.float32), GENES, kinds, layout)
+    found = read(path, label="kind", layer="counts" if layout == "layer" else None)
+    empty, *rest = found
+    assert isinstance(empty, Reject)
+    assert empty.empty
+    assert [r.raw for r in rest if isinstance(r, Record)] == expected(COUNTS[1:])
+    assert [r.label for r in rest if isinstance(r, Record)] == kinds[1:]
+    assert rest[0].place == f"{path}:cell1"
+
+
+def normalised(counts: np.ndarray) -> np.ndarray:
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 1e4
+
+
+def test_logarithms_are_undone_and_what_is_neither_is_refused(tmp_path: Path) -> None:
+    """Counts, shares and the logarithm of both encode alike; scaled or unknown values never do."""
+    forms = {
+        "counts": COUNTS,
+        "shares": normalised(COUNTS),
+        "log counts": np.log1p(COUNTS),
+        "log shares": np.log1p(normalised(COUNTS)),
+    }
+    codec, ranked = CellConfig().fit(expected(COUNTS[1:])), []
+    for name, matrix in forms.items():
+        cells_file(tmp_path / f"{name}.h5ad", matrix.astype(np.float32), GENES)
+        found = read(tmp_path / f"{name}.h5ad")
+        ranked.append([codec.encode(r.raw).values.tolist() for r in found if isinstance(r, Record)])
+    assert len(ranked[0]) == 29
+    assert all(each == ranked[0] for each in ranked)
+    scaled = (COUNTS - COUNTS.mean(axis=0)) / COUNTS.std(axis=0)
+    cells_file(tmp_path / "scaled.h5ad", scaled.astype(np.float32), GENES)
+    (only,) = read(tmp_path / "scaled.h5ad")
+    assert isinstance(only, Reject)
+    assert "values below 0" in only.reason
+    odd = np.where(COUNTS > 0, np.random.default_rng(1).random(COUNTS.shape) + 0.1, 0)
+    cells_file(tmp_path / "odd.h5ad", odd.astype(np.float32), GENES)
+    (only,) = read(tmp_path / "odd.h5ad")
+    assert isinstance(only, Reject)
+    assert "neither counts nor their log1p" in only.reason
+    assert len(read(tmp_path / "odd.h5ad", values="counts")) == 30  # where the user knows better
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5ad"
+    cells_file(path, COUNTS.astype(np.float32), GENES, ["T", "B"] * 15)
+    for settings_, reason in (
+        ({"label": "kinds"}, "obs has no column `kinds`; did you mean `kind`"),
+        ({"layer": "counts"}, "no layer `counts`"),
+        ({"limit": 29}, "30 cells of 12 genes, more than 29"),
+    ):
+        (only,) = read(path, **settings_)
+        assert isinstance(only, Reject)
+        assert reason in only.reason
+    assert labelled(str(path), "text", "kind").name == "h5ad"
+
+
+def broken(path: Path, name: str) -> None:
+    """A file of 30 cells in compressed rows, with one thing wrong."""
+    cells_file(path, sparse.csr_matrix(COUNTS.astype(np.float32)), GENES)
+    if name == "cut short":
+        path.write_bytes(path.read_bytes()[:3000])
+    elif name == "text":
+        path.write_text("gene,count\nA,1\n")
+    else:
+        with h5py.File(path, "a") as file:
+            x = file["X"]
+            if name == "a gene that is not":
+                x["indices"][5] = 12
+            elif name == "rows that overlap":
+                x["indptr"][3] = x["indptr"][4] + 1
+            elif name == "not a number":
+                x["data"][5] = np.nan
+            elif name == "another shape":
+                x.attrs["shape"] = (30, 13)
+            elif name == "a bomb":
+                del file["X"]
+                file.create_dataset("X", (30, 10**9), "f4", chunks=(1, 10**6))
+            elif name == "no cells":
+                del file["obs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("cut short", "truncated"),
+        ("text", "file signature"),
+        ("a gene that is not", "indices"),
+        ("rows that overlap", "indptr does not rise"),
+        ("not a number", "not finite"),
+        ("another shape", r"a matrix of \(30, 13\) for 30 cells of 12 genes"),
+        ("a bomb", "X would take 120,000,000,000 bytes"),
+        ("no cells", "obs"),
+    ],
+)
+def test_a_damaged_file_is_rejected_by_name(name: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.h5ad"
+    broken(path, name)
+    (only,) = read(path)
+    assert isinstance(only, Reject)
+    assert only.place == str(path)
+    assert re.search(reason, only.reason), only.reason
+
+
+def mutate(path: Path, whole: bytes, rng: np.random.Generator) -> None:
+    """Some bytes changed at random, or the end cut off."""
+    data = bytearray(whole)
+    for _ in range(int(rng.integers(1, 30))):
+        data[int(rng.integers(len(data)))] = int(rng.integers(256))
+    path.write_bytes(data[: int(rng.integers(len(data)))] if rng.random() < 0.2 else data)
+
+
+def fuzz(folder: Path, count: int) -> None:
+    good, path = folder / "good.h5ad", folder / "mutated.h5ad"
+    cells_file(good, sparse.csr_matrix(COUNTS.astype(np.float32)), GENES, ["T", "B"] * 15)
+    assert len(read(good, label="kind")) == 30
+    whole, modality = good.read_bytes(), CellConfig()
+    for seed in range(count):
+        mutate(path, whole, np.random.default_rng(seed))
+        start = time.monotonic()
+        for record in read(path, label="kind", seconds=2.0):
+            if isinstance(record, Record):
+                try:
+                    modality.clean(record.raw)
+                except ValueError:
+                    continue
+        assert time.monotonic() - start < 2.5, seed
+    assert len(read(good, label="kind", seconds=2.0)) == 30
+
+
+def test_mutated_files_neither_crash_nor_hang(tmp_path: Path) -> None:
+    fuzz(tmp_path, 200)
+
+
+@pytest.mark.slow
+def test_ten_thousand_mutated_files(tmp_path: Path) -> None:
+    fuzz(tmp_path, 10_000)
+
+
+def programs(path: Path, cells: int) -> None:
+    """Two kinds of cells, each showing 16 of 20 genes of its own and 5 of 20 that both have."""
+    rng = np.random.default_rng(0)
+    counts = np.zeros((cells, 60))
+    for row in counts:
+        own = 20 * int(rng.integers(2)) + rng.choice(20, 16, replace=False)
+        row[[*own, *(40 + rng.choice(20, 5, replace=False))]] = rng.integers(1, 5, 21)
+    cells_file(path, sparse.csr_matrix(counts), [f"P{i}" for i in range(60)])
+
+
+def test_a_planted_program_is_found(tmp_path: Path) -> None:
+    """From the other genes a cell's kind is known, and so the genes that may be missing."""
+    programs(tmp_path / "cells.h5ad", 400)
+    tree: dict[str, Any] = find_recipe("cell").build(1, str(tmp_path)).tree()
+    tree["train"] |= {"steps": 250, "evaluate_every": 250, "save_every": 250}
+    tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
+    tree["model"]["modalities"]["cell"]["vocabulary"] = 64
+    tree["data"] |= {"holdout": 0.2}
+    tree["data"]["sources"]["cell"] |= {"rows": 8, "length": 66}
+    run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
+    run.train()
+    rows = {(r.measure, r.baseline): r for r in measured(run, load(tmp_path / "run" / "model"))}
+    ten = rows["hidden genes, top 10", "rank"]
+    assert ten.items > 200
+    assert ten.low > 0.1
+    assert ten.base > 0.65
+    assert ten.other < 0.6
+
+
+def test_macro_f1_counts_every_class_alike() -> None:
+    task = Task("t", "cell", ["x"] * 10, np.array([0] * 8 + [1] * 2), ("a", "b"), macro=True)
+    predicted = np.array([0] * 8 + [0, 1])
+    assert task.metric == "macro-F1"
+    assert task.score(predicted, np.arange(10)) == pytest.approx((16 / 17 + 2 / 3) / 2)
+    assert task.chance == pytest.approx((16 / 18) / 2)
+
+
+def test_components_of_expression_tell_two_kinds() -> None:
+    rng = np.random.default_rng(0)
+    kinds = [str(k) for k in rng.integers(2, size=80)]
+    raws = [{f"G{i}": int(n) for i, n in enumerate(rng.poisson(3 + 3 * int(k), 6))} | {"M": 20}
+            for k in kinds]  # fmt: skip
+    task = Task.from_records("kinds", "cell", raws, kinds)
+    train, test = task.split(40, 40, 0)
+    scores = {name: score(train, test, 0) for name, score in classical(task).items()}
+    assert set(scores) == {"PCA, logistic", "PCA, ridge", "expression, ridge"}
+    assert min(scores.values()) > 0.85
+
+
+def test_without_its_extra_the_recipe_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells_file(tmp_path / "a.h5ad", COUNTS.astype(np.float32), GENES)
+    optional.cache_clear()
+    monkeypatch.setitem(sys.modules, "anndata.io", None)
+    with pytest.raises(ConfigError, match=r"needs: pip install 'broadbase\[cells\]'"):
+        read(tmp_path / "a.h5ad")
+    optional.cache_clear()
