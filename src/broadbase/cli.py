@@ -30,7 +30,7 @@ from broadbase.inspect import show as show_inspected
 from broadbase.measures.measure import measured
 from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import all_recipes, find_recipe
-from broadbase.run import Run, RunConfig, environment, prepare_data
+from broadbase.run import Run, RunConfig, environment, model_of, prepare_data
 from broadbase.train.machine import MachineConfig
 from broadbase.transfer.adapt import Method
 from broadbase.transfer.adapt import adapt as adapt_to
@@ -293,11 +293,6 @@ def samples(
     log.print(f"{name}: {sample(name).source.licence}", highlight=False)
     rows = [{"place": r.place, "label": r.label, "record": _brief(r.raw)} for r in first(name, 5)]
     _show(rows, ("place", "label", "record"), as_json, sample(name).summary)
-
-
-def model_of(folder: Path) -> Path:
-    """The model folder of a run, or the folder itself."""
-    return folder / "model" if (folder / "config.yaml").exists() else folder
 
 
 def _config(

@@ -23,6 +23,7 @@ import torch
 import yaml
 from pydantic import Field, model_validator
 from rich.console import Console
+from torch import nn
 
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import Batch, Codec, ObjectiveConfig, SourceConfig
@@ -45,6 +46,7 @@ from broadbase.train.machine import MachineConfig, find_device
 from broadbase.train.optim import MuonConfig, OptimConfig
 from broadbase.train.ranks import Ranks, gather
 from broadbase.train.schedule import ScheduleConfig, StableConfig
+from broadbase.train.teacher import TeacherConfig
 from broadbase.weights import folder as model_folder
 
 
@@ -90,6 +92,7 @@ class RunConfig(Config):
     schedule: ScheduleConfig = StableConfig()
     train: TrainConfig = TrainConfig()
     machine: MachineConfig = MachineConfig()
+    teacher: TeacherConfig | None = None
 
     @model_validator(mode="after")
     def _sources_have_modalities(self) -> Self:
@@ -175,6 +178,9 @@ class Run:
         model = c.model.build()
         initialise(model, c.seed)
         model.to(device)
+        teacher = c.teacher.build(model, self._taught_by) if c.teacher else None
+        if teacher is not None:
+            ranks.shard(teacher.model.to(device), trained=False)
         ranks.shard(model)
         return Trainer(
             config=c.train,
@@ -190,9 +196,15 @@ class Run:
                 start, c.train.steps, workers=c.train.workers, rank=ranks.rank, world=ranks.world
             ),
             validation=lambda: self.held_out(c.data.validation_rows),
+            teacher=teacher,
             checkpoints=self.folder / "checkpoints",
-            identity=self.identity(),
+            identity={**self.identity(), "teacher": teacher and teacher.identity()},
         )
+
+    def _taught_by(self, path: str) -> nn.Module:
+        base = model_folder.load(model_of(Path(path).expanduser()))
+        model_folder.must_agree(base, self.codecs, self.config.model, f"teacher.path={path}")
+        return base.model
 
     def train(self, console: Console | None = None) -> dict[str, dict[str, Any]]:
         """Train from the newest good checkpoint, or from step 0, to the end; keep the model folder.
@@ -209,7 +221,7 @@ class Run:
         self._restore(trainer, console)
         with journal:
             trainer.train()
-        base = self.base(gather(trainer.model))
+        base = self.base(gather(trainer.kept))
         if trainer.ranks.main:
             model_folder.save(base, self.folder / "model")
         trainer.validation = lambda: self.held_out(self.config.data.final_rows)
@@ -333,6 +345,11 @@ class Run:
             trainer.restore(saved)
             if console is not None:
                 console.print(f"resuming after step {saved.step}", highlight=False)
+
+
+def model_of(folder: Path) -> Path:
+    """The model folder of a run, or the folder itself."""
+    return folder / "model" if (folder / "config.yaml").exists() else folder
 
 
 def data_folder(config: RunConfig, folder: Path) -> Path:

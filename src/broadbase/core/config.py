@@ -115,11 +115,12 @@ def override(tree: Mapping[str, Any], setting: str) -> dict[str, Any]:
         here = ".".join([*parents, last][:depth])
         if isinstance(node, list) and key.isdigit() and int(key) < len(node):
             key = int(key)  # type: ignore[assignment]
-        elif not isinstance(node, dict) or key not in node:
+        elif not isinstance(node, dict) or (node and key not in node):
             known = list(node) if isinstance(node, dict) else []
             prefix = f"{here}." if here else ""
             raise ConfigError(f"unknown field `{prefix}{key}`{hint(key, known, prefix)}")
         if depth < len(parents):
+            node[key] = {} if node[key] is None else node[key]  # an empty slot takes any field
             node = node[key]
         else:
             node[key] = _scalar(text)

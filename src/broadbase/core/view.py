@@ -88,6 +88,7 @@ class View(Record):
 
     streams: tuple[Stream, ...]
     part: str = ""  # which of several objectives made it
+    twin: bool = False  # goes through the model's teacher, without gradient
 
     @property
     def reads(self) -> tuple[Read, ...]:

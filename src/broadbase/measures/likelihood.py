@@ -102,7 +102,8 @@ def chunks(segment: Segment) -> list[NDArray[Any]]:
 @torch.inference_mode()
 def _nats(run: Run, base: Base, source: str, segment: Segment) -> Numbers:
     """The model's nats for every chunk of a segment, in the order of `chunks`."""
-    (view,) = run.config.objective.build().views(Batch(0, {source: segment}, Draws(0, 0)), {})
+    objective = CausalConfig(tower=run.config.objective.tower).build()  # type: ignore[attr-defined]
+    (view,) = objective.views(Batch(0, {source: segment}, Draws(0, 0)), {})
     (read,) = view.reads
     assert read.weight is not None
     score_BS = base.model(view).scores[read.term] * read.weight

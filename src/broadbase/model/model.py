@@ -101,7 +101,7 @@ class Model(nn.Module):
                 before = found[term].weight if term in found else 0.0
                 found[term] = Share(before + weight, scale)
 
-        for view in views:
+        for view in (view for view in views if not view.twin):
             towers = {stream.name: stream.tower for stream in view.streams}
             for stream in view.streams:
                 tower = self._part(self.towers, "tower", stream.tower)

@@ -34,6 +34,7 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import Optim
 from broadbase.train.ranks import Ranks, gather, scatter
 from broadbase.train.schedule import ScheduleConfig
+from broadbase.train.teacher import Teacher
 
 Steps = Annotated[int, Field(ge=1)]
 
@@ -66,6 +67,7 @@ class Trainer:
     journal: Journal
     batches: Callable[[int], Iterable[Batch]]  # from a step on
     validation: Callable[[], Iterable[Batch]]
+    teacher: Teacher | None = None
     checkpoints: Path | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)  # what a resume must find unchanged
     step: int = 0
@@ -74,6 +76,11 @@ class Trainer:
         self.forward: Callable[..., Output] = self.model
         if self.machine.compile == "on":
             self.forward = torch.compile(self.model, dynamic=False)
+
+    @property
+    def kept(self) -> nn.Module:
+        """What the run is for: the model, or a teacher that is better than it."""
+        return self.teacher.model if self.teacher and self.teacher.kept else self.model
 
     def train(self) -> None:
         """Train to the last step; save, evaluate and report on the way and at the end.
@@ -102,6 +109,8 @@ class Trainer:
         self._refuse_non_finite(losses, norm)
         self.optim.step(self.schedule.factor(self.step, self.config.steps))
         self.model.settle(self.ranks.sum)  # type: ignore[operator]
+        if self.teacher is not None:
+            self.teacher.follow(self.model, self.step, self.config.steps)
         self.step += 1
         places = sum(share.weight for share in shares.values())
         self.journal.stepped(self.step, losses, norm, places, time.perf_counter() - start)
@@ -154,11 +163,22 @@ class Trainer:
             total.backward()  # type: ignore[no-untyped-call]
             yield charged
 
-    def _outputs(self, views: Sequence[View]) -> tuple[list[View], list[Output]]:
-        """The views where the model is, and what it makes of them."""
+    def _outputs(
+        self, views: Sequence[View], model: Callable[..., Output] | None = None
+    ) -> tuple[list[View], list[Output]]:
+        """The views where the model is, and what it, or its teacher, makes of them."""
+        forward = model or self.forward
         here = [view.to(self.ranks.device) for view in views]
         with self.machine.autocast():
-            return here, [self.forward(view) for view in here]
+            return here, [self._answer(v) if v.twin else forward(v) for v in here]
+
+    def _answer(self, view: View) -> Output:
+        if self.teacher is None:
+            raise ConfigError(
+                "this objective learns from a teacher, and the run has none; set teacher.name=ema,"
+                " or teacher.name=frozen and teacher.path to a model folder"
+            )
+        return self.teacher.answer(view)
 
     def _weighted(self, loss: Loss, shares: Mapping[str, Share]) -> Tensor:
         """What to differentiate. FSDP averages over ranks; with global weights a sum is wanted."""
@@ -187,27 +207,36 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """The mean loss of every term on the validation batches, nats a place."""
-        self.model.eval()
+        """The mean loss of every term on the validation batches, nats a place.
+
+        Of the model that is kept; where it teaches, of the one it teaches.
+        """
+        modules = (self.model, self.kept)
+        for module in modules:
+            module.eval()
         totals: dict[str, float] = {}
         weights: dict[str, float] = {}
         for batch in self.validation():
             views = self.objective.views(batch, self.corrupt)
-            here, outputs = self._outputs(views)
+            apart = self.kept is not self.model and not any(view.twin for view in views)
+            here, outputs = self._outputs(views, self.kept if apart else self.forward)
             with self.machine.autocast():
                 loss = self.objective.loss(outputs, here)
             for name, share in self.objective.shares(views).items():
                 totals[name] = totals.get(name, 0.0) + float(loss[name])
                 weights[name] = weights.get(name, 0.0) + share.weight
-        self.model.train()
+        for module in modules:
+            module.train()
         return {name: total / weights[name] for name, total in totals.items() if weights[name]}
 
     def save(self) -> None:
         """Keep everything that the rest of the run depends on."""
         model, state = gather(self.model), self.optim.state()
+        twin = self.teacher.state() if self.teacher is not None else {}
         if self.checkpoints is None or not self.ranks.main:
             return
         tensors: dict[str, Mapping[str, Tensor]] = {"model": model, "optim": state}
+        tensors |= {"teacher": twin} if twin else {}
         checkpoint.save(self.checkpoints, self.step, tensors, {"identity": dict(self.identity)})
         checkpoint.prune(self.checkpoints, self.config.keep_last, self.config.keep_every)
 
@@ -222,6 +251,8 @@ class Trainer:
             )
         scatter(self.model, saved.tensors["model"])
         self.optim.load(saved.tensors["optim"])
+        if self.teacher is not None:
+            self.teacher.load(saved.tensors.get("teacher", {}))
         self.step = saved.step
         self.journal.rewind(self.step)
 

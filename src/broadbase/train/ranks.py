@@ -32,15 +32,18 @@ class Ranks:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
-    def shard(self, model: nn.Module) -> None:
-        """Spread the parameters over the ranks, in place."""
+    def shard(self, model: nn.Module, *, trained: bool = True) -> None:
+        """Spread the parameters over the ranks, in place.
+
+        A model that is not `trained` has no backward pass: it lets go of them after each forward.
+        """
         if self.world == 1:
             return
         mesh = init_device_mesh(self.device.type, (self.world,))
         for name, module in model.named_modules():
             if name.rpartition(".")[0].endswith(".blocks"):
                 fully_shard(module, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+        fully_shard(model, mesh=mesh, reshard_after_forward=None if trained else True)
 
     def add(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """Each number summed over the ranks, in double precision."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from broadbase.core.errors import DataError, ResourceError
+from broadbase.core.contracts import Codec
+from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
@@ -91,6 +93,27 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         for name in spoken
     }
     return Base(model_config, model.to(device).eval(), codecs, pattern)
+
+
+def must_agree(base: Base, codecs: Mapping[str, Codec], config: ModelConfig, place: str) -> None:
+    """ConfigError, which names the `place`, where the base does not encode as these codecs do."""
+    for name, codec in codecs.items():
+        if name not in base.codecs:
+            known = ", ".join(base.codecs)
+            raise ConfigError(f"{place}: its base has no modality {name!r}; it has: {known}")
+        alike = base.config.modalities[name] == config.modalities[name]
+        if not alike or _files(codec) != _files(base.codecs[name]):
+            raise ConfigError(
+                f"{place}: its codec of {name!r} is not this run's, and one id would mean two"
+                " things; pretrain both from one --store, with the same settings of the modality"
+            )
+
+
+def _files(codec: Codec) -> dict[str, bytes]:
+    """What a codec saves, file by file: equal for codecs that encode alike."""
+    with tempfile.TemporaryDirectory() as name:
+        codec.save(Path(name))
+        return {str(p.relative_to(name)): p.read_bytes() for p in Path(name).rglob("*.*")}
 
 
 def _layout(base: Base) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
