@@ -126,13 +126,10 @@ def settings(name: str) -> dict[str, Any]:
 def raw(name: str, rng: np.random.Generator) -> Any:
     if name == "image":
         return rng.integers(0, 2, (4, 4)).astype(np.float64)
-<<<<<<< HEAD
     if name == "audio":
         return np.sin(np.arange(800) * rng.random()).astype(np.float32)
-=======
     if name == "cell":
         return {f"G{i}": int(n) for i, n in enumerate(1 + rng.poisson([1, 8] * 6))}
->>>>>>> 68e2cb4 (Cells: .h5ad files with counts told from logarithms, ranks as in Geneformer, hidden genes measured; files decoded apart)
     if name == "toy-counts":
         return rng.poisson([1, 8, 1, 8, 1, 8, 1, 8])
     return WORDS
