@@ -151,7 +151,18 @@ MODALITIES = [
     for name, config in ModalityConfig.choices.items()
     if config.fit is not ModalityConfig.fit and name not in ("tokens", "labels", "values")
 ]
-SINGLE = [name for name in ObjectiveConfig.choices if name not in ("mixture", "infonce", "sigmoid")]
+
+
+def alone(name: str) -> bool:
+    """Whether an objective takes one source by itself."""
+    try:
+        ObjectiveConfig.named(name)().check({"s": None})
+    except ValueError:
+        return False
+    return True
+
+
+SINGLE = [name for name in ObjectiveConfig.choices if name != "mixture" and alone(name)]
 
 
 MOVES_IDS = {"fim", "span_corruption", "infilling"}  # they take documents apart

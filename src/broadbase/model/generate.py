@@ -6,6 +6,7 @@ Legend: B batch, N places, V categories, K channels.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -13,7 +14,8 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from broadbase.core.config import Config
-from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.core.contracts import Choose
+from broadbase.core.view import Hidden, Read, Segment, Stream, View
 from broadbase.model.model import Model
 from broadbase.nn.cache import Cache
 
@@ -62,29 +64,48 @@ def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
     return logits
 
 
-@torch.inference_mode()
 def generate(
-    model: Model, prompt: Segment, position: Tensor, choose: Sampler, tower: str = "main"
+    model: Model, prompt: Segment, position: Tensor, choose: Choose, tower: str = "main"
 ) -> Iterator[Tensor]:
     """Continue `prompt` ([B,N], whole documents, no padding), one place at a time.
 
-    `position` [M,3] are the places that follow; yields M times the new values [B,1,...]. Keys and
-    values are cached: each place costs one place.
+    `position` [M,3] are the places that follow; yields M times the new values [B,1,...].
     """
-    cache = Cache(len(model.towers[tower].blocks))  # type: ignore[arg-type]
-    device = next(model.parameters()).device
-    segment = prompt.to(device)
-    space = model.spaces[prompt.source]
+    view = View((Stream("main", tower, (prompt,), "causal"),))
+    return continued(model, view, position, choose)
+
+
+@torch.inference_mode()
+def continued(model: Model, view: View, position: Tensor, choose: Choose) -> Iterator[Tensor]:
+    """Continue the last segment of the last stream of `view`, one place at a time.
+
+    `position` [M,3], or [M,B,3], are the places that follow; yields M times the new values
+    [B,1,...]. Keys and values are cached: each place costs one place, other streams are run once.
+    """
+    view = view.to(next(model.parameters()).device)
+    last, before = view.streams[-1], dict[str, Hidden]()
+    cache = Cache(len(model.towers[last.tower].blocks))  # type: ignore[arg-type]
+    space = model.spaces[last.segments[-1].source]
     for following in position:
-        read = Read(prompt.source, "next", index=_last(segment))
-        view = View((Stream("main", tower, (segment,), "causal", reads=(read,)),))
-        prediction = model(view, caches={"main": cache}).predictions["next"]
-        values: Tensor = space.sample(prediction, choose)  # type: ignore[operator]
+        told = last.segments[-1]
+        read = Read(told.source, "next", index=_end(last))
+        view = replace(view, streams=(*view.streams[:-1], replace(last, reads=(read,))))
+        output = model(view, caches={last.name: cache}, before=before)
+        values: Tensor = space.sample(output.predictions["next"], choose)  # type: ignore[operator]
         yield values
-        place = following.to(device).expand(values.shape[0], 1, 3)
-        segment = Segment(prompt.source, values, place)
+        last = replace(last, segments=(_after(told, values, following),))
+        view, before = View((last,)), dict(output.streams)
 
 
-def _last(segment: Segment) -> Tensor:
-    B, N, _ = segment.position.shape
-    return torch.full((B, 1), N - 1, device=segment.position.device)
+def _end(stream: Stream) -> Tensor:
+    sizes = [segment.position.shape[:2] for segment in stream.segments]
+    place = stream.segments[-1].position
+    return torch.full((len(place), 1), sum(n for _, n in sizes) - 1, device=place.device)
+
+
+def _after(told: Segment, values: Tensor, position: Tensor) -> Segment:
+    """The next place of each row, in the document of the one before."""
+    place = position.to(values.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
+    if told.order is None or told.document is None:
+        return Segment(told.source, values, place)
+    return Segment(told.source, values, place, told.order[:, -1:] + 1, told.document[:, -1:])

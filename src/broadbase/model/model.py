@@ -59,10 +59,18 @@ class Model(nn.Module):
         )
 
     def forward(
-        self, view: View, *, caches: Mapping[str, Cache] | None = None, layers: bool = False
+        self,
+        view: View,
+        *,
+        caches: Mapping[str, Cache] | None = None,
+        before: Mapping[str, Hidden] | None = None,
+        layers: bool = False,
     ) -> Output:
-        """Run the streams in order; score every Read that has targets, predict every other."""
-        streams: dict[str, Hidden] = {}
+        """Run the streams in order; score every Read that has targets, predict every other.
+
+        Generating, `caches` has what a stream has read, and `before` streams that it attends to.
+        """
+        streams: dict[str, Hidden] = dict(before or {})
         towers: dict[str, str] = {}
         scores: dict[str, Tensor] = {}
         predictions: dict[str, Tensor] = {}
@@ -75,7 +83,7 @@ class Model(nn.Module):
                 tokens,
                 stream.pattern,
                 context=streams[stream.context] if stream.context else None,
-                cache=caches[stream.name] if caches else None,
+                cache=caches.get(stream.name) if caches else None,
                 layers=layers,
             )
             streams[stream.name], towers[stream.name] = hidden, stream.tower

@@ -20,13 +20,14 @@ from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.model.base import Base, prompts
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
+from broadbase.objectives.properties import Properties
 from broadbase.train.journal import Journal
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig
-from broadbase.transfer.supervised import LabelsConfig, Supervised, ValuesConfig
+from broadbase.transfer.supervised import LabelsConfig, ValuesConfig
 from broadbase.transfer.task import Indices, Task
 
 LABEL = "label"
@@ -58,7 +59,7 @@ def finetune(
     Trainer(
         config=TrainConfig(steps=config.steps, evaluate_every=config.steps),
         model=adapted.model,
-        objective=Supervised(adapted.tower(task.modality), base.pattern, LABEL),
+        objective=Properties(task.modality, LABEL, adapted.tower(task.modality), base.pattern),
         corrupt={},
         optim=AdamWConfig(lr=config.lr, weight_decay=config.weight_decay).build(adapted.model),
         schedule=CosineConfig(warmup=config.steps // 10),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from broadbase.core.contracts import Batch, Choose, Codec, Corruption, ModalityConfig
+from broadbase.core.contracts import Choose, Codec, Corruption, ModalityConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Read, Stream, View
 from broadbase.nn.spaces import Discrete, DiscreteConfig
-from broadbase.objectives.scoring import ReadScores
 
 
 class LabelsConfig(ModalityConfig):
@@ -71,19 +69,3 @@ class Number(nn.Module):
 
     def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
         return prediction
-
-
-class Supervised(ReadScores):
-    """One stream for each source but the label, scored on the label in pretraining's pattern."""
-
-    def __init__(self, tower: str, pattern: str, label: str = "label") -> None:
-        self.tower, self.pattern, self.label = tower, pattern, label
-
-    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        label = batch.segments[self.label]
-        read = Read(label.source, self.label, label.values, label.weight, pooled=True)
-        return tuple(
-            View((Stream("main", self.tower, (segment,), self.pattern, reads=(read,)),))
-            for name, segment in batch.segments.items()
-            if name != self.label
-        )

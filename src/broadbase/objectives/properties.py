@@ -1,0 +1,47 @@
+"""Properties: what is known of a record is told from its pooled places.
+
+With descriptors that a library computes, this is MolBERT's auxiliary task (Fabian et al. 2020,
+2.2), and needs no labels; with labels it is supervised training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.view import Read, Stream, View
+from broadbase.objectives.documents import paired
+from broadbase.objectives.scoring import ReadScores
+
+
+class PropertiesConfig(ObjectiveConfig):
+    """One of a pair told from the mean of the other's places."""
+
+    name: Literal["properties"] = "properties"
+    source: str = "record"
+    target: str = "properties"  # the source of one place a record that is told
+    tower: str = "main"
+    sees: Literal["causal", "full"] = "causal"  # the pattern of the stream
+
+    def check(self, sources: Mapping[str, str | None]) -> None:
+        paired(self.name, sources, self.source, self.target)
+
+    def build(self) -> Objective:
+        return Properties(self.source, self.target, self.tower, self.sees)
+
+
+class Properties(ReadScores):
+    """One stream, read once, pooled."""
+
+    def __init__(self, source: str, target: str, tower: str, pattern: str) -> None:
+        self.source, self.target = source, target
+        self.tower, self.pattern = tower, pattern
+
+    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        segment, known = batch.segments[self.source], batch.segments[self.target]
+        assert known.values is not None
+        assert known.weight is not None
+        value, weight = known.values[:, -1:], known.weight[:, -1:]  # a start may stand before it
+        read = Read(known.source, self.target, value, weight, pooled=True)
+        return (View((Stream("main", self.tower, (segment,), self.pattern, reads=(read,)),)),)
