@@ -23,6 +23,16 @@ from broadbase.model.model import Model, ModelConfig
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The published folder that a base was read from, so that it can leave as it came."""
+
+    config: Mapping[str, Any]  # its config.json
+    names: tuple[str, ...]  # of its tensors
+    kept: Mapping[str, Tensor]  # those that our forward does not use
+    files: Mapping[str, bytes]  # of its tokenizer and generation
+
+
+@dataclass(frozen=True)
 class Base:
     """What `broadbase.load` gives: raw values in, raw values, vectors or logits out."""
 
@@ -30,6 +40,7 @@ class Base:
     model: Model
     codecs: Mapping[str, Codec]
     pattern: str = "causal"  # who saw whom in pretraining
+    origin: Origin | None = None
 
     def scratch(self, seed: int) -> Base:
         """The same base from random init: what any claim of transfer is compared with."""

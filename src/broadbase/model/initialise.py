@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Generator, Tensor, nn
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, seed: int) -> None:
-    """Draw every parameter anew, in place.
+def initialise(model: nn.Module, seed: int, only: Collection[str] | None = None) -> None:
+    """Draw every parameter anew, or `only` those of these names; in place.
 
     Linear maps: normal of deviation 1 / sqrt(fan-in). Maps back into the residual stream (a module
     called `out` or `down`): that over sqrt(2 * layers) (Radford et al. 2019, 2.3). Embeddings,
@@ -27,6 +28,8 @@ def initialise(model: nn.Module, seed: int) -> None:
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             full = f"{path}.{name}"
+            if only is not None and full not in only:
+                continue
             deviation = _deviation(module, path.rpartition(".")[2], name, parameter, layers)
             if deviation is None:
                 parameter.fill_(1.0)

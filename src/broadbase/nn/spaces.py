@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Choice, Config
 from broadbase.core.contracts import Choose
+from broadbase.core.errors import ConfigError
 from broadbase.nn.cross_entropy import cross_entropy, cross_entropy_and_total
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
 from broadbase.nn.norm import LayerNormConfig, NormConfig
@@ -38,6 +39,22 @@ class DirectConfig(HeadConfig):
 
     def build(self, width: int) -> nn.Module:
         return nn.Identity()
+
+
+class NoHeadConfig(HeadConfig):
+    """Of weights that hold the backbone alone: their Space predicts nothing."""
+
+    name: Literal["none"] = "none"
+
+    def build(self, width: int) -> nn.Module:
+        return NoHead()
+
+
+class NoHead(nn.Module):
+    """ConfigError where a prediction is asked for."""
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        raise ConfigError("these weights came without a head: they embed, and predict nothing")
 
 
 class ScaledConfig(HeadConfig):

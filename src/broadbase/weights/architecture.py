@@ -1,29 +1,94 @@
-"""What a mapping is: a published config read as ours, and the names of its tensors."""
+"""What a mapping is: a published config read as ours, and one table of names for both ways.
+
+A table says where a module of ours, or a single tensor, lies in a published file. A `*` stands for
+the number of a layer or an expert. The same table reads and writes, so a tensor that came in leaves
+with the same bytes.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from broadbase import weights
-from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.errors import ConfigError
 from broadbase.model.model import ModelConfig
 
 
 @dataclass(frozen=True)
+class At:
+    """Where a module's weight and bias, or one tensor, lie in a published file.
+
+    Of a file's tensor of `shape`, seen as `view`, the axes are brought into the order `axes`; what
+    then are rows `part` is ours. A bias has rows alone.
+    """
+
+    name: str
+    axes: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None  # None: as ours says
+    view: tuple[int, ...] | None = None  # None: as `shape`
+    part: tuple[int, int] | None = None
+
+
+Table = Mapping[str, At | str]
+
+
+@dataclass(frozen=True)
 class Link:
-    """One tensor of ours and where it lies among theirs."""
+    """One tensor of ours, and where it lies among theirs."""
 
     ours: str
     theirs: str
-    transposed: bool = False  # GPT-2 keeps its matrices as [in, out]
-    part: tuple[int, int] | None = None  # rows of a fused tensor, after transposing
+    size: tuple[int, ...]  # of ours
+    at: At
+
+    def read(self, tensor: Tensor) -> Tensor:
+        """Theirs as ours."""
+        at = self.at
+        if at.view or at.shape:
+            tensor = tensor.reshape(at.view or at.shape)  # type: ignore[arg-type]
+        tensor = tensor.permute(at.axes) if at.axes else tensor
+        rows = tensor.reshape(-1, *self.size[1:]) if self.size else tensor
+        return (rows if at.part is None else rows[slice(*at.part)]).reshape(self.size)
+
+
+def shape(links: Collection[Link]) -> tuple[int, ...]:
+    """Of the published tensor that holds all of `links`."""
+    first = next(iter(links))
+    if first.at.shape:
+        return first.at.shape
+    size = _size(links)
+    axes = first.at.axes or range(len(size))
+    return tuple(size[list(axes).index(i)] for i in range(len(size)))
+
+
+def write(links: Collection[Link], state: Mapping[str, Tensor]) -> Tensor:
+    """The published tensor that holds all of `links`, contiguous."""
+    links = sorted(links, key=lambda link: link.at.part or (0, 0))
+    at = links[0].at
+    rows = torch.cat([state[link.ours] for link in links]) if at.part else state[links[0].ours]
+    if at.axes:
+        seen = at.view or at.shape or shape(links)
+        rows = rows.reshape([seen[i] for i in at.axes])
+        rows = rows.permute([at.axes.index(i) for i in range(len(at.axes))])
+    return rows.reshape(shape(links)).contiguous()
+
+
+def _size(links: Collection[Link]) -> tuple[int, ...]:
+    first = next(iter(links))
+    if first.at.part is None:
+        return first.size
+    parts = sorted(link.at.part or (0, 0) for link in links)
+    stops = [0, *(stop for _, stop in parts)]
+    assert all(start == stop for (start, _), stop in zip(parts, stops, strict=False)), parts
+    return (stops[-1], *first.size[1:])
 
 
 @dataclass(frozen=True)
@@ -32,17 +97,71 @@ class Published:
 
     config: ModelConfig
     pattern: str
-    links: tuple[Link, ...]
+    table: Table
     prefix: str = ""  # of all names but heads'; files of the bare backbone lack it
-    ignored: str = ""  # regex of tensors that have no part in our forward
+    spellings: Mapping[str, str] = field(default_factory=dict)  # other names: regex, replacement
+    copies: Mapping[str, str] = field(
+        default_factory=dict
+    )  # another name of theirs -> the one it repeats
+    derived: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)  # regex -> its value
+    fresh: str = r".*\.mask"  # regex of ours that stay at their init: no decoder has hidden places
+    kept: str = ""  # regex of what the published model has for uses that ours has not
+
+    def links(self, model: ModelConfig | None = None) -> tuple[Link, ...]:
+        """All tensors of ours that the table names, in order; of `model`, whose Space may have
+        another name, where given."""
+        model = model or self.config
+        ours, theirs = next(iter(model.modalities)), next(iter(self.config.modalities))
+        with torch.device("meta"):
+            state = model.build().state_dict()
+        found = []
+        for name, tensor in state.items():
+            known = name.replace(f"spaces.{ours}.", f"spaces.{theirs}.", 1)
+            at = _find(self.table, known)
+            if at is not None:
+                found.append(Link(name, at.name, tuple(tensor.shape), at))
+        return tuple(found)
+
+    def canonical(self, names: Iterable[str]) -> dict[str, str]:
+        """Each name in a file, and the name that the table has for it."""
+        names = list(names)
+        bare = not any(name.startswith(self.prefix) for name in names)
+        found = {}
+        for name in names:
+            known = self.prefix + name if bare else name
+            for other, usual in self.spellings.items():
+                known = re.sub(other, usual, known)
+            found[name] = known
+        return found
+
+
+def _find(table: Table, name: str) -> At | None:
+    """The entry of a tensor, or of the module that it is the weight or bias of."""
+    numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
+    general = re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+    module, _, leaf = general.rpartition(".")
+    entry, suffix = table.get(general), ""
+    if entry is None:
+        entry, suffix = table.get(module), f".{leaf}"
+    if entry is None:
+        return None
+    at = entry if isinstance(entry, At) else At(entry)
+    for number in numbers:
+        at = At(at.name.replace("*", number, 1), at.axes, at.shape, at.view, at.part)
+    if suffix == ".bias":
+        return At(at.name + suffix, part=at.part)
+    return At(at.name + suffix, at.axes, at.shape, at.view, at.part)
 
 
 class Architecture(Protocol):
-    """A module of this package with a model_type and these two functions."""
+    """A module of this package with a model_type and this function."""
 
     MODEL_TYPE: str
 
-    def read(self, config: Mapping[str, Any]) -> Published: ...
+    def read(self, config: Mapping[str, Any], names: Collection[str]) -> Published:
+        """A config in our terms; `names` are those of the tensors, which say whether there is a
+        head."""
+        ...
 
 
 def architectures() -> dict[str, Any]:
@@ -52,45 +171,13 @@ def architectures() -> dict[str, Any]:
     return {module.MODEL_TYPE: module for module in modules if hasattr(module, "MODEL_TYPE")}
 
 
-def published(config: Mapping[str, Any]) -> Published:
+def published(config: Mapping[str, Any], names: Collection[str]) -> Published:
     """A config.json in our terms; ConfigError where nobody wrote its mapping."""
     known, kind = architectures(), config.get("model_type")
     if kind not in known:
         raise ConfigError(f"model_type {kind!r} is not known here; known: {', '.join(known)}")
-    found: Published = known[str(kind)].read(config)
+    try:
+        found: Published = known[str(kind)].read(config, names)
+    except KeyError as error:
+        raise ConfigError(f"config.json of a {kind} has no field {error}; copy it again") from None
     return found
-
-
-def translate(source: Published, theirs: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
-    """Their tensors under our names; DataError names every tensor missing or left over."""
-    if not any(name.startswith(source.prefix) for name in theirs):
-        theirs = {source.prefix + name: tensor for name, tensor in theirs.items()}
-    ours, used = {}, set()
-    for link in source.links:
-        if link.theirs not in theirs:
-            raise DataError(f"{place} has no tensor {link.theirs!r} (for {link.ours!r})")
-        tensor = theirs[link.theirs]
-        tensor = tensor.T if link.transposed else tensor
-        ours[link.ours] = tensor if link.part is None else tensor[slice(*link.part)]
-        used.add(link.theirs)
-    left = [n for n in theirs if n not in used and not re.fullmatch(source.ignored, n)]
-    if left:
-        raise DataError(f"{place} has tensors that nothing here uses: {', '.join(left[:5])}")
-    return ours
-
-
-def only(config: Mapping[str, Any], **allowed: Any) -> None:
-    """Refuse a config whose field has an effect that we do not have: ConfigError names it."""
-    for field, values in allowed.items():
-        if field in config and config[field] not in values:
-            raise ConfigError(
-                f"config.json: {field}={config[field]!r} is not supported, only"
-                f" {' or '.join(repr(v) for v in values)}"
-            )
-
-
-def linears(ours: str, theirs: str, bias: bool, **how: Any) -> Iterator[Link]:
-    """A linear map's weight and, where there is one, its bias."""
-    yield Link(f"{ours}.weight", f"{theirs}.weight", **how)
-    if bias:
-        yield Link(f"{ours}.bias", f"{theirs}.bias", part=how.get("part"))

@@ -1,92 +1,113 @@
-"""BERT (Devlin et al. 2019): in, with its masked-language-model head."""
+"""BERT (Devlin et al. 2019), with its masked-language-model head where it has one; Geneformer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import torch
 
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PostNormConfig
-from broadbase.nn.feedforward import Activation, PlainConfig
+from broadbase.nn.feedforward import PlainConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces import DiscreteConfig, TransformConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.weights.architecture import Link, Published, linears, only
+from broadbase.weights.architecture import Published, Table
+from broadbase.weights.fields import activation, headed, only
 
 MODEL_TYPE = "bert"
-ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
 CLS, SEP, MASK = 101, 102, 103  # in the published vocabularies
+GAMMA = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}  # older files
 
 
-def read(config: Mapping[str, Any]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     """A BERT config in our terms."""
+    last = config["vocab_size"] - 1
+    length = config["max_position_embeddings"]
+    discrete = DiscreteConfig(
+        vocabulary=config["vocab_size"],
+        bias=True,
+        head=TransformConfig(
+            activation=activation(config, "hidden_act"),
+            norm=LayerNormConfig(eps=config["layer_norm_eps"]),
+        ),
+        mask_id=min(MASK, last),
+    )
+    text = TokensConfig(
+        discrete=headed(discrete, names, "cls.predictions"),
+        start=min(CLS, last),
+        end=min(SEP, last),
+    )
+    positions = LearnedConfig(length=length, parts=config["type_vocab_size"])
+    return Published(
+        encoder(config, text, positions),
+        "full",
+        table("bert", "cls.predictions", "cls.predictions.transform"),
+        "bert.",
+        spellings=GAMMA,
+        copies={
+            "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+            "cls.predictions.decoder.bias": "cls.predictions.bias",
+        },
+        derived={r"bert\.embeddings\.position_ids": lambda: torch.arange(length)[None]},
+        kept=r"bert\.pooler\..*|cls\.seq_relationship\..*",
+    )
+
+
+def encoder(config: Mapping[str, Any], text: TokensConfig, positions: LearnedConfig) -> ModelConfig:
+    """The backbone of BERT and RoBERTa."""
     only(
         config,
-        hidden_act=tuple(ACTIVATIONS),
-        position_embedding_type=("absolute",),
+        position_embedding_type=("absolute", None),
         tie_word_embeddings=(True,),
         is_decoder=(False,),
+        add_cross_attention=(False,),
     )
     width, heads = config["hidden_size"], config["num_attention_heads"]
-    activation, norm = (
-        ACTIVATIONS[config["hidden_act"]],
-        LayerNormConfig(eps=config["layer_norm_eps"]),
-    )
+    norm = LayerNormConfig(eps=config["layer_norm_eps"])
     block = BlockConfig(
         attention=GroupedQueryConfig(
             heads=heads, kv_heads=heads, head_dim=width // heads, bias=True, out_bias=True
         ),
-        feedforward=PlainConfig(hidden=config["intermediate_size"], activation=activation),
+        feedforward=PlainConfig(
+            hidden=config["intermediate_size"], activation=activation(config, "hidden_act")
+        ),
         residual=PostNormConfig(norm=norm),
     )
     tower = TransformerConfig(
         width=width,
         layers=(LayersConfig(block=block, repeat=config["num_hidden_layers"]),),
-        positions=LearnedConfig(
-            length=config["max_position_embeddings"], parts=config["type_vocab_size"]
-        ),
+        positions=positions,
         input_norm=norm,
         final_norm=None,
     )
-    vocabulary = config["vocab_size"]
-    discrete = DiscreteConfig(
-        vocabulary=vocabulary,
-        bias=True,
-        head=TransformConfig(activation=activation, norm=norm),
-        mask_id=min(MASK, vocabulary - 1),
-    )
-    tokens = TokensConfig(
-        discrete=discrete, start=min(CLS, vocabulary - 1), end=min(SEP, vocabulary - 1)
-    )
-    model = ModelConfig(modalities={"text": tokens}, towers={"main": tower})
-    # the decoder is the embedding and the bias once more; pooler and next-sentence head are unused
-    ignored = r"bert\.pooler\..*|cls\.(seq_relationship|predictions\.decoder)\..*|.*position_ids"
-    links = tuple(_links(config["num_hidden_layers"]))
-    return Published(model, "full", links, "bert.", ignored)
+    return ModelConfig(modalities={"text": text}, towers={"main": tower})
 
 
-def _links(layers: int) -> Iterator[Link]:
-    embeddings, head = "bert.embeddings", "cls.predictions"
-    yield Link("spaces.text.embedding.weight", f"{embeddings}.word_embeddings.weight")
-    yield Link("towers.main.positions.place.weight", f"{embeddings}.position_embeddings.weight")
-    yield Link("towers.main.positions.part.weight", f"{embeddings}.token_type_embeddings.weight")
-    yield from linears("towers.main.input_norm", f"{embeddings}.LayerNorm", bias=True)
-    yield Link("spaces.text.bias", f"{head}.bias")
-    yield from linears("spaces.text.head.linear", f"{head}.transform.dense", bias=True)
-    yield from linears("spaces.text.head.norm", f"{head}.transform.LayerNorm", bias=True)
-    for i in range(layers):
-        mine, theirs = f"towers.main.blocks.{i}", f"bert.encoder.layer.{i}"
-        for ours, name in (
-            ("attention.branch.q", "attention.self.query"),
-            ("attention.branch.k", "attention.self.key"),
-            ("attention.branch.v", "attention.self.value"),
-            ("attention.branch.out", "attention.output.dense"),
-            ("attention.norm", "attention.output.LayerNorm"),
-            ("feedforward.branch.up", "intermediate.dense"),
-            ("feedforward.branch.down", "output.dense"),
-            ("feedforward.norm", "output.LayerNorm"),
-        ):
-            yield from linears(f"{mine}.{ours}", f"{theirs}.{name}", bias=True)
+def table(base: str, bias: str, head: str) -> Table:
+    """Names of a backbone `base` and a head."""
+    mine, theirs = "towers.main.blocks.*", f"{base}.encoder.layer.*"
+    names = {
+        "spaces.text.embedding": f"{base}.embeddings.word_embeddings",
+        "spaces.text.bias": f"{bias}.bias",
+        "spaces.text.head.linear": f"{head}.dense",
+        "spaces.text.head.norm": f"{head}.LayerNorm",
+        "towers.main.positions.place": f"{base}.embeddings.position_embeddings",
+        "towers.main.positions.part": f"{base}.embeddings.token_type_embeddings",
+        "towers.main.input_norm": f"{base}.embeddings.LayerNorm",
+    }
+    layers = {
+        "attention.branch.q": "attention.self.query",
+        "attention.branch.k": "attention.self.key",
+        "attention.branch.v": "attention.self.value",
+        "attention.branch.out": "attention.output.dense",
+        "attention.norm": "attention.output.LayerNorm",
+        "feedforward.branch.up": "intermediate.dense",
+        "feedforward.branch.down": "output.dense",
+        "feedforward.norm": "output.LayerNorm",
+    }
+    return names | {f"{mine}.{ours}": f"{theirs}.{name}" for ours, name in layers.items()}

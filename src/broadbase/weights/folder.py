@@ -1,33 +1,52 @@
 """The model folder, in Hugging Face layout: config.json, model.safetensors, tokenizer.json.
 
-A text decoder that is a Llama is written under Llama's names, so that transformers opens it in one
-line; any other model under ours. What else we know stands in config.json under `broadbase`.
+A published model is written as it came, byte for byte where nothing was trained. A text decoder
+trained here that is a Llama is written under Llama's names, so that transformers opens it in one
+line; any other model under ours, and what we know of it stands in config.json under `broadbase`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError, ResourceError
-from broadbase.model.base import Base
+from broadbase.model.base import Base, Origin
 from broadbase.model.initialise import initialise
-from broadbase.model.model import ModelConfig
-from broadbase.weights import llama
-from broadbase.weights.architecture import published, translate
+from broadbase.model.model import Model, ModelConfig
+from broadbase.weights import llama, translate
+from broadbase.weights.architecture import published
+from broadbase.weights.tensors import OURS, SINGLE, Tensors, read_json
 
 FORMAT = 1
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+BESIDE = (  # files of a published folder that travel with its weights
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
 
 
 def save(base: Base, folder: Path) -> None:
@@ -38,12 +57,14 @@ def save(base: Base, folder: Path) -> None:
         config, tensors, rest = _layout(base)
         save_file(tensors, draft / SINGLE, metadata={"format": "pt"})
         if rest:
-            save_file(rest, draft / "broadbase.safetensors")
+            save_file(rest, draft / OURS)
         (draft / "config.json").write_text(json.dumps(config, indent=1))
         for name, codec in base.codecs.items():
             place = draft if len(base.codecs) == 1 else draft / "codecs" / name
             place.mkdir(parents=True, exist_ok=True)
             codec.save(place)
+        for name, content in (base.origin.files if base.origin else {}).items():
+            (draft / name).write_bytes(content)
         for file in draft.rglob("*"):
             _sync(file)
         shutil.rmtree(folder, ignore_errors=True)
@@ -57,34 +78,35 @@ def save(base: Base, folder: Path) -> None:
 
 
 def load(folder: Path | str, device: str = "cpu") -> Base:
-    """The base in a model folder, ours or a published one; DataError names what is wrong."""
+    """The base in a model folder, ours or a published one; DataError names what is wrong.
+
+    Weights keep the type they are stored in.
+    """
     folder = Path(folder)
-    config = _json(folder / "config.json")
-    tensors = _tensors(folder)
+    config = read_json(folder / "config.json")
     own = config.get("broadbase")
-    if own is None:
-        source = published(config)
-        model_config, pattern = source.config, source.pattern
-        tensors = translate(source, tensors, str(folder))
-    else:
-        if own["format"] > FORMAT:
-            raise DataError(
-                f"{folder} has format {own['format']}, this program reads up to {FORMAT}; upgrade"
-                " Broadbase"
-            )
+    tensors = Tensors(folder)
+    if own is not None and own["format"] > FORMAT:
+        raise DataError(
+            f"{folder} has format {own['format']}, this program reads up to {FORMAT}; upgrade"
+            " Broadbase"
+        )
+    names = [name for name, stored in tensors.stored.items() if stored.file.name != OURS]
+    rest = {name: tensors.read(name) for name in tensors.stored if name not in names}
+    origin, fresh = None, "(?!)"
+    if own is not None and config["model_type"] == "broadbase":
         model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
-        if config["model_type"] == llama.MODEL_TYPE:
-            links = llama.links(model_config, next(iter(model_config.modalities)))
-            names = {link.theirs: link.ours for link in links}
-            tensors = {names.get(name, name): tensor for name, tensor in tensors.items()}
-    model = model_config.build()
-    initialise(model, 0)
-    found = model.load_state_dict(tensors, strict=False)
-    # A vector for hidden places is ours: published decoders have none, and it stays at its init.
-    missing = [n for n in found.missing_keys if own is not None or not n.endswith(".mask")]
-    if missing or found.unexpected_keys:
-        wrong = ", ".join([*missing, *found.unexpected_keys][:5])
-        raise DataError(f"{folder}: tensors missing or unknown: {wrong}")
+        state = {name: tensors.read(name) for name in tensors.largest_first(names)}
+    elif own is not None:
+        source = published(config, names)
+        model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
+        state, _ = translate.read(source, model_config, tensors, names)
+    else:
+        source = published(config, names)
+        model_config, pattern = source.config, source.pattern
+        state, kept = translate.read(source, model_config, tensors, names)
+        origin, fresh = Origin(config, tuple(names), kept, _beside(folder)), source.fresh
+    model = _built(model_config, state | rest, str(folder), fresh)
     spoken = (own or {}).get("codecs", list(model_config.modalities))
     codecs = {
         name: model_config.modalities[name].load(
@@ -92,7 +114,7 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         )
         for name in spoken
     }
-    return Base(model_config, model.to(device).eval(), codecs, pattern)
+    return Base(model_config, model.to(device).eval(), codecs, pattern, origin)
 
 
 def must_agree(base: Base, codecs: Mapping[str, Codec], config: ModelConfig, place: str) -> None:
@@ -116,60 +138,57 @@ def _files(codec: Codec) -> dict[str, bytes]:
         return {str(p.relative_to(name)): p.read_bytes() for p in Path(name).rglob("*.*")}
 
 
-def _layout(base: Base) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+def _built(config: ModelConfig, state: Mapping[str, Tensor], place: str, fresh: str) -> Model:
+    """The model with these tensors as its own; those that `fresh` (a regex) allows may lack."""
+    with torch.device("meta"):
+        model = config.build()
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in state]
+    wrong = [name for name in missing if not re.fullmatch(fresh, name)]
+    wrong += [name for name in state if name not in wanted]
+    if wrong:
+        raise DataError(f"{place}: tensors missing or unknown: {', '.join(wrong[:5])}")
+    for name, tensor in state.items():
+        if tensor.shape != wanted[name].shape:
+            raise DataError(
+                f"{place}: {name!r} is {list(tensor.shape)}, and by config.json"
+                f" {list(wanted[name].shape)}"
+            )
+    kind = next(iter(state.values())).dtype
+    new = {name: torch.empty(wanted[name].shape, dtype=kind) for name in missing}
+    model.load_state_dict({**state, **new}, assign=True)
+    initialise(model, 0, missing)
+    return model
+
+
+def _layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """config.json, the tensors under the layout's names, and those the layout has no place for."""
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in base.model.state_dict().items()}
+    if base.origin is not None:
+        config, names, kept = base.origin.config, base.origin.names, base.origin.kept
+        source = published(config, names)
+        if source.config == base.config:
+            return config, *translate.written(source, base.config, state, names, kept)
     own = {
         "format": FORMAT,
         "model": base.config.tree(),
         "pattern": base.pattern,
         "codecs": list(base.codecs),
     }
-    state = {k: v.detach().cpu().contiguous().clone() for k, v in base.model.state_dict().items()}
     codec = next(iter(base.codecs.values()))
     end = None if codec.end is None or codec.end.ndim else int(codec.end)
     start = 0 if codec.start.ndim else int(codec.start)
-    config = llama.write(base.config, start, end) if base.pattern == "causal" else None
-    if config is None:
+    as_llama = llama.write(base.config, start, end) if base.pattern == "causal" else None
+    if as_llama is None:
         return {"model_type": "broadbase", "broadbase": own}, state, {}
-    links = llama.links(base.config, next(iter(base.config.modalities)))
-    names = {link.ours: link.theirs for link in links}
-    tensors = {names[name]: tensor for name, tensor in state.items() if name in names}
-    rest = {name: tensor for name, tensor in state.items() if name not in names}
-    return {**config, "broadbase": own}, tensors, rest
+    source = published(as_llama, ("lm_head.weight",))
+    names = tuple(translate.grouped(source, base.config))
+    tensors, rest = translate.written(source, base.config, state, names, {})
+    return {**as_llama, "broadbase": own}, tensors, rest
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    if (folder / INDEX).exists():
-        files = sorted(set(_json(folder / INDEX)["weight_map"].values()))
-    elif (folder / SINGLE).exists():
-        files = [SINGLE]
-    else:
-        pickles = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth"))
-        why = f"{', '.join(pickles)} can run code when opened" if pickles else "no weights in it"
-        raise DataError(f"{folder} has no {SINGLE} ({why}); convert the weights to safetensors")
-    if (folder / "broadbase.safetensors").exists():
-        files.append("broadbase.safetensors")
-    tensors: dict[str, Tensor] = {}
-    for name in files:
-        try:
-            tensors |= load_file(folder / name)
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{folder / name} cannot be read: {error}; copy it again") from None
-    return tensors
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}; is this a model folder?"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}; copy it again") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds no JSON object; copy it again")
-    return content
+def _beside(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in BESIDE if (folder / name).exists()}
 
 
 def _sync(file: Path) -> None:

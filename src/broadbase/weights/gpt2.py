@@ -1,11 +1,12 @@
-"""GPT-2 (Radford et al. 2019): in."""
+"""GPT-2 (Radford et al. 2019)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from broadbase.modalities.tokens import TokensConfig
+import torch
+
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
@@ -14,28 +15,51 @@ from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces import DiscreteConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.weights.architecture import Link, Published, linears, only
+from broadbase.weights.architecture import At, Published, Table
+from broadbase.weights.fields import activation, only, tokens
 
 MODEL_TYPE = "gpt2"
+MINE, THEIRS = "towers.main.blocks.*", "transformer.h.*"
 
 
-def read(config: Mapping[str, Any]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     """A GPT-2 config in our terms."""
+    only(config, scale_attn_by_inverse_layer_idx=(False,))
+    width, length = config["n_embd"], config["n_positions"]
+    turned = (1, 0)  # matrices are kept as [in, out]
+    cuts = {name: (j * width, (j + 1) * width) for j, name in enumerate("qkv")}
+    seen = torch.ones(1, 1, length, length).tril()
+    return Published(
+        model(config, config["n_head"]),
+        "causal",
+        table(cuts, turned),
+        "transformer.",
+        copies={"lm_head.weight": "transformer.wte.weight"},
+        derived={
+            r"transformer\.h\.\d+\.attn\.bias": lambda: seen,
+            r"transformer\.h\.\d+\.attn\.masked_bias": lambda: torch.tensor(-1e4),
+        },
+    )
+
+
+def model(config: Mapping[str, Any], kv_heads: int) -> ModelConfig:
+    """What GPT-2 and GPT-BigCode have in common."""
     only(
         config,
-        activation_function=("gelu_new", "gelu_pytorch_tanh"),
         tie_word_embeddings=(True,),
         scale_attn_weights=(True,),
-        scale_attn_by_inverse_layer_idx=(False,),
         add_cross_attention=(False,),
     )
     width, heads = config["n_embd"], config["n_head"]
     norm = LayerNormConfig(eps=config["layer_norm_epsilon"])
     block = BlockConfig(
         attention=GroupedQueryConfig(
-            heads=heads, kv_heads=heads, head_dim=width // heads, bias=True, out_bias=True
+            heads=heads, kv_heads=kv_heads, head_dim=width // heads, bias=True, out_bias=True
         ),
-        feedforward=PlainConfig(hidden=config.get("n_inner") or 4 * width, activation="gelu_tanh"),
+        feedforward=PlainConfig(
+            hidden=config.get("n_inner") or 4 * width,
+            activation=activation(config, "activation_function"),
+        ),
         residual=PreNormConfig(norm=norm),
     )
     tower = TransformerConfig(
@@ -44,37 +68,23 @@ def read(config: Mapping[str, Any]) -> Published:
         positions=LearnedConfig(length=config["n_positions"]),
         final_norm=norm,
     )
-    tokens = TokensConfig(
-        discrete=DiscreteConfig(vocabulary=config["vocab_size"]),
-        start=config.get("bos_token_id") or 0,
-        end=config.get("eos_token_id"),
-    )
-    model = ModelConfig(modalities={"text": tokens}, towers={"main": tower})
-    # attn.bias is a stored causal mask; lm_head.weight is the embedding once more
-    ignored = r".*\.attn\.(masked_)?bias|lm_head\.weight"
-    links = tuple(_links(config["n_layer"], width))
-    return Published(model, "causal", links, "transformer.", ignored)
+    text = tokens(config, DiscreteConfig(vocabulary=config["vocab_size"]))
+    return ModelConfig(modalities={"text": text}, towers={"main": tower})
 
 
-def _links(layers: int, width: int) -> Iterator[Link]:
-    yield Link("spaces.text.embedding.weight", "transformer.wte.weight")
-    yield Link("towers.main.positions.place.weight", "transformer.wpe.weight")
-    yield from linears("towers.main.final_norm", "transformer.ln_f", bias=True)
-    for i in range(layers):
-        mine, theirs = f"towers.main.blocks.{i}", f"transformer.h.{i}"
-        yield from linears(f"{mine}.attention.norm", f"{theirs}.ln_1", bias=True)
-        yield from linears(f"{mine}.feedforward.norm", f"{theirs}.ln_2", bias=True)
-        for j, name in enumerate("qkv"):
-            yield from linears(
-                f"{mine}.attention.branch.{name}",
-                f"{theirs}.attn.c_attn",
-                bias=True,
-                transposed=True,
-                part=(j * width, (j + 1) * width),
-            )
-        for ours, name in (
-            ("attention.branch.out", "attn.c_proj"),
-            ("feedforward.branch.up", "mlp.c_fc"),
-            ("feedforward.branch.down", "mlp.c_proj"),
-        ):
-            yield from linears(f"{mine}.{ours}", f"{theirs}.{name}", bias=True, transposed=True)
+def table(cuts: Mapping[str, tuple[int, int]], axes: tuple[int, int] | None) -> Table:
+    """Names; `cuts` are the rows of queries, keys and values in their fused matrix."""
+    fused = {
+        f"{MINE}.attention.branch.{name}": At(f"{THEIRS}.attn.c_attn", axes=axes, part=part)
+        for name, part in cuts.items()
+    }
+    return fused | {
+        "spaces.text.embedding": "transformer.wte",
+        "towers.main.positions.place": "transformer.wpe",
+        "towers.main.final_norm": "transformer.ln_f",
+        f"{MINE}.attention.norm": f"{THEIRS}.ln_1",
+        f"{MINE}.attention.branch.out": At(f"{THEIRS}.attn.c_proj", axes=axes),
+        f"{MINE}.feedforward.norm": f"{THEIRS}.ln_2",
+        f"{MINE}.feedforward.branch.up": At(f"{THEIRS}.mlp.c_fc", axes=axes),
+        f"{MINE}.feedforward.branch.down": At(f"{THEIRS}.mlp.c_proj", axes=axes),
+    }

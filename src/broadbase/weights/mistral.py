@@ -1,0 +1,17 @@
+"""Mistral (Jiang et al. 2023): Llama with a sliding window, in its first version."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.weights.architecture import Published
+from broadbase.weights.decoder import GLOBAL, LOCAL, decoder, gated
+
+MODEL_TYPE = "mistral"
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A Mistral config in our terms."""
+    kinds = [LOCAL if config.get("sliding_window") else GLOBAL] * config["num_hidden_layers"]
+    return decoder(config, names, gated(config), kinds=kinds)

@@ -1,0 +1,113 @@
+"""Tensors of a published folder to ours and back, by the table of its architecture."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from broadbase.core.errors import DataError
+from broadbase.model.model import ModelConfig
+from broadbase.weights.architecture import Link, Published, shape, write
+from broadbase.weights.tensors import FLOATS, Tensors, same
+
+
+def read(
+    source: Published, model: ModelConfig, tensors: Tensors, names: Iterable[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Ours under our names, and theirs that are only kept.
+
+    Large tensors come first, so that memory peaks little above their sum. DataError names every
+    tensor that is missing, left over, of another shape or not what it should be.
+    """
+    known = source.canonical(names)
+    sources = {canonical: name for name, canonical in known.items()}
+    links = grouped(source, model)
+    _check(source, links, sources, tensors)
+    ours: dict[str, Tensor] = {}
+    for name in tensors.largest_first(sources[theirs] for theirs in links):
+        tensor = tensors.read(name)
+        for link in links[known[name]]:
+            ours[link.ours] = link.read(tensor).contiguous()
+    kept = {}
+    for name, canonical in known.items():
+        if canonical in source.copies and canonical not in links:
+            whole = tensors.read(sources[source.copies[canonical]])
+            if not same(whole, tensors.read(name)):
+                raise DataError(
+                    f"{tensors.folder}: {name!r} is not the same as {source.copies[canonical]!r},"
+                    " which config.json ties it to"
+                )
+        elif canonical not in links:
+            kept[name] = tensors.read(name)
+            for pattern, value in source.derived.items():
+                if re.fullmatch(pattern, canonical) and not same(value(), kept[name]):
+                    raise DataError(f"{tensors.folder}: {name!r} is not what it is derived from")
+    return ours, kept
+
+
+def written(
+    source: Published,
+    model: ModelConfig,
+    state: Mapping[str, Tensor],
+    names: Iterable[str],
+    kept: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors under the published `names`, and those of ours that the layout has no place for."""
+    links = grouped(source, model)
+    theirs = {}
+    for name, canonical in source.canonical(names).items():
+        if name in kept:
+            theirs[name] = kept[name]
+        else:
+            theirs[name] = write(links[source.copies.get(canonical, canonical)], state).clone()
+    placed = {link.ours for group in links.values() for link in group}
+    return theirs, {name: tensor for name, tensor in state.items() if name not in placed}
+
+
+def grouped(source: Published, model: ModelConfig) -> dict[str, list[Link]]:
+    """Links by the name of theirs."""
+    found: dict[str, list[Link]] = defaultdict(list)
+    for link in source.links(model):
+        found[link.theirs].append(link)
+    return dict(found)
+
+
+def _check(
+    source: Published,
+    links: Mapping[str, list[Link]],
+    sources: Mapping[str, str],
+    tensors: Tensors,
+) -> None:
+    place = tensors.folder
+    missing = [name for name in links if name not in sources]
+    if missing:
+        raise DataError(f"{place} lacks tensors: {_some(missing)}")
+    spare = re.compile("|".join([source.kept or "(?!)", *source.derived]))
+    left = [
+        name
+        for canonical, name in sources.items()
+        if canonical not in links
+        and canonical not in source.copies
+        and not spare.fullmatch(canonical)
+    ]
+    if left:
+        raise DataError(f"{place} has tensors that nothing here uses: {_some(left)}")
+    for name, group in links.items():
+        stored, wanted = tensors.stored[sources[name]], shape(group)
+        if stored.shape != wanted:
+            raise DataError(
+                f"{stored.file}: {sources[name]!r} is {list(stored.shape)}, and by config.json"
+                f" {list(wanted)}"
+            )
+        if stored.kind not in FLOATS:
+            raise DataError(
+                f"{stored.file}: {sources[name]!r} holds {stored.kind} numbers; only"
+                f" {', '.join(sorted(FLOATS))} can be read"
+            )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

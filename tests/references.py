@@ -1,0 +1,172 @@
+"""Small random models of transformers, of every family, in odd shapes: what parity is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+
+VOCABULARY = 97
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "initializer_range": 0.2,
+    "bos_token_id": 3,
+    "eos_token_id": None,
+    "pad_token_id": 1,
+}
+GROUPED = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16}  # 3 to 1, 96 != 48
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
+
+
+def rope(kind: str, **more: Any) -> dict[str, Any]:
+    """Scaling whose original length is shorter than what the tests read."""
+    known = {"rope_type": kind, "rope_theta": 5e4}
+    return {"rope_parameters": known | more}
+
+
+LLAMA3 = rope(
+    "llama3",
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=16,
+)
+LINEAR = rope("linear", factor=4.0)
+YARN = rope("yarn", factor=4.0, original_max_position_embeddings=16)
+
+
+def llama(**more: Any) -> Any:
+    return hf.LlamaForCausalLM(hf.LlamaConfig(**{**SMALL, **GROUPED, **more}))
+
+
+def mistral(**more: Any) -> Any:
+    return hf.MistralForCausalLM(hf.MistralConfig(**{**SMALL, **GROUPED, **more}))
+
+
+def mixtral(**more: Any) -> Any:
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    return hf.MixtralForCausalLM(hf.MixtralConfig(**{**SMALL, **GROUPED, **experts, **more}))
+
+
+def qwen2(**more: Any) -> Any:
+    shape = {"num_attention_heads": 6, "num_key_value_heads": 2}
+    return hf.Qwen2ForCausalLM(hf.Qwen2Config(**{**SMALL, **shape, **more}))
+
+
+def qwen3(**more: Any) -> Any:
+    return hf.Qwen3ForCausalLM(hf.Qwen3Config(**{**SMALL, **GROUPED, **more}))
+
+
+def starcoder2(**more: Any) -> Any:
+    shape = {"num_attention_heads": 6, "num_key_value_heads": 2, "sliding_window": 7}
+    return hf.Starcoder2ForCausalLM(hf.Starcoder2Config(**{**SMALL, **shape, **more}))
+
+
+def gemma2(**more: Any) -> Any:
+    caps = {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 5.0}
+    shape = {"sliding_window": 7, "query_pre_attn_scalar": 24}
+    return hf.Gemma2ForCausalLM(
+        hf.Gemma2Config(**{**SMALL, **GROUPED, **caps, **shape, "eos_token_id": [90], **more})
+    )
+
+
+def gemma3(**more: Any) -> Any:
+    kinds = [LOCAL, GLOBAL, LOCAL]
+    shape = {"sliding_window": 7, "query_pre_attn_scalar": 24, "layer_types": kinds}
+    return hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**{**SMALL, **GROUPED, **shape, **more}))
+
+
+def gpt2(**more: Any) -> Any:
+    sizes = {"n_positions": 128, "n_embd": 48, "n_layer": 3, "n_head": 4}
+    ends = {k: SMALL[k] for k in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
+    given = {**ends, **sizes, "initializer_range": 0.2, **more}
+    return hf.GPT2LMHeadModel(hf.GPT2Config(**given))
+
+
+def gpt_bigcode(**more: Any) -> Any:
+    sizes = {"n_positions": 128, "n_embd": 48, "n_layer": 3, "n_head": 4}
+    ends = {k: SMALL[k] for k in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
+    given = {**ends, **sizes, "initializer_range": 0.2, **more}
+    return hf.GPTBigCodeForCausalLM(hf.GPTBigCodeConfig(**given))
+
+
+ENCODER = {"num_attention_heads": 4, "max_position_embeddings": 64}
+
+
+def bert(kind: Any = hf.BertForMaskedLM, **more: Any) -> Any:
+    return kind(hf.BertConfig(**{**SMALL, **ENCODER, **more}))
+
+
+def roberta(kind: Any = hf.RobertaForMaskedLM, **more: Any) -> Any:
+    parts = {"type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    return kind(hf.RobertaConfig(**{**SMALL, **ENCODER, **parts, **more}))
+
+
+DECODERS: dict[str, Callable[[], Any]] = {
+    "llama llama3": lambda: llama(**LLAMA3),
+    "llama tied linear": lambda: llama(tie_word_embeddings=True, **LINEAR),
+    "llama yarn": lambda: llama(**YARN),
+    "llama biased": lambda: llama(attention_bias=True, mlp_bias=True),
+    "mistral": lambda: mistral(sliding_window=7),
+    "mistral whole": lambda: mistral(
+        sliding_window=None, head_dim=None, num_attention_heads=3, num_key_value_heads=1
+    ),
+    "mixtral": mixtral,
+    "mixtral window": lambda: mixtral(sliding_window=7, num_experts_per_tok=3),
+    "qwen2": qwen2,
+    "qwen2 windows": lambda: qwen2(
+        use_sliding_window=True, sliding_window=7, max_window_layers=1, tie_word_embeddings=True
+    ),
+    "qwen3": qwen3,
+    "qwen3 yarn": lambda: qwen3(**YARN, tie_word_embeddings=True),
+    "starcoder2": starcoder2,
+    "starcoder2 plain": lambda: starcoder2(
+        use_bias=False, tie_word_embeddings=False, sliding_window=None
+    ),
+    "gemma2": lambda: gemma2(tie_word_embeddings=False),
+    "gemma2 multi-query": lambda: gemma2(num_key_value_heads=1, num_hidden_layers=4),
+    "gemma3": lambda: gemma3(tie_word_embeddings=False),
+    "gemma3 scaled": lambda: gemma3(
+        rope_parameters={
+            LOCAL: {"rope_type": "default", "rope_theta": 1e4},
+            GLOBAL: {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+        },
+        num_hidden_layers=7,
+        layer_types=None,
+    ),
+    "gpt2": gpt2,
+    "gpt2 wide": lambda: gpt2(n_inner=60, n_head=3),
+    "gpt_bigcode": gpt_bigcode,
+    "gpt_bigcode wide": lambda: gpt_bigcode(n_inner=60, n_head=3),
+}
+ENCODERS: dict[str, Callable[[], Any]] = {
+    "bert": bert,
+    "bert pretraining": lambda: bert(hf.BertForPreTraining, num_attention_heads=3),
+    "geneformer": lambda: bert(hidden_act="relu", type_vocab_size=2),
+    "roberta": roberta,
+    "roberta wide": lambda: roberta(intermediate_size=200, num_attention_heads=2),
+}
+BACKBONES: dict[str, Callable[[], Any]] = {
+    "bert": lambda: bert(hf.BertModel),
+    "roberta": lambda: roberta(hf.RobertaModel),
+    "llama": lambda: hf.LlamaModel(hf.LlamaConfig(**SMALL, **GROUPED)),
+    "gpt2": lambda: hf.GPT2Model(gpt2().config),
+}
+
+
+def saved(build: Callable[[], Any], folder: Path) -> Any:
+    """A reference with gains and biases away from 1 and 0, so that a swap would show; on disk."""
+    torch.manual_seed(0)
+    reference = build().eval()
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    reference.save_pretrained(folder)
+    return reference
