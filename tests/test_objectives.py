@@ -350,8 +350,8 @@ def test_the_gradient_is_the_same_however_a_batch_is_cut(name: str) -> None:
 def test_rows_that_are_no_pairs_are_refused_as_such() -> None:
     """A run draws image and text rows apart: a contrastive loss of them would mean nothing."""
     for name in ("infonce", "sigmoid"):
-        with pytest.raises(ValueError, match=f"'{name}' needs pairs"):
-            ObjectiveConfig.from_tree({"name": name}).check(["image", "text"])
+        with pytest.raises(ValueError, match=f"'{name}' needs image and text row by row"):
+            ObjectiveConfig.from_tree({"name": name}).check({"image": None, "text": None})
 
 
 def test_more_experts_than_there_are_cannot_be_chosen() -> None:

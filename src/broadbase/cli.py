@@ -30,8 +30,8 @@ from broadbase.inspect import show as show_inspected
 from broadbase.measures.measure import measured
 from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import all_recipes, find_recipe
-from broadbase.run import Run, RunConfig, environment, model_of, prepare_data
-from broadbase.train.machine import MachineConfig
+from broadbase.run import Run, RunConfig, model_of, prepare_data
+from broadbase.train.machine import MachineConfig, environment
 from broadbase.transfer.adapt import Method
 from broadbase.transfer.adapt import adapt as adapt_to
 from broadbase.transfer.finetune import FinetuneConfig, finetune

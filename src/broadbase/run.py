@@ -11,11 +11,8 @@ runs/NAME/model/             the model folder, at the end
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -36,13 +33,14 @@ from broadbase.data.rows import Row, Rows, alone
 from broadbase.data.shards import Wanted
 from broadbase.data.store import Store, open_store
 from broadbase.data.workers import Progress, run_here, run_shown
+from broadbase.modalities.noise import corruptions
 from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.train import checkpoint
 from broadbase.train.journal import Journal, bits_per_unit
 from broadbase.train.loop import TrainConfig, Trainer
-from broadbase.train.machine import MachineConfig, find_device
+from broadbase.train.machine import MachineConfig, environment, find_device
 from broadbase.train.optim import MuonConfig, OptimConfig
 from broadbase.train.ranks import Ranks, gather
 from broadbase.train.schedule import ScheduleConfig, StableConfig
@@ -186,7 +184,7 @@ class Run:
             config=c.train,
             model=model,
             objective=c.objective.build(),
-            corrupt={name: m.corruption() for name, m in c.model.modalities.items()},
+            corrupt=corruptions(c.model.modalities, self.codecs),
             optim=c.optim.build(model),
             schedule=c.schedule,
             machine=c.machine,
@@ -383,19 +381,4 @@ def _load_codecs(config: RunConfig, folder: Path) -> dict[str, Codec]:
     return {
         modality: config.model.modalities[modality].load(folder / source / "codec")
         for modality, source in first.items()
-    }
-
-
-def environment() -> dict[str, Any]:
-    """What this program runs on."""
-    packages = ("broadbase", "torch", "numpy", "grain", "tokenizers", "safetensors")
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "git": git.stdout.strip() or None,
-        **{name: version(name) for name in packages},
     }

@@ -112,8 +112,21 @@ class Batch:
     draws: Draws
 
 
+class Units(Protocol):
+    """How the values of a document fall into larger units: words, sentences."""
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Whether each place of values [N,...] begins one: [N] bool."""
+        ...
+
+
 class Corruption(Protocol):
     """The parameter-free half of a modality: what noise means here, in worker processes too."""
+
+    @property
+    def units(self) -> Mapping[str, Units]:
+        """The larger units there are, by name: "word", "sentence"; may be none."""
+        ...
 
     @property
     def marks(self) -> range:
@@ -182,6 +195,10 @@ class ModalityConfig(Choice):
     def corruption(self) -> Corruption:
         """What noise means for these values."""
         raise TypeError(f"{type(self).__name__} has no corruption()")
+
+    def corruption_of(self, codec: Codec) -> Corruption:
+        """The same, with the units that only the codec knows, where there are such."""
+        return self.corruption()
 
 
 class Tower(Protocol):

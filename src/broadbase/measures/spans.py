@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import ObjectiveConfig
+from broadbase.core.contracts import Corruption, ObjectiveConfig
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.data.batches import collate, held_out
@@ -53,10 +53,10 @@ def spans(run: Run, base: Base) -> Iterator[Measured]:
 def _spans(run: Run, base: Base, source: str) -> Iterator[Measured]:
     mixed, validation = run.config.data.sources[source], run.rows("validation")[source]
     space = mixed.modality
-    marks = run.config.model.modalities[space].corruption().marks
-    puzzles = PUZZLES[run.config.objective.name](run.config.objective, space, marks)
+    corrupt = run.config.model.modalities[space].corruption_of(run.codecs[space])
+    puzzles = PUZZLES[run.config.objective.name](run.config.objective, space, corrupt)
     texts = chunks(collate(run.seen(source), space, validation.plain))
-    size = marks.start or int(max(text.max() for text in texts)) + 1
+    size = corrupt.marks.start or int(max(text.max() for text in texts)) + 1
     grams = {
         "unigram": KneserNey.fit(texts, 1, size),
         "5-gram, rows seen": KneserNey.fit(texts, 5, size),
@@ -95,9 +95,9 @@ def _likeliest(gram: KneserNey, text: NDArray[Any], first: int, length: int) -> 
 
 
 class _Spans:
-    def __init__(self, config: ObjectiveConfig, space: str, marks: range) -> None:
+    def __init__(self, config: ObjectiveConfig, space: str, corrupt: Corruption) -> None:
         self.config: Any = config
-        self.space, self.marks = space, marks
+        self.space, self.corrupt = space, corrupt
 
     def others(self, document: Document, spans: Spans) -> dict[str, list[View]]:
         """None."""
@@ -135,7 +135,7 @@ class Middles(_Spans):
     def view(self, document: Document, span: tuple[int, int], *, suffix_first: bool) -> View:
         """The document rearranged, its middle read."""
         (first, length), last = span, len(document) - 1
-        marks = self.marks[:MARKS]
+        marks = self.corrupt.marks[:MARKS]
         moved = rearranged(document, first, first + length, last, marks, suffix_first=suffix_first)
         end = len(moved) - (len(document) - last)
         return self.causal(moved, range(end - length, end))
@@ -157,7 +157,7 @@ class Sentinels(_Spans):
         c = self.config
         spans = [(a + 1, n) for a, n in even_spans(len(document) - 1, c.share, c.mean, rng)]
         rng.bit_generator.state = state  # the same spans once more, as the objective draws them
-        given, told = c.build().pair(document, self.marks, self.one(document), rng)  # type: ignore[attr-defined]
+        given, told = c.build().pair(document, self.corrupt, self.one(document), rng)  # type: ignore[attr-defined]
         views, at = [], 1
         for _, length in spans:
             views.append(self.decoded(given, told, range(at + 1, at + 1 + length)))
@@ -180,14 +180,14 @@ class Holes(Sentinels):
 
     def __call__(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
         state = rng.bit_generator.state
-        c = self.config
+        c = self.config.model_copy(update={"permuted": 0.0})  # its holes alone
         spans = [(a + 1, n) for a, n in poisson(len(document) - 1, c.share, c.mean, rng) if n]
         rng.bit_generator.state = state
-        given, told = c.build().pair(document, self.marks, self.one(document), rng)  # type: ignore[attr-defined]
+        given, told = c.build().pair(document, self.corrupt, self.one(document), rng)  # type: ignore[attr-defined]
         return spans, [self.decoded(given, told, range(a, a + n)) for a, n in spans]
 
 
-PUZZLES: dict[str, Callable[[ObjectiveConfig, str, range], Puzzles]] = {
+PUZZLES: dict[str, Callable[[ObjectiveConfig, str, Corruption], Puzzles]] = {
     FillInMiddleConfig().name: Middles,
     SpanCorruptionConfig().name: Sentinels,
     InfillingConfig().name: Holes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from broadbase.core.contracts import Codec, Sample
+from broadbase.core.contracts import Codec, Corruption, Sample, Units
 from broadbase.core.errors import DataError
 from broadbase.modalities.ids import IdsConfig
+from broadbase.modalities.noise import MaskOrSwap
+from broadbase.modalities.units import units
 
 START, END = "<|start|>", "<|end|>"
 WORD = re.compile(r"\w+")
@@ -51,6 +53,10 @@ class BytePairConfig(IdsConfig):
     @property
     def ids(self) -> int:
         return self.vocabulary
+
+    def corruption_of(self, codec: Codec) -> Corruption:
+        assert isinstance(codec, BytePairCodec)
+        return MaskOrSwap(self.ids, controls=self.controls, units=codec.units)
 
 
 class BytePairCodec:
@@ -118,6 +124,11 @@ class BytePairCodec:
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str:
         return b"".join(self._tokens.get(int(i), b"") for i in values).decode(errors="replace")
+
+    @property
+    def units(self) -> Mapping[str, Units]:
+        """Where words and sentences begin."""
+        return units([self._tokens.get(i, b"") for i in range(self.tokenizer.get_vocab_size())])
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / "tokenizer.json"))

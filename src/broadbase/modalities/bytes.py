@@ -9,8 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec, Sample
+from broadbase.core.contracts import Codec, Corruption, Sample
 from broadbase.modalities.ids import IdsConfig
+from broadbase.modalities.noise import MaskOrSwap
+from broadbase.modalities.units import units
 
 VOCABULARY = 258  # 256 bytes, start, end
 
@@ -29,6 +31,10 @@ class BytesConfig(IdsConfig):
     @property
     def ids(self) -> int:
         return VOCABULARY
+
+    def corruption(self) -> Corruption:
+        alone = [bytes([i]) for i in range(256)]
+        return MaskOrSwap(self.ids, controls=self.controls, units=units(alone))
 
 
 class BytesCodec:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Units
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class MaskOrSwap:
     hide: float = 0.8
     swap: float = 0.1
     controls: int = 0  # ids after the vocabulary
+    units: Mapping[str, Units] = field(default_factory=dict)
 
     @property
     def marks(self) -> range:
@@ -34,6 +38,17 @@ class Hide:
     """All chosen vectors are hidden (He et al. 2022, masked autoencoders)."""
 
     marks: range = range(0)
+    units: Mapping[str, Units] = field(default_factory=dict)
 
     def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         return values, chosen
+
+
+def corruptions(
+    modalities: Mapping[str, ModalityConfig], codecs: Mapping[str, Codec]
+) -> dict[str, Corruption]:
+    """The corruption of every modality, with what its codec knows where there is one."""
+    return {
+        name: m.corruption_of(codecs[name]) if name in codecs else m.corruption()
+        for name, m in modalities.items()
+    }

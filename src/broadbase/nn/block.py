@@ -147,7 +147,7 @@ class Block(nn.Module):
         inner = config.feedforward.build(width)
         self.feedforward = config.residual.build(inner, width)
         self.charges: Callable[[Tensor | None], Mapping[str, Tensor]]
-        self.charges = getattr(inner, "charges", lambda real_BT: {})
+        self.charges = getattr(inner, "charges", lambda _: {})
 
     def forward(
         self,

@@ -2,7 +2,8 @@
 
 Span corruption (T5; Raffel et al. 2020, 3.1.4): each span becomes one mark; the decoder tells mark
 and span by turns, and one mark more at the end. Text infilling (BART; Lewis et al. 2020, 2.2): each
-span becomes one hidden place, spans of length 0 included; the decoder tells the whole document.
+span becomes one hidden place, spans of length 0 included, sentences may change places; the decoder
+tells the whole document.
 Packed documents stay apart, in the encoder, in the decoder and between them.
 
 Legend: n places of a document, k spans.
@@ -10,6 +11,7 @@ Legend: n places of a document, k spans.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -21,6 +23,7 @@ from pydantic import Field
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import Document, assemble, documents, known, shifted
+from broadbase.objectives.masks import unit
 from broadbase.objectives.scoring import ReadScores
 
 Spans = Sequence[tuple[int, int]]  # first place and length of each, in order, apart
@@ -45,11 +48,12 @@ class SpanCorruptionConfig(DenoisingConfig):
 
 
 class InfillingConfig(DenoisingConfig):
-    """BART's text infilling."""
+    """BART's text infilling, and its sentence permutation."""
 
     name: Literal["infilling"] = "infilling"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     mean: Annotated[float, Field(ge=0.5)] = 3.0  # of the Poisson distribution of lengths
+    permuted: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the sentences, before that; BART: 1
 
     def build(self) -> Objective:
         return Infilling(self)
@@ -58,19 +62,19 @@ class InfillingConfig(DenoisingConfig):
 class Denoising(ReadScores):
     """Two streams a source: `encoder`, and `decoder` which reads it."""
 
-    config: SpanCorruptionConfig | InfillingConfig
+    config: DenoisingConfig
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
         return tuple(
-            self._view(name, segment, corrupt[segment.source].marks, batch)
+            self._view(name, segment, corrupt[segment.source], batch)
             for name, segment in batch.segments.items()
         )
 
-    def _view(self, name: str, segment: Segment, marks: range, batch: Batch) -> View:
+    def _view(self, name: str, segment: Segment, corrupt: Corruption, batch: Batch) -> View:
         inputs, targets = [], []
         for b, row in enumerate(documents(segment)):
             rng = batch.draws.generator(f"{name}/spans", b)
-            pairs = [self.pair(document, marks, segment, rng) for document in row]
+            pairs = [self.pair(document, corrupt, segment, rng) for document in row]
             inputs.append([pair[0] for pair in pairs])
             targets.append([pair[1] for pair in pairs])
         seen, values, weight = shifted(assemble(segment.source, targets))
@@ -92,7 +96,7 @@ class Denoising(ReadScores):
 
     @abstractmethod
     def pair(
-        self, document: Document, marks: range, segment: Segment, rng: np.random.Generator
+        self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
     ) -> tuple[Document, Document]:
         """What the encoder reads of a document, and what the decoder tells, the start first."""
 
@@ -100,15 +104,19 @@ class Denoising(ReadScores):
 class SpanCorruption(Denoising):
     """The decoder tells the missing spans."""
 
+    config: SpanCorruptionConfig
+
     def __init__(self, config: SpanCorruptionConfig) -> None:
         self.config = config
 
     def pair(
-        self, document: Document, marks: range, segment: Segment, rng: np.random.Generator
+        self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
     ) -> tuple[Document, Document]:
         spans = even_spans(len(document) - 1, self.config.share, self.config.mean, rng)
         spans = [(first + 1, length) for first, length in spans]  # the start stays
-        ids = torch.tensor(known(marks, segment, len(spans) + 1), dtype=document.values.dtype)
+        ids = torch.tensor(
+            known(corrupt.marks, segment, len(spans) + 1), dtype=document.values.dtype
+        )
         told = [document.values[:1]]
         for mark, (first, length) in zip(ids, spans, strict=False):
             told += [mark[None], document.values[first : first + length]]
@@ -121,14 +129,20 @@ class SpanCorruption(Denoising):
 class Infilling(Denoising):
     """The decoder tells everything."""
 
+    config: InfillingConfig
+
     def __init__(self, config: InfillingConfig) -> None:
         self.config = config
 
     def pair(
-        self, document: Document, marks: range, segment: Segment, rng: np.random.Generator
+        self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
     ) -> tuple[Document, Document]:
-        spans = poisson_spans(len(document) - 1, self.config.share, self.config.mean, rng)
-        return replaced(document, [(first + 1, length) for first, length in spans]), document
+        c, given = self.config, document
+        if c.permuted:
+            begins = unit("sentence", corrupt.units, segment.source)(document.values).numpy()
+            given = document.taken(permuted(begins, c.permuted, rng))
+        spans = poisson_spans(len(document) - 1, c.share, c.mean, rng)
+        return replaced(given, [(first + 1, length) for first, length in spans]), document
 
 
 def replaced(document: Document, spans: Spans, marks: torch.Tensor | None = None) -> Document:
@@ -146,6 +160,19 @@ def replaced(document: Document, spans: Spans, marks: torch.Tensor | None = None
     return Document(
         joined, torch.ones(len(joined)), None if marks is not None else torch.cat(hidden)
     )
+
+
+def permuted(begins: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """The places of a document with `share` of its sentences in each other's stead: [n].
+
+    The start stays the first, and the last, which may be an end, the last.
+    """
+    last = len(begins) - 1
+    sentences = np.split(np.arange(1, last), np.flatnonzero(begins[2:last]) + 1)
+    order = np.arange(len(sentences))
+    moved = rng.permutation(order)[: math.ceil(share * len(order))]
+    order[np.sort(moved)] = moved
+    return np.concatenate([[0], *(sentences[i] for i in order), range(max(1, last), last + 1)])
 
 
 def even_spans(n: int, share: float, mean: float, rng: np.random.Generator) -> Spans:

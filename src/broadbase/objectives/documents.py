@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from broadbase.core.config import hint
@@ -27,6 +29,12 @@ class Document:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def taken(self, places: NDArray[np.int64]) -> Document:
+        """The document with its places in another order."""
+        index = torch.from_numpy(places)
+        hidden = None if self.hidden is None else self.hidden[index]
+        return Document(self.values[index], self.weight[index], hidden)
 
 
 def documents(segment: Segment) -> list[list[Document]]:

@@ -48,7 +48,7 @@ class Masked(ReadScores):
         assert values is not None
         B, N = segment.position.shape[:2]
         noise_BN = draws.uniform(name, B, 2 * N)[:, N:]
-        index_BS, weight_BS = c.masks.choose(segment, c.share, draws, name)
+        index_BS, weight_BS = c.masks.choose(segment, c.share, draws, name, corrupt.units)
         chosen_BN = torch.zeros(B, N, dtype=torch.bool).scatter(1, index_BS, weight_BS > 0)
         noisy, hidden_BN = corrupt.noise(values, chosen_BN, noise_BN)
         read = Read(segment.source, name, take(values, index_BS), weight_BS, index_BS)

@@ -1,4 +1,4 @@
-"""Which places are hidden: independent ones, spans, or blocks of a plane.
+"""Which places are hidden: independent ones, spans, whole words, or blocks of a plane.
 
 Legend: B rows, N places, S chosen places of a row.
 """
@@ -6,6 +6,7 @@ Legend: B rows, N places, S chosen places of a row.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from broadbase.core.config import Choice
+from broadbase.core.contracts import Units
 from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import Segment
@@ -28,11 +30,17 @@ class MasksConfig(Choice):
     package: ClassVar[str] = "objectives"
 
     def choose(
-        self, segment: Segment, share: float, draws: Draws, name: str
+        self,
+        segment: Segment,
+        share: float,
+        draws: Draws,
+        name: str,
+        units: Mapping[str, Units] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`share` of the places of each row that count as targets, at least one.
 
-        Returns their index [B,S], S = share * N, and weight [B,S]: 0 where a row has fewer.
+        `units` are the modality's. Returns their index [B,S], S = share * N, and weight [B,S]: 0
+        where a row has fewer.
         """
         weight_BN = segment.weight
         assert weight_BN is not None
@@ -42,15 +50,21 @@ class MasksConfig(Choice):
             countable = np.flatnonzero((weight_BN[b] > 0).numpy())
             wanted = min(max(round(share * len(countable)), 1), len(countable))
             rng = draws.generator(f"{name}/mask", b)
-            chosen = self.row(segment.position[b].numpy(), countable, wanted, rng)
-            index_BS[b, :wanted] = torch.from_numpy(chosen)
-            kept_BS.append(torch.arange(index_BS.shape[1]) < wanted)
+            one = segment.map(lambda x, b=b: x[b])  # type: ignore[misc]
+            chosen = self.row(one, countable, wanted, rng, units or {})
+            index_BS[b, : len(chosen)] = torch.from_numpy(chosen)
+            kept_BS.append(torch.arange(index_BS.shape[1]) < len(chosen))
         return index_BS, weight_BN.gather(1, index_BS) * torch.stack(kept_BS)
 
     def row(
-        self, position: Places, countable: Places, wanted: int, rng: np.random.Generator
+        self,
+        row: Segment,
+        countable: Places,
+        wanted: int,
+        rng: np.random.Generator,
+        units: Mapping[str, Units],
     ) -> Places:
-        """`wanted` different ones of the `countable` places, whose positions are [N,3]."""
+        """Up to `wanted` different ones of the `countable` places of a row, tensors [N,...]."""
         raise TypeError(f"{type(self).__name__} has no row()")
 
 
@@ -60,7 +74,12 @@ class PlacesConfig(MasksConfig):
     name: Literal["places"] = "places"
 
     def choose(
-        self, segment: Segment, share: float, draws: Draws, name: str
+        self,
+        segment: Segment,
+        share: float,
+        draws: Draws,
+        name: str,
+        units: Mapping[str, Units] | None = None,
     ) -> tuple[Tensor, Tensor]:
         weight_BN = segment.weight
         assert weight_BN is not None
@@ -77,7 +96,12 @@ class SpansConfig(MasksConfig):
     longest: Annotated[int, Field(ge=1)] = 10
 
     def row(
-        self, position: Places, countable: Places, wanted: int, rng: np.random.Generator
+        self,
+        row: Segment,
+        countable: Places,
+        wanted: int,
+        rng: np.random.Generator,
+        units: Mapping[str, Units],
     ) -> Places:
         allowed, chosen = set(countable.tolist()), dict[int, None]()
         while len(chosen) < wanted:
@@ -90,6 +114,36 @@ class SpansConfig(MasksConfig):
         return np.fromiter(chosen, np.int64)
 
 
+class WordsConfig(MasksConfig):
+    """Whole words: all ids of one together (BERT's whole word masking; Cui et al. 2019, 2.1).
+
+    Words are drawn one by one; one that would go beyond the share is passed over.
+    """
+
+    name: Literal["words"] = "words"
+
+    def row(
+        self,
+        row: Segment,
+        countable: Places,
+        wanted: int,
+        rng: np.random.Generator,
+        units: Mapping[str, Units],
+    ) -> Places:
+        assert row.values is not None
+        begins = unit("word", units, row.source)(row.values).numpy()
+        inside = np.zeros(len(begins), dtype=bool)
+        inside[countable] = True
+        begins[1:] |= ~inside[:-1]
+        number = np.cumsum(begins)[countable]
+        words = [countable[number == each] for each in rng.permutation(np.unique(number))]
+        chosen = np.zeros(0, np.int64)
+        for word in words:
+            if len(chosen) + len(word) <= wanted:
+                chosen = np.concatenate([chosen, word])
+        return chosen if len(chosen) else min(words, key=len)[:wanted]
+
+
 class BlocksConfig(MasksConfig):
     """Rectangles of a plane, through all times of a volume (BEiT; Bao et al. 2022, algorithm 1)."""
 
@@ -98,9 +152,15 @@ class BlocksConfig(MasksConfig):
     flattest: Annotated[float, Field(gt=0, le=1)] = 0.3  # height / width, and its inverse
 
     def row(
-        self, position: Places, countable: Places, wanted: int, rng: np.random.Generator
+        self,
+        row: Segment,
+        countable: Places,
+        wanted: int,
+        rng: np.random.Generator,
+        units: Mapping[str, Units],
     ) -> Places:
-        plane = position[countable, 1:] - position[countable, 1:].min(axis=0)
+        place = row.position.numpy()[countable, 1:]
+        plane = place - place.min(axis=0)
         rows, columns = (plane.max(axis=0) + 1).tolist()
         depth, rest = divmod(len(countable), rows * columns)  # times
         if rest or not depth:
@@ -118,6 +178,13 @@ class BlocksConfig(MasksConfig):
         if len(inside) > wanted:  # the last rectangle may have hidden some too many
             inside = np.sort(rng.choice(inside, wanted, replace=False))
         return countable[inside]
+
+
+def unit(name: str, units: Mapping[str, Units], source: str) -> Units:
+    """The units of that name; ConfigError where the values of a source fall into none such."""
+    if name not in units:
+        raise ConfigError(f"{source!r} has no {name}s that masks or orders could keep together")
+    return units[name]
 
 
 def choose(draw_BN: Tensor, weight_BN: Tensor, places: int, share: float) -> tuple[Tensor, Tensor]:

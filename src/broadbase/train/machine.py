@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import shutil
+import subprocess
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from importlib.metadata import version
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -91,3 +94,18 @@ def _seconds(layer: nn.Module, bf16: bool) -> float:
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         layer(x).float().sum().backward()
     return time.perf_counter() - start
+
+
+def environment() -> dict[str, Any]:
+    """What this program runs on."""
+    packages = ("broadbase", "torch", "numpy", "grain", "tokenizers", "safetensors")
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "git": git.stdout.strip() or None,
+        **{name: version(name) for name in packages},
+    }
