@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -45,6 +46,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "chains.smi").write_text("\n".join(chains))
     counts = np.random.default_rng(0).poisson([0.5, 3, 1] * 8, (60, 24)).astype(np.float32)
     cells_file(folder / "cells.h5ad", counts, [f"GENE{i}" for i in range(24)])
+    for i in range(12):  # chirps
+        time = np.arange(24_000) / 16_000
+        chirp = 0.3 * np.sin(2 * np.pi * (200 + 60 * i) * time * (1 + time))
+        soundfile.write(folder / f"{i:03d}.wav", chirp, 16_000)
     for i, image in enumerate(load_digits().images[:40]):
         Image.fromarray((image * 15).astype("uint8")).save(folder / f"{i:03d}.png")
     return folder

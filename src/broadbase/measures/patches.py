@@ -16,6 +16,7 @@ from broadbase.core.random import Draws
 from broadbase.core.view import positions
 from broadbase.data.batches import held_out
 from broadbase.measures.measure import Measure, Measured, asked, compared
+from broadbase.modalities.image import ImageConfig
 from broadbase.model.base import Base
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.run import Run
@@ -87,4 +88,4 @@ def bilinear(
     return filled.reshape(len(wanted), -1)
 
 
-MEASURE = Measure((MaskedAutoencoderConfig,), patches)
+MEASURE = Measure((MaskedAutoencoderConfig,), patches, modalities=(ImageConfig,))

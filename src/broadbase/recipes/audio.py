@@ -1,0 +1,50 @@
+"""Audio: sound with most of its frames hidden (Huang et al. 2022, Audio-MAE)."""
+
+from __future__ import annotations
+
+from broadbase.data.detect import detect
+from broadbase.data.sound import AudioFilesConfig
+from broadbase.modalities.audio import AudioConfig
+from broadbase.modalities.pixels import PixelsConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.connector import LinearConfig
+from broadbase.nn.positions import SinusoidConfig
+from broadbase.objectives.mae import MaskedAutoencoderConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import mixed
+from broadbase.run import DataConfig, RunConfig
+
+LENGTH = 128  # places a row: 5 seconds
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """An encoder of `depth` layers of the seen places, a decoder of half the depth of all.
+
+    Its places are strips of 40 ms and all mels, so that sounds of any length pack into rows.
+    """
+    audio, path = AudioConfig(), dial.needed(data, "audio")
+    towers = {
+        name: dial.backbone(layers).model_copy(update={"positions": SinusoidConfig()})
+        for name, layers in (("encoder", depth), ("decoder", max(1, depth // 2)))
+    }
+    frames = PixelsConfig(channels=audio.channels, normalise=False)
+    return RunConfig(
+        recipe="audio",
+        depth=depth,
+        model=ModelConfig(
+            modalities={"audio": audio, "frames": frames},
+            towers=towers,
+            at={"frames": "decoder"},
+            connectors=(LinearConfig(source="encoder", target="decoder"),),
+        ),
+        objective=MaskedAutoencoderConfig(target="frames"),
+        data=DataConfig(
+            sources=mixed("audio", detect(path, AudioFilesConfig(path=path)), depth, LENGTH)
+        ),
+        optim=dial.optim(depth),
+        train=dial.horizon(depth),
+    )
+
+
+RECIPE = Recipe("audio", "sound, hidden log-mel frames told from a quarter", build)
