@@ -363,9 +363,7 @@ def prepare_data(
 ) -> tuple[dict[str, Store], dict[str, Codec]]:
     """The stores `folder`/SOURCE of a config's data, made or brought up to date; and the codecs."""
     wanted = {
-        name: Wanted(
-            m.source, config.model.modalities[m.modality], m.modality, paired=m.pairs is not None
-        )
+        name: Wanted(m.source, config.model.modalities[m.modality], m.modality, bool(m.pairs))
         for name, m in config.data.sources.items()
     }
     progress = progress or (run_here if console is None else run_shown(console))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from broadbase.core.contracts import Record, SourceConfig
 from broadbase.data.cells import H5adConfig
 from broadbase.data.samples import sample
+from broadbase.data.sound import FOLDER, AudioFilesConfig
 from broadbase.data.sources import FilesConfig, ImageFilesConfig, JsonLinesConfig
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
 
@@ -29,13 +30,15 @@ def detect(path: str, plain: FilesConfig) -> Sequence[SourceConfig]:
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:
-    """A source of labelled records: a sample set, table, cells, or pictures, a folder a class."""
+    """A source of labelled records: a sample set, table, cells, pictures, sounds."""
     if path.startswith("sample:"):
         return sample(path.removeprefix("sample:")).source
     cells = H5adConfig(path=path, label=label)
     pictures = ImageFilesConfig(path=path, labels="folder")
     tables = [table(path=path, field=field, label=label) for table in TABLES]
-    found: list[FilesConfig] = [source for source in (*tables, cells, pictures) if _holds(source)]
+    sounds = AudioFilesConfig(path=path, label=FOLDER)
+    plain = (*tables, cells, pictures, sounds)
+    found: list[FilesConfig] = [source for source in plain if _holds(source)]
     return found[0] if found else tables[0]
 
 

@@ -205,7 +205,8 @@ _PROMPTS = "usr/share/asterisk/sounds/en_US_f_Allison"
 _SPOKEN = "*.wav [!s]*/*.wav"  # all but the silences
 _KLETTRES = "usr/share/klettres"
 _LISTS, _WHOLE = "[!t]*/sounds.xml", "[!ct]*/sounds.xml"  # tn is too loud, cs has joined files
-_KIND = "/([a-z]+)_[^/]*$"
+_PLAYED = "usr/share/sonic-pi/samples"
+_KIND, _INSTRUMENT = "/([a-z]+)_[^/]*$", "/([a-z]+_[a-z0-9]+?)[0-9]*[_.][^/]*$"
 SAMPLES = {
     "passages": SampleSet(
         "text",
@@ -272,14 +273,16 @@ SAMPLES = {
     ),
     "syllables": SampleSet(
         "audio",
-        "1,193 syllables and words of 16 languages, a speaker each",
+        "1,412 syllables, words and letters of 17 languages, a speaker each",
         _packaged(KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_WHOLE, sounds="syllables")),
         39.5,
     ),
     "letters": SampleSet(
         "audio",
         "the names of the letters A to Z in 14 languages, a speaker each",
-        _packaged(KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_LISTS, sounds="letters")),
+        _packaged(
+            KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_LISTS, sounds="letters", grouped=True)
+        ),
         39.5,
     ),
     "sonicpi": SampleSet(
@@ -287,7 +290,9 @@ SAMPLES = {
         "165 sounds of instruments by kind: drums, bass, tabla, ...",
         _packaged(
             SONIC_PI,
-            AudioFilesConfig(path="usr/share/sonic-pi/samples", pattern="*.flac", label=_KIND),
+            AudioFilesConfig(
+                path="usr/share/sonic-pi/samples", pattern="*.flac", label=_KIND, group=_PLAYED
+            ),
         ),
         21.9,
     ),

@@ -9,7 +9,6 @@ import hashlib
 import io
 import re
 import string
-import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 from xml.etree import ElementTree
@@ -22,6 +21,7 @@ from upath import UPath
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.optional import optional
 from broadbase.data import containers
+from broadbase.data.apart import apart
 from broadbase.data.sources import MEBI, FilesConfig
 
 FOLDER, NAME = r"([^/]+)/[^/]+$", r"([^/]+)\.[^./]+$"  # of a file: labels that are often wanted
@@ -48,17 +48,25 @@ class SoundsConfig(FilesConfig):
     limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of a file
     seconds: Annotated[float, Field(gt=0)] = 600.0  # of a sound
     channels: Annotated[int, Field(ge=1)] = 8
-    patience: Annotated[float, Field(gt=0)] = 20.0  # seconds that decoding may take
+    patience: Annotated[float, Field(gt=0)] = 20.0  # seconds that decoding one may take
 
-    def _sound(self, path: UPath, label: str | None) -> Record | Reject:
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        return apart(self._sounds, path, self.patience, (__name__, "soundfile"))
+
+    def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
+        """The sounds that a file holds or names, in the process that decodes them."""
+        raise TypeError(f"{type(self).__name__} has no _sounds()")
+
+    def _sound(self, path: UPath, label: str | None, group: str | None = None) -> Record | Reject:
         with path.open("rb") as file:
             data = file.read(self.limit * MEBI + 1)
         if not data:
             return Reject(str(path), "an empty file", empty=True)
         try:
-            return Record(self._decoded(data), str(path), label)
+            sound = self._decoded(data)
         except ValueError as error:
             return Reject(str(path), str(error))
+        return Record(sound, str(path), label, self._key(path), group or "")
 
     def _decoded(self, data: bytes) -> Sound:
         """The sound that a file's bytes hold; ValueError says why they hold none."""
@@ -95,11 +103,9 @@ class SoundsConfig(FilesConfig):
 
     def _samples(self, file: Any, wanted: bytes | None) -> NDArray[np.float32]:
         """All frames [n], the mean of their channels; of FLAC with the digest that it tells."""
-        end, digest, done, kept = time.monotonic() + self.patience, hashlib.md5(), 0, 0.0
+        digest, done, kept = hashlib.md5(), 0, 0.0
         mixed = np.empty(file.frames, np.float32)
         while done < file.frames:
-            if time.monotonic() > end:
-                raise ValueError(f"{self.patience:g} s were not enough to decode it")
             if wanted is None:
                 block = file.read(BLOCK, dtype="float32", always_2d=True)
             else:
@@ -121,15 +127,17 @@ class SoundsConfig(FilesConfig):
 class AudioFilesConfig(SoundsConfig):
     """Every file is a sound: WAV, FLAC, Ogg, MP3 of any rate and depth.
 
-    `label` is a pattern, searched for in a file's path; what its brackets hold is the label.
+    `label` and `group` are patterns, searched for in a file's path: what their brackets hold is the
+    class of the record, and what it has in common with others (a speaker, an instrument).
     """
 
     name: Literal["audio_files"] = "audio_files"
     pattern: str = "**/*.wav **/*.flac **/*.ogg **/*.oga **/*.opus **/*.mp3"
     label: str | None = None
+    group: str | None = None
 
-    def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        yield self._sound(path, found(self.label, path))
+    def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
+        yield self._sound(path, found(self.label, path), found(self.group, path))
 
 
 class KLettresConfig(SoundsConfig):
@@ -137,15 +145,15 @@ class KLettresConfig(SoundsConfig):
 
     name: Literal["klettres"] = "klettres"
     pattern: str = "*/sounds.xml"
-    sounds: Literal["all", "letters", "syllables"] = "all"  # letters: A to Z by their names
+    sounds: Literal["letters", "syllables"]  # letters: A to Z; syllables: words too
+    grouped: bool = False  # a language's sounds, which one speaker speaks, fall on one side
 
-    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+    def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
         for each in ElementTree.fromstring(path.read_bytes()).iter("sound"):
             file, label = path.parent.parent / each.get("file", ""), each.get("name", "").lower()
-            letter = file.parent.name == "alpha"
-            wanted = {"all": True, "letters": label in ALPHABET and letter, "syllables": not letter}
-            if wanted[self.sounds] and file.is_file():  # some are listed and not shipped
-                yield self._sound(file, label)
+            kind = "letters" if label in ALPHABET else "syllables"
+            if kind == self.sounds and file.is_file():  # some are listed and not shipped
+                yield self._sound(file, label, path.parent.name if self.grouped else None)
 
 
 def found(pattern: str | None, path: UPath) -> str | None:

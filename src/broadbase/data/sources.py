@@ -94,7 +94,7 @@ class FilesConfig(SourceConfig):
     def _key(self, path: UPath) -> str:
         """What cat.png and cat.txt have in common."""
         plain = path.with_suffix("") if path.suffix in COMPRESSED else path
-        return self._name(plain.with_suffix(""))
+        return self._name(path).removesuffix(path.name) + plain.stem
 
     def _parts(self, path: UPath) -> Iterator[Part]:
         yield Part(self._name(path), path.stat().st_size)

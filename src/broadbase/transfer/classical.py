@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dct
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.feature_extraction import DictVectorizer
@@ -19,6 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from broadbase.core.optional import chemistry, optional
+from broadbase.modalities.audio import AudioConfig
 from broadbase.transfer.probe import fitted_score, ridge
 from broadbase.transfer.task import Indices, Task
 
@@ -84,6 +86,24 @@ def _components(task: Task) -> NDArray[np.float64]:
     return found
 
 
+def _logmel(task: Task) -> NDArray[np.float64]:
+    """Mean and deviation over time of every log-mel band, and of its change from frame to frame."""
+    codec = AudioConfig(patch=1).fit(())
+    return np.stack([_moments(codec.encode(raw).values) for raw in task.raws])
+
+
+def _mfcc(task: Task) -> NDArray[np.float64]:
+    """The same of 20 cepstral coefficients of the log-mel (Davis & Mermelstein 1980)."""
+    codec = AudioConfig(patch=1).fit(())
+    return np.stack([_moments(dct(codec.encode(raw).values)[:, :20]) for raw in task.raws])
+
+
+def _moments(frames: NDArray[Any]) -> NDArray[np.float64]:
+    change = np.diff(frames, axis=0, prepend=frames[:1])
+    parts = [each for part in (frames, change) for each in (part.mean(axis=0), part.std(axis=0))]
+    return np.concatenate(parts).astype(np.float64)
+
+
 def _tfidf(task: Task) -> Pipeline:
     words = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
     return make_pipeline(words, ridge(task))
@@ -112,6 +132,7 @@ BASELINES: dict[str, dict[str, tuple[Inputs, Make]]] = {
     "code": {"TF-IDF of characters": (_raw, _tfidf)},
     "bytes": {"TF-IDF of characters": (_raw, _tfidf)},
     "image": {"pixels": (_pixels, _linear)},
+    "audio": {"log-mel": (_logmel, _linear), "MFCC": (_mfcc, _linear)},
     "cell": {
         "PCA, logistic": (_components, _logistic),
         "PCA, ridge": (_components, _linear),

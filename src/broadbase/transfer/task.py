@@ -134,7 +134,8 @@ class Task:
 def read_task(name: str, modality: str, source: SourceConfig, *, numeric: bool = False) -> Task:
     """A task from the labelled records of a source; DataError names the first that has no label.
 
-    `numeric` labels are numbers, to be predicted as such.
+    `numeric` labels are numbers, to be predicted as such. Where records have groups, a record
+    without one is a group of its own.
     """
     records: list[Record] = []
     values: list[float] = []
@@ -150,6 +151,7 @@ def read_task(name: str, modality: str, source: SourceConfig, *, numeric: bool =
                 raise DataError(f"{record.place}: label {record.label!r} is no number") from None
         records.append(record)
     raws, labels = [r.raw for r in records], [str(r.label) for r in records]
+    groups = [r.group or r.place for r in records] if any(r.group for r in records) else None
     if numeric:
-        return Task.from_values(name, modality, raws, values)
-    return Task.from_records(name, modality, raws, labels)
+        return Task.from_values(name, modality, raws, values, groups)
+    return Task.from_records(name, modality, raws, labels, groups)
