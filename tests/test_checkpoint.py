@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadbase.core.errors import DataError, ResourceError
-from broadbase.train.checkpoint import newest, prune, read, save
+from broadbase.train.checkpoint import Checkpoint, Saver, newest, prune, read
 
 GROUPS = {
     "model": {
@@ -34,8 +34,16 @@ GROUPS = {
 
 
 def write(folder: Path, *steps: int) -> None:
-    for step in steps:
-        save(folder, step, GROUPS, {"identity": {"n": step}})
+    with Saver(folder, keep_last=99) as saver:
+        for step in steps:
+            saver.save(step, GROUPS, {"identity": {"n": step}})
+
+
+def loaded(saved: Checkpoint) -> dict[str, torch.Tensor]:
+    found = saved.tensors
+    tensors = {n: torch.empty(each.size, dtype=each.properties.dtype) for n, each in found.items()}
+    saved.load(tensors)
+    return tensors
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
@@ -43,10 +51,35 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     saved = read(tmp_path / "step-000007")
     assert saved.step == 7
     assert saved.meta == {"identity": {"n": 7}}
-    for group, tensors in GROUPS.items():
+    back = loaded(saved)
+    assert set(back) == {name for tensors in GROUPS.values() for name in tensors}
+    for tensors in GROUPS.values():
         for name, tensor in tensors.items():
-            assert saved.tensors[group][name].dtype == tensor.dtype
-            assert torch.equal(saved.tensors[group][name], tensor)
+            assert back[name].dtype == tensor.dtype
+            assert torch.equal(back[name], tensor)
+
+
+def test_tensors_of_another_model_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, 7)
+    saved = read(tmp_path / "step-000007")
+    with pytest.raises(DataError, match="is of another model: .*c"):
+        saved.load({"a": torch.zeros(2, 3), "c": torch.zeros(2)})
+    with pytest.raises(DataError, match="is of another model: .*a"):
+        saved.load({"a": torch.zeros(3, 3)})
+
+
+def test_the_loop_goes_on_while_it_is_written(tmp_path: Path) -> None:
+    """What changes after `save` does not leak in; two saves follow one another."""
+    weights = torch.zeros(20_000_000)
+    with Saver(tmp_path) as saver:
+        for step in (1, 2):
+            saver.save(step, {"model": {"a": weights}}, {})
+            weights += 1
+            assert not (tmp_path / f"step-{step:06d}").exists()
+        assert (tmp_path / "step-000001").exists()
+        saver.wait()
+        for step in (1, 2):
+            assert (loaded(read(tmp_path / f"step-{step:06d}"))["a"] == step - 1).all()
 
 
 def test_no_pickle(tmp_path: Path) -> None:
@@ -123,14 +156,16 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path) -> None:
     write(tmp_path, 1)
     script = (
         "import resource, signal, sys, torch; from pathlib import Path;"
-        "from broadbase.train.checkpoint import save;"
+        "from broadbase.train.checkpoint import Saver;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
-        "save(Path(sys.argv[1]), 2, {'model': {'a': torch.zeros(9000)}}, {})"
+        "saver = Saver(Path(sys.argv[1]));"
+        "saver.save(2, {'model': {'a': torch.zeros(9000)}}, {}); print('goes on'); saver.wait()"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
     )
+    assert done.stdout == "goes on\n"
     assert "ResourceError" in done.stderr
     assert "step-000001 is still good" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["step-000001"]
@@ -138,8 +173,10 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path) -> None:
 
 def test_a_path_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    saver = Saver(tmp_path / "file" / "checkpoints")
+    saver.save(1, GROUPS, {})
     with pytest.raises(ResourceError, match=r"cannot be written.*there is no earlier one"):
-        save(tmp_path / "file" / "checkpoints", 1, GROUPS, {})
+        saver.wait()
 
 
 def test_kill_at_any_moment(tmp_path: Path) -> None:
@@ -147,9 +184,9 @@ def test_kill_at_any_moment(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from pathlib import Path; from broadbase.train.checkpoint import *\n"
         "folder = Path(sys.argv[1]); good, _ = newest(folder)\n"
+        "saver = Saver(folder, keep_last=2)\n"
         "for step in range(good.step + 1 if good else 1, 10**6):\n"
-        "    save(folder, step, {'model': {'a': torch.full((50_000,), float(step))}}, {})\n"
-        "    prune(folder, 2, None)\n"
+        "    saver.save(step, {'model': {'a': torch.full((50_000,), float(step))}}, {})\n"
     )
     reached = 0
     for i in range(4):
@@ -164,6 +201,6 @@ def test_kill_at_any_moment(tmp_path: Path) -> None:
         process.wait()
         good, _ = newest(tmp_path)
         assert good is not None
-        assert (good.tensors["model"]["a"] == good.step).all()
+        assert (loaded(good)["a"] == good.step).all()
         assert good.step > reached
         reached = good.step

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -195,7 +196,9 @@ class Run:
             ),
             validation=lambda: self.held_out(c.data.validation_rows),
             teacher=teacher,
-            checkpoints=self.folder / "checkpoints",
+            saver=checkpoint.Saver(
+                self.folder / "checkpoints", c.train.keep_last, c.train.keep_every, ranks.peers
+            ),
             identity={**self.identity(), "teacher": teacher and teacher.identity()},
         )
 
@@ -335,7 +338,8 @@ class Run:
         return {**environment(), "data": data}
 
     def _restore(self, trainer: Trainer, console: Console | None) -> None:
-        saved, skipped = checkpoint.newest(self.folder / "checkpoints")
+        newest = partial(checkpoint.newest, self.folder / "checkpoints")
+        saved, skipped = trainer.ranks.agree(newest)
         if console is not None:
             for bad in skipped:
                 console.print(f"skipped {bad.path.name}: {bad.reason}", highlight=False)

@@ -12,9 +12,8 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -32,7 +31,7 @@ from broadbase.train.cached import join, leaves, pull
 from broadbase.train.journal import Journal
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import Optim
-from broadbase.train.ranks import Ranks, gather, scatter
+from broadbase.train.ranks import Ranks, named
 from broadbase.train.schedule import ScheduleConfig
 from broadbase.train.teacher import Teacher
 
@@ -68,7 +67,7 @@ class Trainer:
     batches: Callable[[int], Iterable[Batch]]  # from a step on
     validation: Callable[[], Iterable[Batch]]
     teacher: Teacher | None = None
-    checkpoints: Path | None = None
+    saver: checkpoint.Saver | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)  # what a resume must find unchanged
     step: int = 0
 
@@ -88,7 +87,7 @@ class Trainer:
         DivergedError before the step of a loss or gradient that is not finite; PreemptedError,
         after saving, when told to stop by SIGTERM or SIGINT.
         """
-        with told_to_stop() as stop:
+        with told_to_stop() as stop, self.saver or nullcontext():
             for batch in self.batches(self.step):
                 self._advance(batch)
                 done = self.step == self.config.steps
@@ -230,15 +229,15 @@ class Trainer:
         return {name: total / weights[name] for name, total in totals.items() if weights[name]}
 
     def save(self) -> None:
-        """Keep everything that the rest of the run depends on."""
-        model, state = gather(self.model), self.optim.state()
-        twin = self.teacher.state() if self.teacher is not None else {}
-        if self.checkpoints is None or not self.ranks.main:
-            return
-        tensors: dict[str, Mapping[str, Tensor]] = {"model": model, "optim": state}
-        tensors |= {"teacher": twin} if twin else {}
-        checkpoint.save(self.checkpoints, self.step, tensors, {"identity": dict(self.identity)})
-        checkpoint.prune(self.checkpoints, self.config.keep_last, self.config.keep_every)
+        """Keep everything that the rest of the run depends on; written while the loop goes on."""
+        if self.saver is not None:
+            groups = {**self._held(), "optim": self.optim.state()}
+            self.saver.save(self.step, groups, {"identity": dict(self.identity)})
+
+    def _held(self) -> dict[str, Mapping[str, Tensor]]:
+        """What moves besides the optimiser's state, as it lies in memory, by file."""
+        teacher = self.teacher.state() if self.teacher is not None else {}
+        return {"model": named(self.model), **({"teacher": teacher} if teacher else {})}
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Go on from a checkpoint; ConfigError says what differs from the run that wrote it."""
@@ -249,10 +248,10 @@ class Trainer:
                 + "\n  ".join(changes)
                 + "\nundo the change, or start a new run"
             )
-        scatter(self.model, saved.tensors["model"])
-        self.optim.load(saved.tensors["optim"])
-        if self.teacher is not None:
-            self.teacher.load(saved.tensors.get("teacher", {}))
+        state = self.optim.room({name: each.size for name, each in saved.tensors.items()})
+        held = (*self._held().values(), state)
+        saved.load({name: value for each in held for name, value in each.items()})
+        self.optim.load(state)
         self.step = saved.step
         self.journal.rewind(self.step)
 

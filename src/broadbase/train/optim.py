@@ -141,12 +141,27 @@ class Optim:
             optimiser.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Every state tensor under `parameter/key`, whole even where parameters are sharded."""
+        """Every state tensor under `parameter/key`, cut up like its parameter."""
         return {
-            f"{name}/{key}": value.full_tensor() if isinstance(value, DTensor) else value
+            f"{name}/{key}": value
             for optimiser, name, parameter in self._named()
             for key, value in optimiser.state[parameter].items()
         }
+
+    def room(self, sizes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+        """Zeros of these sizes by `parameter/key`: fill them, then `load` them."""
+        parameters = {name: parameter for _, name, parameter in self._named()}
+        found = {}
+        for path, size in sizes.items():
+            parameter = parameters.get(path.rpartition("/")[0])
+            if parameter is not None:
+                whole = size == parameter.shape
+                found[path] = (
+                    torch.zeros_like(parameter, requires_grad=False)
+                    if whole
+                    else torch.zeros(size, device=parameter.device)
+                )
+        return found
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave; a parameter that had no gradient yet has no state."""
@@ -155,10 +170,7 @@ class Optim:
             name, _, key = path.rpartition("/")
             grouped.setdefault(name, {})[key] = value
         for optimiser, name, parameter in self._named():
-            optimiser.state[parameter] = {
-                key: value.clone() if value.ndim == 0 else _like(value.clone(), parameter)
-                for key, value in grouped.get(name, {}).items()
-            }
+            optimiser.state[parameter] = grouped.get(name, {})
 
     def _named(self) -> Iterable[tuple[Optimizer, str, Tensor]]:
         for optimiser in self.optimisers:

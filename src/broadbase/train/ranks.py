@@ -7,14 +7,17 @@ this is the identity.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+T = TypeVar("T")
 
 
 class Ranks:
@@ -26,6 +29,8 @@ class Ranks:
         self.rank = int(os.environ.get("RANK", "0"))
         if self.world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # of their own, as checkpoints are written while the loop talks in the main group
+        self.peers = dist.new_group(backend="gloo") if self.world > 1 else None
 
     @property
     def main(self) -> bool:
@@ -65,6 +70,13 @@ class Ranks:
         """Whether it is so on any rank."""
         return self.add({"flag": float(flag)})["flag"] > 0
 
+    def agree(self, decide: Callable[[], T]) -> T:
+        """What `decide` gives on the first rank, told to all."""
+        told = [decide() if self.main else None]
+        if self.world > 1:
+            dist.broadcast_object_list(told, group=self.peers)
+        return cast(T, told[0])
+
     def wait(self) -> None:
         """Until every rank is here."""
         if self.world > 1:
@@ -76,20 +88,17 @@ class Ranks:
             dist.destroy_process_group()
 
 
+def named(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers by name (each once, where tied), as this rank holds them."""
+    if isinstance(model, FSDPModule):
+        model.reshard()  # a forward without backward leaves the root group whole
+    both = (*model.named_parameters(), *model.named_buffers())
+    return {name: value.detach() for name, value in both}
+
+
 def gather(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers, whole, on every rank (each once, where tied)."""
-    whole: dict[str, Tensor] = {}
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        value = value.detach()
-        whole[name] = value.full_tensor() if isinstance(value, DTensor) else value
-    return whole
-
-
-@torch.no_grad()
-def scatter(model: nn.Module, whole: Mapping[str, Tensor]) -> None:
-    """Set parameters and buffers from whole tensors; KeyError where one is missing."""
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        new = whole[name]
-        if isinstance(value, DTensor):
-            new = distribute_tensor(new.to(value.device), value.device_mesh, value.placements)
-        value.copy_(new)
+    """The parameters and buffers, whole, on every rank."""
+    return {
+        name: value.full_tensor() if isinstance(value, DTensor) else value
+        for name, value in named(model).items()
+    }

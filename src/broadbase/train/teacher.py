@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Choice
 from broadbase.core.view import Output, View
-from broadbase.train.ranks import gather, scatter
+from broadbase.train.ranks import gather, named
 
 Read = Callable[[str], nn.Module]  # a model folder to its model
 
@@ -58,11 +58,8 @@ class Teacher:
         return digest.hexdigest()
 
     def state(self) -> Mapping[str, Tensor]:
-        """What a checkpoint keeps of it, whole."""
+        """What a checkpoint keeps of it and fills again, by names that no parameter has."""
         return {}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
 
 
 class FrozenConfig(TeacherConfig):
@@ -107,7 +104,4 @@ class Average(Teacher):
         return None
 
     def state(self) -> Mapping[str, Tensor]:
-        return gather(self.model)
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        scatter(self.model, state)
+        return {f"teacher/{name}": value for name, value in named(self.model).items()}
