@@ -62,9 +62,9 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
 def test_tensors_of_another_model_are_refused(tmp_path: Path) -> None:
     write(tmp_path, 7)
     saved = read(tmp_path / "step-000007")
-    with pytest.raises(DataError, match="is of another model: .*c"):
+    with pytest.raises(DataError, match=r"is of another model: .*c"):
         saved.load({"a": torch.zeros(2, 3), "c": torch.zeros(2)})
-    with pytest.raises(DataError, match="is of another model: .*a"):
+    with pytest.raises(DataError, match=r"is of another model: .*a"):
         saved.load({"a": torch.zeros(3, 3)})
 
 

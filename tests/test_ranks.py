@@ -42,8 +42,8 @@ for folder in sys.argv[2:]:
 """
 
 
-def launch(folder: Path, world: int, script: str, *words: str | Path) -> str:
-    """What a script prints on `world` ranks."""
+def launch(folder: Path, world: int, script: str, *words: str | Path, fails: bool = False) -> str:
+    """What a script prints on `world` ranks, or what it says where it fails as it should."""
     (folder / "script.py").write_text(script)
     run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
     command = [sys.executable, *(run if world > 1 else []), str(folder / "script.py")]
@@ -55,8 +55,8 @@ def launch(folder: Path, world: int, script: str, *words: str | Path) -> str:
         timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    assert (done.returncode != 0) == fails, done.stderr[-3000:]
+    return done.stderr if fails else done.stdout
 
 
 def losses(run: Path) -> list[dict[str, float]]:
@@ -115,6 +115,48 @@ def test_the_global_order_of_samples_knows_no_ranks(runs: Path, world: int) -> N
                 assert torch.equal(mine, segment.values[rank::world])
                 chance = part[step].draws.uniform(source, len(mine), 5)
                 assert torch.equal(chance, noise[rank::world])
+
+
+# a rank is killed, or all are told to stop, before a step; "": to the end
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from broadbase.data.batches import Mixture
+from broadbase.run import Run, RunConfig
+folder, how, rank, step = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+every = Mixture.batches
+def batches(self, start, *rest, **more):
+    for batch in every(self, start, *rest, **more):
+        if batch.step == step and os.environ.get("RANK", "0") == rank:
+            os.kill(os.getpid(), signal.Signals[how])
+        yield batch
+Mixture.batches = batches
+exists = (folder / "run" / "config.yaml").exists()
+run = Run.open(folder / "run") if exists else Run.create(
+    RunConfig.read(folder / "config.yaml"), folder / "run"
+)
+run.train()
+"""
+
+
+def test_killed_and_resumed_by_other_numbers_of_ranks(runs: Path, tmp_path: Path) -> None:
+    """2 ranks, one killed; 1 process, told to stop; 4 ranks to the end: one process's losses."""
+    tree = yaml.safe_load((runs / "causal" / "config.yaml").read_text())
+    tree["train"]["save_every"] = 3
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    words = {2: ("SIGKILL", "1", "7"), 1: ("SIGTERM", "0", "12"), 4: ("SIGTERM", "0", "99")}
+    found = {}
+    for world, how in words.items():
+        launch(tmp_path, world, STOPPED, tmp_path, *how, fails=world < 4)
+        folder = max((tmp_path / "run" / "checkpoints").glob("step-*"))
+        found[world] = (folder.name, len(list(folder.glob("*.safetensors"))))
+    # what was being written when the rank was killed is not there, or whole
+    assert found.pop(2) in [("step-000003", 4), ("step-000006", 4)]
+    assert found == {1: ("step-000013", 2), 4: ("step-000020", 8)}
+    one, many = losses(runs / "causal" / "1"), losses(tmp_path / "run")
+    assert len(one) == len(many) == 20
+    for mine, theirs in zip(one, many, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-5)
 
 
 PAIRS = """
