@@ -310,7 +310,7 @@ def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:
 
 
 def test_what_cannot_be_trained_is_refused_with_its_remedy() -> None:
-    with pytest.raises(ConfigError, match="no whole planes to hide blocks of; use spans"):
+    with pytest.raises(ConfigError, match="no whole planes to hide parts of; use spans"):
         views("masked", rows([[20]]), masks={"name": "blocks"})
     with pytest.raises(ConfigError, match="holds vectors; use causal"):
         views("fim", images(2, 0))

@@ -117,6 +117,7 @@ WORDS = "CCNCCOCCNCC" * 6  # text, a molecule and a chain of residues alike
 def settings(name: str) -> dict[str, Any]:
     small = {
         "image": {"height": 4, "width": 4, "channels": 1, "patch": 2},
+        "video": {"frames": 2, "height": 4, "width": 4, "channels": 1, "tubelet": 1, "patch": 2},
         "audio": {"mels": 4, "patch": 1, "levels": 16},
     }
     controls = {"controls": 24} if "controls" in ModalityConfig.named(name).model_fields else {}
@@ -128,6 +129,8 @@ def raw(name: str, rng: np.random.Generator) -> Any:
         return rng.integers(0, 2, (4, 4)).astype(np.float64)
     if name == "audio":
         return np.sin(np.arange(800) * rng.random()).astype(np.float32)
+    if name == "video":
+        return rng.integers(0, 2, (2, 4, 4, 1)).astype(np.float64)
     if name == "cell":
         return {f"G{i}": int(n) for i, n in enumerate(1 + rng.poisson([1, 8] * 6))}
     if name == "toy-counts":

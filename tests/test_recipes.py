@@ -22,6 +22,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.recipes.recipe import all_recipes, find_recipe
 from broadbase.run import Run, RunConfig
 from conftest import cells_file
+from test_video import film, moving
 
 GOLDEN = Path(__file__).parent / "golden"
 LICENSE = Path(__file__).parent.parent / "LICENSE"
@@ -44,6 +45,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / f"{i:03d}.fa").write_text(f">{i}\n" + re.sub("[^A-Z]", "", paragraph.upper()))
     chains = ("C" * i + tail for i in range(1, 9) for tail in ("O", "N", "Cl", "c1ccccc1", "C=O"))
     (folder / "chains.smi").write_text("\n".join(chains))
+    film(folder / "square.mkv", moving(400))
     counts = np.random.default_rng(0).poisson([0.5, 3, 1] * 8, (60, 24)).astype(np.float32)
     cells_file(folder / "cells.h5ad", counts, [f"GENE{i}" for i in range(24)])
     for i in range(12):  # chirps

