@@ -183,7 +183,7 @@ class PackagedConfig(SourceConfig):
 
     def fingerprint(self) -> dict[str, str]:
         tree = self.source.tree()
-        inside = "/".join(str(tree[key]) for key in ("path", "pattern") if key in tree)
+        inside = "/".join(str(tree[key]) for key in ("name", "path", "pattern") if key in tree)
         some = "" if self.limit is None else f"[:{self.limit}]"
         return {f"{self.origin.name}=={self.origin.version}/{inside}{some}": self.origin.sha256}
 
