@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers as hf
+from safetensors import safe_open
 
 VOCABULARY = 97
 SMALL: dict[str, Any] = {
@@ -108,6 +109,37 @@ def roberta(kind: Any = hf.RobertaForMaskedLM, **more: Any) -> Any:
     return kind(hf.RobertaConfig(**{**SMALL, **ENCODER, **parts, **more}))
 
 
+def modernbert(kind: Any = hf.ModernBertForMaskedLM, **more: Any) -> Any:
+    shape = {"num_attention_heads": 4, "local_attention": 10, "num_hidden_layers": 4}
+    ends = {"cls_token_id": 3, "sep_token_id": 2, "eos_token_id": 2}
+    return kind(hf.ModernBertConfig(**{**SMALL, **shape, **ends, **more}))
+
+
+SIDES = {
+    f"{side}_{what}": n
+    for side in ("encoder", "decoder")
+    for what, n in (("layers", 2), ("attention_heads", 4), ("ffn_dim", 80))
+}
+
+
+def bart(**more: Any) -> Any:
+    ends = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 1, "forced_eos_token_id": None}
+    shape = {"vocab_size": VOCABULARY, "d_model": 48, "max_position_embeddings": 80}
+    given = {**ends, **SIDES, **shape, "init_std": 0.2, **more}
+    return hf.BartForConditionalGeneration(hf.BartConfig(**given))
+
+
+def t5(**more: Any) -> Any:
+    shape = {"vocab_size": VOCABULARY, "d_model": 48, "d_kv": 16, "d_ff": 80, "num_heads": 4}
+    depth = {"num_layers": 3, "num_decoder_layers": 2, "relative_attention_num_buckets": 8}
+    ends = {"pad_token_id": 0, "decoder_start_token_id": 0, "relative_attention_max_distance": 12}
+    config = hf.T5Config(**{**shape, **depth, **ends, **more})
+    config.tie_word_embeddings = more.get("tie_word_embeddings", True)  # it is set back there
+    model = hf.T5ForConditionalGeneration(config)
+    model.encoder.embed_tokens = model.decoder.embed_tokens = model.shared  # as published
+    return model
+
+
 DECODERS: dict[str, Callable[[], Any]] = {
     "llama llama3": lambda: llama(**LLAMA3),
     "llama tied linear": lambda: llama(tie_word_embeddings=True, **LINEAR),
@@ -151,13 +183,35 @@ ENCODERS: dict[str, Callable[[], Any]] = {
     "geneformer": lambda: bert(hidden_act="relu", type_vocab_size=2),
     "roberta": roberta,
     "roberta wide": lambda: roberta(intermediate_size=200, num_attention_heads=2),
+    "modernbert": modernbert,
+    "modernbert biased": lambda: modernbert(
+        norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True
+    ),
+}
+PAIRED: dict[str, Callable[[], Any]] = {
+    "bart": bart,
+    "bart scaled": lambda: bart(scale_embedding=True, decoder_layers=3),
+    "t5": t5,
+    "t5 v1.1": lambda: t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
 }
 BACKBONES: dict[str, Callable[[], Any]] = {
     "bert": lambda: bert(hf.BertModel),
     "roberta": lambda: roberta(hf.RobertaModel),
+    "modernbert": lambda: modernbert(hf.ModernBertModel),
     "llama": lambda: hf.LlamaModel(hf.LlamaConfig(**SMALL, **GROUPED)),
     "gpt2": lambda: hf.GPT2Model(gpt2().config),
 }
+
+
+class Forced:
+    """Draws the given values [B,M] one after the other, and keeps the logits it was shown."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.values, self.seen = values, list[torch.Tensor]()
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        self.seen.append(logits)
+        return self.values[:, len(self.seen) - 1, None]
 
 
 def saved(build: Callable[[], Any], folder: Path) -> Any:
@@ -170,3 +224,15 @@ def saved(build: Callable[[], Any], folder: Path) -> Any:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     reference.save_pretrained(folder)
     return reference
+
+
+def stored(folder: Path) -> dict[str, tuple[str, bytes]]:
+    """Every tensor of a folder: its type and its bytes."""
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        read = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return {
+        name: (str(value.dtype), value.contiguous().view(torch.uint8).numpy().tobytes())
+        if value.ndim
+        else (str(value.dtype), str(value.item()).encode())
+        for name, value in read.items()
+    }

@@ -127,6 +127,7 @@ class BlockConfig(Config):
     attention: AttentionConfig
     feedforward: FeedForwardConfig
     residual: ResidualConfig = PreNormConfig()
+    feedforward_residual: ResidualConfig | None = None  # None: as that of attention
     cross: AttentionConfig | None = None  # attention to the context stream (encoder-decoder)
     positions: PositionsConfig | None = None  # in this layer; None: the tower's
 
@@ -145,7 +146,7 @@ class Block(nn.Module):
             config.residual.build(config.cross.build(width), width) if config.cross else None
         )
         inner = config.feedforward.build(width)
-        self.feedforward = config.residual.build(inner, width)
+        self.feedforward = (config.feedforward_residual or config.residual).build(inner, width)
         self.charges: Callable[[Tensor | None], Mapping[str, Tensor]]
         self.charges = getattr(inner, "charges", lambda _: {})
 

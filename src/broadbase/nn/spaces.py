@@ -83,6 +83,7 @@ class TransformConfig(HeadConfig):
     name: Literal["transform"] = "transform"
     activation: Activation = "gelu"
     norm: NormConfig = LayerNormConfig(eps=1e-12)
+    bias: bool = True
 
     def build(self, width: int) -> nn.Module:
         return Transform(self, width)
@@ -93,7 +94,7 @@ class Transform(nn.Module):
 
     def __init__(self, config: TransformConfig, width: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, width)
+        self.linear = nn.Linear(width, width, bias=config.bias)
         self.activation = ACTIVATIONS[config.activation]
         self.norm = config.norm.build(width)
 

@@ -132,6 +132,9 @@ class Published:
             for other, usual in self.spellings.items():
                 known = re.sub(other, usual, known)
             found[name] = known
+        for copy, whole in self.copies.items():  # of tied tensors a file may hold any one
+            if whole not in found.values():
+                found = {name: whole if known == copy else known for name, known in found.items()}
         return found
 
 

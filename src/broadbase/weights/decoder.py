@@ -14,10 +14,18 @@ from broadbase.nn.patterns import WindowConfig
 from broadbase.nn.spaces import DiscreteConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.architecture import At, Published
-from broadbase.weights.fields import activation, headed, only, rotary, stack, tokens
+from broadbase.weights.fields import (
+    GLOBAL,
+    LOCAL,
+    activation,
+    headed,
+    layer_types,
+    rotary,
+    stack,
+    tokens,
+)
 
 SPACE = "text"
-LOCAL, GLOBAL = "sliding_attention", "full_attention"
 MINE, THEIRS = "towers.main.blocks.*", "model.layers.*"
 TABLE: dict[str, At | str] = {
     "spaces.text.embedding": "model.embed_tokens",
@@ -61,8 +69,7 @@ def decoder(
     """A causal decoder; `kinds` are the layers' LOCAL or GLOBAL where the config does not say,
     `discrete` and `attention` settings of the Space and of attention."""
     norm = norm or RMSNormConfig(eps=config["rms_norm_eps"])
-    kinds = config.get("layer_types") or kinds or [GLOBAL] * config["num_hidden_layers"]
-    only({"layer_types": set(kinds)}, layer_types=({LOCAL}, {GLOBAL}, {LOCAL, GLOBAL}))
+    kinds = layer_types(config, kinds or [GLOBAL] * config["num_hidden_layers"])
     layers = {
         kind: BlockConfig(
             attention=_attention(config, kind, attention),

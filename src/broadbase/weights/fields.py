@@ -20,6 +20,7 @@ from broadbase.nn.positions import (
 from broadbase.nn.spaces import DiscreteConfig, NoHeadConfig
 from broadbase.nn.tower import LayersConfig
 
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -88,6 +89,13 @@ def _scaling(rope: Mapping[str, Any], config: Mapping[str, Any]) -> RotaryScalin
                 f"config.json: rope_type={kind!r} is not supported, only default, linear, llama3"
                 " and yarn"
             )
+
+
+def layer_types(config: Mapping[str, Any], kinds: Sequence[str]) -> Sequence[str]:
+    """Of each layer LOCAL or GLOBAL: the config's word, or `kinds` in older files."""
+    found = config.get("layer_types") or kinds
+    only({"layer_types": set(found)}, layer_types=({LOCAL}, {GLOBAL}, {LOCAL, GLOBAL}))
+    return found
 
 
 def stack(blocks: Iterable[BlockConfig]) -> tuple[LayersConfig, ...]:

@@ -10,8 +10,8 @@ from broadbase.nn.block import SandwichConfig
 from broadbase.nn.norm import OffsetRMSNormConfig
 from broadbase.nn.softmax import CappedConfig, PlainSoftmaxConfig
 from broadbase.weights.architecture import Published
-from broadbase.weights.decoder import GLOBAL, LOCAL, MINE, TABLE, THEIRS, decoder, gated
-from broadbase.weights.fields import only
+from broadbase.weights.decoder import MINE, TABLE, THEIRS, decoder, gated
+from broadbase.weights.fields import GLOBAL, LOCAL, only
 
 MODEL_TYPE = "gemma2"
 SANDWICH = {

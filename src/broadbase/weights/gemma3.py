@@ -8,7 +8,7 @@ from typing import Any
 
 from broadbase.nn.norm import OffsetRMSNormConfig
 from broadbase.weights.architecture import Published
-from broadbase.weights.decoder import GLOBAL, LOCAL
+from broadbase.weights.fields import GLOBAL, LOCAL
 from broadbase.weights.gemma2 import gemma
 
 MODEL_TYPE = "gemma3_text"

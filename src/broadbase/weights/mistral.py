@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from broadbase.weights.architecture import Published
-from broadbase.weights.decoder import GLOBAL, LOCAL, decoder, gated
+from broadbase.weights.decoder import decoder, gated
+from broadbase.weights.fields import GLOBAL, LOCAL
 
 MODEL_TYPE = "mistral"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from broadbase.nn.experts import ExpertsConfig
 from broadbase.weights.architecture import Published
-from broadbase.weights.decoder import GLOBAL, LOCAL, MINE, TABLE, THEIRS, decoder
-from broadbase.weights.fields import activation
+from broadbase.weights.decoder import MINE, TABLE, THEIRS, decoder
+from broadbase.weights.fields import GLOBAL, LOCAL, activation
 
 MODEL_TYPE = "mixtral"
 EXPERTS = {
