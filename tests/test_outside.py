@@ -219,7 +219,9 @@ def test_every_pairing_learns(modality: str, objective: str) -> None:
         journal=Journal(),
         batches=stream,
         validation=lambda: stream(29),
-        teacher=AverageConfig(momentum=0.0).build(model, lambda _: model),
+        teacher=AverageConfig(momentum=0.0).build(
+            model, Ranks(torch.device("cpu")), lambda _: model
+        ),
     )
     if modality == "toy-counts" and objective.startswith("distil"):
         with pytest.raises(ConfigError, match="predicts no logits of categories"):

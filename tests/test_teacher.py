@@ -23,14 +23,15 @@ from broadbase.core.random import Draws
 from broadbase.model.model import Model
 from broadbase.run import Run, RunConfig
 from broadbase.train.optim import AdamWConfig
-from broadbase.train.teacher import AverageConfig, Teacher
+from broadbase.train.ranks import Ranks
+from broadbase.train.teacher import AverageConfig, Frozen, Teacher
 from broadbase.weights.folder import load
 from conftest import images, packed, tiny
 from test_gradient import CORRUPT, trainer
 from test_recipes import corpus, small  # noqa: F401
 from test_resume import weights
 
-DRAWS = Draws(seed=1, step=3)
+DRAWS, ALONE = Draws(seed=1, step=3), Ranks(torch.device("cpu"))
 
 
 def batch(dtype: torch.dtype = torch.float64) -> Batch:
@@ -46,7 +47,7 @@ def batch(dtype: torch.dtype = torch.float64) -> Batch:
 def distilled(teacher: Model, student: Model, micro_batches: int = 1, **fields: Any) -> Any:
     t = trainer(student, "causal", micro_batches)
     t.objective = ObjectiveConfig.from_tree({"name": "distil", **fields}).build()
-    t.teacher = Teacher(teacher)
+    t.teacher = Frozen(teacher, t.ranks)
     return t
 
 
@@ -57,14 +58,14 @@ def gradient(model: Model) -> torch.Tensor:
 def test_the_average_is_the_formula() -> None:
     """teacher = m * teacher + (1 - m) * student, m from 0.9 to 1 by half a cosine, in float64."""
     student, steps = tiny(dtype=torch.float64), 7
-    teacher = AverageConfig(momentum=0.9).build(student, lambda _: student)
+    teacher = AverageConfig(momentum=0.9).build(student, ALONE, lambda _: student)
     expected = {n: p.detach().numpy().copy() for n, p in student.named_parameters()}
     generator = torch.Generator().manual_seed(0)
     for step in range(steps):
         with torch.no_grad():
             for parameter in student.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator).double())
-        teacher.follow(student, step, steps)
+        teacher.follow(student, step, steps, ALONE.sum)
         m = 1 - (1 - 0.9) * (np.cos(np.pi * step / steps) + 1) / 2
         for name, parameter in student.named_parameters():
             expected[name] = m * expected[name] + (1 - m) * parameter.detach().numpy()
@@ -186,7 +187,7 @@ def test_masked_students_see_what_their_teacher_sees() -> None:
 
 def test_an_objective_without_its_teacher_is_refused() -> None:
     t = distilled(tiny(1), tiny(2))
-    t.teacher = None
+    t.teacher = Teacher()
     with pytest.raises(ConfigError, match=r"learns from a teacher.*set teacher\.name=ema"):
         t.accumulate(t.objective.views(batch(torch.float32), CORRUPT))
 

@@ -45,7 +45,7 @@ from broadbase.train.machine import MachineConfig, environment, find_device
 from broadbase.train.optim import MuonConfig, OptimConfig
 from broadbase.train.ranks import Ranks, gather
 from broadbase.train.schedule import ScheduleConfig, StableConfig
-from broadbase.train.teacher import TeacherConfig
+from broadbase.train.teacher import Teacher, TeacherConfig
 from broadbase.weights import folder as model_folder
 
 
@@ -177,9 +177,7 @@ class Run:
         model = c.model.build()
         initialise(model, c.seed)
         model.to(device)
-        teacher = c.teacher.build(model, self._taught_by) if c.teacher else None
-        if teacher is not None:
-            ranks.shard(teacher.model.to(device), trained=False)
+        teacher = c.teacher.build(model, ranks, self._taught_by) if c.teacher else Teacher()
         ranks.shard(model)
         return Trainer(
             config=c.train,
@@ -199,7 +197,7 @@ class Run:
             saver=checkpoint.Saver(
                 self.folder / "checkpoints", c.train.keep_last, c.train.keep_every, ranks.peers
             ),
-            identity={**self.identity(), "teacher": teacher and teacher.identity()},
+            identity={**self.identity(), "teacher": teacher.identity()},
         )
 
     def _taught_by(self, path: str) -> nn.Module:

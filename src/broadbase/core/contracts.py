@@ -140,6 +140,17 @@ class Corruption(Protocol):
         """
         ...
 
+    def crop(
+        self, values: Tensor, scale: float, area: tuple[float, float], draws: Draws, name: str
+    ) -> tuple[Tensor, Tensor]:
+        """Another look at every record of values [B,N,...], the start first: a part of it.
+
+        The part is between `area[0]` and `area[1]` of the whole and is told in `scale` times as
+        many places along each axis. Returns values [B,M,...] and positions [B,M,3]. Chance is
+        `draws` under `name`. ConfigError where a part of a record is no such record.
+        """
+        ...
+
 
 class Space(Protocol):
     """The device side of a modality: an nn.Module that embeds, predicts, scores and samples."""

@@ -205,6 +205,12 @@ class SampleSet:
     megabytes: float = 0.0  # to download
 
 
+def _fashion(pattern: str) -> PackagedConfig:
+    return _packaged(
+        FASHION, IdxImagesConfig(path="usr/share/datasets/fashion-mnist", pattern=pattern)
+    )
+
+
 def _packaged(package: Package, source: SourceConfig, limit: int | None = None) -> PackagedConfig:
     return PackagedConfig(origin=package, source=source, limit=limit)
 
@@ -333,13 +339,18 @@ SAMPLES = {
         2.3,
     ),
     "digits": SampleSet("image", "1,797 handwritten digits, 8 x 8", DigitsConfig()),
+    "digits_train": SampleSet("image", "the first 1,000 of them", DigitsConfig(last=1000)),
+    "digits_test": SampleSet("image", "the other 797", DigitsConfig(first=1000)),
     "fashion": SampleSet(
         "image",
         "Fashion-MNIST: 60,000 articles of 10 classes, 28 x 28",
-        _packaged(
-            FASHION,
-            IdxImagesConfig(path="usr/share/datasets/fashion-mnist", pattern="train-images*"),
-        ),
+        _fashion("train-images*"),
+        30.9,
+    ),
+    "fashion_test": SampleSet(
+        "image",
+        "Fashion-MNIST: its other 10,000, to test a base on that was trained on `fashion`",
+        _fashion("t10k-images*"),
         30.9,
     ),
 }

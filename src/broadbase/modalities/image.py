@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
-from broadbase.modalities.noise import Hide
+from broadbase.modalities.crops import Crops, CropsConfig
 from broadbase.nn.spaces import Vector, VectorConfig
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -30,6 +30,7 @@ class ImageConfig(ModalityConfig):
     channels: Annotated[int, Field(ge=1)] = 3
     patch: Annotated[int, Field(ge=1)] = 8
     levels: Annotated[int, Field(ge=2, le=256)] = 16
+    crops: CropsConfig = CropsConfig()
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -51,7 +52,12 @@ class ImageConfig(ModalityConfig):
         return VectorConfig(channels=channels, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
-        return Hide()
+        return Crops(
+            config=self.crops,
+            rows=self.height // self.patch,
+            columns=self.width // self.patch,
+            patch=self.patch,
+        )
 
 
 class ImageCodec:

@@ -9,10 +9,21 @@ import torch
 from torch import Tensor
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Units
+from broadbase.core.errors import ConfigError
+from broadbase.core.random import Draws
+
+
+class Whole:
+    """Of records that have no crops."""
+
+    def crop(
+        self, values: Tensor, scale: float, area: tuple[float, float], draws: Draws, name: str
+    ) -> tuple[Tensor, Tensor]:
+        raise ConfigError("this objective compares crops of a record, and only pictures have them")
 
 
 @dataclass(frozen=True)
-class MaskOrSwap:
+class MaskOrSwap(Whole):
     """Of the chosen ids most are hidden, some swapped, some stay (Devlin et al. 2019, 3.1)."""
 
     vocabulary: int
@@ -34,7 +45,7 @@ class MaskOrSwap:
 
 
 @dataclass(frozen=True)
-class Hide:
+class Hide(Whole):
     """All chosen vectors are hidden (He et al. 2022, masked autoencoders)."""
 
     marks: range = range(0)

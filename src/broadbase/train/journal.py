@@ -53,13 +53,23 @@ class Journal:
             self._progress.stop()
 
     def stepped(
-        self, step: int, losses: Mapping[str, float], norm: float, places: float, seconds: float
+        self,
+        step: int,
+        losses: Mapping[str, float],
+        norm: float,
+        places: float,
+        seconds: float,
+        watched: Mapping[str, float] | None = None,
     ) -> None:
-        """Note a training step: losses in nats a place, places scored, seconds taken."""
-        row = {"step": step, "loss": dict(losses), "norm": norm, "places": places}
+        """Note a training step: losses in nats a place, places scored, seconds taken.
+
+        What is `watched` besides is shown as it is.
+        """
+        row: dict[str, Any] = {"step": step, "loss": dict(losses), "norm": norm, "places": places}
+        row |= {"watched": dict(watched)} if watched else {}
         self._write({**row, "bits": self._bits(losses), "seconds": seconds})
         self._seconds, self._places = self._seconds + seconds, self._places + places
-        self._show(step, losses)
+        self._show(step, {**losses, **(watched or {})})
 
     def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
         """Note an evaluation on held-out data."""

@@ -66,7 +66,7 @@ class Trainer:
     journal: Journal
     batches: Callable[[int], Iterable[Batch]]  # from a step on
     validation: Callable[[], Iterable[Batch]]
-    teacher: Teacher | None = None
+    teacher: Teacher = field(default_factory=Teacher)
     saver: checkpoint.Saver | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)  # what a resume must find unchanged
     step: int = 0
@@ -79,7 +79,7 @@ class Trainer:
     @property
     def kept(self) -> nn.Module:
         """What the run is for: the model, or a teacher that is better than it."""
-        return self.teacher.model if self.teacher and self.teacher.kept else self.model
+        return self.teacher.kept or self.model
 
     def train(self) -> None:
         """Train to the last step; save, evaluate and report on the way and at the end.
@@ -106,13 +106,14 @@ class Trainer:
         losses = {name: totals[name] / shares[name].weight for name in shares}
         norm = self._clip()
         self._refuse_non_finite(losses, norm)
-        self.optim.step(self.schedule.factor(self.step, self.config.steps))
+        done = self.step / self.config.steps
+        self.optim.step(self.schedule.factor(self.step, self.config.steps), done)
         self.model.settle(self.ranks.sum)  # type: ignore[operator]
-        if self.teacher is not None:
-            self.teacher.follow(self.model, self.step, self.config.steps)
+        watched = self.teacher.follow(self.model, self.step, self.config.steps, self.ranks.sum)
         self.step += 1
         places = sum(share.weight for share in shares.values())
-        self.journal.stepped(self.step, losses, norm, places, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self.journal.stepped(self.step, losses, norm, places, seconds, watched)
 
     def accumulate(self, views: Sequence[View]) -> tuple[dict[str, float], dict[str, Share]]:
         """Add the gradient of these views to the parameters; returns totals and global shares."""
@@ -169,15 +170,7 @@ class Trainer:
         forward = model or self.forward
         here = [view.to(self.ranks.device) for view in views]
         with self.machine.autocast():
-            return here, [self._answer(v) if v.twin else forward(v) for v in here]
-
-    def _answer(self, view: View) -> Output:
-        if self.teacher is None:
-            raise ConfigError(
-                "this objective learns from a teacher, and the run has none; set teacher.name=ema,"
-                " or teacher.name=frozen and teacher.path to a model folder"
-            )
-        return self.teacher.answer(view)
+            return here, [self.teacher.answer(v) if v.twin else forward(v) for v in here]
 
     def _weighted(self, loss: Loss, shares: Mapping[str, Share]) -> Tensor:
         """What to differentiate. FSDP averages over ranks; with global weights a sum is wanted."""
@@ -236,7 +229,7 @@ class Trainer:
 
     def _held(self) -> dict[str, Mapping[str, Tensor]]:
         """What moves besides the optimiser's state, as it lies in memory, by file."""
-        teacher = self.teacher.state() if self.teacher is not None else {}
+        teacher = self.teacher.state()
         return {"model": named(self.model), **({"teacher": teacher} if teacher else {})}
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:

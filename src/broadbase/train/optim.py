@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import AdamW, Optimizer
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Choice, hint
+from broadbase.core.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Parameters = list[tuple[str, nn.Parameter]]
 
 
@@ -28,6 +30,8 @@ class OptimConfig(Choice):
     betas: tuple[float, float] = (0.9, 0.95)
     eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    hold: dict[str, Share] = Field(default_factory=dict)  # how names begin -> share of the run
+    # for which those parameters stay as they are
 
     def build(self, model: nn.Module) -> Optim:
         """The optimiser of a model's trainable parameters."""
@@ -50,7 +54,7 @@ class AdamWConfig(OptimConfig):
     name: Literal["adamw"] = "adamw"
 
     def build(self, model: nn.Module) -> Optim:
-        return Optim([self._adamw(_trainable(model))])
+        return Optim([self._adamw(_trainable(model))], self.hold)
 
 
 class MuonConfig(OptimConfig):
@@ -74,7 +78,7 @@ class MuonConfig(OptimConfig):
             optimisers.append(Muon(hidden, self.muon_lr, self.weight_decay, self.momentum))
         if rest:
             optimisers.append(self._adamw(rest))
-        return Optim(optimisers)
+        return Optim(optimisers, self.hold)
 
 
 class Muon(Optimizer):
@@ -128,12 +132,24 @@ def orthogonalise(x_MRC: Tensor, steps: int = 5) -> Tensor:
 class Optim:
     """Several optimisers as one, with its state as a flat mapping of named tensors."""
 
-    def __init__(self, optimisers: list[Optimizer]) -> None:
-        self.optimisers = optimisers
+    def __init__(self, optimisers: list[Optimizer], hold: Mapping[str, float]) -> None:
+        self.optimisers, self.hold = optimisers, hold
         self._peaks = [[group["lr"] for group in o.param_groups] for o in optimisers]
+        names = [name for _, name, _ in self._named()]
+        for beginning in hold:
+            if not any(name.startswith(beginning) for name in names):
+                raise ConfigError(
+                    f"optim.hold: no parameter begins with {beginning!r}{hint(beginning, names)}"
+                )
 
-    def step(self, factor: float) -> None:
-        """One step at `factor` of the peak learning rates, then forget the gradients."""
+    def step(self, factor: float, done: float = 1.0) -> None:
+        """One step at `factor` of the peak learning rates, then forget the gradients.
+
+        Parameters that are held until more than `done` of the run stay as they are.
+        """
+        for _, name, parameter in self._named():
+            if any(name.startswith(k) and done < share for k, share in self.hold.items()):
+                parameter.grad = None
         for optimiser, peaks in zip(self.optimisers, self._peaks, strict=True):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor

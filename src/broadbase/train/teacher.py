@@ -17,10 +17,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
+from broadbase.core.errors import ConfigError
 from broadbase.core.view import Output, View
-from broadbase.train.ranks import gather, named
+from broadbase.train.ranks import Ranks, gather, named
 
 Read = Callable[[str], nn.Module]  # a model folder to its model
+Add = Callable[[Tensor], Tensor]  # the sum of a tensor over the ranks
 
 
 class TeacherConfig(Choice):
@@ -28,38 +30,51 @@ class TeacherConfig(Choice):
 
     package: ClassVar[str] = "train"
 
-    def build(self, student: nn.Module, read: Read) -> Teacher:
+    def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
         """The teacher of a student that is not sharded yet; `read` opens a model folder."""
         raise TypeError(f"{type(self).__name__} has no build()")
 
 
 class Teacher:
-    """A model without gradient; this one never moves."""
+    """What all teachers have in common; by itself nobody, for runs that need none."""
 
-    kept: ClassVar[bool] = False  # whether a run keeps the teacher at its end, not the student
+    kept: nn.Module | None = None  # what a run keeps at its end, where it is not the student
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model.requires_grad_(False)
+    def answer(self, view: View) -> Output:
+        """The twin's output for a view."""
+        raise ConfigError(
+            "this objective learns from a teacher, and the run has none; set teacher.name=ema, or"
+            " teacher.name=frozen and teacher.path to a model folder"
+        )
+
+    def follow(self, student: nn.Module, step: int, steps: int, add: Add) -> Mapping[str, float]:
+        """Move after the student's step number `step` (from 0) of `steps`; what is to be watched.
+
+        `add` sums a tensor over the ranks.
+        """
+        return {}
+
+    def identity(self) -> str | None:
+        """What a resume must find unchanged, where the checkpoint does not hold it."""
+        return None
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What a checkpoint keeps of it and fills again, by names that no parameter has."""
+        return {}
+
+
+class Twin(Teacher):
+    """A model without gradient, sharded like the student."""
+
+    def __init__(self, model: nn.Module, ranks: Ranks) -> None:
+        self.model = model.requires_grad_(False).to(ranks.device)
+        ranks.shard(self.model, trained=False)
 
     @torch.no_grad()
     def answer(self, view: View) -> Output:
         """The twin's output for a view; what a tower charges itself is not for a teacher to pay."""
         output: Output = self.model(view)
         return replace(output, penalties={})
-
-    def follow(self, student: nn.Module, step: int, steps: int) -> None:
-        """Move after the student's step number `step` (from 0) of `steps`."""
-
-    def identity(self) -> str | None:
-        """What a resume must find unchanged, where the checkpoint does not hold it."""
-        digest = hashlib.sha256()
-        for _, value in sorted(gather(self.model).items()):
-            digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
-
-    def state(self) -> Mapping[str, Tensor]:
-        """What a checkpoint keeps of it and fills again, by names that no parameter has."""
-        return {}
 
 
 class FrozenConfig(TeacherConfig):
@@ -68,8 +83,18 @@ class FrozenConfig(TeacherConfig):
     name: Literal["frozen"] = "frozen"
     path: str  # a run's folder or a model folder
 
-    def build(self, student: nn.Module, read: Read) -> Teacher:
-        return Teacher(read(self.path))
+    def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
+        return Frozen(read(self.path), ranks)
+
+
+class Frozen(Twin):
+    """It never moves; a checkpoint holds only its name."""
+
+    def identity(self) -> str | None:
+        digest = hashlib.sha256()
+        for _, value in sorted(gather(self.model).items()):
+            digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
 
 class AverageConfig(TeacherConfig):
@@ -81,27 +106,33 @@ class AverageConfig(TeacherConfig):
     name: Literal["ema"] = "ema"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.996  # at the first step
 
-    def build(self, student: nn.Module, read: Read) -> Teacher:
-        return Average(copy.deepcopy(student), self.momentum)
+    def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
+        return Average(copy.deepcopy(student), ranks, self.momentum)
 
 
-class Average(Teacher):
+class Average(Twin):
     """Parameters follow the student's; buffers are the teacher's own."""
 
-    kept = True
-
-    def __init__(self, model: nn.Module, momentum: float) -> None:
-        super().__init__(model)
-        self.momentum = momentum
+    def __init__(self, model: nn.Module, ranks: Ranks, momentum: float) -> None:
+        super().__init__(model, ranks)
+        self.kept, self.momentum = self.model, momentum
+        self._lead(0.0, ranks.sum)
 
     @torch.no_grad()
-    def follow(self, student: nn.Module, step: int, steps: int) -> None:
+    def follow(self, student: nn.Module, step: int, steps: int, add: Add) -> Mapping[str, float]:
         part = (1 - self.momentum) * (1 + math.cos(math.pi * step / steps)) / 2
         for mine, theirs in zip(self.model.parameters(), student.parameters(), strict=True):
             mine.lerp_(theirs, part)
+        return self._lead((step + 1) / steps, add)
 
-    def identity(self) -> str | None:
-        return None
+    def _lead(self, done: float, add: Add) -> Mapping[str, float]:
+        """Tell the parts that a teacher has for itself how far the run is."""
+        return {
+            f"{name.rpartition('.')[2]}/{what}": value
+            for name, module in self.model.named_modules()
+            if (lead := getattr(module, "lead", None)) is not None
+            for what, value in lead(done, add).items()
+        }
 
     def state(self) -> Mapping[str, Tensor]:
         return {f"teacher/{name}": value for name, value in named(self.model).items()}

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from broadbase.model.base import Base
-from broadbase.transfer.classical import Scorer, classical
+from broadbase.transfer.classical import BASELINES, NEAREST, Scorer, classical
 from broadbase.transfer.compare import Comparison
 from broadbase.transfer.finetune import FinetuneConfig, finetune, score_on
-from broadbase.transfer.probe import probe
+from broadbase.transfer.neighbours import nearest
+from broadbase.transfer.probe import fitted_score, probe
 from broadbase.transfer.task import Indices, Task
 
 
@@ -18,6 +19,7 @@ class Method(StrEnum):
 
     probe = "probe"
     finetune = "finetune"
+    knn = "knn"
 
 
 def adapt(
@@ -40,7 +42,8 @@ def adapt(
     settings = settings or FinetuneConfig()
     mine = [_scorer(base, task, method, settings) for base in bases]
     random = [_scorer(bases[0].scratch(seed), task, method, settings) for seed in range(seeds)]
-    others = classical(task) if beside else {}
+    known = NEAREST if method is Method.knn else BASELINES
+    others = classical(task, known) if beside else {}
     rows = []
     for few in labels:
         splits = [(*task.split(few, test, seed), seed) for seed in range(seeds)]
@@ -66,6 +69,10 @@ def _scorer(base: Base, task: Task, method: Method, settings: FinetuneConfig) ->
     if method is Method.probe:
         vectors = base.embed(task.raws, modality=task.modality)
         return lambda train, test, _: probe(vectors, task, train, test)
+
+    if method is Method.knn:
+        last = base.embed(task.raws, modality=task.modality, layers=False)
+        return lambda train, test, _: fitted_score(nearest(task), last, task, train, test)
 
     def by_finetuning(train: Indices, test: Indices, seed: int) -> float:
         config = settings.model_copy(update={"seed": seed})

@@ -5,7 +5,7 @@ A feature that learns anything (a vocabulary, a scale) learns it from the traini
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from broadbase.core.optional import chemistry, optional
 from broadbase.modalities.audio import AudioConfig
+from broadbase.transfer.neighbours import nearest
 from broadbase.transfer.probe import fitted_score, ridge
 from broadbase.transfer.task import Indices, Task
 
@@ -29,11 +30,15 @@ COMPONENTS = 50  # of expression
 Scorer = Callable[[Indices, Indices, int], float]  # train, test, seed -> score
 Make = Callable[[Task], Pipeline]  # an unfitted model
 Inputs = Callable[[Task], NDArray[Any]]
+Baselines = Mapping[str, Mapping[str, tuple[Inputs, Make]]]  # modality -> name
 
 
-def classical(task: Task) -> dict[str, Scorer]:
-    """The baselines of a task's modality by name, each fitted anew for every split."""
-    found = BASELINES.get(task.modality, {})
+def classical(task: Task, known: Baselines | None = None) -> dict[str, Scorer]:
+    """The baselines of a task's modality by name, each fitted anew for every split.
+
+    `known` are those to choose from; by default the linear models and forests.
+    """
+    found = (BASELINES if known is None else known).get(task.modality, {})
     features = {inputs: inputs(task) for inputs in {inputs for inputs, _ in found.values()}}
     return {name: _scorer(task, features[inputs], make) for name, (inputs, make) in found.items()}
 
@@ -127,7 +132,7 @@ def _forest(task: Task) -> Pipeline:
     return make_pipeline(kind(200, random_state=0))
 
 
-BASELINES: dict[str, dict[str, tuple[Inputs, Make]]] = {
+BASELINES: Baselines = {
     "text": {"TF-IDF of characters": (_raw, _tfidf)},
     "code": {"TF-IDF of characters": (_raw, _tfidf)},
     "bytes": {"TF-IDF of characters": (_raw, _tfidf)},
@@ -146,4 +151,8 @@ BASELINES: dict[str, dict[str, tuple[Inputs, Make]]] = {
         "descriptors, forest": (_descriptors, _forest),
         "TF-IDF of characters": (_raw, _tfidf),
     },
+}
+NEAREST: Baselines = {  # what a base's vectors are held against as neighbours
+    "image": {"pixels": (_pixels, nearest)},
+    "molecule": {"Morgan": (_morgan, nearest)},
 }

@@ -1,0 +1,118 @@
+"""Other looks at a picture: a part of it, brought to another size, mirrored, in another light.
+
+Legend: B pictures, N and M places, K = patch * patch * C channels, H x W pixels, h x w of the crop.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from broadbase.core.config import Config
+from broadbase.core.errors import ConfigError
+from broadbase.core.random import Draws
+from broadbase.core.view import positions
+from broadbase.modalities.noise import Hide
+
+Share = Annotated[float, Field(ge=0, le=1)]
+CHANCES = 9  # uniform numbers a crop takes
+ASPECT = math.log(4 / 3)  # of a crop: 3/4 to 4/3 (Szegedy et al. 2015)
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+
+
+class CropsConfig(Config):
+    """What may change without a picture being another one; DINO's for photographs."""
+
+    flip: Share = 0.5  # how often it is mirrored
+    light: Share = 0.8  # how often brightness, contrast and saturation change
+    brightness: Share = 0.4  # by a factor of at most 1 + this, at least 1 - this
+    contrast: Share = 0.4
+    saturation: Share = 0.2
+    grey: Share = 0.2  # how often colours are lost
+
+
+@dataclass(frozen=True)
+class Crops(Hide):
+    """The corruption of pictures of one size, each a start and rows * columns patches."""
+
+    config: CropsConfig = field(default_factory=CropsConfig)
+    rows: int = 1
+    columns: int = 1
+    patch: int = 1
+
+    def crop(
+        self, values: Tensor, scale: float, area: tuple[float, float], draws: Draws, name: str
+    ) -> tuple[Tensor, Tensor]:
+        """Bilinear samples of a box; patches are numbered from the crop's own corner.
+
+        A neighbour thereby is one step away in a crop as in a whole picture.
+        """
+        if values.shape[1] != 1 + self.rows * self.columns:
+            raise ConfigError(
+                f"a crop is of a picture of {self.rows} x {self.columns} patches and its start,"
+                f" and a row has {values.shape[1]} places; set data.sources.NAME.length to"
+                f" {1 + self.rows * self.columns}"
+            )
+        grid = max(1, round(scale * self.rows)), max(1, round(scale * self.columns))
+        chance_B = draws.uniform(name, len(values), CHANCES).to(values.dtype).unbind(dim=1)
+        x_BCHW = self._pixels(values[:, 1:])
+        box = boxes(chance_B[:4], area, mirrored=chance_B[4] < self.config.flip)
+        size = (*x_BCHW.shape[:2], grid[0] * self.patch, grid[1] * self.patch)
+        where = F.affine_grid(box, list(size), align_corners=False)
+        x_BCHW = F.grid_sample(x_BCHW, where, padding_mode="border", align_corners=False)
+        patches = self._patches(self._lit(x_BCHW, chance_B[5:]))
+        place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions(grid)])
+        return torch.cat([values[:, :1], patches], dim=1), place.expand(len(values), -1, -1)
+
+    def _pixels(self, values_BNK: Tensor) -> Tensor:
+        (R, C), p = (self.rows, self.columns), self.patch
+        x = values_BNK.reshape(len(values_BNK), R, C, p, p, -1).permute(0, 5, 1, 3, 2, 4)
+        return x.reshape(len(x), x.shape[1], R * p, C * p)
+
+    def _patches(self, x_BCHW: Tensor) -> Tensor:
+        (B, C, H, W), p = x_BCHW.shape, self.patch
+        x = x_BCHW.reshape(B, C, H // p, p, W // p, p).permute(0, 2, 4, 3, 5, 1)
+        return x.reshape(B, (H // p) * (W // p), p * p * C)
+
+    def _lit(self, x_BCHW: Tensor, chance_B: tuple[Tensor, ...]) -> Tensor:
+        """Brightness, contrast and saturation by random factors, as often as `light` says."""
+        c = self.config
+        changed = chance_B[3] < c.light
+
+        def factor(chance: Tensor, most: float) -> Tensor:
+            by = torch.where(changed, 1 + most * (2 * chance - 1), torch.ones_like(chance))
+            return by[:, None, None, None]
+
+        x = x_BCHW * factor(chance_B[0], c.brightness)
+        mean = x.mean(dim=(1, 2, 3), keepdim=True)
+        x = mean + (x - mean) * factor(chance_B[1], c.contrast)
+        if x.shape[1] >= len(LUMA):
+            luma = x.new_tensor(LUMA)[None, :, None, None]
+            grey = (x[:, :3] * luma).sum(dim=1, keepdim=True)
+            keep = factor(chance_B[2] / max(1 - c.grey, 1e-9), c.saturation)
+            lost = (chance_B[2] >= 1 - c.grey)[:, None, None, None]
+            colour = grey + (x[:, :3] - grey) * torch.where(lost, 0, keep)
+            x = torch.cat([colour, x[:, 3:]], dim=1)
+        return x.clamp(0, 1)
+
+
+def boxes(chance_B: tuple[Tensor, ...], area: tuple[float, float], mirrored: Tensor) -> Tensor:
+    """Random boxes with an area from `area[0]` to `area[1]` of the whole, as affine maps [B,2,3].
+
+    A map takes the crop's coordinates to the picture's, both from -1 to 1 between their edges.
+    """
+    share_B = area[0] + (area[1] - area[0]) * chance_B[0]
+    aspect_B = (ASPECT * (2 * chance_B[1] - 1)).exp()
+    height_B = (share_B / aspect_B).sqrt().clamp(max=1)
+    width_B = (share_B * aspect_B).sqrt().clamp(max=1)
+    y_B = (1 - height_B) * (2 * chance_B[2] - 1)
+    x_B = (1 - width_B) * (2 * chance_B[3] - 1)
+    nothing_B = torch.zeros_like(y_B)
+    across = torch.stack([torch.where(mirrored, -width_B, width_B), nothing_B, x_B], dim=-1)
+    return torch.stack([across, torch.stack([nothing_B, height_B, y_B], dim=-1)], dim=1)
