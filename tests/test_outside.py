@@ -165,7 +165,8 @@ def alone(name: str) -> bool:
     return True
 
 
-SINGLE = [name for name in ObjectiveConfig.choices if name != "mixture" and alone(name)]
+APART = {"mixture", "dino"}  # of other objectives, of crops
+SINGLE = [name for name in ObjectiveConfig.choices if name not in APART and alone(name)]
 
 
 MOVES_IDS = {"fim", "span_corruption", "infilling"}  # they take documents apart

@@ -28,6 +28,7 @@ CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "masked": ("bert", None),
     "denoising": ("t5", None),  # with experts in its encoder
     "mae": ("mae", None),
+    "dino": ("dino", None),  # with a twin that is sharded too
     "modalities": ("mixed", {"name": "mixture", "parts": PARTS}),
 }
 

@@ -253,29 +253,3 @@ def test_exact_resume_with_a_twin(corpus: Path, tmp_path: Path) -> None:  # noqa
     rows = [(f / "metrics.jsonl").read_text().splitlines() for f in (whole.folder, cut)]
     losses = [[json.loads(x)["loss"] for x in each if '"loss"' in x] for each in rows]
     assert losses[0] == losses[1]
-
-
-def test_two_ranks_equal_one(corpus: Path, tmp_path: Path) -> None:  # noqa: F811
-    """The twin is sharded like the student: losses and the kept average agree."""
-    tree = run_of(corpus, objective={"name": "distil"}, teacher={"name": "ema"}).tree()
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
-    arguments = ["-m", "broadbase.cli", "pretrain", str(tmp_path / "config.yaml"), "--out"]
-    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *ranks, *arguments, str(tmp_path / "2")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    Run.create(RunConfig.from_tree(tree), tmp_path / "1").train()
-    rows = [(tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in ("1", "2")]
-    one, two = ([json.loads(row)["loss"] for row in each if '"loss"' in row] for each in rows)
-    assert len(one) == len(two) == 20
-    for mine, theirs in zip(one, two, strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-5, abs=1e-7)
-    kept = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("1", "2")]
-    for name, value in kept[0].items():
-        assert (value - kept[1][name]).abs().max() < 1e-4, name

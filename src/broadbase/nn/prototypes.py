@@ -35,6 +35,7 @@ class PrototypesConfig(Config):
     warmup: Share = 0.3  # of the run
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of the centre
     least: Annotated[float, Field(ge=0)] = 0.01  # nats of information; below: collapsed
+    grace: Share = 0.2  # of the run: before, the centre has yet to find its place
 
     def build(self, width: int) -> Prototypes:
         return Prototypes(self, width)
@@ -90,8 +91,8 @@ class Prototypes(nn.Module):
         """As a teacher, before the first step and after each: `done` is the share of the run.
 
         Returns the entropy of the mean answer and the information that an answer has of its
-        record, nats over the step's global batch. DivergedError where there is none: every record
-        is answered alike, by one prototype or by all.
+        record, nats over the step's global batch. DivergedError where, after a time of grace, there
+        is none: every record is answered alike, by one prototype or by all.
         """
         c, self._leads = self.config, True
         rise = min(1.0, done / c.warmup) if c.warmup else 1.0
@@ -103,7 +104,7 @@ class Prototypes(nn.Module):
         self.centre.lerp_(noted[:K] / count, 1 - c.momentum)
         entropy = float(torch.special.entr(noted[K : 2 * K] / count).sum())
         information = entropy - float(noted[-2] / count)
-        if not information >= c.least:
+        if done > c.grace and not information >= c.least:
             raise DivergedError(
                 f"self-distillation collapsed: the teacher's answer tells {information:.2g} nats of"
                 f" its record (entropy of the mean {entropy:.2f} of {math.log(K):.2f}); lower"

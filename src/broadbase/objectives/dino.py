@@ -77,7 +77,7 @@ class Dino:
                 segment.values, kind.scale, kind.area, draws, f"{name}/crop{i}"
             )
             seen = Segment(segment.source, values, position)
-            read = Read(c.space, name, pooled=True)
+            read = Read(c.space, f"{name}/crops", pooled=True)
             crops.append(Stream("main", c.tower, (seen,), reads=(read,)))
         twins = [View((crop,), twin=True) for crop in crops[:LARGE]]
         return [*twins, *(View((crop,)) for crop in crops)]
