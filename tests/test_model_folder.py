@@ -9,16 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from typer.testing import CliRunner
 
+from broadbase.cli import app
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, save
+from broadbase.weights.gguf import write_gguf
 from conftest import MODALITIES, TOWER
+from references import bert, saved, stored
 
 TEXTS = ["the cat sat on the mat", "a cat and a mat and a hat", "the hat of the cat"]
 
@@ -200,3 +205,49 @@ def test_an_image_is_drawn_whole() -> None:
     image = base.generate(modality="image", grid=(2, 2))
     assert image.shape == (4, 4, 1)
     assert 0 <= image.min() <= image.max() <= 1
+
+
+def test_gguf_holds_the_model_and_its_tokenizer(tmp_path: Path) -> None:
+    """Read back by the gguf package: turned back to halves, queries are ours again."""
+    base = text_base()
+    write_gguf(base, tmp_path / "m.gguf")
+    reader = GGUFReader(tmp_path / "m.gguf")
+    text = {name: field.contents() for name, field in reader.fields.items()}
+    assert text["general.architecture"] == "llama"
+    assert text["tokenizer.ggml.pre"] == "gpt-2"
+    assert text["tokenizer.ggml.bos_token_id"] == int(base.codecs["text"].start)
+    assert len(text["tokenizer.ggml.tokens"]) == 300
+    tensors = {tensor.name: torch.tensor(tensor.data) for tensor in reader.tensors}
+    state = base.model.state_dict()
+    assert torch.equal(tensors["token_embd.weight"], state["spaces.text.embedding.weight"])
+    pairs = tensors["blk.1.attn_q.weight"].unflatten(0, (2, 4, 2)).transpose(1, 2)
+    q = state["towers.main.blocks.1.attention.branch.q.weight"]
+    assert torch.equal(pairs.reshape(q.shape), q)
+    with pytest.raises(ConfigError, match="only text decoders that are a Llama"):
+        write_gguf(mixed_base(), tmp_path / "n.gguf")
+
+
+def test_import_and_export_from_the_shell(tmp_path: Path) -> None:
+    run = CliRunner()
+    reference = saved(bert, tmp_path / "theirs")
+    done = run.invoke(app, ["import", str(tmp_path / "theirs"), "--check", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["type"] == "bert"
+    assert [row["inputs"] for row in told["checked"]] == ["whole", "padded"]
+    assert all(0 < row["difference"] < 1e-5 for row in told["checked"])
+    done = run.invoke(app, ["import", str(tmp_path / "theirs"), "--to", str(tmp_path / "ours")])
+    assert done.exit_code == 0, done.output
+    assert stored(tmp_path / "ours") == stored(tmp_path / "theirs")
+    again = type(reference).from_pretrained(tmp_path / "ours")
+    assert torch.equal(again.cls.predictions.bias, reference.cls.predictions.bias)
+    save(text_base(), tmp_path / "text")
+    for form in ("hf", "safetensors", "gguf"):
+        out = tmp_path / f"as-{form}"
+        done = run.invoke(app, ["export", str(tmp_path / "text"), "--to", form, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        assert out.exists()
+    assert json.loads((tmp_path / "as-hf" / "generation_config.json").read_text())["do_sample"]
+    assert "library_name: transformers" in (tmp_path / "as-hf" / "README.md").read_text()
+    done = run.invoke(app, ["import", "no such place"])
+    assert isinstance(done.exception, ConfigError)

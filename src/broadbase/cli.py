@@ -25,6 +25,7 @@ from broadbase.data.samples import first, sample, table
 from broadbase.data.workers import Progress, run_shown
 from broadbase.demo.command import STEPS
 from broadbase.demo.command import demo as run_demo
+from broadbase.exchange import export, import_weights
 from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
 from broadbase.measures.measure import measured
@@ -46,6 +47,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("import")(import_weights)
+app.command()(export)
 log = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -29,7 +29,11 @@ class TokensConfig(ModalityConfig):
 
     def load(self, folder: Path) -> Codec:
         path = folder / "tokenizer.json"
-        return TokensCodec(self, Tokenizer.from_file(str(path)) if path.exists() else None)
+        tokenizer = Tokenizer.from_file(str(path)) if path.exists() else None
+        if tokenizer is not None:  # records are encoded whole, and padded by whoever batches them
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+        return TokensCodec(self, tokenizer)
 
     def space(self, width: int) -> Discrete:
         return self.discrete.build(width)

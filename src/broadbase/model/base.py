@@ -120,11 +120,15 @@ class Base:
         layers: bool = True,
         batch: int = 32,
     ) -> NDArray[np.float32]:
-        """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last."""
+        """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last.
+
+        Where places see both ways, a document is read whole, its end value too.
+        """
         space, codec = self._codec(modality)
         vectors: list[Tensor] = []
         for i in range(0, len(raws), batch):
-            segment = prompts(space, codec, raws[i : i + batch])
+            whole = self.pattern == "full"
+            segment = prompts(space, codec, raws[i : i + batch], whole)
             hidden = self.model(self._view(space, segment, ()), layers=layers).streams["main"]
             parts = hidden.layers if layers else (hidden.x,)
             document = hidden.tokens.document
@@ -163,31 +167,35 @@ class Base:
             )
 
 
-def prompts(space: str, codec: Codec, raws: Sequence[Any]) -> Segment:
+def prompts(space: str, codec: Codec, raws: Sequence[Any], whole: bool = False) -> Segment:
     """Documents as far as they are given: the start value, then each of `raws` (None: nothing).
 
-    Shorter ones are padded at the end: [B, N+1].
+    `whole` ones have their end value, where the modality has one. Shorter ones are padded at the
+    end: [B, N+1].
     """
-    pairs = [_document(codec, raw) for raw in raws]
+    pairs = [_document(codec, raw, whole) for raw in raws]
     length = max(len(position) for _, position in pairs)
-    whole = all(len(position) == length for _, position in pairs)
+    even = all(len(position) == length for _, position in pairs)
     place = torch.arange(length)
     document = torch.stack([torch.where(place < len(p), 0, -1) for _, p in pairs])
     return Segment(
         space,
         values=torch.stack([_pad(values, length) for values, _ in pairs]),
         position=torch.stack([_pad(position, length) for _, position in pairs]),
-        document=None if whole else document,
-        order=None if whole else place.expand(len(pairs), -1),
+        document=None if even else document,
+        order=None if even else place.expand(len(pairs), -1),
     )
 
 
-def _document(codec: Codec, raw: Any) -> tuple[Tensor, Tensor]:
+def _document(codec: Codec, raw: Any, whole: bool) -> tuple[Tensor, Tensor]:
     values, position = codec.start[None], torch.zeros(1, 3, dtype=torch.int64)
     if raw is not None:
         sample = codec.encode(raw)
         values = np.concatenate([values, sample.values])
         position = torch.cat([position, 1 + positions(sample.grid)])
+    if whole and codec.end is not None:
+        values = np.concatenate([values, codec.end[None]])
+        position = torch.cat([position, 1 + position[-1:]])
     return torch.from_numpy(values), position
 
 

@@ -55,8 +55,11 @@ class Link:
         if at.view or at.shape:
             tensor = tensor.reshape(at.view or at.shape)  # type: ignore[arg-type]
         tensor = tensor.permute(at.axes) if at.axes else tensor
-        rows = tensor.reshape(-1, *self.size[1:]) if self.size else tensor
-        return (rows if at.part is None else rows[slice(*at.part)]).reshape(self.size)
+        if at.part is None:
+            return tensor.reshape(self.size)
+        same = tensor.shape[1:] == self.size[1:]  # then nothing is copied here
+        rows = tensor if same else tensor.reshape(-1, *self.size[1:])
+        return rows[slice(*at.part)].reshape(self.size)
 
 
 def shape(links: Collection[Link]) -> tuple[int, ...]:

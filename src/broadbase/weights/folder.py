@@ -54,7 +54,7 @@ def save(base: Base, folder: Path) -> None:
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
     try:
         draft.mkdir(parents=True)
-        config, tensors, rest = _layout(base)
+        config, tensors, rest = layout(base)
         save_file(tensors, draft / SINGLE, metadata={"format": "pt"})
         if rest:
             save_file(rest, draft / OURS)
@@ -161,7 +161,7 @@ def _built(config: ModelConfig, state: Mapping[str, Tensor], place: str, fresh: 
     return model
 
 
-def _layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """config.json, the tensors under the layout's names, and those the layout has no place for."""
     state = {k: v.detach().cpu().contiguous().clone() for k, v in base.model.state_dict().items()}
     if base.origin is not None:

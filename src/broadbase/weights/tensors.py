@@ -7,7 +7,7 @@ that a file's pages count for as long as one tensor is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PurePosixPath
@@ -64,13 +64,18 @@ class Tensors:
 
     def read(self, name: str) -> Tensor:
         """A copy of one tensor."""
+        return self.parts(name, [lambda tensor: tensor])[0]
+
+    def parts(self, name: str, views: Iterable[Callable[[Tensor], Tensor]]) -> list[Tensor]:
+        """Copies of some `views` of one tensor, each in memory of its own."""
         file = self.stored[name].file
         try:
             with safe_open(file, "pt") as opened:
-                tensor: Tensor = opened.get_tensor(name).clone()
+                whole = opened.get_tensor(name)
+                parts = [view(whole) for view in views]
+                return [part.clone(memory_format=torch.contiguous_format) for part in parts]
         except (OSError, SafetensorError, ValueError) as error:
             raise DataError(f"{file} cannot be read: {error}; copy it again") from None
-        return tensor
 
     def _look(self, file: Path) -> None:
         if not file.exists():

@@ -28,9 +28,9 @@ def read(
     _check(source, links, sources, tensors)
     ours: dict[str, Tensor] = {}
     for name in tensors.largest_first(sources[theirs] for theirs in links):
-        tensor = tensors.read(name)
-        for link in links[known[name]]:
-            ours[link.ours] = link.read(tensor).contiguous()
+        group = links[known[name]]
+        parts = tensors.parts(name, [link.read for link in group])
+        ours |= {link.ours: part for link, part in zip(group, parts, strict=True)}
     kept = {}
     for name, canonical in known.items():
         if canonical in source.copies and canonical not in links:

@@ -1,0 +1,113 @@
+"""The two commands of open weights: `import` and `export`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from safetensors.torch import save_file
+
+from broadbase.core.errors import ConfigError
+from broadbase.model.base import Base
+from broadbase.weights.check import BAR, differences
+from broadbase.weights.folder import load, save
+from broadbase.weights.gguf import write_gguf
+from broadbase.weights.hub import folder_of
+
+
+class Form(StrEnum):
+    """What a base leaves as."""
+
+    hf = "hf"
+    gguf = "gguf"
+    safetensors = "safetensors"
+
+
+def import_weights(
+    place: Annotated[str, typer.Argument(help="A model folder, or OWNER/NAME on the hub.")],
+    to: Annotated[Path | None, typer.Option(help="Where to write it as our model folder.")] = None,
+    check: Annotated[bool, typer.Option(help="Compare with transformers.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Read published weights: say what they are, and whether they compute what they should."""
+    folder = folder_of(place)
+    base = load(folder)
+    found: dict[str, Any] = {"model": place, **described(base)}
+    if check:
+        found["checked"] = differences(folder)
+    if to is not None:
+        if to.resolve() == folder.resolve():
+            raise ConfigError(f"--to {to} is the folder that is read; name another")
+        save(base, to)
+        found["written"] = str(to)
+    typer.echo(json.dumps(found) if as_json else _lines(found))
+    if any(row["difference"] >= BAR for row in found.get("checked", ())):
+        sys.exit(1)
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
+    form: Annotated[Form, typer.Option("--to", help="For whom.")],
+    out: Annotated[Path, typer.Option(help="The folder or file to write.")],
+) -> None:
+    """Write a base for others: a folder that transformers opens, GGUF, or its bare tensors."""
+    base = load(model / "model" if (model / "config.yaml").exists() else model)
+    if out.exists():
+        raise ConfigError(f"{out} is there already; name another --out")
+    match form:
+        case Form.hf:
+            save(base, out)
+            _beside(base, out)
+        case Form.gguf:
+            write_gguf(base, out)
+        case Form.safetensors:
+            state = {k: v.contiguous().clone() for k, v in base.model.state_dict().items()}
+            save_file(state, out, metadata={"config": json.dumps(base.config.tree())})
+    typer.echo(str(out))
+
+
+def _beside(base: Base, folder: Path) -> None:
+    """A generation config and a model card, where there are none."""
+    config = json.loads((folder / "config.json").read_text())
+    ends = {k: config[k] for k in ("bos_token_id", "eos_token_id") if k in config}
+    if ends and not (folder / "generation_config.json").exists():
+        (folder / "generation_config.json").write_text(json.dumps(ends | {"do_sample": True}))
+    lines = [f"- {name}: {value}" for name, value in described(base).items()]
+    opens = config["model_type"] != "broadbase"
+    how = "AutoModel.from_pretrained(FOLDER)" if opens else "broadbase.load(FOLDER)"
+    head = f"---\nlibrary_name: {'transformers' if opens else 'broadbase'}\n---\n\n# {folder.name}"
+    card = [head, "", *lines, "", f"Open it with `{how}`.", ""]
+    (folder / "README.md").write_text("\n".join(card))
+
+
+def described(base: Base) -> dict[str, Any]:
+    """What a base is, in a few words."""
+    parameters = list(base.model.parameters())
+    kept = base.origin.kept if base.origin else {}
+    return {
+        "type": base.origin.config["model_type"] if base.origin else "broadbase",
+        "parameters": sum(p.numel() for p in parameters),
+        "stored as": ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
+        "modalities": ", ".join(base.codecs),
+        "towers": ", ".join(
+            f"{name} of width {tower.width}" for name, tower in base.config.towers.items()
+        ),
+        "pattern": base.pattern,
+        "kept, not used": len(kept),
+    }
+
+
+def _lines(found: dict[str, Any]) -> str:
+    rows = found.pop("checked", [])
+    lines = [f"{name + ':':16} {value}" for name, value in found.items()]
+    for row in rows:
+        verdict = "equal" if row["difference"] < BAR else "DIFFERENT"
+        lines.append(
+            f"{row['inputs']} inputs: {row['compared']} differ by {row['difference']:.2e} of the"
+            f" largest (bar {BAR:g}): {verdict}"
+        )
+    return "\n".join(lines)
