@@ -152,7 +152,8 @@ def rows(name: str, config: ModalityConfig, rng: np.random.Generator, count: int
 MODALITIES = [
     name
     for name, config in ModalityConfig.choices.items()
-    if config.fit is not ModalityConfig.fit and name not in ("tokens", "labels", "values")
+    if config.fit is not ModalityConfig.fit
+    and name not in ("tokens", "labels", "values", "descriptors")
 ]
 
 

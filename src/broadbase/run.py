@@ -211,7 +211,8 @@ class Run:
         Returns, by term, the loss on the first `final_rows` held-out rows of each source: nats a
         place; of a likelihood bits a unit.
         """
-        bits, units = self.bits(), {n: s.unit for n, s in self.stores.items()}
+        bits = self.bits()
+        units = {term: self.stores[source].unit for term, source in self.likelihoods().items()}
         path, steps = self.folder / "metrics.jsonl", self.config.train.steps
         journal = Journal(path, console, steps=steps, bits=bits, units=units)
         trainer = self.trainer(journal)
@@ -292,15 +293,17 @@ class Run:
             rows[i] for i in sorted({order[g] for g in range(self.config.train.steps * mixed.rows)})
         ]
 
-    def bits(self) -> dict[str, float]:
-        """What turns nats a place into bits a unit, by source, over the held-out documents.
+    def likelihoods(self) -> Mapping[str, str]:
+        """The terms of the loss that are the likelihood of a source, and of which."""
+        return self.config.objective.likelihoods(self.config.data.sources)
 
-        Empty where the objective's terms are no likelihoods.
-        """
-        if not self.config.objective.likelihood:
-            return {}
-        splits = {n: s.split("validation") for n, s in self.stores.items()}
-        return {n: bits_per_unit(split.targets, split.units) for n, split in splits.items()}
+    def bits(self) -> dict[str, float]:
+        """What turns nats a place into bits a unit, by likelihood, over the held-out documents."""
+        found = {}
+        for term, source in self.likelihoods().items():
+            split = self.stores[source].split("validation")
+            found[term] = bits_per_unit(split.targets, split.units)
+        return found
 
     def held_out(self, limit: int | None = None) -> Iterator[Batch]:
         """The validation rows in order, one source (or one group of pairs) a batch.

@@ -255,7 +255,10 @@ class Objective(Protocol):
         ...
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        """One batch as the passes it takes; `corrupt` has the corruption of every Space."""
+        """One batch as the passes it takes; `corrupt` has the corruption of every Space.
+
+        None, where the batch lacks what it needs: evaluation brings sources one by one.
+        """
         ...
 
     def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
@@ -272,10 +275,16 @@ class ObjectiveConfig(Choice):
 
     package: ClassVar[str] = "objectives"
     pattern: ClassVar[str] = "full"  # who sees whom, also when the base is used
-    likelihood: ClassVar[bool] = False  # whether a term is the likelihood of its whole source
 
     def check(self, sources: Mapping[str, str | None]) -> None:
         """ValueError where a setting does not fit the data: its sources, and the pairs of each."""
+
+    def likelihoods(self, sources: Iterable[str]) -> Mapping[str, str]:
+        """The terms that are the likelihood of a whole source, and of which source it is.
+
+        Of these, and of no others, bits a unit mean something.
+        """
+        return {}
 
     def build(self) -> Objective:
         """The objective itself."""

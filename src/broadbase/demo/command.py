@@ -130,11 +130,11 @@ def curves(run: Run, bits: Sequence[Measured]) -> list[Curve]:
         Curve(
             source,
             run.stores[source].unit,
-            training=_points(journal, "bits", source),
-            held_out=_points(journal, "validation_bits", source),
+            training=_points(journal, "bits", term),
+            held_out=_points(journal, "validation_bits", term),
             lines={b.baseline: b.other for b in bits if b.source == source},
         )
-        for source in run.config.data.sources
+        for term, source in run.likelihoods().items()
     ]
 
 
@@ -200,5 +200,5 @@ def _table(title: str, *columns: str) -> Table:
     return Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
 
 
-def _points(journal: Sequence[dict[str, Any]], key: str, source: str) -> list[tuple[int, float]]:
-    return [(row["step"], row[key][source]) for row in journal if source in row.get(key, {})]
+def _points(journal: Sequence[dict[str, Any]], key: str, term: str) -> list[tuple[int, float]]:
+    return [(row["step"], row[key][term]) for row in journal if term in row.get(key, {})]

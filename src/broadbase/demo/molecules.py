@@ -47,7 +47,8 @@ def molecules(run: Run, base: Base) -> tuple[list[Validity], list[Drawing]]:
     modality = "molecule"
     codec = base.codecs[modality]
     assert isinstance(codec, MoleculeCodec)
-    sources = [name for name, m in run.config.data.sources.items() if m.modality == modality]
+    mixed = run.config.data.sources
+    sources = [name for name in run.likelihoods().values() if mixed[name].modality == modality]
     splits = [run.stores[name].split("train") for name in sources]
     known = {codec.decode(split.document(i), ()) for split in splits for i in range(len(split))}
     mine = base.samples(

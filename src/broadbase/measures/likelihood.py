@@ -31,12 +31,14 @@ Numbers = NDArray[np.float64]
 
 
 def likelihoods(run: Run, base: Base, order: int = 5) -> list[Measured]:
-    """Every source of a causal run against unigram, n-gram of the rows seen, n-gram of all rows."""
+    """Every source told place by place, against unigram, n-gram of the rows seen, and of all."""
     if base.pattern != "causal":
         raise ConfigError(
             f"only a causal base has a likelihood; this one has the pattern {base.pattern!r}"
         )
-    return [row for source in run.config.data.sources for row in _source(run, base, source, order)]
+    return [
+        row for source in run.likelihoods().values() for row in _source(run, base, source, order)
+    ]
 
 
 def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Measured]:
@@ -49,7 +51,7 @@ def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Measured]
     tested = [chunk for segment in held for chunk in chunks(segment)]
     alphabet = np.unique(np.concatenate([chunk.ravel() for chunk in (*seen, *whole, *tested)]))
     document = validation.chunks[validation.packed, 0]
-    model = np.concatenate([_nats(run, base, source, segment) for segment in held])
+    model = np.concatenate([_nats(base, source, segment) for segment in held])
     for name, texts, n in (
         ("unigram, rows seen", seen, 1),
         (f"{order}-gram, rows seen", seen, order),
@@ -100,9 +102,9 @@ def chunks(segment: Segment) -> list[NDArray[Any]]:
 
 
 @torch.inference_mode()
-def _nats(run: Run, base: Base, source: str, segment: Segment) -> Numbers:
+def _nats(base: Base, source: str, segment: Segment) -> Numbers:
     """The model's nats for every chunk of a segment, in the order of `chunks`."""
-    objective = CausalConfig(tower=run.config.objective.tower).build()  # type: ignore[attr-defined]
+    objective = CausalConfig(tower=base.tower(segment.source)).build()
     (view,) = objective.views(Batch(0, {source: segment}, Draws(0, 0)), {})
     (read,) = view.reads
     assert read.weight is not None

@@ -16,6 +16,7 @@ from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Read, Stream, View
 from broadbase.model.base import Base
+from broadbase.objectives.mixture import MixtureConfig
 from broadbase.run import Run, RunConfig
 from broadbase.transfer.compare import paired_interval
 
@@ -63,19 +64,26 @@ def all_measures() -> list[Measure]:
 
 
 def measured(run: Run, base: Base) -> list[Measured]:
-    """Every source of a run against its baselines; ConfigError where nobody can measure it.
-
-    A measure of certain modalities goes before one of any.
-    """
-    objective = run.config.objective
-    fitting = [measure for measure in all_measures() if measure.fits(run.config)]
-    if fitting:
-        best = min(fitting, key=lambda measure: ModalityConfig in measure.modalities)
-        return list(best.run(run, base))
-    known = sorted(k.model_fields["name"].default for m in all_measures() for k in m.objectives)
-    raise ConfigError(
-        f"there is no measure of objective {objective.name!r}; there is one of: {', '.join(known)}"
-    )
+    """Every source of a run against its baselines; ConfigError where nobody can measure it."""
+    config, measures = run.config, all_measures()
+    parts = [(config.objective, tuple(config.data.sources))]
+    if isinstance(config.objective, MixtureConfig):
+        parts = [(p.objective, p.sources or parts[0][1]) for p in config.objective.parts.values()]
+    found: list[Measured] = []
+    for objective, names in parts:
+        sources = {name: config.data.sources[name] for name in names}
+        data = config.data.model_copy(update={"sources": sources})
+        some = run.with_config(config.model_copy(update={"objective": objective, "data": data}))
+        for measure in measures:
+            if isinstance(objective, measure.objectives):
+                found += measure.run(some, base)
+    if not found:
+        known = sorted({k.model_fields["name"].default for m in measures for k in m.objectives})
+        raise ConfigError(
+            f"there is no measure of objective {config.objective.name!r}; there is one of:"
+            f" {', '.join(known)}"
+        )
+    return found
 
 
 def compared(

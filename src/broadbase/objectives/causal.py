@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
@@ -16,8 +16,10 @@ class CausalConfig(ObjectiveConfig):
 
     name: Literal["causal"] = "causal"
     pattern: ClassVar[str] = "causal"
-    likelihood: ClassVar[bool] = True
     tower: str = "main"
+
+    def likelihoods(self, sources: Iterable[str]) -> Mapping[str, str]:
+        return {source: source for source in sources}
 
     def build(self) -> Objective:
         return Causal(self)

@@ -73,6 +73,8 @@ class Conditional(ReadScores):
         self.given, self.told, self.way = config.given, config.told, way
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        if not {self.given, self.told} <= batch.segments.keys():  # other sources, evaluated
+            return ()
         told, values, weight = shifted(batch.segments[self.told])
         read = Read(told.source, self.told, values, weight)
         return (self.way(batch.segments[self.given], told, (read,)),)

@@ -71,15 +71,19 @@ class Pairs:
         self.config = config
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        """One view of both halves."""
+        """One view of both halves; none of a batch of other sources."""
+        if not {side.source for side in self._sides()} <= batch.segments.keys():
+            return ()
         return (View(tuple(self._stream(side, batch) for side in self._sides())),)
 
     def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
         """As many as there are pairs."""
-        return {TERM: Share(float(sum(view.size for view in views)))}
+        return {TERM: Share(float(sum(view.size for view in views)))} if views else {}
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
         """The sum over this rank's pairs, against those of all ranks."""
+        if not outputs:
+            return {}
         (output,) = outputs
         first_BK, second_BK = (output.predictions[s.source][:, 0] for s in self._sides())
         return {TERM: self.total(first_BK, second_BK, _all(first_BK), _all(second_BK), _rank())}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -40,6 +40,20 @@ class MixtureConfig(ObjectiveConfig):
                 if source not in sources:
                     raise ValueError(f"parts.{name}.sources: no {source!r}{hint(source, sources)}")
             part.objective.check(sources)
+
+    @property
+    def pattern(self) -> str:  # type: ignore[override]
+        """That of all parts, where they have one."""
+        found = {part.objective.pattern for part in self.parts.values()}
+        return found.pop() if len(found) == 1 else "full"
+
+    def likelihoods(self, sources: Iterable[str]) -> Mapping[str, str]:
+        every = tuple(sources)
+        return {
+            f"{name}/{term}": source
+            for name, part in self.parts.items()
+            for term, source in part.objective.likelihoods(part.sources or every).items()
+        }
 
     def build(self) -> Objective:
         return Mixture(self)

@@ -24,6 +24,10 @@ class PropertiesConfig(ObjectiveConfig):
     tower: str = "main"
     sees: Literal["causal", "full"] = "causal"  # the pattern of the stream
 
+    @property
+    def pattern(self) -> str:  # type: ignore[override]
+        return self.sees
+
     def check(self, sources: Mapping[str, str | None]) -> None:
         paired(self.name, sources, self.source, self.target)
 
@@ -39,6 +43,8 @@ class Properties(ReadScores):
         self.tower, self.pattern = tower, pattern
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        if not {self.source, self.target} <= batch.segments.keys():  # other sources, evaluated
+            return ()
         segment, known = batch.segments[self.source], batch.segments[self.target]
         assert known.values is not None
         assert known.weight is not None

@@ -1,0 +1,107 @@
+"""Descriptors of molecules: what RDKit computes of a SMILES, as one vector; told, never read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.errors import DataError
+from broadbase.core.optional import chemistry, optional
+from broadbase.modalities.molecule import canonical
+from broadbase.modalities.noise import Hide
+from broadbase.nn.regression import Regression, RegressionConfig
+
+# Physico-chemical ones of RDKit's, each a fraction of a millisecond: size, polarity, shape, groups.
+NAMES = [
+    "MolWt",
+    "HeavyAtomCount",
+    "MolLogP",
+    "MolMR",
+    "TPSA",
+    "LabuteASA",
+    "FractionCSP3",
+    "NumHAcceptors",
+    "NumHDonors",
+    "NumHeteroatoms",
+    "NumRotatableBonds",
+    "NumAromaticRings",
+    "NumAliphaticRings",
+    "RingCount",
+    "NHOHCount",
+    "NOCount",
+    "Chi0v",
+    "Chi1v",
+    "Kappa1",
+    "Kappa2",
+    "HallKierAlpha",
+    "BertzCT",
+]
+FURTHEST = 5.0  # deviations from the mean; what lies beyond is brought there
+
+
+class DescriptorsConfig(ModalityConfig):
+    """Standardised by the training molecules (MolBERT; Fabian et al. 2020, 2.2)."""
+
+    name: Literal["descriptors"] = "descriptors"
+
+    def clean(self, raw: Any) -> str:
+        """The canonical SMILES; ValueError where RDKit finds no molecule."""
+        if not isinstance(raw, str) or not (found := canonical(raw)):
+            raise ValueError(f"{str(raw)[:40]!r} is no molecule that RDKit can read")
+        return found
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        table = np.array([described(smiles) for smiles in records])
+        if len(table) < 2:
+            raise DataError(f"{len(table)} molecules are too few to standardise descriptors")
+        return DescriptorsCodec(table.mean(axis=0), np.maximum(table.std(axis=0), 1e-6))
+
+    def load(self, folder: Path) -> Codec:
+        facts = json.loads((folder / "descriptors.json").read_text())
+        return DescriptorsCodec(*(np.array(facts[key]) for key in ("mean", "deviation")))
+
+    def space(self, width: int) -> Regression:
+        return RegressionConfig(channels=len(NAMES), normalise=False).build(width)
+
+    def corruption(self) -> Corruption:
+        return Hide()
+
+
+class DescriptorsCodec:
+    """A SMILES to one place of numbers, mean 0 and deviation 1 over the training molecules."""
+
+    unit = "molecule"
+    end: NDArray[Any] | None = None
+
+    def __init__(self, mean: NDArray[Any], deviation: NDArray[Any]) -> None:
+        self.mean, self.deviation = mean, deviation
+        self.start = np.zeros(len(NAMES), dtype=np.float32)
+
+    def encode(self, raw: Any) -> Sample:
+        scaled = (described(raw) - self.mean) / self.deviation
+        values = np.clip(scaled, -FURTHEST, FURTHEST).astype(np.float32)[None]
+        return Sample(values, (1,), 1)
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> dict[str, float]:
+        """The descriptors by name, in their own units."""
+        found = values[0] * self.deviation + self.mean
+        return dict(zip(NAMES, found.tolist(), strict=True))
+
+    def save(self, folder: Path) -> None:
+        facts = {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+        (folder / "descriptors.json").write_text(json.dumps(facts))
+
+
+def described(smiles: str) -> NDArray[np.float64]:
+    """RDKit's descriptors of a SMILES in the order of NAMES; ValueError where it is none."""
+    table = optional("rdkit.Chem.Descriptors", "chemistry", "descriptors")
+    molecule = chemistry().MolFromSmiles(smiles)
+    if molecule is None:
+        raise ValueError(f"{smiles[:40]!r} is no molecule that RDKit can read")
+    return np.array([getattr(table, name)(molecule) for name in NAMES], dtype=np.float64)
