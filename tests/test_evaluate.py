@@ -21,10 +21,12 @@ def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F8
     result = run.train()
     base = run.base()
     rows = likelihoods(run, base, order=2)
-    assert len(rows) == 3 * len(run.config.data.sources)
+    terms = {source: term for term, source in run.likelihoods().items()}
+    assert len(rows) == 3 * len(terms)
+    assert set(terms) == {"text", "code", "molecule", "drug", "image"}
     trained = likelihoods(run, load(run.folder / "model"), order=2)
     for row in trained:
-        assert row.base == pytest.approx(result[row.source]["bits_per_unit"], rel=1e-3)
+        assert row.base == pytest.approx(result[terms[row.source]]["bits_per_unit"], rel=1e-3)
         assert row.low < row.difference < row.high
     by_name = {(r.source, r.baseline): r.other for r in rows}
     for source in ("text", "code"):
