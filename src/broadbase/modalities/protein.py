@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from broadbase.core.contracts import Codec, Sample
 from broadbase.modalities.ids import IdsConfig
+from broadbase.nn.spaces import DiscreteConfig
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWYXBZUOJ*-"  # 20, unknown, ambiguous, rare, stop, gap
 START, END = len(RESIDUES), len(RESIDUES) + 1
@@ -23,6 +25,7 @@ class ProteinConfig(IdsConfig):
     """Sequences of residues."""
 
     name: Literal["protein"] = "protein"
+    dropped: Annotated[float, Field(gt=0, lt=1)] | None = None  # token dropout; ESM-2: 0.12
 
     def clean(self, raw: Any) -> str:
         """In capitals, without blanks; ValueError names the first that is no residue."""
@@ -37,6 +40,10 @@ class ProteinConfig(IdsConfig):
 
     def pieces(self, raw: Any) -> list[str]:
         return [raw[i : i + PIECE] for i in range(len(raw) - PIECE + 1)]
+
+    @property
+    def discrete(self) -> DiscreteConfig:
+        return super().discrete.model_copy(update={"dropped": self.dropped})
 
     def fit(self, records: Iterable[Any]) -> Codec:
         return ProteinCodec()

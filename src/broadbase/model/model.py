@@ -146,7 +146,7 @@ class Model(nn.Module):
             else:
                 assert segment.values is not None, "a segment of a Space has values"
                 space: Space = self._part(self.spaces, "Space", segment.source)
-                parts.append(space.embed(segment.values, segment.hidden))
+                parts.append(_embedded(space, segment))
         x_BTD = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         segments = stream.segments
         return x_BTD, Tokens(
@@ -166,6 +166,13 @@ class Model(nn.Module):
         if name not in parts:
             raise ConfigError(f"the model has no {kind} {name!r}; it has: {', '.join(parts)}")
         return parts[name]
+
+
+def _embedded(space: Any, segment: Segment) -> Tensor:
+    """Values of a Space; one that balances a row against what is hidden of it is told the row."""
+    x_BND: Tensor = space.embed(segment.values, segment.hidden)
+    balance = getattr(space, "balance", None)
+    return balance(x_BND, segment.hidden, segment.document) if balance else x_BND
 
 
 def _add(charges: dict[str, Tensor], part: str, new: Mapping[str, Tensor]) -> None:

@@ -117,8 +117,12 @@ class DiscreteConfig(Config):
         None  # the id that stands for hidden (BERT's [MASK]); None: a vector of its own
     )
 
+    dropped: Annotated[float, Field(gt=0, lt=1)] | None = (
+        None  # token dropout, as is usual; ESM: 0.12
+    )
+
     def build(self, width: int) -> Discrete:
-        return Discrete(self, width)
+        return (Discrete if self.dropped is None else DroppedDiscrete)(self, width)
 
 
 class Discrete(nn.Module):
@@ -163,6 +167,28 @@ class Discrete(nn.Module):
 
     def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
         return choose(prediction)
+
+
+class DroppedDiscrete(Discrete):
+    """Hidden places are embedded as nothing, and all others larger by as much (ESM's token dropout;
+    Lin et al. 2022, A.1.1).
+
+    The factor is 1 minus the usual share of hidden places over 1 minus that of the row, and so is
+    below 1 where nothing is hidden. Padding is embedded as nothing too.
+    """
+
+    def __init__(self, config: DiscreteConfig, width: int) -> None:
+        super().__init__(config, width)
+        assert config.dropped is not None
+        self.kept, self.mask = 1 - config.dropped, None
+
+    def balance(self, x: Tensor, hidden: Tensor | None, document: Tensor | None) -> Tensor:
+        """Embedded places [B,N,D] of rows, of which some are hidden or padding: [B,N,D]."""
+        real_BN = torch.ones_like(x[..., 0]) if document is None else (document >= 0).to(x.dtype)
+        seen_BN = real_BN if hidden is None else real_BN * ~hidden
+        share_B1 = seen_BN.sum(dim=1, keepdim=True) / real_BN.sum(dim=1, keepdim=True).clamp(min=1)
+        factor_BN = seen_BN * self.kept / share_B1.clamp(min=1e-6)
+        return x * factor_BN.unsqueeze(-1)
 
 
 class VectorConfig(Config):

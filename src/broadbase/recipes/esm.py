@@ -1,0 +1,26 @@
+"""ESM: proteins with 15 % of their residues hidden (Lin et al. 2022, ESM-2)."""
+
+from __future__ import annotations
+
+from broadbase.data.sequences import FastaConfig
+from broadbase.modalities.protein import ProteinConfig
+from broadbase.objectives.masked import MaskedConfig
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import sequence_run
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """Masked modelling of FASTA files with token dropout: 0.15 places told, 0.8 of these hidden."""
+    return sequence_run(
+        "protein",
+        ProteinConfig(dropped=0.15 * 0.8),
+        depth,
+        data,
+        plain=lambda p: FastaConfig(path=p),
+        recipe="esm",
+        objective=MaskedConfig(share=0.15),
+    )
+
+
+RECIPE = Recipe("esm", "residues from FASTA, hidden ones told from both sides", build)
