@@ -140,6 +140,45 @@ def t5(**more: Any) -> Any:
     return model
 
 
+SIGHT = {
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "image_size": 20,
+    "patch_size": 4,
+    "initializer_range": 0.2,
+}
+
+
+def vit(kind: Any = hf.ViTModel, **more: Any) -> Any:
+    return kind(hf.ViTConfig(**{**SIGHT, "intermediate_size": 80, "num_labels": 5, **more}))
+
+
+def dinov2(**more: Any) -> Any:
+    return hf.Dinov2Model(hf.Dinov2Config(**{**SIGHT, "mlp_ratio": 2, **more}))
+
+
+def registers(**more: Any) -> Any:
+    given = {**SIGHT, "mlp_ratio": 2, "num_register_tokens": 3, **more}
+    return hf.Dinov2WithRegistersModel(hf.Dinov2WithRegistersConfig(**given))
+
+
+def clip(act: str = "quick_gelu") -> Any:
+    text = {"vocab_size": VOCABULARY, "max_position_embeddings": 24, "eos_token_id": 96}
+    both = {**SIGHT, "intermediate_size": 80, "hidden_act": act, "initializer_range": 0.02}
+    both["initializer_factor"] = 3.0
+    given = {"text_config": {**both, **text, "bos_token_id": 95}, "vision_config": both}
+    return hf.CLIPModel(hf.CLIPConfig(**given, projection_dim=32))
+
+
+VISION: dict[str, Callable[[], Any]] = {
+    "vit": vit,
+    "vit labels": lambda: vit(hf.ViTForImageClassification, qkv_bias=False),
+    "dinov2": dinov2,
+    "dinov2 gated": lambda: dinov2(use_swiglu_ffn=True),
+    "dinov2 registers": registers,
+    "dinov2 registers gated": lambda: registers(use_swiglu_ffn=True),
+}
 DECODERS: dict[str, Callable[[], Any]] = {
     "llama llama3": lambda: llama(**LLAMA3),
     "llama tied linear": lambda: llama(tie_word_embeddings=True, **LINEAR),

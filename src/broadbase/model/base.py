@@ -189,6 +189,8 @@ def prompts(space: str, codec: Codec, raws: Sequence[Any], whole: bool = False) 
 
 def _document(codec: Codec, raw: Any, whole: bool) -> tuple[Tensor, Tensor]:
     values, position = codec.start[None], torch.zeros(1, 3, dtype=torch.int64)
+    if not getattr(codec, "begins", True):  # published encoders without a start value
+        values, position = values[:0], position[:0]
     if raw is not None:
         sample = codec.encode(raw)
         values = np.concatenate([values, sample.values])

@@ -51,6 +51,18 @@ class WindowConfig(ReachConfig):
         return distance.abs() < self.length
 
 
+class BehindConfig(ReachConfig):
+    """Itself and what was before, in a tower that otherwise sees all (CLIP's text)."""
+
+    name: Literal["behind"] = "behind"
+
+    def covers(self, places: int) -> bool:
+        return False
+
+    def allowed(self, distance: Tensor) -> Tensor:
+        return distance >= 0
+
+
 @dataclass(frozen=True)
 class Mask:
     """What scaled_dot_product_attention takes: a table, or the fast causal path, or nothing."""

@@ -194,6 +194,33 @@ class Learned(Positions):
         return x_BTD
 
 
+class PlaneConfig(PositionsConfig):
+    """A learned vector for each place of a plane, and one before them for a start (ViT)."""
+
+    name: Literal["plane"] = "plane"
+    rows: int
+    columns: int
+    start: bool = True
+
+    def build(self, width: int, heads: int, head_dim: int) -> Positions:
+        return Plane(self, width)
+
+
+class Plane(Positions):
+    """Vectors by row and column, which begin at 1; the start is at (0, 0, 0)."""
+
+    def __init__(self, config: PlaneConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.place = nn.Embedding(config.rows * config.columns + config.start, width)
+
+    def embed(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
+        row_BT, column_BT = tokens.position[..., 1] - 1, tokens.position[..., 2] - 1
+        index_BT = row_BT * self.config.columns + column_BT + self.config.start
+        index_BT = torch.where(tokens.position[..., 1] == 0, 0, index_BT)
+        return x_BTD + self.place(index_BT)  # type: ignore[no-any-return]
+
+
 class SinusoidConfig(PositionsConfig):
     """Fixed sines and cosines of row and column, half the width each (He et al. 2022, appendix A).
 

@@ -65,7 +65,7 @@ class Link:
 def shape(links: Collection[Link]) -> tuple[int, ...]:
     """Of the published tensor that holds all of `links`."""
     first = next(iter(links))
-    if first.at.shape:
+    if first.at.shape is not None:
         return first.at.shape
     size = _size(links)
     axes = first.at.axes or range(len(size))
@@ -107,6 +107,7 @@ class Published:
         default_factory=dict
     )  # another name of theirs -> the one it repeats
     derived: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)  # regex -> its value
+    codecs: tuple[str, ...] = ()  # of the Spaces that records come in; none named: all
     fresh: str = r".*\.mask"  # regex of ours that stay at their init: no decoder has hidden places
     kept: str = ""  # regex of what the published model has for uses that ours has not
 

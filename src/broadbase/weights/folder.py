@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
     names = [name for name, stored in tensors.stored.items() if stored.file.name != OURS]
     rest = {name: tensors.read(name) for name in tensors.stored if name not in names}
     origin, fresh = None, "(?!)"
+    spoken: Sequence[str] = ()
     if own is not None and config["model_type"] == "broadbase":
         model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
         state = {name: tensors.read(name) for name in tensors.largest_first(names)}
@@ -106,8 +107,9 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         model_config, pattern = source.config, source.pattern
         state, kept = translate.read(source, model_config, tensors, names)
         origin, fresh = Origin(config, tuple(names), kept, _beside(folder)), source.fresh
+        spoken = source.codecs
     model = _built(model_config, state | rest, str(folder), fresh)
-    spoken = (own or {}).get("codecs", list(model_config.modalities))
+    spoken = spoken or (own or {}).get("codecs", list(model_config.modalities))
     codecs = {
         name: model_config.modalities[name].load(
             folder if len(spoken) == 1 else folder / "codecs" / name

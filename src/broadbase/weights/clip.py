@@ -1,0 +1,138 @@
+"""CLIP (Radford et al. 2021): a tower of pictures and one of texts, and the Space they meet in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+
+from broadbase.modalities.joint import JointConfig
+from broadbase.modalities.tokens import TokensConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.attention import GroupedQueryConfig
+from broadbase.nn.block import BlockConfig, PreNormConfig
+from broadbase.nn.feedforward import PlainConfig
+from broadbase.nn.norm import LayerNormConfig
+from broadbase.nn.patterns import BehindConfig
+from broadbase.nn.positions import LearnedConfig
+from broadbase.nn.spaces import DiscreteConfig, NoHeadConfig
+from broadbase.nn.tower import LayersConfig, TransformerConfig
+from broadbase.weights.architecture import At, Published
+from broadbase.weights.fields import activation, first
+from broadbase.weights.vision import patches, pictures
+from broadbase.weights.vision import tower as vision_tower
+
+MODEL_TYPE = "clip"
+PIXELS = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "deviation": (0.26862954, 0.26130258, 0.27577711),
+}
+SHARED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+TEXT = {
+    **SHARED,
+    "vocab_size": 49408,
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 77,
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+}
+VISION = {
+    **SHARED,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+}
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A CLIP config in our terms: a picture is read at its start, a text at its end."""
+    text, vision = TEXT | config["text_config"], VISION | config["vision_config"]
+    side = vision["image_size"] // vision["patch_size"]
+    discrete = DiscreteConfig(vocabulary=text["vocab_size"], head=NoHeadConfig())
+    end = first(text["eos_token_id"])
+    spaces = {
+        "image": pictures(vision, bias=False, **PIXELS),
+        "text": TokensConfig(discrete=discrete, start=text["bos_token_id"], end=end),
+        "image_joint": JointConfig(dimensions=config["projection_dim"]),
+        "text_joint": JointConfig(dimensions=config["projection_dim"], scale=1.0),
+    }
+    norm = LayerNormConfig(eps=vision["layer_norm_eps"])
+    model = ModelConfig(
+        modalities=spaces,
+        towers={"vision": vision_tower(vision, input_norm=norm), "text": _text(text)},
+        at={"text": "text", "text_joint": "text"},
+    )
+    return Published(
+        model,
+        "full",
+        _table(vision),
+        codecs=("image", "text"),
+        fresh=r".*\.mask|spaces\.text_joint\.bias",
+        derived={
+            r"text_model\.embeddings\.position_ids": lambda: torch.arange(
+                text["max_position_embeddings"]
+            )[None],
+            r"vision_model\.embeddings\.position_ids": lambda: torch.arange(side * side + 1)[None],
+        },
+    )
+
+
+def _text(config: Mapping[str, Any]) -> TransformerConfig:
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    norm = LayerNormConfig(eps=config["layer_norm_eps"])
+    block = BlockConfig(
+        attention=GroupedQueryConfig(
+            heads=heads,
+            kv_heads=heads,
+            head_dim=width // heads,
+            reach=BehindConfig(),
+            bias=True,
+            out_bias=True,
+        ),
+        feedforward=PlainConfig(
+            hidden=config["intermediate_size"], activation=activation(config, "hidden_act")
+        ),
+        residual=PreNormConfig(norm=norm),
+    )
+    return TransformerConfig(
+        width=width,
+        layers=(LayersConfig(block=block, repeat=config["num_hidden_layers"]),),
+        positions=LearnedConfig(length=config["max_position_embeddings"]),
+        final_norm=norm,
+    )
+
+
+def _table(vision: Mapping[str, Any]) -> dict[str, At | str]:
+    embeddings = "vision_model.embeddings"
+    found: dict[str, At | str] = {
+        "spaces.image.input": patches(vision, f"{embeddings}.patch_embedding"),
+        "spaces.image.start": f"{embeddings}.class_embedding",
+        "spaces.text.embedding": "text_model.embeddings.token_embedding",
+        "spaces.image_joint.project": "visual_projection",
+        "spaces.text_joint.project": "text_projection",
+        "spaces.text_joint.log_scale": At("logit_scale", shape=()),
+        "towers.vision.positions.place": f"{embeddings}.position_embedding",
+        "towers.vision.input_norm": "vision_model.pre_layrnorm",
+        "towers.vision.final_norm": "vision_model.post_layernorm",
+        "towers.text.positions.place": "text_model.embeddings.position_embedding",
+        "towers.text.final_norm": "text_model.final_layer_norm",
+    }
+    for side in ("vision", "text"):
+        mine, theirs = f"towers.{side}.blocks.*", f"{side}_model.encoder.layers.*"
+        found |= {
+            f"{mine}.attention.branch.{ours}": f"{theirs}.self_attn.{name}_proj"
+            for ours, name in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "out"))
+        }
+        found[f"{mine}.attention.norm"] = f"{theirs}.layer_norm1"
+        found[f"{mine}.feedforward.norm"] = f"{theirs}.layer_norm2"
+        found[f"{mine}.feedforward.branch.up"] = f"{theirs}.mlp.fc1"
+        found[f"{mine}.feedforward.branch.down"] = f"{theirs}.mlp.fc2"
+    return found

@@ -1,0 +1,99 @@
+"""Vision transformers are right, by independent implementations: random references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.model.base import Base, prompts
+from broadbase.weights.folder import load, save
+from references import VISION, clip, saved, stored
+from test_parity import close, gradients, ids, segment
+
+ROWS, SIZE = 3, 20
+
+
+def pixels() -> Tensor:
+    """Numbers as references take them: [B,3,H,W], normalised."""
+    return torch.randn(ROWS, 3, SIZE, SIZE, generator=torch.manual_seed(2))
+
+
+def pictures(base: Base) -> Segment:
+    """The same pictures through our codec."""
+    config: Any = base.config.modalities["image"]
+    normal = pixels().permute(0, 2, 3, 1).double().numpy()
+    raws = [one * config.deviation + config.mean for one in normal]
+    return prompts("image", base.codecs["image"], raws)
+
+
+def states(base: Base, tower: str = "main", read: Read | None = None) -> Any:
+    reads = () if read is None else (read,)
+    return base.model(View((Stream("main", tower, (pictures(base),), reads=reads),)))
+
+
+@pytest.mark.parametrize("name", VISION)
+def test_hidden_states_and_gradients(name: str, tmp_path: Path) -> None:
+    reference = saved(VISION[name], tmp_path)
+    base = load(tmp_path)
+    backbone = getattr(reference, "vit", reference)
+    theirs = backbone(pixels()).last_hidden_state
+    registers = getattr(reference.config, "num_register_tokens", 0)
+    theirs = torch.cat([theirs[:, :1], theirs[:, 1 + registers :]], dim=1)
+    ours = states(base).streams["main"].x
+    assert theirs.std() > 0.3
+    assert close(ours, theirs)
+    weight = torch.randn(theirs.shape, generator=torch.manual_seed(3))
+    (theirs * weight).mean().backward()
+    (ours * weight).mean().backward()
+    compared = list(gradients(reference, base, tmp_path))
+    assert len(compared) > 20
+    for tensor, found, expected in compared:
+        assert close(found, expected, 1e-4), tensor
+
+
+@pytest.mark.parametrize("name", [*VISION, "clip"])
+def test_a_round_trip_keeps_every_byte(name: str, tmp_path: Path) -> None:
+    saved((VISION | {"clip": clip})[name], tmp_path / "theirs")
+    base = load(tmp_path / "theirs")
+    save(base, tmp_path / "ours")
+    assert stored(tmp_path / "ours") == stored(tmp_path / "theirs")
+    assert base.embed([pictures_raw()], modality="image", layers=False).shape == (1, 48)
+
+
+def pictures_raw() -> Any:
+    return torch.rand(SIZE, SIZE, 3, generator=torch.manual_seed(4)).numpy()
+
+
+def test_labels_of_vit(tmp_path: Path) -> None:
+    """The classifier reads the start."""
+    reference = saved(VISION["vit labels"], tmp_path)
+    base = load(tmp_path)
+    read = Read("label", "x", index=torch.zeros(ROWS, 1, dtype=torch.int64))
+    with torch.no_grad():
+        theirs = reference(pixels()).logits
+        ours = states(base, read=read).predictions["x"][:, 0]
+    assert close(ours, theirs)
+
+
+@pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
+def test_clip(tmp_path: Path, act: str) -> None:
+    """Both vectors, and the logits they make; texts end at their first end value."""
+    reference = saved(lambda: clip(act), tmp_path)
+    base, places = load(tmp_path), 9
+    given = torch.cat([ids(ROWS, places - 1).clamp(max=90), torch.full((ROWS, 1), 96)], dim=1)
+    with torch.no_grad():
+        theirs = reference(input_ids=given, pixel_values=pixels())
+        first = torch.zeros(ROWS, 1, dtype=torch.int64)
+        image = states(base, "vision", Read("image_joint", "x", index=first)).predictions["x"]
+        read = Read("text_joint", "x", index=first + places - 1)
+        view = View((Stream("main", "text", (segment(given),), reads=(read,)),))
+        text = base.model(view).predictions["x"]
+    assert close(image[:, 0, :-1], theirs.image_embeds)
+    scale = reference.logit_scale.exp()
+    assert close(text[:, 0, :-1] / scale, theirs.text_embeds)
+    assert close(image[:, 0] @ text[:, 0].T, theirs.logits_per_image)
