@@ -341,4 +341,4 @@ def test_adapt_by_neighbours_is_held_against_pixels() -> None:
     task = Task.from_records("t", "image", raws, [str(i) for i in labels])
     (row,) = adapt(base, task, Method.knn, [40], 40, 2, beside=True)
     assert min(row.pretrained) > 0.9
-    assert set(row.classical) == {"pixels"}
+    assert set(row.classical) == {"pixels", "pixels, standardised"}

@@ -127,6 +127,10 @@ def _logistic(_: Task) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 
 
+def _nearest_scaled(task: Task) -> Pipeline:
+    return make_pipeline(StandardScaler(), nearest(task))
+
+
 def _forest(task: Task) -> Pipeline:
     kind = RandomForestClassifier if task.classes else RandomForestRegressor
     return make_pipeline(kind(200, random_state=0))
@@ -153,6 +157,6 @@ BASELINES: Baselines = {
     },
 }
 NEAREST: Baselines = {  # what a base's vectors are held against as neighbours
-    "image": {"pixels": (_pixels, nearest)},
+    "image": {"pixels": (_pixels, nearest), "pixels, standardised": (_pixels, _nearest_scaled)},
     "molecule": {"Morgan": (_morgan, nearest)},
 }
