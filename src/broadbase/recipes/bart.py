@@ -6,15 +6,16 @@ from broadbase.modalities.text import TextConfig
 from broadbase.objectives.denoising import InfillingConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import sequence_run
+from broadbase.recipes.sequence import sequence_run, spoken
 from broadbase.run import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
     """An encoder and a decoder of `depth` layers each; the decoder tells the whole document."""
+    modality = spoken(data, TextConfig)
     return sequence_run(
-        "text",
-        TextConfig(),
+        modality.name,
+        modality,
         depth,
         data,
         recipe="bart",

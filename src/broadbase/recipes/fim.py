@@ -6,15 +6,16 @@ from broadbase.modalities.code import CodeConfig
 from broadbase.objectives.fim import MARKS, FillInMiddleConfig
 from broadbase.recipes.code import programs
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import sequence_run
+from broadbase.recipes.sequence import sequence_run, spoken
 from broadbase.run import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
     """The code recipe with three marks more: it fills in what is missing between two parts."""
+    modality = spoken(data, CodeConfig, controls=MARKS)
     return sequence_run(
-        "code",
-        CodeConfig(controls=MARKS),
+        modality.name,
+        modality,
         depth,
         data,
         plain=programs,

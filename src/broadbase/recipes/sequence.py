@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig, SourceConfig, TowerConfig
 from broadbase.data.detect import detect
+from broadbase.data.samples import sample
 from broadbase.data.sources import FilesConfig, TextFilesConfig
+from broadbase.modalities.ids import IdsConfig
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.causal import CausalConfig
 from broadbase.recipes import dial
@@ -43,6 +45,14 @@ def sequence_run(
         optim=dial.optim(depth),
         train=dial.horizon(depth),
     )
+
+
+def spoken(data: str | None, default: type[IdsConfig], **settings: int) -> IdsConfig:
+    """The modality that a sample set is of, where its values are ids; otherwise the default."""
+    found: type = default
+    if data and data.startswith("sample:"):
+        found = ModalityConfig.named(sample(data.removeprefix("sample:")).modality)
+    return (found if issubclass(found, IdsConfig) else default)(**settings)
 
 
 def mixed(

@@ -6,7 +6,7 @@ from broadbase.modalities.text import TextConfig
 from broadbase.objectives.denoising import SpanCorruptionConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import sequence_run
+from broadbase.recipes.sequence import sequence_run, spoken
 from broadbase.run import RunConfig
 
 SENTINELS = 100  # as theirs
@@ -14,9 +14,10 @@ SENTINELS = 100  # as theirs
 
 def build(depth: int, data: str | None) -> RunConfig:
     """An encoder and a decoder of `depth` layers each; the decoder tells the missing spans."""
+    modality = spoken(data, TextConfig, controls=SENTINELS)
     return sequence_run(
-        "text",
-        TextConfig(controls=SENTINELS),
+        modality.name,
+        modality,
         depth,
         data,
         recipe="t5",
