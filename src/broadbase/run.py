@@ -137,7 +137,7 @@ class Run:
     @classmethod
     def create(cls, config: RunConfig, folder: Path, console: Console | None = None) -> Run:
         """A new run: settles every `auto`, prepares the data, writes the folder."""
-        ranks = Ranks(find_device(config.machine.device))
+        ranks = Ranks(find_device(config.machine.device), config.machine)
         if ranks.main:
             if (folder / "config.yaml").exists():
                 raise ConfigError(
@@ -173,11 +173,12 @@ class Run:
             self._within_repeats()
         c = self.config
         device = find_device(c.machine.device)
-        ranks = Ranks(device)
+        ranks = Ranks(device, c.machine)
         model = c.model.build()
         initialise(model, c.seed)
         model.to(device)
         teacher = c.teacher.build(model, ranks, self._taught_by) if c.teacher else Teacher()
+        c.machine.thin(model)
         ranks.shard(model)
         return Trainer(
             config=c.train,
@@ -326,6 +327,8 @@ class Run:
             del tree["train"][key]
         for key in ("validation_rows", "final_rows", "processes", "store"):
             del tree["data"][key]
+        for key in ("recompute", "timeout"):
+            del tree["machine"][key]
         data = {name: store.fingerprint for name, store in self.stores.items()}
         return {"config": tree, "data": data}
 

@@ -9,11 +9,15 @@ import shutil
 import subprocess
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.utils.checkpoint import checkpoint
 
 from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
@@ -29,6 +33,8 @@ class MachineConfig(Config):
     device: str = "auto"
     precision: Precision = "auto"
     compile: Compile = "auto"
+    recompute: bool = False  # keep only what enters each block; the backward computes the rest anew
+    timeout: Annotated[float, Field(gt=0)] = 600.0  # seconds that ranks wait for one another
 
     def resolve(self) -> MachineConfig:
         """The same with every `auto` decided; ConfigError where the machine lacks what is asked."""
@@ -44,13 +50,33 @@ class MachineConfig(Config):
                 "machine.compile=on, but there is no C++ compiler; install one (g++) or set"
                 " machine.compile=off"
             )
-        return MachineConfig(device=device.type, precision=precision, compile=compiled)
+        found = {"device": device.type, "precision": precision, "compile": compiled}
+        return self.model_copy(update=found)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of every forward."""
         if self.precision == "bf16":
             return torch.autocast(torch.device(self.device).type, torch.bfloat16)
         return nullcontext()
+
+    def policy(self) -> MixedPrecisionPolicy:
+        """What ranks tell one another of a block: its weights as autocast uses them, its gradient
+        in fp32. Inputs are left to autocast: positions stay exact."""
+        if self.precision == "bf16":
+            return MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+        return MixedPrecisionPolicy()
+
+    def thin(self, model: nn.Module) -> None:
+        """With `recompute`, let every block forget what it can compute again (Chen et al. 2016)."""
+        if self.recompute:
+            for block in blocks(model):
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The layers of all towers."""
+    named = model.named_modules()
+    return [module for name, module in named if name.split(".")[-2:-1] == ["blocks"]]
 
 
 def find_device(name: str) -> torch.device:

@@ -17,14 +17,16 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from broadbase.train.machine import MachineConfig, blocks
+
 T = TypeVar("T")
 
 
 class Ranks:
     """This process among its peers."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, machine: MachineConfig | None = None) -> None:
+        self.device, self.machine = device, machine or MachineConfig()
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         if self.world > 1 and not dist.is_initialized():
@@ -45,9 +47,9 @@ class Ranks:
         if self.world == 1:
             return
         mesh = init_device_mesh(self.device.type, (self.world,))
-        for name, module in model.named_modules():
-            if name.rpartition(".")[0].endswith(".blocks"):
-                fully_shard(module, mesh=mesh)
+        for block in blocks(model):
+            fully_shard(block, mesh=mesh, mp_policy=self.machine.policy())
+        # Spaces stay exact, and with them the residual stream that they begin
         fully_shard(model, mesh=mesh, reshard_after_forward=None if trained else True)
 
     def add(self, numbers: Mapping[str, float]) -> dict[str, float]:
