@@ -171,6 +171,20 @@ def clip(act: str = "quick_gelu") -> Any:
     return hf.CLIPModel(hf.CLIPConfig(**given, projection_dim=32))
 
 
+def siglip() -> Any:
+    both = {**SIGHT, "intermediate_size": 80}
+    text = {"vocab_size": VOCABULARY, "max_position_embeddings": 24, "projection_size": 48}
+    return hf.SiglipModel(hf.SiglipConfig(text_config={**both, **text}, vision_config=both))
+
+
+def vit_mae() -> Any:
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    decoder = {f"decoder_{k}": n for k, n in zip(names, (32, 3, 2, 40), strict=True)}
+    given = {**SIGHT, **decoder, "intermediate_size": 80, "mask_ratio": 0.6}
+    return hf.ViTMAEForPreTraining(hf.ViTMAEConfig(**given))
+
+
+MEETING = {"clip": clip, "siglip": siglip, "vit_mae": vit_mae}
 VISION: dict[str, Callable[[], Any]] = {
     "vit": vit,
     "vit labels": lambda: vit(hf.ViTForImageClassification, qkv_bias=False),

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.model.base import Base, prompts
+from broadbase.objectives.masks import take
 from broadbase.weights.folder import load, save
-from references import VISION, clip, saved, stored
+from references import MEETING, VISION, clip, saved, siglip, stored, vit_mae
 from test_parity import close, gradients, ids, segment
 
 ROWS, SIZE = 3, 20
@@ -56,9 +57,9 @@ def test_hidden_states_and_gradients(name: str, tmp_path: Path) -> None:
         assert close(found, expected, 1e-4), tensor
 
 
-@pytest.mark.parametrize("name", [*VISION, "clip"])
+@pytest.mark.parametrize("name", [*VISION, *MEETING])
 def test_a_round_trip_keeps_every_byte(name: str, tmp_path: Path) -> None:
-    saved((VISION | {"clip": clip})[name], tmp_path / "theirs")
+    saved((VISION | MEETING)[name], tmp_path / "theirs")
     base = load(tmp_path / "theirs")
     save(base, tmp_path / "ours")
     assert stored(tmp_path / "ours") == stored(tmp_path / "theirs")
@@ -97,3 +98,55 @@ def test_clip(tmp_path: Path, act: str) -> None:
     scale = reference.logit_scale.exp()
     assert close(text[:, 0, :-1] / scale, theirs.text_embeds)
     assert close(image[:, 0] @ text[:, 0].T, theirs.logits_per_image)
+
+
+def test_siglip(tmp_path: Path) -> None:
+    """Both vectors, and the logits they make."""
+    reference = saved(siglip, tmp_path)
+    places = 9
+    with torch.no_grad():
+        reference.logit_scale.fill_(4.9)  # more than CLIP ever has
+    reference.save_pretrained(tmp_path)
+    base, given = load(tmp_path), ids(ROWS, places)
+    with torch.no_grad():
+        theirs = reference(input_ids=given, pixel_values=pixels())
+        image = states(base, "vision", Read("image_joint", "x")).predictions["x"]
+        read = Read("text_joint", "x", index=torch.full((ROWS, 1), places - 1))
+        view = View((Stream("main", "text", (segment(given),), reads=(read,)),))
+        text = base.model(view).predictions["x"]
+    assert close(image[:, 0, :-1], theirs.image_embeds)
+    assert close(text[:, 0, :-1] / reference.logit_scale.exp(), theirs.text_embeds)
+    assert close(image[:, 0] @ text[:, 0].T, theirs.logits_per_image)
+
+
+def test_vit_mae(tmp_path: Path) -> None:
+    """What is told of the hidden places, and the gradient of it; the noise says which they are."""
+    reference = saved(vit_mae, tmp_path)
+    base, places, seen = load(tmp_path), 25, 10
+    noise = torch.rand(ROWS, places, generator=torch.manual_seed(5))
+    theirs = reference(pixels(), noise=noise).logits
+    order = noise.argsort(dim=1)
+    zero = torch.zeros(ROWS, 1, dtype=torch.int64)
+    keep, hidden = torch.cat([zero, 1 + order[:, :seen]], dim=1), 1 + order[:, seen:]
+    whole = pictures(base)
+    given = Segment("image", take(whole.values, keep), take(whole.position, keep))
+    told = Segment("pixels", take(whole.values, hidden), take(whole.position, hidden))
+    read = Read("pixels", "x", index=seen + 1 + torch.arange(places - seen).expand(ROWS, -1))
+    streams = (
+        Stream("encoder", "encoder", (given,)),
+        Stream(
+            "decoder", "decoder", (Segment("@encoder", None, given.position), told), reads=(read,)
+        ),
+    )
+    ours = base.model(View(streams)).predictions["x"]
+    expected = take(theirs, hidden - 1)
+    assert expected.std() > 0.3
+    assert close(ours, expected)
+    weight = torch.randn(ours.shape, generator=torch.manual_seed(3))
+    (expected * weight).mean().backward()
+    (ours * weight).mean().backward()
+    fixed = ".positions.place.weight"  # sines there, and not trained
+    compared = [g for g in gradients(reference, base, tmp_path) if not g[0].endswith(fixed)]
+    assert len(compared) > 40
+    for tensor, found, wanted in compared:
+        assert close(found, wanted, 1e-4), tensor

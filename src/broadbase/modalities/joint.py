@@ -10,19 +10,23 @@ from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.noise import Hide
 from broadbase.nn.joint import Joint
 from broadbase.nn.joint import JointConfig as JointSpaceConfig
+from broadbase.nn.spaces import DirectConfig, HeadConfig
 
 
 class JointConfig(ModalityConfig):
     """One tower's side of it."""
 
     name: Literal["joint"] = "joint"
-    dimensions: Annotated[int, Field(ge=1)] = 64
+    dimensions: Annotated[int, Field(ge=1)] | None = 64
     scale: Annotated[float, Field(gt=0)] | None = None
     bias: float = 0.0
+    largest: Annotated[float, Field(gt=0)] | None = 100.0
+    shift: bool = False
+    head: HeadConfig = DirectConfig()
 
     def space(self, width: int) -> Joint:
-        settings = {"dimensions": self.dimensions, "scale": self.scale, "bias": self.bias}
-        return JointSpaceConfig.from_tree(settings).build(width)
+        settings = {name: getattr(self, name) for name in JointSpaceConfig.model_fields}
+        return JointSpaceConfig(**settings).build(width)
 
     def corruption(self) -> Corruption:
         return Hide()

@@ -23,6 +23,7 @@ class TokensConfig(ModalityConfig):
     discrete: DiscreteConfig
     start: int = 0
     end: int | None = None
+    begins: bool = True  # whether documents that are read have the start (T5's, SigLIP's have not)
 
     def fit(self, records: Iterable[Any]) -> Codec:
         raise ConfigError("modality 'tokens' comes with published weights; train with 'text'")
@@ -48,7 +49,7 @@ class TokensCodec:
     unit = "byte"
 
     def __init__(self, config: TokensConfig, tokenizer: Tokenizer | None) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer, self.begins = tokenizer, config.begins
         self.start: NDArray[Any] = np.array(config.start)
         self.end: NDArray[Any] | None = None if config.end is None else np.array(config.end)
 

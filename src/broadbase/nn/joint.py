@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Choose
-
-LARGEST = math.log(100.0)  # CLIP clamps the scale there (Radford et al. 2021, 2.5)
+from broadbase.nn.spaces import DirectConfig, HeadConfig
 
 
 class JointConfig(Config):
     """Unit vectors; one side of a pair also carries the scale and bias of their dot product."""
 
-    dimensions: Annotated[int, Field(ge=1)]
+    dimensions: Annotated[int, Field(ge=1)] | None = 64  # None: the states as they are
     scale: Annotated[float, Field(gt=0)] | None = None  # to begin with; CLIP: 1 / 0.07, SigLIP: 10
     bias: float = 0.0  # to begin with, where there is a scale; SigLIP: -log(B - 1) at B pairs
+    largest: Annotated[float, Field(gt=0)] | None = 100.0  # the scale (Radford et al. 2021, 2.5)
+    shift: bool = False  # whether the projection has a bias
+    head: HeadConfig = DirectConfig()  # before it: what makes one vector of all places, for one
 
     def build(self, width: int) -> Joint:
         return Joint(self, width)
@@ -40,7 +42,10 @@ class Joint(nn.Module):
     def __init__(self, config: JointConfig, width: int) -> None:
         super().__init__()
         self.width, self.config = width, config
-        self.project = nn.Linear(width, config.dimensions, bias=False)
+        self.head = config.head.build(width)
+        self.project: nn.Module = nn.Identity()
+        if config.dimensions is not None:
+            self.project = nn.Linear(width, config.dimensions, bias=config.shift)
         self.log_scale = nn.Parameter(torch.zeros(1)) if config.scale else None
         self.bias = nn.Parameter(torch.zeros(1)) if config.scale else None
 
@@ -49,11 +54,12 @@ class Joint(nn.Module):
         return 0.0
 
     def predict(self, x: Tensor) -> Tensor:
-        """Pooled states [B,1,D] to [B,1,K+1]."""
-        unit = F.normalize(self.project(x), dim=-1)
+        """Pooled states [B,1,D], or all [B,T,D] where the head pools, to [B,1,K+1]."""
+        unit = F.normalize(self.project(self.head(x)), dim=-1)
         if self.log_scale is None or self.bias is None or self.config.scale is None:
             return torch.cat([unit, torch.ones_like(unit[..., :1])], dim=-1)
-        scale = (self.log_scale + math.log(self.config.scale)).clamp(max=LARGEST).exp()
+        scale = (self.log_scale + math.log(self.config.scale)).exp()
+        scale = scale if self.config.largest is None else scale.clamp(max=self.config.largest)
         bias = (self.bias + self.config.bias).expand_as(unit[..., :1])
         return torch.cat([scale * unit, bias], dim=-1)
 

@@ -14,7 +14,7 @@ from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
 from broadbase.nn.feedforward import PlainConfig
 from broadbase.nn.norm import LayerNormConfig
-from broadbase.nn.patterns import BehindConfig
+from broadbase.nn.patterns import BehindConfig, ReachConfig
 from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces import DiscreteConfig, NoHeadConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
@@ -67,13 +67,16 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     norm = LayerNormConfig(eps=vision["layer_norm_eps"])
     model = ModelConfig(
         modalities=spaces,
-        towers={"vision": vision_tower(vision, input_norm=norm), "text": _text(text)},
+        towers={
+            "vision": vision_tower(vision, input_norm=norm),
+            "text": text_tower(text, BehindConfig()),
+        },
         at={"text": "text", "text_joint": "text"},
     )
     return Published(
         model,
         "full",
-        _table(vision),
+        _table(vision) | layers(),
         codecs=("image", "text"),
         fresh=r".*\.mask|spaces\.text_joint\.bias",
         derived={
@@ -85,7 +88,8 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
 
 
-def _text(config: Mapping[str, Any]) -> TransformerConfig:
+def text_tower(config: Mapping[str, Any], reach: ReachConfig | None) -> TransformerConfig:
+    """The encoder of texts."""
     width, heads = config["hidden_size"], config["num_attention_heads"]
     norm = LayerNormConfig(eps=config["layer_norm_eps"])
     block = BlockConfig(
@@ -93,7 +97,7 @@ def _text(config: Mapping[str, Any]) -> TransformerConfig:
             heads=heads,
             kv_heads=heads,
             head_dim=width // heads,
-            reach=BehindConfig(),
+            reach=reach,
             bias=True,
             out_bias=True,
         ),
@@ -112,7 +116,7 @@ def _text(config: Mapping[str, Any]) -> TransformerConfig:
 
 def _table(vision: Mapping[str, Any]) -> dict[str, At | str]:
     embeddings = "vision_model.embeddings"
-    found: dict[str, At | str] = {
+    return {
         "spaces.image.input": patches(vision, f"{embeddings}.patch_embedding"),
         "spaces.image.start": f"{embeddings}.class_embedding",
         "spaces.text.embedding": "text_model.embeddings.token_embedding",
@@ -125,6 +129,11 @@ def _table(vision: Mapping[str, Any]) -> dict[str, At | str]:
         "towers.text.positions.place": "text_model.embeddings.position_embedding",
         "towers.text.final_norm": "text_model.final_layer_norm",
     }
+
+
+def layers() -> dict[str, At | str]:
+    """Names of the layers of both towers."""
+    found: dict[str, At | str] = {}
     for side in ("vision", "text"):
         mine, theirs = f"towers.{side}.blocks.*", f"{side}_model.encoder.layers.*"
         found |= {

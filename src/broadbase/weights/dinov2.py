@@ -50,7 +50,7 @@ def encoder(config: Mapping[str, Any], names: Collection[str], registers: int) -
     return Published(
         ModelConfig(modalities={"image": pictures(config, **IMAGENET)}, towers={"main": main}),
         "full",
-        stem(config, "image", "embeddings") | layers(MINE, THEIRS) | own,
+        stem(config, "embeddings") | layers(MINE, THEIRS) | own,
         spellings={f"^{root}": ""} if root else {},
         kept=r"classifier\..*",
     )

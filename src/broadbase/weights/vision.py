@@ -61,13 +61,13 @@ def tower(
     )
 
 
-def stem(config: Mapping[str, Any], name: str, base: str) -> dict[str, At | str]:
-    """Names of the Space `name` and of positions, as in ViT's embeddings."""
+def stem(config: Mapping[str, Any], base: str, tower: str = "main") -> dict[str, At | str]:
+    """Names of the Space of pictures and of positions, as in ViT's embeddings."""
     width, patch = config["hidden_size"], config["patch_size"]
     return {
-        f"spaces.{name}.input": patches(config, f"{base}.patch_embeddings.projection"),
-        f"spaces.{name}.start": At(f"{base}.cls_token", shape=(1, 1, width)),
-        "towers.main.positions.place.weight": At(
+        "spaces.image.input": patches(config, f"{base}.patch_embeddings.projection"),
+        "spaces.image.start": At(f"{base}.cls_token", shape=(1, 1, width)),
+        f"towers.{tower}.positions.place.weight": At(
             f"{base}.position_embeddings",
             shape=(1, (config["image_size"] // patch) ** 2 + 1, width),
         ),

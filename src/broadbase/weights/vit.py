@@ -30,7 +30,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     return Published(
         ModelConfig(modalities=spaces, towers={"main": tower(config)}),
         "full",
-        stem(config, "image", "vit.embeddings")
+        stem(config, "vit.embeddings")
         | layers("towers.main.blocks.*", "vit.encoder.layer.*")
         | own,
         "vit.",
