@@ -111,7 +111,7 @@ class Copy(ReadScores):
         )
 
 
-WORDS = "CCNCCOCCNCC" * 6  # text, a molecule and a chain of residues alike
+WORDS = "CCNCCOCCNCC" * 6  # bytes, a molecule and a chain of residues alike
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -131,6 +131,8 @@ def raw(name: str, rng: np.random.Generator) -> Any:
         return np.sin(np.arange(800) * rng.random()).astype(np.float32)
     if name == "video":
         return rng.integers(0, 2, (2, 4, 4, 1)).astype(np.float64)
+    if name in ("text", "code"):
+        return "".join(rng.choice([" red", " green", " blue", " and", " or"], 24))
     if name == "cell":
         return {f"G{i}": int(n) for i, n in enumerate(1 + rng.poisson([1, 8] * 6))}
     if name == "toy-counts":
