@@ -40,6 +40,7 @@ COMMANDS = {  # each downloads into the folder it runs in, and builds nothing
 FIRST = {"apt": "run apt-get update, "}  # what may help before anything else
 ENDINGS = (".whl", ".deb", ".tgz", ".gz")
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
+KEYS = ("name", "path", "pattern", "homologs")  # of a source, that say what it reads
 WAIT = 900  # seconds for one package
 
 
@@ -183,7 +184,7 @@ class PackagedConfig(SourceConfig):
 
     def fingerprint(self) -> dict[str, str]:
         tree = self.source.tree()
-        inside = "/".join(str(tree[key]) for key in ("name", "path", "pattern") if key in tree)
+        inside = "/".join(str(tree[key]) for key in KEYS if tree.get(key))
         some = "" if self.limit is None else f"[:{self.limit}]"
         return {f"{self.origin.name}=={self.origin.version}/{inside}{some}": self.origin.sha256}
 
