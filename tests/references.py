@@ -115,6 +115,11 @@ def modernbert(kind: Any = hf.ModernBertForMaskedLM, **more: Any) -> Any:
     return kind(hf.ModernBertConfig(**{**SMALL, **shape, **ends, **more}))
 
 
+def esm(kind: Any = hf.EsmForMaskedLM, **more: Any) -> Any:
+    own = {"position_embedding_type": "rotary", "token_dropout": True, "mask_token_id": 2}
+    return kind(hf.EsmConfig(**{**SMALL, **ENCODER, **own, **more}))
+
+
 SIDES = {
     f"{side}_{what}": n
     for side in ("encoder", "decoder")
@@ -127,6 +132,14 @@ def bart(**more: Any) -> Any:
     shape = {"vocab_size": VOCABULARY, "d_model": 48, "max_position_embeddings": 80}
     given = {**ends, **SIDES, **shape, "init_std": 0.2, **more}
     return hf.BartForConditionalGeneration(hf.BartConfig(**given))
+
+
+def whisper(**more: Any) -> Any:
+    sizes = {"max_source_positions": 12, "max_target_positions": 80, "num_mel_bins": 8}
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3}
+    shape = {"vocab_size": VOCABULARY, "d_model": 48, "begin_suppress_tokens": None}
+    given = {**SIDES, **sizes, **ends, **shape, "init_std": 0.2, **more}
+    return hf.WhisperForConditionalGeneration(hf.WhisperConfig(**given))
 
 
 def t5(**more: Any) -> Any:
@@ -236,6 +249,8 @@ ENCODERS: dict[str, Callable[[], Any]] = {
     "geneformer": lambda: bert(hidden_act="relu", type_vocab_size=2),
     "roberta": roberta,
     "roberta wide": lambda: roberta(intermediate_size=200, num_attention_heads=2),
+    "esm": esm,
+    "esm without dropout": lambda: esm(token_dropout=False, emb_layer_norm_before=True),
     "modernbert": modernbert,
     "modernbert biased": lambda: modernbert(
         norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,15 @@ def test_bert_with_parts(tmp_path: Path) -> None:
         theirs = reference(ids(), token_type_ids=part).logits
         ours = logits(base, segment(ids(), part=part))
     assert close(ours, theirs)
+
+
+@torch.no_grad()
+def test_token_dropout_of_esm(tmp_path: Path) -> None:
+    """Hidden places are nothing, and the others weigh more; with padding too."""
+    reference = saved(ENCODERS["esm"], tmp_path)
+    base = load(tmp_path)
+    values, real, given = padded()
+    hidden = (torch.arange(PLACES) % 4 == 1) & real
+    theirs = reference(values.masked_fill(hidden, 2), attention_mask=real.long()).logits
+    ours = logits(base, replace(given, hidden=hidden))
+    assert close(ours[real], theirs[real])

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers as hf
 from torch import Tensor
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.weights.folder import load, save
-from references import PAIRED, Forced, saved, stored
+from references import PAIRED, Forced, saved, stored, whisper
 from test_parity import PAD, Pair, close, gradients, ids, segment
 
 ENCODED, DECODED = 24, 15
@@ -126,3 +128,47 @@ def test_a_round_trip_keeps_every_byte(name: str, tmp_path: Path) -> None:
     saved(PAIRED[name], tmp_path / "theirs")
     save(load(tmp_path / "theirs"), tmp_path / "ours")
     assert stored(tmp_path / "ours") == stored(tmp_path / "theirs")
+
+
+def heard(features: Tensor) -> Segment:
+    """Frames as references take them, [B,M,T], in places of two."""
+    values = features.transpose(1, 2).reshape(len(features), -1, 2 * features.shape[1])
+    return Segment("audio", values, positions((values.shape[1],)).expand(len(values), -1, -1))
+
+
+def test_whisper(tmp_path: Path) -> None:
+    """Logits, gradients, 64 cached steps and every byte."""
+    reference = saved(whisper, tmp_path / "theirs")
+    base = load(tmp_path / "theirs")
+    save(base, tmp_path / "ours")
+    assert stored(tmp_path / "ours") == stored(tmp_path / "theirs")
+    features = torch.randn(2, 8, 24, generator=torch.manual_seed(2))
+    forced, first = Forced(ids(2, 64)), torch.full((2, 1), 3)
+    given = torch.cat([first, forced.values[:, :-1]], dim=1)
+    theirs = reference(input_features=features, decoder_input_ids=given).logits
+    ours = logits(base, heard(features), segment(given))
+    assert theirs.std() > 0.3
+    assert close(ours, theirs)
+    start = view(heard(features), segment(first))
+    list(continued(base.model, start, positions((65,))[1:], forced))
+    assert close(torch.cat(forced.seen, dim=1), theirs)
+    weight = torch.randn(theirs.shape, generator=torch.manual_seed(3))
+    (theirs * weight).mean().backward()
+    (ours * weight).mean().backward()
+    fixed = "towers.encoder.positions.place.weight"  # sines there, and not trained
+    pairs = [g for g in gradients(reference, base, tmp_path) if g[0] != fixed]
+    assert len(pairs) > 60
+    for name, found, expected in pairs:
+        assert close(found, expected, 1e-4), name
+
+
+def test_sound_is_heard_as_whisper_hears_it(tmp_path: Path) -> None:
+    """From samples on, beside transformers' own feature extractor."""
+    saved(lambda: whisper(max_source_positions=50), tmp_path)
+    base = load(tmp_path)
+    samples = np.sin(np.arange(3000) / 7).astype(np.float32)
+    extractor = hf.WhisperFeatureExtractor(feature_size=8, chunk_length=1)
+    theirs = extractor(samples, sampling_rate=16000, return_tensors="np").input_features[0]
+    ours = base.codecs["audio"].encode(samples).values.reshape(100, 8)
+    assert np.abs(ours.T - theirs).max() < 1e-4
+    assert base.embed([samples], modality="audio", layers=False).shape == (1, 48)

@@ -189,12 +189,14 @@ def prompts(space: str, codec: Codec, raws: Sequence[Any], whole: bool = False) 
 
 def _document(codec: Codec, raw: Any, whole: bool) -> tuple[Tensor, Tensor]:
     values, position = codec.start[None], torch.zeros(1, 3, dtype=torch.int64)
-    if not getattr(codec, "begins", True):  # published encoders without a start value
+    begins = getattr(codec, "begins", True)  # some published encoders have no start value
+    if not begins:
         values, position = values[:0], position[:0]
     if raw is not None:
         sample = codec.encode(raw)
         values = np.concatenate([values, sample.values])
-        position = torch.cat([position, 1 + positions(sample.grid)])
+        first = 1 if begins or len(sample.grid) > 1 else 0
+        position = torch.cat([position, first + positions(sample.grid)])
     if whole and codec.end is not None:
         values = np.concatenate([values, codec.end[None]])
         position = torch.cat([position, 1 + position[-1:]])

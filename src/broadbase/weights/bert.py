@@ -16,7 +16,7 @@ from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces import DiscreteConfig, TransformConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.weights.architecture import Published, Table
+from broadbase.weights.architecture import At, Published
 from broadbase.weights.fields import activation, headed, only
 
 MODEL_TYPE = "bert"
@@ -88,10 +88,10 @@ def encoder(config: Mapping[str, Any], text: TokensConfig, positions: LearnedCon
     return ModelConfig(modalities={"text": text}, towers={"main": tower})
 
 
-def table(base: str, bias: str, head: str) -> Table:
+def table(base: str, bias: str, head: str) -> dict[str, At | str]:
     """Names of a backbone `base` and a head."""
     mine, theirs = "towers.main.blocks.*", f"{base}.encoder.layer.*"
-    names = {
+    names: dict[str, At | str] = {
         "spaces.text.embedding": f"{base}.embeddings.word_embeddings",
         "spaces.text.bias": f"{bias}.bias",
         "spaces.text.head.linear": f"{head}.dense",
@@ -110,4 +110,5 @@ def table(base: str, bias: str, head: str) -> Table:
         "feedforward.branch.down": "output.dense",
         "feedforward.norm": "output.LayerNorm",
     }
-    return names | {f"{mine}.{ours}": f"{theirs}.{name}" for ours, name in layers.items()}
+    names.update({f"{mine}.{ours}": f"{theirs}.{name}" for ours, name in layers.items()})
+    return names

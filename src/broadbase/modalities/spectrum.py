@@ -1,0 +1,68 @@
+"""Sound as published encoders take it: log-mel frames of a window of fixed length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.modalities.audio import AudioConfig
+from broadbase.modalities.mel import log_mel
+from broadbase.modalities.noise import Hide
+from broadbase.nn.frames import Frames, FramesConfig
+
+
+class SpectrumConfig(ModalityConfig):
+    """Whisper's frames (Radford et al. 2023, 2.2): 10 ms apart, two a place."""
+
+    name: Literal["spectrum"] = "spectrum"
+    mels: Annotated[int, Field(ge=1)] = 80
+    places: Annotated[int, Field(ge=1)] = 1500  # 30 s
+
+    def load(self, folder: Path) -> Codec:
+        return SpectrumCodec(self)
+
+    def space(self, width: int) -> Frames:
+        return FramesConfig(channels=self.mels).build(width)
+
+    def corruption(self) -> Corruption:
+        return Hide()
+
+
+class SpectrumCodec:
+    """Sound, silence after it up to the window's length, as [N, 2*mels]."""
+
+    unit = "frame"
+    begins = False
+    end: NDArray[Any] | None = None
+
+    def __init__(self, config: SpectrumConfig) -> None:
+        self.config = config
+        self.start = np.zeros(2 * config.mels, dtype=np.float32)
+
+    def encode(self, raw: Any) -> Sample:
+        """Takes (samples [n], rate in Hz), or samples at 16 kHz; ValueError where they are more
+        than the window."""
+        sound, c = AudioConfig(mels=self.config.mels), self.config
+        samples, room = sound.clean(raw), 2 * c.places * sound.hop
+        if len(samples) > room:
+            raise ValueError(
+                f"{len(samples) / sound.rate:.1f} s of sound, and the window holds"
+                f" {room / sound.rate:.1f} s; cut it"
+            )
+        whole = np.pad(samples, (0, room - len(samples)))
+        logs = log_mel(whole, sound.rate, sound.window, sound.hop, c.mels)
+        values = ((logs + 4) / 4).reshape(c.places, -1).astype(np.float32)
+        return Sample(values, (c.places,), 2 * c.places)
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
+        """The logarithms of the mel power: [T,M]."""
+        logs: NDArray[np.float32] = np.asarray(values).reshape(-1, self.config.mels) * 4 - 4
+        return logs
+
+    def save(self, folder: Path) -> None:
+        """Nothing to keep: the config says all."""
