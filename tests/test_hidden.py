@@ -38,7 +38,12 @@ def visible(a: View, b: View) -> torch.Tensor:
     for mine, theirs in zip(a.streams[:-1], b.streams[:-1], strict=True):
         for x, y in zip(mine.segments, theirs.segments, strict=True):
             if x.values is not None and y.values is not None:
-                differ |= (x.values != y.values).flatten(1).any(dim=1)
+                place = (
+                    (x.values != y.values).flatten(2).any(dim=2)
+                    if x.values.ndim > 2
+                    else x.values != y.values
+                )
+                differ |= (place if x.hidden is None else place & ~x.hidden).any(dim=1)
     return differ
 
 

@@ -1,0 +1,20 @@
+"""Regions: pictures with blocks hidden, told whole by a decoder (BART's denoising, on patches)."""
+
+from __future__ import annotations
+
+from broadbase.objectives.masks import BlocksConfig
+from broadbase.objectives.regions import RegionsConfig
+from broadbase.recipes import dial, image
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """An encoder of the damaged picture and a decoder of the whole, of `depth` layers each."""
+    config = image.build(depth, data)
+    model = config.model.model_copy(update={"towers": dial.encoder_decoder(depth)})
+    objective = RegionsConfig(masks=BlocksConfig(least=4))
+    return config.model_copy(update={"recipe": "regions", "model": model, "objective": objective})
+
+
+RECIPE = Recipe("regions", "pictures, damaged blocks told by a decoder", build)
