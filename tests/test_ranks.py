@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -148,7 +150,10 @@ def test_killed_and_resumed_by_other_numbers_of_ranks(runs: Path, tmp_path: Path
     words = {2: ("SIGKILL", "1", "7"), 1: ("SIGTERM", "0", "12"), 4: ("SIGTERM", "0", "99")}
     found = {}
     for world, how in words.items():
-        launch(tmp_path, world, STOPPED, tmp_path, *how, fails=world < 4)
+        said = launch(tmp_path, world, STOPPED, tmp_path, *how, fails=world < 4)
+        if world == 2:
+            assert re.search(r"rank 0 of 2 on \S+: meeting the others at \S+:\d+ \(gloo\)", said)
+            assert re.search(r"RankError: lost rank 1 on \S+ of the 2 ranks at \S+:\d+", said)
         folder = max((tmp_path / "run" / "checkpoints").glob("step-*"))
         found[world] = (folder.name, len(list(folder.glob("*.safetensors"))))
     # what was being written when the rank was killed is not there, or whole
@@ -158,6 +163,58 @@ def test_killed_and_resumed_by_other_numbers_of_ranks(runs: Path, tmp_path: Path
     assert len(one) == len(many) == 20
     for mine, theirs in zip(one, many, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5)
+
+
+MEET = """
+import os, sys, time, torch
+from broadbase.train.machine import MachineConfig
+from broadbase.train.ranks import Ranks
+from broadbase.core.errors import RankError
+if os.environ["RANK"] in sys.argv[2:]:
+    time.sleep(float(sys.argv[1]) + 3)
+    sys.exit()
+try:
+    Ranks(torch.device("cpu"), MachineConfig(timeout=float(sys.argv[1])))
+except RankError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_who_does_not_come_is_named(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(MEET)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "3"}
+    found = [
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "script.py"), "4", "2"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **there, "RANK": str(rank)},
+        )
+        for rank in range(3)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in found]
+    assert found[0].returncode == 6
+    assert f"rank 2 of 3 did not come to 127.0.0.1:{port} within 4 s. Check that" in said[0]
+
+
+def test_an_address_where_nobody_is(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(MEET)
+    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9", "WORLD_SIZE": "2", "RANK": "1"}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **there},
+    )
+    assert done.returncode == 6
+    assert "cannot reach 127.0.0.1:9 within 2 s" in done.stdout
+    assert "firewall" in done.stdout
 
 
 PAIRS = """

@@ -220,7 +220,7 @@ class Run:
         if not trainer.ranks.main:
             console = trainer.journal.console = trainer.journal.path = None
         self._restore(trainer, console)
-        with journal:
+        with trainer.ranks.watched(), journal:
             trainer.train()
         base = self.base(gather(trainer.kept))
         if trainer.ranks.main:

@@ -33,6 +33,12 @@ class ResourceError(BroadbaseError, OSError):
     exit_code = 5
 
 
+class RankError(BroadbaseError, RuntimeError):
+    """A rank did not come, cannot be reached or was lost; the run can be resumed."""
+
+    exit_code = 6
+
+
 class PreemptedError(BroadbaseError):
     """The run was told to stop, saved itself and can be resumed."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
 import torch
@@ -18,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from broadbase.train.machine import MachineConfig, blocks
+from broadbase.train.meeting import meet
 
 T = TypeVar("T")
 
@@ -29,8 +31,7 @@ class Ranks:
         self.device, self.machine = device, machine or MachineConfig()
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
-        if self.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        self.meeting = meet(device, self.machine.timeout) if self.world > 1 else None
         # of their own, as checkpoints are written while the loop talks in the main group
         self.peers = dist.new_group(backend="gloo") if self.world > 1 else None
 
@@ -81,8 +82,12 @@ class Ranks:
 
     def wait(self) -> None:
         """Until every rank is here."""
-        if self.world > 1:
-            dist.barrier()
+        if self.meeting is not None:
+            self.meeting.wait()
+
+    def watched(self) -> AbstractContextManager[None]:
+        """Within, what fails because another rank is gone is a RankError that names it."""
+        return nullcontext() if self.meeting is None else self.meeting.watched()
 
     def close(self) -> None:
         """Leave the group."""
