@@ -33,6 +33,7 @@ from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import all_recipes, find_recipe
 from broadbase.run import Run, RunConfig, model_of, prepare_data
 from broadbase.train.machine import MachineConfig, environment
+from broadbase.train.slurm import script as slurm_script
 from broadbase.transfer.adapt import Method
 from broadbase.transfer.adapt import adapt as adapt_to
 from broadbase.transfer.finetune import FinetuneConfig, finetune
@@ -177,6 +178,19 @@ def resume(
         changed = _override(run.config.tree(), settings)
         run = run.with_config(RunConfig.from_tree(changed))
     _train(run, as_json)
+
+
+@app.command()
+def sbatch(
+    command: Annotated[list[str], typer.Argument(help="-- pretrain ... --out FOLDER")],
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes a node; GPUs, where it has.")] = 1,
+    time: Annotated[str, typer.Option(help="The longest a job may take.")] = "24:00:00",
+    partition: Annotated[str | None, typer.Option(help="Slurm's partition.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Ask for no GPUs.")] = False,
+) -> None:
+    """Print a Slurm script that trains on many ranks and is requeued when preempted."""
+    typer.echo(slurm_script(command, nodes, ranks, time, partition, gpus=not cpu), nl=False)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from functools import cache
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from broadbase.core.errors import RankError
 
@@ -85,7 +85,7 @@ class Meeting:
     def _store(self) -> Store:
         agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun holds it
         try:
-            store = TCPStore(
+            store = dist.TCPStore(  # type: ignore[attr-defined]
                 os.environ["MASTER_ADDR"],
                 int(os.environ["MASTER_PORT"]),
                 is_master=self.rank == 0 and not agent,
