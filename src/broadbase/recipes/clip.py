@@ -1,0 +1,69 @@
+"""CLIP: pictures and texts that find each other (Radford et al. 2021)."""
+
+from __future__ import annotations
+
+from broadbase.data.detect import pairs
+from broadbase.modalities.image import ImageConfig
+from broadbase.modalities.joint import JointConfig
+from broadbase.modalities.text import TextConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.norm import RMSNormConfig
+from broadbase.objectives.contrastive import InfoNCEConfig, PairsConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.train.optim import MuonConfig
+
+WORDS = 32  # places of a text
+PAIRS = 64  # a step at depth 4
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """Two towers of `depth` layers, told apart among the pairs of a step."""
+    return two_towers("clip", InfoNCEConfig(), depth, data, scale=1 / 0.07)
+
+
+def two_towers(
+    recipe: str,
+    objective: PairsConfig,
+    depth: int,
+    data: str | None,
+    *,
+    scale: float,
+    bias: float = 0.0,
+) -> RunConfig:
+    """Pictures and texts of equal names in a folder, or columns of a table, in one joint Space."""
+    image, sources = ImageConfig(height=32, width=32, patch=4), pairs(dial.needed(data, recipe))
+    places = 1 + (image.height // image.patch) * (image.width // image.patch)
+    lengths = {"image": places, "text": WORDS}
+    width = 16 * depth
+    tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
+    return RunConfig(
+        recipe=recipe,
+        depth=depth,
+        model=ModelConfig(
+            modalities={
+                "image": image,
+                "text": TextConfig(vocabulary=2048),
+                "image_joint": JointConfig(dimensions=width),
+                "text_joint": JointConfig(dimensions=width, scale=scale, bias=bias),
+            },
+            towers={"image": tower, "text": tower},
+            at={"text": "text", "text_joint": "text"},
+        ),
+        objective=objective,
+        data=DataConfig(
+            holdout=0.1,
+            sources={
+                name: MixedSource(
+                    source=source, modality=name, rows=PAIRS, length=lengths[name], pairs="pairs"
+                )
+                for name, source in sources.items()
+            },
+        ),
+        optim=MuonConfig(lr=dial.optim(depth).lr, weight_decay=0.4),
+        train=dial.horizon(depth).model_copy(update={"steps": max(100, 50 * depth**2)}),
+    )
+
+
+RECIPE = Recipe("clip", "pictures and texts that find each other", build)

@@ -1,0 +1,19 @@
+"""SigLIP: each picture and text told to be a pair or not, by itself (Zhai et al. 2023)."""
+
+from __future__ import annotations
+
+import math
+
+from broadbase.objectives.contrastive import SigmoidConfig
+from broadbase.recipes.clip import PAIRS, two_towers
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """As CLIP; the bias begins where all but one of a step's texts are wrong: -log(B - 1)."""
+    bias = -math.log(PAIRS - 1)
+    return two_towers("siglip", SigmoidConfig(), depth, data, scale=10.0, bias=bias)
+
+
+RECIPE = Recipe("siglip", "pictures and texts, each a pair or not", build)
