@@ -33,7 +33,7 @@ def two_towers(
     bias: float = 0.0,
 ) -> RunConfig:
     """Pictures and texts of equal names in a folder, or columns of a table, in one joint Space."""
-    image, sources = ImageConfig(height=32, width=32, patch=4), pairs(dial.needed(data, recipe))
+    image, sources = ImageConfig(height=32, width=32, patch=8), pairs(dial.needed(data, recipe))
     places = 1 + (image.height // image.patch) * (image.width // image.patch)
     lengths = {"image": places, "text": WORDS}
     width = 16 * depth
