@@ -28,7 +28,7 @@ from broadbase.demo.command import demo as run_demo
 from broadbase.exchange import export, import_weights
 from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
-from broadbase.measures.measure import measured
+from broadbase.measures.measure import beside, measured
 from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import all_recipes, find_recipe
 from broadbase.run import Run, RunConfig, model_of, prepare_data
@@ -195,10 +195,17 @@ def sbatch(
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    against: Annotated[Path | None, typer.Option(help="Another base of the same kind.")] = None,
+    as_json: Json = False,
 ) -> None:
     """What the base can do on held-out data, beside baselines: bits per byte, spans told, ..."""
-    rows = [row.row() for row in measured(Run.open(folder), load(model_of(folder)))]
+    run, base = Run.open(folder), load(model_of(folder))
+    if against is None:
+        found = measured(run, base)
+    else:
+        found = beside(run, base, load(model_of(against)), against.name)
+    rows = [row.row() for row in found]
     columns = ("source", "measure", "baseline", "items", "base", "other", "difference")
     _show(rows, [*columns, "low", "high"], as_json, "held out, with 95 % intervals")
 

@@ -36,7 +36,7 @@ from broadbase.data.pinned import (
     SPAM,
 )
 from broadbase.data.sequences import FastaConfig, SdfConfig
-from broadbase.data.sound import NAME, AudioFilesConfig, KLettresConfig
+from broadbase.data.sound import NAME, AudioFilesConfig, KLettresConfig, KLettresNamesConfig
 from broadbase.data.sources import JsonLinesConfig
 from broadbase.data.tables import CsvConfig
 from broadbase.data.video import PannedVideosConfig, VideoFilesConfig
@@ -224,6 +224,13 @@ SAMPLES = {
         "558 telephone prompts, digits and letters by one speaker, 8 kHz",
         _packaged(ASTERISK, AudioFilesConfig(path=_PROMPTS, pattern=_SPOKEN, label=NAME)),
         18.3,
+    ),
+    "klettres": SampleSet(
+        "audio",
+        "1,750 letters, syllables and words of 18 languages, a speaker each, with their names",
+        _packaged(KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_WHOLE)),
+        39.5,
+        {"bytes": _packaged(KLETTRES, KLettresNamesConfig(path=_KLETTRES, pattern=_WHOLE))},
     ),
     "syllables": SampleSet(
         "audio",

@@ -140,20 +140,41 @@ class AudioFilesConfig(SoundsConfig):
         yield self._sound(path, found(self.label, path), found(self.group, path))
 
 
+Kind = Literal["all", "letters", "syllables"]  # of KLettres: A to Z; all others, words too
+
+
 class KLettresConfig(SoundsConfig):
     """The sounds of KLettres by its lists, a folder a language; their labels are their names."""
 
     name: Literal["klettres"] = "klettres"
     pattern: str = "*/sounds.xml"
-    sounds: Literal["letters", "syllables"]  # letters: A to Z; syllables: words too
+    sounds: Kind = "all"
     grouped: bool = False  # a language's sounds, which one speaker speaks, fall on one side
 
     def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
-        for each in ElementTree.fromstring(path.read_bytes()).iter("sound"):
-            file, label = path.parent.parent / each.get("file", ""), each.get("name", "").lower()
-            kind = "letters" if label in ALPHABET else "syllables"
-            if kind == self.sounds and file.is_file():  # some are listed and not shipped
-                yield self._sound(file, label, path.parent.name if self.grouped else None)
+        for file, label in _listed(path, self.sounds):
+            yield self._sound(file, label, path.parent.name if self.grouped else None)
+
+
+class KLettresNamesConfig(FilesConfig):
+    """The names of these sounds, which is what is said: to be paired with them."""
+
+    name: Literal["klettres_names"] = "klettres_names"
+    pattern: str = "*/sounds.xml"
+    sounds: Kind = "all"
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        for file, label in _listed(path, self.sounds):
+            yield Record(label, str(file), key=self._key(file))
+
+
+def _listed(path: UPath, sounds: Kind) -> Iterator[tuple[UPath, str]]:
+    """Files and names of a list; some are listed and not shipped."""
+    for each in ElementTree.fromstring(path.read_bytes()).iter("sound"):
+        file, name = path.parent.parent / each.get("file", ""), each.get("name", "").lower()
+        kind = "letters" if name in ALPHABET else "syllables"
+        if sounds in ("all", kind) and file.is_file():
+            yield file, name
 
 
 def found(pattern: str | None, path: UPath) -> str | None:

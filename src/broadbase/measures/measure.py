@@ -34,10 +34,11 @@ class Measured:
     difference: float  # base - other
     low: float
     high: float
+    own: tuple[float, ...] = ()  # of the base, document by document
 
     def row(self) -> dict[str, Any]:
         """The record as plain values, for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "own"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,30 @@ def measured(run: Run, base: Base) -> list[Measured]:
     return found
 
 
+def beside(run: Run, base: Base, other: Base, name: str) -> list[Measured]:
+    """What is measured of a base on the data of its run, with another base as one more baseline.
+
+    ConfigError where the measure keeps no documents to pair.
+    """
+    mine = measured(run, base)
+    theirs = {(row.source, row.measure): row for row in measured(run, other)}
+    for key, row in {(row.source, row.measure): row for row in mine}.items():
+        if not row.own:
+            raise ConfigError(f"{row.measure} cannot be compared document by document")
+        gap = paired_interval(row.own, theirs[key].own)
+        mine.append(
+            replace(
+                row,
+                baseline=name,
+                other=theirs[key].base,
+                difference=gap[0],
+                low=gap[1],
+                high=gap[2],
+            )
+        )
+    return mine
+
+
 def compared(
     source: str, measure: str, found: Mapping[str, Sequence[Sequence[float]]]
 ) -> Iterator[Measured]:
@@ -105,6 +130,7 @@ def compared(
                 float(np.mean(own)),
                 float(np.mean(other)),
                 *paired_interval(own, other),
+                own=tuple(own),
             )
 
 

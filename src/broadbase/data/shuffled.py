@@ -1,0 +1,37 @@
+"""A control for pairs: the same records, each under another's key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from broadbase.core.contracts import Record, Reject, SourceConfig
+
+
+class ShuffledConfig(SourceConfig):
+    """The records of a source with their keys dealt out anew: nothing belongs together any more.
+
+    What a model of pairs learns from them is what one half says without the other.
+    """
+
+    name: Literal["shuffled"] = "shuffled"
+    source: SourceConfig
+    seed: int = 0
+
+    @property
+    def licence(self) -> str:
+        return self.source.licence
+
+    def records(self) -> Iterator[Record | Reject]:
+        found = list(self.source.records())
+        good = [record for record in found if isinstance(record, Record)]
+        dealt = np.random.default_rng(self.seed).permutation(len(good))
+        yield from (record for record in found if isinstance(record, Reject))
+        for record, other in zip(good, dealt, strict=True):
+            yield replace(record, key=good[other].key or good[other].place)
+
+    def fingerprint(self) -> dict[str, str]:
+        return {**self.source.fingerprint(), "shuffled": str(self.seed)}

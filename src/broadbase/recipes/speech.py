@@ -1,0 +1,68 @@
+"""Speech: sound to text, an encoder that hears and a decoder that writes (Whisper's shape)."""
+
+from __future__ import annotations
+
+from broadbase.core.contracts import SourceConfig
+from broadbase.core.errors import ConfigError
+from broadbase.data.samples import sample
+from broadbase.data.sound import AudioFilesConfig
+from broadbase.data.sources import TextFilesConfig
+from broadbase.modalities.audio import AudioConfig
+from broadbase.modalities.bytes import BytesConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.norm import RMSNormConfig
+from broadbase.objectives.conditional import Seq2SeqConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import DataConfig, MixedSource, RunConfig
+
+SECONDS, BYTES = 128, 64  # places a row: 5 seconds of sound, and what is said in them
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """A folder of sounds with a text of the same name each (hello.wav, hello.txt).
+
+    Both towers have `depth` layers (Radford et al. 2023, 2.2); text is bytes, as a vocabulary
+    cannot be learned from little of it.
+    """
+    sounds, words = _pair(dial.needed(data, "speech"))
+    towers = {
+        name: dial.backbone(depth, qk_norm=RMSNormConfig(), cross=name == "decoder")
+        for name in ("encoder", "decoder")
+    }
+    rows = 2 * dial.rows(depth, SECONDS)
+    return RunConfig(
+        recipe="speech",
+        depth=depth,
+        model=ModelConfig(
+            modalities={"audio": AudioConfig(), "bytes": BytesConfig()},
+            towers=towers,
+            at={"bytes": "decoder"},
+        ),
+        objective=Seq2SeqConfig(given="sounds", told="words"),
+        data=DataConfig(
+            sources={
+                "sounds": MixedSource(
+                    source=sounds, modality="audio", rows=rows, length=SECONDS, pairs="said"
+                ),
+                "words": MixedSource(
+                    source=words, modality="bytes", rows=rows, length=BYTES, pairs="said"
+                ),
+            },
+            holdout=0.1,
+        ),
+        optim=dial.optim(depth),
+        train=dial.horizon(depth),
+    )
+
+
+def _pair(data: str) -> tuple[SourceConfig, SourceConfig]:
+    if not data.startswith("sample:"):
+        return AudioFilesConfig(path=data), TextFilesConfig(path=data)
+    found = sample(data.removeprefix("sample:"))
+    if "bytes" not in found.beside:
+        raise ConfigError(f"{data} has no words to learn; sample:klettres has")
+    return found.source, found.beside["bytes"]
+
+
+RECIPE = Recipe("speech", "sounds and what is said in them: text from speech", build)

@@ -1,0 +1,21 @@
+"""Speech, mispaired: what `speech` must beat for its sounds to have been heard at all."""
+
+from __future__ import annotations
+
+from broadbase.data.shuffled import ShuffledConfig
+from broadbase.recipes import speech
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """The same run with every text under another sound's key."""
+    config = speech.build(depth, data)
+    words = config.data.sources["words"]
+    words = words.model_copy(update={"source": ShuffledConfig(source=words.source)})
+    sources = {**config.data.sources, "words": words}
+    mixed = config.data.model_copy(update={"sources": sources})
+    return config.model_copy(update={"recipe": "speech_control", "data": mixed})
+
+
+RECIPE = Recipe("speech_control", "speech with every text under another sound: a control", build)
