@@ -251,9 +251,7 @@ SAMPLES = {
         "165 sounds of instruments by kind: drums, bass, tabla, ...",
         _packaged(
             SONIC_PI,
-            AudioFilesConfig(
-                path="usr/share/sonic-pi/samples", pattern="*.flac", label=_KIND, group=_PLAYED
-            ),
+            AudioFilesConfig(path=_PLAYED, pattern="*.flac", label=_KIND, group=_INSTRUMENT),
         ),
         21.9,
     ),

@@ -180,7 +180,7 @@ def _listed(path: UPath, sounds: Kind) -> Iterator[tuple[UPath, str]]:
 def found(pattern: str | None, path: UPath) -> str | None:
     """What the brackets of a pattern hold in a path; None where it does not occur."""
     match = re.search(pattern, path.as_posix()) if pattern else None
-    return match[1] if match else None
+    return match[1] if match and match.re.groups else None
 
 
 def _packed(block_nC: NDArray[np.int32], subtype: str) -> bytes:
