@@ -86,12 +86,22 @@ def small(name: str, corpus: Path) -> RunConfig:
     for settings in tree["model"]["modalities"].values():
         if "vocabulary" in settings:
             settings["vocabulary"] = 300
+        if "tokenizer" in settings:
+            settings["tokenizer"] = str(tokenizer(corpus))
     for source in tree["data"]["sources"].values():
         source["rows"] = 4
         if source["source"]["name"] in ("wheel_json", "standard_library"):
             source["source"] = {"name": "text_files", "path": str(corpus)}
             source["length"] = 32
     return RunConfig.from_tree(tree)
+
+
+def tokenizer(corpus: Path) -> Path:
+    """The vq recipe, trained on the small corpus once."""
+    folder = corpus.parent / f"{corpus.name}-vq"
+    if not folder.exists():
+        Run.create(small("vq", corpus), folder).train()
+    return folder
 
 
 @pytest.mark.parametrize("name", sorted(all_recipes()))

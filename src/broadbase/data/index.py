@@ -277,6 +277,6 @@ def _fingerprint(table: _Table, sides: Sides, codec: Path) -> str:
     digest = hashlib.sha256()
     for side in SPLITS:
         digest.update(table.ids[sides[side]].tobytes() + side.encode())
-    for path in sorted(codec.rglob("*")):
+    for path in sorted(path for path in codec.rglob("*") if path.is_file()):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

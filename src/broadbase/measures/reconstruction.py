@@ -61,7 +61,7 @@ def _source(run: Run, base: Base, source: str, config: AutoencoderConfig) -> Ite
     }
     quantised = base.model.connectors[f"{config.encoder}>{config.decoder}"]
     if isinstance(quantised, Quantised):
-        codes = [len(book.size) for book in quantised.codebooks]
+        codes = quantised.sizes
         means = _k_means(np.concatenate(seen), codes)
         name = f"k-means of {' x '.join(map(str, codes))}"
         found[name] = [_error(truth, _nearest(truth, means)) for truth, _, _ in records]

@@ -84,6 +84,11 @@ class Quantised(nn.Module, Connector):
         for codebook in self._books:
             codebook.settle(add)
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many codes each codebook has."""
+        return [len(codebook.size) for codebook in self._books]
+
     def encode(self, x_BND: Tensor) -> Tensor:
         """States to ids [B,N,C]."""
         left_BNE, ids = _wide(self.narrow(x_BND)), list[Tensor]()

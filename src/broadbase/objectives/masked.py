@@ -1,6 +1,8 @@
 """Masked modelling: hidden places are predicted from all others (BERT; Devlin et al. 2019, 3.1).
 
 On ids this is masked language modelling, on patches masked image modelling: the Corruption differs.
+The hidden places may be told in what another source has there: patches in their codes (BEiT; Bao et
+al. 2022, 2.3).
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import torch
 from pydantic import Field
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.objectives.documents import paired
 from broadbase.objectives.masks import MasksConfig, PlacesConfig, take
 from broadbase.objectives.scoring import ReadScores
 
@@ -26,6 +30,13 @@ class MaskedConfig(ObjectiveConfig):
     tower: str = "main"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the places of a row; BERT's: 0.15
     masks: MasksConfig = PlacesConfig()
+    told: Mapping[
+        str, str
+    ] = {}  # source -> the paired one whose values are told; others: their own
+
+    def check(self, sources: Mapping[str, str | None]) -> None:
+        for hidden, told in self.told.items():
+            paired(self.name, sources, hidden, told)
 
     def build(self) -> Objective:
         return Masked(self)
@@ -38,19 +49,35 @@ class Masked(ReadScores):
         self.config = config
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        told = self.config.told
         return tuple(
-            self._view(name, segment, corrupt[segment.source], batch.draws)
+            self._view(
+                name,
+                segment,
+                batch.segments[told.get(name, name)],
+                corrupt[segment.source],
+                batch.draws,
+            )
             for name, segment in batch.segments.items()
+            if name not in told.values()
         )
 
-    def _view(self, name: str, segment: Segment, corrupt: Corruption, draws: Draws) -> View:
+    def _view(
+        self, name: str, segment: Segment, told: Segment, corrupt: Corruption, draws: Draws
+    ) -> View:
         values, c = segment.values, self.config
         assert values is not None
+        assert told.values is not None
+        if not torch.equal(told.position, segment.position):
+            raise ConfigError(
+                f"the places of {segment.source!r} are not those of {told.source!r}, in which they"
+                " are to be told; give both the same grid and length"
+            )
         B, N = segment.position.shape[:2]
         noise_BN = draws.uniform(name, B, 2 * N)[:, N:]
         index_BS, weight_BS = c.masks.choose(segment, c.share, draws, name, corrupt.units)
         chosen_BN = torch.zeros(B, N, dtype=torch.bool).scatter(1, index_BS, weight_BS > 0)
         noisy, hidden_BN = corrupt.noise(values, chosen_BN, noise_BN)
-        read = Read(segment.source, name, take(values, index_BS), weight_BS, index_BS)
+        read = Read(told.source, name, take(told.values, index_BS), weight_BS, index_BS)
         seen = replace(segment, values=noisy, hidden=hidden_BN)
         return View((Stream("main", c.tower, (seen,), pattern="full", reads=(read,)),))

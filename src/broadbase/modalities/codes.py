@@ -1,0 +1,105 @@
+"""Codes: what a trained tokenizer makes of a record, an id for each place.
+
+Of one codebook the ids lie where the record's places lie. Of several, each later one is told a
+place later, so that it is told from those before it (Copet et al. 2023, MusicGen, 2.2, delay); as
+many places as the record has and a few more, not as many times over.
+
+Legend: N places, C codebooks, V codes of a codebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.errors import ConfigError
+from broadbase.modalities.noise import Hide, MaskOrSwap
+from broadbase.model.tokenizer import Tokenizer
+from broadbase.nn.codebooks import CodebooksConfig
+from broadbase.nn.spaces import DiscreteConfig
+
+SPECIAL = 2  # the start, which also stands where a codebook has nothing; the end
+
+
+class CodesConfig(ModalityConfig):
+    """The ids of a tokenizer that a run of recipe vq trained."""
+
+    name: Literal["codes"] = "codes"
+    tokenizer: str | None = None  # the run's folder, or its model folder
+    codes: Annotated[int, Field(ge=2)] = 512  # as the tokenizer has them
+    codebooks: Annotated[int, Field(ge=1)] = 1
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        if self.tokenizer is None:
+            raise ConfigError(
+                "codes are made by a trained tokenizer: `broadbase pretrain vq` makes one; then add"
+                " --set model.modalities.codes.tokenizer=RUN"
+            )
+        return CodesCodec(self, Tokenizer(Path(self.tokenizer).expanduser()))
+
+    def load(self, folder: Path) -> Codec:
+        return CodesCodec(self, Tokenizer(folder / "tokenizer"))
+
+    def space(self, width: int) -> Any:
+        ids = self.codes + SPECIAL
+        if self.codebooks == 1:
+            return DiscreteConfig(vocabulary=ids).build(width)
+        return CodebooksConfig(codes=ids, codebooks=self.codebooks).build(width)
+
+    def corruption(self) -> Corruption:
+        return MaskOrSwap(self.codes) if self.codebooks == 1 else Hide()
+
+
+class CodesCodec:
+    """A record to ids [N], or with several codebooks [N+C-1,C], and back by the decoder."""
+
+    unit = "code"
+
+    def __init__(self, config: CodesConfig, tokenizer: Tokenizer) -> None:
+        made = tokenizer.config
+        if (made.codes, made.codebooks) != (config.codes, config.codebooks):
+            raise ConfigError(
+                f"the tokenizer {tokenizer.folder} has {made.codebooks} codebooks of {made.codes};"
+                f" set model.modalities.codes.codes={made.codes} and"
+                f" model.modalities.codes.codebooks={made.codebooks}"
+            )
+        self.tokenizer, self.C, self.V = tokenizer, config.codebooks, config.codes
+        self.start, self.end = self._everywhere(self.V), None
+        if tokenizer.codec.end is not None:
+            self.end = self._everywhere(self.V + 1)
+
+    def encode(self, raw: Any) -> Sample:
+        """Takes what the tokenizer takes."""
+        ids_NC, grid = self.tokenizer.encode(raw)
+        if self.C == 1:
+            return Sample(ids_NC[:, 0], grid, len(ids_NC))
+        if len(grid) > 1:
+            raise ConfigError(
+                "several codebooks are told with a delay, along a line, and this record is a"
+                f" {' x '.join(map(str, grid))} grid; train its tokenizer with one codebook"
+            )
+        delayed = np.full((len(ids_NC) + self.C - 1, self.C), self.V)
+        for c in range(self.C):
+            delayed[c : c + len(ids_NC), c] = ids_NC[:, c]
+        return Sample(delayed, (len(delayed),), ids_NC.size)
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> Any:
+        """What the tokenizer's decoder tells; an id that is no code counts as code 0."""
+        ids_NC = np.where(values < self.V, values, 0).reshape(len(values), self.C)
+        if self.C > 1:
+            n = len(ids_NC) - self.C + 1
+            ids_NC = np.stack([ids_NC[c : c + n, c] for c in range(self.C)], axis=1)
+            grid = (n,)
+        return self.tokenizer.decode(ids_NC, grid)
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save(folder / "tokenizer")
+
+    def _everywhere(self, id: int) -> NDArray[Any]:
+        return np.array(id) if self.C == 1 else np.full(self.C, id)

@@ -1,0 +1,75 @@
+"""A trained tokenizer: the model folder of an autoencoder whose connector is quantised.
+
+Legend: N places, C codebooks.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from broadbase.core.errors import DataError
+from broadbase.core.view import Segment, Stream, Tokens, View, positions
+from broadbase.model.model import ModelConfig
+from broadbase.nn.quantise import QuantisedConfig
+
+
+class Tokenizer:
+    """Raw records to ids and back; DataError where the folder holds no tokenizer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder = folder / "model" if (folder / "model").is_dir() else folder
+        try:
+            own = json.loads((folder / "config.json").read_text())["broadbase"]
+            tensors = load_file(folder / "model.safetensors")
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise DataError(
+                f"{folder} holds no tokenizer ({error}); give the folder of a run of recipe vq"
+            ) from None
+        config = ModelConfig.from_tree(own["model"])
+        quantised = [c for c in config.connectors if isinstance(c, QuantisedConfig)]
+        if not quantised or len(own["codecs"]) != 1:
+            raise DataError(
+                f"{folder} is no tokenizer: it has {len(quantised)} quantised connectors and"
+                f" {len(own['codecs'])} codecs; give the folder of a run of recipe vq"
+            )
+        self.config = quantised[0]
+        self.space = own["codecs"][0]
+        self.target = next(k for k, tower in config.at.items() if tower == self.config.target)
+        self.codec = config.modalities[self.space].load(folder)
+        self.model = config.build()
+        self.model.load_state_dict(tensors)
+        self.model.eval()
+        self.quantised: Any = self.model.connectors[f"{self.config.source}>{self.config.target}"]
+
+    @torch.inference_mode()
+    def encode(self, raw: Any) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+        """The ids [N,C] of a record, and its grid; ValueError where it is not what is taken."""
+        sample = self.codec.encode(raw)
+        values = torch.from_numpy(sample.values)[None]
+        segment = Segment(self.space, values, 1 + positions(sample.grid)[None])
+        view = View((Stream("encoder", self.config.source, (segment,)),))
+        states = self.model(view).streams["encoder"].x
+        ids: NDArray[np.int64] = self.quantised.encode(states)[0].numpy()
+        return ids, sample.grid
+
+    @torch.inference_mode()
+    def decode(self, ids: NDArray[Any], grid: tuple[int, ...]) -> Any:
+        """The record that the decoder tells from ids [N,C]."""
+        tower, space = self.model.towers[self.config.target], self.model.spaces[self.target]
+        x = self.quantised.decode(torch.from_numpy(np.asarray(ids, np.int64))[None])
+        hidden = tower(x, Tokens(1 + positions(grid)[None]), "full")
+        told = space.sample(space.predict(hidden.x), lambda logits: logits.argmax(dim=-1))  # type: ignore[operator]
+        return self.codec.decode(told[0].numpy(), grid)
+
+    def save(self, folder: Path) -> None:
+        """A copy of the model folder."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)

@@ -1,0 +1,46 @@
+"""BEiT: pictures with blocks of patches hidden, told in a tokenizer's codes (Bao et al. 2022)."""
+
+from __future__ import annotations
+
+from broadbase.modalities.codes import CodesConfig
+from broadbase.objectives.masked import MaskedConfig
+from broadbase.objectives.masks import BlocksConfig
+from broadbase.recipes import dial, image
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import RunConfig
+
+TOLD = "codes"
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """The image recipe's pictures, 40 % of their patches hidden, each told as one of 512 codes.
+
+    The codes are those of a run of recipe vq: `--set model.modalities.codes.tokenizer=RUN`.
+    """
+    config = image.build(depth, data)
+    sources = {
+        name: mixed.model_copy(update={"pairs": name})
+        for name, mixed in config.data.sources.items()
+    }
+    codes = {
+        name.replace("image", TOLD, 1): mixed.model_copy(update={"modality": TOLD})
+        for name, mixed in sources.items()
+    }
+    told = dict(zip(sources, codes, strict=True))
+    model = config.model.model_copy(
+        update={
+            "modalities": {**config.model.modalities, TOLD: CodesConfig()},
+            "towers": {"main": dial.backbone(depth)},
+        }
+    )
+    return config.model_copy(
+        update={
+            "recipe": "beit",
+            "model": model,
+            "objective": MaskedConfig(share=0.4, masks=BlocksConfig(), told=told),
+            "data": config.data.model_copy(update={"sources": {**sources, **codes}}),
+        }
+    )
+
+
+RECIPE = Recipe("beit", "pictures, hidden patches told in codes of a vq run", build)
