@@ -155,7 +155,7 @@ MODALITIES = [
     name
     for name, config in ModalityConfig.choices.items()
     if config.fit is not ModalityConfig.fit
-    and name not in ("tokens", "labels", "values", "descriptors")
+    and name not in ("tokens", "labels", "values", "descriptors", "codes")
 ]
 
 
