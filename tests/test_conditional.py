@@ -39,7 +39,7 @@ def model(seed: int = 0) -> Model:
         },
         "towers": {"main": TOWER, "decoder": CROSS},
         "at": {},
-        "connectors": [["decoder", "main"]],
+        "connectors": [{"name": "linear", "source": "decoder", "target": "main"}],
     }
     built = ModelConfig.from_tree(tree).build()
     initialise(built, seed)

@@ -40,7 +40,7 @@ COMMANDS = {  # each downloads into the folder it runs in, and builds nothing
 FIRST = {"apt": "run apt-get update, "}  # what may help before anything else
 ENDINGS = (".whl", ".deb", ".tgz", ".gz")
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
-KEYS = ("name", "path", "pattern", "homologs")  # of a source, that say what it reads
+KEYS = ("name", "path", "pattern", "homologs", "sounds", "part")  # of a source: what it reads
 WAIT = 900  # seconds for one package
 
 

@@ -76,7 +76,7 @@ def measured(run: Run, base: Base) -> list[Measured]:
         data = config.data.model_copy(update={"sources": sources})
         some = run.with_config(config.model_copy(update={"objective": objective, "data": data}))
         for measure in measures:
-            if isinstance(objective, measure.objectives):
+            if measure.fits(some.config):
                 found += measure.run(some, base)
     if not found:
         known = sorted({k.model_fields["name"].default for m in measures for k in m.objectives})
