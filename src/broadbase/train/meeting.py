@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -57,7 +58,10 @@ class Meeting:
         )
         self.store = store
         own = store.clone()  # type: ignore[attr-defined]  # a store talks to one thread at a time
-        threading.Thread(target=self._live, args=(own,), daemon=True).start()
+        self._over = threading.Event()
+        self._beating = threading.Thread(target=self._live, args=(own,), daemon=True)
+        self._beating.start()
+        atexit.register(self._leave)  # a thread inside a store when Python ends aborts the process
 
     def wait(self) -> None:
         """Until every rank is here, however long that takes."""
@@ -152,12 +156,15 @@ class Meeting:
         """Signs of life, as long as there is a store to leave them in."""
         beats = 0
         try:
-            while True:
-                time.sleep(BEAT)
+            while not self._over.wait(BEAT):
                 beats += 1
                 store.set(f"beat/{self.rank}", str(beats))
         except RuntimeError:
             return
+
+    def _leave(self) -> None:
+        self._over.set()
+        self._beating.join(timeout=BEAT)
 
     def _lost(self) -> str:
         """The ranks without signs of life, by host; the first that looks tells the others."""
