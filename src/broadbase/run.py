@@ -347,7 +347,9 @@ class Run:
         if console is not None:
             for bad in skipped:
                 console.print(f"skipped {bad.path.name}: {bad.reason}", highlight=False)
-        if saved is not None:
+        if saved is None:  # killed before there was one: step 1 is written again
+            trainer.journal.rewind(0)
+        else:
             trainer.restore(saved)
             if console is not None:
                 console.print(f"resuming after step {saved.step}", highlight=False)
