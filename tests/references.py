@@ -197,6 +197,26 @@ def vit_mae() -> Any:
     return hf.ViTMAEForPreTraining(hf.ViTMAEConfig(**given))
 
 
+def beit(kind: Any = None, **more: Any) -> Any:
+    shape = {**SMALL, "num_attention_heads": 3, "image_size": 20, "patch_size": 4}
+    shared = {"use_shared_relative_position_bias": True, "use_mask_token": True}
+    config = hf.BeitConfig(**{**shape, **shared, "layer_scale_init_value": 0.3, **more})
+    reference = (kind or hf.BeitForMaskedImageModeling)(config)
+    for name, parameter in reference.named_parameters():
+        if name.endswith(("_table", "_token")):  # zeros there at first
+            torch.nn.init.normal_(parameter, std=0.5)
+    return reference
+
+
+BEIT: dict[str, Callable[[], Any]] = {
+    "beit": beit,
+    "beit absolute": lambda: beit(use_absolute_position_embeddings=True),
+    "beit each layer": lambda: beit(
+        use_shared_relative_position_bias=False, use_relative_position_bias=True
+    ),
+    "beit without gains": lambda: beit(layer_scale_init_value=0.0),
+    "beit labels": lambda: beit(hf.BeitForImageClassification),
+}
 MEETING = {"clip": clip, "siglip": siglip, "vit_mae": vit_mae}
 VISION: dict[str, Callable[[], Any]] = {
     "vit": vit,

@@ -80,7 +80,7 @@ def views(t: Trainer, rank: int, world: int) -> list[View]:
         )
         for name, segment in whole.items()
     }
-    return [*t.objective.views(Batch(0, mine, Draws(0, 0)), t.corrupt)]
+    return [*t.objective.views(Batch(0, mine, Draws(0, 0, rank, world)), t.corrupt)]
 
 
 def gradient(name: str, micro_batches: int) -> torch.Tensor:

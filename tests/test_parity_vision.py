@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from broadbase.core.contracts import Batch, ObjectiveConfig
+from broadbase.core.errors import DataError
+from broadbase.core.loss import combine
+from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.modalities.noise import Hide
 from broadbase.model.base import Base, prompts
 from broadbase.objectives.masks import take
 from broadbase.weights.folder import load, save
-from references import MEETING, VISION, clip, saved, siglip, stored, vit_mae
+from references import BEIT, MEETING, VISION, clip, saved, siglip, stored, vit_mae
 from test_parity import close, gradients, ids, segment
 
 ROWS, SIZE = 3, 20
@@ -57,9 +64,9 @@ def test_hidden_states_and_gradients(name: str, tmp_path: Path) -> None:
         assert close(found, expected, 1e-4), tensor
 
 
-@pytest.mark.parametrize("name", [*VISION, *MEETING])
+@pytest.mark.parametrize("name", [*VISION, *MEETING, *BEIT])
 def test_a_round_trip_keeps_every_byte(name: str, tmp_path: Path) -> None:
-    saved((VISION | MEETING)[name], tmp_path / "theirs")
+    saved((VISION | MEETING | BEIT)[name], tmp_path / "theirs")
     base = load(tmp_path / "theirs")
     save(base, tmp_path / "ours")
     assert stored(tmp_path / "ours") == stored(tmp_path / "theirs")
@@ -68,6 +75,64 @@ def test_a_round_trip_keeps_every_byte(name: str, tmp_path: Path) -> None:
 
 def pictures_raw() -> Any:
     return torch.rand(SIZE, SIZE, 3, generator=torch.manual_seed(4)).numpy()
+
+
+@pytest.mark.parametrize("name", [name for name in BEIT if name != "beit labels"])
+def test_beit(name: str, tmp_path: Path) -> None:
+    """The loss of hidden blocks, told in codes by the objective, and its gradient."""
+    reference = saved(BEIT[name], tmp_path)
+    base = load(tmp_path)
+    picture = pictures(base)
+    counts = torch.ones(picture.position.shape[:2], dtype=torch.float64)
+    counts[:, 0] = 0  # the start is never hidden
+    picture = replace(picture, weight=counts)
+    codes = Segment("codes", ids(ROWS, 26), picture.position)
+    told = {"name": "masked", "share": 0.4, "masks": {"name": "blocks"}, "told": {"s": "codes"}}
+    objective = ObjectiveConfig.from_tree(told).build()
+    batch = Batch(0, {"s": picture, "codes": codes}, Draws(0, 0))
+    views = objective.views(batch, {"image": Hide()})
+    hidden = views[0].streams[0].segments[0].hidden
+    assert hidden is not None
+    assert codes.values is not None
+    assert 20 < hidden.sum() < 40
+    assert not hidden[:, 0].any()
+    labels = codes.values[:, 1:][hidden[:, 1:]]
+    theirs = reference(pixels(), bool_masked_pos=hidden[:, 1:], labels=labels).loss
+    scored = objective.loss([base.model(views[0])], views)
+    ours = combine(scored, objective.shares(views))
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    theirs.backward()
+    ours.backward()
+    compared = list(gradients(reference, base, tmp_path))
+    assert any("own" in tensor for tensor, *_ in compared)
+    assert len(compared) > 40
+    for tensor, found, expected in compared:
+        assert close(found, expected, 1e-4), tensor
+
+
+def test_beit_of_a_classifier(tmp_path: Path) -> None:
+    """The states that its mean is of: the encoder ends without a norm."""
+    reference = saved(BEIT["beit labels"], tmp_path)
+    with torch.no_grad():
+        theirs = reference.beit(pixels()).last_hidden_state
+        ours = states(load(tmp_path)).streams["main"].x
+    assert close(ours, theirs)
+
+
+def test_offsets_of_older_files_are_verified(tmp_path: Path) -> None:
+    """They hold the numbers of the offsets too, which transformers computes anew."""
+    reference = saved(BEIT["beit"], tmp_path)
+    bias = next(m for m in reference.modules() if hasattr(m, "relative_position_bias_table"))
+    index = bias.generate_relative_position_index((5, 5))
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["beit.encoder.relative_position_bias.relative_position_index"] = index
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    save(load(tmp_path), tmp_path / "ours")
+    assert stored(tmp_path / "ours") == stored(tmp_path)
+    index[3, 4] += 1
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DataError, match=r"relative_position_index.*derived"):
+        load(tmp_path)
 
 
 def test_labels_of_vit(tmp_path: Path) -> None:

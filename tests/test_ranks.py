@@ -165,6 +165,74 @@ def test_killed_and_resumed_by_other_numbers_of_ranks(runs: Path, tmp_path: Path
         assert mine == pytest.approx(theirs, rel=1e-5)
 
 
+@pytest.fixture(scope="module")
+def split(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of causal text on one process whose heads two ranks can share."""
+    folder = tmp_path_factory.mktemp("split")
+    tree = yaml.safe_load((runs / "causal" / "config.yaml").read_text())
+    attention = tree["model"]["towers"]["main"]["layers"][0]["block"]["attention"]
+    norm = {"name": "rms"}
+    attention |= {"heads": 4, "kv_heads": 2, "head_dim": 16, "qk_norm": norm}
+    tree["train"]["save_every"] = 3
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    launch(folder, 1, TRAIN, "1", folder)
+    return folder
+
+
+@pytest.mark.parametrize("world", WORLDS[1:])
+def test_ranks_that_share_matrices_equal_one(split: Path, tmp_path: Path, world: int) -> None:
+    """Tensor parallel by 2, alone and with rows divided by 2: stopped, resumed by one process."""
+    tree = yaml.safe_load((split / "config.yaml").read_text())
+    tree["machine"]["tensor"] = 2
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    launch(tmp_path, world, STOPPED, tmp_path, "SIGTERM", str(world - 1), "10", fails=True)
+    saved = max((tmp_path / "run" / "checkpoints").glob("step-*"))
+    assert saved.name == "step-000011"
+    assert len(list(saved.glob("*.safetensors"))) == 2 * world
+    said = launch(tmp_path, 1, STOPPED, tmp_path, "SIGTERM", "0", "99", fails=True)
+    assert "machine.tensor=2 does not divide the 1 ranks" in said
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("tensor: 2", "tensor: 1"))
+    launch(tmp_path, 1, STOPPED, tmp_path, "SIGTERM", "0", "99")
+    one, many = losses(split / "1"), losses(tmp_path / "run")
+    assert len(one) == len(many) == 20
+    for mine, theirs in zip(one, many, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-5)
+
+
+CUT = """
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from broadbase.core.errors import ConfigError
+from broadbase.model.model import ModelConfig
+from broadbase.train.tensor import split
+mesh = init_device_mesh("cpu", (2,))
+def model(heads, **more):
+    attention = {"name": "grouped", "heads": heads, "kv_heads": heads, "head_dim": 8, **more}
+    block = {"attention": attention, "feedforward": {"name": "plain", "hidden": 32}}
+    tower = {"name": "transformer", "width": 16, "layers": [{"repeat": 1, "block": block}]}
+    return ModelConfig.from_tree({"modalities": {}, "towers": {"main": tower}}).build()
+split(whole := model(2), mesh)
+held = {name: tuple(p.to_local().shape) for name, p in whole.named_parameters()
+        if hasattr(p, "to_local")}
+for wrong in (model(3), model(2, softmax={"name": "sinks"})):
+    try:
+        split(wrong, mesh)
+    except ConfigError as error:
+        print(error)
+print("held", held["towers.main.blocks.0.attention.branch.q.weight"],
+      held["towers.main.blocks.0.attention.branch.out.weight"])
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
+    said = launch(tmp_path, 2, CUT)
+    assert "machine.tensor=2 does not divide the 3 heads of towers.main.blocks.0" in said
+    assert "softmax learns numbers for every head and cannot be split" in said
+    assert "(8, 16) (16, 8)" in said  # each rank has one of two heads
+
+
 MEET = """
 import os, sys, time, torch
 from broadbase.train.machine import MachineConfig
@@ -227,7 +295,8 @@ rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() 
 data = torch.randn(2, 8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 mine = data[:, rank::world].clone().requires_grad_()
 objective = ObjectiveConfig.from_tree({"name": sys.argv[1]}).build()
-view = View((Stream("image", "image", (Segment("image", None, torch.zeros(8 // world, 1, 3)),)),))
+segment = Segment("image", None, torch.zeros(8 // world, 1, 3))
+view = View((Stream("image", "image", (segment,)),), ranks=world)
 output = Output({}, {}, {"image": mine[0].unsqueeze(1), "text": mine[1].unsqueeze(1)})
 total = objective.loss([output], [view])["pairs"]
 total.backward()

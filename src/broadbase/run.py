@@ -191,7 +191,7 @@ class Run:
             ranks=ranks,
             journal=journal,
             batches=lambda start: self.mixture().batches(
-                start, c.train.steps, workers=c.train.workers, rank=ranks.rank, world=ranks.world
+                start, c.train.steps, workers=c.train.workers, rank=ranks.part, world=ranks.parts
             ),
             validation=lambda: self.held_out(c.data.validation_rows),
             teacher=teacher,
@@ -327,7 +327,7 @@ class Run:
             del tree["train"][key]
         for key in ("validation_rows", "final_rows", "processes", "store"):
             del tree["data"][key]
-        for key in ("recompute", "timeout"):
+        for key in ("recompute", "tensor", "timeout"):
             del tree["machine"][key]
         data = {name: store.fingerprint for name, store in self.stores.items()}
         return {"config": tree, "data": data}

@@ -89,6 +89,7 @@ class View(Record):
     streams: tuple[Stream, ...]
     part: str = ""  # which of several objectives made it
     twin: bool = False  # goes through the model's teacher, without gradient
+    ranks: int = 1  # that hold its other rows, for objectives whose rows depend on each other
 
     @property
     def reads(self) -> tuple[Read, ...]:

@@ -15,6 +15,7 @@ from broadbase.nn.norm import NormConfig
 from broadbase.nn.patterns import Mask, ReachConfig
 from broadbase.nn.positions import Rotation, rotate
 from broadbase.nn.softmax import PlainSoftmaxConfig, SoftmaxConfig
+from broadbase.nn.split import Splits
 
 
 class AttentionConfig(Choice):
@@ -51,6 +52,15 @@ class GroupedQueryConfig(AttentionConfig):
 
 class GroupedQueryAttention(nn.Module):
     """[B,T,D] to [B,T,D]."""
+
+    split: ClassVar[Splits] = {
+        "q": "outputs",
+        "k": "outputs",
+        "v": "outputs",
+        "q_norm": "heads",
+        "k_norm": "heads",
+        "out": "inputs",
+    }
 
     def __init__(self, config: GroupedQueryConfig, width: int) -> None:
         super().__init__()

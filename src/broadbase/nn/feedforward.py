@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
+from broadbase.nn.split import Splits
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu"]
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -51,6 +52,8 @@ class PlainConfig(FeedForwardConfig):
 class Plain(nn.Module):
     """down(activation(up(x)))."""
 
+    split: ClassVar[Splits] = {"up": "outputs", "down": "inputs"}
+
     def __init__(self, config: PlainConfig, width: int) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
@@ -74,6 +77,8 @@ class GatedConfig(FeedForwardConfig):
 
 class Gated(nn.Module):
     """down(activation(gate(x)) * up(x))."""
+
+    split: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
 
     def __init__(self, config: GatedConfig, width: int) -> None:
         super().__init__()

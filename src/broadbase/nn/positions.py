@@ -44,6 +44,15 @@ class PositionsConfig(Choice):
         raise TypeError(f"{type(self).__name__} has no build()")
 
 
+class NoPositionsConfig(PositionsConfig):
+    """Nothing said of places: what is known of them comes from layers of their own, or masks."""
+
+    name: Literal["none"] = "none"
+
+    def build(self, width: int, heads: int, head_dim: int) -> Positions:
+        return Positions()
+
+
 class RotaryScaling(Choice):
     """Changes the rotary frequencies, to reach contexts longer than those trained on."""
 

@@ -1,6 +1,6 @@
 """Relative positions as a bias of attention.
 
-Legend: B batch, Q queries, K keys, H heads, R buckets.
+Legend: B batch, Q queries, K keys, H heads.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class BucketsConfig(PositionsConfig):
 class Buckets(Positions):
     """The bias follows from the time axis alone."""
 
+    all_heads = True
+
     def __init__(self, config: BucketsConfig, heads: int) -> None:
         super().__init__()
         self.config = config
@@ -60,3 +62,45 @@ def bucket(distance: Tensor, buckets: int, furthest: int, both: bool) -> Tensor:
     ratio = (distance.clamp(min=near).float() / near).log() / math.log(furthest / near)
     far = (near + (ratio * (side - near)).long()).clamp(max=side - 1)
     return offset + torch.where(distance < near, distance, far)
+
+
+class OffsetsConfig(PositionsConfig):
+    """A learned number for each head and offset in a plane (BEiT; Bao et al. 2022).
+
+    Offsets of a start (at (0, 0, 0), as in `plane`) have three numbers: of what it reads, of what
+    reads it, of itself. Layers of one `table` share it.
+    """
+
+    name: Literal["offsets"] = "offsets"
+    rows: Annotated[int, Field(ge=1)]
+    columns: Annotated[int, Field(ge=1)]
+    table: int = 0
+
+    def build(self, width: int, heads: int, head_dim: int) -> Positions:
+        return Offsets(self, heads)
+
+
+class Offsets(Positions):
+    """The bias follows from row and column."""
+
+    all_heads = True
+
+    def __init__(self, config: OffsetsConfig, heads: int) -> None:
+        super().__init__()
+        self.rows, self.columns = config.rows, config.columns
+        self.table = nn.Embedding((2 * config.rows - 1) * (2 * config.columns - 1) + 3, heads)
+
+    def bias(self, queries: Tokens, keys: Tokens) -> Tensor:
+        offset = offsets(queries.position, keys.position, self.rows, self.columns)
+        return self.table(offset).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def offsets(query: Tensor, key: Tensor, rows: int, columns: int) -> Tensor:
+    """The number of each offset in a plane of `rows` and `columns`: positions [B,Q,3] and [B,K,3]
+    to [B,Q,K]. Query minus key, row by row; then the start reading, being read, reading itself."""
+    down, right = (query[:, :, None, axis] - key[:, None, :, axis] for axis in (1, 2))
+    count = (2 * rows - 1) * (2 * columns - 1)
+    plane = (down + rows - 1) * (2 * columns - 1) + right + columns - 1
+    reads, is_read = query[:, :, None, 1] == 0, key[:, None, :, 1] == 0
+    start = torch.where(reads & is_read, count + 2, torch.where(reads, count, count + 1))
+    return torch.where(reads | is_read, start, plane)

@@ -84,6 +84,8 @@ class SinksConfig(SoftmaxConfig):
 class Sinks(nn.Module):
     """A place with nothing to read may then read nothing."""
 
+    all_heads = True
+
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.sink = nn.Parameter(torch.zeros(heads))

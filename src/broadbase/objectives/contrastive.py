@@ -74,7 +74,8 @@ class Pairs:
         """One view of both halves; none of a batch of other sources."""
         if not {side.source for side in self._sides()} <= batch.segments.keys():
             return ()
-        return (View(tuple(self._stream(side, batch) for side in self._sides())),)
+        streams = tuple(self._stream(side, batch) for side in self._sides())
+        return (View(streams, ranks=batch.draws.stride),)
 
     def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
         """As many as there are pairs."""
@@ -84,9 +85,12 @@ class Pairs:
         """The sum over this rank's pairs, against those of all ranks."""
         if not outputs:
             return {}
-        (output,) = outputs
+        ((output,), (view,)) = outputs, views
         first_BK, second_BK = (output.predictions[s.source][:, 0] for s in self._sides())
-        return {TERM: self.total(first_BK, second_BK, _all(first_BK), _all(second_BK), _rank())}
+        if view.ranks == 1:
+            return {TERM: self.total(first_BK, second_BK, first_BK, second_BK, 0)}
+        rank = dist.get_rank()
+        return {TERM: self.total(first_BK, second_BK, _all(first_BK), _all(second_BK), rank)}
 
     @abstractmethod
     def total(
@@ -145,11 +149,5 @@ class _Gather(torch.autograd.Function):
 
 def _all(x_BK: Tensor) -> Tensor:
     """The rows of all ranks, in the order of ranks: [A,K]."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return x_BK
     gathered: Tensor = _Gather.apply(x_BK)  # type: ignore[no-untyped-call]
     return gathered
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0

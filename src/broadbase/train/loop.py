@@ -174,7 +174,7 @@ class Trainer:
 
     def _weighted(self, loss: Loss, shares: Mapping[str, Share]) -> Tensor:
         """What to differentiate. FSDP averages over ranks; with global weights a sum is wanted."""
-        return combine(loss, shares) * self.ranks.world
+        return combine(loss, shares) * self.ranks.parts
 
     def _global_shares(self, views: Sequence[View]) -> dict[str, Share]:
         mine = {**self.objective.shares(views), **self.model.penalties(views)}  # type: ignore[operator]
@@ -182,9 +182,15 @@ class Trainer:
         return {name: Share(weights[name], share.scale) for name, share in mine.items()}
 
     def _clip(self) -> float:
+        """Shorten the gradient to the largest norm allowed; returns what it was."""
         limit = math.inf if self.config.clip is None else self.config.clip
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        held: dict[Any, list[Tensor]] = {}  # tensors cut over other ranks do not mix
+        for p in (p for p in self.model.parameters() if p.grad is not None):
+            held.setdefault(getattr(p, "device_mesh", None), []).append(p)
+        norm = math.hypot(*(_norm([p.grad for p in each]) for each in held.values()))
+        for each in held.values():
+            nn.utils.clip_grads_with_norm_(each, limit, torch.tensor(norm))
+        return norm
 
     def _refuse_non_finite(self, losses: Mapping[str, float], norm: float) -> None:
         bad = [f"the loss of {k} is {v}" for k, v in losses.items() if not math.isfinite(v)]
@@ -256,6 +262,11 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
         prefix = f"{path}." if path else ""
         return [line for k in keys for line in difference(old.get(k), new.get(k), f"{prefix}{k}")]
     return [] if old == new else [f"{path}: {old!r} became {new!r}"]
+
+
+def _norm(tensors: Sequence[Tensor | None]) -> float:
+    norm = nn.utils.get_total_norm([each for each in tensors if each is not None])
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 class Stop:

@@ -34,6 +34,7 @@ class MachineConfig(Config):
     precision: Precision = "auto"
     compile: Compile = "auto"
     recompute: bool = False  # keep only what enters each block; the backward computes the rest anew
+    tensor: Annotated[int, Field(ge=1)] = 1  # ranks that share the matrices of each layer
     timeout: Annotated[float, Field(gt=0)] = 600.0  # seconds that ranks wait for one another
 
     def resolve(self) -> MachineConfig:

@@ -41,10 +41,10 @@ class OptimConfig(Choice):
         decayed = [(n, p) for n, p in parameters if p.ndim >= 2]
         plain = [(n, p) for n, p in parameters if p.ndim < 2]
         groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
+            {"params": [pair for pair in pairs if mesh == _mesh(pair[1])], "weight_decay": decay}
+            for pairs, decay in ((decayed, self.weight_decay), (plain, 0.0))
+            for mesh in dict.fromkeys(_mesh(p) for _, p in pairs)  # they are stepped together
         ]
-        groups = [group for group in groups if group["params"]]
         return AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
 
@@ -197,6 +197,11 @@ class Optim:
 
 def _trainable(model: nn.Module) -> Parameters:
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def _mesh(parameter: Tensor) -> Any:
+    """The ranks that a parameter is cut over."""
+    return parameter.device_mesh if isinstance(parameter, DTensor) else None
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

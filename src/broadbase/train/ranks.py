@@ -1,7 +1,8 @@
 """One process or many: the loop asks Ranks and does not know which.
 
-Under `torchrun` every block is sharded by itself and the rest as one group (FSDP2); alone, all of
-this is the identity.
+Under `torchrun` every block is sharded by itself and the rest as one group (FSDP2); where
+`machine.tensor` ranks share the matrices of a layer, they read the same rows. Alone, all of this is
+the identity.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from broadbase.core.errors import ConfigError
 from broadbase.train.machine import MachineConfig, blocks
 from broadbase.train.meeting import meet
+from broadbase.train.tensor import split
 
 T = TypeVar("T")
 
@@ -31,9 +34,22 @@ class Ranks:
         self.device, self.machine = device, machine or MachineConfig()
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
+        tensor = self.machine.tensor
+        if self.world % tensor:
+            raise ConfigError(
+                f"machine.tensor={tensor} does not divide the {self.world} ranks; start a multiple"
+                f" of {tensor} with torchrun, or set machine.tensor=1"
+            )
+        self.part, self.parts = self.rank // tensor, self.world // tensor  # of every step's rows
         self.meeting = meet(device, self.machine.timeout) if self.world > 1 else None
         # of their own, as checkpoints are written while the loop talks in the main group
         self.peers = dist.new_group(backend="gloo") if self.world > 1 else None
+        self.mesh = self._mesh(tensor) if self.world > 1 else None
+
+    def _mesh(self, tensor: int) -> DeviceMesh:
+        """All ranks: neighbours share matrices, the others rows."""
+        shape, names = (self.parts, tensor), ("data", "tensor")
+        return init_device_mesh(self.device.type, shape, mesh_dim_names=names)
 
     @property
     def main(self) -> bool:
@@ -45,33 +61,39 @@ class Ranks:
 
         A model that is not `trained` has no backward pass: it lets go of them after each forward.
         """
-        if self.world == 1:
+        if self.mesh is None:
             return
-        mesh = init_device_mesh(self.device.type, (self.world,))
+        if self.machine.tensor > 1:
+            split(model, self.mesh["tensor"])
+        mesh = self.mesh["data"]
         for block in blocks(model):
             fully_shard(block, mesh=mesh, mp_policy=self.machine.policy())
         # Spaces stay exact, and with them the residual stream that they begin
         fully_shard(model, mesh=mesh, reshard_after_forward=None if trained else True)
 
     def add(self, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Each number summed over the ranks, in double precision."""
-        if self.world == 1:
+        """Each number summed over the ranks with other rows, in double precision."""
+        if self.mesh is None:
             return dict(numbers)
         names = sorted(numbers)
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         total = torch.tensor([numbers[n] for n in names], dtype=dtype, device=self.device)
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=self.mesh.get_group("data"))
         return dict(zip(names, total.tolist(), strict=True))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """A tensor summed over the ranks, in place."""
-        if self.world > 1:
-            dist.all_reduce(tensor)
+        """A tensor summed over the ranks with other rows, in place."""
+        if self.mesh is not None:
+            dist.all_reduce(tensor, group=self.mesh.get_group("data"))
         return tensor
 
     def any(self, flag: bool) -> bool:
         """Whether it is so on any rank."""
-        return self.add({"flag": float(flag)})["flag"] > 0
+        if self.mesh is None:
+            return flag
+        flags = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
 
     def agree(self, decide: Callable[[], T]) -> T:
         """What `decide` gives on the first rank, told to all."""
