@@ -31,6 +31,8 @@ CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "denoising": ("t5", None),  # with experts in its encoder
     "mae": ("mae", None),
     "dino": ("dino", None),  # with a twin that is sharded too
+    "contrastive": ("clip", None),
+    "sigmoid": ("siglip", None),
     "modalities": ("mixed", {"name": "mixture", "parts": PARTS}),
 }
 
@@ -62,9 +64,9 @@ def launch(folder: Path, world: int, script: str, *words: str | Path, fails: boo
     return done.stderr if fails else done.stdout
 
 
-def losses(run: Path) -> list[dict[str, float]]:
+def losses(run: Path, of: str = "loss") -> list[dict[str, float]]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if "loss" in row]
+    return [row[of] for row in rows if of in row]
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +92,19 @@ def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noq
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("world", WORLDS[1:])
 def test_many_ranks_equal_one(runs: Path, case: str, world: int) -> None:
-    """Muon and AdamW, 20 steps over all sources: every loss within 1e-5."""
+    """Muon and AdamW, 20 steps over all sources: every loss within 1e-5, and of what is held out."""
     one, many = losses(runs / case / "1"), losses(runs / case / str(world))
     assert len(one) == len(many) == 20
     for mine, theirs in zip(one, many, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5)
+    (mine,) = losses(runs / case / "1", "validation")
+    (theirs,) = losses(runs / case / str(world), "validation")
+    assert mine == pytest.approx(theirs, rel=1e-5)
     assert ("encoder/balance" in one[0]) == (case == "denoising")
     weights = load_file(runs / case / "1" / "model" / "model.safetensors")
-    theirs = load_file(runs / case / str(world) / "model" / "model.safetensors")
+    others = load_file(runs / case / str(world) / "model" / "model.safetensors")
     for name, value in weights.items():
-        assert (value - theirs[name]).abs().max() < 1e-3, name
+        assert (value - others[name]).abs().max() < 1e-3, name
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -19,7 +19,7 @@ class JointConfig(ModalityConfig):
     name: Literal["joint"] = "joint"
     dimensions: Annotated[int, Field(ge=1)] | None = 64
     scale: Annotated[float, Field(gt=0)] | None = None
-    bias: float = 0.0
+    bias: float | None = None
     largest: Annotated[float, Field(gt=0)] | None = 100.0
     shift: bool = False
     head: HeadConfig = DirectConfig()

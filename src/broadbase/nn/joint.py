@@ -23,7 +23,7 @@ class JointConfig(Config):
 
     dimensions: Annotated[int, Field(ge=1)] | None = 64  # None: the states as they are
     scale: Annotated[float, Field(gt=0)] | None = None  # to begin with; CLIP: 1 / 0.07, SigLIP: 10
-    bias: float = 0.0  # to begin with, where there is a scale; SigLIP: -log(B - 1) at B pairs
+    bias: float | None = None  # beside a scale, to begin with; SigLIP: -log(B - 1) at B pairs
     largest: Annotated[float, Field(gt=0)] | None = 100.0  # the scale (Radford et al. 2021, 2.5)
     shift: bool = False  # whether the projection has a bias
     head: HeadConfig = DirectConfig()  # before it: what makes one vector of all places, for one
@@ -47,7 +47,8 @@ class Joint(nn.Module):
         if config.dimensions is not None:
             self.project = nn.Linear(width, config.dimensions, bias=config.shift)
         self.log_scale = nn.Parameter(torch.zeros(1)) if config.scale else None
-        self.bias = nn.Parameter(torch.zeros(1)) if config.scale else None
+        biased = config.scale is not None and config.bias is not None
+        self.bias = nn.Parameter(torch.zeros(1)) if biased else None
 
     def law(self, name: str) -> float:
         """No chance in scale and bias."""
@@ -56,12 +57,13 @@ class Joint(nn.Module):
     def predict(self, x: Tensor) -> Tensor:
         """Pooled states [B,1,D], or all [B,T,D] where the head pools, to [B,1,K+1]."""
         unit = F.normalize(self.project(self.head(x)), dim=-1)
-        if self.log_scale is None or self.bias is None or self.config.scale is None:
-            return torch.cat([unit, torch.ones_like(unit[..., :1])], dim=-1)
+        one = torch.ones_like(unit[..., :1])
+        if self.log_scale is None or self.config.scale is None:
+            return torch.cat([unit, one], dim=-1)
         scale = (self.log_scale + math.log(self.config.scale)).exp()
         scale = scale if self.config.largest is None else scale.clamp(max=self.config.largest)
-        bias = (self.bias + self.config.bias).expand_as(unit[..., :1])
-        return torch.cat([scale * unit, bias], dim=-1)
+        bias = 0.0 if self.bias is None else self.bias + (self.config.bias or 0.0)
+        return torch.cat([scale * unit, bias * one], dim=-1)
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
         raise TypeError("a joint Space has no values to embed")

@@ -30,7 +30,7 @@ def two_towers(
     data: str | None,
     *,
     scale: float,
-    bias: float = 0.0,
+    bias: float | None = None,
 ) -> RunConfig:
     """Pictures and texts of equal names in a folder, or columns of a table, in one joint Space."""
     image, sources = ImageConfig(height=32, width=32, patch=8), pairs(dial.needed(data, recipe))

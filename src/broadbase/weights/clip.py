@@ -78,7 +78,6 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         "full",
         _table(vision) | layers(),
         codecs=("image", "text"),
-        fresh=r".*\.mask|spaces\.text_joint\.bias",
         derived={
             r"text_model\.embeddings\.position_ids": lambda: torch.arange(
                 text["max_position_embeddings"]

@@ -58,7 +58,9 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
                 "image": pictures(vision, start=False),
                 "text": TokensConfig(discrete=discrete, end=end, begins=False),
                 "image_joint": JointConfig(dimensions=None, head=probe),
-                "text_joint": JointConfig(dimensions=size, shift=True, scale=1.0, largest=None),
+                "text_joint": JointConfig(
+                    dimensions=size, shift=True, scale=1.0, bias=0.0, largest=None
+                ),
             },
             towers={"vision": vision_tower(vision, start=False), "text": text_tower(text, None)},
             at={"text": "text", "text_joint": "text"},
