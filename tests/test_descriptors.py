@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
 from broadbase.core.errors import DataError
 from broadbase.modalities.descriptors import NAMES, DescriptorsConfig
+from broadbase.model.base import Base
+from broadbase.model.initialise import initialise
+from broadbase.model.model import ModelConfig
+from conftest import MODALITIES, TOWER
 
 SMILES = ["CCO", "c1ccccc1", "CC(=O)O", "CCN(CC)CC", "O=C(O)c1ccccc1O", "CCCCCCCC"]
 
@@ -26,6 +31,28 @@ def test_a_molecule_becomes_its_descriptors_and_comes_back(tmp_path: Path) -> No
     every = Descriptors.CalcMolDescriptors(Chem.MolFromSmiles("CCO"))
     for name in NAMES:
         assert found[name] == pytest.approx(every[name], rel=1e-4, abs=1e-4)
+
+
+def test_a_base_tells_them_of_whole_molecules() -> None:
+    """From the mean of a molecule's places, each read by itself; of other records nothing."""
+    tree = {
+        "modalities": {"smiles": {"name": "molecule"}, "d": {"name": "descriptors"}, **MODALITIES},
+        "towers": {"main": TOWER},
+    }
+    config = ModelConfig.from_tree(tree)
+    model = config.build().eval()
+    initialise(model, 0)
+    codecs = {name: config.modalities[name].fit(SMILES) for name in ("smiles", "bytes")}
+    base = Base(config, model, codecs)
+    told = base.told(SMILES, modality="smiles")
+    assert told is not None
+    assert told.shape == (len(SMILES), len(NAMES))
+    assert told.std(axis=0).min() > 0
+    for smiles, row in zip(SMILES, told, strict=True):
+        last = base.embed([smiles], modality="smiles", layers=False)
+        expected = model.spaces["d"].predict(torch.from_numpy(last))  # type: ignore[operator]
+        np.testing.assert_allclose(row, expected[0].detach(), atol=1e-5)
+    assert base.told(["CCO"], modality="bytes") is None
 
 
 def test_what_is_no_molecule_is_refused() -> None:

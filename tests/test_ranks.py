@@ -92,7 +92,7 @@ def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noq
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("world", WORLDS[1:])
 def test_many_ranks_equal_one(runs: Path, case: str, world: int) -> None:
-    """Muon and AdamW, 20 steps over all sources: every loss within 1e-5, and of what is held out."""
+    """Muon and AdamW, 20 steps over all sources: all losses within 1e-5, held out too."""
     one, many = losses(runs / case / "1"), losses(runs / case / str(world))
     assert len(one) == len(many) == 20
     for mine, theirs in zip(one, many, strict=True):

@@ -135,7 +135,17 @@ def test_a_probe_finds_a_line_and_no_line_in_noise() -> None:
         things, vectors = numbers(noise=noise)
         train, test = things.split(100, 200, seed=0)
         assert len(train) == 100
-        assert low < probe(vectors, things, train, test) <= high
+        assert low < probe([vectors], things, train, test) <= high
+
+
+def test_a_probe_takes_the_candidate_that_says_more() -> None:
+    """By its error on the labels it has: noise of many dimensions loses to a line, in any order."""
+    things, vectors = numbers()
+    noise = np.random.default_rng(1).normal(size=(len(vectors), 60)).astype(np.float32)
+    train, test = things.split(40, 200, seed=0)
+    assert probe([noise], things, train, test) < 0.5
+    for candidates in ([vectors, noise], [noise, vectors]):
+        assert probe(candidates, things, train, test) > 0.99
 
 
 def test_finetuning_on_numbers() -> None:

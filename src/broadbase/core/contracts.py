@@ -182,6 +182,7 @@ class ModalityConfig(Choice):
     """Settings of a modality; `fit` makes its Codec, `space` its Space, for one set of numbers."""
 
     package: ClassVar[str] = "modalities"
+    tells: ClassVar[str] = ""  # modality whose whole records its values describe, where any is
 
     def clean(self, raw: Any) -> Any:
         """A record in the form that is kept: ValueError where it has none. Idempotent."""

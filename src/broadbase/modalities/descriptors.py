@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,7 @@ class DescriptorsConfig(ModalityConfig):
     """Standardised by the training molecules (MolBERT; Fabian et al. 2020, 2.2)."""
 
     name: Literal["descriptors"] = "descriptors"
+    tells: ClassVar[str] = "molecule"
 
     def clean(self, raw: Any) -> str:
         """The canonical SMILES; ValueError where RDKit finds no molecule."""

@@ -136,6 +136,25 @@ class Base:
         return torch.cat(vectors).numpy() if vectors else np.zeros((0, 0), np.float32)
 
     @torch.inference_mode()
+    def told(
+        self, raws: Sequence[Any], *, modality: str | None = None, batch: int = 32
+    ) -> NDArray[np.float32] | None:
+        """What the base tells of whole records [M,K] (descriptors, of molecules); None: nothing."""
+        space, codec = self._codec(modality)
+        kind = self.config.modalities[space].name
+        reads = tuple(
+            Read(name, name, pooled=True)
+            for name, other in self.config.modalities.items()
+            if other.tells == kind and self.tower(name) == self.tower(space)
+        )
+        found: list[Tensor] = []
+        for i in range(0, len(raws) if reads else 0, batch):
+            segment = prompts(space, codec, raws[i : i + batch], self.pattern == "full")
+            said = self.model(self._view(space, segment, reads)).predictions
+            found.append(torch.cat([said[r.term][:, 0] for r in reads], dim=-1).float().cpu())
+        return torch.cat(found).numpy() if found else None
+
+    @torch.inference_mode()
     def logits(self, raw: Any, *, modality: str | None = None) -> Tensor:
         """Predictions at every place of the document that `raw` begins: [N+1, V] for ids."""
         space, codec = self._codec(modality)

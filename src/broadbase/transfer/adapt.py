@@ -68,7 +68,9 @@ def adapt(
 def _scorer(base: Base, task: Task, method: Method, settings: FinetuneConfig) -> Scorer:
     if method is Method.probe:
         vectors = base.embed(task.raws, modality=task.modality)
-        return lambda train, test, _: probe(vectors, task, train, test)
+        told = base.told(task.raws, modality=task.modality)
+        candidates = [vectors] if told is None else [vectors, told]
+        return lambda train, test, _: probe(candidates, task, train, test)
 
     if method is Method.knn:
         last = base.embed(task.raws, modality=task.modality, layers=False)

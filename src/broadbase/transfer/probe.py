@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,18 @@ from broadbase.transfer.task import Indices, Task
 PENALTIES = np.logspace(-1, 6, 15)
 
 
-def probe(vectors: NDArray[np.float32], task: Task, train: Indices, test: Indices) -> float:
-    """The task's score of ridge regression on standardised vectors [M,D], learned from `train`."""
-    model = make_pipeline(StandardScaler(), ridge(task))
-    return fitted_score(model, vectors, task, train, test)
+def probe(
+    candidates: Sequence[NDArray[np.float32]], task: Task, train: Indices, test: Indices
+) -> float:
+    """The task's score of ridge regression on standardised vectors [M,D], learned from `train`.
+
+    Of several candidates it is that whose leave-one-out error on `train` is the least.
+    """
+    models = [make_pipeline(StandardScaler(), ridge(task)) for _ in candidates]
+    for model, vectors in zip(models, candidates, strict=True):
+        model.fit(vectors[train], task.labels[train])
+    best = max(range(len(models)), key=lambda i: models[i][-1].best_score_)
+    return task.score(models[best].predict(candidates[best][test]), test)
 
 
 def ridge(task: Task) -> Any:
