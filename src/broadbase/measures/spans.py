@@ -28,7 +28,7 @@ from broadbase.run import Run
 from broadbase.transfer.ngram import KneserNey
 
 Spans = Sequence[tuple[int, int]]  # first place and length in the document
-DOCUMENTS = 300  # held-out ones that are looked at, the first
+DOCUMENTS = 1000  # held-out ones that are looked at, the first
 SHORTEST, LONGEST, MIDDLES = 8, 4, 4  # places of a document, of a middle; middles of a document
 
 
