@@ -40,6 +40,7 @@ LLAMA3 = rope(
 )
 LINEAR = rope("linear", factor=4.0)
 YARN = rope("yarn", factor=4.0, original_max_position_embeddings=16)
+OSS_YARN = rope("yarn", factor=32.0, original_max_position_embeddings=16, truncate=False)
 
 
 def llama(**more: Any) -> Any:
@@ -53,6 +54,13 @@ def mistral(**more: Any) -> Any:
 def mixtral(**more: Any) -> Any:
     experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
     return hf.MixtralForCausalLM(hf.MixtralConfig(**{**SMALL, **GROUPED, **experts, **more}))
+
+
+def gpt_oss(**more: Any) -> Any:
+    experts = {"num_local_experts": 5, "num_experts_per_tok": 4, "sliding_window": 7}
+    clipped = {"swiglu_alpha": 1.5, "swiglu_limit": 0.8}  # so low that it clips
+    given = {**SMALL, **GROUPED, **experts, **clipped, **OSS_YARN, **more}
+    return hf.GptOssForCausalLM(hf.GptOssConfig(**given))
 
 
 def qwen2(**more: Any) -> Any:
@@ -237,6 +245,17 @@ DECODERS: dict[str, Callable[[], Any]] = {
     ),
     "mixtral": mixtral,
     "mixtral window": lambda: mixtral(sliding_window=7, num_experts_per_tok=3),
+    "gpt_oss": gpt_oss,
+    "gpt_oss odd": lambda: gpt_oss(
+        num_hidden_layers=4,
+        intermediate_size=36,
+        num_local_experts=3,
+        num_experts_per_tok=1,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        attention_bias=False,
+        swiglu_limit=7.0,
+    ),
     "qwen2": qwen2,
     "qwen2 windows": lambda: qwen2(
         use_sliding_window=True, sliding_window=7, max_window_layers=1, tie_word_embeddings=True
@@ -288,6 +307,7 @@ BACKBONES: dict[str, Callable[[], Any]] = {
     "modernbert": lambda: modernbert(hf.ModernBertModel),
     "llama": lambda: hf.LlamaModel(hf.LlamaConfig(**SMALL, **GROUPED)),
     "gpt2": lambda: hf.GPT2Model(gpt2().config),
+    "gpt_oss": lambda: hf.GptOssModel(gpt_oss().config),
 }
 
 
