@@ -43,6 +43,14 @@ class At:
 Table = Mapping[str, At | str]
 
 
+def within(prefix: str, table: Table) -> dict[str, At | str]:
+    """The same table for a file where all of it lies under `prefix`."""
+    return {
+        ours: replace(at, name=prefix + at.name) if isinstance(at, At) else prefix + at
+        for ours, at in table.items()
+    }
+
+
 @dataclass(frozen=True)
 class Link:
     """One tensor of ours, and where it lies among theirs."""
@@ -120,6 +128,7 @@ class Published:
         default_factory=dict
     )  # another name of theirs -> the one it repeats
     derived: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)  # regex -> its value
+    patterns: Mapping[str, str] = field(default_factory=dict)  # of towers that see otherwise
     codecs: tuple[str, ...] = ()  # of the Spaces that records come in; none named: all
     fresh: str = r".*\.mask"  # regex of ours that stay at their init: no decoder has hidden places
     kept: str = ""  # regex of what the published model has for uses that ours has not
