@@ -192,6 +192,19 @@ def clip(act: str = "quick_gelu") -> Any:
     return hf.CLIPModel(hf.CLIPConfig(**given, projection_dim=32))
 
 
+IMAGE = 90  # the id where LLaVA's picture stands
+
+
+def llava(text: dict[str, Any] | None = None, **more: Any) -> Any:
+    sight = {**SIGHT, "num_hidden_layers": 3, "intermediate_size": 80, "hidden_act": "quick_gelu"}
+    vision = {**sight, "model_type": "clip_vision_model", "initializer_factor": 3.0}
+    told = {**SMALL, **GROUPED, "hidden_size": 36, "model_type": "llama", **(text or {})}
+    given = {"image_token_index": IMAGE, "image_seq_length": 25, **more}
+    return hf.LlavaForConditionalGeneration(
+        hf.LlavaConfig(vision_config=vision, text_config=told, **given)
+    )
+
+
 def siglip() -> Any:
     both = {**SIGHT, "intermediate_size": 80}
     text = {"vocab_size": VOCABULARY, "max_position_embeddings": 24, "projection_size": 48}
@@ -224,6 +237,18 @@ BEIT: dict[str, Callable[[], Any]] = {
     ),
     "beit without gains": lambda: beit(layer_scale_init_value=0.0),
     "beit labels": lambda: beit(hf.BeitForImageClassification),
+}
+LLAVA: dict[str, Callable[[], Any]] = {
+    "llava": llava,
+    "llava with its start": lambda: llava(
+        vision_feature_select_strategy="full", vision_feature_layer=-1, image_seq_length=26
+    ),
+    "llava of a first layer": lambda: llava(
+        {**YARN, "num_key_value_heads": 6, "tie_word_embeddings": True},
+        vision_feature_layer=1,
+        projector_hidden_act="relu",
+        multimodal_projector_bias=False,
+    ),
 }
 MEETING = {"clip": clip, "siglip": siglip, "vit_mae": vit_mae}
 VISION: dict[str, Callable[[], Any]] = {
