@@ -80,7 +80,10 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     space, paired = next(iter(base.codecs)), "decoder" in base.config.towers
     pad = getattr(reference.config, "pad_token_id", None) or 0
     ids_BN = torch.randint(
-        5, reference.config.vocab_size, real_BN.shape, generator=torch.manual_seed(0)
+        5,
+        reference.config.get_text_config().vocab_size,
+        real_BN.shape,
+        generator=torch.manual_seed(0),
     ).masked_fill(~real_BN, pad)
     given = _segment(space, ids_BN, real_BN)
     more = {"decoder_input_ids": ids_BN[:, : PLACES // 3]} if paired else {}
@@ -89,7 +92,7 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     reads = () if theirs is None else (Read(space, "logits"),)
     if not paired:
         streams: tuple[Stream, ...] = (
-            Stream("main", base.tower(space), (given,), base.pattern, reads=reads),
+            Stream("main", base.tower(space), (given,), base.sees(space), reads=reads),
         )
     else:
         real_BN = torch.ones_like(more["decoder_input_ids"], dtype=torch.bool)
@@ -102,7 +105,9 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     if theirs is None:
         states = output.streams["main"].x
         return "hidden states", states[real_BN], found.last_hidden_state[real_BN]
-    return "logits", output.predictions["logits"][real_BN], theirs[real_BN]
+    fed = any(c.target == base.tower(space) for c in base.config.connectors)
+    what = "logits of text alone" if fed else "logits"
+    return what, output.predictions["logits"][real_BN], theirs[real_BN]
 
 
 def _pictures(base: Base) -> tuple[Segment, Tensor]:
