@@ -149,7 +149,8 @@ def _met(base: Base, reference: Any) -> Iterator[Compared]:
     places = min(PLACES, text.max_position_embeddings)
     ids_BN = torch.randint(5, text.vocab_size - 5, (ROWS, places), generator=torch.manual_seed(0))
     end = base.codecs["text"].end
-    ids_BN[:, -1] = 5 if end is None else int(end)  # a text is read at its end
+    if end is not None and int(end) < text.vocab_size:
+        ids_BN[:, -1] = int(end)  # where a text is read
     found = reference(input_ids=ids_BN, pixel_values=pixels)
     whole = torch.ones(ids_BN.shape, dtype=torch.bool)
     sides = {
