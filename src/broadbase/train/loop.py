@@ -71,6 +71,11 @@ class Trainer:
     step: int = 0
 
     def __post_init__(self) -> None:
+        if self.objective.whole and self.machine.tensor > 1:
+            raise ConfigError(
+                "machine.tensor: the rows of this objective depend on each other, and ranks that"
+                " share matrices have the same rows; set machine.tensor=1"
+            )
         self.forward: Callable[..., Output] = self.model
         if self.machine.compile == "on":
             self.forward = torch.compile(self.model, dynamic=False)
