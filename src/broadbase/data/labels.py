@@ -1,0 +1,37 @@
+"""The labels of another source's records, as records of their own: what is given to a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from broadbase.core.contracts import Part, Record, Reject, SourceConfig
+
+
+class LabelsConfig(SourceConfig):
+    """Texts, paired with the records that they label."""
+
+    name: Literal["labels"] = "labels"
+    source: SourceConfig
+    names: tuple[str, ...] = ()  # of labels that are numbers, from 0 on
+
+    @property
+    def licence(self) -> str:
+        return self.source.licence
+
+    def parts(self) -> Sequence[Part]:
+        return self.source.parts()
+
+    def read(self, part: Part) -> Iterator[Record | Reject]:
+        for record in self.source.read(part):
+            if isinstance(record, Reject):
+                yield record
+            elif record.label is None:
+                yield Reject(record.place, "it has no label")
+            else:
+                label = self.names[int(record.label)] if self.names else record.label
+                yield replace(record, raw=label, key=record.key or record.place)
+
+    def fingerprint(self) -> dict[str, str]:
+        return self.source.fingerprint()

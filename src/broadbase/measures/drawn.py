@@ -1,0 +1,171 @@
+"""Pictures drawn for the words of held-out records, judged by a classifier that is not the base's.
+
+The classifier is a small network on pixels, taught on the training records' pictures (as they are,
+not as codes). It says how often a drawing is of the class that was asked for; the Fréchet distance
+between drawings and training pictures is taken in its features (Heusel et al. 2017, eq. 6).
+
+Legend: M pictures, P numbers of a picture, F features, T places of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import sqrtm
+from sklearn.neural_network import MLPClassifier
+from torch import Tensor
+
+from broadbase.core.contracts import Codec, Record
+from broadbase.core.errors import ConfigError
+from broadbase.data.shards import identity
+from broadbase.measures.measure import Measure, Measured, compared
+from broadbase.modalities.bytes import BytesConfig
+from broadbase.modalities.codes import CodesCodec, CodesConfig
+from broadbase.model.base import Base
+from broadbase.model.generate import SamplingConfig, continued
+from broadbase.objectives.conditional import GivenConfig
+from broadbase.run import Run
+
+MOST = 64  # classes; more words than these are names, which no classifier knows
+FEATURES, EPOCHS = 64, 40
+PICTURES = 500  # drawn, for the first held-out records
+RESAMPLES = 200  # of the drawings, for the interval of the distance
+
+Array = NDArray[np.float64]
+
+
+def drawn(run: Run, base: Base) -> Iterator[Measured]:
+    """Beside drawings for another's words, codes drawn by their frequency, and real pictures."""
+    config = run.config.objective
+    assert isinstance(config, GivenConfig)
+    real, words = _real(run, base, config, "train")
+    if len(set(words)) > MOST:
+        raise ConfigError(
+            f"{len(set(words))} different words are given to the pictures: drawings are judged"
+            f" where there are at most {MOST} classes"
+        )
+    held, asked = (part[:PICTURES] for part in _real(run, base, config, "validation"))
+    judge = MLPClassifier((FEATURES,), max_iter=EPOCHS, early_stopping=True, random_state=0)
+    judge.fit(real, words)
+    kinds = {
+        "base": _drawings(run, base, config),
+        "codes by their frequency": _by_frequency(run, base, config, len(held)),
+        "real pictures": held,
+        "real pictures through the codes": _through(run, base, config),
+    }
+    hits = {name: [[float(hit)] for hit in judge.predict(x) == asked] for name, x in kinds.items()}
+    other = judge.predict(kinds["base"]) == np.roll(asked, 1)
+    hits["drawn for another"] = [[float(hit)] for hit in other]
+    yield from compared(config.told, "class of a drawing", hits)
+    yield from _distances(config.told, judge, real, kinds)
+
+
+def _distances(
+    source: str, judge: MLPClassifier, real: Array, kinds: Mapping[str, Array]
+) -> Iterator[Measured]:
+    """Fréchet distances to the training pictures; the interval is over resampled pictures."""
+    states = {name: _features(judge, x) for name, x in kinds.items()}
+    truth, rng = _features(judge, real), np.random.default_rng(0)
+    size = len(states["base"])
+    chosen = [rng.integers(size, size=size) for _ in range(RESAMPLES)]
+    values = {name: frechet(x, truth) for name, x in states.items()}
+    spread = {name: [frechet(x[i], truth) for i in chosen] for name, x in states.items()}
+    for name in (name for name in states if name != "base"):
+        gaps = np.array(spread["base"]) - np.array(spread[name])
+        gap = values["base"] - values[name]
+        low, high = gap + np.quantile(gaps - gaps.mean(), [0.025, 0.975])
+        yield Measured(
+            source, "Fréchet distance", name, size, values["base"], values[name], gap, low, high
+        )
+
+
+def frechet(one: Array, other: Array) -> float:
+    """Between two sets of features [M,F] as normal distributions."""
+    a, b = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    mean = np.square(one.mean(axis=0) - other.mean(axis=0)).sum()
+    return float(mean + np.trace(a) + np.trace(b) - 2 * np.trace(sqrtm(a @ b).real))
+
+
+def _features(judge: MLPClassifier, pictures: Array) -> Array:
+    hidden: Array = np.maximum(pictures @ judge.coefs_[0] + judge.intercepts_[0], 0)
+    return hidden
+
+
+def _real(run: Run, base: Base, config: GivenConfig, side: str) -> tuple[Array, NDArray[Any]]:
+    """The pictures of a side as [M,P], in the order of its rows, and the words of each."""
+    mixed = run.config.data.sources
+    pictures = {
+        identity(record, record.raw, paired=True).hex(): record.raw
+        for record in mixed[config.told].source.records()
+        if isinstance(record, Record)
+    }
+    both = [set(run.stores[name].ids(side)) for name in (config.given, config.told)]
+    rows, codec = run.rows(side)[config.given], base.codecs[mixed[config.given].modality]
+    words = [_text(codec, rows[i].values) for i in range(len(rows))]
+    found = [pictures[id] for id in sorted(set.intersection(*both))]
+    return _vectors(_codec(run, base, config), found), np.array(words)
+
+
+def _text(codec: Codec, values_T: NDArray[Any]) -> str:
+    """The words between a row's start and its end."""
+    ends = np.flatnonzero(values_T == codec.end)
+    kept = values_T[1 : ends[0]] if len(ends) else values_T[1:]
+    return str(codec.decode(kept, (len(kept),)))
+
+
+def _codec(run: Run, base: Base, config: GivenConfig) -> CodesCodec:
+    codec = base.codecs[run.config.data.sources[config.told].modality]
+    assert isinstance(codec, CodesCodec)
+    return codec
+
+
+def _vectors(codec: CodesCodec, pictures: Sequence[Any]) -> Array:
+    """Every picture's numbers, as the tokenizer takes them: [M,P]."""
+    encoded = (codec.tokenizer.codec.encode(picture).values for picture in pictures)
+    return np.stack([values.ravel() for values in encoded]).astype(np.float64)
+
+
+def _decoded(codec: CodesCodec, ids_MT: NDArray[Any], grid: tuple[int, ...]) -> Array:
+    """What the tokenizer makes of codes, as numbers: [M,P]."""
+    return _vectors(codec, [codec.decode(ids_T, grid) for ids_T in ids_MT])
+
+
+def _drawings(run: Run, base: Base, config: GivenConfig) -> Array:
+    """A drawing for the words of each of the first held-out records."""
+    objective, choose = config.build(), SamplingConfig(seed=0).build()
+    found: list[Tensor] = []
+    for batch in run.held_out(PICTURES):
+        told = batch.segments[config.told]
+        view = objective.prompt(batch.segments[config.given], told.map(lambda x: x[:, :1]))
+        start_B13 = view.streams[-1].segments[-1].position
+        following_MB3 = (start_B13 + told.position[:, 1:]).transpose(0, 1)
+        found.append(torch.cat(list(continued(base.model, view, following_MB3, choose)), dim=1))
+    codec = _codec(run, base, config)
+    return _decoded(codec, torch.cat(found)[:PICTURES].numpy(), _grid(run, config))
+
+
+def _by_frequency(run: Run, base: Base, config: GivenConfig, size: int) -> Array:
+    """Each place's code drawn from the codes that the training records have there."""
+    split, rng = run.stores[config.told].split("train"), np.random.default_rng(0)
+    chosen = rng.integers(len(split), size=(size, int(split.lengths[0])))
+    ids = [[split.document(d)[place] for place, d in enumerate(row)] for row in chosen]
+    return _decoded(_codec(run, base, config), np.array(ids), _grid(run, config))
+
+
+def _through(run: Run, base: Base, config: GivenConfig) -> Array:
+    """The first held-out records' own codes, decoded: what drawing can reach at best."""
+    rows = run.rows("validation")[config.told]
+    ids_MT = np.stack([rows[i].values[1:] for i in range(min(len(rows), PICTURES))])
+    return _decoded(_codec(run, base, config), ids_MT, _grid(run, config))
+
+
+def _grid(run: Run, config: GivenConfig) -> tuple[int, ...]:
+    """Rows and columns of codes, the same of all pictures."""
+    return tuple(int(n) for n in run.stores[config.told].split("train").grids[0])
+
+
+MEASURE = Measure((GivenConfig,), drawn, modalities=(BytesConfig, CodesConfig))

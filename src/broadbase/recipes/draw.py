@@ -1,0 +1,60 @@
+"""Draw: pictures in a tokenizer's codes, told place by place after a class or a name."""
+
+from __future__ import annotations
+
+from broadbase.core.contracts import SourceConfig
+from broadbase.data.detect import pairs
+from broadbase.data.labels import LabelsConfig
+from broadbase.data.sources import ImageFilesConfig
+from broadbase.modalities.bytes import BytesConfig
+from broadbase.modalities.codes import CodesConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.norm import RMSNormConfig
+from broadbase.objectives.conditional import PrefixedConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import DataConfig, MixedSource, RunConfig
+
+GIVEN, TOLD = "words", "codes"
+BYTES, PLACES = 24, 50  # of a row: a name, and 7 x 7 codes
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """The words first, then the codes of the picture, row by row (Ramesh et al. 2021, 2).
+
+    The codes are those of a run of recipe vq: `--set model.modalities.codes.tokenizer=RUN`.
+    """
+    found = _pair(dial.needed(data, "draw"))
+    rows = dial.rows(depth, BYTES + PLACES)
+    tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
+    return RunConfig(
+        recipe="draw",
+        depth=depth,
+        model=ModelConfig(
+            modalities={TOLD: CodesConfig(), "bytes": BytesConfig()}, towers={"main": tower}
+        ),
+        objective=PrefixedConfig(given=GIVEN, told=TOLD),
+        data=DataConfig(
+            sources={
+                GIVEN: MixedSource(
+                    source=found["text"], modality="bytes", rows=rows, length=BYTES, pairs="named"
+                ),
+                TOLD: MixedSource(
+                    source=found["image"], modality=TOLD, rows=rows, length=PLACES, pairs="named"
+                ),
+            },
+        ),
+        optim=dial.optim(depth),
+        train=dial.horizon(depth),
+    )
+
+
+def _pair(data: str) -> dict[str, SourceConfig]:
+    """Pictures and words: a sample set's, or those of a folder for each class, and its name."""
+    if data.startswith("sample:"):
+        return pairs(data)
+    pictures = ImageFilesConfig(path=data, labels="folder")
+    return {"image": pictures, "text": LabelsConfig(source=pictures)}
+
+
+RECIPE = Recipe("draw", "pictures in codes of a vq run, drawn after a class or a name", build)
