@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,12 +23,12 @@ from broadbase.data.detect import detect, labelled
 from broadbase.data.packages import Package
 from broadbase.data.sources import TextFilesConfig
 from broadbase.data.tables import CsvConfig
-from broadbase.measures.measure import all_measures
+from broadbase.measures.measure import Measure, Measured, _told, all_measures
 from test_docs import FENCE, ROOT, commands
 
 PAGE = ROOT / "docs" / "modality.md"
 SHORT = {
-    "pretrain": "--depth 1 --set train.steps=40 --set train.evaluate_every=20",
+    "pretrain": "--depth 2 --set train.steps=150 --set train.evaluate_every=50",
     "adapt": "--seeds 2 --test 50",
 }
 ABSENT = ("cannot be had", "is not here", "took more than")  # the registry, or its tool
@@ -67,9 +68,8 @@ def test_the_page_runs_as_it_is_written(desk: Path) -> None:
     """Every command, shortened; the held-out loss falls, and all that is told is there."""
     lines = [f"{line} {SHORT.get(line.split()[1], '')}" for line in commands(PAGE)]
     assert [line.split()[1] for line in lines][-4:] == ["pretrain", "inspect", "evaluate", "adapt"]
-    told = [f"{line} --json" if "inspect" not in line else line for line in lines]
     done = subprocess.run(
-        [sys.executable, "-c", MANY, *told],
+        [sys.executable, "-c", MANY, *(f"{line} --json" for line in lines)],
         cwd=desk,
         env={**os.environ, VARIABLE: "sensors", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -80,19 +80,47 @@ def test_the_page_runs_as_it_is_written(desk: Path) -> None:
     said = dict(
         part.split("\n", 1) for part in re.split(r"^\$ broadbase ", done.stdout, flags=re.M)[1:]
     )
-    by_name = {line.split()[0]: text for line, text in said.items()}
-    assert "sensors" in {row["recipe"] for row in json.loads(by_name["recipes"])}
-    assert "13,611" in by_name["inspect"]
+    found = {line.split()[0]: json.loads(text) for line, text in said.items()}
+    assert "sensors" in {row["recipe"] for row in found["recipes"]}
+    (prepared,) = found["inspect"]
+    assert (prepared["records"], prepared["rejected"]) == (13_611, 1)
     journal = (desk / "runs" / "mast" / "metrics.jsonl").read_text()
     losses = [row["validation"]["sensors"] for row in map(json.loads, journal.splitlines())
               if "validation" in row]  # fmt: skip
-    assert losses[-1] < 0.8 * losses[0]
-    rows = {row["baseline"]: row for row in json.loads(by_name["evaluate"])}
+    assert losses[-1] < 0.5 * losses[0]
+    rows = {row["baseline"]: row for row in found["evaluate"]}
     assert rows.keys() == {"lines", "last value", "mean of the seen"}
-    assert all(row["low"] < row["difference"] < row["high"] for row in rows.values())
-    (row,) = json.loads(by_name["adapt"])
+    assert rows["mean of the seen"]["high"] < 0  # the page tells what a longer run beats
+    (row,) = found["adapt"]
     assert row["metric"] == "R2"
     assert row["classical"].keys() == {"last hour, ridge", "24 hours, ridge"}
+
+
+CONTRACT = """
+import numpy as np, pytest
+from broadbase.core.contracts import ModalityConfig
+config = ModalityConfig.from_tree({"name": "sensors", "channels": 3, "patch": 2})
+rng = np.random.default_rng(0)
+days = [rng.normal([5, -300, 0.1], [1, 40, 0.01], (48, 3)) for _ in range(20)]
+codec = config.fit(days)
+codec.save(desk)
+for codec in (codec, config.load(desk)):
+    sample = codec.encode(days[0])
+    assert sample.values.shape == (24, 6) and sample.grid == (24,) and sample.units == 144
+    assert np.allclose(codec.decode(sample.values, sample.grid), days[0], rtol=1e-4)
+    assert 0 <= codec.encode(days[0] * 1e6).values.min() <= codec.encode(days[0]).values.max() <= 1
+hole = days[0].copy()
+hole[3, 1] = np.nan
+for bad in (days[0][:47], days[0][:, :2], hole, "text", []):
+    with pytest.raises(ValueError):
+        codec.encode(bad)
+"""
+
+
+def test_the_modality_of_the_page_keeps_the_contract(desk: Path) -> None:
+    script = f"from pathlib import Path\ndesk = Path({str(desk)!r})\n{CONTRACT}"
+    environment = {**os.environ, VARIABLE: "sensors"}
+    subprocess.run([sys.executable, "-c", script], cwd=desk, env=environment, check=True)
 
 
 def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -160,3 +188,17 @@ def test_a_file_of_the_current_folder_is_known_by_its_name(
 def test_measures_say_what_they_are_of() -> None:
     known = {each for measure in all_measures() for each in measure.known}
     assert {"causal", "mae (audio)", "mae (video)", "masked (cell)"} <= known
+
+
+def test_one_measure_may_refuse_what_another_tells() -> None:
+    """A measure of ids does not stand in the way of one's own of vectors."""
+
+    def refuses(*_: Any) -> list[Measured]:
+        raise ConfigError("told in vectors")
+
+    row = Measured("s", "m", "b", 2, 1.0, 2.0, -1.0, -2.0, 0.0)
+    no, yes = Measure((), refuses), Measure((), lambda *_: [row])
+    nothing: Any = None
+    assert _told([no, yes], nothing, nothing) == [row]
+    with pytest.raises(ConfigError, match="told in vectors"):
+        _told([no], nothing, nothing)

@@ -82,9 +82,7 @@ def measured(run: Run, base: Base) -> list[Measured]:
         sources = {name: config.data.sources[name] for name in names}
         data = config.data.model_copy(update={"sources": sources})
         some = run.with_config(config.model_copy(update={"objective": objective, "data": data}))
-        for measure in measures:
-            if measure.fits(some.config):
-                found += measure.run(some, base)
+        found += _told([m for m in measures if m.fits(some.config)], some, base)
     if not found:
         used = {mixed.modality for mixed in config.data.sources.values()}
         kinds = sorted({config.model.modalities[name].name for name in used})
@@ -93,6 +91,20 @@ def measured(run: Run, base: Base) -> list[Measured]:
             f"there is no measure of objective {config.objective.name!r} where the data"
             f" are of {', '.join(kinds)}; there is one of: {', '.join(known)}"
         )
+    return found
+
+
+def _told(measures: Sequence[Measure], run: Run, base: Base) -> list[Measured]:
+    """All that some measures tell; one may refuse (vectors, not ids) where another does not."""
+    found: list[Measured] = []
+    refused: list[ConfigError] = []
+    for measure in measures:
+        try:
+            found += list(measure.run(run, base))
+        except ConfigError as error:
+            refused.append(error)
+    if refused and not found:
+        raise refused[0]
     return found
 
 
