@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check results clean
 
 demo: $(VENV)/installed
 	$(BIN)/broadbase demo
@@ -20,6 +20,9 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+results: $(VENV)/installed-dev
+	$(BIN)/python bench/results.py
 
 clean:
 	rm -rf $(VENV)

@@ -40,6 +40,7 @@ LLAMA3 = rope(
 )
 LINEAR = rope("linear", factor=4.0)
 YARN = rope("yarn", factor=4.0, original_max_position_embeddings=16)
+OSS_YARN = rope("yarn", factor=32.0, original_max_position_embeddings=16, truncate=False)
 
 
 def llama(**more: Any) -> Any:
@@ -53,6 +54,13 @@ def mistral(**more: Any) -> Any:
 def mixtral(**more: Any) -> Any:
     experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
     return hf.MixtralForCausalLM(hf.MixtralConfig(**{**SMALL, **GROUPED, **experts, **more}))
+
+
+def gpt_oss(**more: Any) -> Any:
+    experts = {"num_local_experts": 5, "num_experts_per_tok": 4, "sliding_window": 7}
+    clipped = {"swiglu_alpha": 1.5, "swiglu_limit": 0.8}  # so low that it clips
+    given = {**SMALL, **GROUPED, **experts, **clipped, **OSS_YARN, **more}
+    return hf.GptOssForCausalLM(hf.GptOssConfig(**given))
 
 
 def qwen2(**more: Any) -> Any:
@@ -184,6 +192,19 @@ def clip(act: str = "quick_gelu") -> Any:
     return hf.CLIPModel(hf.CLIPConfig(**given, projection_dim=32))
 
 
+IMAGE = 90  # the id where LLaVA's picture stands
+
+
+def llava(text: dict[str, Any] | None = None, **more: Any) -> Any:
+    sight = {**SIGHT, "num_hidden_layers": 3, "intermediate_size": 80, "hidden_act": "quick_gelu"}
+    vision = {**sight, "model_type": "clip_vision_model", "initializer_factor": 3.0}
+    told = {**SMALL, **GROUPED, "hidden_size": 36, "model_type": "llama", **(text or {})}
+    given = {"image_token_index": IMAGE, "image_seq_length": 25, **more}
+    return hf.LlavaForConditionalGeneration(
+        hf.LlavaConfig(vision_config=vision, text_config=told, **given)
+    )
+
+
 def siglip() -> Any:
     both = {**SIGHT, "intermediate_size": 80}
     text = {"vocab_size": VOCABULARY, "max_position_embeddings": 24, "projection_size": 48}
@@ -217,6 +238,18 @@ BEIT: dict[str, Callable[[], Any]] = {
     "beit without gains": lambda: beit(layer_scale_init_value=0.0),
     "beit labels": lambda: beit(hf.BeitForImageClassification),
 }
+LLAVA: dict[str, Callable[[], Any]] = {
+    "llava": llava,
+    "llava with its start": lambda: llava(
+        vision_feature_select_strategy="full", vision_feature_layer=-1, image_seq_length=26
+    ),
+    "llava of a first layer": lambda: llava(
+        {**YARN, "num_key_value_heads": 6, "tie_word_embeddings": True},
+        vision_feature_layer=1,
+        projector_hidden_act="relu",
+        multimodal_projector_bias=False,
+    ),
+}
 MEETING = {"clip": clip, "siglip": siglip, "vit_mae": vit_mae}
 VISION: dict[str, Callable[[], Any]] = {
     "vit": vit,
@@ -237,6 +270,17 @@ DECODERS: dict[str, Callable[[], Any]] = {
     ),
     "mixtral": mixtral,
     "mixtral window": lambda: mixtral(sliding_window=7, num_experts_per_tok=3),
+    "gpt_oss": gpt_oss,
+    "gpt_oss odd": lambda: gpt_oss(
+        num_hidden_layers=4,
+        intermediate_size=36,
+        num_local_experts=3,
+        num_experts_per_tok=1,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        attention_bias=False,
+        swiglu_limit=7.0,
+    ),
     "qwen2": qwen2,
     "qwen2 windows": lambda: qwen2(
         use_sliding_window=True, sliding_window=7, max_window_layers=1, tie_word_embeddings=True
@@ -288,6 +332,7 @@ BACKBONES: dict[str, Callable[[], Any]] = {
     "modernbert": lambda: modernbert(hf.ModernBertModel),
     "llama": lambda: hf.LlamaModel(hf.LlamaConfig(**SMALL, **GROUPED)),
     "gpt2": lambda: hf.GPT2Model(gpt2().config),
+    "gpt_oss": lambda: hf.GptOssModel(gpt_oss().config),
 }
 
 

@@ -161,6 +161,15 @@ def test_a_round_trip_keeps_every_byte(name: str, tmp_path: Path) -> None:
     assert stored(tmp_path / "again") == stored(tmp_path / "theirs")
 
 
+def test_half_precision_keeps_every_byte(tmp_path: Path) -> None:
+    """As gpt-oss is converted: fused experts of bf16."""
+    saved(lambda: DECODERS["gpt_oss"]().bfloat16(), tmp_path / "theirs")
+    base = load(tmp_path / "theirs")
+    assert {p.dtype for p in base.model.parameters()} == {torch.bfloat16}
+    save(base, tmp_path / "ours")
+    assert stored(tmp_path / "ours") == stored(tmp_path / "theirs")
+
+
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_backbone_without_a_head(name: str, tmp_path: Path) -> None:
     reference = saved(BACKBONES[name], tmp_path)

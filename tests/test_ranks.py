@@ -31,6 +31,7 @@ CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "denoising": ("t5", None),  # with experts in its encoder
     "mae": ("mae", None),
     "dino": ("dino", None),  # with a twin that is sharded too
+    "bf16": ("bytes", None),
     "contrastive": ("clip", None),
     "sigmoid": ("siglip", None),
     "modalities": ("mixed", {"name": "mixture", "parts": PARTS}),
@@ -80,6 +81,8 @@ def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noq
         if case == "denoising":
             block = tree["model"]["towers"]["encoder"]["layers"][0]["block"]
             block["feedforward"] = EXPERTS
+        if case == "bf16":
+            tree["machine"]["precision"] = "bf16"
         tree["data"] |= {"validation_rows": 4, "final_rows": 4}
         tree["data"]["store"] = str(folder / case / "data")
         (folder / case).mkdir()
@@ -92,19 +95,23 @@ def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noq
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("world", WORLDS[1:])
 def test_many_ranks_equal_one(runs: Path, case: str, world: int) -> None:
-    """Muon and AdamW, 20 steps over all sources: all losses within 1e-5, held out too."""
+    """Muon and AdamW, 20 steps over all sources: all losses within 1e-5, held out too.
+
+    In bf16, whose sums have 8 bits, within 1e-3.
+    """
+    bar = 1e-3 if case == "bf16" else 1e-5
     one, many = losses(runs / case / "1"), losses(runs / case / str(world))
     assert len(one) == len(many) == 20
     for mine, theirs in zip(one, many, strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-5)
+        assert mine == pytest.approx(theirs, rel=bar)
     (mine,) = losses(runs / case / "1", "validation")
     (theirs,) = losses(runs / case / str(world), "validation")
-    assert mine == pytest.approx(theirs, rel=1e-5)
+    assert mine == pytest.approx(theirs, rel=bar)
     assert ("encoder/balance" in one[0]) == (case == "denoising")
     weights = load_file(runs / case / "1" / "model" / "model.safetensors")
     others = load_file(runs / case / str(world) / "model" / "model.safetensors")
     for name, value in weights.items():
-        assert (value - others[name]).abs().max() < 1e-3, name
+        assert (value - others[name]).abs().max() < 100 * bar, name
 
 
 @pytest.mark.parametrize("world", WORLDS)

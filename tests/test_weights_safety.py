@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.weights.folder import load, save
-from references import bert, gpt2, mistral, saved
+from references import bert, gpt2, gpt_oss, llava, mistral, saved
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -109,6 +109,17 @@ def test_wrong_tensors_are_named(
         load(folder)
 
 
+def test_blocks_of_four_bits_are_refused(tmp_path: Path) -> None:
+    """As gpt-oss is published: the message says how they are converted."""
+    saved(gpt_oss, tmp_path)
+    name = "model.layers.1.mlp.experts.down_proj"
+    change(tmp_path, name, None)
+    change(tmp_path, f"{name}_blocks", torch.zeros(5, 48, 2, 16, dtype=torch.uint8))
+    change(tmp_path, f"{name}_scales", torch.zeros(5, 48, 2, dtype=torch.uint8))
+    with pytest.raises(ConfigError, match=r"MXFP4.*dequantize=True.*save_pretrained"):
+        load(tmp_path)
+
+
 def test_buffers_and_copies_are_verified_and_kept(tmp_path: Path) -> None:
     """As older files have them: places of BERT, the causal mask and the head of GPT-2."""
     reference = saved(bert, tmp_path / "bert")
@@ -173,15 +184,31 @@ def memory(field):
 load(sys.argv[2])
 before = memory("VmRSS")
 base = load(sys.argv[1])
-print(memory("VmHWM") - before, sum(p.nbytes for p in base.model.parameters()))
+held = [*base.model.parameters(), *base.origin.kept.values()]
+print(memory("VmHWM") - before, sum(tensor.nbytes for tensor in held))
 """
+
+
+LARGE = {
+    "gpt2": lambda: gpt2(n_embd=768, n_layer=8, n_head=12, vocab_size=8000),
+    "gpt_oss": lambda: gpt_oss(
+        hidden_size=512, intermediate_size=1024, num_hidden_layers=4, num_local_experts=8
+    ),
+    "llava": lambda: llava(
+        {"hidden_size": 1020, "intermediate_size": 4000, "vocab_size": 8000, "num_hidden_layers": 3}
+    ),
+}
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("sharded", [False, True])
-def test_loading_takes_little_more_than_the_weights(tmp_path: Path, *, sharded: bool) -> None:
-    """GPT-2, whose matrices are all turned and cut: below 1.15 times the file."""
-    reference = gpt2(n_embd=768, n_layer=8, n_head=12, vocab_size=8000)
+@pytest.mark.parametrize("name", LARGE)
+def test_loading_takes_little_more_than_the_weights(
+    tmp_path: Path, name: str, *, sharded: bool
+) -> None:
+    """Below 1.15 times the file, also where all matrices are turned and cut (GPT-2, gpt-oss) and
+    where some are kept and not used (LLaVA)."""
+    reference = LARGE[name]()
     reference.save_pretrained(tmp_path, max_shard_size="60MB" if sharded else "1GB")
     size = sum(file.stat().st_size for file in tmp_path.glob("*.safetensors"))
     assert size > 200e6

@@ -30,7 +30,7 @@ from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
 from broadbase.measures.measure import beside, measured
 from broadbase.model.generate import SamplingConfig
-from broadbase.recipes.recipe import all_recipes, find_recipe
+from broadbase.recipes.recipe import all_recipes, expected, find_recipe
 from broadbase.run import Run, RunConfig, model_of, prepare_data
 from broadbase.train.machine import MachineConfig, environment
 from broadbase.train.slurm import script as slurm_script
@@ -282,8 +282,13 @@ def generate(
 @app.command()
 def recipes(as_json: Json = False) -> None:
     """What can be trained out of the box."""
-    rows = [{"recipe": r.name, "what": r.summary} for r in all_recipes().values()]
-    _show(rows, ["recipe", "what"], as_json, "broadbase pretrain RECIPE --data PATH --depth 4")
+    known = expected()
+    rows = [
+        {"recipe": r.name, "what": r.summary, **known.get(r.name, {})}
+        for r in all_recipes().values()
+    ]
+    columns = ["recipe", "what", "modality", "objective", "seconds", "result"]
+    _show(rows, columns, as_json, "broadbase pretrain RECIPE --data PATH --depth 4")
 
 
 @app.command()

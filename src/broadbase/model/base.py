@@ -6,7 +6,7 @@ Legend: N places, V vocabulary, D width, L layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Base:
     codecs: Mapping[str, Codec]
     pattern: str = "causal"  # who saw whom in pretraining
     origin: Origin | None = None
+    patterns: Mapping[str, str] = field(default_factory=dict)  # of towers that saw otherwise
 
     def scratch(self, seed: int) -> Base:
         """The same base from random init: what any claim of transfer is compared with."""
@@ -66,7 +67,7 @@ class Base:
         the whole.
         """
         space, codec = self._codec(modality)
-        self._must_be_causal()
+        self._must_be_causal(space)
         start = prompts(space, codec, [prompt])
         given = start.position.shape[1] - 1
         if grid is None:
@@ -97,7 +98,7 @@ class Base:
     ) -> list[Any]:
         """`count` sequences from nothing, drawn side by side, up to `places` or their end each."""
         space, codec = self._codec(modality)
-        self._must_be_causal()
+        self._must_be_causal(space)
         start, choose = (
             prompts(space, codec, [None] * count),
             (sampling or SamplingConfig()).build(),
@@ -127,7 +128,7 @@ class Base:
         space, codec = self._codec(modality)
         vectors: list[Tensor] = []
         for i in range(0, len(raws), batch):
-            whole = self.pattern == "full"
+            whole = self.sees(space) == "full"
             segment = prompts(space, codec, raws[i : i + batch], whole)
             hidden = self.model(self._view(space, segment, ()), layers=layers).streams["main"]
             parts = hidden.layers if layers else (hidden.x,)
@@ -149,7 +150,7 @@ class Base:
         )
         found: list[Tensor] = []
         for i in range(0, len(raws) if reads else 0, batch):
-            segment = prompts(space, codec, raws[i : i + batch], self.pattern == "full")
+            segment = prompts(space, codec, raws[i : i + batch], self.sees(space) == "full")
             said = self.model(self._view(space, segment, reads)).predictions
             found.append(torch.cat([said[r.term][:, 0] for r in reads], dim=-1).float().cpu())
         return torch.cat(found).numpy() if found else None
@@ -165,11 +166,15 @@ class Base:
 
     def _view(self, space: str, segment: Segment, reads: tuple[Read, ...]) -> View:
         segment = segment.to(next(self.model.parameters()).device)
-        return View((Stream("main", self.tower(space), (segment,), self.pattern, reads=reads),))
+        return View((Stream("main", self.tower(space), (segment,), self.sees(space), reads=reads),))
 
     def tower(self, space: str) -> str:
         """The tower that a Space belongs to."""
         return self.config.at.get(space, next(iter(self.config.towers)))
+
+    def sees(self, space: str) -> str:
+        """The pattern in which the places of a Space see each other."""
+        return self.patterns.get(self.tower(space), self.pattern)
 
     def _codec(self, modality: str | None) -> tuple[str, Codec]:
         name = modality or next(iter(self.codecs), "")
@@ -178,10 +183,10 @@ class Base:
             raise ConfigError(f"this base has no modality {name!r}; it has: {known}")
         return name, self.codecs[name]
 
-    def _must_be_causal(self) -> None:
-        if self.pattern != "causal":
+    def _must_be_causal(self, space: str) -> None:
+        if self.sees(space) != "causal":
             raise ConfigError(
-                f"this base was pretrained with a {self.pattern!r} pattern and cannot generate;"
+                f"this base was pretrained with a {self.sees(space)!r} pattern and cannot generate;"
                 " pretrain with --set objective.name=causal"
             )
 

@@ -142,6 +142,7 @@ class Model(nn.Module):
             if segment.source.startswith("@"):
                 name, connector = self._connector(segment, stream, towers)
                 parts.append(connector(streams[segment.source[1:]].x, segment.document))
+                _must_fit(name, parts[-1], segment)
                 _add(charges, name, connector.charges())
             else:
                 assert segment.values is not None, "a segment of a Space has values"
@@ -173,6 +174,14 @@ def _embedded(space: Any, segment: Segment) -> Tensor:
     x_BND: Tensor = space.embed(segment.values, segment.hidden)
     balance = getattr(space, "balance", None)
     return balance(x_BND, segment.hidden, segment.document) if balance else x_BND
+
+
+def _must_fit(name: str, x_BND: Tensor, segment: Segment) -> None:
+    given, wanted = x_BND.shape[1], segment.position.shape[1]
+    if given != wanted:
+        raise ConfigError(
+            f"the connector {name} gives {given} places, and {segment.source!r} is read as {wanted}"
+        )
 
 
 def _add(charges: dict[str, Tensor], part: str, new: Mapping[str, Tensor]) -> None:

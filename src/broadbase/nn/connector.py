@@ -1,16 +1,18 @@
 """The connector slot: what carries the states of one tower to another.
 
-Legend: B rows, N places.
+Legend: B rows, N places, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
+from broadbase.nn.feedforward import ACTIVATIONS, Activation
 
 
 class ConnectorConfig(Choice):
@@ -28,7 +30,8 @@ class ConnectorConfig(Choice):
 class Connector:
     """States [B,N,source] to [B,N,target]; by default it charges nothing and keeps no statistics.
 
-    `forward` is also given which places count: document [B,N], -1 for padding; None: all.
+    One may leave out places: the segment that reads the stream has as many as come out. `forward`
+    is also given which of these count: document [B,N], -1 for padding; None: all.
     """
 
     penalties: Mapping[str, float] = {}  # what `charges` will hold, and its part in the loss
@@ -55,3 +58,29 @@ class Linear(nn.Linear, Connector):
 
     def forward(self, input: Tensor, document: Tensor | None = None) -> Tensor:
         return super().forward(input)
+
+
+class PerceptronConfig(ConnectorConfig):
+    """Linear, activation, linear (LLaVA-1.5; 2310.03744)."""
+
+    name: Literal["perceptron"] = "perceptron"
+    activation: Activation = "gelu"
+    bias: bool = True
+    skip: Annotated[int, Field(ge=0)] = 0  # first places that are left out (ViT's class token)
+
+    def build(self, source: int, target: int) -> nn.Module:
+        return Perceptron(self, source, target)
+
+
+class Perceptron(nn.Module, Connector):
+    """second(activation(first(x))), of all places but the first `skip`."""
+
+    def __init__(self, config: PerceptronConfig, source: int, target: int) -> None:
+        super().__init__()
+        self.skip, self.activation = config.skip, ACTIVATIONS[config.activation]
+        self.first = nn.Linear(source, target, bias=config.bias)
+        self.second = nn.Linear(target, target, bias=config.bias)
+
+    def forward(self, x_BND: Tensor, document: Tensor | None = None) -> Tensor:
+        y_BND: Tensor = self.second(self.activation(self.first(x_BND[:, self.skip :])))
+        return y_BND

@@ -13,16 +13,19 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from broadbase.nn.feedforward import Activation, FeedForwardConfig, Gated, GatedConfig
+from broadbase.nn.feedforward import (
+    Activation,
+    ClippedConfig,
+    FeedForwardConfig,
+    GatedConfig,
+)
 
 
-class ExpertsConfig(FeedForwardConfig):
-    """Gated experts, a softmax router, the C likeliest renormalised (Jiang et al. 2024, 2.1)."""
+class RoutedConfig(FeedForwardConfig):
+    """What all mixtures of experts have; not a choice by itself."""
 
-    name: Literal["experts"] = "experts"
     experts: Annotated[int, Field(ge=2)] = 8
     chosen: Annotated[int, Field(ge=1)] = 2
-    activation: Activation = "silu"
     balance: Annotated[float, Field(ge=0)] = 0.01  # of the load-balancing loss
     z: Annotated[float, Field(ge=0)] = 0.001  # of the router's z-loss
 
@@ -36,8 +39,30 @@ class ExpertsConfig(FeedForwardConfig):
     def penalties(self) -> Mapping[str, float]:
         return {"balance": self.balance, "router_z": self.z}
 
+
+class ExpertsConfig(RoutedConfig):
+    """Gated experts, a softmax router, the C likeliest renormalised (Jiang et al. 2024, 2.1)."""
+
+    name: Literal["experts"] = "experts"
+    activation: Activation = "silu"
+
     def build(self, width: int) -> nn.Module:
-        return Experts(self, width)
+        return Experts(self, width, GatedConfig(hidden=self.hidden, activation=self.activation))
+
+
+class ClippedExpertsConfig(RoutedConfig):
+    """Clipped experts, a router with a bias, a softmax over the C chosen (gpt-oss; 2508.10925).
+
+    A softmax over the chosen logits is one over all, renormalised.
+    """
+
+    name: Literal["clipped_experts"] = "clipped_experts"
+    slope: float = 1.702  # as in ClippedConfig
+    limit: Annotated[float, Field(gt=0)] = 7.0
+
+    def build(self, width: int) -> nn.Module:
+        one = ClippedConfig(hidden=self.hidden, slope=self.slope, limit=self.limit)
+        return Experts(self, width, one, bias=True)
 
 
 class Experts(nn.Module):
@@ -49,12 +74,13 @@ class Experts(nn.Module):
     (Zoph et al. 2022, eq. 5). Padding is not charged for: how much there is depends on the cut.
     """
 
-    def __init__(self, config: ExpertsConfig, width: int) -> None:
+    def __init__(
+        self, config: RoutedConfig, width: int, one: FeedForwardConfig, *, bias: bool = False
+    ) -> None:
         super().__init__()
         self.chosen = config.chosen
-        self.router = nn.Linear(width, config.experts, bias=False)
-        one = GatedConfig(hidden=config.hidden, activation=config.activation)
-        self.experts = nn.ModuleList(Gated(one, width) for _ in range(config.experts))
+        self.router = nn.Linear(width, config.experts, bias=bias)
+        self.experts = nn.ModuleList(one.build(width) for _ in range(config.experts))
         self._logits_BTE = self._took_BTE = torch.empty(0)
 
     def charges(self, real_BT: Tensor | None) -> Mapping[str, Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
@@ -89,4 +90,34 @@ class Gated(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         hidden_BTF = self.activation(self.gate(x_BTD)) * self.up(x_BTD)
+        return self.down(hidden_BTF)  # type: ignore[no-any-return]
+
+
+class ClippedConfig(FeedForwardConfig):
+    """A gated unit whose halves are clipped, with biases (gpt-oss; 2508.10925)."""
+
+    name: Literal["clipped"] = "clipped"
+    slope: float = 1.702  # of the sigmoid
+    limit: Annotated[float, Field(gt=0)] = 7.0
+
+    def build(self, width: int) -> nn.Module:
+        return Clipped(self, width)
+
+
+class Clipped(nn.Module):
+    """down((1 + u) * g * sigmoid(slope * g)), g = min(gate(x), limit), u = up(x) in +- limit."""
+
+    split: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
+
+    def __init__(self, config: ClippedConfig, width: int) -> None:
+        super().__init__()
+        self.slope, self.limit = config.slope, config.limit
+        self.gate = nn.Linear(width, config.hidden)
+        self.up = nn.Linear(width, config.hidden)
+        self.down = nn.Linear(config.hidden, width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        gate_BTF = self.gate(x_BTD).clamp(max=self.limit)
+        up_BTF = self.up(x_BTD).clamp(-self.limit, self.limit)
+        hidden_BTF = (1 + up_BTF) * gate_BTF * torch.sigmoid(self.slope * gate_BTF)
         return self.down(hidden_BTF)  # type: ignore[no-any-return]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
 
 from broadbase import recipes
 from broadbase.core.config import hint
@@ -30,6 +33,13 @@ def all_recipes() -> dict[str, Recipe]:
     found = [module.RECIPE for module in modules if hasattr(module, "RECIPE")]
     found += outside("recipes", "RECIPE")
     return {recipe.name: recipe for recipe in found}
+
+
+def expected() -> dict[str, dict[str, Any]]:
+    """What `make results` last found of the recipes: data, command, seconds, first result."""
+    file = files(recipes) / "results.json"
+    rows = json.loads(file.read_text()) if file.is_file() else []
+    return {row["recipe"]: row for row in rows}
 
 
 def find_recipe(name: str) -> Recipe:

@@ -19,7 +19,6 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective
@@ -31,7 +30,7 @@ from broadbase.train.cached import join, leaves, pull
 from broadbase.train.journal import Journal
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import Optim
-from broadbase.train.ranks import Ranks, named
+from broadbase.train.ranks import Ranks, clip, named
 from broadbase.train.schedule import ScheduleConfig
 from broadbase.train.teacher import Teacher
 
@@ -72,6 +71,11 @@ class Trainer:
     step: int = 0
 
     def __post_init__(self) -> None:
+        if self.objective.whole and self.machine.tensor > 1:
+            raise ConfigError(
+                "machine.tensor: the rows of this objective depend on each other, and ranks that"
+                " share matrices have the same rows; set machine.tensor=1"
+            )
         self.forward: Callable[..., Output] = self.model
         if self.machine.compile == "on":
             self.forward = torch.compile(self.model, dynamic=False)
@@ -182,15 +186,8 @@ class Trainer:
         return {name: Share(weights[name], share.scale) for name, share in mine.items()}
 
     def _clip(self) -> float:
-        """Shorten the gradient to the largest norm allowed; returns what it was."""
         limit = math.inf if self.config.clip is None else self.config.clip
-        held: dict[Any, list[Tensor]] = {}  # tensors cut over other ranks do not mix
-        for p in (p for p in self.model.parameters() if p.grad is not None):
-            held.setdefault(getattr(p, "device_mesh", None), []).append(p)
-        norm = math.hypot(*(_norm([p.grad for p in each]) for each in held.values()))
-        for each in held.values():
-            nn.utils.clip_grads_with_norm_(each, limit, torch.tensor(norm))
-        return norm
+        return clip(self.model, limit)
 
     def _refuse_non_finite(self, losses: Mapping[str, float], norm: float) -> None:
         bad = [f"the loss of {k} is {v}" for k, v in losses.items() if not math.isfinite(v)]
@@ -262,11 +259,6 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
         prefix = f"{path}." if path else ""
         return [line for k in keys for line in difference(old.get(k), new.get(k), f"{prefix}{k}")]
     return [] if old == new else [f"{path}: {old!r} became {new!r}"]
-
-
-def _norm(tensors: Sequence[Tensor | None]) -> float:
-    norm = nn.utils.get_total_norm([each for each in tensors if each is not None])
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 class Stop:

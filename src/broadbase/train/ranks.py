@@ -7,8 +7,9 @@ the identity.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
@@ -115,6 +116,22 @@ class Ranks:
         """Leave the group."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def clip(model: nn.Module, limit: float) -> float:
+    """Shorten the gradient to the norm `limit` where it is longer; returns its norm before."""
+    held: dict[DeviceMesh | None, list[Tensor]] = {}  # tensors cut over other ranks do not mix
+    for p in (p for p in model.parameters() if p.grad is not None):
+        held.setdefault(p.device_mesh if isinstance(p, DTensor) else None, []).append(p)
+    norm = math.hypot(*(_norm([p.grad for p in each]) for each in held.values()))
+    for each in held.values():
+        nn.utils.clip_grads_with_norm_(each, limit, torch.tensor(norm))
+    return norm
+
+
+def _norm(gradients: Sequence[Tensor | None]) -> float:
+    norm = nn.utils.get_total_norm([each for each in gradients if each is not None])
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def named(model: nn.Module) -> dict[str, Tensor]:

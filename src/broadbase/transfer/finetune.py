@@ -59,7 +59,9 @@ def finetune(
     Trainer(
         config=TrainConfig(steps=config.steps, evaluate_every=config.steps),
         model=adapted.model,
-        objective=Properties(task.modality, LABEL, adapted.tower(task.modality), base.pattern),
+        objective=Properties(
+            task.modality, LABEL, adapted.tower(task.modality), base.sees(task.modality)
+        ),
         corrupt={},
         optim=AdamWConfig(lr=config.lr, weight_decay=config.weight_decay).build(adapted.model),
         schedule=CosineConfig(warmup=config.steps // 10),
@@ -80,7 +82,8 @@ def score_on(base: Base, task: Task, train: Indices, test: Indices, batch: int =
     for i in range(0, len(test), batch):
         segment = _segment(base, task, test[i : i + batch])
         segment = segment.to(next(base.model.parameters()).device)
-        stream = Stream("main", base.tower(task.modality), (segment,), base.pattern)
+        pattern = base.sees(task.modality)
+        stream = Stream("main", base.tower(task.modality), (segment,), pattern)
         view = View((replace(stream, reads=(Read(LABEL, LABEL, pooled=True),)),))
         found.append(base.model(view).predictions[LABEL][:, 0].cpu().numpy())
     predicted = np.concatenate(found)

@@ -11,7 +11,8 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, Protocol
 
 import torch
@@ -27,7 +28,8 @@ class At:
     """Where a module's weight and bias, or one tensor, lie in a published file.
 
     Of a file's tensor of `shape`, seen as `view`, the axes are brought into the order `axes`; what
-    then are rows `part` is ours. A bias has rows alone.
+    then are rows `part` is ours, `step` further for each number that our name ends with (of an
+    expert). A bias has rows alone.
     """
 
     name: str
@@ -35,9 +37,18 @@ class At:
     shape: tuple[int, ...] | None = None  # None: as ours says
     view: tuple[int, ...] | None = None  # None: as `shape`
     part: tuple[int, int] | None = None
+    step: int = 0
 
 
 Table = Mapping[str, At | str]
+
+
+def within(prefix: str, table: Table) -> dict[str, At | str]:
+    """The same table for a file where all of it lies under `prefix`."""
+    return {
+        ours: replace(at, name=prefix + at.name) if isinstance(at, At) else prefix + at
+        for ours, at in table.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -57,9 +68,19 @@ class Link:
         tensor = tensor.permute(at.axes) if at.axes else tensor
         if at.part is None:
             return tensor.reshape(self.size)
-        same = tensor.shape[1:] == self.size[1:]  # then nothing is copied here
-        rows = tensor if same else tensor.reshape(-1, *self.size[1:])
-        return rows[slice(*at.part)].reshape(self.size)
+        return _rows(tensor, *at.part, self.size[1:]).reshape(self.size)
+
+
+def _rows(tensor: Tensor, start: int, stop: int, row: tuple[int, ...]) -> Tensor:
+    """Rows `start` to `stop` of a tensor seen as rows of shape `row`: where they lie together,
+    nothing is copied."""
+    while tensor.shape[1:] != row:
+        rows = prod(tensor.shape[1:]) // prod(row)  # in each part along the first axis
+        part = start // rows
+        if stop > (part + 1) * rows:
+            return tensor.reshape(-1, *row)[start:stop]
+        tensor, start, stop = tensor[part], start - part * rows, stop - part * rows
+    return tensor[start:stop]
 
 
 def shape(links: Collection[Link]) -> tuple[int, ...]:
@@ -107,6 +128,7 @@ class Published:
         default_factory=dict
     )  # another name of theirs -> the one it repeats
     derived: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)  # regex -> its value
+    patterns: Mapping[str, str] = field(default_factory=dict)  # of towers that see otherwise
     codecs: tuple[str, ...] = ()  # of the Spaces that records come in; none named: all
     fresh: str = r".*\.mask"  # regex of ours that stay at their init: no decoder has hidden places
     kept: str = ""  # regex of what the published model has for uses that ours has not
@@ -154,10 +176,13 @@ def _find(table: Table, name: str) -> At | None:
         return None
     at = entry if isinstance(entry, At) else At(entry)
     for number in numbers:
-        at = At(at.name.replace("*", number, 1), at.axes, at.shape, at.view, at.part)
+        at = replace(at, name=at.name.replace("*", number, 1))
+    if at.part and at.step:
+        first = at.step * int(numbers[-1])
+        at = replace(at, part=(first + at.part[0], first + at.part[1]))
     if suffix == ".bias":
         return At(at.name + suffix, part=at.part)
-    return At(at.name + suffix, at.axes, at.shape, at.view, at.part)
+    return replace(at, name=at.name + suffix)
 
 
 class Architecture(Protocol):

@@ -10,33 +10,53 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
 from broadbase.core.optional import optional
 from broadbase.core.view import Output, Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
+from broadbase.modalities.joint import JointConfig
+from broadbase.modalities.picture import PictureConfig
+from broadbase.modalities.spectrum import SpectrumConfig
+from broadbase.model.base import Base, prompts
+from broadbase.nn.spaces import DirectConfig
 from broadbase.weights.folder import load
 
+Compared = tuple[str, str, Tensor, Tensor]  # inputs, what is compared, ours, theirs
 BAR = 1e-4
 ROWS, PLACES = 3, 48
 
 
 @torch.inference_mode()
 def differences(folder: Path) -> list[dict[str, Any]]:
-    """For inputs without and with padding: what is compared, and the largest relative difference.
+    """What is compared for which inputs, and the largest relative difference.
 
-    Needs transformers. Both compute in fp32; no code of the folder runs.
+    Ids are given without and with padding, pictures and sounds as noise. Needs transformers. Both
+    compute in fp32; no code of the folder runs.
     """
     base, reference = load(folder), _reference(folder)
     base.model.float()
     rows = []
-    for kind, real_BN in _masks():
-        what, ours, theirs = _both(base, reference, real_BN)
+    for kind, what, ours, theirs in _compared(base, reference):
         worst = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1.0)
         rows.append({"inputs": kind, "compared": what, "difference": float(worst), "bar": BAR})
     return rows
+
+
+def _compared(base: Base, reference: Any) -> Iterator[Compared]:
+    modalities = base.config.modalities
+    if "image_joint" in modalities:
+        yield from _met(base, reference)
+    elif isinstance(modalities.get("audio"), SpectrumConfig):
+        yield _heard(base, reference)
+    elif isinstance(modalities.get("image"), PictureConfig):
+        yield _seen(base, reference)
+    else:
+        for kind, real_BN in _masks():
+            yield kind, *_both(base, reference, real_BN)
 
 
 def _reference(folder: Path) -> Any:
@@ -60,7 +80,10 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     space, paired = next(iter(base.codecs)), "decoder" in base.config.towers
     pad = getattr(reference.config, "pad_token_id", None) or 0
     ids_BN = torch.randint(
-        5, reference.config.vocab_size, real_BN.shape, generator=torch.manual_seed(0)
+        5,
+        reference.config.get_text_config().vocab_size,
+        real_BN.shape,
+        generator=torch.manual_seed(0),
     ).masked_fill(~real_BN, pad)
     given = _segment(space, ids_BN, real_BN)
     more = {"decoder_input_ids": ids_BN[:, : PLACES // 3]} if paired else {}
@@ -69,7 +92,7 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     reads = () if theirs is None else (Read(space, "logits"),)
     if not paired:
         streams: tuple[Stream, ...] = (
-            Stream("main", base.tower(space), (given,), base.pattern, reads=reads),
+            Stream("main", base.tower(space), (given,), base.sees(space), reads=reads),
         )
     else:
         real_BN = torch.ones_like(more["decoder_input_ids"], dtype=torch.bool)
@@ -82,7 +105,91 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     if theirs is None:
         states = output.streams["main"].x
         return "hidden states", states[real_BN], found.last_hidden_state[real_BN]
-    return "logits", output.predictions["logits"][real_BN], theirs[real_BN]
+    fed = any(c.target == base.tower(space) for c in base.config.connectors)
+    what = "logits of text alone" if fed else "logits"
+    return what, output.predictions["logits"][real_BN], theirs[real_BN]
+
+
+def _pictures(base: Base) -> tuple[Segment, Tensor]:
+    """Noise, as our codec gives it and as references take it: [B,3,H,W], normalised."""
+    config = base.config.modalities["image"]
+    assert isinstance(config, PictureConfig)
+    size = (ROWS, config.size, config.size, config.channels)
+    pixels = torch.randn(size, generator=torch.manual_seed(0), dtype=torch.float64).numpy()
+    raws = [each * np.array(config.deviation) + np.array(config.mean) for each in pixels]
+    given = prompts("image", base.codecs["image"], raws)
+    return given, torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+
+
+def _seen(base: Base, reference: Any) -> Compared:
+    """Pictures: what the head tells where there is one, else the states of the encoder."""
+    given, pixels = _pictures(base)
+    space = next((name for name in ("label", "codes") if name in base.config.modalities), None)
+    reads = () if space is None else (Read(space, "told"),)
+    tower = base.tower("image")
+    output: Output = base.model(View((Stream("main", tower, (given,), reads=reads),)))
+    if space == "label":  # read at the start
+        return "noise", "logits", output.predictions["told"][:, 0], reference(pixels).logits
+    if space == "codes":  # of all places but the start
+        return "noise", "logits", output.predictions["told"][:, 1:], reference(pixels).logits
+    encoder, more = getattr(reference, reference.base_model_prefix, reference), {}
+    if hasattr(reference.config, "mask_ratio"):  # all places are seen, in their order
+        reference.config.mask_ratio = 0.0
+        more["noise"] = torch.arange(given.position.shape[1] - 1).float().expand(ROWS, -1)
+    theirs = encoder(pixels, **more).last_hidden_state
+    registers = getattr(reference.config, "num_register_tokens", 0)
+    theirs = torch.cat([theirs[:, :1], theirs[:, 1 + registers :]], dim=1)
+    return "noise", "hidden states", output.streams["main"].x, theirs
+
+
+def _met(base: Base, reference: Any) -> Iterator[Compared]:
+    """Pictures and texts: the vector of each in the joint Space, of length 1."""
+    given, pixels = _pictures(base)
+    text = reference.config.text_config
+    places = min(PLACES, text.max_position_embeddings)
+    ids_BN = torch.randint(5, text.vocab_size - 5, (ROWS, places), generator=torch.manual_seed(0))
+    end = base.codecs["text"].end
+    if end is not None and int(end) < text.vocab_size:
+        ids_BN[:, -1] = int(end)  # where a text is read
+    found = reference(input_ids=ids_BN, pixel_values=pixels)
+    whole = torch.ones(ids_BN.shape, dtype=torch.bool)
+    sides = {
+        "image": (given, torch.zeros(ROWS, 1, dtype=torch.int64), found.image_embeds),
+        "text": (
+            _segment("text", ids_BN, whole),
+            torch.full((ROWS, 1), places - 1),
+            found.text_embeds,
+        ),
+    }
+    for side, (segment, index, theirs) in sides.items():
+        joint = base.config.modalities[f"{side}_joint"]
+        assert isinstance(joint, JointConfig)
+        one = isinstance(joint.head, DirectConfig)  # else its head reads all places
+        read = Read(f"{side}_joint", "told", index=index if one else None)
+        stream = Stream("main", base.tower(side), (segment,), reads=(read,))
+        told = base.model(View((stream,))).predictions["told"][:, 0, :-1]
+        kind = "noise" if side == "image" else "whole"
+        yield kind, f"{side} vectors", F.normalize(told, dim=-1), theirs
+
+
+def _heard(base: Base, reference: Any) -> Compared:
+    """Sounds and what is written of them: logits."""
+    spectrum = base.config.modalities["audio"]
+    assert isinstance(spectrum, SpectrumConfig)
+    size = (ROWS, spectrum.mels, 2 * spectrum.places)
+    features = torch.randn(size, generator=torch.manual_seed(0))
+    values = features.transpose(1, 2).reshape(ROWS, spectrum.places, -1)
+    where = positions((spectrum.places,)).expand(ROWS, -1, -1)
+    vocabulary = reference.config.vocab_size
+    ids_BN = torch.randint(5, vocabulary, (ROWS, PLACES // 3), generator=torch.manual_seed(0))
+    told = _segment("text", ids_BN, torch.ones(ids_BN.shape, dtype=torch.bool))
+    streams = (
+        Stream("encoder", "encoder", (Segment("audio", values, where),)),
+        Stream("main", "decoder", (told,), "causal", "encoder", (Read("text", "logits"),)),
+    )
+    theirs = reference(input_features=features, decoder_input_ids=ids_BN).logits
+    output: Output = base.model(View(streams))
+    return "noise", "logits", output.predictions["logits"], theirs
 
 
 def _segment(space: str, ids_BN: Tensor, real_BN: Tensor) -> Segment:

@@ -76,7 +76,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     return Published(
         model,
         "full",
-        _table(vision) | layers(),
+        table(vision) | layers(),
         codecs=("image", "text"),
         derived={
             r"text_model\.embeddings\.position_ids": lambda: torch.arange(
@@ -113,7 +113,8 @@ def text_tower(config: Mapping[str, Any], reach: ReachConfig | None) -> Transfor
     )
 
 
-def _table(vision: Mapping[str, Any]) -> dict[str, At | str]:
+def table(vision: Mapping[str, Any]) -> dict[str, At | str]:
+    """Names of all but the layers."""
     embeddings = "vision_model.embeddings"
     return {
         "spaces.image.input": patches(vision, f"{embeddings}.patch_embedding"),

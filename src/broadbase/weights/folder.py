@@ -95,6 +95,7 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
     rest = {name: tensors.read(name) for name in tensors.stored if name not in names}
     origin, fresh = None, "(?!)"
     spoken: Sequence[str] = ()
+    patterns: Mapping[str, str] = (own or {}).get("patterns", {})
     if own is not None and config["model_type"] == "broadbase":
         model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
         state = {name: tensors.read(name) for name in tensors.largest_first(names)}
@@ -107,16 +108,16 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         model_config, pattern = source.config, source.pattern
         state, kept = translate.read(source, model_config, tensors, names)
         origin, fresh = Origin(config, tuple(names), kept, _beside(folder)), source.fresh
-        spoken = source.codecs
+        spoken, patterns = source.codecs, source.patterns
     model = _built(model_config, state | rest, str(folder), fresh)
     spoken = spoken or (own or {}).get("codecs", list(model_config.modalities))
     codecs = {
         name: model_config.modalities[name].load(
-            folder if len(spoken) == 1 else folder / "codecs" / name
+            folder if len(spoken) == 1 or own is None else folder / "codecs" / name
         )
         for name in spoken
     }
-    return Base(model_config, model.to(device).eval(), codecs, pattern, origin)
+    return Base(model_config, model.to(device).eval(), codecs, pattern, origin, patterns)
 
 
 def must_agree(base: Base, codecs: Mapping[str, Codec], config: ModelConfig, place: str) -> None:
@@ -175,6 +176,7 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Tensor], dict[str, 
         "format": FORMAT,
         "model": base.config.tree(),
         "pattern": base.pattern,
+        "patterns": dict(base.patterns),
         "codecs": list(base.codecs),
     }
     codec = next(iter(base.codecs.values()))

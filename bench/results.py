@@ -1,0 +1,261 @@
+"""Every recipe on real data beside its baselines: writes docs/results.md.
+
+python bench/results.py [ROW ...] [--folder runs/results]
+
+Without names all rows, in order. What is done stays done: after a stop it goes on. The page has
+all rows that were ever finished in the folder, the losing ones too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.utils.flop_counter import FlopCounterMode
+
+from broadbase.run import Run
+from broadbase.train.journal import Journal
+from machine import description
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "results.md"
+EXPECTED = ROOT / "src" / "broadbase" / "recipes" / "results.json"
+RUN = "RUN"  # the run's folder, in a command
+INTRODUCTION = """Written by `make results` (`python bench/results.py`): every recipe on real data,
+beside its baselines, on records it never saw. A difference is the base minus the other, with its
+95 % interval: over held-out documents, or over splits where it is adapted (each beside a random
+init). In bold the interval is apart from 0 on the base's side. Rows that lose stay."""
+PICTURES = {"height": 28, "width": 28, "channels": 1}
+
+
+def _fashion(patch: int, **more: object) -> str:
+    """The settings of 28 x 28 grey pictures in patches."""
+    settings = {f"model.modalities.image.{k}": v for k, v in (PICTURES | {"patch": patch}).items()}
+    settings |= {"data.sources.image.length": 1 + (28 // patch) ** 2}
+    settings |= {name.replace("__", "."): value for name, value in more.items()}
+    return " ".join(f"--set {name}={value}" for name, value in settings.items())
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run, and what is asked of it."""
+
+    modality: str
+    pretrain: str  # what follows `broadbase pretrain`; {NAME} is the run of another row
+    adapt: tuple[str, ...] = ()  # what follows `broadbase adapt RUN`
+    evaluate: bool = True
+
+
+# Fixed before the first measurement (docs/log.md, 2026-11-26); what was tuned was tuned elsewhere.
+CODES = "model__modalities__codes__tokenizer"
+ROWS = {
+    "text": Row("text", "text --data sample:brown", ("--data sample:spam --labels 200 --macro",)),
+    "t5": Row("molecule", "t5 --data sample:moses"),
+    "bart": Row("molecule", "bart --data sample:moses"),
+    "code": Row("code", "code --data sample:python"),
+    "vq": Row(
+        "image",
+        f"vq --data sample:fashion_test {_fashion(4, model__modalities__pixels__channels=16)}",
+    ),
+    "beit": Row(
+        "image",
+        "beit --data sample:fashion_test "
+        + _fashion(4, data__sources__codes__length=50, **{CODES: "{vq}"}),
+        ("--data sample:fashion_test --labels 100",),
+    ),
+    "mae": Row(
+        "image",
+        "mae --data sample:fashion "
+        + _fashion(
+            4, model__modalities__pixels__channels=16, model__modalities__pixels__normalise="false"
+        ),
+        tuple(f"--data sample:fashion_test --labels {n}" for n in (10, 100, 1000)),
+    ),
+    "clip": Row("vision-language", "clip --data sample:openmoji"),
+    "siglip": Row("vision-language", "siglip --data sample:openmoji"),
+    "audio": Row(
+        "audio",
+        "audio --data sample:syllables",
+        (
+            "--data sample:sonicpi --labels 80 --test 60 --seeds 10",
+            "--data sample:letters --labels 200 --test 150 --seeds 10",
+        ),
+    ),
+    "video": Row("video", "video --data sample:street --set data.holdout=0.25"),
+    "protein": Row(
+        "protein",
+        "protein --data sample:uniprot",
+        ("--data sample:organisms --labels 200 --seeds 10 --macro",),
+    ),
+    "cell": Row(
+        "cell",
+        "cell --data sample:pbmc --set data.holdout=0.2",
+        ("--data sample:pbmc --labels 100 --test 500 --seeds 10 --macro",),
+    ),
+    "molecule": Row(
+        "molecule",
+        "molecule --data sample:moses",
+        tuple(f"--data sample:{n} --labels 100 --numeric" for n in ("freesolv", "solubility")),
+    ),
+}
+
+
+def main() -> None:
+    """Run what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", nargs="*", help=f"of: {', '.join(ROWS)}")
+    parser.add_argument("--folder", type=Path, default=Path("runs/results"))
+    options = parser.parse_args()
+    unknown = [name for name in options.rows if name not in ROWS]
+    if unknown:
+        parser.error(f"no row {unknown[0]!r}; there are: {', '.join(ROWS)}")
+    for name in options.rows or ROWS:
+        finish(name, options.folder)
+        write(options.folder)
+
+
+def finish(name: str, folder: Path) -> None:
+    """Do what is not done yet of a row; each command's result is a file."""
+    row, home = ROWS[name], folder / name
+    home.mkdir(parents=True, exist_ok=True)
+    words = row.pretrain.format(**{other: folder / other / "run" for other in ROWS})
+    new = [*shlex.split(words), "--out", home / "run"]
+    started = (home / "run" / "config.yaml").exists()
+    asked(home / "pretrain.json", ["resume", home / "run"] if started else ["pretrain", *new])
+    if not (home / "flop.json").exists():
+        (home / "flop.json").write_text(json.dumps(flop(Run.open(home / "run"))))
+    if row.evaluate:
+        asked(home / "evaluate.json", ["evaluate", home / "run"])
+    for i, task in enumerate(row.adapt):
+        asked(home / f"adapt-{i}.json", ["adapt", home / "run", *shlex.split(task)])
+
+
+def asked(file: Path, words: Sequence[str | Path]) -> None:
+    """What `broadbase WORDS --json` says, and the seconds it took, into `file`, once."""
+    if file.exists():
+        return
+    command = [sys.executable, "-m", "broadbase.cli", *map(str, words), "--json"]
+    print(shlex.join(["broadbase", *map(str, words)]), file=sys.stderr)
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = {
+        "seconds": time.monotonic() - began,
+        "cpu": cpu,
+        "rows": json.loads(done.stdout.splitlines()[-1]),
+    }
+    draft = file.with_suffix(".draft")
+    draft.write_text(json.dumps(found, indent=1))
+    draft.replace(file)
+
+
+def flop(run: Run) -> float:
+    """Of the whole training: those counted in one step, forward and backward, times the steps."""
+    trainer = run.trainer(Journal())
+    views = trainer.objective.views(next(iter(trainer.batches(0))), trainer.corrupt)
+    with FlopCounterMode(display=False) as counter:
+        trainer.accumulate(views)
+    return float(counter.get_total_flops()) * run.config.train.steps
+
+
+def write(folder: Path) -> None:
+    """The page, and what `broadbase recipes` tells to expect."""
+    page = ["# Results", "", INTRODUCTION, "", f"Machine: {description()}."]
+    expected = []
+    for name, row in ROWS.items():
+        home = folder / name
+        if (home / "pretrain.json").exists() and (home / "flop.json").exists():
+            page += ["", *section(name, row, home)]
+            expected.append(facts(row, home))
+    PAGE.write_text("\n".join(page) + "\n")
+    EXPECTED.write_text(json.dumps(expected, indent=1) + "\n")
+
+
+def section(name: str, row: Row, home: Path) -> Iterator[str]:
+    """One row's part of the page."""
+    cost, work = _read(home / "pretrain.json"), _read(home / "flop.json")
+    words = row.pretrain.format(**{other: f"RUNS/{other}" for other in ROWS})
+    yield f"## {name}: {row.modality}"
+    yield ""
+    yield (
+        f"`broadbase pretrain {words}`: {cost['seconds']:.0f} s ({cost['cpu']:.0f} s of CPU, data"
+        f" prepared in it), {work:.1e} FLOP"
+    )
+    yield ""
+    yield "| asked | records | base | beside | its score | difference, 95 % |"
+    yield "|---|---|---|---|---|---|"
+    for line in lines(home):
+        lower = line["better"] == "lower"
+        ahead = line["high"] < 0 if lower else line["low"] > 0
+        gap = f"{line['difference']:+.3f} ({line['low']:+.3f} {line['high']:+.3f})"
+        asked = f"{line['asked']} ({line['better']} is better)"
+        yield (
+            f"| {asked} | {line['items']} | {line['base']:.3f} | {line['baseline']} |"
+            f" {line['other']:.3f} | {f'**{gap}**' if ahead else gap} |"
+        )
+    for i, task in enumerate(row.adapt):
+        if (home / f"adapt-{i}.json").exists():
+            seconds = _read(home / f"adapt-{i}.json")["seconds"]
+            yield ""
+            yield f"`broadbase adapt {RUN} {task}`: {seconds:.0f} s"
+
+
+def lines(home: Path) -> Iterator[dict[str, Any]]:
+    """All comparisons of a row."""
+    if (home / "evaluate.json").exists():
+        for row in _read(home / "evaluate.json")["rows"]:
+            lower = row["measure"].startswith(("bits", "squared error"))
+            asked = f"{row['source']}: {row['measure']}"
+            yield {**row, "asked": asked, "better": "lower" if lower else "higher"}
+    for file in sorted(home.glob("adapt-*.json")):
+        for row in _read(file)["rows"]:
+            shared = {
+                "asked": f"{row['task']}, {row['labels']} labels: {row['metric']}",
+                "better": "higher",
+                "items": row["test"],
+                "base": row["pretrained_mean"],
+            }
+            gain = {"difference": row["gain"], "low": row["gain_low"], "high": row["gain_high"]}
+            yield {**shared, **gain, "baseline": "random init", "other": row["random_mean"]}
+            if row["best"] is not None:
+                lead = {key: row[f"lead{end}"] for key, end in LEAD.items()}
+                yield {**shared, **lead, "baseline": row["best"], "other": row["best_mean"]}
+
+
+LEAD = {"difference": "", "low": "_low", "high": "_high"}
+
+
+def facts(row: Row, home: Path) -> dict[str, Any]:
+    """What to expect of a recipe: its example, how long it takes, what came out first."""
+    config = Run.open(home / "run").config
+    first = next(lines(home), None)
+    result = first and (
+        f"{first['asked']} {first['base']:.3f}; {first['baseline']} {first['other']:.3f}"
+        f" ({first['difference']:+.3f}, {first['low']:+.3f} {first['high']:+.3f})"
+    )
+    return {
+        "recipe": config.recipe,
+        "modality": row.modality,
+        "objective": config.objective.name,
+        "command": f"broadbase pretrain {row.pretrain}",
+        "seconds": round(_read(home / "pretrain.json")["seconds"]),
+        "result": result,
+    }
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""LLaVA (Liu et al. 2023): what CLIP sees, through two linear maps, among the text of a Llama."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+
+from broadbase.core.errors import ConfigError
+from broadbase.model.model import ModelConfig
+from broadbase.nn.connector import PerceptronConfig
+from broadbase.nn.norm import LayerNormConfig
+from broadbase.nn.tower import TransformerConfig
+from broadbase.weights import clip, llama
+from broadbase.weights.architecture import At, Published, within
+from broadbase.weights.fields import activation, only
+from broadbase.weights.vision import pictures, tower
+
+MODEL_TYPE = "llava"
+TEXT = {  # what published files leave out
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 32000,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+SEES, SPEAKS = "vision_tower.", "language_model."
+POSITIONS = r"vision_tower\.vision_model\.embeddings\.position_ids"
+LAYERS = f"{SEES}vision_model.encoder.layers"
+SPELLINGS = {  # of transformers 5, and of what 4.52 and later wrote
+    r"^model\.(?=language_model\.|vision_tower\.|multi_modal_projector\.)": "",
+    r"^lm_head\.": f"{SPEAKS}lm_head.",
+    r"^language_model\.(?!model\.|lm_head\.)": f"{SPEAKS}model.",
+    r"^vision_tower\.(?!vision_model\.)": f"{SEES}vision_model.",
+}
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A LLaVA config in our terms: a picture is a segment `@stream` of `vision` in `main`.
+
+    The layers of CLIP after the one that is read are kept, and not used.
+    """
+    vision, told = clip.VISION | config["vision_config"], TEXT | config["text_config"]
+    only(vision, model_type=("clip_vision_model",))
+    only(told, model_type=("llama",))
+    only(config, vision_feature_select_strategy=("default", "full"))
+    tied = config.get("tie_word_embeddings") or told.get("tie_word_embeddings", False)
+    text = llama.read(told | {"tie_word_embeddings": tied}, names)
+    depth = _depth(config, vision["num_hidden_layers"])
+    projector = PerceptronConfig(
+        source="vision",
+        target="main",
+        activation=activation({"projector_hidden_act": "gelu", **config}, "projector_hidden_act"),
+        bias=bool(config.get("multimodal_projector_bias", True)),
+        skip=int(config.get("vision_feature_select_strategy", "default") == "default"),
+    )
+    model = ModelConfig(
+        modalities={**text.config.modalities, "image": pictures(vision, bias=False, **clip.PIXELS)},
+        towers={**text.config.towers, "vision": _tower(vision, depth)},
+        at={"image": "vision"},
+        connectors=(projector,),
+    )
+    unread = "|".join(str(i) for i in range(depth, vision["num_hidden_layers"])) or "(?!)"
+    places = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
+    return Published(
+        model,
+        text.pattern,
+        within(SPEAKS, text.table) | _seen(vision),
+        spellings=SPELLINGS,
+        copies={SPEAKS + copy: SPEAKS + whole for copy, whole in text.copies.items()},
+        derived={POSITIONS: lambda: torch.arange(places)[None]},
+        patterns={"vision": "full"},
+        kept=rf"{SEES}vision_model\.post_layernorm\..*|{LAYERS}\.({unread})\..*",
+    )
+
+
+def _depth(config: Mapping[str, Any], layers: int) -> int:
+    """After which layer of CLIP the picture is read; 0 would be before all."""
+    chosen = config.get("vision_feature_layer", -2)
+    chosen = chosen[0] if isinstance(chosen, list) and len(chosen) == 1 else chosen
+    if isinstance(chosen, list):
+        raise ConfigError(
+            f"config.json: vision_feature_layer={chosen} is not supported, only one layer"
+        )
+    depth = int(chosen) if chosen >= 0 else layers + 1 + int(chosen)
+    if not 1 <= depth <= layers:
+        raise ConfigError(
+            f"config.json: vision_feature_layer={chosen} is none of {layers} layers' outputs"
+        )
+    return depth
+
+
+def _tower(vision: Mapping[str, Any], depth: int) -> TransformerConfig:
+    """CLIP's, up to a layer, whose states no norm follows."""
+    whole = tower(vision, input_norm=LayerNormConfig(eps=vision["layer_norm_eps"]))
+    (stack,) = whole.layers
+    layers = (stack.model_copy(update={"repeat": depth}),)
+    return whole.model_copy(update={"layers": layers, "final_norm": None})
+
+
+def _seen(vision: Mapping[str, Any]) -> dict[str, At | str]:
+    """Names of the picture's side."""
+    both = clip.table(vision) | clip.layers()
+    ours = {k: at for k, at in both.items() if k.startswith(("spaces.image.", "towers.vision."))}
+    return within(SEES, ours) | {
+        "connectors.vision>main.first": "multi_modal_projector.linear_1",
+        "connectors.vision>main.second": "multi_modal_projector.linear_2",
+    }
