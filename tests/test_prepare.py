@@ -274,6 +274,19 @@ def test_two_at_once_and_other_settings(tmp_path: Path) -> None:
         prepare({"s": Wanted(source, TEXT, "text")}, tmp_path, PrepareConfig(holdout=0.3))
 
 
+def test_another_column_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    """A store of one column is no store of another; where the file lies does not matter."""
+    rows = [json.dumps({"a": f"apple {i}", "b": f"banana {i}"}) for i in range(100)]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    source = JsonLinesConfig(path=str(tmp_path / "t.jsonl"), field="a")
+    first = stored(source, tmp_path / "s", holdout=0.3)
+    with pytest.raises(ConfigError, match=r"s was prepared with other settings .*\(field\)"):
+        stored(source.model_copy(update={"field": "b"}), tmp_path / "s", holdout=0.3)
+    shutil.move(tmp_path / "t.jsonl", tmp_path / "moved.jsonl")
+    moved = source.model_copy(update={"path": str(tmp_path / "moved.jsonl")})
+    assert stored(moved, tmp_path / "s", holdout=0.3).fingerprint == first.fingerprint
+
+
 CLEANED = [
     ("cafÃ© â€” naÃ¯ve", "café — naïve"),
     ("e\u0301te\u0301\r\n", "été\n"),

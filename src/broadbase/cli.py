@@ -57,7 +57,7 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one field of the config.")
 ]
 RecipeName = Annotated[str, typer.Argument(help="A recipe's name, or a config.yaml to repeat.")]
-Data = Annotated[str | None, typer.Option(help="Folder, file or URL to train on.")]
+Data = Annotated[str | None, typer.Option(help="Folder, file, URL, sample:NAME, source:FILE.yaml.")]
 FieldName = Annotated[str | None, typer.Option("--field", help="Of a table, that holds the text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 
@@ -213,7 +213,7 @@ def evaluate(
 @app.command()
 def adapt(
     model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
-    data: Annotated[str, typer.Option(help="A table, images in a folder a class, sample:NAME.")],
+    data: Annotated[str, typer.Option(help="A table, a folder, sample:NAME, source:FILE.yaml.")],
     modality: Annotated[str | None, typer.Option(help="The modality of the records.")] = None,
     method: Annotated[Method, typer.Option(help="How to adapt.")] = Method.probe,
     labels: Annotated[int, typer.Option(min=2, help="Labelled records to learn from.")] = 100,

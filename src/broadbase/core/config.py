@@ -2,7 +2,7 @@
 
 A component keeps its Config beside it. A *slot* (a norm, a modality, an objective) is a Choice: a
 family of configs told apart by `name`. A name is looked up among the classes of the slot's package
-and, for packages from outside, among the installed entry points `broadbase.<package>`.
+and of those from outside (`core/outside.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Self, get_args
 
 import yaml
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from broadbase.core.errors import ConfigError
+from broadbase.core.outside import outside
 
 
 class Config(BaseModel):
@@ -86,12 +86,11 @@ class Choice(Config):
 
 @cache
 def discover(package: str) -> None:
-    """Import every module of broadbase.<package> and every installed entry point of that group."""
+    """Import every module of broadbase.<package>, and what comes from outside."""
     root = importlib.import_module(f"broadbase.{package}")
     for module in pkgutil.walk_packages(root.__path__, f"broadbase.{package}."):
         importlib.import_module(module.name)
-    for point in entry_points(group=f"broadbase.{package}"):
-        point.load()
+    outside(package)  # classes register themselves
 
 
 def hint(word: str, known: Iterable[str], prefix: str = "") -> str:

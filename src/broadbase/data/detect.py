@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+import yaml
 
 from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import ConfigError
@@ -22,14 +26,14 @@ TABLES = (JsonLinesConfig, CsvConfig, ParquetConfig, ArrowConfig)
 
 
 def detect(path: str, plain: FilesConfig) -> Sequence[SourceConfig]:
-    """The sources of a folder, a file or a "sample:NAME".
+    """The sources of a folder, a file, a "sample:NAME" or a "source:FILE.yaml".
 
     `plain` reads a modality's own files; the others are tables of records. Beside plain files a
     table counts only where its first row has the field it would be read for. Where nothing matches
     the answer is `plain`, whose error says what there is instead.
     """
-    if path.startswith("sample:"):
-        return [sample(path.removeprefix("sample:")).source]
+    if named := _named(path):
+        return [named]
     tables = [t for t in (table(path=path) for table in TABLES) if _holds(t)]
     if not _holds(plain):
         return tables or [plain]
@@ -53,9 +57,9 @@ def pairs(path: str) -> dict[str, SourceConfig]:
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:
-    """Labelled records: a sample set, table, cells, pictures, videos, sounds."""
-    if path.startswith("sample:"):
-        return sample(path.removeprefix("sample:")).source
+    """Labelled records: a sample or named source, table, cells, pictures, videos, sounds."""
+    if named := _named(path):
+        return named
     cells = H5adConfig(path=path, label=label)
     pictures = ImageFilesConfig(path=path, labels="folder")
     videos = VideoFilesConfig(path=path, labels="folder")
@@ -66,10 +70,26 @@ def labelled(path: str, field: str, label: str) -> SourceConfig:
     return found[0] if found else tables[0]
 
 
+def _named(path: str) -> SourceConfig | None:
+    """The source of "sample:NAME" or of "source:FILE.yaml", which holds the settings of any."""
+    kind, _, rest = path.partition(":")
+    if kind == "sample":
+        return sample(rest).source
+    if kind != "source":
+        return None
+    try:
+        tree = yaml.safe_load(Path(rest).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{rest} cannot be read as YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{rest} holds {type(tree).__name__}, not the settings of a source")
+    return SourceConfig.from_tree(tree)
+
+
 def _holds(source: FilesConfig) -> bool:
     root = source.root
     if root.is_file():
-        return any(root.match(one) for one in source.pattern.split())
+        return any(fnmatch(root.name, one.rpartition("/")[2]) for one in source.pattern.split())
     return any(True for one in source.pattern.split() for _ in root.glob(one))
 
 

@@ -28,6 +28,7 @@ from broadbase.data.workers import Progress, run_here
 
 MEBI = 1 << 20
 SHARD = 16 * MEBI  # bytes of source that a shard has at least, where there are more
+WHERE = ("path", "pattern")  # of a source: which files it reads; what they are, their hashes tell
 
 
 class PrepareConfig(Config):
@@ -227,6 +228,9 @@ def _codecs(wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig) -
     found: dict[str, Codec] = {}
     for name in dict.fromkeys(w.name for w in wanted.values()):
         sources = {n: w for n, w in wanted.items() if w.name == name}
+        settings = {n: _reading(w.source.tree()) for n, w in sources.items()}
+        for source, its in settings.items():
+            _same_source(folder / source / "source.json", its)
         kept = [n for n in sources if (folder / n / "codec" / "modality.json").exists()]
         modality = next(iter(sources.values())).modality
         if kept:
@@ -239,8 +243,27 @@ def _codecs(wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig) -
         for source in sources:
             if source not in kept:
                 _save_codec(codec, modality, folder / source / "codec")
+            (folder / source / "source.json").write_text(json.dumps(settings[source]))
         found[name] = codec
     return found
+
+
+def _reading(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """How a source reads its files, a source within it too, wherever they lie."""
+    parts = {key: value for key, value in tree.items() if key not in WHERE}
+    return {k: _reading(v) if isinstance(v, Mapping) else v for k, v in parts.items()}
+
+
+def _same_source(path: Path, settings: Mapping[str, Any]) -> None:
+    """ConfigError where a store was begun with other settings: its shards hold other records."""
+    before = json.loads(path.read_text()) if path.exists() else settings
+    if before != settings:
+        keys = before.keys() | settings.keys()
+        changed = sorted(key for key in keys if before.get(key) != settings.get(key))
+        raise ConfigError(
+            f"{path.parent} was prepared with other settings of its source ({', '.join(changed)});"
+            " delete it, or give another folder"
+        )
 
 
 def _same_codec(path: Path, modality: ModalityConfig) -> None:

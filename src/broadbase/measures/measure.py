@@ -6,7 +6,6 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from broadbase import measures
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.outside import outside
 from broadbase.core.view import Read, Stream, View
 from broadbase.model.base import Base
 from broadbase.objectives.mixture import MixtureConfig
@@ -55,13 +55,20 @@ class Measure:
         mine = all(isinstance(kind, self.modalities) for kind in kinds)
         return mine and isinstance(config.objective, self.objectives)
 
+    @property
+    def known(self) -> list[str]:
+        """What it is of, for messages: "causal", "mae (audio)"."""
+        kinds = ", ".join(k.model_fields["name"].default for k in self.modalities)
+        names = [k.model_fields["name"].default for k in self.objectives]
+        return [f"{name} ({kinds})" if kinds else name for name in names]
+
 
 def all_measures() -> list[Measure]:
-    """Every measure of this package and of installed ones (entry points `broadbase.measures`)."""
+    """Every measure of this package and from outside (`broadbase.measures`, or a MEASURE)."""
     names = [m.name for m in pkgutil.iter_modules(measures.__path__, "broadbase.measures.")]
     modules = [importlib.import_module(name) for name in names]
     found = [module.MEASURE for module in modules if hasattr(module, "MEASURE")]
-    return found + [point.load() for point in entry_points(group="broadbase.measures")]
+    return found + outside("measures", "MEASURE")
 
 
 def measured(run: Run, base: Base) -> list[Measured]:
@@ -75,15 +82,29 @@ def measured(run: Run, base: Base) -> list[Measured]:
         sources = {name: config.data.sources[name] for name in names}
         data = config.data.model_copy(update={"sources": sources})
         some = run.with_config(config.model_copy(update={"objective": objective, "data": data}))
-        for measure in measures:
-            if measure.fits(some.config):
-                found += measure.run(some, base)
+        found += _told([m for m in measures if m.fits(some.config)], some, base)
     if not found:
-        known = sorted({k.model_fields["name"].default for m in measures for k in m.objectives})
+        used = {mixed.modality for mixed in config.data.sources.values()}
+        kinds = sorted({config.model.modalities[name].name for name in used})
+        known = sorted({each for measure in measures for each in measure.known})
         raise ConfigError(
-            f"there is no measure of objective {config.objective.name!r}; there is one of:"
-            f" {', '.join(known)}"
+            f"there is no measure of objective {config.objective.name!r} where the data"
+            f" are of {', '.join(kinds)}; there is one of: {', '.join(known)}"
         )
+    return found
+
+
+def _told(measures: Sequence[Measure], run: Run, base: Base) -> list[Measured]:
+    """All that some measures tell; one may refuse (vectors, not ids) where another does not."""
+    found: list[Measured] = []
+    refused: list[ConfigError] = []
+    for measure in measures:
+        try:
+            found += list(measure.run(run, base))
+        except ConfigError as error:
+            refused.append(error)
+    if refused and not found:
+        raise refused[0]
     return found
 
 

@@ -7,13 +7,13 @@ import json
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from importlib.resources import files
 from typing import Any
 
 from broadbase import recipes
 from broadbase.core.config import hint
 from broadbase.core.errors import ConfigError
+from broadbase.core.outside import outside
 from broadbase.run import RunConfig
 
 
@@ -27,11 +27,11 @@ class Recipe:
 
 
 def all_recipes() -> dict[str, Recipe]:
-    """Every recipe of this package and of installed ones (entry points `broadbase.recipes`)."""
+    """Every recipe of this package and from outside (`broadbase.recipes`, or a RECIPE)."""
     names = [m.name for m in pkgutil.iter_modules(recipes.__path__, "broadbase.recipes.")]
     modules = [importlib.import_module(name) for name in names]
     found = [module.RECIPE for module in modules if hasattr(module, "RECIPE")]
-    found += [point.load() for point in entry_points(group="broadbase.recipes")]
+    found += outside("recipes", "RECIPE")
     return {recipe.name: recipe for recipe in found}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from broadbase.model.base import Base
-from broadbase.transfer.classical import BASELINES, NEAREST, Scorer, classical
+from broadbase.transfer.classical import NEAREST, Scorer, classical
 from broadbase.transfer.compare import Comparison
 from broadbase.transfer.finetune import FinetuneConfig, finetune, score_on
 from broadbase.transfer.neighbours import nearest
@@ -42,7 +42,7 @@ def adapt(
     settings = settings or FinetuneConfig()
     mine = [_scorer(base, task, method, settings) for base in bases]
     random = [_scorer(bases[0].scratch(seed), task, method, settings) for seed in range(seeds)]
-    known = NEAREST if method is Method.knn else BASELINES
+    known = NEAREST if method is Method.knn else None
     others = classical(task, known) if beside else {}
     rows = []
     for few in labels:

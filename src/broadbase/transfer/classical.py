@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from broadbase.core.optional import chemistry, optional
+from broadbase.core.outside import outside
 from broadbase.modalities.audio import AudioConfig
 from broadbase.transfer.neighbours import nearest
 from broadbase.transfer.probe import fitted_score, ridge
@@ -36,9 +37,11 @@ Baselines = Mapping[str, Mapping[str, tuple[Inputs, Make]]]  # modality -> name
 def classical(task: Task, known: Baselines | None = None) -> dict[str, Scorer]:
     """The baselines of a task's modality by name, each fitted anew for every split.
 
-    `known` are those to choose from; by default the linear models and forests.
+    `known` are those to choose from; by default the linear models and forests, and those from
+    outside (`broadbase.baselines`, or a BASELINES).
     """
-    found = (BASELINES if known is None else known).get(task.modality, {})
+    tables = [BASELINES, *outside("baselines", "BASELINES")] if known is None else [known]
+    found = {k: v for table in tables for k, v in table.get(task.modality, {}).items()}
     features = {inputs: inputs(task) for inputs in {inputs for inputs, _ in found.values()}}
     return {name: _scorer(task, features[inputs], make) for name, (inputs, make) in found.items()}
 

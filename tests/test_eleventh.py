@@ -1,0 +1,204 @@
+"""docs/modality.md: its files beside the package, its commands in order, on its real data.
+
+The commands run in one process of their own, so that nothing of the page's stays registered here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from broadbase.core.contracts import Record, SourceConfig
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.outside import VARIABLE, outside
+from broadbase.data.detect import detect, labelled
+from broadbase.data.packages import Package
+from broadbase.data.sources import TextFilesConfig
+from broadbase.data.tables import CsvConfig
+from broadbase.measures.measure import Measure, Measured, _told, all_measures
+from test_docs import FENCE, ROOT, commands
+
+PAGE = ROOT / "docs" / "modality.md"
+SHORT = {
+    "pretrain": "--depth 2 --set train.steps=150 --set train.evaluate_every=50",
+    "adapt": "--seeds 2 --test 50",
+}
+ABSENT = ("cannot be had", "is not here", "took more than")  # the registry, or its tool
+MANY = """
+import json, shlex, sys
+from broadbase.cli import app
+for line in sys.argv[1:]:
+    print(f"$ {line}", flush=True)
+    app(shlex.split(line)[1:], standalone_mode=False)
+"""
+
+
+def files(page: Path) -> dict[str, str]:
+    """The blocks of a page that begin with the name of a file."""
+    blocks = [block for _, block in FENCE.findall(page.read_text())]
+    named = [(re.match(r"# ([\w/]+\.\w+)\n", block), block) for block in blocks]
+    return {name[1]: block for name, block in named if name}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files of the page; skips where its package cannot be had."""
+    for name, block in files(PAGE).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(block)
+    try:
+        Package.from_tree(yaml.safe_load((tmp_path / "mast.yaml").read_text())["origin"]).folder()
+    except DataError as error:
+        if any(part in str(error) for part in ABSENT):
+            pytest.skip(str(error)[:200])
+        raise
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_page_runs_as_it_is_written(desk: Path) -> None:
+    """Every command, shortened; the held-out loss falls, and all that is told is there."""
+    lines = [f"{line} {SHORT.get(line.split()[1], '')}" for line in commands(PAGE)]
+    assert [line.split()[1] for line in lines][-4:] == ["pretrain", "inspect", "evaluate", "adapt"]
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, *(f"{line} --json" for line in lines)],
+        cwd=desk,
+        env={**os.environ, VARIABLE: "sensors", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = dict(
+        part.split("\n", 1) for part in re.split(r"^\$ broadbase ", done.stdout, flags=re.M)[1:]
+    )
+    found = {line.split()[0]: json.loads(text) for line, text in said.items()}
+    assert "sensors" in {row["recipe"] for row in found["recipes"]}
+    (prepared,) = found["inspect"]
+    assert (prepared["records"], prepared["rejected"]) == (13_611, 1)
+    journal = (desk / "runs" / "mast" / "metrics.jsonl").read_text()
+    losses = [row["validation"]["sensors"] for row in map(json.loads, journal.splitlines())
+              if "validation" in row]  # fmt: skip
+    assert losses[-1] < 0.5 * losses[0]
+    rows = {row["baseline"]: row for row in found["evaluate"]}
+    assert rows.keys() == {"lines", "last value", "mean of the seen"}
+    assert rows["mean of the seen"]["high"] < 0  # the page tells what a longer run beats
+    (row,) = found["adapt"]
+    assert row["metric"] == "R2"
+    assert row["classical"].keys() == {"last hour, ridge", "24 hours, ridge"}
+
+
+CONTRACT = """
+import numpy as np, pytest
+from broadbase.core.contracts import ModalityConfig
+config = ModalityConfig.from_tree({"name": "sensors", "channels": 3, "patch": 2})
+rng = np.random.default_rng(0)
+days = [rng.normal([5, -300, 0.1], [1, 40, 0.01], (48, 3)) for _ in range(20)]
+codec = config.fit(days)
+codec.save(desk)
+for codec in (codec, config.load(desk)):
+    sample = codec.encode(days[0])
+    assert sample.values.shape == (24, 6) and sample.grid == (24,) and sample.units == 144
+    assert np.allclose(codec.decode(sample.values, sample.grid), days[0], rtol=1e-4)
+    assert 0 <= codec.encode(days[0] * 1e6).values.min() <= codec.encode(days[0]).values.max() <= 1
+hole = days[0].copy()
+hole[3, 1] = np.nan
+for bad in (days[0][:47], days[0][:, :2], hole, "text", []):
+    with pytest.raises(ValueError):
+        codec.encode(bad)
+"""
+
+
+def test_the_modality_of_the_page_keeps_the_contract(desk: Path) -> None:
+    script = f"from pathlib import Path\ndesk = Path({str(desk)!r})\n{CONTRACT}"
+    environment = {**os.environ, VARIABLE: "sensors"}
+    subprocess.run([sys.executable, "-c", script], cwd=desk, env=environment, check=True)
+
+
+def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv(VARIABLE, "json, no_such_module")
+    with pytest.raises(ConfigError, match=r"names 'no_such_module', and there is no no_such_mod"):
+        outside("recipes", "RECIPE")
+    (tmp_path / "broken_module.py").write_text("import no_such_module")
+    monkeypatch.setenv(VARIABLE, "broken_module")
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):  # whose line it is, is shown
+        outside("recipes", "RECIPE")
+
+
+def test_named_modules_and_installed_packages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A module's attribute and an entry point are found alike; nothing named, nothing imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "beside_module.py").write_text("BASELINES = {'toy': 1}\n")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "kept_module.py").write_text("MINE = {'toy': 2}\n")
+    (tmp_path / "kept" / "kept-1.dist-info").mkdir()
+    points = "[broadbase.baselines]\nmine = kept_module:MINE\n"
+    (tmp_path / "kept" / "kept-1.dist-info" / "entry_points.txt").write_text(points)
+    (tmp_path / "kept" / "kept-1.dist-info" / "METADATA").write_text("Name: kept\nVersion: 1\n")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert outside("baselines", "BASELINES") == []
+    sys.path.append(str(tmp_path / "kept"))
+    monkeypatch.setenv(VARIABLE, "beside_module")
+    assert outside("baselines", "BASELINES") == [{"toy": 2}, {"toy": 1}]
+    assert outside("recipes", "RECIPE") == []
+
+
+def test_a_source_by_its_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("a,b\none,x\ntwo,y\n")
+    (tmp_path / "t.yaml").write_text("name: csv\npath: t.csv\nfield: a\nlabel: b\n")
+    (source,) = detect("source:t.yaml", TextFilesConfig(path="source:t.yaml"))
+    assert source == labelled("source:t.yaml", "text", "label") == CsvConfig(
+        path="t.csv", field="a", label="b"
+    )  # fmt: skip
+    assert [r.raw for r in source.records() if isinstance(r, Record)] == ["one", "two"]
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read"):
+        labelled("source:none.yaml", "text", "label")
+    (tmp_path / "t.yaml").write_text("name: cvs\npath: t.csv\n")
+    with pytest.raises(ConfigError, match=r"did you mean `csv`"):
+        labelled("source:t.yaml", "text", "label")
+    (tmp_path / "t.yaml").write_text("just words")
+    with pytest.raises(ConfigError, match="holds str, not the settings of a source"):
+        labelled("source:t.yaml", "text", "label")
+
+
+def test_a_file_of_the_current_folder_is_known_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("text,label\none,x\n")
+    found: list[SourceConfig] = [labelled(p, "text", "label") for p in ("t.csv", "./t.csv")]
+    assert all(isinstance(source, CsvConfig) for source in found)
+    assert isinstance(detect("t.csv", TextFilesConfig(path="t.csv"))[0], CsvConfig)
+
+
+def test_measures_say_what_they_are_of() -> None:
+    known = {each for measure in all_measures() for each in measure.known}
+    assert {"causal", "mae (audio)", "mae (video)", "masked (cell)"} <= known
+
+
+def test_one_measure_may_refuse_what_another_tells() -> None:
+    """A measure of ids does not stand in the way of one's own of vectors."""
+
+    def refuses(*_: Any) -> list[Measured]:
+        raise ConfigError("told in vectors")
+
+    row = Measured("s", "m", "b", 2, 1.0, 2.0, -1.0, -2.0, 0.0)
+    no, yes = Measure((), refuses), Measure((), lambda *_: [row])
+    nothing: Any = None
+    assert _told([no, yes], nothing, nothing) == [row]
+    with pytest.raises(ConfigError, match="told in vectors"):
+        _told([no], nothing, nothing)
