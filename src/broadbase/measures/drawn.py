@@ -130,8 +130,8 @@ def _vectors(codec: CodesCodec, pictures: Sequence[Any]) -> Array:
 
 
 def _decoded(codec: CodesCodec, ids_MT: NDArray[Any], grid: tuple[int, ...]) -> Array:
-    """What the tokenizer makes of codes, as numbers: [M,P]."""
-    return _vectors(codec, [codec.decode(ids_T, grid) for ids_T in ids_MT])
+    """What the tokenizer makes of codes, as numbers: [M,P]; a screen shows 0 to 1 of them."""
+    return _vectors(codec, [np.clip(codec.decode(ids_T, grid), 0, 1) for ids_T in ids_MT])
 
 
 def _drawings(run: Run, base: Base, config: GivenConfig) -> Array:

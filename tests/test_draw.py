@@ -1,0 +1,84 @@
+"""Drawing: codes of a picture after its class, judged by a classifier of pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from broadbase.core.contracts import Record, Reject
+from broadbase.data.labels import LabelsConfig
+from broadbase.data.samples import DigitsConfig, sample
+from broadbase.data.sources import ImageFilesConfig, TextFilesConfig
+from broadbase.measures.drawn import frechet
+from broadbase.measures.measure import measured
+from broadbase.recipes.recipe import find_recipe
+from broadbase.run import Run, RunConfig
+from broadbase.weights.folder import load
+from test_codes import tokenizer  # noqa: F401
+
+
+def test_labels_are_texts_of_the_same_keys(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / label / f"{label}1.png")
+    pictures = ImageFilesConfig(path=str(tmp_path), labels="folder")
+    texts = list(LabelsConfig(source=pictures).records())
+    assert [t.raw for t in texts if isinstance(t, Record)] == ["cat", "dog"]
+    keys = [r.key or r.place for r in pictures.records() if isinstance(r, Record)]
+    assert [t.key for t in texts if isinstance(t, Record)] == keys
+    (named, *_) = LabelsConfig(source=DigitsConfig(last=1), names=("nought",)).records()
+    assert isinstance(named, Record)
+    assert named.raw == "nought"
+    (tmp_path / "a.txt").write_text("no label")
+    (missing,) = LabelsConfig(source=TextFilesConfig(path=str(tmp_path))).records()
+    assert isinstance(missing, Reject)
+    assert "no label" in missing.reason
+
+
+def test_articles_have_names() -> None:
+    text = sample("fashion").beside["text"]
+    assert isinstance(text, LabelsConfig)
+    assert text.names[0] == "t-shirt"
+    assert text.names[9] == "ankle boot"
+
+
+def drawing(tokenizer: Path, out: Path) -> Run:  # noqa: F811
+    tree: dict[str, Any] = find_recipe("draw").build(2, "sample:digits").tree()
+    tree["model"]["modalities"]["codes"] |= {"tokenizer": str(tokenizer), "codes": 64}
+    for source in tree["data"]["sources"].values():
+        source |= {"rows": 32, "length": 17}
+    tree["data"]["sources"]["words"] |= {"length": 4}
+    tree["data"]["holdout"] = 0.2
+    tree["train"] |= {"steps": 150, "evaluate_every": 150, "save_every": 150}
+    tree["schedule"]["warmup"] = 10
+    tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
+    run = Run.create(RunConfig.from_tree(tree), out)
+    run.train()
+    return run
+
+
+def test_digits_are_drawn_as_asked(tokenizer: Path, tmp_path: Path) -> None:  # noqa: F811
+    """More often of their class than drawings for others, and nearer than codes by frequency."""
+    run = drawing(tokenizer, tmp_path / "run")
+    rows = {(r.measure, r.baseline): r for r in measured(run, load(run.folder / "model"))}
+    told = rows["class of a drawing", "drawn for another"]
+    assert told.low > 0
+    assert told.items == min(500, len(run.rows("validation")["codes"]))
+    real = rows["class of a drawing", "real pictures"]
+    assert real.other > 0.8
+    assert real.high < 0
+    assert rows["Fréchet distance", "codes by their frequency"].high < 0
+    floor = rows["Fréchet distance", "real pictures"]
+    assert 0 < floor.other < floor.base
+
+
+def test_the_distance_is_that_of_normal_distributions() -> None:
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(200_000, 2)) * [1.0, 2.0]
+    other = rng.normal(size=(200_000, 2)) * [3.0, 2.0] + [0.0, 5.0]
+    assert frechet(one, one) == pytest.approx(0, abs=1e-6)
+    assert frechet(one, other) == pytest.approx(25 + 4, rel=0.02)  # means, then (3 - 1)^2
