@@ -56,10 +56,11 @@ class Row:
 
 
 # Fixed before the first measurement (docs/log.md, 2026-11-26); what was tuned was tuned elsewhere.
-CODES = "model__modalities__codes__tokenizer"
+TOKENIZER = "model.modalities.codes.tokenizer"
 ROWS = {
     "text": Row("text", "text --data sample:brown", ("--data sample:spam --labels 200 --macro",)),
     "t5": Row("molecule", "t5 --data sample:moses"),
+    "fim": Row("molecule", "fim --data sample:moses --set objective.spm=1"),
     "bart": Row("molecule", "bart --data sample:moses"),
     "code": Row("code", "code --data sample:python"),
     "vq": Row(
@@ -69,8 +70,24 @@ ROWS = {
     "beit": Row(
         "image",
         "beit --data sample:fashion_test "
-        + _fashion(4, data__sources__codes__length=50, **{CODES: "{vq}"}),
+        + _fashion(4, data__sources__codes__length=50)
+        + f" --set {TOKENIZER}={{vq}}",
         ("--data sample:fashion_test --labels 100",),
+    ),
+    "draw": Row("image generation", f"draw --data sample:fashion_test --set {TOKENIZER}={{vq}}"),
+    "dino": Row(
+        "image",
+        "dino --data sample:fashion --depth 3 "
+        + _fashion(
+            7,
+            data__sources__image__rows=64,
+            model__modalities__prototypes__prototypes=1024,
+            optim__lr=3e-3,
+            schedule__warmup=100,
+            train__steps=2000,
+        ),
+        ("--data sample:fashion_test --method knn --labels 1000",),
+        evaluate=False,
     ),
     "mae": Row(
         "image",
@@ -90,6 +107,7 @@ ROWS = {
             "--data sample:letters --labels 200 --test 150 --seeds 10",
         ),
     ),
+    "speech": Row("audio", "speech --data sample:klettres"),
     "video": Row("video", "video --data sample:street --set data.holdout=0.25"),
     "protein": Row(
         "protein",
@@ -118,9 +136,15 @@ def main() -> None:
     unknown = [name for name in options.rows if name not in ROWS]
     if unknown:
         parser.error(f"no row {unknown[0]!r}; there are: {', '.join(ROWS)}")
+    failed = []
     for name in options.rows or ROWS:
-        finish(name, options.folder)
+        try:
+            finish(name, options.folder)
+        except subprocess.CalledProcessError as error:
+            failed.append(f"{name}: {shlex.join(map(str, error.cmd))}")
         write(options.folder)
+    if failed:
+        sys.exit("failed, and tried again the next time:\n" + "\n".join(failed))
 
 
 def finish(name: str, folder: Path) -> None:
@@ -214,7 +238,7 @@ def lines(home: Path) -> Iterator[dict[str, Any]]:
     """All comparisons of a row."""
     if (home / "evaluate.json").exists():
         for row in _read(home / "evaluate.json")["rows"]:
-            lower = row["measure"].startswith(("bits", "squared error"))
+            lower = row["measure"].startswith(LOWER)
             asked = f"{row['source']}: {row['measure']}"
             yield {**row, "asked": asked, "better": "lower" if lower else "higher"}
     for file in sorted(home.glob("adapt-*.json")):
@@ -232,6 +256,7 @@ def lines(home: Path) -> Iterator[dict[str, Any]]:
                 yield {**shared, **lead, "baseline": row["best"], "other": row["best_mean"]}
 
 
+LOWER = ("bits", "squared error", "CER", "Fréchet")  # the measures that begin so are errors
 LEAD = {"difference": "", "low": "_low", "high": "_high"}
 
 
