@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from broadbase.cli import app
 from broadbase.core.contracts import Record, Reject
+from broadbase.core.errors import ConfigError
 from broadbase.data.labels import LabelsConfig
 from broadbase.data.samples import DigitsConfig, sample
 from broadbase.data.sources import ImageFilesConfig, TextFilesConfig
@@ -74,6 +77,15 @@ def test_digits_are_drawn_as_asked(tokenizer: Path, tmp_path: Path) -> None:  # 
     assert rows["Fréchet distance", "codes by their frequency"].high < 0
     floor = rows["Fréchet distance", "real pictures"]
     assert 0 < floor.other < floor.base
+    words = ["generate", str(run.folder), "--out", str(tmp_path / "7.png"), "--prompt", "7"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    with Image.open(tmp_path / "7.png") as picture:
+        assert picture.size == (8, 8)
+        assert np.asarray(picture).std() > 10
+    done = CliRunner().invoke(app, words[:2])
+    assert isinstance(done.exception, ConfigError)
+    assert "add --prompt" in str(done.exception)
 
 
 def test_the_distance_is_that_of_normal_distributions() -> None:

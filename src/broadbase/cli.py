@@ -26,10 +26,10 @@ from broadbase.data.workers import Progress, run_shown
 from broadbase.demo.command import STEPS
 from broadbase.demo.command import demo as run_demo
 from broadbase.exchange import export, import_weights
+from broadbase.generation import generate
 from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
 from broadbase.measures.measure import beside, measured
-from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import all_recipes, expected, find_recipe
 from broadbase.run import Run, RunConfig, model_of, prepare_data
 from broadbase.train.machine import MachineConfig, environment
@@ -49,6 +49,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("import")(import_weights)
+app.command()(generate)
 app.command()(export)
 log = Console(stderr=True)
 
@@ -254,29 +255,6 @@ def adapt(
     if row.best is not None:
         shown |= {"classical": float(np.mean(row.classical[row.best])), "by": row.best}
     _show([shown], list(shown), False, title)
-
-
-@app.command()
-def generate(
-    model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
-    prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
-    modality: Annotated[str | None, typer.Option(help="Which modality; default the first.")] = None,
-    places: Annotated[int, typer.Option(min=1, help="The most new places (tokens).")] = 64,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(min=1)] = None,
-    top_p: Annotated[float | None, typer.Option(min=0, max=1)] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End where this text appears.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
-) -> None:
-    """Continue a prompt."""
-    base = load(model_of(model))
-    tree = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    sampling = SamplingConfig.from_tree(tree)
-    text = base.generate(
-        prompt, modality=modality, places=places, stop=stop or (), sampling=sampling
-    )
-    typer.echo(json.dumps({"prompt": prompt, "continuation": text}) if as_json else text)
 
 
 @app.command()

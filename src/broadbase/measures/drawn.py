@@ -13,11 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from sklearn.neural_network import MLPClassifier
-from torch import Tensor
 
 from broadbase.core.contracts import Codec, Record
 from broadbase.core.errors import ConfigError
@@ -26,7 +24,7 @@ from broadbase.measures.measure import Measure, Measured, compared
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.codes import CodesCodec, CodesConfig
 from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig, continued
+from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.conditional import GivenConfig
 from broadbase.run import Run
 
@@ -52,7 +50,7 @@ def drawn(run: Run, base: Base) -> Iterator[Measured]:
     judge = MLPClassifier((FEATURES,), max_iter=EPOCHS, early_stopping=True, random_state=0)
     judge.fit(real, words)
     kinds = {
-        "base": _drawings(run, base, config),
+        "base": _drawings(run, base, config, list(asked)),
         "codes by their frequency": _by_frequency(run, base, config, len(held)),
         "real pictures": held,
         "real pictures through the codes": _through(run, base, config),
@@ -130,22 +128,22 @@ def _vectors(codec: CodesCodec, pictures: Sequence[Any]) -> Array:
 
 
 def _decoded(codec: CodesCodec, ids_MT: NDArray[Any], grid: tuple[int, ...]) -> Array:
-    """What the tokenizer makes of codes, as numbers: [M,P]; a screen shows 0 to 1 of them."""
-    return _vectors(codec, [np.clip(codec.decode(ids_T, grid), 0, 1) for ids_T in ids_MT])
+    """What the tokenizer makes of codes, as numbers: [M,P]."""
+    return _shown(codec, [codec.decode(ids_T, grid) for ids_T in ids_MT])
 
 
-def _drawings(run: Run, base: Base, config: GivenConfig) -> Array:
-    """A drawing for the words of each of the first held-out records."""
-    objective, choose = config.build(), SamplingConfig(seed=0).build()
-    found: list[Tensor] = []
-    for batch in run.held_out(PICTURES):
-        told = batch.segments[config.told]
-        view = objective.prompt(batch.segments[config.given], told.map(lambda x: x[:, :1]))
-        start_B13 = view.streams[-1].segments[-1].position
-        following_MB3 = (start_B13 + told.position[:, 1:]).transpose(0, 1)
-        found.append(torch.cat(list(continued(base.model, view, following_MB3, choose)), dim=1))
-    codec = _codec(run, base, config)
-    return _decoded(codec, torch.cat(found)[:PICTURES].numpy(), _grid(run, config))
+def _shown(codec: CodesCodec, pictures: Sequence[Any]) -> Array:
+    """As a screen shows them, from 0 to 1: [M,P]."""
+    return _vectors(codec, [np.clip(each, 0, 1) for each in pictures])
+
+
+def _drawings(run: Run, base: Base, config: GivenConfig, words: Sequence[str]) -> Array:
+    """A drawing for each of the words."""
+    mixed, ask = run.config.data.sources, config.build().prompt
+    given, told = mixed[config.given].modality, mixed[config.told].modality
+    sampling, grid = SamplingConfig(seed=0), _grid(run, config)
+    found = base.answers(ask, words, given=given, told=told, grid=grid, sampling=sampling)
+    return _shown(_codec(run, base, config), found)
 
 
 def _by_frequency(run: Run, base: Base, config: GivenConfig, size: int) -> Array:

@@ -5,7 +5,7 @@ Legend: N places, V vocabulary, D width, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +17,11 @@ from torch import Tensor
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Read, Segment, Stream, View, pool, positions
-from broadbase.model.generate import SamplingConfig, generate
+from broadbase.model.generate import SamplingConfig, continued, generate
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
+
+Ask = Callable[[Segment, Segment], View]  # what is given, what is told so far
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,34 @@ class Base:
             return codec.decode(np.array(before + drawn), grid)
         return _cut(codec.decode(np.array(drawn), (len(drawn),)), stop)
 
+    def answers(
+        self,
+        ask: Ask,
+        raws: Sequence[Any],
+        *,
+        given: str,
+        told: str,
+        places: int = 64,
+        grid: tuple[int, ...] | None = None,
+        sampling: SamplingConfig | None = None,
+    ) -> list[Any]:
+        """What is told in modality `told` after each of `raws` in modality `given`, drawn side by
+        side: up to `places` or the end, or until `grid` is full.
+
+        `ask` is how the objective gives one before the other (`Conditional.prompt`).
+        """
+        (before, heard), (space, codec) = self._codec(given), self._codec(told)
+        start = prompts(space, codec, [None] * len(raws))
+        view = ask(prompts(before, heard, raws, whole=True), start)
+        following = positions((places + 1,))[1:] if grid is None else 1 + positions(grid)
+        first_B13 = view.streams[-1].segments[-1].position
+        where_MB3 = following[:, None] + first_B13.transpose(0, 1)
+        choose = (sampling or SamplingConfig()).build()
+        drawn = torch.cat([*continued(self.model, view, where_MB3, choose)], dim=1).cpu().numpy()
+        if grid is not None:
+            return [codec.decode(row, grid) for row in drawn]
+        return [_ended(codec, row) for row in drawn]
+
     def samples(
         self,
         count: int,
@@ -106,11 +136,7 @@ class Base:
         following = positions((places + 1,))[1:]
         steps = generate(self.model, start, following, choose, self.tower(space))
         drawn = np.concatenate([values.cpu().numpy() for values in steps], axis=1)
-        found = []
-        for row in drawn:
-            end = len(row) if codec.end is None else int(np.argmax([*(row == codec.end), True]))
-            found.append(codec.decode(row[:end], (end,)))
-        return found
+        return [_ended(codec, row) for row in drawn]
 
     @torch.inference_mode()
     def embed(
@@ -225,6 +251,12 @@ def _document(codec: Codec, raw: Any, whole: bool) -> tuple[Tensor, Tensor]:
         values = np.concatenate([values, codec.end[None]])
         position = torch.cat([position, 1 + position[-1:]])
     return torch.from_numpy(values), position
+
+
+def _ended(codec: Codec, row: NDArray[Any]) -> Any:
+    """A sequence up to its end value, decoded."""
+    end = len(row) if codec.end is None else int(np.argmax([*(row == codec.end), True]))
+    return codec.decode(row[:end], (end,))
 
 
 def _pad(values: Tensor, length: int) -> Tensor:

@@ -1,0 +1,71 @@
+"""The command `generate`: a prompt continued, or told in what a conditional base was taught."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image
+
+from broadbase.core.errors import ConfigError
+from broadbase.model.generate import SamplingConfig
+from broadbase.objectives.conditional import GivenConfig
+from broadbase.run import Run, RunConfig, model_of
+from broadbase.weights.folder import load
+
+
+def generate(
+    model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
+    prompt: Annotated[str | None, typer.Option(help="Text to continue, or to answer.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Which modality; default the first.")] = None,
+    places: Annotated[int, typer.Option(min=1, help="The most new places (tokens).")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1)] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End where this text appears.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Where a picture is written.")] = Path("drawn.png"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Continue a prompt; a run of a conditional objective answers it (draws what it names)."""
+    tree = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    sampling = SamplingConfig.from_tree(tree)
+    config = model / "config.yaml"
+    if config.exists() and isinstance(RunConfig.read(config).objective, GivenConfig):
+        found = answered(Run.open(model), prompt, places, sampling)
+    else:
+        found = load(model_of(model)).generate(
+            prompt, modality=modality, places=places, stop=stop or (), sampling=sampling
+        )
+    if isinstance(found, np.ndarray):
+        picture(found).save(out)
+        found = str(out)
+    typer.echo(json.dumps({"prompt": prompt, "continuation": found}) if as_json else found)
+
+
+def answered(run: Run, prompt: str | None, places: int, sampling: SamplingConfig) -> Any:
+    """What the base of a conditional run tells after `prompt`: a text, or a whole picture."""
+    if prompt is None:
+        raise ConfigError("this base tells one thing after another: add --prompt")
+    config, mixed = run.config.objective, run.config.data.sources
+    assert isinstance(config, GivenConfig)
+    grid = run.stores[config.told].split("train").grids[0]
+    (found,) = load(model_of(run.folder)).answers(
+        config.build().prompt,
+        [prompt],
+        given=mixed[config.given].modality,
+        told=mixed[config.told].modality,
+        places=places,
+        grid=tuple(int(n) for n in grid) if len(grid) > 1 else None,
+        sampling=sampling,
+    )
+    return found
+
+
+def picture(pixels: np.ndarray[Any, Any]) -> Image.Image:
+    """An array [H,W,C] of [0, 1] as a picture of grey or of colours."""
+    shown = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
+    return Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown[..., :3])
