@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 
 BENCH = Path(__file__).parent
-PEERS = BENCH / ".peers"
 
 
 @dataclass(frozen=True)
@@ -24,18 +23,18 @@ class Measured:
 
     seconds: float
     megabytes: float  # at the peak, shared pages counted once (PSS), sampled five times a second
+    said: str  # on stdout and stderr
 
 
-def peers() -> Path:
-    """The Python of the peers' environment, which is made the first time."""
-    python = PEERS / "bin" / "python"
-    wanted = (BENCH / "peers" / "requirements.txt").read_text()
-    stamp = PEERS / "installed"
+def peers(name: str) -> Path:
+    """The Python of the environment of peers/NAME.txt, which is made the first time."""
+    home, requirements = BENCH / f".peers-{name}", BENCH / "peers" / f"{name}.txt"
+    python, stamp, wanted = home / "bin" / "python", home / "installed", requirements.read_text()
     if not stamp.exists() or stamp.read_text() != wanted:
         print("installing the peers", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
         install = [str(python), "-m", "pip", "install", "--quiet", "--requirement"]
-        subprocess.run([*install, str(BENCH / "peers" / "requirements.txt")], check=True)
+        subprocess.run([*install, str(requirements)], check=True)
         stamp.write_text(wanted)
     return python
 
@@ -60,7 +59,7 @@ def measured(command: Sequence[str | Path], threads: int = 1) -> Measured:
     if process.returncode:
         print(said, file=sys.stderr)
         raise subprocess.CalledProcessError(process.returncode, process.args)
-    return Measured(seconds, max(peaks) / 1e6)
+    return Measured(seconds, max(peaks) / 1e6, said)
 
 
 def description() -> str:

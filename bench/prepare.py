@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    python = peers()
+    python = peers("prepare")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus(folder / "texts", options.megabytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -373,3 +374,17 @@ def test_a_flipped_byte_is_found_when_the_store_is_used_again(tmp_path: Path) ->
         prepare(wanted, store, PrepareConfig(holdout=0.2))
     shutil.rmtree(values.parent)
     prepare(wanted, store, PrepareConfig(holdout=0.2))
+
+
+def test_a_store_within_its_own_data_is_refused(tmp_path: Path) -> None:
+    """Where its files would be read as data; beside texts it may lie."""
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    (tmp_path / "a.txt").write_text("three words here\n" * 9)
+    lines = {"x": Wanted(JsonLinesConfig(path=str(tmp_path)), BytesConfig(), "bytes")}
+    with pytest.raises(ConfigError, match="lies in the data"):
+        prepare(lines, tmp_path / "runs" / "store")
+    assert not (tmp_path / "runs").exists()
+    texts = {"x": Wanted(TextFilesConfig(path=str(tmp_path)), BytesConfig(), "bytes")}
+    with contextlib.suppress(DataError):  # one text leaves a side empty
+        prepare(texts, tmp_path / "runs" / "store")
+    assert (tmp_path / "runs" / "store").exists()

@@ -23,6 +23,7 @@ from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, Source
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.data.index import digests, held_out, join
 from broadbase.data.shards import ShardTask, Wanted, finished, identity, part_key, size_of
+from broadbase.data.sources import FilesConfig
 from broadbase.data.store import Store, open_store
 from broadbase.data.workers import Progress, run_here
 
@@ -53,6 +54,8 @@ def prepare(
     records cannot be used or a side is empty; ResourceError where the disk refuses.
     """
     config = config or PrepareConfig()
+    for w in wanted.values():
+        _apart(w.source, folder)
     with _alone(folder):
         codecs = _codecs(wanted, folder, config)
         tasks = [task for name, w in wanted.items() for task in plan(w, folder / name)]
@@ -65,6 +68,19 @@ def prepare(
             _join(wanted, folder, config, codecs)
             joined.write_text(_state(wanted, folder, config))
     return {name: open_store(folder / name, verify=True) for name in wanted}, codecs
+
+
+def _apart(source: SourceConfig, folder: Path) -> None:
+    """ConfigError where a source would read what is written into `folder`."""
+    if not isinstance(source, FilesConfig) or not Path(source.path).expanduser().is_dir():
+        return
+    data, globs = Path(source.path).expanduser().resolve(), source.pattern.split()
+    written = [folder.resolve() / name for name in ("rejected.jsonl", "duplicates.jsonl")]
+    if data in written[0].parents and any(file.match(glob) for file in written for glob in globs):
+        raise ConfigError(
+            f"{folder} lies in the data {source.path}, whose files would be read as data the next"
+            " time; put the data into a folder of its own, or --store and --out elsewhere"
+        )
 
 
 def _join(
