@@ -1,0 +1,50 @@
+"""Programs drawn: what counts as one, and the measure on a base trained on real code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broadbase.measures.measure import measured
+from broadbase.measures.parsed import parses
+from broadbase.recipes.recipe import find_recipe
+from broadbase.run import Run, RunConfig
+from broadbase.weights.folder import load
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("x = 1\ny = (x +", True),  # cut at its last line
+        ("x = (1\n", False),
+        ("# only a remark\n", False),
+        ("no line break", False),
+        ("def f(:\n    pass\n", False),
+        ("\x00\n", False),
+    ],
+)
+def test_whole_lines_that_say_something(text: str, wanted: bool) -> None:
+    assert parses(text) is wanted
+
+
+def test_programs_beside_a_5_gram_and_real_ones(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    for i in range(60):
+        lines = [f"value_{i} = {i}", f"print(value_{i})", f"for n in range({i}):", "    print(n)"]
+        (tmp_path / "code" / f"{i}.py").write_text("\n".join(lines * 6) + "\n")
+    tree: dict[str, Any] = find_recipe("code").build(1, str(tmp_path / "code")).tree()
+    tree["model"]["modalities"]["code"]["vocabulary"] = 300
+    tree["data"]["holdout"] = 0.3
+    tree["train"] |= {"steps": 30, "evaluate_every": 30, "save_every": 30}
+    tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
+    run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
+    run.train()
+    rows = {
+        r.baseline: r for r in measured(run, load(run.folder / "model")) if "parse" in r.measure
+    }
+    assert set(rows) == {"5-gram, rows seen", "real programs"}
+    assert rows["real programs"].other == 1
+    assert 0 <= rows["real programs"].base <= 1
+    assert rows["real programs"].items == len(run.stores["code"].split("validation"))
