@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from broadbase import report
 from broadbase.charts import Curve
+from broadbase.core.contracts import Record
 from broadbase.core.errors import ConfigError
+from broadbase.data.samples import DigitsConfig
 from broadbase.demo.molecules import DRAWN, Validity, molecules
 from broadbase.demo.tasks import LABELS, MANY, SEEDS, TEST, labels, tasks
 from broadbase.measures.likelihood import likelihoods
 from broadbase.measures.measure import Measured
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig
+from broadbase.model.base import Base, prompts
+from broadbase.model.generate import SamplingConfig, generate
 from broadbase.recipes import mixed
+from broadbase.recipes.mixed import DIGITS
 from broadbase.run import Run
 from broadbase.train.journal import read
 from broadbase.transfer.adapt import Method, adapt
@@ -34,6 +38,7 @@ from broadbase.weights.folder import load
 DEPTH, STEPS = 4, 600
 BASES = 3  # pretraining seeds of the full study
 FINETUNED = 100  # labels
+FILLED = 4  # held-out digits whose lower half is told
 WATTS = 12  # a busy core of a server, with its share of the rest: an estimate
 PROMPTS = {"text": "The city of", "code": "def read_file(path):\n"}
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.95)
@@ -120,7 +125,23 @@ def samples(base: Base) -> tuple[list[report.Text], list[report.Picture]]:
         base.generate(modality="image", grid=(4, 4), sampling=SamplingConfig(seed=seed))
         for seed in range(8)
     ]
-    return texts, [report.Picture(f"drawn, seed {i}", g) for i, g in enumerate(grids)]
+    pictures = [report.Picture(f"drawn, seed {i}", g) for i, g in enumerate(grids)]
+    for record in DigitsConfig(first=DIGITS, last=DIGITS + FILLED).records():
+        assert isinstance(record, Record)
+        pictures.append(report.Picture(f"a {record.label}, held out", record.raw))
+        pictures.append(report.Picture("its lower half filled in", filled(base, record.raw)))
+    return texts, pictures
+
+
+def filled(base: Base, picture: Any) -> Any:
+    """A picture whose second half of patches the base tells from the first, the likeliest each."""
+    codec = base.codecs["image"]
+    sample, whole = codec.encode(picture), prompts("image", codec, [picture])
+    half = 1 + len(sample.values) // 2  # the start stands before
+    choose, given = SamplingConfig(temperature=0).build(), whole.map(lambda x: x[:, :half])
+    told = torch.cat([*generate(base.model, given, whole.position[0, half:], choose)], dim=1)
+    values = np.concatenate([sample.values[: half - 1], told[0].numpy()])
+    return codec.decode(values, sample.grid)
 
 
 def curves(run: Run, bits: Sequence[Measured]) -> list[Curve]:
