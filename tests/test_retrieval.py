@@ -67,7 +67,7 @@ def test_ranks_count_the_wrong_ones_that_are_nearer() -> None:
     assert back == [0, 1, 0]
 
 
-def album(folder: Path, table: bool) -> None:
+def album(folder: Path, table: bool, labelled: bool = False) -> None:
     """80 pictures of one of 8 greys in one half of 2, and a text that says which."""
     rows = []
     for i in range(160):
@@ -75,13 +75,15 @@ def album(folder: Path, table: bool) -> None:
         pixels = np.full((32, 32, 3), 255, np.uint8)
         pixels[:, : 16 if left else 32] = 30 * grey
         text = f"grey {grey} {'left' if left else 'whole'} number {i}"
-        picture = folder / f"{i}.png"
+        home = folder / f"grey-{grey}" if labelled else folder
+        home.mkdir(exist_ok=True)
+        picture = home / f"{i}.png"
         Image.fromarray(pixels).save(picture)
         rows.append({"image": {"bytes": picture.read_bytes()}, "text": text})
         if table:
             picture.unlink()
         else:
-            (folder / f"{i}.txt").write_text(text)
+            (home / f"{i}.txt").write_text(text)
     if table:
         pq.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
 
@@ -106,20 +108,26 @@ def test_a_sample_set_without_pairs_is_refused() -> None:
 
 @pytest.mark.parametrize("recipe", ["clip", "siglip"])
 def test_what_a_text_says_is_found(recipe: str, tmp_path: Path) -> None:
-    """16 kinds of pictures: after training, recall is above chance and above random init."""
+    """16 kinds of pictures: after training, recall is above chance and above random init; and
+    wordings of a label that no text has name its pictures."""
     (tmp_path / "album").mkdir()
-    album(tmp_path / "album", table=False)
+    album(tmp_path / "album", table=False, labelled=True)
     tree = find_recipe(recipe).build(1, str(tmp_path / "album")).tree()
     tree["train"] |= {"steps": 60, "evaluate_every": 60, "save_every": 60}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
     tree["model"]["modalities"]["image"] |= {"height": 8, "width": 8, "patch": 4}
     tree["model"]["modalities"]["text"]["vocabulary"] = 300
     tree["data"]["holdout"] = 0.4
+    tree["data"]["sources"]["image"]["source"]["labels"] = "folder"
     for source in tree["data"]["sources"].values():
         source["rows"] = 16
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     run.train()
-    rows = measured(run, load(tmp_path / "run" / "model"))
+    found = measured(run, load(tmp_path / "run" / "model"))
+    shown = {r.baseline: r for r in found if r.measure == "zero-shot accuracy"}
+    assert shown.keys() == {"random init", "commonest class"}
+    assert shown["commonest class"].low > 0
+    rows = [r for r in found if r.measure != "zero-shot accuracy"]
     assert {(r.source, r.measure) for r in rows} == {
         (source, f"recall@{k}") for source in ("image > text", "text > image") for k in (1, 10)
     }

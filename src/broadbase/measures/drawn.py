@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import sqrtm
 from sklearn.neural_network import MLPClassifier
 
-from broadbase.core.contracts import Codec, Record
+from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError
-from broadbase.data.shards import identity
 from broadbase.measures.measure import Measure, Measured, compared
+from broadbase.measures.records import paired_records
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.codes import CodesCodec, CodesConfig
 from broadbase.model.base import Base
@@ -85,7 +84,8 @@ def frechet(one: Array, other: Array) -> float:
     """Between two sets of features [M,F] as normal distributions."""
     a, b = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
     mean = np.square(one.mean(axis=0) - other.mean(axis=0)).sum()
-    return float(mean + np.trace(a) + np.trace(b) - 2 * np.trace(sqrtm(a @ b).real))
+    root = np.sqrt(np.clip(np.linalg.eigvals(a @ b).real, 0, None)).sum()  # trace of (ab)^(1/2)
+    return float(mean + np.trace(a) + np.trace(b) - 2 * root)
 
 
 def _features(judge: MLPClassifier, pictures: Array) -> Array:
@@ -95,17 +95,11 @@ def _features(judge: MLPClassifier, pictures: Array) -> Array:
 
 def _real(run: Run, base: Base, config: GivenConfig, side: str) -> tuple[Array, NDArray[Any]]:
     """The pictures of a side as [M,P], in the order of its rows, and the words of each."""
-    mixed = run.config.data.sources
-    pictures = {
-        identity(record, record.raw, paired=True).hex(): record.raw
-        for record in mixed[config.told].source.records()
-        if isinstance(record, Record)
-    }
-    both = [set(run.stores[name].ids(side)) for name in (config.given, config.told)]
-    rows, codec = run.rows(side)[config.given], base.codecs[mixed[config.given].modality]
+    pictures = [record.raw for record in paired_records(run, config.told, side)]
+    rows = run.rows(side)[config.given]
+    codec = base.codecs[run.config.data.sources[config.given].modality]
     words = [_text(codec, rows[i].values) for i in range(len(rows))]
-    found = [pictures[id] for id in sorted(set.intersection(*both))]
-    return _vectors(_codec(run, base, config), found), np.array(words)
+    return _vectors(_codec(run, base, config), pictures), np.array(words)
 
 
 def _text(codec: Codec, values_T: NDArray[Any]) -> str:

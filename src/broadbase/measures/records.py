@@ -1,0 +1,21 @@
+"""The raw records behind the rows of paired sources: what a store does not keep."""
+
+from __future__ import annotations
+
+from broadbase.core.contracts import Record
+from broadbase.data.shards import identity
+from broadbase.run import Run
+
+
+def paired_records(run: Run, source: str, side: str) -> list[Record]:
+    """The records of a paired source, row by row of one side of the split."""
+    mixed = run.config.data.sources
+    known = {
+        identity(record, record.raw, paired=True).hex(): record
+        for record in mixed[source].source.records()
+        if isinstance(record, Record)
+    }
+    group = run.config.data.groups()[str(mixed[source].pairs)]
+    return [
+        known[id] for id in sorted(set.intersection(*(set(run.stores[n].ids(side)) for n in group)))
+    ]

@@ -1,0 +1,82 @@
+"""Zero-shot: held-out pictures classed by words alone (Radford et al. 2021, 3.1).
+
+A class is the mean of the vectors of several wordings of its label, none of which is a training
+text; a picture is of the class whose vector is nearest. Nothing is learned from labels.
+
+Legend: M held-out pictures, C classes, W wordings of a class, K dimensions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from broadbase.core.view import Read, Stream, View
+from broadbase.measures.measure import Measure, Measured, compared
+from broadbase.measures.records import paired_records
+from broadbase.measures.retrieval import PAIRS, vectors
+from broadbase.model.base import Base, prompts
+from broadbase.objectives.contrastive import PairsConfig
+from broadbase.run import Run
+
+WORDINGS = ("{}", "a picture of {}", "a drawing: {}", "this belongs to {}")
+MOST = 100  # classes
+
+
+def zeroshot(run: Run, base: Base) -> Iterator[Measured]:
+    """Beside the same model untrained, and always the commonest class; nothing without labels."""
+    config = run.config.objective
+    assert isinstance(config, PairsConfig)
+    records = paired_records(run, config.first.source, "validation")[:PAIRS]
+    labels = [str(record.label) for record in records]
+    classes = sorted(set(labels))
+    if any(record.label is None for record in records) or not 2 <= len(classes) <= MOST:
+        return
+    known = {record.raw for record in paired_records(run, config.second.source, "train")}
+    words = [[w for w in _wordings(label) if w not in known] for label in classes]
+    if not all(words):
+        return
+    common = Counter(labels).most_common(1)[0][0]
+    said = {
+        "base": _classed(run, base, config, words),
+        "random init": _classed(run, base.scratch(0), config, words),
+        "commonest class": [classes.index(common)] * len(labels),
+    }
+    hits = {
+        name: [[float(classes[i] == label)] for i, label in zip(each, labels, strict=True)]
+        for name, each in said.items()
+    }
+    yield from compared(config.first.source, "zero-shot accuracy", hits)
+
+
+def _wordings(label: str) -> list[str]:
+    """A label in several words: "food-drink" is food and drink."""
+    return [wording.format(label.replace("-", " and ").replace("_", " ")) for wording in WORDINGS]
+
+
+@torch.inference_mode()
+def _classed(
+    run: Run, base: Base, config: PairsConfig, words: Sequence[Sequence[str]]
+) -> list[int]:
+    """The number of the class of each held-out picture."""
+    first_MK, _ = vectors(run, base, config)
+    mean_CK = torch.stack([_text(run, base, config, each).mean(dim=0) for each in words])
+    return np.argmax((first_MK @ mean_CK.T).numpy(), axis=1).tolist()  # type: ignore[no-any-return]
+
+
+def _text(run: Run, base: Base, config: PairsConfig, words: Sequence[str]) -> Tensor:
+    """Vectors of wordings in the joint Space, of one length: [W,K]."""
+    side = config.second
+    space = run.config.data.sources[side.source].modality
+    segment = prompts(space, base.codecs[space], words, whole=True)
+    read = Read(side.joint, "told", pooled=True)
+    told = base.model(View((Stream("main", side.tower, (segment,), reads=(read,)),)))
+    return F.normalize(told.predictions["told"][:, 0], dim=-1)
+
+
+MEASURE = Measure((PairsConfig,), zeroshot)
