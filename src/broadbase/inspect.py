@@ -64,6 +64,8 @@ def _show_source(entry: Mapping[str, Any], console: Console) -> None:
     powers = list(entry["lengths"])
     span = f"{powers[0]} |{bars}| {powers[-1]}"
     say(f"places a document, by powers of two: {span}; median {entry['median']:,}")
+    for what, number in entry["converted"].items():
+        say(f"  {number:,} converted from {what}")
     for record in entry["examples"]:
         say(f"  {record['id']}  {record['places']:,} places: {record['record']}")
     for twin in entry["duplicates"]:
@@ -81,6 +83,7 @@ def _source(name: str, store: Store, examples: int, mixture: Mapping[str, float]
     return {
         "source": name,
         **store.manifest["counts"],
+        "converted": store.manifest.get("converted", {}),
         **mixture,
         "licence": store.manifest["licence"],
         "unit": store.unit,

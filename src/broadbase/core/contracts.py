@@ -28,6 +28,7 @@ class Record:
     label: str | None = None
     key: str = ""  # what it is known by among paired sources; empty: its place
     group: str = ""  # records of one group fall on one side of the split; empty: a group of its own
+    converted: tuple[str, ...] = ()  # what its source changed of it knowingly: "2 channels to 1"
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,10 @@ class ModalityConfig(Choice):
     def clean(self, raw: Any) -> Any:
         """A record in the form that is kept: ValueError where it has none. Idempotent."""
         return raw
+
+    def conversions(self, raw: Any) -> tuple[str, ...]:
+        """What `clean` and the codec will change of a record knowingly: "44100 to 16000 Hz"."""
+        return ()
 
     def pieces(self, raw: Any) -> Sequence[str]:
         """What two near duplicates have in common (n-grams); nothing: only equal ones count."""

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ class _Table:
     ids: NDArray[np.uint8]  # [N,16]
     sketches: list[NDArray[np.uint32]]  # together [N,SKETCH]
     counts: dict[str, int]
+    converted: dict[str, int]
     rejected: list[str]
 
     @classmethod
@@ -122,6 +124,7 @@ class _Table:
             for shard in shards
             for line in (shard.folder / "rejected.jsonl").read_text().splitlines()
         ]
+        converted = sum((Counter(p.get("converted", {})) for p in made), Counter[str]())
         counts = {"files": len(wanted.source.fingerprint()), **sums}
         return cls(
             shards,
@@ -130,6 +133,7 @@ class _Table:
             ids=np.concatenate(ids),
             sketches=list(sketches) if chunks else [],
             counts=counts,
+            converted=dict(sorted(converted.items())),
             rejected=rejected,
         )
 
@@ -244,6 +248,7 @@ def _write(
         "start": codec.start.tolist(),
         "end": None if codec.end is None else codec.end.tolist(),
         "counts": counts,
+        "converted": table.converted,
         "index": index.name,
         "shards": [shard.folder.name for shard in table.shards],
         "hashes": {**hashes, **file_hashes(store, names)},

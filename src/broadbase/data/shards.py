@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,7 +147,7 @@ class _Shard:
     def part(self, part: Part) -> None:
         """Read, clean, sketch and encode one part."""
         counts = dict.fromkeys(("records", "rejected", "empty", "removed", "documents", "bytes"), 0)
-        clean = self.task.modality.clean
+        modality, converted = self.task.modality, Counter[str]()
         for batch in _batches(self.task.source.read(part)):
             counts["records"] += len(batch)
             good: list[tuple[Record, Any]] = []
@@ -155,13 +156,14 @@ class _Shard:
                     self._reject(record, counts)
                     continue
                 try:
-                    good.append((record, clean(record.raw)))
+                    good.append((record, modality.clean(record.raw)))
+                    converted.update((*record.converted, *modality.conversions(record.raw)))
                 except BroadbaseError:
                     raise
                 except ValueError as error:
                     self._reject(Reject(record.place, str(error)), counts)
             self._documents(good, counts)
-        self.done.append({"part": vars(part), **counts})
+        self.done.append({"part": vars(part), **counts, "converted": dict(converted)})
 
     def _documents(self, good: Sequence[tuple[Record, Any]], counts: dict[str, int]) -> None:
         kept = []

@@ -63,13 +63,14 @@ class SoundsConfig(FilesConfig):
         if not data:
             return Reject(str(path), "an empty file", empty=True)
         try:
-            sound = self._decoded(data)
+            sound, channels = self._decoded(data)
         except ValueError as error:
             return Reject(str(path), str(error))
-        return Record(sound, str(path), label, self._key(path), group or "")
+        mixed = (f"{channels} channels to 1",) if channels > 1 else ()
+        return Record(sound, str(path), label, self._key(path), group or "", mixed)
 
-    def _decoded(self, data: bytes) -> Sound:
-        """The sound that a file's bytes hold; ValueError says why they hold none."""
+    def _decoded(self, data: bytes) -> tuple[Sound, int]:
+        """The sound that a file's bytes hold, and its channels; ValueError says why not."""
         if len(data) > self.limit * MEBI:
             raise ValueError(f"more than {self.limit} MiB; cut it, or raise the source's `limit`")
         containers.check(data)
@@ -87,7 +88,7 @@ class SoundsConfig(FilesConfig):
                 f"its loudest sample is {peak:.4g} times full scale: integers kept as floats?"
                 " Divide by full scale"
             )
-        return Sound(samples, file.samplerate)
+        return Sound(samples, file.samplerate), file.channels
 
     def _allowed(self, file: Any) -> None:
         """ValueError where a header asks for more than this source takes."""

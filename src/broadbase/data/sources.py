@@ -196,8 +196,8 @@ class ColumnsConfig(FilesConfig):
             record = Record(raw, place, label)
         if isinstance(record, Reject) or not (self.key or self.group):
             return record
-        known = {n: str(row[c]) for n, c in (("key", self.key), ("group", self.group)) if c}
-        return replace(record, **known)
+        key = str(row[self.key]) if self.key else record.key
+        return replace(record, key=key, group=str(row[self.group]) if self.group else record.group)
 
 
 class JsonLinesConfig(ColumnsConfig, LinesConfig):

@@ -108,6 +108,8 @@ class Store:
         c, split = self.manifest["counts"], self.split("train")
         lost = f"{c['exact']:,} exact and {c['near']:,} near duplicates, {c['rejected']:,} rejected"
         lost += f", {c['empty']:,} empty" if c["empty"] else ""
+        changed = self.manifest.get("converted", {})
+        lost += "".join(f", {n:,} converted from {what}" for what, n in changed.items())
         size = f"{split.units:,} {self.unit}s in {split.targets:,} places"
         return f"{c['records']:,} records ({lost}), {c['train']:,} to train on: {size}"
 

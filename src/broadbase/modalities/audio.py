@@ -58,6 +58,10 @@ class AudioConfig(ModalityConfig):
             samples = resample(samples.astype(np.float32), rate, self.rate)
         return np.asarray(samples, np.float32)
 
+    def conversions(self, raw: Any) -> tuple[str, ...]:
+        rate = raw[1] if isinstance(raw, tuple) else self.rate
+        return () if rate == self.rate else (f"{rate} to {self.rate} Hz",)
+
     def fit(self, records: Iterable[Any]) -> Codec:
         return AudioCodec(self)
 

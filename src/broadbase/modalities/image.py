@@ -41,6 +41,13 @@ class ImageConfig(ModalityConfig):
             )
         return self
 
+    def conversions(self, raw: Any) -> tuple[str, ...]:
+        if not isinstance(raw, Image.Image):
+            return ()
+        mode, size = MODES[self.channels], (self.width, self.height)
+        changed = (f"{raw.mode} to {mode}",) if raw.mode != mode else ()
+        return changed if raw.size == size else (*changed, f"to {size[0]} x {size[1]} pixels")
+
     def fit(self, records: Iterable[Any]) -> Codec:
         return ImageCodec(self)
 
