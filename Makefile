@@ -10,10 +10,10 @@ demo: $(VENV)/installed
 	$(BIN)/broadbase demo
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-all: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 -m "slow or not slow"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "slow or not slow"
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -74,7 +74,11 @@ ROWS = {
         + f" --set {TOKENIZER}={{vq}}",
         ("--data sample:fashion_test --labels 100",),
     ),
-    "draw": Row("image generation", f"draw --data sample:fashion_test --set {TOKENIZER}={{vq}}"),
+    "draw": Row(
+        "image generation",
+        f"draw --data sample:fashion_test --set data.sources.codes.length=50"
+        f" --set {TOKENIZER}={{vq}}",
+    ),
     "dino": Row(
         "image",
         "dino --data sample:fashion --depth 3 "

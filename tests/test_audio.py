@@ -65,7 +65,7 @@ def test_features_are_whispers(samples: int) -> None:
 
 
 def test_many_blocks_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the last bits: kernels of other processors sum products of few rows in other order."""
+    """But for the last bits: some processors sum products of few rows in another order."""
     x = noise(20_000)
     whole = log_mel(x, RATE, 400, 160, 80)
     monkeypatch.setattr("broadbase.modalities.mel.BLOCK", 7)

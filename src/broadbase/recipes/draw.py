@@ -16,7 +16,7 @@ from broadbase.recipes.recipe import Recipe
 from broadbase.run import DataConfig, MixedSource, RunConfig
 
 GIVEN, TOLD = "words", "codes"
-BYTES, PLACES = 24, 50  # of a row: a name, and 7 x 7 codes
+BYTES, PLACES = 24, 65  # of a row: a name; the start and 8 x 8 codes, as recipe vq makes them
 
 
 def build(depth: int, data: str | None) -> RunConfig:

@@ -30,7 +30,7 @@ BAR = 1e-4
 ROWS, PLACES = 3, 48
 
 
-@torch.inference_mode()
+@torch.no_grad()  # references keep tensors that a training may use later
 def differences(folder: Path) -> list[dict[str, Any]]:
     """What is compared for which inputs, and the largest relative difference.
 
