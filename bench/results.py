@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from broadbase.run import Run
@@ -198,7 +199,13 @@ def flop(run: Run) -> float:
 
 def write(folder: Path) -> None:
     """The page, and what `broadbase recipes` tells to expect."""
-    page = ["# Results", "", INTRODUCTION, "", f"Machine: {description()}."]
+    page = [
+        "# Results",
+        "",
+        INTRODUCTION,
+        "",
+        f"Machine: {description()}, {torch.get_num_threads()} thread(s).",
+    ]
     expected = []
     for name, row in ROWS.items():
         home = folder / name
