@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
@@ -23,6 +24,7 @@ from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
 from broadbase.nn.norm import RMSNorm
 
+KEPT = ((-3, 2**31 - 1), (-1, 2**31 - 1))  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of glibc
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
@@ -72,6 +74,16 @@ class MachineConfig(Config):
         if self.recompute:
             for block in blocks(model):
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def keep_memory() -> bool:
+    """Let the C library keep what is freed for the next step: fresh pages cost more than filling
+    them. False where it cannot be told (another than glibc)."""
+    try:
+        tell = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return all(tell(parameter, value) for parameter, value in KEPT)
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
