@@ -272,9 +272,15 @@ LEAD = {"difference": "", "low": "_low", "high": "_high"}
 
 
 def facts(row: Row, home: Path) -> dict[str, Any]:
-    """What to expect of a recipe: its example, how long it takes, what came out first."""
-    config = Run.open(home / "run").config
-    first = next(lines(home), None)
+    """What to expect of a recipe: its example, how long it takes, what came out first, beside the
+    hardest of its baselines."""
+    config, found = Run.open(home / "run").config, list(lines(home))
+    same = [line for line in found if line["asked"] == found[0]["asked"]]
+    first = min(
+        same,
+        key=lambda line: -line["difference"] if line["better"] == "lower" else line["difference"],
+        default=None,
+    )
     result = first and (
         f"{first['asked']} {first['base']:.3f}; {first['baseline']} {first['other']:.3f}"
         f" ({first['difference']:+.3f}, {first['low']:+.3f} {first['high']:+.3f})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from broadbase.core.errors import ConfigError
-from broadbase.recipes.recipe import all_recipes, find_recipe
+from broadbase.recipes.recipe import all_recipes, expected, find_recipe
 from broadbase.run import Run, RunConfig
 from conftest import cells_file
 from test_video import film, moving
@@ -123,6 +124,16 @@ def test_the_first_20_losses_are_golden(name: str, corpus: Path, tmp_path: Path)
     parts = getattr(run.config.objective, "parts", {})
     own = [term for term in first if "/" not in term or term.split("/")[0] in parts]
     assert all(last[term] < first[term] for term in own)  # penalties may rise
+
+
+def test_what_is_expected_is_of_recipes_that_there_are() -> None:
+    """The commands that `recipes` shows beside results build a config."""
+    for name, row in expected().items():
+        words = shlex.split(row["command"])
+        assert words[:3] == ["broadbase", "pretrain", name]
+        assert words[3:5] == ["--data", words[4]]
+        assert find_recipe(name).build(4, words[4]).recipe == name
+        assert row["seconds"] > 0
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
