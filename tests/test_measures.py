@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from broadbase.core.errors import ConfigError
-from broadbase.measures.measure import Measured, measured
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.measures.measure import Measured, compared, measured
 from broadbase.measures.patches import bilinear
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run import Run, RunConfig
@@ -80,3 +80,8 @@ def test_a_plane_is_filled_exactly_inside() -> None:
     places = np.array(patches)
     filled = bilinear(values[seen], places[seen], places[hidden], patch=2, channels=1)
     np.testing.assert_allclose(filled, values[hidden], atol=1e-9)
+
+
+def test_one_held_out_record_is_too_few_to_compare() -> None:
+    with pytest.raises(DataError, match=r"letters: 1 held-out record\(s\) are too few"):
+        list(compared("letters", "exact", {"base": [[1.0, 0.0]], "other": [[0.0, 0.0]]}))

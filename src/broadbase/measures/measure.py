@@ -12,7 +12,7 @@ import numpy as np
 
 from broadbase import measures
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
-from broadbase.core.errors import ConfigError
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.outside import outside
 from broadbase.core.view import Read, Stream, View
 from broadbase.model.base import Base
@@ -137,9 +137,15 @@ def compared(
 ) -> Iterator[Measured]:
     """A row for each baseline in `found`, which has the scores of the items of every document.
 
-    The base's are under "base". The interval is over documents, each with the mean of its items.
+    The base's are under "base". The interval is over documents, each with the mean of its items;
+    DataError where there is but one.
     """
     own = [float(np.mean(items)) for items in found["base"]]
+    if len(own) < 2:
+        raise DataError(
+            f"{source}: {len(own)} held-out record(s) are too few to compare on; give more data, or"
+            " train with a larger data.holdout"
+        )
     for name, each in found.items():
         if name != "base":
             other = [float(np.mean(items)) for items in each]
