@@ -219,11 +219,10 @@ def write(folder: Path) -> None:
 def section(name: str, row: Row, home: Path) -> Iterator[str]:
     """One row's part of the page."""
     cost, work = _read(home / "pretrain.json"), _read(home / "flop.json")
-    words = row.pretrain.format(**{other: f"RUNS/{other}" for other in ROWS})
     yield f"## {name}: {row.modality}"
     yield ""
     yield (
-        f"`broadbase pretrain {words}`: {cost['seconds']:.0f} s ({cost['cpu']:.0f} s of CPU, data"
+        f"`{command(row)}`: {cost['seconds']:.0f} s ({cost['cpu']:.0f} s of CPU, data"
         f" prepared in it), {work:.1e} FLOP"
     )
     yield ""
@@ -243,6 +242,11 @@ def section(name: str, row: Row, home: Path) -> Iterator[str]:
             seconds = _read(home / f"adapt-{i}.json")["seconds"]
             yield ""
             yield f"`broadbase adapt {RUN} {task}`: {seconds:.0f} s"
+
+
+def command(row: Row) -> str:
+    """What trains a row, as one would type it."""
+    return "broadbase pretrain " + row.pretrain.format(**{other: f"RUNS/{other}" for other in ROWS})
 
 
 def lines(home: Path) -> Iterator[dict[str, Any]]:
@@ -289,7 +293,7 @@ def facts(row: Row, home: Path) -> dict[str, Any]:
         "recipe": config.recipe,
         "modality": row.modality,
         "objective": config.objective.name,
-        "command": f"broadbase pretrain {row.pretrain}",
+        "command": command(row),
         "seconds": round(_read(home / "pretrain.json")["seconds"]),
         "result": result,
     }

@@ -36,6 +36,10 @@ def test_labels_are_texts_of_the_same_keys(tmp_path: Path) -> None:
     (named, *_) = LabelsConfig(source=DigitsConfig(last=1), names=("nought",)).records()
     assert isinstance(named, Record)
     assert named.raw == "nought"
+    first = DigitsConfig(first=5, last=6)  # a 5
+    (wrong,) = LabelsConfig(source=first, names=("nought", "one")).records()
+    assert isinstance(wrong, Reject)
+    assert wrong.reason == "label '5' is no number below 2"
     (tmp_path / "a.txt").write_text("no label")
     (missing,) = LabelsConfig(source=TextFilesConfig(path=str(tmp_path))).records()
     assert isinstance(missing, Reject)
@@ -83,6 +87,9 @@ def test_digits_are_drawn_as_asked(tokenizer: Path, tmp_path: Path) -> None:  # 
     with Image.open(tmp_path / "7.png") as picture:
         assert picture.size == (8, 8)
         assert np.asarray(picture).std() > 10
+    again = CliRunner().invoke(app, words)
+    assert isinstance(again.exception, ConfigError)
+    assert "is there already" in str(again.exception)
     done = CliRunner().invoke(app, words[:2])
     assert isinstance(done.exception, ConfigError)
     assert "add --prompt" in str(done.exception)

@@ -128,6 +128,7 @@ def test_the_first_20_losses_are_golden(name: str, corpus: Path, tmp_path: Path)
 
 def test_what_is_expected_is_of_recipes_that_there_are() -> None:
     """The commands that `recipes` shows beside results build a config."""
+    assert len(expected()) >= 9
     for name, row in expected().items():
         words = shlex.split(row["command"])
         assert words[:3] == ["broadbase", "pretrain", name]

@@ -41,6 +41,8 @@ def generate(
             prompt, modality=modality, places=places, stop=stop or (), sampling=sampling
         )
     if isinstance(found, np.ndarray):
+        if out.exists():
+            raise ConfigError(f"{out} is there already; name another --out")
         picture(found).save(out)
         found = str(out)
     typer.echo(json.dumps({"prompt": prompt, "continuation": found}) if as_json else found)
@@ -66,6 +68,11 @@ def answered(run: Run, prompt: str | None, places: int, sampling: SamplingConfig
 
 
 def picture(pixels: np.ndarray[Any, Any]) -> Image.Image:
-    """An array [H,W,C] of [0, 1] as a picture of grey or of colours."""
+    """An array [H,W,C] of [0, 1] as a picture of grey or of colours; ConfigError of others."""
+    if pixels.ndim != 3:
+        raise ConfigError(
+            f"only texts and pictures are written, and this base told an array {pixels.shape};"
+            " in Python, Base.answers gives it"
+        )
     shown = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
     return Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown[..., :3])

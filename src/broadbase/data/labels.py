@@ -24,13 +24,18 @@ class LabelsConfig(SourceConfig):
         return self.source.parts()
 
     def read(self, part: Part) -> Iterator[Record | Reject]:
+        numbers = {str(i): name for i, name in enumerate(self.names)}
         for record in self.source.read(part):
             if isinstance(record, Reject):
                 yield record
             elif record.label is None:
                 yield Reject(record.place, "it has no label")
+            elif self.names and record.label not in numbers:
+                yield Reject(
+                    record.place, f"label {record.label!r} is no number below {len(self.names)}"
+                )
             else:
-                label = self.names[int(record.label)] if self.names else record.label
+                label = numbers[record.label] if self.names else record.label
                 yield replace(record, raw=label, key=record.key or record.place)
 
     def fingerprint(self) -> dict[str, str]:
