@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from broadbase.weights import check
 from broadbase.weights.check import BAR, differences
-from references import BEIT, DECODERS, ENCODERS, MEETING, PAIRED, VISION, saved, whisper
+from references import BEIT, DECODERS, ENCODERS, LLAVA, MEETING, PAIRED, VISION, saved, whisper
 
 FAMILIES: dict[str, Callable[[], Any]] = {
     **DECODERS,
@@ -20,6 +20,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     **VISION,
     **MEETING,
     **BEIT,
+    **LLAVA,
     "whisper": whisper,
 }
 
@@ -39,6 +40,7 @@ def test_every_family_is_compared(name: str, tmp_path: Path) -> None:
         ("bert", "bert.encoder.layer.1.output.dense.bias"),
         ("clip", "text_model.final_layer_norm.bias"),
         ("dinov2", "encoder.layer.1.mlp.fc2.bias"),
+        ("llava", "multi_modal_projector.linear_2.bias"),
         ("whisper", "model.decoder.layers.0.fc1.bias"),
     ],
 )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from PIL import Image
+from PIL import Image, ImageOps
 
-from broadbase.core.errors import ConfigError
+from broadbase.core.contracts import Reject
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.data.sources import picture as decoded
 from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.conditional import GivenConfig
 from broadbase.run import Run, RunConfig, model_of
@@ -20,6 +23,9 @@ from broadbase.weights.folder import load
 def generate(
     model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
     prompt: Annotated[str | None, typer.Option(help="Text to continue, or to answer.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="A picture in the prompt, or to tell of; repeatable.")
+    ] = None,
     modality: Annotated[str | None, typer.Option(help="Which modality; default the first.")] = None,
     places: Annotated[int, typer.Option(min=1, help="The most new places (tokens).")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest.")] = 0.8,
@@ -33,12 +39,17 @@ def generate(
     """Continue a prompt; a run of a conditional objective answers it (draws what it names)."""
     tree = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     sampling = SamplingConfig.from_tree(tree)
-    config = model / "config.yaml"
+    config, seen = model / "config.yaml", [opened(file) for file in image or ()]
     if config.exists() and isinstance(RunConfig.read(config).objective, GivenConfig):
-        found = answered(Run.open(model), prompt, places, sampling)
+        found = answered(Run.open(model), prompt, seen, places, sampling)
     else:
         found = load(model_of(model)).generate(
-            prompt, modality=modality, places=places, stop=stop or (), sampling=sampling
+            prompt,
+            inside=seen,
+            modality=modality,
+            places=places,
+            stop=stop or (),
+            sampling=sampling,
         )
     if isinstance(found, np.ndarray):
         if out.exists():
@@ -48,23 +59,44 @@ def generate(
     typer.echo(json.dumps({"prompt": prompt, "continuation": found}) if as_json else found)
 
 
-def answered(run: Run, prompt: str | None, places: int, sampling: SamplingConfig) -> Any:
-    """What the base of a conditional run tells after `prompt`: a text, or a whole picture."""
-    if prompt is None:
-        raise ConfigError("this base tells one thing after another: add --prompt")
+def answered(
+    run: Run, prompt: str | None, seen: Sequence[Image.Image], places: int, sampling: SamplingConfig
+) -> Any:
+    """What the base of a conditional run tells after what is given: a text, or a whole picture.
+
+    A picture is given where one is `seen`; what is told of it then begins with `prompt`.
+    """
+    if len(seen) > 1 or (prompt is None and not seen):
+        raise ConfigError(
+            "this base tells one thing after another: add one --prompt, or one --image if it tells"
+            " of pictures"
+        )
     config, mixed = run.config.objective, run.config.data.sources
     assert isinstance(config, GivenConfig)
     grid = run.stores[config.told].split("train").grids[0]
     (found,) = load(model_of(run.folder)).answers(
         config.build().prompt,
-        [prompt],
+        [*seen] or [prompt],
         given=mixed[config.given].modality,
         told=mixed[config.told].modality,
+        begun=prompt if seen else None,
         places=places,
         grid=tuple(int(n) for n in grid) if len(grid) > 1 else None,
         sampling=sampling,
     )
     return found
+
+
+def opened(file: Path) -> Image.Image:
+    """The picture in a file, the right way up; DataError names the file and what is wrong."""
+    try:
+        with file.open("rb") as opened:
+            found = decoded(str(file), opened)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from None
+    if isinstance(found, Reject):
+        raise DataError(f"{file}: {found.reason}")
+    return ImageOps.exif_transpose(found.raw)
 
 
 def picture(pixels: np.ndarray[Any, Any]) -> Image.Image:

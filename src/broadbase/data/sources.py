@@ -187,7 +187,7 @@ class ColumnsConfig(FilesConfig):
                 return Reject(place, f"no field `{name}`{hint(name, row)}")
         raw, label = row[self.field], str(row[self.label]) if self.label else None
         if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
-            record = _picture(place, io.BytesIO(raw["bytes"]), PIXELS, label)
+            record = picture(place, io.BytesIO(raw["bytes"]), PIXELS, label)
         elif not isinstance(raw, str):
             return Reject(place, f"field `{self.field}` is {type(raw).__name__}, expected a text")
         elif not raw.strip():
@@ -230,11 +230,13 @@ class ImageFilesConfig(FilesConfig):
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         with path.open("rb") as file:
             label = path.parent.name if self.labels == "folder" else None
-            found = _picture(str(path), file, self.limit, label)
+            found = picture(str(path), file, self.limit, label)
             yield found if isinstance(found, Reject) else replace(found, key=self._key(path))
 
 
-def _picture(place: str, file: IO[bytes], limit: int, label: str | None) -> Record | Reject:
+def picture(
+    place: str, file: IO[bytes], limit: int = PIXELS, label: str | None = None
+) -> Record | Reject:
     """A decoded picture; its size is read from the header first."""
     try:
         with Image.open(file) as image:

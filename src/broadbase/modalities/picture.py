@@ -5,6 +5,8 @@ Legend: R rows and C columns of patches, K = patch * patch * channels.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,10 +16,12 @@ from PIL import Image
 from pydantic import Field
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.errors import DataError
 from broadbase.modalities.noise import Hide
+from broadbase.modalities.resizing import SETTINGS, Resizing
 from broadbase.nn.patches import START, Patches, PatchesConfig
 
-MODES = {1: "L", 3: "RGB"}
+WHOLE = "processor_config.json"  # of all codecs of a folder
 
 
 class PictureConfig(ModalityConfig):
@@ -29,11 +33,14 @@ class PictureConfig(ModalityConfig):
     channels: Annotated[int, Field(ge=1)] = 3
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
+    resample: Literal["bilinear", "bicubic"] = "bicubic"
     start: bool = True  # whether a class token stands first
     bias: bool = True  # of the map of patches
 
     def load(self, folder: Path) -> Codec:
-        return PictureCodec(self)
+        """As the folder's processor_config.json or preprocessor_config.json says; where it has
+        neither, a picture is squeezed into the square."""
+        return PictureCodec(self, _settings(folder))
 
     def space(self, width: int) -> Patches:
         channels = self.patch * self.patch * self.channels
@@ -49,25 +56,31 @@ class PictureCodec:
     unit = "pixel"
     end: NDArray[Any] | None = None
 
-    def __init__(self, config: PictureConfig) -> None:
-        self.config, self.begins = config, config.start
+    def __init__(self, config: PictureConfig, settings: Mapping[str, Any]) -> None:
+        self.config, self.begins, self.settings = config, config.start, settings
+        resample = Image.Resampling[config.resample.upper()]
+        self.resized = Resizing.read(settings, config.size, config.channels, resample)
+        normal, scaled = settings.get("do_normalize", True), settings.get("do_rescale", True)
+        self.mean = np.array(settings.get("image_mean", config.mean) if normal else 0.0)
+        self.deviation = np.array(settings.get("image_std", config.deviation) if normal else 1.0)
+        self.scale = settings.get("rescale_factor", 1 / 255) if scaled else 1.0
         channels = config.patch * config.patch * config.channels
         self.start = np.full(channels, START, dtype=np.float32)
 
     def encode(self, raw: Any) -> Sample:
-        """Takes a PIL image, which is resized (bicubic), or [H,W,N] of uint8 or of [0, 1]."""
+        """Takes a PIL image or [H,W,C] of uint8, of any size, or [size,size,C] of [0, 1]."""
         c, side = self.config, self.config.size // self.config.patch
+        if isinstance(raw, np.ndarray) and raw.dtype == np.uint8 and raw.shape[2:] == (c.channels,):
+            raw = Image.fromarray(raw if c.channels > 1 else raw[..., 0])
         if isinstance(raw, Image.Image):
-            small = raw.convert(MODES[c.channels]).resize(
-                (c.size, c.size), Image.Resampling.BICUBIC
-            )
-            raw = np.asarray(small).reshape(c.size, c.size, c.channels)
-        if not isinstance(raw, np.ndarray) or raw.shape != (c.size, c.size, c.channels):
+            pixels = self.resized(raw) * self.scale
+        elif isinstance(raw, np.ndarray) and raw.shape == (c.size, c.size, c.channels):
+            pixels = raw.astype(np.float64)
+        else:
             got = raw.shape if isinstance(raw, np.ndarray) else type(raw).__name__
             wanted = (c.size, c.size, c.channels)
             raise ValueError(f"expected an image, or an array of {wanted}; got {got}")
-        pixels = raw / 255.0 if raw.dtype == np.uint8 else raw.astype(np.float64)
-        normal = (pixels - np.array(c.mean)) / np.array(c.deviation)
+        normal = (pixels - self.mean) / self.deviation
         patches = normal.reshape(side, c.patch, side, c.patch, c.channels).transpose(0, 2, 1, 3, 4)
         values = patches.reshape(side * side, -1).astype(np.float32)
         return Sample(values, (side, side), c.size * c.size * c.channels)
@@ -76,8 +89,25 @@ class PictureCodec:
         c, (rows, columns) = self.config, grid
         patches = values.reshape(rows, columns, c.patch, c.patch, c.channels)
         normal = patches.transpose(0, 2, 1, 3, 4).reshape(c.size, c.size, c.channels)
-        pixels: NDArray[np.float32] = normal * np.array(c.deviation) + np.array(c.mean)
+        pixels: NDArray[np.float32] = normal * self.deviation + self.mean
         return pixels.astype(np.float32)
 
     def save(self, folder: Path) -> None:
-        """Nothing to keep: the config says all."""
+        """What was read beside the config, where anything was."""
+        if self.settings:
+            (folder / SETTINGS).write_text(json.dumps(dict(self.settings), indent=2))
+
+
+def _settings(folder: Path) -> Mapping[str, Any]:
+    """What a published folder says of its pictures; nothing where it has no such file."""
+    for name in (WHOLE, SETTINGS):
+        try:
+            found = json.loads((folder / name).read_text())
+            found = found.get("image_processor") if name == WHOLE else found
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, AttributeError) as error:
+            raise DataError(f"{folder / name} cannot be read: {error}; copy it again") from None
+        if found:
+            return dict(found)
+    return {}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from tokenizers import Tokenizer
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
@@ -23,6 +24,9 @@ class TokensConfig(ModalityConfig):
     discrete: DiscreteConfig
     start: int = 0
     end: int | None = None
+    stands: dict[str, int] = Field(
+        default_factory=dict
+    )  # modality -> the id in whose place a record of it is read (LLaVA's <image>)
     begins: bool = True  # whether documents that are read have the start (T5's, SigLIP's have not)
 
     def fit(self, records: Iterable[Any]) -> Codec:
@@ -49,7 +53,7 @@ class TokensCodec:
     unit = "byte"
 
     def __init__(self, config: TokensConfig, tokenizer: Tokenizer | None) -> None:
-        self.tokenizer, self.begins = tokenizer, config.begins
+        self.tokenizer, self.begins, self.stands = tokenizer, config.begins, config.stands
         self.start: NDArray[Any] = np.array(config.start)
         self.end: NDArray[Any] | None = None if config.end is None else np.array(config.end)
 
@@ -65,6 +69,11 @@ class TokensCodec:
             return [int(v) for v in values]
         text: str = self.tokenizer.decode([int(v) for v in values])
         return text
+
+    def spell(self, identity: int) -> str:
+        """How an id is written in a text."""
+        known = None if self.tokenizer is None else self.tokenizer.id_to_token(identity)
+        return known or f"id {identity}"
 
     def save(self, folder: Path) -> None:
         if self.tokenizer is not None:

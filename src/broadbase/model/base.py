@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import ConfigError
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.view import Read, Segment, Stream, View, pool, positions
-from broadbase.model.generate import SamplingConfig, continued, generate
+from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
+from broadbase.model.interleave import Slot, following, interleaved, reading, slots
 from broadbase.model.model import Model, ModelConfig
 
 Ask = Callable[[Segment, Segment], View]  # what is given, what is told so far
@@ -56,6 +57,7 @@ class Base:
         self,
         prompt: Any = None,
         *,
+        inside: Sequence[Any] = (),
         modality: str | None = None,
         places: int = 64,
         grid: tuple[int, ...] | None = None,
@@ -64,21 +66,21 @@ class Base:
     ) -> Any:
         """Continue `prompt` (None: from nothing) by up to `places`, or until `grid` is full.
 
-        A sequence ends at the modality's end value or where one of the `stop` strings appears
-        (which is cut off). Returns the new raw value: for text without the prompt, for a grid
-        the whole.
+        `inside` are the records of other modalities that the prompt names, in its order: pictures,
+        for each `<image>` of a LLaVA. A sequence ends at the modality's end value or where one of
+        the `stop` strings appears (which is cut off). Returns the new raw value: for text without
+        the prompt, for a grid the whole.
         """
         space, codec = self._codec(modality)
         self._must_be_causal(space)
         start = prompts(space, codec, [prompt])
         given = start.position.shape[1] - 1
-        if grid is None:
-            following = positions((given + 1 + places,))[given + 1 :]
-        else:
-            following = (1 + positions(grid))[given:]
+        view = self._view(space, start, inside=[inside])
+        last = view.streams[-1]
+        where = following(last, places) if grid is None else (1 + positions(grid))[given:]
         choose = (sampling or SamplingConfig()).build()
         drawn: list[NDArray[Any]] = []
-        for values in generate(self.model, start, following, choose, self.tower(space)):
+        for values in continued(self.model, view, where, choose):
             value = values[0, 0].cpu().numpy()
             if codec.end is not None and np.array_equal(value, codec.end):
                 break
@@ -97,21 +99,30 @@ class Base:
         *,
         given: str,
         told: str,
+        begun: Any = None,
         places: int = 64,
         grid: tuple[int, ...] | None = None,
         sampling: SamplingConfig | None = None,
     ) -> list[Any]:
         """What is told in modality `told` after each of `raws` in modality `given`, drawn side by
-        side: up to `places` or the end, or until `grid` is full.
+        side: up to `places` or the end, or until `grid` is full; what is `begun` (a question) is
+        not told again.
 
         `ask` is how the objective gives one before the other (`Conditional.prompt`).
         """
         (before, heard), (space, codec) = self._codec(given), self._codec(told)
-        start = prompts(space, codec, [None] * len(raws))
-        view = ask(prompts(before, heard, raws, whole=True), start)
-        following = positions((places + 1,))[1:] if grid is None else 1 + positions(grid)
-        first_B13 = view.streams[-1].segments[-1].position
-        where_MB3 = following[:, None] + first_B13.transpose(0, 1)
+        if begun is not None and grid is not None:
+            raise ConfigError("a grid is told whole, from nothing; leave out what is begun")
+        start = prompts(space, codec, [begun] * len(raws))
+        try:
+            view = ask(prompts(before, heard, raws, whole=True), start)
+        except ValueError as error:
+            raise DataError(f"this is no {before} to tell of: {error}") from None
+        if grid is None:
+            where_MB3 = following(view.streams[-1], places)
+        else:
+            first_B13 = view.streams[-1].segments[-1].position
+            where_MB3 = 1 + positions(grid)[:, None] + first_B13.transpose(0, 1)
         choose = (sampling or SamplingConfig()).build()
         drawn = torch.cat([*continued(self.model, view, where_MB3, choose)], dim=1).cpu().numpy()
         if grid is not None:
@@ -127,14 +138,27 @@ class Base:
         sampling: SamplingConfig | None = None,
     ) -> list[Any]:
         """`count` sequences from nothing, drawn side by side, up to `places` or their end each."""
+        return self.continuations(
+            [None] * count, modality=modality, places=places, sampling=sampling
+        )
+
+    def continuations(
+        self,
+        raws: Sequence[Any],
+        *,
+        inside: Sequence[Sequence[Any]] | None = None,
+        modality: str | None = None,
+        places: int = 64,
+        sampling: SamplingConfig | None = None,
+    ) -> list[Any]:
+        """What follows each of `raws`, drawn side by side, up to `places` or their end each;
+        `inside` each, the records that it names."""
         space, codec = self._codec(modality)
         self._must_be_causal(space)
-        start, choose = (
-            prompts(space, codec, [None] * count),
-            (sampling or SamplingConfig()).build(),
-        )
-        following = positions((places + 1,))[1:]
-        steps = generate(self.model, start, following, choose, self.tower(space))
+        view = self._view(space, prompts(space, codec, raws), inside=inside)
+        where = following(view.streams[-1], places)
+        choose = (sampling or SamplingConfig()).build()
+        steps = continued(self.model, view, where, choose)
         drawn = np.concatenate([values.cpu().numpy() for values in steps], axis=1)
         return [_ended(codec, row) for row in drawn]
 
@@ -156,7 +180,7 @@ class Base:
         for i in range(0, len(raws), batch):
             whole = self.sees(space) == "full"
             segment = prompts(space, codec, raws[i : i + batch], whole)
-            hidden = self.model(self._view(space, segment, ()), layers=layers).streams["main"]
+            hidden = self.model(self._view(space, segment), layers=layers).streams["main"]
             parts = hidden.layers if layers else (hidden.x,)
             document = hidden.tokens.document
             vectors.append(torch.cat([pool(x, document) for x in parts], dim=-1).float().cpu())
@@ -182,17 +206,56 @@ class Base:
         return torch.cat(found).numpy() if found else None
 
     @torch.inference_mode()
-    def logits(self, raw: Any, *, modality: str | None = None) -> Tensor:
-        """Predictions at every place of the document that `raw` begins: [N+1, V] for ids."""
+    def logits(
+        self, raw: Any, *, inside: Sequence[Any] = (), modality: str | None = None
+    ) -> Tensor:
+        """Predictions at every place of the document that `raw` begins: [N+1, V] for ids.
+
+        Records `inside` it have places of their own among these, in the order of reading.
+        """
         space, codec = self._codec(modality)
-        read = Read(space, "logits")
-        output = self.model(self._view(space, prompts(space, codec, [raw]), (read,)))
+        view = self._view(space, prompts(space, codec, [raw]), inside=[inside])
+        *others, last = view.streams
+        read = Read(space, "logits", index=reading(last))
+        output = self.model(View((*others, replace(last, reads=(read,)))))
         logits: Tensor = output.predictions["logits"][0]
         return logits
 
-    def _view(self, space: str, segment: Segment, reads: tuple[Read, ...]) -> View:
-        segment = segment.to(next(self.model.parameters()).device)
-        return View((Stream("main", self.tower(space), (segment,), self.sees(space), reads=reads),))
+    def _view(
+        self,
+        space: str,
+        segment: Segment,
+        reads: tuple[Read, ...] = (),
+        inside: Sequence[Sequence[Any]] | None = None,
+    ) -> View:
+        """`segment` [B,N] to its tower; what is `inside` each row goes through a tower of its own,
+        where it has one, to the place that the ids of the segment give it."""
+        tower, streams = self.tower(space), list[Stream]()
+        records: list[tuple[Segment, Tensor]] = []
+        for i, slot in enumerate(self._slots(space, segment, inside)):
+            kind = slot.modality
+            try:
+                given = prompts(kind, self.codecs[kind], slot.raws, self.sees(kind) == "full")
+            except ValueError as error:
+                raise DataError(f"the {kind} in the text cannot be read: {error}") from None
+            if self.tower(kind) != tower:
+                streams.append(Stream(f"{kind} {i}", self.tower(kind), (given,), self.sees(kind)))
+                connector: Any = self.model.connectors[f"{self.tower(kind)}>{tower}"]
+                given = replace(connector.seen(given), source=f"@{kind} {i}", values=None)
+            records.append((given, slot.at))
+        segments = interleaved(segment, records) if records else (segment,)
+        streams.append(Stream("main", tower, segments, self.sees(space), reads=reads))
+        return View(tuple(streams)).to(next(self.model.parameters()).device)
+
+    def _slots(
+        self, space: str, segment: Segment, inside: Sequence[Sequence[Any]] | None
+    ) -> Sequence[Slot]:
+        codec = self.codecs[space]
+        stands: Mapping[str, int] = getattr(codec, "stands", {})
+        if not stands and not any(inside or ()):
+            return ()
+        rows = inside or [()] * len(segment.position)
+        return slots(segment, stands, rows, getattr(codec, "spell", str))
 
     def tower(self, space: str) -> str:
         """The tower that a Space belongs to."""

@@ -77,7 +77,7 @@ def generate(
 
 @torch.inference_mode()
 def continued(model: Model, view: View, position: Tensor, choose: Choose) -> Iterator[Tensor]:
-    """Continue the last segment of the last stream of `view`, one place at a time.
+    """Continue the last stream of `view` in the Space of its last segment, one place at a time.
 
     `position` [M,3], or [M,B,3], are the places that follow; yields M times the new values
     [B,1,...]. Keys and values are cached: each place costs one place, other streams are run once.
@@ -87,25 +87,27 @@ def continued(model: Model, view: View, position: Tensor, choose: Choose) -> Ite
     cache = Cache(len(model.towers[last.tower].blocks))  # type: ignore[arg-type]
     space = model.spaces[last.segments[-1].source]
     for following in position:
-        told = last.segments[-1]
-        read = Read(told.source, "next", index=_end(last))
+        told, (index, order, document) = last.segments[-1], _last(last)
+        read = Read(told.source, "next", index=index)
         view = replace(view, streams=(*view.streams[:-1], replace(last, reads=(read,))))
         output = model(view, caches={last.name: cache}, before=before)
         values: Tensor = space.sample(output.predictions["next"], choose)  # type: ignore[operator]
         yield values
-        last = replace(last, segments=(_after(told, values, following),))
+        place = following.to(values.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
+        after = Segment(told.source, values, place, None if order is None else order + 1, document)
+        last = replace(last, segments=(after,))
         view, before = View((last,)), dict(output.streams)
 
 
-def _end(stream: Stream) -> Tensor:
-    sizes = [segment.position.shape[:2] for segment in stream.segments]
-    place = stream.segments[-1].position
-    return torch.full((len(place), 1), sum(n for _, n in sizes) - 1, device=place.device)
-
-
-def _after(told: Segment, values: Tensor, position: Tensor) -> Segment:
-    """The next place of each row, in the document of the one before."""
-    place = position.to(values.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
-    if told.order is None or told.document is None:
-        return Segment(told.source, values, place)
-    return Segment(told.source, values, place, told.order[:, -1:] + 1, told.document[:, -1:])
+def _last(stream: Stream) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Where in memory each row ends, by the order of its places; its order and document there:
+    [B,1] each, the latter None where the stream says neither."""
+    orders = [s.order for s in stream.segments if s.order is not None]
+    documents = [s.document for s in stream.segments if s.document is not None]
+    if not orders or not documents:
+        place = stream.segments[-1].position
+        end = sum(segment.position.shape[1] for segment in stream.segments) - 1
+        return torch.full((len(place), 1), end, device=place.device), None, None
+    order, document = torch.cat(orders, dim=1), torch.cat(documents, dim=1)
+    index = order.masked_fill(document < 0, -1).argmax(dim=1, keepdim=True)
+    return index, order.gather(1, index), document.gather(1, index)

@@ -6,12 +6,14 @@ Legend: B rows, N places, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
+from broadbase.core.view import Segment, positions
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
 
 
@@ -35,6 +37,11 @@ class Connector:
     """
 
     penalties: Mapping[str, float] = {}  # what `charges` will hold, and its part in the loss
+
+    def seen(self, given: Segment) -> Segment:
+        """`given` [B,N], which the stream is made of, as the places that come out: where these
+        stand, from 0, in a text that they are read in."""
+        return given
 
     def charges(self) -> Mapping[str, Tensor]:
         """Of the last forward: the total over the places that count, [B] each."""
@@ -80,6 +87,12 @@ class Perceptron(nn.Module, Connector):
         self.skip, self.activation = config.skip, ACTIVATIONS[config.activation]
         self.first = nn.Linear(source, target, bias=config.bias)
         self.second = nn.Linear(target, target, bias=config.bias)
+
+    def seen(self, given: Segment) -> Segment:
+        """A line of places, whatever grid they had."""
+        left = given.map(lambda tensor: tensor[:, self.skip :])
+        B, N = left.position.shape[:2]
+        return replace(left, position=positions((N,)).to(left.position.device).expand(B, -1, -1))
 
     def forward(self, x_BND: Tensor, document: Tensor | None = None) -> Tensor:
         y_BND: Tensor = self.second(self.activation(self.first(x_BND[:, self.skip :])))

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +18,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.optional import optional
 from broadbase.core.view import Output, Read, Segment, Stream, View, positions
 from broadbase.modalities.joint import JointConfig
-from broadbase.modalities.picture import PictureConfig
+from broadbase.modalities.picture import PictureCodec, PictureConfig
 from broadbase.modalities.spectrum import SpectrumConfig
 from broadbase.model.base import Base, prompts
 from broadbase.nn.spaces import DirectConfig
@@ -48,7 +47,11 @@ def differences(folder: Path) -> list[dict[str, Any]]:
 
 def _compared(base: Base, reference: Any) -> Iterator[Compared]:
     modalities = base.config.modalities
-    if "image_joint" in modalities:
+    space = next((name for name, codec in base.codecs.items() if getattr(codec, "stands", {})), "")
+    if space:
+        yield _interleaved(base, reference, space)
+        yield "whole", *_both(base, reference, next(_masks())[1])
+    elif "image_joint" in modalities:
         yield from _met(base, reference)
     elif isinstance(modalities.get("audio"), SpectrumConfig):
         yield _heard(base, reference)
@@ -79,12 +82,7 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     """What is compared, ours and theirs, at the real places."""
     space, paired = next(iter(base.codecs)), "decoder" in base.config.towers
     pad = getattr(reference.config, "pad_token_id", None) or 0
-    ids_BN = torch.randint(
-        5,
-        reference.config.get_text_config().vocab_size,
-        real_BN.shape,
-        generator=torch.manual_seed(0),
-    ).masked_fill(~real_BN, pad)
+    ids_BN = _ids(reference, real_BN.shape).masked_fill(~real_BN, pad)
     given = _segment(space, ids_BN, real_BN)
     more = {"decoder_input_ids": ids_BN[:, : PLACES // 3]} if paired else {}
     found = reference(ids_BN, attention_mask=real_BN.long(), **more)
@@ -110,20 +108,26 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     return what, output.predictions["logits"][real_BN], theirs[real_BN]
 
 
-def _pictures(base: Base) -> tuple[Segment, Tensor]:
-    """Noise, as our codec gives it and as references take it: [B,3,H,W], normalised."""
-    config = base.config.modalities["image"]
+def _ids(reference: Any, shape: tuple[int, ...]) -> Tensor:
+    vocabulary = reference.config.get_text_config().vocab_size
+    return torch.randint(5, vocabulary, shape, generator=torch.manual_seed(0))
+
+
+def _pictures(base: Base) -> tuple[list[Any], Tensor]:
+    """Noise, as our codec takes it and as references take it: [B,3,H,W], normalised."""
+    config, codec = base.config.modalities["image"], base.codecs["image"]
     assert isinstance(config, PictureConfig)
+    assert isinstance(codec, PictureCodec)
     size = (ROWS, config.size, config.size, config.channels)
     pixels = torch.randn(size, generator=torch.manual_seed(0), dtype=torch.float64).numpy()
-    raws = [each * np.array(config.deviation) + np.array(config.mean) for each in pixels]
-    given = prompts("image", base.codecs["image"], raws)
-    return given, torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    raws = [each * codec.deviation + codec.mean for each in pixels]
+    return raws, torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
 
 
 def _seen(base: Base, reference: Any) -> Compared:
     """Pictures: what the head tells where there is one, else the states of the encoder."""
-    given, pixels = _pictures(base)
+    raws, pixels = _pictures(base)
+    given = prompts("image", base.codecs["image"], raws)
     space = next((name for name in ("label", "codes") if name in base.config.modalities), None)
     reads = () if space is None else (Read(space, "told"),)
     tower = base.tower("image")
@@ -142,9 +146,24 @@ def _seen(base: Base, reference: Any) -> Compared:
     return "noise", "hidden states", output.streams["main"].x, theirs
 
 
+def _interleaved(base: Base, reference: Any, space: str) -> Compared:
+    """Text, a picture, text: logits at every place."""
+    codec: Any = base.codecs[space]
+    ids_N = _ids(reference, (1, PLACES))[0]
+    ids_N[PLACES // 3] = identity = codec.stands["image"]
+    raws, pixels = _pictures(base)
+    ours = base.logits(ids_N, inside=raws[:1], modality=space)
+    held = torch.full((len(ours) - PLACES,), identity)  # with the one that is in the text
+    start = torch.tensor([int(codec.start)])
+    whole = torch.cat([start, ids_N[: PLACES // 3], held, ids_N[1 + PLACES // 3 :]])
+    theirs = reference(whole[None], pixel_values=pixels[:1]).logits[0]
+    return "noise in a text", "logits", ours, theirs
+
+
 def _met(base: Base, reference: Any) -> Iterator[Compared]:
     """Pictures and texts: the vector of each in the joint Space, of length 1."""
-    given, pixels = _pictures(base)
+    raws, pixels = _pictures(base)
+    given = prompts("image", base.codecs["image"], raws)
     text = reference.config.text_config
     places = min(PLACES, text.max_position_embeddings)
     ids_BN = torch.randint(5, text.vocab_size - 5, (ROWS, places), generator=torch.manual_seed(0))

@@ -59,8 +59,12 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         bias=bool(config.get("multimodal_projector_bias", True)),
         skip=int(config.get("vision_feature_select_strategy", "default") == "default"),
     )
+    spaces = {
+        name: space.model_copy(update={"stands": {"image": config.get("image_token_index", 32000)}})
+        for name, space in text.config.modalities.items()
+    }
     model = ModelConfig(
-        modalities={**text.config.modalities, "image": pictures(vision, bias=False, **clip.PIXELS)},
+        modalities={**spaces, "image": pictures(vision, bias=False, **clip.PIXELS)},
         towers={**text.config.towers, "vision": _tower(vision, depth)},
         at={"image": "vision"},
         connectors=(projector,),

@@ -18,7 +18,7 @@ MODEL_TYPE = "vit"
 def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     """A ViT config in our terms: the classifier is a Space of labels, read at the start."""
     config = {"num_channels": 3, **config}
-    spaces: dict[str, ModalityConfig] = {"image": pictures(config)}
+    spaces: dict[str, ModalityConfig] = {"image": pictures(config, resample="bilinear")}
     labels = len(config.get("id2label") or (0, 1))
     if "classifier.weight" in names:  # whose rows are the vectors of the labels
         spaces["label"] = TokensConfig(discrete=DiscreteConfig(vocabulary=labels, bias=True))

@@ -22,7 +22,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     channels, places = patch * patch * config["num_channels"], (config["image_size"] // patch) ** 2
     pixels = PixelsConfig(channels=channels, normalise=bool(config.get("norm_pix_loss", False)))
     model = ModelConfig(
-        modalities={"image": pictures(config, **IMAGENET), "pixels": pixels},
+        modalities={"image": pictures(config, resample="bilinear", **IMAGENET), "pixels": pixels},
         towers={"encoder": tower(config), "decoder": tower(config, size="decoder_")},
         at={"pixels": "decoder"},
         connectors=(LinearConfig(source="encoder", target="decoder"),),

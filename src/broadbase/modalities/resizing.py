@@ -1,0 +1,95 @@
+"""A picture of any size and mode as one of a tower's size, by the published settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from broadbase.core.errors import DataError
+
+MODES = {1: "L", 3: "RGB"}
+SETTINGS = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """Colours, then perhaps a square, then a size, then the middle: the steps of CLIP's processor.
+
+    Where the settings end at another size than the tower's, the sizes on the way are brought to it
+    in proportion: as much of the picture is seen, and no position is interpolated.
+    """
+
+    size: int  # of the square that comes out
+    channels: int
+    edge: int  # what the shorter edge becomes, before the crop
+    whole: bool  # whether the other edge becomes the same, whatever it was
+    resample: Image.Resampling
+    colour: tuple[int, ...] | None = None  # of what is put around first, to a square; None: nothing
+
+    @classmethod
+    def read(
+        cls, settings: Mapping[str, Any], size: int, channels: int, resample: Image.Resampling
+    ) -> Resizing:
+        """By a preprocessor_config.json; DataError names what it says that this cannot do."""
+        try:
+            first, crops = settings.get("size", size), bool(settings.get("do_center_crop", False))
+            whole = not crops  # of one number alone, as old files have it
+            if isinstance(first, Mapping):
+                whole, first = "shortest_edge" not in first, first.get("shortest_edge", first)
+            edge = _square(first, "size")
+            end = _square(settings.get("crop_size", edge), "crop_size") if crops else edge
+            if not (whole or crops) or not settings.get("do_resize", True):
+                raise DataError(f"{SETTINGS} gives no square of one size, and the tower takes one")
+            mean = settings["image_mean"] if settings.get("do_pad", False) else None
+            return cls(
+                size,
+                channels,
+                round(edge * size / end),
+                whole,
+                Image.Resampling(settings.get("resample", resample)),
+                None if mean is None else tuple(int(255 * part) for part in mean),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{SETTINGS} is not as published: {error!r}; copy it again") from None
+
+    def __call__(self, image: Image.Image) -> NDArray[np.float64]:
+        """Numbers of 0 to 255 as [size,size,channels]."""
+        image = opaque(image).convert(MODES[self.channels])
+        if self.colour is not None:
+            image = _framed(image, self.colour)
+        short = min(image.size)
+        width, height = (self.edge if self.whole else self.edge * n // short for n in image.size)
+        image = image.resize((width, height), self.resample)
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        image = image.crop((left, top, left + self.size, top + self.size))
+        return np.asarray(image, np.float64).reshape(self.size, self.size, self.channels)
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """What is transparent, on white."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _framed(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
+    """In the middle of a square of its longer edge."""
+    side = max(image.size)
+    whole = Image.new(image.mode, (side, side), colour)
+    whole.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return whole
+
+
+def _square(size: Any, name: str) -> int:
+    """Both edges as one number."""
+    if not isinstance(size, Mapping):
+        return int(size)
+    if size["height"] != size["width"]:
+        raise DataError(f"{SETTINGS}: {name}={size} is no square, and the tower takes one")
+    return int(size["height"])

@@ -1,0 +1,74 @@
+"""A picture told in words by a base trained here: `generate --image` gives what is told of."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from typer.testing import CliRunner
+
+from broadbase.cli import app
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.recipes.recipe import find_recipe
+from broadbase.run import Run, RunConfig
+
+NAMES = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits, then their names: the recipe `draw` the other way round."""
+    tree: dict[str, Any] = find_recipe("draw").build(2, "sample:digits").tree()
+    sources = tree["data"]["sources"]
+    sources["image"], sources["words"] = sources.pop("codes"), sources.pop("words")
+    sources["image"] |= {"modality": "image", "rows": 32, "length": 17}
+    sources["words"]["source"]["names"] = NAMES
+    sources["words"] |= {"rows": 32, "length": 10}
+    shape = {"name": "image", "height": 8, "width": 8, "channels": 1, "patch": 2}
+    tree["model"]["modalities"] = {"image": shape, "bytes": {"name": "bytes"}}
+    tree["objective"] |= {"given": "image", "told": "words"}
+    tree["data"]["holdout"] = 0.2
+    tree["train"] |= {"steps": 150, "evaluate_every": 150, "save_every": 150}
+    tree["schedule"]["warmup"] = 10
+    tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
+    run = Run.create(RunConfig.from_tree(tree), tmp_path_factory.mktemp("told") / "run")
+    run.train()
+    return run.folder
+
+
+def shell(*words: object) -> Any:
+    return CliRunner().invoke(app, ["generate", *map(str, words), "--temperature", "0", "--json"])
+
+
+def test_a_picture_is_told(told: Path, tmp_path: Path) -> None:
+    """More often rightly than by chance, and on from what is begun."""
+    digits, names = load_digits(), []
+    for i in range(25):
+        Image.fromarray((digits.images[i] * 255 / 16).astype(np.uint8)).save(tmp_path / f"{i}.png")
+        done = shell(told, "--image", tmp_path / f"{i}.png")
+        assert done.exit_code == 0, done.output
+        names.append(json.loads(done.stdout)["continuation"])
+    right = [name == NAMES[n] for name, n in zip(names, digits.target[:25], strict=True)]
+    assert np.mean(right) > 0.5
+    five = names.index("five")
+    done = shell(told, "--image", tmp_path / f"{five}.png", "--prompt", "fi")
+    assert json.loads(done.stdout) == {"prompt": "fi", "continuation": "ve"}
+
+
+def test_what_cannot_be_told_of_is_named(told: Path, tmp_path: Path) -> None:
+    Image.new("L", (9, 8)).save(tmp_path / "large.png")
+    for words, kind, message in (
+        (("--image", tmp_path / "no.png"), DataError, r"no\.png cannot be read"),
+        (("--image", tmp_path / "large.png") * 2, ConfigError, "one --image"),
+        ((), ConfigError, "add one --prompt"),
+        (("--prompt", "seven"), DataError, "no image to tell of: "),
+    ):
+        done = shell(told, *words)
+        assert isinstance(done.exception, kind)
+        assert re.search(message, str(done.exception))
