@@ -53,6 +53,9 @@ def export(
     model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
     form: Annotated[Form, typer.Option("--to", help="For whom.")],
     out: Annotated[Path, typer.Option(help="The folder or file to write.")],
+    shard: Annotated[
+        float | None, typer.Option(min=0.0, help="hf: the most GB of a file [5, or as it came].")
+    ] = None,
 ) -> None:
     """Write a base for others: a folder that transformers opens, GGUF, or its bare tensors."""
     base = load(model / "model" if (model / "config.yaml").exists() else model)
@@ -60,7 +63,7 @@ def export(
         raise ConfigError(f"{out} is there already; name another --out")
     match form:
         case Form.hf:
-            save(base, out)
+            save(base, out, None if shard is None else int(shard * 10**9))
             _beside(base, out)
         case Form.gguf:
             write_gguf(base, out)

@@ -30,7 +30,7 @@ class Origin:
     """The published folder that a base was read from, so that it can leave as it came."""
 
     config: Mapping[str, Any]  # its config.json
-    names: tuple[str, ...]  # of its tensors
+    names: Mapping[str, str]  # of its tensors, and the file of each
     kept: Mapping[str, Tensor]  # those that our forward does not use
     files: Mapping[str, bytes]  # of its tokenizer and generation
 

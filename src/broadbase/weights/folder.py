@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
@@ -28,7 +27,8 @@ from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights import llama, translate
 from broadbase.weights.architecture import published
-from broadbase.weights.tensors import OURS, SINGLE, Tensors, read_json
+from broadbase.weights.shards import LIMIT, Later, cut, write
+from broadbase.weights.tensors import OURS, Tensors, read_json
 
 FORMAT = 1
 BESIDE = (  # files of a published folder that travel with its weights
@@ -49,15 +49,19 @@ BESIDE = (  # files of a published folder that travel with its weights
 )
 
 
-def save(base: Base, folder: Path) -> None:
-    """Write the model folder, whole or not at all; an older one at the place is replaced."""
+def save(base: Base, folder: Path, limit: int | None = None) -> None:
+    """Write the model folder, whole or not at all; an older one at the place is replaced.
+
+    Weights of more than `limit` bytes are cut into several files with an index; without a limit
+    those of a published folder lie in its files as they came, others are cut as the hub does.
+    """
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
     try:
         draft.mkdir(parents=True)
         config, tensors, rest = layout(base)
-        save_file(tensors, draft / SINGLE, metadata={"format": "pt"})
-        if rest:
-            save_file(rest, draft / OURS)
+        came = base.origin.names if base.origin and limit is None else {}
+        files = came if came.keys() == tensors.keys() else cut(tensors, limit or LIMIT)
+        write({**tensors, **rest}, {**files, **dict.fromkeys(rest, OURS)}, draft)
         (draft / "config.json").write_text(json.dumps(config, indent=1))
         for name, codec in base.codecs.items():
             place = draft if len(base.codecs) == 1 else draft / "codecs" / name
@@ -107,7 +111,8 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         source = published(config, names)
         model_config, pattern = source.config, source.pattern
         state, kept = translate.read(source, model_config, tensors, names)
-        origin, fresh = Origin(config, tuple(names), kept, _beside(folder)), source.fresh
+        files = {name: tensors.stored[name].file.name for name in names}
+        origin, fresh = Origin(config, files, kept, _beside(folder)), source.fresh
         spoken, patterns = source.codecs, source.patterns
     model = _built(model_config, state | rest, str(folder), fresh)
     spoken = spoken or (own or {}).get("codecs", list(model_config.modalities))
@@ -164,9 +169,9 @@ def _built(config: ModelConfig, state: Mapping[str, Tensor], place: str, fresh: 
     return model
 
 
-def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, Later]]:
     """config.json, the tensors under the layout's names, and those the layout has no place for."""
-    state = {k: v.detach().cpu().contiguous().clone() for k, v in base.model.state_dict().items()}
+    state = base.model.state_dict()
     if base.origin is not None:
         config, names, kept = base.origin.config, base.origin.names, base.origin.kept
         source = published(config, names)
@@ -184,7 +189,8 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Tensor], dict[str, 
     start = 0 if codec.start.ndim else int(codec.start)
     as_llama = llama.write(base.config, start, end) if base.pattern == "causal" else None
     if as_llama is None:
-        return {"model_type": "broadbase", "broadbase": own}, state, {}
+        ours = {name: Later.of(tensor) for name, tensor in state.items()}
+        return {"model_type": "broadbase", "broadbase": own}, ours, {}
     source = published(as_llama, ("lm_head.weight",))
     names = tuple(translate.grouped(source, base.config))
     tensors, rest = translate.written(source, base.config, state, names, {})

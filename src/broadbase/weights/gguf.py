@@ -49,7 +49,7 @@ def write_gguf(base: Base, file: Path) -> None:
         _settings(writer, config)
         _tokenizer(writer, base, config)
         for name, tensor in tensors.items():
-            writer.add_tensor(*_tensor(name, tensor, config))
+            writer.add_tensor(*_tensor(name, tensor.make(), config))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -113,4 +113,4 @@ def _tensor(name: str, tensor: Tensor, config: Mapping[str, Any]) -> tuple[str, 
     if known in heads:
         halves = tensor.reshape(config[heads[known]], 2, -1, *tensor.shape[1:])
         tensor = halves.transpose(1, 2).reshape(tensor.shape)
-    return f"{layer}{known}.{leaf}", tensor.to(torch.float32).numpy()
+    return f"{layer}{known}.{leaf}", tensor.detach().to("cpu", torch.float32).contiguous().numpy()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from torch import Tensor
 
 from broadbase.core.errors import DataError
 from broadbase.model.model import ModelConfig
 from broadbase.weights.architecture import Link, Published, shape, write
+from broadbase.weights.shards import Later
 from broadbase.weights.tensors import FLOATS, Tensors, same
 
 
@@ -54,17 +56,19 @@ def written(
     state: Mapping[str, Tensor],
     names: Iterable[str],
     kept: Mapping[str, Tensor],
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+) -> tuple[dict[str, Later], dict[str, Later]]:
     """Tensors under the published `names`, and those of ours that the layout has no place for."""
     links = grouped(source, model)
     theirs = {}
     for name, canonical in source.canonical(names).items():
         if name in kept:
-            theirs[name] = kept[name]
+            theirs[name] = Later.of(kept[name])
         else:
-            theirs[name] = write(links[source.copies.get(canonical, canonical)], state).clone()
+            group = links[source.copies.get(canonical, canonical)]
+            size = sum(state[link.ours].nbytes for link in group)
+            theirs[name] = Later(size, partial(write, group, state))
     placed = {link.ours for group in links.values() for link in group}
-    return theirs, {name: tensor for name, tensor in state.items() if name not in placed}
+    return theirs, {name: Later.of(each) for name, each in state.items() if name not in placed}
 
 
 def grouped(source: Published, model: ModelConfig) -> dict[str, list[Link]]:

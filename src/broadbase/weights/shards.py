@@ -1,0 +1,80 @@
+"""Tensors to safetensors files as the hub has them: one, or several with an index.
+
+A tensor is made when its file is written, so that memory peaks one file above the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from broadbase.weights.tensors import INDEX, OURS, SINGLE
+
+LIMIT = 5 * 10**9  # bytes of a file, as the hub's own client cuts
+
+
+@dataclass(frozen=True)
+class Later:
+    """A tensor to be written."""
+
+    size: int  # bytes
+    make: Callable[[], Tensor]
+
+    @staticmethod
+    def of(tensor: Tensor) -> Later:
+        """One that is there."""
+        return Later(tensor.nbytes, lambda: tensor)
+
+
+def cut(tensors: Mapping[str, Later], limit: int) -> dict[str, str]:
+    """The file of each tensor: in their order, a new one where one would pass `limit` bytes.
+
+    A tensor that is larger has one to itself.
+    """
+    files: list[list[str]] = []
+    open_file: list[str] = []
+    held = 0
+    for name, tensor in tensors.items():
+        if tensor.size > limit:
+            files.append([name])
+            continue
+        if held + tensor.size > limit:
+            files.append(open_file)
+            open_file, held = [], 0
+        open_file.append(name)
+        held += tensor.size
+    files += [open_file] if open_file else []
+    if len(files) == 1:
+        return dict.fromkeys(tensors, SINGLE)
+    count = len(files)
+    names = (f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1))
+    return {tensor: name for name, file in zip(names, files, strict=True) for tensor in file}
+
+
+def write(tensors: Mapping[str, Later], files: Mapping[str, str], folder: Path) -> None:
+    """Every tensor into its file, one file after another, and an index where these are several."""
+    for file in sorted(set(files.values())):
+        held = {name: tensor for name, tensor in tensors.items() if files[name] == file}
+        save_file(_made(held), folder / file, metadata={"format": "pt"})
+    named = {name: file for name, file in sorted(files.items()) if file != OURS}
+    if set(named.values()) != {SINGLE}:
+        total = sum(tensors[name].size for name in named)
+        index = {"metadata": {"total_size": total}, "weight_map": named}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _made(tensors: Mapping[str, Later]) -> dict[str, Tensor]:
+    """On the host, and no two in the same memory: what one file can hold."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, later in tensors.items():
+        tensor = later.make().detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
