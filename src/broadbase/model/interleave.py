@@ -112,5 +112,5 @@ def following(stream: Stream, places: int) -> Tensor:
 def _real(segment: Segment) -> Tensor:
     """Which places are no padding: [B,N]."""
     if segment.document is None:
-        return torch.ones(segment.position.shape[:2], dtype=torch.bool)
+        return torch.ones_like(segment.position[..., 0], dtype=torch.bool)
     return segment.document >= 0

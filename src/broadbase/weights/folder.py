@@ -192,8 +192,8 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
         ours = {name: Later.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
     source = published(as_llama, ("lm_head.weight",))
-    names = tuple(translate.grouped(source, base.config))
-    tensors, rest = translate.written(source, base.config, state, names, {})
+    all_names = translate.grouped(source, base.config)
+    tensors, rest = translate.written(source, base.config, state, all_names, {})
     return {**as_llama, "broadbase": own}, tensors, rest
 
 
