@@ -243,6 +243,7 @@ LLAVA: dict[str, Callable[[], Any]] = {
     "llava with its start": lambda: llava(
         vision_feature_select_strategy="full", vision_feature_layer=-1, image_seq_length=26
     ),
+    "llava of joined layers": lambda: llava(vision_feature_layer=[2, -3, -2]),
     "llava of a first layer": lambda: llava(
         {**YARN, "num_key_value_heads": 6, "tie_word_embeddings": True},
         vision_feature_layer=1,

@@ -100,6 +100,21 @@ def test_logits(name: str, text: str, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision(kind: torch.dtype, tmp_path: Path) -> None:
+    """As they are published; nearer to the reference in the same type than the type's own error."""
+    reference, taken = published("llava", tmp_path)
+    whole = reference(**inputs(taken, [TEXTS[1]], [pictures(TEXTS[1])])).logits[0]
+    reference.to(kind).save_pretrained(tmp_path)
+    given = inputs(taken, [TEXTS[1]], [pictures(TEXTS[1])])
+    expected = reference(**given | {"pixel_values": given["pixel_values"].to(kind)}).logits[0]
+    found = load(tmp_path).logits(TEXTS[1], inside=pictures(TEXTS[1]))
+    assert found.dtype == kind
+    assert (found - expected).abs().max() <= 2 * (expected - whole).abs().max()
+    assert (expected - whole).abs().max() < 0.05 * whole.abs().max()
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("style", ["whole", "alone"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_pictures_are_prepared_as_the_folder_says(name: str, style: str, tmp_path: Path) -> None:

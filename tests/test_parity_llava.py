@@ -267,7 +267,7 @@ def test_a_config_that_leaves_much_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("vision_feature_layer", [-2, -1], "only one layer"),
+        ("vision_feature_layer", [-2, 0], "=0 is none of 3 layers"),
         ("vision_feature_layer", -5, "none of 3 layers"),
         ("vision_feature_layer", -4, "none of 3 layers"),
         ("vision_config", {"model_type": "siglip_vision_model"}, "model_type="),

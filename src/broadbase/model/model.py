@@ -71,7 +71,8 @@ class Model(nn.Module):
         Generating, `caches` has what a stream has read, and `before` streams that it attends to.
         """
         streams: dict[str, Hidden] = dict(before or {})
-        towers: dict[str, str] = {}
+        towers = {stream.name: stream.tower for stream in view.streams}
+        joined = self._joined(view, towers)
         scores: dict[str, Tensor] = {}
         predictions: dict[str, Tensor] = {}
         charges: dict[str, Tensor] = {}
@@ -84,9 +85,9 @@ class Model(nn.Module):
                 stream.pattern,
                 context=streams[stream.context] if stream.context else None,
                 cache=caches.get(stream.name) if caches else None,
-                layers=layers,
+                layers=layers or stream.name in joined,
             )
-            streams[stream.name], towers[stream.name] = hidden, stream.tower
+            streams[stream.name] = hidden
             _add(charges, stream.tower, hidden.penalties)
             for read in stream.reads:
                 space: Space = self._part(self.spaces, "Space", read.space)
@@ -141,7 +142,8 @@ class Model(nn.Module):
         for segment in stream.segments:
             if segment.source.startswith("@"):
                 name, connector = self._connector(segment, stream, towers)
-                parts.append(connector(streams[segment.source[1:]].x, segment.document))
+                states = _states(streams[segment.source[1:]], connector.layers)
+                parts.append(connector(states, segment.document))
                 _must_fit(name, parts[-1], segment)
                 _add(charges, name, connector.charges())
             else:
@@ -156,6 +158,15 @@ class Model(nn.Module):
             document=_join([s.document for s in segments]),
             part=_join([s.part for s in segments]),
         )
+
+    def _joined(self, view: View, towers: Mapping[str, str]) -> set[str]:
+        """The streams of which a connector reads the states of several layers."""
+        return {
+            segment.source[1:]
+            for stream in view.streams
+            for segment in stream.segments
+            if segment.source.startswith("@") and self._connector(segment, stream, towers)[1].layers
+        }
 
     def _connector(
         self, segment: Segment, stream: Stream, towers: Mapping[str, str]
@@ -174,6 +185,11 @@ def _embedded(space: Any, segment: Segment) -> Tensor:
     x_BND: Tensor = space.embed(segment.values, segment.hidden)
     balance = getattr(space, "balance", None)
     return balance(x_BND, segment.hidden, segment.document) if balance else x_BND
+
+
+def _states(hidden: Hidden, layers: tuple[int, ...]) -> Tensor:
+    """What a connector reads: the last states [B,N,D], or those after several layers, joined."""
+    return torch.cat([hidden.layers[i - 1] for i in layers], dim=-1) if layers else hidden.x
 
 
 def _must_fit(name: str, x_BND: Tensor, segment: Segment) -> None:

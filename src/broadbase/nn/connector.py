@@ -37,6 +37,7 @@ class Connector:
     """
 
     penalties: Mapping[str, float] = {}  # what `charges` will hold, and its part in the loss
+    layers: tuple[int, ...] = ()  # of the source, whose states are joined; none: its last states
 
     def seen(self, given: Segment) -> Segment:
         """`given` [B,N], which the stream is made of, as the places that come out: where these
@@ -74,6 +75,7 @@ class PerceptronConfig(ConnectorConfig):
     activation: Activation = "gelu"
     bias: bool = True
     skip: Annotated[int, Field(ge=0)] = 0  # first places that are left out (ViT's class token)
+    layers: tuple[Annotated[int, Field(ge=1)], ...] = ()  # whose states are joined, from 1
 
     def build(self, source: int, target: int) -> nn.Module:
         return Perceptron(self, source, target)
@@ -85,7 +87,8 @@ class Perceptron(nn.Module, Connector):
     def __init__(self, config: PerceptronConfig, source: int, target: int) -> None:
         super().__init__()
         self.skip, self.activation = config.skip, ACTIVATIONS[config.activation]
-        self.first = nn.Linear(source, target, bias=config.bias)
+        self.layers = config.layers
+        self.first = nn.Linear(source * max(1, len(self.layers)), target, bias=config.bias)
         self.second = nn.Linear(target, target, bias=config.bias)
 
     def seen(self, given: Segment) -> Segment:

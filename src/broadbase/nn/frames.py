@@ -36,6 +36,7 @@ class Frames(nn.Module):
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
         """[B,N,2*M] to [B,N,D]."""
+        values = values.to(self.near.weight.dtype)
         frames_BMT = values.unflatten(-1, (2, self.channels)).flatten(1, 2).transpose(1, 2)  # type: ignore[no-untyped-call]
         x_BDN = F.gelu(self.halve(F.gelu(self.near(frames_BMT))))
         return x_BDN.transpose(1, 2)

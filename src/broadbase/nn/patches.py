@@ -40,7 +40,7 @@ class Patches(nn.Module):
         self.mask = nn.Parameter(torch.zeros(width))
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
-        x_BND: Tensor = self.input(values)
+        x_BND: Tensor = self.input(values.to(self.input.weight.dtype))
         if hidden is not None:
             x_BND = torch.where(hidden.unsqueeze(-1), self.mask, x_BND)
         if self.start is not None:

@@ -43,7 +43,7 @@ SPELLINGS = {  # of transformers 5, and of what 4.52 and later wrote
 def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     """A LLaVA config in our terms: a picture is a segment `@stream` of `vision` in `main`.
 
-    The layers of CLIP after the one that is read are kept, and not used.
+    The layers of CLIP after the last that is read are kept, and not used.
     """
     vision, told = clip.VISION | config["vision_config"], TEXT | config["text_config"]
     only(vision, model_type=("clip_vision_model",))
@@ -51,13 +51,19 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     only(config, vision_feature_select_strategy=("default", "full"))
     tied = config.get("tie_word_embeddings") or told.get("tie_word_embeddings", False)
     text = llama.read(told | {"tie_word_embeddings": tied}, names)
-    depth = _depth(config, vision["num_hidden_layers"])
+    chosen = config.get("vision_feature_layer", -2)
+    depths = [
+        _depth(int(layer), vision["num_hidden_layers"])
+        for layer in (chosen if isinstance(chosen, list) else [chosen])
+    ]
+    depth = max(depths)
     projector = PerceptronConfig(
         source="vision",
         target="main",
         activation=activation({"projector_hidden_act": "gelu", **config}, "projector_hidden_act"),
         bias=bool(config.get("multimodal_projector_bias", True)),
         skip=int(config.get("vision_feature_select_strategy", "default") == "default"),
+        layers=tuple(depths) if len(depths) > 1 else (),
     )
     spaces = {
         name: space.model_copy(update={"stands": {"image": config.get("image_token_index", 32000)}})
@@ -83,15 +89,9 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
 
 
-def _depth(config: Mapping[str, Any], layers: int) -> int:
-    """After which layer of CLIP the picture is read; 0 would be before all."""
-    chosen = config.get("vision_feature_layer", -2)
-    chosen = chosen[0] if isinstance(chosen, list) and len(chosen) == 1 else chosen
-    if isinstance(chosen, list):
-        raise ConfigError(
-            f"config.json: vision_feature_layer={chosen} is not supported, only one layer"
-        )
-    depth = int(chosen) if chosen >= 0 else layers + 1 + int(chosen)
+def _depth(chosen: int, layers: int) -> int:
+    """After which layer of CLIP a picture is read; 0 would be before all."""
+    depth = chosen if chosen >= 0 else layers + 1 + chosen
     if not 1 <= depth <= layers:
         raise ConfigError(
             f"config.json: vision_feature_layer={chosen} is none of {layers} layers' outputs"
