@@ -25,6 +25,7 @@ from references import llama, saved
 from test_llava import photo, published
 from test_parity import close
 
+TOKEN = "hf_of_one_who_accepted"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -65,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         folder = self.hub.folders.get(name)
         if folder is None:
             self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
-        elif "/resolve/" in path and name in self.hub.gated:
+        elif "/resolve/" in path and name in self.hub.gated and not self.known():
             self.answer(401, b"", {"X-Error-Code": "GatedRepo"})
         elif "/resolve/" in path:
             self.file(folder, "/".join(parts[4:]))
@@ -76,6 +77,9 @@ class Handler(BaseHTTPRequestHandler):
             names = [str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()]
             siblings = [{"rfilename": n} for n in names]
             self.json({"id": name, "sha": COMMIT, "siblings": siblings, "private": False})
+
+    def known(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
 
     def entry(self, folder: Path, file: Path) -> dict[str, Any]:
         name, size = str(file.relative_to(folder)), file.stat().st_size
@@ -212,6 +216,8 @@ def test_what_the_hub_does_not_give_is_named(hub: Hub, tmp_path: Path) -> None:
     assert said.pop("no/such/name")[0] == "ConfigError"
     assert not said
     assert "pytorch_model.bin" not in hub.fetched
+    again = python(hub, tmp_path / "home", "-c", ASK, "owner/gated", HF_TOKEN=TOKEN)
+    assert refused(again) == {}
 
 
 def test_without_a_network_it_is_told_how_to_go_on(hub: Hub, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     published("llava", tmp_path / "llava")
     base, one = load(tmp_path / "llava"), photo(9, 9)
     for text, given, count in ((TEXTS[0], [], 1), (TEXTS[1], [one], 2), (TEXTS[2], [one], 0)):
-        message = f"places for {count} other records, and {len(given)} are given; write '<image>'"
+        message = f"given .*: {len(given)}; places .*: {count}; write '<image>' where each image"
         with pytest.raises(ConfigError, match=message):
             base.logits(text, inside=given)
         with pytest.raises(ConfigError, match=message):
@@ -199,7 +199,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="image in the text cannot be read: expected an image"):
         base.generate(TEXTS[0], inside=["cat.png"])
     saved(llama, tmp_path / "llama")
-    with pytest.raises(ConfigError, match="reads nothing inside a text"):
+    with pytest.raises(ConfigError, match="this base reads texts alone"):
         load(tmp_path / "llama").generate([4, 5, 6], inside=[one])
 
 

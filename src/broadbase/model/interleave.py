@@ -45,8 +45,8 @@ def slots(
         if len(spots) != len(records):
             how = " or ".join(f"{spell(i)!r} where each {kind} stands" for i, kind in kinds.items())
             raise ConfigError(
-                f"the text has places for {len(spots)} other records, and {len(records)} are given;"
-                f" {f'write {how}' if how else 'this base reads nothing inside a text'}"
+                f"given to stand in the text: {len(records)}; places for it in the text:"
+                f" {len(spots)}; {f'write {how}' if how else 'this base reads texts alone'}"
             )
         seen: Counter[str] = Counter()
         for (kind, place), record in zip(spots, records, strict=True):

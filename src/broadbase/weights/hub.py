@@ -32,9 +32,7 @@ def folder_of(place: str) -> Path:
         return Path(place)
     if not NAME.fullmatch(place):
         raise ConfigError(f"{place!r} is no folder, and no name on the hub (OWNER/NAME)")
-    os.environ.setdefault(
-        "HF_HUB_DISABLE_TELEMETRY", "1"
-    )  # the client says nothing of this machine
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # nothing of this machine is told
     hub = optional("huggingface_hub", "transformers", "a model from the hub")
     try:
         folder = Path(
