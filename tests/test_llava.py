@@ -185,6 +185,10 @@ def test_a_changed_base_leaves_with_its_pictures_settings(tmp_path: Path) -> Non
     save(base, tmp_path / "back")
     for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+    theirs = hf.AutoModelForImageTextToText.from_pretrained(tmp_path / "back")
+    given = inputs(hf.AutoProcessor.from_pretrained(tmp_path / "back"), [TEXTS[0]], [seen])
+    with torch.no_grad():
+        assert close(base.logits(TEXTS[0], inside=seen), theirs(**given).logits[0])
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
