@@ -66,7 +66,7 @@ def test_what_cannot_be_told_of_is_named(told: Path, tmp_path: Path) -> None:
     for words, kind, message in (
         (("--image", tmp_path / "no.png"), DataError, r"no\.png cannot be read"),
         (("--image", tmp_path / "large.png") * 2, ConfigError, "one --image"),
-        ((), ConfigError, "add one --prompt"),
+        ((), ConfigError, "add --prompt"),
         (("--prompt", "seven"), DataError, "no image to tell of: "),
     ):
         done = shell(told, *words)

@@ -68,7 +68,7 @@ def answered(
     """
     if len(seen) > 1 or (prompt is None and not seen):
         raise ConfigError(
-            "this base tells one thing after another: add one --prompt, or one --image if it tells"
+            "this base tells one thing after another: add --prompt, or one --image if it tells"
             " of pictures"
         )
     config, mixed = run.config.objective, run.config.data.sources
