@@ -130,7 +130,7 @@ def python(hub: Hub, home: Path, *words: object, **more: str) -> subprocess.Comp
     known = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
     env = {**known, "HF_HOME": str(home), "HF_ENDPOINT": hub.address, **more}
     program = [sys.executable, *map(str, words)]
-    return subprocess.run(program, env=env, cwd=home.parent, capture_output=True, text=True)
+    return subprocess.run(program, env=env, capture_output=True, text=True)
 
 
 ASK = """
