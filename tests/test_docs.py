@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from broadbase import cli
+from test_llava import published
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -54,6 +55,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for i in range(40):
         pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+    Image.fromarray(pixels).save(tmp_path / "cat.png")
+    published("llava", tmp_path / "llava")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
