@@ -80,6 +80,17 @@ ROWS = {
         f"draw --data sample:fashion_test --set data.sources.codes.length=50"
         f" --set {TOKENIZER}={{vq}}",
     ),
+    "emoji-codes": Row(
+        "image",
+        "vq --data sample:openmoji --set model.modalities.image.height=32 --set"
+        " model.modalities.image.width=32 --set model.modalities.image.patch=4 --set"
+        " data.sources.image.length=65 --set model.modalities.pixels.channels=48",
+    ),
+    "emoji": Row(
+        "image generation",
+        f"draw --data sample:openmoji --set data.holdout=0.2 --set data.sources.words.length=40"
+        f" --set {TOKENIZER}={{emoji-codes}}",
+    ),
     "dino": Row(
         "image",
         "dino --data sample:fashion --depth 3 "
@@ -104,6 +115,7 @@ ROWS = {
     ),
     "clip": Row("vision-language", "clip --data sample:openmoji"),
     "siglip": Row("vision-language", "siglip --data sample:openmoji"),
+    "bind": Row("multimodal", "bind --data sample:stamps"),
     "audio": Row(
         "audio",
         "audio --data sample:syllables",

@@ -102,7 +102,9 @@ def test_pairs_are_found_in_folders_and_tables(tmp_path: Path, table: bool) -> N
 
 
 def test_a_sample_set_without_pairs_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"'moses' has no pairs; these have: .*openmoji"):
+    with pytest.raises(
+        ConfigError, match=r"'moses' has no pairs of image and text; these have: .*openmoji"
+    ):
         pairs("sample:moses")
 
 

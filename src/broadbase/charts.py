@@ -122,6 +122,33 @@ def efficiency(task: str, unit: str, lines: Mapping[str, Points]) -> str:
     return f"<figure><figcaption>{title}</figcaption>{drawing}</figure>"
 
 
+Cell = tuple[float, str, str, bool]  # from 0 to 1; what is written, and below it; whether framed
+
+
+def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], Cell]) -> str:
+    """Squares by row and column, the darker the more; a file by itself, unlike the others."""
+    side, left, top = 84, 70, 26
+    wide = left + side * len(names)
+    style = 'font-family="sans-serif" font-size="13" text-anchor="middle"'
+    parts = [f'<rect width="{wide}" height="{top + side * len(names)}" fill="#fff"/>']
+    for i, name in enumerate(names):
+        middle = side * i + side // 2
+        parts.append(f'<text x="{left + middle}" y="{top - 9}">{escape(name)}</text>')
+        parts.append(f'<text x="{left // 2}" y="{top + middle + 4}">{escape(name)}</text>')
+    for (row, column), (value, words, below, framed) in cells.items():
+        x, y = left + side * names.index(column), top + side * names.index(row)
+        frame = ' stroke="#c40" stroke-width="3"' if framed else ""
+        square = f'x="{x + 3}" y="{y + 3}" width="{side - 6}" height="{side - 6}"'
+        shade = f'fill="#0a5fb4" fill-opacity="{max(0.0, min(1.0, value)) * 0.6:.2f}"'
+        parts.append(f"<rect {square} {shade}{frame}/>")
+        parts.append(f'<text x="{x + side // 2}" y="{y + 42}">{escape(words)}</text>')
+        parts.append(
+            f'<text x="{x + side // 2}" y="{y + 60}" font-size="11">{escape(below)}</text>'
+        )
+    drawing = _svg(wide, top + side * len(names), "from row to column", "".join(parts))
+    return drawing.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {style} ', 1)
+
+
 def _grid(low: float, high: float) -> Iterator[str]:
     """Lines across at round numbers."""
     step = 10.0 ** math.floor(math.log10(high - low))

@@ -22,6 +22,7 @@ from broadbase.data.sources import (
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.video import VideoFilesConfig
 
+FILES = {"image": ImageFilesConfig, "text": TextFilesConfig, "audio": AudioFilesConfig}
 TABLES = (JsonLinesConfig, CsvConfig, ParquetConfig, ArrowConfig)
 
 
@@ -40,20 +41,21 @@ def detect(path: str, plain: FilesConfig) -> Sequence[SourceConfig]:
     return [plain, *(table for table in tables if _readable(table))]
 
 
-def pairs(path: str) -> dict[str, SourceConfig]:
-    """Pictures and texts by modality: a sample set of pairs, columns `image` and `text` of a table,
-    or files of one name (cat.png, cat.txt). ConfigError where a sample set has no pairs."""
+def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, SourceConfig]:
+    """Records of several kinds, by modality: a sample set that has them, columns of their names in
+    a table, or files of one name (cat.png, cat.txt). ConfigError where a sample set has not all."""
     if path.startswith("sample:"):
         name = path.removeprefix("sample:")
-        found = sample(name)
-        if not found.beside:
-            known = ", ".join(n for n, each in SAMPLES.items() if each.beside)
-            raise ConfigError(f"sample set {name!r} has no pairs; these have: {known}")
-        return {found.modality: found.source, **found.beside}
+        found = sample(name).kinds
+        if not found.keys() >= set(kinds):
+            known = ", ".join(n for n, each in SAMPLES.items() if each.kinds.keys() >= set(kinds))
+            what = " and ".join(kinds)
+            raise ConfigError(f"sample set {name!r} has no pairs of {what}; these have: {known}")
+        return {kind: found[kind] for kind in kinds}
     for table in (ParquetConfig, ArrowConfig):
         if _holds(table(path=path)):
-            return {column: table(path=path, field=column) for column in ("image", "text")}
-    return {"image": ImageFilesConfig(path=path), "text": TextFilesConfig(path=path)}
+            return {kind: table(path=path, field=kind) for kind in kinds}
+    return {kind: FILES[kind](path=path) for kind in kinds}
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:

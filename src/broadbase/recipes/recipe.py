@@ -36,10 +36,13 @@ def all_recipes() -> dict[str, Recipe]:
 
 
 def expected() -> dict[str, dict[str, Any]]:
-    """What `make results` last found of the recipes: data, command, seconds, first result."""
+    """What `make results` last found of the recipes: data, command, seconds, first result.
+
+    Of several rows of a recipe the first one.
+    """
     file = files(recipes) / "results.json"
     rows = json.loads(file.read_text()) if file.is_file() else []
-    return {row["recipe"]: row for row in rows}
+    return {row["recipe"]: row for row in reversed(rows)}
 
 
 def find_recipe(name: str) -> Recipe:

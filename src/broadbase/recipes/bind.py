@@ -1,0 +1,84 @@
+"""Bind: pictures, names and spoken names in one Space; two pairs are told, the third emerges."""
+
+from __future__ import annotations
+
+from broadbase.data.detect import pairs
+from broadbase.modalities.audio import AudioConfig
+from broadbase.modalities.image import ImageConfig
+from broadbase.modalities.joint import JointConfig
+from broadbase.modalities.text import TextConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.norm import RMSNormConfig
+from broadbase.objectives.contrastive import InfoNCEConfig, Side
+from broadbase.objectives.mixture import MixtureConfig, Part
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.train.optim import MuonConfig
+
+WORDS, SOUND = 24, 32  # places of a name; of 2.5 seconds of sound
+PAIRS = 64  # of each kind a step
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """One tower for all three. Pictures meet names, names meet sounds; no picture ever meets a
+    sound (Girdhar et al. 2023, ImageBind, 3.2, where pictures are in the middle).
+
+    A folder of files of one name (cat.png, cat.txt, cat.wav), or a sample set.
+    """
+    found = pairs(dial.needed(data, "bind"), ("image", "text", "audio"))
+    image = ImageConfig(height=32, width=32, patch=8)
+    places = 1 + (image.height // image.patch) * (image.width // image.patch)
+    width = 16 * depth
+    sources = {  # by name: of which kind, of how many places, paired with what
+        "pictures": ("image", places, "named"),
+        "names": ("text", WORDS, "named"),
+        "sounds": ("audio", SOUND, "spoken"),
+        "words": ("text", WORDS, "spoken"),
+    }
+    return RunConfig(
+        recipe="bind",
+        depth=depth,
+        model=ModelConfig(
+            modalities={
+                "image": image,
+                "text": TextConfig(vocabulary=512),
+                "audio": AudioConfig(mels=40, patch=8),
+                "image_joint": JointConfig(dimensions=width),
+                "text_joint": JointConfig(dimensions=width, scale=1 / 0.07),
+                "audio_joint": JointConfig(dimensions=width),
+            },
+            towers={
+                "main": dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
+            },
+        ),
+        objective=MixtureConfig(
+            parts={
+                "named": _told("pictures", "image_joint", "names"),
+                "spoken": _told("sounds", "audio_joint", "words"),
+            }
+        ),
+        data=DataConfig(
+            holdout=0.2,
+            sources={
+                name: MixedSource(
+                    source=found[kind], modality=kind, rows=PAIRS, length=length, pairs=group
+                )
+                for name, (kind, length, group) in sources.items()
+            },
+        ),
+        optim=MuonConfig(lr=dial.optim(depth).lr, weight_decay=0.4),
+        train=dial.horizon(depth).model_copy(update={"steps": max(100, 40 * depth**2)}),
+    )
+
+
+def _told(source: str, joint: str, words: str) -> Part:
+    """Names and what is named, told apart among the pairs of a step."""
+    objective = InfoNCEConfig(
+        first=Side(source=source, tower="main", joint=joint),
+        second=Side(source=words, tower="main", joint="text_joint"),
+    )
+    return Part(objective=objective, sources=(source, words))
+
+
+RECIPE = Recipe("bind", "pictures, names and spoken names; any finds any", build)
