@@ -48,9 +48,12 @@ class EmojiConfig(SourceConfig):
 
 
 def drawing(svg: str, size: int) -> Image.Image:
-    """A vector drawing, at most `size` pixels a side; ValueError where it is none."""
+    """A vector drawing, at most `size` pixels a side; ValueError where it is none.
+
+    Where its extents are points, an inch is 96 pixels, as in CSS.
+    """
     resvg = optional("resvg_py", "svg", "drawing SVG")
-    png = resvg.svg_to_bytes(svg_string=svg, width=size, height=size)
+    png = resvg.svg_to_bytes(svg_string=svg, width=size, height=size, dpi=96)
     return Image.open(io.BytesIO(bytes(png)))
 
 
