@@ -115,7 +115,7 @@ ROWS = {
     ),
     "clip": Row("vision-language", "clip --data sample:openmoji"),
     "siglip": Row("vision-language", "siglip --data sample:openmoji"),
-    "bind": Row("multimodal", "bind --data sample:stamps"),
+    "bind": Row("multimodal", "bind --data sample:stamps --depth 3 --set train.steps=900"),
     "audio": Row(
         "audio",
         "audio --data sample:syllables",

@@ -42,7 +42,9 @@ def matrix(run: Run, base: Base) -> Iterator[Measured]:
     over groups.
     """
     pairs = _pairs(run)
-    sides = {_kind(run, side): side for pair in reversed(pairs) for side in reversed(pair)}
+    sides: dict[str, Side] = {}
+    for side in (side for pair in pairs for side in pair):
+        sides.setdefault(_kind(run, side), side)
     if len(sides) < 3:
         return
     told = {frozenset(_kind(run, side) for side in pair) for pair in pairs}
