@@ -84,12 +84,13 @@ ROWS = {
         "image",
         "vq --data sample:openmoji --set model.modalities.image.height=32 --set"
         " model.modalities.image.width=32 --set model.modalities.image.patch=4 --set"
-        " data.sources.image.length=65 --set model.modalities.pixels.channels=48",
+        " data.sources.image.length=65 --set model.modalities.pixels.channels=48 --set"
+        " train.steps=600",
     ),
     "emoji": Row(
         "image generation",
         f"draw --data sample:openmoji --set data.holdout=0.2 --set data.sources.words.length=40"
-        f" --set {TOKENIZER}={{emoji-codes}}",
+        f" --set train.steps=800 --set {TOKENIZER}={{emoji-codes}}",
     ),
     "dino": Row(
         "image",
