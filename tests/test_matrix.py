@@ -41,6 +41,11 @@ def test_records_of_another_label_are_not_in_the_gallery() -> None:
     assert Alike(groups, ["x", "y", "z"]).recall(scores, 1).tolist() == [1, 1, 1]
 
 
+def test_numbers_are_standard_within_their_label() -> None:
+    found = Alike(["a", "b", "c", "d"], ["x", "y", "x", "y"]).standard(np.array([1.0, 50, 3, 50]))
+    assert found.tolist() == [-1, 0, 1, 0]
+
+
 @pytest.mark.parametrize("k", [1, 3, 10])
 def test_chance_is_what_random_vectors_reach(k: int) -> None:
     rng = np.random.default_rng(0)

@@ -67,7 +67,7 @@ def matrix(run: Run, base: Base) -> Iterator[Measured]:
         scores = {name: found[first] @ found[second].T for name, found in vectors.items()}
         lengths = [np.log(1.0 + splits[kind].lengths) for kind in (first, second)]
         if all(length.std() > 0 for length in lengths):
-            one, other = (_standard(length) for length in lengths)
+            one, other = map(alike.standard, lengths)
             scores["nearest length"] = -np.abs(one[:, None] - other)
         unseen = frozenset((first, second)) not in told
         name = f"{first} > {second}{', never paired' if unseen else ''}"
@@ -103,6 +103,13 @@ class Alike:
             [1 - math.comb(n - r, k) / math.comb(n, k) if k < n else 1.0 for n, r in sizes]
         )
 
+    def standard(self, x_M: Array) -> Array:
+        """Numbers less the mean of their gallery, in its standard deviations: [M]."""
+        sizes = self.there.sum(axis=1)
+        rest_M = x_M - self.there @ x_M / sizes
+        spread_M = np.sqrt(self.there @ np.square(rest_M) / sizes)
+        return np.asarray(rest_M / np.maximum(spread_M, 1e-9), np.float64)
+
     def by_group(self, hits_M: Array) -> list[list[float]]:
         """The hits of each group."""
         return [hits_M[self.groups == group].tolist() for group in np.unique(self.groups)]
@@ -132,11 +139,6 @@ def _vectors(base: Base, sides: Mapping[str, Side], rows: Mapping[str, Rows]) ->
             parts.append(base.model(view.to(device)).predictions["joint"][:, 0].cpu())
         found[kind] = np.asarray(torch.cat(parts), np.float64)
     return found
-
-
-def _standard(x_M: Array) -> Array:
-    standard: Array = (x_M - x_M.mean()) / x_M.std()
-    return standard
 
 
 def _picture(
