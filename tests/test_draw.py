@@ -16,7 +16,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.data.labels import LabelsConfig
 from broadbase.data.samples import DigitsConfig, sample
 from broadbase.data.sources import ImageFilesConfig, TextFilesConfig
-from broadbase.measures.drawn import frechet
+from broadbase.measures.drawn import Real, classes_of, frechet
 from broadbase.measures.measure import measured
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run import Run, RunConfig
@@ -101,3 +101,20 @@ def test_the_distance_is_that_of_normal_distributions() -> None:
     other = rng.normal(size=(200_000, 2)) * [3.0, 2.0] + [0.0, 5.0]
     assert frechet(one, one) == pytest.approx(0, abs=1e-6)
     assert frechet(one, other) == pytest.approx(25 + 4, rel=0.02)  # means, then (3 - 1)^2
+
+
+def test_names_are_judged_by_the_labels_of_what_they_name() -> None:
+    """Few words are classes; many are names, whose records then have to have labels."""
+    pictures, names = np.zeros((100, 4)), [f"name {i}" for i in range(100)]
+    classes = ["red", "blue"] * 50
+    teach, asked = classes_of(
+        Real(pictures, classes, names), Real(pictures, classes[:3], names[:3])
+    )
+    assert (teach.tolist(), asked.tolist()) == (classes, ["red", "blue", "red"])
+    teach, asked = classes_of(
+        Real(pictures, names, classes), Real(pictures, names[:3], classes[:3])
+    )
+    assert (teach.tolist(), asked.tolist()) == (classes, ["red", "blue", "red"])
+    for labels in (names, [None] * 100):
+        with pytest.raises(ConfigError, match=r"100 different words .* at most 64 classes"):
+            classes_of(Real(pictures, names, labels), Real(pictures, names, labels))

@@ -35,7 +35,7 @@ RESAMPLES = 200  # of the drawings, for the interval of the distance
 Array = NDArray[np.float64]
 
 
-class _Real(NamedTuple):
+class Real(NamedTuple):
     """Real pictures."""
 
     pictures: Array  # [M,P]
@@ -48,7 +48,7 @@ def drawn(run: Run, base: Base) -> Iterator[Measured]:
     config = run.config.objective
     assert isinstance(config, GivenConfig)
     known, held = (_real(run, base, config, side) for side in ("train", "validation"))
-    classes, asked = _classes(known, held)
+    classes, asked = classes_of(known, held)
     judge = MLPClassifier((FEATURES,), max_iter=EPOCHS, early_stopping=True, random_state=0)
     judge.fit(known.pictures, classes)
     kinds = {
@@ -64,7 +64,7 @@ def drawn(run: Run, base: Base) -> Iterator[Measured]:
     yield from _distances(config.told, judge, known.pictures, kinds)
 
 
-def _classes(known: _Real, held: _Real) -> tuple[NDArray[Any], NDArray[Any]]:
+def classes_of(known: Real, held: Real) -> tuple[NDArray[Any], NDArray[Any]]:
     """What the judge is taught, and what the first held-out pictures are: their words, or where
     these are names, the labels of their records."""
     for teach, asked in ((known.words, held.words), (known.labels, held.labels)):
@@ -109,12 +109,12 @@ def _features(judge: MLPClassifier, pictures: Array) -> Array:
     return hidden
 
 
-def _real(run: Run, base: Base, config: GivenConfig, side: str) -> _Real:
+def _real(run: Run, base: Base, config: GivenConfig, side: str) -> Real:
     """The pictures of a side, in the order of its rows."""
     records = paired_records(run, config.told, side)
     rows = run.rows(side)[config.given]
     codec = base.codecs[run.config.data.sources[config.given].modality]
-    return _Real(
+    return Real(
         _vectors(_codec(run, base, config), [record.raw for record in records]),
         [_text(codec, rows[i].values) for i in range(len(rows))],
         [record.label for record in records],
