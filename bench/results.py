@@ -116,7 +116,7 @@ ROWS = {
     ),
     "clip": Row("vision-language", "clip --data sample:openmoji"),
     "siglip": Row("vision-language", "siglip --data sample:openmoji"),
-    "bind": Row("multimodal", "bind --data sample:stamps --depth 3 --set train.steps=900"),
+    "bind": Row("multimodal", "bind --data sample:stamps --depth 2 --set train.steps=800"),
     "audio": Row(
         "audio",
         "audio --data sample:syllables",

@@ -65,9 +65,9 @@ def matrix(run: Run, base: Base) -> Iterator[Measured]:
     cells = {}
     for first, second in permutations(sides, 2):
         scores = {name: found[first] @ found[second].T for name, found in vectors.items()}
-        lengths = [np.log(1.0 + splits[kind].lengths) for kind in (first, second)]
-        if all(length.std() > 0 for length in lengths):
-            one, other = map(alike.standard, lengths)
+        lengths = [splits[kind].lengths for kind in (first, second)]
+        if all(np.ptp(length) > 0 for length in lengths):
+            one, other = (alike.standard(np.log(1.0 + length)) for length in lengths)
             scores["nearest length"] = -np.abs(one[:, None] - other)
         unseen = frozenset((first, second)) not in told
         name = f"{first} > {second}{', never paired' if unseen else ''}"
