@@ -142,6 +142,13 @@ class RotaryConfig(PositionsConfig):
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
         return Rotary(self, head_dim)
 
+    def frequencies(self, head_dim: int, device: torch.device | None = None) -> Tensor:
+        """Radians a place, scaled where there is a scaling: [F]."""
+        exponent_F = torch.arange(0, head_dim, 2, device=device).float() / head_dim
+        frequency_F = 1.0 / self.theta**exponent_F
+        scaling = self.scaling
+        return frequency_F if scaling is None else scaling.scale(frequency_F, self.theta)
+
 
 class Rotary(Positions):
     """Cosines and sines from positions; no parameters, no limit on length."""
@@ -153,11 +160,8 @@ class Rotary(Positions):
 
     def rotation(self, tokens: Tokens) -> Rotation:
         device = tokens.position.device
-        exponent_F = torch.arange(0, self.head_dim, 2, device=device).float() / self.head_dim
-        frequency_F = 1.0 / self.config.theta**exponent_F
+        frequency_F = self.config.frequencies(self.head_dim, device)
         scaling = self.config.scaling
-        if scaling is not None:
-            frequency_F = scaling.scale(frequency_F, self.config.theta)
         axis_F = torch.arange(self.head_dim // 2, device=device) % 3
         angle_BTF = tokens.position[..., axis_F].float() * frequency_F
         angle_B1TE = torch.cat([angle_BTF, angle_BTF], dim=-1).unsqueeze(1)

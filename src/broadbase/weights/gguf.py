@@ -1,12 +1,13 @@
-"""GGUF, for llama.cpp: text decoders trained here, or read from a folder, that are a Llama.
+"""GGUF, for llama.cpp: text decoders, trained here or read from a folder, with their tokenizer.
 
-Legend: H heads, E head_dim, D width.
+Legend: H heads, E head_dim, F = E / 2 frequencies, D width.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +16,64 @@ from torch import Tensor
 
 from broadbase.core.errors import ConfigError, ResourceError
 from broadbase.core.optional import optional
+from broadbase.modalities.code import CodeConfig
+from broadbase.modalities.text import TextConfig
 from broadbase.model.base import Base
+from broadbase.nn.norm import RMSNormConfig
+from broadbase.nn.positions import RotaryConfig
+from broadbase.weights.fields import first
 from broadbase.weights.folder import layout
 
-# The nearest that llama.cpp knows to how text is cut before merging: equal but for runs of more
-# than three digits, which are cut there in other places.
-PRE = "gpt-2"
-NORMAL, CONTROL = 1, 3  # llama.cpp's token types
-NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
+
+@dataclass(frozen=True)
+class Form:
+    """What llama.cpp wants of an architecture, beyond names."""
+
+    name: str
+    paired: bool = False  # it turns neighbouring numbers of a head, and reads scaled frequencies
+    turned: tuple[str, ...] = ()  # modules whose matrices our layout keeps as [in, out]
+
+
+FORMS = {
+    "llama": Form("llama", paired=True),
+    "mistral": Form("llama", paired=True),
+    "qwen2": Form("qwen2"),
+    "qwen3": Form("qwen3"),
+    "starcoder2": Form("starcoder2"),
+    "gpt2": Form("gpt2", turned=("c_attn", "c_proj", "c_fc")),
+}
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# How text is cut before merging: what llama.cpp calls it. Of those trained here the nearest that it
+# knows; bench/llamacpp.py counts the texts that are then told in other ids.
+CUTS = {
+    GPT2: "gpt-2",
+    LLAMA3: "llama-bpe",
+    LLAMA3.replace("{1,3}", ""): "qwen2",
+    TextConfig.words: "gpt-2",
+    CodeConfig.words: "starcoder",
 }
 
 
 def write_gguf(base: Base, file: Path) -> None:
-    """Write `file`; ConfigError where the base is not a plain Llama with a byte-level BPE."""
+    """Write `file`; ConfigError where llama.cpp has no such decoder or tokenizer."""
     gguf = optional("gguf", "gguf", "--to gguf")
     config, tensors, _ = layout(base)
-    if config["model_type"] != "llama" or config.get("rope_scaling") or _scaled(config):
-        raise ConfigError("only text decoders that are a Llama, without rotary scaling, go to GGUF")
+    form = _form(base, config)
     try:
-        writer = gguf.GGUFWriter(file, "llama")
-        _settings(writer, config)
-        _tokenizer(writer, base, config)
-        for name, tensor in tensors.items():
-            writer.add_tensor(*_tensor(name, tensor.make(), config))
+        writer = gguf.GGUFWriter(file, form.name)
+        _settings(writer, base, config)
+        _tokenizer(writer, gguf.TokenType, base, config)
+        kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == form.name)
+        names = gguf.get_tensor_name_map(kind, len(base.model.towers["main"].blocks))  # type: ignore[arg-type]
+        for name, tensor in _tensors(base, tensors, form):
+            known = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            if known is None:
+                raise ConfigError(f"llama.cpp has no place for {name!r} in a {form.name}")
+            writer.add_tensor(known, tensor.to(torch.float32).contiguous().numpy())
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -59,58 +83,108 @@ def write_gguf(base: Base, file: Path) -> None:
         raise ResourceError(f"{file} cannot be written: {error}; free space there") from None
 
 
-def _scaled(config: Mapping[str, Any]) -> bool:
-    return bool((config.get("rope_parameters") or {}).get("rope_type", "default") != "default")
+def _form(base: Base, config: Mapping[str, Any]) -> Form:
+    """How the base leaves; ConfigError where it cannot."""
+    form = FORMS.get(config["model_type"])
+    if form is None:
+        raise ConfigError(
+            f"only text decoders go to GGUF, of the types {', '.join(FORMS)}: this is a"
+            f" {config['model_type']}"
+        )
+    tower: Any = base.config.towers["main"]
+    if any(layers.block.attention.reach for layers in tower.layers):
+        raise ConfigError("llama.cpp's decoders of this type see all that was before: no windows")
+    if len({layers.block.positions for layers in tower.layers}) > 1 or (
+        getattr(tower.positions, "scaling", None) and not form.paired
+    ):
+        raise ConfigError(f"rotary scaling of a {form.name} cannot be told in GGUF")
+    return form
 
 
-def _settings(writer: Any, config: Mapping[str, Any]) -> None:
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(config["head_dim"])
-    writer.add_value_length(config["head_dim"])
-    writer.add_rope_dimension_count(config["head_dim"])
-    rope = config.get("rope_parameters") or config
-    writer.add_rope_freq_base(rope["rope_theta"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+def _settings(writer: Any, base: Base, config: Mapping[str, Any]) -> None:
+    tower: Any = base.config.towers["main"]
+    block, positions, norm = tower.layers[0].block, tower.positions, tower.final_norm
+    writer.add_embedding_length(tower.width)
+    writer.add_block_count(sum(layers.repeat for layers in tower.layers))
+    writer.add_feed_forward_length(block.feedforward.hidden)
+    writer.add_head_count(block.attention.heads)
+    writer.add_head_count_kv(block.attention.kv_heads)
+    writer.add_key_length(block.attention.head_dim)
+    writer.add_value_length(block.attention.head_dim)
+    if isinstance(norm, RMSNormConfig):
+        writer.add_layer_norm_rms_eps(norm.eps)
+    else:
+        writer.add_layer_norm_eps(norm.eps)
+    if isinstance(positions, RotaryConfig):
+        writer.add_context_length(config["max_position_embeddings"])
+        writer.add_rope_dimension_count(block.attention.head_dim)
+        writer.add_rope_freq_base(positions.theta)
+        if positions.scaling is not None:
+            writer.add_rope_scaling_attn_factors(positions.scaling.gain)
+    else:
+        writer.add_context_length(positions.length)
     writer.add_vocab_size(config["vocab_size"])
 
 
-def _tokenizer(writer: Any, base: Base, config: Mapping[str, Any]) -> None:
-    tokenizer = getattr(next(iter(base.codecs.values())), "tokenizer", None)
+def _tokenizer(writer: Any, kinds: Any, base: Base, config: Mapping[str, Any]) -> None:
+    tokenizer: Any = getattr(next(iter(base.codecs.values())), "tokenizer", None)
     tree = json.loads(tokenizer.to_str()) if tokenizer is not None else {"model": {}}
-    if tree["model"].get("type") != "BPE":
-        raise ConfigError("GGUF holds the tokenizer too, and this base has no byte-pair encoding")
-    marks = {token["id"]: token["content"] for token in tree["added_tokens"]}
-    words = {i: word for word, i in tree["model"]["vocab"].items()} | marks
+    cut = CUTS.get(_cut(tree))
+    if tree["model"].get("type") != "BPE" or cut is None:
+        raise ConfigError(
+            "GGUF holds the tokenizer too, and this base has no byte-level byte-pair encoding that"
+            " llama.cpp knows"
+        )
+    added = {token["id"]: token for token in tree["added_tokens"]}
+    words = {i: word for word, i in tree["model"]["vocab"].items()}
+    words |= {i: token["content"] for i, token in added.items()}
     count = config["vocab_size"]  # ids without a word belong to objectives
+
+    def kind(i: int) -> int:
+        if i not in words:
+            return int(kinds.UNUSED)
+        if i not in added:
+            return int(kinds.NORMAL)
+        return int(kinds.CONTROL if added[i]["special"] else kinds.USER_DEFINED)
+
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(PRE)
+    writer.add_tokenizer_pre(cut)
     writer.add_token_list([words.get(i, f"<|unused {i}|>") for i in range(count)])
-    known = [NORMAL if i in words and i not in marks else CONTROL for i in range(count)]
-    writer.add_token_types(known)
-    writer.add_token_merges([" ".join(pair) for pair in tree["model"]["merges"]])
-    writer.add_bos_token_id(config["bos_token_id"])
-    if config["eos_token_id"] is not None:
-        writer.add_eos_token_id(config["eos_token_id"])
-    writer.add_add_bos_token(True)
+    writer.add_token_types([kind(i) for i in range(count)])
+    writer.add_token_merges(
+        [pair if isinstance(pair, str) else " ".join(pair) for pair in tree["model"]["merges"]]
+    )
+    for role in ("bos", "eos"):
+        known = first(config.get(f"{role}_token_id"))
+        if known is not None:
+            getattr(writer, f"add_{role}_token_id")(known)
+    begins = base.origin is None or tokenizer.encode("").ids[:1] == [config["bos_token_id"]]
+    writer.add_add_bos_token(begins)
 
 
-def _tensor(name: str, tensor: Tensor, config: Mapping[str, Any]) -> tuple[str, Any]:
-    """A tensor under llama.cpp's name; queries and keys turn neighbouring numbers there, not halves
-    of a head."""
-    *_, leaf = name.split(".")
-    module = name.removesuffix(f".{leaf}")
-    layer = ""
-    if module.startswith("model.layers."):
-        _, _, number, module = module.split(".", 3)
-        layer = f"blk.{number}."
-    heads = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
-    known = NAMES[module]
-    if known in heads:
-        halves = tensor.reshape(config[heads[known]], 2, -1, *tensor.shape[1:])
-        tensor = halves.transpose(1, 2).reshape(tensor.shape)
-    return f"{layer}{known}.{leaf}", tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+def _cut(tree: Mapping[str, Any]) -> str:
+    """The regex by which a tokenizer cuts text into what merges do not cross; "" if by none."""
+    first = tree.get("pre_tokenizer") or {}
+    parts = first.get("pretokenizers", [first])
+    if any(part.get("type") == "ByteLevel" and part["use_regex"] for part in parts):
+        return GPT2 if len(parts) == 1 else ""
+    patterns = [part["pattern"].get("Regex") for part in parts if part.get("type") == "Split"]
+    return str(patterns[0]) if len(patterns) == 1 else ""
+
+
+def _tensors(base: Base, tensors: Mapping[str, Tensor], form: Form) -> Iterator[tuple[str, Tensor]]:
+    """Tensors under the layout's names, as llama.cpp computes with them."""
+    tower: Any = base.config.towers["main"]
+    attention, positions = tower.layers[0].block.attention, tower.positions
+    heads = {"q_proj": attention.heads, "k_proj": attention.kv_heads}
+    for name, tensor in tensors.items():
+        if base.origin is not None and name in base.origin.kept:
+            continue
+        *_, module, leaf = name.split(".")
+        if form.paired and module in heads:  # neighbouring numbers turn there, not halves
+            halves = tensor.reshape(heads[module], 2, -1, *tensor.shape[1:])
+            tensor = halves.transpose(1, 2).reshape(tensor.shape)
+        yield name, tensor.T if module in form.turned and leaf == "weight" else tensor
+    if getattr(positions, "scaling", None) is not None:
+        whole, dim = RotaryConfig(theta=positions.theta), attention.head_dim
+        yield "rope_freqs.weight", whole.frequencies(dim) / positions.frequencies(dim)

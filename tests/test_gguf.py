@@ -1,0 +1,151 @@
+"""GGUF is read back tensor for tensor, and run by llama.cpp where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGUFReader
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
+
+from broadbase.core.errors import ConfigError
+from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.model.base import Base
+from broadbase.weights.folder import load, save
+from broadbase.weights.gguf import LLAMA3, write_gguf
+from references import DECODERS, LINEAR, YARN, gpt2, llama, mistral, qwen2, qwen3, saved, starcoder2
+from references import LLAMA3 as LLAMA3_ROPE
+from test_model_folder import TEXTS, mixed_base, text_base
+
+WORDS = 300
+START, STEPS = "<s>", 48
+UNSEEN = "It's the  hat, 'the' cat;\n\n  on a mat of 1234 €!"
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: llama(vocab_size=WORDS),
+    "llama llama3": lambda: llama(vocab_size=WORDS, tie_word_embeddings=True, **LLAMA3_ROPE),
+    "llama linear": lambda: llama(vocab_size=WORDS, **LINEAR),
+    "llama yarn": lambda: llama(vocab_size=WORDS, **YARN),
+    "mistral": lambda: mistral(vocab_size=WORDS, sliding_window=None),
+    "gpt2": lambda: gpt2(vocab_size=WORDS),
+    "gpt2 wide": lambda: gpt2(vocab_size=WORDS, n_inner=60, n_head=3),
+    "qwen2": lambda: qwen2(vocab_size=WORDS, tie_word_embeddings=True),
+    "qwen3": lambda: qwen3(vocab_size=WORDS),
+    "starcoder2": lambda: starcoder2(vocab_size=WORDS, sliding_window=None),
+}
+
+
+def tokenizer(cut: str, *, begins: bool) -> Tokenizer:
+    """A byte-level BPE as published ones are: by GPT-2's regex, or one of its own."""
+    found = Tokenizer(models.BPE())
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if cut:
+        plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        split = pre_tokenizers.Split(Regex(cut), "isolated")
+        found.pre_tokenizer = pre_tokenizers.Sequence([split, plain])
+    trainer = trainers.BpeTrainer(
+        vocab_size=WORDS,
+        special_tokens=["<a>", "<b>", "<c>", START],  # its number is the references' bos_token_id
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    found.train_from_iterator(TEXTS * 9, trainer)
+    if begins:
+        found.post_processor = processors.TemplateProcessing(
+            single=f"{START} $A", special_tokens=[(START, 3)]
+        )
+    return found
+
+
+def base_of(name: str, folder: Path) -> Base:
+    """Ours; or a reference in our backbone, with a tokenizer."""
+    if name == "ours":
+        save(text_base(), folder)
+    else:
+        saved(MODELS[name], folder)
+        cut = LLAMA3 if name == "llama llama3" else ""
+        tokenizer(cut, begins=bool(cut)).save(str(folder / "tokenizer.json"))
+    return load(folder)
+
+
+@pytest.mark.parametrize("name", ["ours", *MODELS])
+def test_every_tensor_is_read_back(name: str, tmp_path: Path) -> None:
+    """As many numbers, the same but for their order within heads; settings and tokens too."""
+    base = base_of(name, tmp_path / "m")
+    write_gguf(base, tmp_path / "m.gguf")
+    reader = GGUFReader(tmp_path / "m.gguf")
+    found = {tensor.name: torch.tensor(tensor.data) for tensor in reader.tensors}
+    found.pop("rope_freqs.weight", None)
+    ours = base.model.state_dict()
+    assert sum(t.numel() for t in found.values()) == sum(
+        t.numel() for k, t in ours.items() if not k.endswith(".mask")
+    )
+    assert torch.equal(found["token_embd.weight"], ours["spaces.text.embedding.weight"])
+    down = ours["towers.main.blocks.1.feedforward.branch.down.weight"]
+    assert torch.equal(found["blk.1.ffn_down.weight"], down)
+    text = {name: field.contents() for name, field in reader.fields.items()}
+    assert len(text["tokenizer.ggml.tokens"]) == WORDS
+    assert text["tokenizer.ggml.pre"] == ("llama-bpe" if name == "llama llama3" else "gpt-2")
+    assert text["tokenizer.ggml.add_bos_token"] == (name in ("ours", "llama llama3"))
+    assert text["tokenizer.ggml.bos_token_id"] == int(base.codecs["text"].start)
+
+
+@pytest.mark.parametrize("name", ["ours", *MODELS])
+def test_llamacpp_computes_the_same(name: str, tmp_path: Path) -> None:
+    """The ids of a text, the logits at all its places, and 48 greedy steps after it."""
+    llama_cpp = pytest.importorskip("llama_cpp", reason="needs llama.cpp: llama-cpp-python")
+    base = base_of(name, tmp_path / "m")
+    write_gguf(base, tmp_path / "m.gguf")
+    fp32 = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
+    how = {"n_ctx": 128, "n_threads": 1, "logits_all": True, "verbose": False}
+    theirs = llama_cpp.Llama(str(tmp_path / "m.gguf"), flash_attn=False, **fp32, **how)
+    codec: Any = base.codecs["text"]
+    text = "the cat sat on a mat"
+    whole = [int(codec.start), *codec.encode(text).values.tolist()]
+    begins = name in ("ours", "llama llama3")
+    assert theirs.tokenize(text.encode(), special=False) == whole[not begins :]
+    told = theirs.tokenize(UNSEEN.encode(), add_bos=False, special=False)
+    if name != "ours":
+        assert told == codec.encode(UNSEEN).values.tolist()
+    assert theirs.detokenize(told).decode() == UNSEEN
+    theirs.eval(whole)
+    for _ in range(STEPS):
+        whole.append(int(np.argmax(theirs.scores[len(whole) - 1])))
+        theirs.eval(whole[-1:])
+    found = np.array(theirs.scores[: len(whole)])
+    given = torch.tensor([whole])
+    segment = Segment("text", given, positions((len(whole),))[None])
+    stream = Stream("main", "main", (segment,), "causal", reads=(Read("text", "x"),))
+    with torch.no_grad():
+        ours = base.model(View((stream,))).predictions["x"][0].numpy()
+    # llama.cpp looks GELU up in a table of half precision
+    bar = 1e-3 if "gpt2" in name or "starcoder" in name else 1e-5
+    assert np.abs(found - ours).max() < bar * np.abs(ours).max()
+    drawn = ours[-STEPS - 1 : -1]  # where two ids are as good as equal, either may be taken
+    taken = drawn[np.arange(STEPS), whole[-STEPS:]]
+    assert (drawn.max(axis=1) - taken).max() < bar * np.abs(ours).max()
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mixed", "only text decoders go to GGUF.*this is a broadbase"),
+        ("mixtral", "only text decoders go to GGUF.*this is a mixtral"),
+        ("mistral", "no windows"),
+        ("qwen3 yarn", "scaling of a qwen3"),
+        ("llama biased", "no byte-level byte-pair encoding"),
+    ],
+)
+def test_what_llamacpp_has_no_place_for_is_named(name: str, message: str, tmp_path: Path) -> None:
+    if name == "mixed":
+        base = mixed_base()
+    else:
+        saved(DECODERS[name], tmp_path / "m")
+        base = load(tmp_path / "m")
+    with pytest.raises(ConfigError, match=message):
+        write_gguf(base, tmp_path / "m.gguf")
+    assert not (tmp_path / "m.gguf").exists()
