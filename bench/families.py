@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,25 @@ HEADS = {"num_attention_heads": 6}
 TEXT = {**WIDTH, **HEADS, "vocab_size": VOCABULARY, "max_position_embeddings": 512}
 PICTURE = {**WIDTH, **HEADS, "image_size": 128, "patch_size": 8}
 T5 = {"d_model": 384, "d_ff": 1024, "num_layers": 4, "num_heads": 6, "d_kv": 64}
+GROUPED = {**TEXT, "num_key_value_heads": 2, "head_dim": 64}
+GEMMA = {**GROUPED, "query_pre_attn_scalar": 64, "sliding_window": 128}
+SIDES = {
+    "d_model": 384,
+    "vocab_size": VOCABULARY,
+    **{
+        f"{side}_{what}": n
+        for side in ("encoder", "decoder")
+        for what, n in (("layers", 4), ("attention_heads", 6), ("ffn_dim", 1024))
+    },
+}
+ENDS = {"bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**TEXT, num_key_value_heads=6)),
-    "qwen3": lambda: hf.Qwen3ForCausalLM(
-        hf.Qwen3Config(**TEXT, num_key_value_heads=2, head_dim=64)
-    ),
+    "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**GROUPED)),
+    "gemma2": lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**GEMMA)),
+    "gemma3": lambda: hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**GEMMA)),
+    "mixtral": lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**GROUPED, **EXPERTS)),
     "gpt2": lambda: hf.GPT2LMHeadModel(
         hf.GPT2Config(vocab_size=VOCABULARY, n_embd=384, n_layer=6, n_head=6, n_positions=512)
     ),
@@ -47,9 +62,19 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "esm": lambda: hf.EsmForMaskedLM(
         hf.EsmConfig(**TEXT, pad_token_id=1, mask_token_id=2, position_embedding_type="rotary")
     ),
+    "modernbert": lambda: hf.ModernBertForMaskedLM(
+        hf.ModernBertConfig(**TEXT, pad_token_id=0, cls_token_id=1, sep_token_id=2)
+    ),
     "vit": lambda: hf.ViTModel(hf.ViTConfig(**PICTURE), add_pooling_layer=False),
     "t5": lambda: hf.T5ForConditionalGeneration(
         hf.T5Config(**T5, vocab_size=VOCABULARY, decoder_start_token_id=0, dropout_rate=0.0)
+    ),
+    "bart": lambda: hf.BartForConditionalGeneration(hf.BartConfig(**SIDES)),
+    "whisper": lambda: hf.WhisperForConditionalGeneration(
+        hf.WhisperConfig(**SIDES, max_source_positions=PLACES, pad_token_id=0)
+    ),
+    "clip": lambda: hf.CLIPModel(
+        hf.CLIPConfig(text_config={**TEXT, **ENDS}, vision_config=PICTURE, projection_dim=384)
     ),
 }
 
@@ -64,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(description(), f"{options.threads} threads, torch {torch.__version__}", sep=", ")
     print(f"transformers {hf.__version__}, fp32; {ROWS} rows of {PLACES} places")
-    print("family    ms here  ms there  there / here, forward and backward (95 %)")
+    print("family      ms here  ms there  there / here, forward and backward (95 %)")
     for name in options.families:
         print(line(name, options.rounds), flush=True)
 
@@ -91,36 +116,73 @@ def line(name: str, rounds: int) -> str:
     half = stats.t.ppf(0.975, len(ratio) - 1) * stats.sem(ratio)
     low, middle, high = np.exp([ratio.mean() - half, ratio.mean(), ratio.mean() + half])
     times = f"{1000 * np.median(ours):8.0f}  {1000 * np.median(other):8.0f}"
-    return f"{name:8}  {times}  {middle:.2f} ({low:.2f} to {high:.2f})"
+    return f"{name:10}  {times}  {middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def both(base: Base, reference: Any) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     """Ours and theirs: the same batch to the same numbers."""
     rng = torch.Generator().manual_seed(0)
-    if "image" in base.config.modalities:
-        size = PICTURE["image_size"]
-        pixels = torch.rand(ROWS, size, size, 3, generator=rng)
-        given = prompts("image", base.codecs["image"], list(pixels.double().numpy()))
-        normal = (pixels.permute(0, 3, 1, 2) - 0.5) / 0.5
-        view = View((Stream("main", "main", (given,)),))
-        return (
-            lambda: base.model(view).streams["main"].x,
-            lambda: reference(normal).last_hidden_state,
-        )
-    ids = torch.randint(3, VOCABULARY, (ROWS, PLACES), generator=rng)
-    given = Segment("text", ids, positions((PLACES,)).expand(ROWS, -1, -1))
+    ids = torch.randint(3, VOCABULARY - 2, (ROWS, PLACES), generator=rng)
+    text = Segment("text", ids, positions((PLACES,)).expand(ROWS, -1, -1))
     read = Read("text", "x")
-    if "decoder" in base.config.towers:
-        encoder = Stream("encoder", "encoder", (given,))
-        decoder = Stream("main", "decoder", (given,), "causal", "encoder", (read,))
-        view = View((encoder, decoder))
-        other = lambda: reference(input_ids=ids, decoder_input_ids=ids).logits  # noqa: E731
+    if "image" in base.config.modalities:
+        given, pixels = pictures(base, rng)
+        seen = Stream("seen", base.tower("image"), (given,))
+        if "text" in base.config.modalities:
+            return met(base, reference, seen, text, pixels)
+        view = View((seen,))
+        return (
+            lambda: base.model(view).streams["seen"].x,
+            lambda: reference(pixels).last_hidden_state,
+        )
+    if "decoder" not in base.config.towers:
+        taken = {"input_ids": ids} | ({} if base.pattern == "full" else {"use_cache": False})
+        streams: tuple[Stream, ...] = (
+            Stream("main", "main", (text,), base.pattern, reads=(read,)),
+        )
     else:
-        view = View((Stream("main", "main", (given,), base.pattern, reads=(read,)),))
-        other = lambda: reference(ids, use_cache=False).logits  # noqa: E731
-        if base.pattern == "full":
-            other = lambda: reference(ids).logits  # noqa: E731
-    return lambda: base.model(view).predictions["x"], other
+        given, taken = text, {"input_ids": ids}
+        if "audio" in base.config.modalities:
+            features = torch.randn(ROWS, 80, 2 * PLACES, generator=rng)
+            values = features.transpose(1, 2).reshape(ROWS, PLACES, -1)
+            given, taken = Segment("audio", values, text.position), {"input_features": features}
+        taken |= {"decoder_input_ids": ids, "use_cache": False}
+        told = Stream("main", "decoder", (text,), "causal", "encoder", (read,))
+        streams = (Stream("encoder", "encoder", (given,)), told)
+    view = View(streams)
+    return lambda: base.model(view).predictions["x"], lambda: reference(**taken).logits
+
+
+def pictures(base: Base, rng: torch.Generator) -> tuple[Segment, Tensor]:
+    """Noise as our codec gives it, and as references take it."""
+    size, config = PICTURE["image_size"], base.config.modalities["image"]
+    pixels = torch.rand(ROWS, size, size, 3, generator=rng).double()
+    deviation, mean = (torch.tensor(getattr(config, name)) for name in ("deviation", "mean"))
+    raws = list((pixels * deviation + mean).numpy())
+    given = prompts("image", base.codecs["image"], raws)
+    return given, pixels.permute(0, 3, 1, 2).float()
+
+
+def met(
+    base: Base, reference: Any, seen: Stream, text: Segment, pixels: Tensor
+) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Pictures and texts: the logits of all pairs."""
+    assert text.values is not None
+    text.values[:, -1] = int(base.codecs["text"].end)  # where a text is read
+    start = torch.zeros(ROWS, 1, dtype=torch.int64)
+    ends = (
+        Read("image_joint", "seen", index=start),
+        Read("text_joint", "told", index=start + PLACES - 1),
+    )
+    told = Stream("told", base.tower("text"), (text,), base.sees("text"), reads=ends[1:])
+    view = View((replace(seen, reads=ends[:1]), told))
+
+    def logits() -> Tensor:
+        found = base.model(view).predictions
+        return found["seen"][:, 0] @ found["told"][:, 0].T
+
+    taken = {"input_ids": text.values, "pixel_values": pixels}
+    return logits, lambda: reference(**taken).logits_per_image
 
 
 if __name__ == "__main__":

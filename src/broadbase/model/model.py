@@ -153,7 +153,9 @@ class Model(nn.Module):
         x_BTD = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         segments = stream.segments
         return x_BTD, Tokens(
-            position=torch.cat([s.position for s in segments], dim=1),
+            position=segments[0].position
+            if len(segments) == 1
+            else torch.cat([s.position for s in segments], dim=1),
             order=_join([s.order for s in segments]),
             document=_join([s.document for s in segments]),
             part=_join([s.part for s in segments]),

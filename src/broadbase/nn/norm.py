@@ -1,9 +1,10 @@
-"""The norm slot."""
+"""The norm slot. Legend: M vectors, D width."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,8 +35,41 @@ class RMSNorm(nn.RMSNorm):
     """PyTorch's, with the gain in the input's type: under autocast the fused kernel wants both."""
 
     def forward(self, x: Tensor) -> Tensor:
-        gain = self.weight.to(x.dtype)
-        return F.rms_norm(x, self.normalized_shape, gain, self.eps)
+        return rms_norm(x, self.weight.to(x.dtype), self.eps)
+
+
+class RootMeanSquare(torch.autograd.Function):
+    """gain * x / sqrt(mean(x ** 2) + eps), for CPUs, in few passes over x.
+
+    There PyTorch computes it, and its gradient, operation by operation.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain_D: Tensor, eps: float) -> Tensor:
+        wide = x.float() if x.element_size() < 4 else x
+        power = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+        inverse = power.div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, gain_D, inverse)
+        normed: Tensor = (wide * inverse).mul_(gain_D)
+        return normed.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, gain_D, inverse = ctx.saved_tensors
+        grad, x, gain = (t.to(inverse.dtype) for t in (grads[0], x, gain_D))
+        product_MD = (grad * x).flatten(0, -2)
+        along = torch.mv(product_MD, gain).view(inverse.shape)
+        along.mul_(inverse.pow(3)).div_(x.shape[-1])
+        grad_x = (grad * gain).mul_(inverse).addcmul_(x, along, value=-1)
+        grad_gain_D = torch.mv(product_MD.T, inverse.flatten())
+        return grad_x.to(grads[0].dtype), grad_gain_D.to(gain_D.dtype), None
+
+
+def rms_norm(x: Tensor, gain: Tensor, eps: float | None) -> Tensor:
+    """gain * x / sqrt(mean(x ** 2) + eps) over the last axis."""
+    if x.device.type == "cpu" and torch.is_grad_enabled():
+        return RootMeanSquare.apply(x, gain, eps)  # type: ignore[no-any-return,no-untyped-call]
+    return F.rms_norm(x, gain.shape, gain, eps)
 
 
 class OffsetRMSNormConfig(NormConfig):
@@ -57,9 +91,7 @@ class OffsetRMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float() if x.element_size() < 4 else x
-        return F.rms_norm(wide, self.normalized_shape, 1 + self.weight.to(wide.dtype), self.eps).to(
-            x.dtype
-        )
+        return rms_norm(wide, 1 + self.weight.to(wide.dtype), self.eps).to(x.dtype)
 
 
 class LayerNormConfig(NormConfig):

@@ -28,6 +28,7 @@ class ReachConfig(Choice):
     """How far one layer sees, within what the pattern allows."""
 
     package: ClassVar[str] = "nn"
+    pattern: ClassVar[str | None] = None  # that says the same, whatever the tower's
 
     def covers(self, places: int) -> bool:
         """Whether no two of so many places are too far apart."""
@@ -55,12 +56,10 @@ class BehindConfig(ReachConfig):
     """Itself and what was before, in a tower that otherwise sees all (CLIP's text)."""
 
     name: Literal["behind"] = "behind"
+    pattern: ClassVar[str | None] = "causal"
 
     def covers(self, places: int) -> bool:
-        return False
-
-    def allowed(self, distance: Tensor) -> Tensor:
-        return distance >= 0
+        return True
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,7 @@ def mask(
     single documents in memory order need no table of what is. Padding (document -1) sees padding,
     so that no row of the softmax is empty; nothing reads it.
     """
+    pattern = (reach and reach.pattern) or pattern
     same_length = queries.position.shape[1] == keys.position.shape[1]
     near = reach is None or reach.covers(keys.position.shape[1])
     plain = keys.order is None and keys.document is None and near

@@ -6,7 +6,7 @@ Legend: B batch, T places, Q queries, K keys, D width, H heads, E head_dim, F = 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from broadbase.core.config import Choice
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Tokens
 
-Rotation = tuple[Tensor, Tensor]  # cosines and sines, [B,1,T,E]
+Rotation = tuple[Tensor, Tensor]  # cosines and sines, [B,1,T,E], B may be 1
 
 
 class Positions(nn.Module):
@@ -32,6 +32,12 @@ class Positions(nn.Module):
     def bias(self, queries: Tokens, keys: Tokens) -> Tensor | None:
         """What every layer adds to its attention logits, if anything: [B,H,Q,K], B may be 1."""
         return None
+
+
+def once(position: Tensor) -> Tensor:
+    """Positions [B,T,3], or those of one row [1,T,3] where all rows lie in one place of memory:
+    what follows from them is then computed once."""
+    return position[:1] if position.stride(0) == 0 else position
 
 
 class PositionsConfig(Choice):
@@ -163,18 +169,39 @@ class Rotary(Positions):
         frequency_F = self.config.frequencies(self.head_dim, device)
         scaling = self.config.scaling
         axis_F = torch.arange(self.head_dim // 2, device=device) % 3
-        angle_BTF = tokens.position[..., axis_F].float() * frequency_F
+        angle_BTF = once(tokens.position)[..., axis_F].float() * frequency_F
         angle_B1TE = torch.cat([angle_BTF, angle_BTF], dim=-1).unsqueeze(1)
         gain = 1.0 if scaling is None else scaling.gain
         return angle_B1TE.cos() * gain, angle_B1TE.sin() * gain
 
 
+class Turn(torch.autograd.Function):
+    """Each pair (j, j + F) of x [...,E] turned by its angle; the gradient is turned back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(grads[0], cos, -sin), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    turned = x * cos
+    (low, high), (sin, _) = x.chunk(2, dim=-1), sin.chunk(2, dim=-1)
+    turned_low, turned_high = turned.chunk(2, dim=-1)
+    turned_low.addcmul_(high, sin, value=-1)
+    turned_high.addcmul_(low, sin)
+    return turned
+
+
 def rotate(x_BHTE: Tensor, rotation: Rotation) -> Tensor:
     """Turn each pair (j, j + F) by its angle."""
-    cos, sin = rotation
-    low, high = x_BHTE.chunk(2, dim=-1)
-    turned_BHTE = torch.cat([-high, low], dim=-1)
-    return x_BHTE * cos.to(x_BHTE.dtype) + turned_BHTE * sin.to(x_BHTE.dtype)
+    cos, sin = (part.to(x_BHTE.dtype) for part in rotation)
+    return Turn.apply(x_BHTE, cos, sin)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class LearnedConfig(PositionsConfig):

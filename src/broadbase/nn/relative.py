@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.view import Tokens
-from broadbase.nn.positions import Positions, PositionsConfig
+from broadbase.nn.positions import Positions, PositionsConfig, once
 
 
 class BucketsConfig(PositionsConfig):
@@ -43,10 +43,12 @@ class Buckets(Positions):
         self.table = nn.Embedding(config.buckets, heads)
 
     def bias(self, queries: Tokens, keys: Tokens) -> Tensor:
-        distance_BQK = keys.position[:, None, :, 0] - queries.position[:, :, None, 0]
         c = self.config
-        bias_BQKH = self.table(bucket(distance_BQK, c.buckets, c.furthest, c.both))
-        return bias_BQKH.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        query_BQ, key_BK = once(queries.position)[..., 0], once(keys.position)[..., 0]
+        distance_BQK = key_BK[:, None] - query_BQ[..., None]
+        line_N = torch.arange(-c.furthest, c.furthest + 1, device=distance_BQK.device)
+        line_NH = self.table(bucket(line_N, c.buckets, c.furthest, c.both))
+        return look_up(line_NH, distance_BQK.clamp(-c.furthest, c.furthest) + c.furthest)
 
 
 def bucket(distance: Tensor, buckets: int, furthest: int, both: bool) -> Tensor:
@@ -91,8 +93,19 @@ class Offsets(Positions):
         self.table = nn.Embedding((2 * config.rows - 1) * (2 * config.columns - 1) + 3, heads)
 
     def bias(self, queries: Tokens, keys: Tokens) -> Tensor:
-        offset = offsets(queries.position, keys.position, self.rows, self.columns)
-        return self.table(offset).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        query_BQ3, key_BK3 = once(queries.position), once(keys.position)
+        offset_BQK = offsets(query_BQ3, key_BK3, self.rows, self.columns)
+        return look_up(self.table.weight, offset_BQK)
+
+
+def look_up(table_NH: Tensor, index_BQK: Tensor) -> Tensor:
+    """Numbers of a table for each head: [B,H,Q,K], each head's as it lies in memory.
+
+    Rows are looked up head by head, whose gradient adds up faster than that of an embedding.
+    """
+    heads = table_NH.shape[1]
+    found_HM = table_NH.T.gather(1, index_BQK.flatten().expand(heads, -1))
+    return found_HM.view(heads, *index_BQK.shape).transpose(0, 1)
 
 
 def offsets(query: Tensor, key: Tensor, rows: int, columns: int) -> Tensor:

@@ -39,6 +39,8 @@ class PlainSoftmax(nn.Module):
     """No parameters."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
+        if mask.table is not None and mask.table.requires_grad:  # fused kernels cannot learn it
+            return _mean(_softmax(mask.add(_logits(q, k, scale))), v)
         return F.scaled_dot_product_attention(
             q,
             k,
@@ -97,9 +99,9 @@ class Sinks(nn.Module):
 
 
 def _logits(q_BHTE: Tensor, k_BGSE: Tensor, scale: float | None) -> Tensor:
-    k_BHSE = k_BGSE.repeat_interleave(q_BHTE.shape[1] // k_BGSE.shape[1], dim=1)
     factor = 1 / math.sqrt(q_BHTE.shape[-1]) if scale is None else scale
-    return q_BHTE @ k_BHSE.transpose(-1, -2) * factor
+    q_BHTE = q_BHTE if factor == 1 else q_BHTE * factor
+    return q_BHTE @ _shared(k_BGSE, q_BHTE.shape[1]).transpose(-1, -2)
 
 
 def _softmax(logits: Tensor) -> Tensor:
@@ -109,4 +111,10 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _mean(weight_BHTS: Tensor, v_BGSE: Tensor) -> Tensor:
-    return weight_BHTS @ v_BGSE.repeat_interleave(weight_BHTS.shape[1] // v_BGSE.shape[1], dim=1)
+    return weight_BHTS @ _shared(v_BGSE, weight_BHTS.shape[1])
+
+
+def _shared(x_BGSE: Tensor, heads: int) -> Tensor:
+    """Keys or values for every query head."""
+    groups = x_BGSE.shape[1]
+    return x_BGSE if groups == heads else x_BGSE.repeat_interleave(heads // groups, dim=1)
