@@ -75,15 +75,15 @@ class Mask:
         return self.table if plain else self.table.to(dtype)  # type: ignore[union-attr]
 
     def add(self, logits: Tensor) -> Tensor:
-        """Logits [B,H,Q,K] as the mask wants them: minus infinity where nothing is seen."""
+        """Logits [B,H,Q,K] as the mask wants them, in place: -inf where nothing is seen."""
         if self.causal:
             place = torch.arange(logits.shape[-1], device=logits.device)
-            return logits.masked_fill(place > place[:, None], -torch.inf)
+            return logits.masked_fill_(place > place[:, None], -torch.inf)
         if self.table is None:
             return logits
         if self.table.dtype == torch.bool:
-            return logits.masked_fill(~self.table, -torch.inf)
-        return logits + self.table.to(logits.dtype)
+            return logits.masked_fill_(~self.table, -torch.inf)
+        return logits.add_(self.table.to(logits.dtype))
 
 
 def mask(
