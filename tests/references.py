@@ -128,6 +128,11 @@ def esm(kind: Any = hf.EsmForMaskedLM, **more: Any) -> Any:
     return kind(hf.EsmConfig(**{**SMALL, **ENCODER, **own, **more}))
 
 
+def eurobert(kind: Any = hf.EuroBertForMaskedLM, **more: Any) -> Any:
+    shape = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16}
+    return kind(hf.EuroBertConfig(**{**SMALL, **shape, "mask_token_id": 2, **more}))
+
+
 SIDES = {
     f"{side}_{what}": n
     for side in ("encoder", "decoder")
@@ -316,6 +321,8 @@ ENCODERS: dict[str, Callable[[], Any]] = {
     "roberta wide": lambda: roberta(intermediate_size=200, num_attention_heads=2),
     "esm": esm,
     "esm without dropout": lambda: esm(token_dropout=False, emb_layer_norm_before=True),
+    "eurobert": eurobert,
+    "eurobert tied": lambda: eurobert(tie_word_embeddings=True, attention_bias=True),
     "modernbert": modernbert,
     "modernbert biased": lambda: modernbert(
         norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True
@@ -331,6 +338,7 @@ BACKBONES: dict[str, Callable[[], Any]] = {
     "bert": lambda: bert(hf.BertModel),
     "roberta": lambda: roberta(hf.RobertaModel),
     "modernbert": lambda: modernbert(hf.ModernBertModel),
+    "eurobert": lambda: eurobert(hf.EuroBertModel),
     "llama": lambda: hf.LlamaModel(hf.LlamaConfig(**SMALL, **GROUPED)),
     "gpt2": lambda: hf.GPT2Model(gpt2().config),
     "gpt_oss": lambda: hf.GptOssModel(gpt_oss().config),

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    EuroBertForMaskedLM,
+    LlamaForCausalLM,
+)
 from typer.testing import CliRunner
 
 from broadbase.cli import app
@@ -73,6 +82,28 @@ def test_a_text_decoder_opens_as_a_llama(tmp_path: Path) -> None:
         assert (theirs(ids).logits[0] - base.logits("the cat sat")).abs().max() < 1e-5
     words = AutoTokenizer.from_pretrained(tmp_path)
     assert words("the cat sat", add_special_tokens=False).input_ids == ids[0, 1:].tolist()
+
+
+def test_an_encoder_of_text_opens_as_a_eurobert(tmp_path: Path) -> None:
+    """The vector that stands for what is hidden is no id there: it lies beside."""
+    base = replace(text_base(), pattern="full")
+    save(base, tmp_path)
+    theirs, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert isinstance(theirs, EuroBertForMaskedLM)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    codec = base.codecs["text"]
+    values = codec.encode("the cat sat").values
+    ids = torch.tensor([[int(codec.start), *values]])
+    with torch.no_grad():
+        assert (theirs(ids).logits[0] - base.logits("the cat sat")).abs().max() < 1e-5
+    again = load(tmp_path)
+    for name, value in base.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name])
+    whole = torch.tensor([[*ids[0], int(codec.end)]])  # type: ignore[arg-type]
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(tmp_path)(whole).last_hidden_state.mean(dim=1)
+    assert np.abs(again.embed(["the cat sat"], layers=False) - states.numpy()).max() < 1e-5
 
 
 def test_a_mixed_base_says_what_it_is(tmp_path: Path) -> None:

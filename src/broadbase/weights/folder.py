@@ -1,8 +1,9 @@
 """The model folder, in Hugging Face layout: config.json, model.safetensors, tokenizer.json.
 
 A published model is written as it came, byte for byte where nothing was trained. A text decoder
-trained here that is a Llama is written under Llama's names, so that transformers opens it in one
-line; any other model under ours, and what we know of it stands in config.json under `broadbase`.
+trained here that is a Llama is written under Llama's names, an encoder under EuroBERT's, so that
+transformers opens them in one line; any other model under ours. What we know of it stands in
+config.json under `broadbase`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.model.base import Base, Origin
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
-from broadbase.weights import llama, translate
+from broadbase.weights import eurobert, llama, translate
 from broadbase.weights.architecture import published
 from broadbase.weights.shards import LIMIT, Later, cut, write
 from broadbase.weights.tensors import OURS, Tensors, read_json
 
 FORMAT = 1
+OUT = {"causal": llama, "full": eurobert}  # how text towers leave, by who sees whom
 BESIDE = (  # files of a published folder that travel with its weights
     "added_tokens.json",
     "chat_template.jinja",
@@ -187,14 +189,15 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
     codec = next(iter(base.codecs.values()))
     end = None if codec.end is None or codec.end.ndim else int(codec.end)
     start = 0 if codec.start.ndim else int(codec.start)
-    as_llama = llama.write(base.config, start, end) if base.pattern == "causal" else None
-    if as_llama is None:
+    writer = OUT.get(base.pattern)
+    known = writer.write(base.config, start, end) if writer else None
+    if known is None:
         ours = {name: Later.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
-    source = published(as_llama, ("lm_head.weight",))
-    all_names = translate.grouped(source, base.config)
-    tensors, rest = translate.written(source, base.config, state, all_names, {})
-    return {**as_llama, "broadbase": own}, tensors, rest
+    source = published(known, ("lm_head.weight",))
+    names = translate.grouped(source, base.config)
+    tensors, rest = translate.written(source, base.config, state, names, {})
+    return {**known, "broadbase": own}, tensors, rest
 
 
 def _beside(folder: Path) -> dict[str, bytes]:

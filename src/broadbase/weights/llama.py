@@ -27,6 +27,15 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
 
 def write(model: ModelConfig, start: int, end: int | None) -> dict[str, Any] | None:
     """The config.json of a text decoder trained here; None where it is not a Llama."""
+    config = fields(model, start, end)
+    if config is None:
+        return None
+    config |= {"model_type": MODEL_TYPE, "architectures": ["LlamaForCausalLM"]}
+    return config if same(read(config, ("lm_head.weight",)).config, model) else None
+
+
+def fields(model: ModelConfig, start: int, end: int | None) -> dict[str, Any] | None:
+    """What a config.json says of a tower whose first layer could be Llama's; None of others."""
     if len(model.modalities) > 1 or list(model.towers) != ["main"]:
         return None
     tower = model.towers["main"]
@@ -41,9 +50,7 @@ def write(model: ModelConfig, start: int, end: int | None) -> dict[str, Any] | N
         and isinstance(norm, RMSNormConfig)
     ):
         return None
-    config = {
-        "model_type": MODEL_TYPE,
-        "architectures": ["LlamaForCausalLM"],
+    return {
         "hidden_size": tower.width,
         "intermediate_size": block.feedforward.hidden,
         "num_hidden_layers": tower.layers[0].repeat,
@@ -62,12 +69,14 @@ def write(model: ModelConfig, start: int, end: int | None) -> dict[str, Any] | N
         "eos_token_id": end,
         "dtype": "float32",
     }
-    return config if _same(read(config, ("lm_head.weight",)).config, tower, discrete) else None
 
 
-def _same(read: ModelConfig, tower: TransformerConfig, discrete: DiscreteConfig) -> bool:
+def same(read: ModelConfig, model: ModelConfig) -> bool:
     """Whether what others would read is what there is, training losses aside."""
-    theirs = getattr(next(iter(read.modalities.values())), "discrete", None)
+    theirs, discrete = (
+        getattr(next(iter(each.modalities.values())), "discrete", None) for each in (read, model)
+    )
+    assert isinstance(discrete, DiscreteConfig)
     ids = discrete.vocabulary + discrete.controls
     ours = discrete.model_copy(update={"vocabulary": ids, "controls": 0, "z": 0.0})
-    return read.towers["main"] == tower and theirs == ours
+    return read.towers["main"] == model.towers["main"] and theirs == ours

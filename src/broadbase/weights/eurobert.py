@@ -1,0 +1,39 @@
+"""EuroBERT (Boizard et al. 2025), layers of Llama that see both ways: in, and out for encoders
+of text trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from broadbase.model.model import ModelConfig
+from broadbase.weights import llama
+from broadbase.weights.architecture import Published
+from broadbase.weights.decoder import decoder, gated
+from broadbase.weights.fields import only
+
+MODEL_TYPE = "eurobert"
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A EuroBERT config in our terms; a mask_token_id out of range stands for none."""
+    only(config, hidden_act=("silu",), pretraining_tp=(1,), mlp_bias=(False,))
+    mask, bias = config["mask_token_id"], bool(config.get("attention_bias", False))
+    discrete = {"mask_id": mask if mask < config["vocab_size"] else None}
+    found = decoder(config, names, gated(config), discrete=discrete, bias=bias, out_bias=bias)
+    return replace(found, pattern="full")
+
+
+def write(model: ModelConfig, start: int, end: int | None) -> dict[str, Any] | None:
+    """The config.json of an encoder trained here; None where it is not a EuroBERT."""
+    config = llama.fields(model, start, end)
+    if config is None:
+        return None
+    config |= {
+        "model_type": MODEL_TYPE,
+        "architectures": ["EuroBertForMaskedLM"],
+        "mask_token_id": config["vocab_size"],  # what is hidden has a vector, and no id
+        "pad_token_id": None,
+    }
+    return config if llama.same(read(config, ("lm_head.weight",)).config, model) else None
