@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import torch
 from gguf import GGUFReader
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
 
+from broadbase.core.contracts import ModalityConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.model.base import Base
+from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, save
 from broadbase.weights.gguf import LLAMA3, write_gguf
 from references import DECODERS, LINEAR, YARN, gpt2, llama, mistral, qwen2, qwen3, saved, starcoder2
@@ -128,6 +131,26 @@ def test_llamacpp_computes_the_same(name: str, tmp_path: Path) -> None:
     taken = drawn[np.arange(STEPS), whole[-STEPS:]]
     assert (drawn.max(axis=1) - taken).max() < bar * np.abs(ours).max()
     theirs.close()
+
+
+def test_llamacpp_cuts_code_nearly_as_we_do(tmp_path: Path) -> None:
+    """A break with the indentation after it is one id, which no cut that it has a name for keeps."""
+    llama_cpp = pytest.importorskip("llama_cpp", reason="needs llama.cpp: llama-cpp-python")
+    modality = ModalityConfig.from_tree({"name": "code", "vocabulary": 600})
+    config = ModelConfig(modalities={"code": modality}, towers=text_base().config.towers)
+    files = sorted(Path(__file__).parent.glob("test_*.py"))
+    codec: Any = modality.fit([file.read_text() for file in files[::2]])
+    base = Base(config, config.build().eval(), {"code": codec})
+    write_gguf(base, tmp_path / "m.gguf")
+    theirs = llama_cpp.Llama(str(tmp_path / "m.gguf"), vocab_only=True, verbose=False)
+    text = files[1].read_text()
+    ours = codec.encode(text).values.tolist()
+    told = theirs.tokenize(text.encode(), add_bos=False, special=False)
+    assert theirs.detokenize(told).decode() == text
+    others = difflib.SequenceMatcher(None, ours, told, autojunk=False).get_opcodes()
+    changed = sum(i2 - i1 for kind, i1, i2, *_ in others if kind != "equal")
+    theirs.close()
+    assert changed < 0.02 * len(ours)
 
 
 @pytest.mark.parametrize(

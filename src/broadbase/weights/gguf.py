@@ -48,13 +48,14 @@ LLAMA3 = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 # How text is cut before merging: what llama.cpp calls it. Of those trained here the nearest that it
-# knows; bench/llamacpp.py counts the texts that are then told in other ids.
+# knows: text is cut otherwise after an apostrophe and in runs of more than three digits, code where
+# merges alone (superbpe cuts digits) cross a line's end. bench/llamacpp.py says what that costs.
 CUTS = {
     GPT2: "gpt-2",
     LLAMA3: "llama-bpe",
     LLAMA3.replace("{1,3}", ""): "qwen2",
     TextConfig.words: "gpt-2",
-    CodeConfig.words: "starcoder",
+    CodeConfig.words: "superbpe",
 }
 
 
