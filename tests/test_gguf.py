@@ -134,7 +134,7 @@ def test_llamacpp_computes_the_same(name: str, tmp_path: Path) -> None:
 
 
 def test_llamacpp_cuts_code_nearly_as_we_do(tmp_path: Path) -> None:
-    """A break with the indentation after it is one id, which no cut that it has a name for keeps."""
+    """A break with the indentation after it is one id, which no cut with a name there keeps."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="needs llama.cpp: llama-cpp-python")
     modality = ModalityConfig.from_tree({"name": "code", "vocabulary": 600})
     config = ModelConfig(modalities={"code": modality}, towers=text_base().config.towers)
