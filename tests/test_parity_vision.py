@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -146,42 +147,62 @@ def test_labels_of_vit(tmp_path: Path) -> None:
     assert close(ours, theirs)
 
 
+def joined(base: Base, given: Segment, reads: dict[str, Read]) -> Any:
+    """What is told of pictures and of texts in the joint Space."""
+    told = Stream("text", "text", (given,), reads=(reads["text"],))
+    seen = Stream("image", "vision", (pictures(base),), reads=(reads["image"],))
+    return base.model(View((seen, told))).predictions
+
+
+def same_gradients(reference: Any, base: Base, folder: Path, ours: Tensor, theirs: Tensor) -> None:
+    """Of the cross-entropy of the pairs' logits [B,B], each picture with the text of its row."""
+    for logits in (ours, theirs):
+        F.cross_entropy(logits, torch.arange(ROWS)).backward()
+    compared = list(gradients(reference, base, folder))
+    assert len(compared) > 60
+    for tensor, found, expected in compared:
+        assert close(found, expected, 1e-4), tensor
+
+
 @pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
 def test_clip(tmp_path: Path, act: str) -> None:
-    """Both vectors, and the logits they make; texts end at their first end value."""
+    """Both vectors, the logits they make, and their gradient; texts of three lengths end at their
+    first end value, and what follows is not seen."""
     reference = saved(lambda: clip(act), tmp_path)
-    base, places = load(tmp_path), 9
-    given = torch.cat([ids(ROWS, places - 1).clamp(max=90), torch.full((ROWS, 1), 96)], dim=1)
-    with torch.no_grad():
-        theirs = reference(input_ids=given, pixel_values=pixels())
-        first = torch.zeros(ROWS, 1, dtype=torch.int64)
-        image = states(base, "vision", Read("image_joint", "x", index=first)).predictions["x"]
-        read = Read("text_joint", "x", index=first + places - 1)
-        view = View((Stream("main", "text", (segment(given),), reads=(read,)),))
-        text = base.model(view).predictions["x"]
-    assert close(image[:, 0, :-1], theirs.image_embeds)
-    scale = reference.logit_scale.exp()
-    assert close(text[:, 0, :-1] / scale, theirs.text_embeds)
-    assert close(image[:, 0] @ text[:, 0].T, theirs.logits_per_image)
+    base, end = load(tmp_path), torch.tensor([[8], [4], [6]])
+    given = ids(ROWS, 9).clamp(max=90).scatter(1, end, 96)
+    theirs = reference(input_ids=given, pixel_values=pixels())
+    start = torch.zeros(ROWS, 1, dtype=torch.int64)
+    reads = {"image": Read("image_joint", "image", index=start)}
+    reads["text"] = Read("text_joint", "text", index=end)
+    order, place = torch.arange(9).expand(ROWS, -1), torch.arange(9)
+    padded = segment(given, order=order, document=torch.where(place <= end, 0, -1))
+    for one in (segment(given), padded):
+        found = joined(base, one, reads)
+        image, text = found["image"][:, 0], found["text"][:, 0]
+        assert close(image[:, :-1], theirs.image_embeds)
+        assert close(text[:, :-1] / reference.logit_scale.exp(), theirs.text_embeds)
+        assert close(image @ text.T, theirs.logits_per_image)
+    same_gradients(reference, base, tmp_path, image @ text.T, theirs.logits_per_image)
 
 
 def test_siglip(tmp_path: Path) -> None:
-    """Both vectors, and the logits they make."""
+    """Both vectors, the logits they make, and their gradient."""
     reference = saved(siglip, tmp_path)
     places = 9
     with torch.no_grad():
         reference.logit_scale.fill_(4.9)  # more than CLIP ever has
     reference.save_pretrained(tmp_path)
     base, given = load(tmp_path), ids(ROWS, places)
-    with torch.no_grad():
-        theirs = reference(input_ids=given, pixel_values=pixels())
-        image = states(base, "vision", Read("image_joint", "x")).predictions["x"]
-        read = Read("text_joint", "x", index=torch.full((ROWS, 1), places - 1))
-        view = View((Stream("main", "text", (segment(given),), reads=(read,)),))
-        text = base.model(view).predictions["x"]
-    assert close(image[:, 0, :-1], theirs.image_embeds)
-    assert close(text[:, 0, :-1] / reference.logit_scale.exp(), theirs.text_embeds)
-    assert close(image[:, 0] @ text[:, 0].T, theirs.logits_per_image)
+    theirs = reference(input_ids=given, pixel_values=pixels())
+    reads = {"image": Read("image_joint", "image")}
+    reads["text"] = Read("text_joint", "text", index=torch.full((ROWS, 1), places - 1))
+    found = joined(base, segment(given), reads)
+    image, text = found["image"][:, 0], found["text"][:, 0]
+    assert close(image[:, :-1], theirs.image_embeds)
+    assert close(text[:, :-1] / reference.logit_scale.exp(), theirs.text_embeds)
+    assert close(image @ text.T, theirs.logits_per_image)
+    same_gradients(reference, base, tmp_path, image @ text.T, theirs.logits_per_image)
 
 
 def test_vit_mae(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -141,6 +143,51 @@ def test_buffers_and_copies_are_verified_and_kept(tmp_path: Path) -> None:
     change(tmp_path / "gpt2", "transformer.h.0.attn.bias", seen.triu())
     with pytest.raises(DataError, match="not what it is derived from"):
         load(tmp_path / "gpt2")
+
+
+def header(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """Of the single file: its header, and what follows it."""
+    whole = (folder / SINGLE).read_bytes()
+    size = 8 + int.from_bytes(whole[:8], "little")
+    return json.loads(whole[8:size]), whole[size:]
+
+
+def longer(tree: dict[str, Any]) -> bytes:
+    return (2**63).to_bytes(8, "little") + json.dumps(tree).encode()
+
+
+def overlapping(tree: dict[str, Any]) -> bytes:
+    tree[NORM]["data_offsets"] = tree["model.norm.weight"]["data_offsets"]
+    return framed(json.dumps(tree).encode())
+
+
+def beyond(tree: dict[str, Any]) -> bytes:
+    tree[NORM]["data_offsets"] = [10**15, 10**15 + 192]
+    return framed(json.dumps(tree).encode())
+
+
+def otherwise(tree: dict[str, Any]) -> bytes:
+    tree[NORM]["dtype"] = "F64"
+    return framed(json.dumps(tree).encode())
+
+
+def unspoken(tree: dict[str, Any]) -> bytes:
+    return framed(json.dumps(tree).encode().replace(b"model.norm", b"model.n\xff\xfem"))
+
+
+def framed(text: bytes) -> bytes:
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize("damage", [longer, overlapping, beyond, otherwise, unspoken])
+def test_a_malformed_header_is_an_error(
+    folder: Path, damage: Callable[[dict[str, Any]], bytes]
+) -> None:
+    """A huge length, tensors that overlap, or lie beyond the end, another type, bad UTF-8."""
+    tree, rest = header(folder)
+    (folder / SINGLE).write_bytes(damage(tree) + rest)
+    with pytest.raises(DataError, match=r"model\.safetensors cannot be read"):
+        load(folder)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
