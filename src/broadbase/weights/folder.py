@@ -195,8 +195,8 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
         ours = {name: Later.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
     source = published(known, ("lm_head.weight",))
-    names = translate.grouped(source, base.config)
-    tensors, rest = translate.written(source, base.config, state, names, {})
+    links = translate.grouped(source, base.config)
+    tensors, rest = translate.written(source, base.config, state, links, {})
     return {**known, "broadbase": own}, tensors, rest
 
 

@@ -23,6 +23,7 @@ from broadbase.nn.norm import RMSNormConfig
 from broadbase.nn.positions import RotaryConfig
 from broadbase.weights.fields import first
 from broadbase.weights.folder import layout
+from broadbase.weights.shards import Later
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def write_gguf(base: Base, file: Path) -> None:
             known = names.get_name(name, try_suffixes=(".weight", ".bias"))
             if known is None:
                 raise ConfigError(f"llama.cpp has no place for {name!r} in a {form.name}")
-            writer.add_tensor(known, tensor.to(torch.float32).contiguous().numpy())
+            tensor = tensor.detach().to("cpu", torch.float32)
+            writer.add_tensor(known, tensor.contiguous().numpy())
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -173,15 +175,16 @@ def _cut(tree: Mapping[str, Any]) -> str:
     return str(patterns[0]) if len(patterns) == 1 else ""
 
 
-def _tensors(base: Base, tensors: Mapping[str, Tensor], form: Form) -> Iterator[tuple[str, Tensor]]:
+def _tensors(base: Base, tensors: Mapping[str, Later], form: Form) -> Iterator[tuple[str, Tensor]]:
     """Tensors under the layout's names, as llama.cpp computes with them."""
     tower: Any = base.config.towers["main"]
     attention, positions = tower.layers[0].block.attention, tower.positions
     heads = {"q_proj": attention.heads, "k_proj": attention.kv_heads}
-    for name, tensor in tensors.items():
+    for name, later in tensors.items():
         if base.origin is not None and name in base.origin.kept:
             continue
         *_, module, leaf = name.split(".")
+        tensor = later.make()
         if form.paired and module in heads:  # neighbouring numbers turn there, not halves
             halves = tensor.reshape(heads[module], 2, -1, *tensor.shape[1:])
             tensor = halves.transpose(1, 2).reshape(tensor.shape)
