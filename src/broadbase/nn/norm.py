@@ -47,8 +47,8 @@ class RootMeanSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain_D: Tensor, eps: float) -> Tensor:
         wide = x.float() if x.element_size() < 4 else x
-        power = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
-        inverse = power.div_(x.shape[-1]).add_(eps).rsqrt_()
+        power = wide.square().mean(dim=-1, keepdim=True)
+        inverse = power.add_(eps).rsqrt_()
         ctx.save_for_backward(x, gain_D, inverse)
         normed: Tensor = (wide * inverse).mul_(gain_D)
         return normed.to(x.dtype)
