@@ -54,6 +54,7 @@ class Row:
     pretrain: str  # what follows `broadbase pretrain`; {NAME} is the run of another row
     adapt: tuple[str, ...] = ()  # what follows `broadbase adapt RUN`
     evaluate: bool = True
+    tasks: tuple[str, ...] = ()  # what it is evaluated on besides
 
 
 # Fixed before the first measurement (docs/log.md, 2026-11-26); what was tuned was tuned elsewhere.
@@ -63,7 +64,7 @@ ROWS = {
     "t5": Row("molecule", "t5 --data sample:moses"),
     "fim": Row("molecule", "fim --data sample:moses --set objective.spm=1"),
     "bart": Row("molecule", "bart --data sample:moses"),
-    "code": Row("code", "code --data sample:python"),
+    "code": Row("code", "code --data sample:python", tasks=("sample:humaneval",)),
     "vq": Row(
         "image",
         f"vq --data sample:fashion_test {_fashion(4, model__modalities__pixels__channels=16)}",
@@ -130,7 +131,18 @@ ROWS = {
     "protein": Row(
         "protein",
         "protein --data sample:uniprot",
-        ("--data sample:organisms --labels 200 --seeds 10 --macro",),
+        (
+            "--data sample:organisms --labels 200 --seeds 10 --macro",
+            "--data sample:structures --places --labels 4000 --test 2000 --seeds 10",
+        ),
+    ),
+    "esm": Row(
+        "protein",
+        "esm --data sample:uniprot",
+        tuple(
+            f"--data sample:structures --places --labels {n} --test 2000 --seeds 10"
+            for n in (500, 4000)
+        ),
     ),
     "cell": Row(
         "cell",
@@ -177,6 +189,8 @@ def finish(name: str, folder: Path) -> None:
         (home / "flop.json").write_text(json.dumps(flop(Run.open(home / "run"))))
     if row.evaluate:
         asked(home / "evaluate.json", ["evaluate", home / "run"])
+    for i, task in enumerate(row.tasks):
+        asked(home / f"evaluate-{i}.json", ["evaluate", home / "run", "--data", task])
     for i, task in enumerate(row.adapt):
         asked(home / f"adapt-{i}.json", ["adapt", home / "run", *shlex.split(task)])
 
@@ -264,8 +278,8 @@ def command(row: Row) -> str:
 
 def lines(home: Path) -> Iterator[dict[str, Any]]:
     """All comparisons of a row."""
-    if (home / "evaluate.json").exists():
-        for row in _read(home / "evaluate.json")["rows"]:
+    for file in sorted(home.glob("evaluate*.json")):
+        for row in _read(file)["rows"]:
             lower = row["measure"].startswith(LOWER)
             asked = f"{row['source']}: {row['measure']}"
             yield {**row, "asked": asked, "better": "lower" if lower else "higher"}

@@ -190,6 +190,19 @@ def test_bad_files_are_refused_by_name(name: str, tmp_path: Path) -> None:
     assert re.search(why, found.reason), found.reason
 
 
+@pytest.mark.parametrize("rate", [8000, 11_025, 12_000, 16_000, 44_100, 47_250, 48_000, 96_000])
+def test_the_rate_of_a_flac_file_is_that_of_its_frames(rate: int, tmp_path: Path) -> None:
+    """Its digest is of samples alone, so that another rate would be another sound."""
+    flac = written(noise(9000), rate, format="FLAC")
+    good = read(tmp_path, flac, "a.flac")
+    assert isinstance(good, Record)
+    assert good.raw.rate == rate
+    told = ((rate + 50) << 4) + (flac[20] & 15)
+    found = read(tmp_path, flac[:18] + told.to_bytes(3, "big") + flac[21:], "a.flac")
+    assert isinstance(found, Reject)
+    assert f"{rate + 50} Hz, its first frame {rate} Hz" in found.reason
+
+
 def test_caps(tmp_path: Path) -> None:
     found = read(tmp_path, written(noise(32_000)), seconds=1)
     assert isinstance(found, Reject)

@@ -6,7 +6,6 @@ import math
 import re
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -214,41 +213,6 @@ def test_a_damaged_file_is_rejected_by_name(name: str, reason: str, tmp_path: Pa
     assert isinstance(only, Reject)
     assert only.place == str(path)
     assert re.search(reason, only.reason), only.reason
-
-
-def mutate(path: Path, whole: bytes, rng: np.random.Generator) -> None:
-    """Some bytes changed at random, or the end cut off."""
-    data = bytearray(whole)
-    for _ in range(int(rng.integers(1, 30))):
-        data[int(rng.integers(len(data)))] = int(rng.integers(256))
-    path.write_bytes(data[: int(rng.integers(len(data)))] if rng.random() < 0.2 else data)
-
-
-def fuzz(folder: Path, count: int) -> None:
-    good, path = folder / "good.h5ad", folder / "mutated.h5ad"
-    cells_file(good, sparse.csr_matrix(COUNTS.astype(np.float32)), GENES, ["T", "B"] * 15)
-    assert len(read(good, label="kind")) == 30
-    whole, modality = good.read_bytes(), CellConfig()
-    for seed in range(count):
-        mutate(path, whole, np.random.default_rng(seed))
-        start = time.monotonic()
-        for record in read(path, label="kind", seconds=2.0):
-            if isinstance(record, Record):
-                try:
-                    modality.clean(record.raw)
-                except ValueError:
-                    continue
-        assert time.monotonic() - start < 2.5, seed
-    assert len(read(good, label="kind", seconds=2.0)) == 30
-
-
-def test_mutated_files_neither_crash_nor_hang(tmp_path: Path) -> None:
-    fuzz(tmp_path, 200)
-
-
-@pytest.mark.slow
-def test_ten_thousand_mutated_files(tmp_path: Path) -> None:
-    fuzz(tmp_path, 10_000)
 
 
 def programs(path: Path, cells: int) -> None:

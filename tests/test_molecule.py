@@ -112,3 +112,16 @@ def test_files(tmp_path: Path) -> None:
     first, second = SdfConfig(path=str(tmp_path)).records()
     assert isinstance(first, Reject)
     assert isinstance(second, Record)
+
+
+def test_rings_without_end_are_refused(tmp_path: Path) -> None:
+    """A helicene of 44 rings takes RDKit seconds, of 80 a minute; odd marks in a file are kept."""
+    helicene = "c1ccc2c(c1)ccc1c2ccc2" + "c(c1)ccc1c2ccc2" * 36 + "c1cccc2"
+    with pytest.raises(ValueError, match="76 rings; a molecule has at most 32"):
+        MoleculeConfig().clean(helicene)
+    assert canonical(helicene) is None
+    assert canonical("C1CC1" * 32) is not None
+    (tmp_path / "a.smi").write_text("CC\x1fCO\n\x0bCCO\nCCO\n")
+    damaged = [r.raw for r in SmilesFilesConfig(path=str(tmp_path)).records()]  # type: ignore[union-attr]
+    assert damaged == ["CC\x1fCO", "\x0bCCO", "CCO"]
+    assert [canonical(raw) for raw in damaged] == [None, None, "CCO"]

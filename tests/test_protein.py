@@ -32,6 +32,9 @@ def test_what_is_no_residue_is_named() -> None:
     assert ProteinConfig().clean("mk vl\nA") == "MKVLA"
     with pytest.raises(ValueError, match="'1' at residue 3"):
         ProteinConfig().clean("MK1")
+    for damaged in ("MK\x1fV", "MK\x0bV", "MK\xa0V", "MK\xdfV"):  # blanks to Python; SS in capitals
+        with pytest.raises(ValueError, match="at residue 3 is no residue"):
+            ProteinConfig().clean(damaged)
     with pytest.raises(ValueError, match="no residues"):
         ProteinConfig().clean(" ")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -200,40 +199,6 @@ def test_a_damaged_file_is_rejected_by_name(name: str, reason: str, tmp_path: Pa
     assert isinstance(bad, Reject)
     assert bad.place == str(path)
     assert re.search(reason, bad.reason), bad.reason
-
-
-def mutate(path: Path, whole: bytes, rng: np.random.Generator) -> None:
-    """Some bytes changed at random, or the end cut off."""
-    data = bytearray(whole)
-    for _ in range(int(rng.integers(1, 30))):
-        data[int(rng.integers(len(data)))] = int(rng.integers(256))
-    path.write_bytes(data[: int(rng.integers(len(data)))] if rng.random() < 0.2 else data)
-
-
-def fuzz(folder: Path, count: int) -> None:
-    kinds = {"mp4": ("mpeg4", "yuv420p"), "mkv": ("ffv1", "bgr0"), "avi": ("mjpeg", "yuvj420p")}
-    for ending, (codec, pixels) in kinds.items():
-        good, path = folder / f"good.{ending}", folder / f"mutated.{ending}"
-        film(good, moving(20), codec, pixels)
-        whole = good.read_bytes()
-        assert all(isinstance(r, Record) for r in read(good))
-        for seed in range(count // len(kinds)):
-            mutate(path, whole, np.random.default_rng(seed))
-            start = time.monotonic()
-            for record in read(path, seconds=2.0):
-                if isinstance(record, Record):
-                    assert record.raw.shape == (4, 8, 8, 3)
-                    assert record.raw.dtype == np.uint8
-            assert time.monotonic() - start < 2.5, (ending, seed)
-
-
-def test_mutated_files_neither_crash_nor_hang(tmp_path: Path) -> None:
-    fuzz(tmp_path, 300)
-
-
-@pytest.mark.slow
-def test_ten_thousand_mutated_files(tmp_path: Path) -> None:
-    fuzz(tmp_path, 10_000)
 
 
 def test_filling_is_exact_where_time_and_plane_are_linear() -> None:

@@ -198,12 +198,15 @@ def sbatch(
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A run's folder.")],
     against: Annotated[Path | None, typer.Option(help="Another base of the same kind.")] = None,
+    data: Annotated[str | None, typer.Option(help="A task instead: sample:humaneval, ...")] = None,
     as_json: Json = False,
 ) -> None:
     """What the base can do on held-out data, beside baselines: bits per byte, spans told, ..."""
     run, base = Run.open(folder), load(model_of(folder))
+    if against is not None and data is not None:
+        raise ConfigError("--against compares held-out data; leave out --data")
     if against is None:
-        found = measured(run, base)
+        found = measured(run, base, data)
     else:
         found = beside(run, base, load(model_of(against)), against.name)
     rows = [row.row() for row in found]
@@ -223,6 +226,7 @@ def adapt(
     field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
     label: Annotated[str, typer.Option(help="The field that holds the label.")] = "label",
     numeric: Annotated[bool, typer.Option(help="Labels are numbers to predict (R2).")] = False,
+    places: Annotated[bool, typer.Option(help="Labels have a letter for each place.")] = False,
     macro: Annotated[bool, typer.Option(help="Score by macro-F1, every class alike.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where to keep the fine-tuned model.")] = None,
     as_json: Json = False,
@@ -231,7 +235,8 @@ def adapt(
     base = load(model_of(model))
     source = labelled(data, field, label)
     kind = modality or next(iter(base.codecs))
-    task = replace(read_task(Path(data).stem, kind, source, numeric=numeric), macro=macro)
+    task = read_task(Path(data).stem, kind, source, numeric=numeric, places=places)
+    task = replace(task, macro=macro)
     (row,) = adapt_to(base, task, method, [labels], test, seeds, beside=True)
     if out is not None:
         if method is not Method.finetune:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from broadbase.core.contracts import Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.sources import picture as decoded
+from broadbase.data.picture import picture as decoded
 from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.conditional import GivenConfig
 from broadbase.run import Run, RunConfig, model_of

@@ -1,13 +1,15 @@
 """Files decoded apart, by another process: whatever a damaged one does to it, the run goes on.
 
-Libraries in C that read HDF5 or video can be brought to crash or to hang by a few wrong bytes. A
-file that does is a Reject like any other.
+Libraries in C that read pictures, video or HDF5 can be brought to crash, to hang or to ask for all
+memory by a few wrong bytes. A file that does is a Reject like any other.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
+import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 
@@ -19,6 +21,8 @@ from broadbase.data.workers import no_main
 
 Read = Callable[[UPath], Iterator[Record | Reject]]  # can be pickled
 START = 60  # seconds until a process must be there
+MEMORY, SHARE = 4 << 30, 0.5  # bytes that a process may ask for; at most half of the machine's
+ITEMS, OFTEN = 64, 0.1  # sent together at most, and seconds after which fewer are
 
 
 def apart(
@@ -36,11 +40,10 @@ def apart(
             if not reader.link.poll(seconds):
                 yield Reject(str(path), f"its decoder said nothing for {seconds:g} s: damaged")
                 return
-            item = reader.link.recv()
-            if not isinstance(item, Record | Reject):
-                done = True
+            items, error, done = reader.link.recv()
+            yield from items
+            if done:
                 break
-            yield item
     except (EOFError, ConnectionError):
         yield Reject(str(path), "it crashes its decoder: damaged")
         return
@@ -49,8 +52,8 @@ def apart(
             _idle.append(reader)
         else:
             reader.stop()
-    if item is not None:
-        raise item
+    if error is not None:
+        raise error
 
 
 class _Reader:
@@ -80,15 +83,25 @@ os.register_at_fork(after_in_child=_idle.clear)  # another's readers are not our
 
 
 def _serve(link: Connection) -> None:
+    most = min(MEMORY, int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * SHARE))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
     link.send(None)
     while True:
         try:
             read, path = link.recv()
         except EOFError:
             return
+        items: list[Record | Reject] = []
+        error, sent = None, time.monotonic()
         try:
             for item in read(path):
-                link.send(item)
-            link.send(None)
-        except Exception as error:
-            link.send(error)
+                items.append(item)
+                if len(items) == ITEMS or time.monotonic() - sent > OFTEN:
+                    link.send((items, None, False))
+                    items, sent = [], time.monotonic()
+        except MemoryError:
+            items.append(Reject(str(path), f"it takes more than {most >> 20:,} MiB to decode"))
+        except Exception as found:
+            error = found
+        link.send((items, error, True))

@@ -1,4 +1,4 @@
-"""What sound files say about themselves: decoders forgive what contradicts it, this does not.
+"""What files say about themselves: decoders forgive what contradicts it, this does not.
 
 A file cut short, a damaged page or a wrong rate in a header decodes to something; the sums, sizes
 and counts that its container keeps tell it from what was written.
@@ -9,18 +9,46 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import IO
 
 PLAIN = (1, 3, 0xFFFE)  # WAV: whole numbers, floats, either of them under an extended header
+STEP = 1 << 20
+FLAC_RATES = dict(
+    zip(
+        range(1, 12),
+        (88_200, 176_400, 192_000, 8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000),
+        strict=True,
+    )
+)
 FIRST, LAST = 2, 4  # Ogg: the flags of a stream's first and last page
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def check(data: bytes) -> None:
-    """ValueError where a WAV or Ogg file is cut short or contradicts itself; others pass."""
+    """ValueError where a WAV, FLAC or Ogg file is cut short or contradicts itself; others pass."""
     if data.startswith(b"RIFF"):
         _wav(data)
+    elif data.startswith(b"fLaC"):
+        _flac(data)
     elif data.startswith(b"OggS"):
         _ogg(data)
+
+
+def check_png(file: IO[bytes]) -> None:
+    """ValueError where a PNG file has a chunk that is not whole, or whose sum is another."""
+    file.seek(8)
+    name = b""
+    while name != b"IEND":
+        head = file.read(8)
+        size, name = int.from_bytes(head[:4], "big"), head[4:]
+        found, total = 0, zlib.crc32(name)
+        while found < size and (block := file.read(min(size - found, STEP))):
+            found, total = found + len(block), zlib.crc32(block, total)
+        told = file.read(4)
+        if len(told) < 4:
+            raise ValueError("cut short: it ends before its last chunk does")
+        if total != int.from_bytes(told, "big"):
+            raise ValueError(f"its chunk {name.decode('latin-1')!r} has another sum than it tells")
 
 
 def flac_digest(data: bytes) -> bytes | None:
@@ -28,6 +56,24 @@ def flac_digest(data: bytes) -> bytes | None:
     if not data.startswith(b"fLaC") or len(data) < 42:
         return None
     return data[26:42] if any(data[26:42]) else None
+
+
+def _flac(data: bytes) -> None:
+    """The rate must be that of the first frame (RFC 9639, 9.1): the MD5 is of samples alone."""
+    at, last = 4, False
+    while not last and at + 4 <= len(data):
+        last, at = data[at] > 127, at + 4 + int.from_bytes(data[at + 1 : at + 4], "big")
+    told, head = int.from_bytes(data[18:21], "big") >> 4, data[at : at + 15].ljust(15, b"\0")
+    if head[0] != 0xFF or head[1] >> 2 != 0x3E:
+        return  # no frame, as its decoder will say
+    number = max(1, 8 - (~head[4] & 0xFF).bit_length())  # bytes of its number, coded as in UTF-8
+    rest = 4 + number + {6: 1, 7: 2}.get(head[2] >> 4, 0)
+    short, long = head[rest], int.from_bytes(head[rest : rest + 2], "big")
+    rate = FLAC_RATES.get(code := head[2] & 15) or {
+        12: 1000 * short, 13: long, 14: 10 * long
+    }.get(code, told)  # fmt: skip
+    if rate != told:
+        raise ValueError(f"its header contradicts itself: {told} Hz, its first frame {rate} Hz")
 
 
 def _wav(data: bytes) -> None:

@@ -33,8 +33,8 @@ def detect(path: str, plain: FilesConfig) -> Sequence[SourceConfig]:
     table counts only where its first row has the field it would be read for. Where nothing matches
     the answer is `plain`, whose error says what there is instead.
     """
-    if named := _named(path):
-        return [named]
+    if found := named(path):
+        return [found]
     tables = [t for t in (table(path=path) for table in TABLES) if _holds(t)]
     if not _holds(plain):
         return tables or [plain]
@@ -60,8 +60,8 @@ def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, Sour
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:
     """Labelled records: a sample or named source, table, cells, pictures, videos, sounds."""
-    if named := _named(path):
-        return named
+    if source := named(path):
+        return source
     cells = H5adConfig(path=path, label=label)
     pictures = ImageFilesConfig(path=path, labels="folder")
     videos = VideoFilesConfig(path=path, labels="folder")
@@ -72,7 +72,7 @@ def labelled(path: str, field: str, label: str) -> SourceConfig:
     return found[0] if found else tables[0]
 
 
-def _named(path: str) -> SourceConfig | None:
+def named(path: str) -> SourceConfig | None:
     """The source of "sample:NAME" or of "source:FILE.yaml", which holds the settings of any."""
     kind, _, rest = path.partition(":")
     if kind == "sample":

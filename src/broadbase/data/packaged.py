@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.data.sources import FilesConfig, opened
+from broadbase.data.packed import opened
+from broadbase.data.sources import FilesConfig
 
 
 class TaggedTextConfig(FilesConfig):

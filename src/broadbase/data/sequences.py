@@ -11,8 +11,14 @@ from upath import UPath
 
 from broadbase.core.contracts import Part, Record, Reject
 from broadbase.core.optional import chemistry
+from broadbase.data.apart import apart
 from broadbase.data.homology import families
-from broadbase.data.sources import FilesConfig, LinesConfig, as_text, opened
+from broadbase.data.packed import opened
+from broadbase.data.sources import MEBI, FilesConfig, LinesConfig, as_text
+
+BLANKS = " \t\r\n"  # other marks that Python takes for blanks are damage
+LONGEST = 256 * MEBI  # letters of a sequence
+ATOMS = 2000  # of a molecule
 
 
 class SmilesFilesConfig(LinesConfig):
@@ -23,7 +29,9 @@ class SmilesFilesConfig(LinesConfig):
 
     def _line(self, place: str, line: bytes) -> Record | Reject:
         text = as_text(place, line)
-        return text if isinstance(text, Reject) else Record(text.raw.split()[0], place)
+        if isinstance(text, Reject):
+            return text
+        return Record(re.split("[ \t]", text.raw.strip(BLANKS), maxsplit=1)[0], place)
 
 
 class FastaConfig(FilesConfig):
@@ -49,9 +57,14 @@ class FastaConfig(FilesConfig):
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         header, place, residues = "", "", list[str]()
+        length = 0
         with opened(path) as file:
-            for number, line in enumerate(file, 1):
-                text = line.decode("latin-1").strip()
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
+                length = 0 if line.startswith(b">") else length + len(line)
+                if length > LONGEST:
+                    yield Reject(f"{path}:{number}", f"a sequence of over {LONGEST:,} letters")
+                    return
+                text = line.decode("latin-1").strip(BLANKS)
                 if text.startswith(">"):
                     if place:
                         yield from self._entry(place, header, residues)
@@ -63,6 +76,8 @@ class FastaConfig(FilesConfig):
                     residues.append(text)
         if place:
             yield from self._entry(place, header, residues)
+        else:
+            yield Reject(str(path), "no sequence in it", empty=True)
 
     def _entry(self, place: str, header: str, residues: list[str]) -> Iterator[Record | Reject]:
         if not (sequence := "".join(residues)):
@@ -79,12 +94,19 @@ class SdfConfig(FilesConfig):
     label: str | None = None
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        chemistry()
+        return apart(self.decoded, path, self.wait, (__name__, "rdkit.Chem"))
+
+    def decoded(self, path: UPath) -> Iterator[Record | Reject]:
+        """The molecules of a file, read by this process."""
         chem = chemistry()
         with opened(path) as file:
             for number, found in enumerate(chem.ForwardSDMolSupplier(file), 1):
                 place = f"{path}:molecule {number}"
                 if found is None:
                     yield Reject(place, "not a molecule that RDKit can read")
+                elif found.GetNumAtoms() > ATOMS:
+                    yield Reject(place, f"{found.GetNumAtoms():,} atoms, more than {ATOMS:,}")
                 elif self.label and not found.HasProp(self.label):
                     yield Reject(place, f"no property `{self.label}`")
                 else:

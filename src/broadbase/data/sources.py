@@ -11,24 +11,22 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import lru_cache
-from typing import IO, Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
-import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 from upath import UPath
 
 from broadbase.core.config import hint
 from broadbase.core.contracts import Part, Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
+from broadbase.data.apart import apart
+from broadbase.data.packed import COMPRESSED, opened
+from broadbase.data.picture import PIXELS, picture
 
 MEBI = 1 << 20
-PIXELS = 64  # megapixels that a picture may have
 PIECE = 16 * MEBI  # bytes of a large file of lines that are read as one part
-COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
 class FilesConfig(SourceConfig):
@@ -37,6 +35,7 @@ class FilesConfig(SourceConfig):
     `path` may be a URL that fsspec knows (s3://, gs://, https://) where its package is installed.
     """
 
+    wait: ClassVar[float] = 20.0  # seconds that a decoder may say nothing
     path: str
     pattern: str  # one or more globs, with spaces between
 
@@ -214,6 +213,8 @@ class JsonLinesConfig(ColumnsConfig, LinesConfig):
             item = json.loads(text.raw)
         except json.JSONDecodeError as error:
             return Reject(place, f"broken JSON at column {error.colno}: {error.msg}")
+        except (ValueError, RecursionError) as error:  # of numbers and nesting without end
+            return Reject(place, f"JSON that cannot be read: {error}")
         if not isinstance(item, dict):
             return Reject(place, f"expected an object, got {type(item).__name__}")
         return self._row(place, item)
@@ -228,44 +229,14 @@ class ImageFilesConfig(FilesConfig):
     limit: Annotated[int, Field(ge=1)] = PIXELS  # megapixels
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        return apart(self.decoded, path, self.wait, (__name__,))
+
+    def decoded(self, path: UPath) -> Iterator[Record | Reject]:
+        """The picture of a file, decoded by this process."""
         with path.open("rb") as file:
             label = path.parent.name if self.labels == "folder" else None
             found = picture(str(path), file, self.limit, label)
             yield found if isinstance(found, Reject) else replace(found, key=self._key(path))
-
-
-def picture(
-    place: str, file: IO[bytes], limit: int = PIXELS, label: str | None = None
-) -> Record | Reject:
-    """A decoded picture; its size is read from the header first."""
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-            if width * height > limit * 1_000_000:
-                return Reject(
-                    place,
-                    f"{width} x {height} pixels, more than {limit} megapixels; shrink it, or raise"
-                    " the source's `limit`",
-                )
-            image.load()
-            return Record(image.copy(), place, label)
-    except UnidentifiedImageError:
-        return Reject(place, "not an image that Pillow can read")
-    except Image.DecompressionBombError as error:  # from the header too, above Pillow's limit
-        return Reject(place, f"too large to decode: {error}; shrink it")
-    except (SyntaxError, ValueError) as error:
-        return Reject(place, f"damaged image: {error}")
-
-
-def opened(path: UPath) -> AbstractContextManager[IO[bytes]]:
-    """A file's bytes; .gz, .zst and .bz2 unpacked on the way."""
-    raw = path.open("rb")
-    if path.suffix == ".gz":
-        return cast(AbstractContextManager[IO[bytes]], gzip.open(raw))
-    if path.suffix in COMPRESSED:
-        unpacked = pa.CompressedInputStream(raw, COMPRESSED[path.suffix])
-        return cast(AbstractContextManager[IO[bytes]], io.BufferedReader(unpacked))
-    return cast(AbstractContextManager[IO[bytes]], raw)
 
 
 def as_text(place: str, data: bytes) -> Record | Reject:

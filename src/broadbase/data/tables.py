@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -13,9 +12,12 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.data.sources import ColumnsConfig, opened
+from broadbase.data.apart import apart
+from broadbase.data.packed import allow, opened
+from broadbase.data.sources import ColumnsConfig
 
 FIELD = 16 << 20  # the longest field of a CSV row
+SOME = 16  # rows that are decoded at once: a long word of a dictionary may be in each
 
 
 class TableConfig(ColumnsConfig):
@@ -41,7 +43,8 @@ class CsvConfig(TableConfig):
         csv.field_size_limit(FIELD)
         with opened(path) as file:
             text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-            reader = csv.DictReader(text, delimiter=separator)
+            reader = csv.DictReader(_lines(text), delimiter=separator)
+            place = ""
             try:
                 for row in reader:
                     place = f"{path}:{reader.line_num}"
@@ -52,6 +55,8 @@ class CsvConfig(TableConfig):
                         yield place, Reject(place, reason)
                     else:
                         yield place, row
+                if not place:
+                    yield str(path), Reject(str(path), "no rows", empty=True)
             except UnicodeDecodeError as error:
                 place = f"{path}:{reader.line_num + 1}"
                 yield place, Reject(place, f"not UTF-8 from here on ({error.reason})")
@@ -60,29 +65,57 @@ class CsvConfig(TableConfig):
                 yield place, Reject(place, f"not readable as CSV from here on: {error}")
 
 
-class ParquetConfig(TableConfig):
-    """Rows of Parquet files."""
+class DecodedConfig(TableConfig):
+    """Tables that a library in C++ decodes, by another process; not a choice by itself."""
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        return apart(self.decoded, path, self.wait, (__name__,))
+
+    def decoded(self, path: UPath) -> Iterator[Record | Reject]:
+        """The rows of a file, decoded by this process; a Reject from where it is damaged on."""
+        size, held = path.stat().st_size, 0
+        try:
+            for record in super()._file(path):
+                if isinstance(record, Record) and isinstance(record.raw, str):
+                    held += len(record.raw)
+                    allow(held, size)
+                yield record
+        except MemoryError:
+            raise
+        except Exception as error:  # Arrow's, and what its damaged answers bring about
+            yield Reject(str(path), f"damaged from here on: {error}")
+
+
+class ParquetConfig(DecodedConfig):
+    """Rows of Parquet files; the sums of their pages are looked at where there are such."""
 
     name: Literal["parquet"] = "parquet"
     pattern: str = "**/*.parquet"
 
     def _rows(self, path: UPath) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
-        with path.open("rb") as file, _readable(path) as bad:
-            table = pq.ParquetFile(file)
+        with path.open("rb") as file:
+            table = pq.ParquetFile(file, page_checksum_verification=True)
+            if table.metadata.num_rows > (size := path.stat().st_size):
+                raise ValueError(f"{table.metadata.num_rows:,} rows in {size:,} bytes")
             known = [n for n in self.columns if n in table.schema_arrow.names]
             columns = known if self.field in known else None  # all, so that a hint can be given
-            yield from _numbered(path, table.iter_batches(256, columns=columns))
-        yield from bad
+            rows, held = 0, 0
+            for batch in table.iter_batches(SOME, columns=columns):  # heads of pages have no sums
+                rows, held = rows + len(batch), held + batch.nbytes
+                allow(held, size)
+            if rows != table.metadata.num_rows:
+                raise ValueError(f"{rows:,} of {table.metadata.num_rows:,} rows")
+            yield from _numbered(path, table.iter_batches(SOME, columns=columns))
 
 
-class ArrowConfig(TableConfig):
+class ArrowConfig(DecodedConfig):
     """Rows of Arrow files: what `datasets` writes with save_to_disk, or into its cache."""
 
     name: Literal["arrow"] = "arrow"
     pattern: str = "**/*.arrow"
 
     def _rows(self, path: UPath) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
-        with path.open("rb") as file, _readable(path) as bad:
+        with path.open("rb") as file:
             magic = file.read(6)
             file.seek(0)
             if magic == b"ARROW1":
@@ -91,17 +124,14 @@ class ArrowConfig(TableConfig):
                 yield from _numbered(path, batches)
             else:
                 yield from _numbered(path, pa.ipc.open_stream(file))
-        yield from bad
 
 
-@contextmanager
-def _readable(path: UPath) -> Iterator[list[tuple[str, Reject]]]:
-    """Collects as a reject what makes a file unreadable from some row on."""
-    bad: list[tuple[str, Reject]] = []
-    try:
-        yield bad
-    except pa.ArrowException as error:
-        bad.append((str(path), Reject(str(path), f"damaged from here on: {error}")))
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """Line by line, none of them without end."""
+    while line := text.readline(FIELD + 1):
+        if len(line) > FIELD:
+            raise csv.Error(f"a line of more than {FIELD:,} characters")
+        yield line
 
 
 def _numbered(path: UPath, batches: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -67,20 +67,28 @@ class ClipsConfig(FilesConfig):
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
         """The clips of a file, decoded by this process."""
-        stretch: list[Pixels] = []
-        first = 0
+        clip = None
         try:
-            for number, frame in enumerate(self._frames(path)):
-                if (within := number % (self.stretch + self.gap)) < self.stretch:
-                    stretch.append(frame)
-                if within == self.stretch - 1:
-                    yield from self._clips(path, first, stretch)
-                    stretch, first = [], number + 1 + self.gap
-            yield from self._clips(path, first, stretch)
+            for clip in self._stretches(path):
+                yield clip
+            if clip is None:
+                raise ValueError("too few frames for a clip")
         except ConfigError:
             raise
         except Exception as error:  # FFmpeg's, and what its damaged answers bring about
             yield Reject(str(path), f"not a video that can be read: {error}")
+
+    def _stretches(self, path: UPath) -> Iterator[Record]:
+        """The clips of one stretch after another."""
+        stretch: list[Pixels] = []
+        first = 0
+        for number, frame in enumerate(self._frames(path)):
+            if (within := number % (self.stretch + self.gap)) < self.stretch:
+                stretch.append(frame)
+            if within == self.stretch - 1:
+                yield from self._clips(path, first, stretch)
+                stretch, first = [], number + 1 + self.gap
+        yield from self._clips(path, first, stretch)
 
     def _clips(self, path: UPath, first: int, stretch: Sequence[Pixels]) -> Iterator[Record]:
         named = {"none": None, "file": path.stem, "folder": path.parent.name}[self.labels]
@@ -99,7 +107,9 @@ class ClipsConfig(FilesConfig):
     def _frames(self, path: UPath) -> Iterator[Pixels]:
         av = optional("av", "video", "reading videos")
         options = {"format_whitelist": CONTAINERS}
-        with path.open("rb") as file, av.open(file, options=options) as video:
+        av.logging.set_level(av.logging.ERROR)
+        logs = av.logging.Capture()
+        with logs as told, path.open("rb") as file, av.open(file, options=options) as video:
             if not video.streams.video:
                 raise ValueError("no pictures in it")
             stream, count = video.streams.video[0], 0
@@ -107,8 +117,9 @@ class ClipsConfig(FilesConfig):
             stream.codec_context.options = {"err_detect": "explode"}
             self._allow(stream.codec_context)
             for count, frame in enumerate(video.decode(stream), 1):
-                if frame.is_corrupt:
-                    raise ValueError(f"frame {count} is damaged")
+                if frame.is_corrupt or told:  # of sums that do not agree FFmpeg only complains
+                    why = f": {told[0][2].strip()}" if told else ""
+                    raise ValueError(f"frame {count} is damaged{why}")
                 if count > self.most:
                     raise ValueError(f"more than {self.most:,} frames; cut it, or raise `most`")
                 self._allow(frame)  # a file may change its size on the way

@@ -43,11 +43,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Measure:
-    """What is told of the runs of some objectives, where sources are of some modalities."""
+    """What is told of the runs of some objectives, where sources are of some modalities.
+
+    Of the run's held-out records; or, where it is `on_task`, of a task that is named: `run` is then
+    given its path, "sample:NAME" or "source:FILE.yaml" too.
+    """
 
     objectives: tuple[type[ObjectiveConfig], ...]
-    run: Callable[[Run, Base], Iterable[Measured]]
+    run: Callable[..., Iterable[Measured]]  # Run, Base, and the task where it is on one
     modalities: tuple[type[ModalityConfig], ...] = (ModalityConfig,)
+    on_task: bool = False
 
     def fits(self, config: RunConfig) -> bool:
         """Whether it can be told of such a run."""
@@ -71,10 +76,14 @@ def all_measures() -> list[Measure]:
     return found + outside("measures", "MEASURE")
 
 
-def measured(run: Run, base: Base) -> list[Measured]:
-    """Every source of a run against its baselines; ConfigError where nobody can measure it."""
-    config, measures = run.config, all_measures()
-    found = _told([m for m in measures if m.fits(config)], run, base)
+def measured(run: Run, base: Base, task: str | None = None) -> list[Measured]:
+    """Every source of a run against its baselines, or the base on a task by its name.
+
+    ConfigError where nobody can measure it.
+    """
+    config = run.config
+    measures = [m for m in all_measures() if m.on_task is (task is not None)]
+    found = _told([m for m in measures if m.fits(config)], run, base, task)
     if isinstance(config.objective, MixtureConfig) and not found:  # of its parts, then
         for part in config.objective.parts.values():
             sources = config.data.sources
@@ -82,7 +91,8 @@ def measured(run: Run, base: Base) -> list[Measured]:
                 update={"sources": {n: sources[n] for n in part.sources or sources}}
             )
             some = config.model_copy(update={"objective": part.objective, "data": data})
-            found += _told([m for m in measures if m.fits(some)], run.with_config(some), base)
+            fitting = [m for m in measures if m.fits(some)]
+            found += _told(fitting, run.with_config(some), base, task)
     if not found:
         used = {mixed.modality for mixed in config.data.sources.values()}
         kinds = sorted({config.model.modalities[name].name for name in used})
@@ -94,13 +104,13 @@ def measured(run: Run, base: Base) -> list[Measured]:
     return found
 
 
-def _told(measures: Sequence[Measure], run: Run, base: Base) -> list[Measured]:
+def _told(measures: Sequence[Measure], run: Run, base: Base, task: str | None) -> list[Measured]:
     """All that some measures tell; one may refuse (vectors, not ids) where another does not."""
     found: list[Measured] = []
     refused: list[ConfigError] = []
     for measure in measures:
         try:
-            found += list(measure.run(run, base))
+            found += list(measure.run(run, base, *([] if task is None else [task])))
         except ConfigError as error:
             refused.append(error)
     if refused and not found:

@@ -31,12 +31,12 @@ class ProteinConfig(IdsConfig):
         """In capitals, without blanks; ValueError names the first that is no residue."""
         if not isinstance(raw, str):
             raise ValueError(f"expected residues, got {type(raw).__name__}")
-        found = "".join(raw.split()).upper()
-        if bad := re.search(f"[^{re.escape(RESIDUES)}]", found):
+        found = re.sub("[ \t\r\n]", "", raw)
+        if bad := re.search(f"[^{re.escape(RESIDUES + RESIDUES.lower())}]", found):
             raise ValueError(f"{bad.group()!r} at residue {bad.start() + 1} is no residue")
         if not found:
             raise ValueError("no residues")
-        return found
+        return found.upper()
 
     def pieces(self, raw: Any) -> list[str]:
         return [raw[i : i + PIECE] for i in range(len(raw) - PIECE + 1)]

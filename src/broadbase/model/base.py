@@ -5,7 +5,7 @@ Legend: N places, V vocabulary, D width, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -171,20 +171,49 @@ class Base:
         layers: bool = True,
         batch: int = 32,
     ) -> NDArray[np.float32]:
-        """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last.
+        """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last."""
+        pooled = [
+            torch.cat([pool(x, document) for x in parts], dim=-1).float().cpu()
+            for parts, document in self._states(raws, modality, layers, batch)
+        ]
+        return torch.cat(pooled).numpy() if pooled else np.zeros((0, 0), np.float32)
+
+    @torch.inference_mode()
+    def embed_places(
+        self,
+        raws: Sequence[Any],
+        *,
+        modality: str | None = None,
+        layers: bool = True,
+        batch: int = 32,
+    ) -> list[NDArray[np.float32]]:
+        """A vector a place of each record, of all layers joined [N,L*D] or of the last.
+
+        Its start and end are left out.
+        """
+        codec = self._codec(modality)[1]
+        first = int(getattr(codec, "begins", True))
+        states = (
+            row
+            for parts, _ in self._states(raws, modality, layers, batch)
+            for row in torch.cat(list(parts), dim=-1).float().cpu().numpy()
+        )
+        lengths = (len(codec.encode(raw).values) for raw in raws)
+        return [row[first : first + n] for row, n in zip(states, lengths, strict=True)]
+
+    def _states(
+        self, raws: Sequence[Any], modality: str | None, layers: bool, batch: int
+    ) -> Iterator[tuple[Sequence[Tensor], Tensor | None]]:
+        """Hidden states [B,N,D] of some records at a time, layer by layer or the last; documents.
 
         Where places see both ways, a document is read whole, its end value too.
         """
         space, codec = self._codec(modality)
-        vectors: list[Tensor] = []
         for i in range(0, len(raws), batch):
             whole = self.sees(space) == "full"
             segment = prompts(space, codec, raws[i : i + batch], whole)
             hidden = self.model(self._view(space, segment), layers=layers).streams["main"]
-            parts = hidden.layers if layers else (hidden.x,)
-            document = hidden.tokens.document
-            vectors.append(torch.cat([pool(x, document) for x in parts], dim=-1).float().cpu())
-        return torch.cat(vectors).numpy() if vectors else np.zeros((0, 0), np.float32)
+            yield hidden.layers if layers else (hidden.x,), hidden.tokens.document
 
     @torch.inference_mode()
     def told(

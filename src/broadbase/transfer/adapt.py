@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.model.base import Base
-from broadbase.transfer.classical import NEAREST, Scorer, classical
+from broadbase.transfer.classical import NEAREST, PLACES, Scorer, classical
 from broadbase.transfer.compare import Comparison
 from broadbase.transfer.finetune import FinetuneConfig, finetune, score_on
 from broadbase.transfer.neighbours import nearest
@@ -43,6 +47,10 @@ def adapt(
     mine = [_scorer(base, task, method, settings) for base in bases]
     random = [_scorer(bases[0].scratch(seed), task, method, settings) for seed in range(seeds)]
     known = NEAREST if method is Method.knn else None
+    if task.places is not None:
+        if method is Method.finetune:
+            raise ConfigError("labels of places are learned by a probe or as neighbours only")
+        known = PLACES
     others = classical(task, known) if beside else {}
     rows = []
     for few in labels:
@@ -67,13 +75,13 @@ def adapt(
 
 def _scorer(base: Base, task: Task, method: Method, settings: FinetuneConfig) -> Scorer:
     if method is Method.probe:
-        vectors = base.embed(task.raws, modality=task.modality)
-        told = base.told(task.raws, modality=task.modality)
+        vectors = _vectors(base, task, layers=True)
+        told = None if task.places is not None else base.told(task.raws, modality=task.modality)
         candidates = [vectors] if told is None else [vectors, told]
         return lambda train, test, _: probe(candidates, task, train, test)
 
     if method is Method.knn:
-        last = base.embed(task.raws, modality=task.modality, layers=False)
+        last = _vectors(base, task, layers=False)
         return lambda train, test, _: fitted_score(nearest(task), last, task, train, test)
 
     def by_finetuning(train: Indices, test: Indices, seed: int) -> float:
@@ -81,3 +89,17 @@ def _scorer(base: Base, task: Task, method: Method, settings: FinetuneConfig) ->
         return score_on(finetune(base, task, train, config), task, train, test)
 
     return by_finetuning
+
+
+def _vectors(base: Base, task: Task, *, layers: bool) -> NDArray[np.float32]:
+    """What a base makes of each labelled record, or of each labelled place: [M,D]."""
+    if task.places is None:
+        return base.embed(task.raws, modality=task.modality, layers=layers)
+    rows = base.embed_places(task.raws, modality=task.modality, layers=layers)
+    for i, places in enumerate(np.bincount(task.places[:, 0])):
+        if len(rows[i]) != places:
+            raise DataError(
+                f"task {task.name!r}: record {i} has {places} labels, and {len(rows[i])} places in"
+                f" modality {task.modality!r}; give a letter a place"
+            )
+    return np.concatenate(rows)

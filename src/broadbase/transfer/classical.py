@@ -27,6 +27,7 @@ from broadbase.transfer.probe import fitted_score, ridge
 from broadbase.transfer.task import Indices, Task
 
 COMPONENTS = 50  # of expression
+WINDOW = 17  # residues about the one that is told (Garnier, Osguthorpe & Robson 1978, GOR)
 
 Scorer = Callable[[Indices, Indices, int], float]  # train, test, seed -> score
 Make = Callable[[Task], Pipeline]  # an unfitted model
@@ -112,6 +113,17 @@ def _moments(frames: NDArray[Any]) -> NDArray[np.float64]:
     return np.concatenate(parts).astype(np.float64)
 
 
+def _window(task: Task) -> NDArray[np.float64]:
+    """Which letter, or none, stands at each place of a window about the labelled one."""
+    assert task.places is not None
+    half, letters = WINDOW // 2, sorted({letter for raw in task.raws for letter in raw})
+    codes = [np.array([letters.index(letter) for letter in raw]) for raw in task.raws]
+    ends = [np.pad(code, half, constant_values=len(letters)) for code in codes]
+    near = [np.lib.stride_tricks.sliding_window_view(code, WINDOW) for code in ends]
+    found: NDArray[np.float64] = np.eye(len(letters) + 1)[np.concatenate(near)]
+    return found.reshape(len(task.places), -1)
+
+
 def _tfidf(task: Task) -> Pipeline:
     words = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
     return make_pipeline(words, ridge(task))
@@ -162,4 +174,10 @@ BASELINES: Baselines = {
 NEAREST: Baselines = {  # what a base's vectors are held against as neighbours
     "image": {"pixels": (_pixels, nearest), "pixels, standardised": (_pixels, _nearest_scaled)},
     "molecule": {"Morgan": (_morgan, nearest)},
+}
+PLACES: Baselines = {  # of tasks that label places
+    "protein": {
+        "window of 17, logistic": (_window, _logistic),
+        "window of 17, ridge": (_window, _linear),
+    },
 }

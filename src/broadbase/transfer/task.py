@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,19 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Task:
-    """Raw records of one modality with a class or a number each; groups stay on one side."""
+    """Raw records of one modality with a class or a number each; groups stay on one side.
+
+    Or with a class a place: then M counts places, and `places` tells whose and which each is.
+    """
 
     name: str
     modality: str
-    raws: Sequence[Any]
+    raws: Sequence[Any]  # [M]; with `places` the records, whose places [M] are labelled
     labels: NDArray[Any]  # [M] classes 0, 1, ... (int64), or numbers (float64)
     classes: tuple[str, ...] = ()  # empty where the labels are numbers
     groups: NDArray[np.int64] | None = None  # [M], e.g. the file a chunk of code comes from
     macro: bool = False  # score classes by the mean of their F1, rare ones as much as common ones
+    places: Indices | None = None  # [M,2]: the number of its record, and the place in it
 
     @classmethod
     def from_records(
@@ -49,6 +53,27 @@ class Task:
         grouped = None if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
         coded = np.array([number[label] for label in labels], dtype=np.int64)
         return cls(name, modality, raws, coded, classes, grouped)
+
+    @classmethod
+    def from_places(
+        cls,
+        name: str,
+        modality: str,
+        raws: Sequence[Any],
+        labels: Sequence[str],
+        groups: Sequence[str] | None = None,
+    ) -> Task:
+        """A task from a string a record that has a letter, its class, for each place of it.
+
+        The places of a record stay on one side, and with those of its group.
+        """
+        owner = np.repeat(np.arange(len(raws)), [len(label) for label in labels])
+        place = np.concatenate([np.arange(len(label)) for label in labels])
+        names = groups or [str(i) for i in range(len(raws))]
+        flat = cls.from_records(
+            name, modality, raws, "".join(labels), [names[int(i)] for i in owner]
+        )
+        return replace(flat, places=np.stack([owner, place], axis=1))
 
     @classmethod
     def from_values(
@@ -131,11 +156,18 @@ class Task:
         return StratifiedShuffleSplit(1, test_size=test, train_size=train, random_state=seed)
 
 
-def read_task(name: str, modality: str, source: SourceConfig, *, numeric: bool = False) -> Task:
+def read_task(
+    name: str,
+    modality: str,
+    source: SourceConfig,
+    *,
+    numeric: bool = False,
+    places: bool = False,
+) -> Task:
     """A task from the labelled records of a source; DataError names the first that has no label.
 
-    `numeric` labels are numbers, to be predicted as such. Where records have groups, a record
-    without one is a group of its own.
+    `numeric` labels are numbers, to be predicted as such; where `places` are labelled, a label has
+    a letter for each. Where records have groups, a record without one is a group of its own.
     """
     records: list[Record] = []
     values: list[float] = []
@@ -154,4 +186,5 @@ def read_task(name: str, modality: str, source: SourceConfig, *, numeric: bool =
     groups = [r.group or r.place for r in records] if any(r.group for r in records) else None
     if numeric:
         return Task.from_values(name, modality, raws, values, groups)
-    return Task.from_records(name, modality, raws, labels, groups)
+    make = Task.from_places if places else Task.from_records
+    return make(name, modality, raws, labels, groups)

@@ -1,0 +1,241 @@
+"""Programs for problems with tests: what the sandbox refuses, pass@k, and the command line."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from broadbase.cli import app
+from broadbase.core.contracts import Record, Reject
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.data.problems import Problem, ProblemsConfig
+from broadbase.data.samples import sample
+from broadbase.measures.passed import judged, pass_at, passed
+from broadbase.measures.sandbox import passes
+from broadbase.model.generate import SamplingConfig
+from broadbase.recipes.recipe import find_recipe
+from broadbase.run import Run, RunConfig
+from broadbase.weights.folder import load
+
+DOUBLE = Problem(
+    'def double(x):\n    """Twice x."""\n',
+    "double",
+    "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate('a') == 'aa'\n",
+    "    return x + x\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (DOUBLE.canonical_solution, True),
+        ("    return 2 * x\n", True),
+        ("    return 4\n", False),
+        ("    return (x\n", False),
+        ("    while True: pass\n", False),
+        ("    import sys; sys.exit(0)\n", False),
+        ("    import os; os._exit(0)\n", False),
+        ("    raise SystemExit\n", False),
+    ],
+)
+def test_a_body_is_right_or_wrong(body: str, wanted: bool) -> None:
+    assert judged(DOUBLE, f"\n{body}") is wanted
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "x = bytearray(1 << 32)",
+        "x = []\nwhile True:\n    x.append('a' * 100_000)",
+        "import os\nwhile True:\n    os.fork()",
+        "import subprocess\nsubprocess.run(['true'])",
+        "import os\nos.system('true')",
+        "import os, signal\nos.kill(os.getppid(), signal.SIGTERM)",
+        "import socket\nsocket.socket()",
+        "import ctypes",
+        "open('much', 'w').write('x' * (1 << 24))",
+        "def f(): f()\nf()",
+        "input()",
+    ],
+)
+def test_what_a_program_may_not(program: str) -> None:
+    assert not passes(program)
+
+
+def test_files_outside_its_folder_are_safe(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    tmp_path.chmod(0o777)
+    mine.chmod(0o666)  # so that nothing but the sandbox is in the way
+    for line in (
+        "open({0!r}, 'w')",
+        "open({0!r}, 'r+')",
+        "os.open({0!r}, os.O_WRONLY | os.O_TRUNC)",
+        "os.remove({0!r})",
+        "os.rename({0!r}, 'stolen')",
+        "os.symlink({0!r}, 'link'); open('link', 'w')",
+        "shutil.rmtree({1!r})",
+        "os.mkdir({1!r} + '/new')",
+        "pathlib.Path({0!r}).write_text('yours')",
+        "open('../../../../../../../../' + {0!r}, 'w')",
+    ):
+        command = line.format(str(mine), str(tmp_path))
+        assert not passes(f"import os, shutil, pathlib\n{command}")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    assert mine.read_text() == "mine"
+    assert passes("open('own.txt', 'w').write('x')\nassert open('own.txt').read() == 'x'")
+    assert passes("import json, math, re, random, hashlib, typing, collections, dataclasses")
+
+
+def test_what_runs_on_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that sleeps is gone when its time is over, and so are threads that it started."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program = "import threading, time\nprint(time.sleep(60))"
+    found: list[bool] = []
+    runner = threading.Thread(target=lambda: found.append(passes(program, seconds=0.5)))
+    runner.start()
+    while not (there := launched(tmp_path)) and runner.is_alive():
+        time.sleep(0.01)
+    runner.join()
+    assert there
+    assert found == [False]
+    assert not launched(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def launched(folder: Path) -> list[str]:
+    """The processes whose command names a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in command and b"launch.py" in command:
+            found.append(process.name)
+    return found
+
+
+def test_programs_at_once_do_not_meet() -> None:
+    found: dict[int, bool] = {}
+    program = (
+        "import time\nopen('a', 'w').write('{0}')\ntime.sleep(0.2)\n"
+        "assert open('a').read() == '{0}'"
+    )
+    threads = [
+        threading.Thread(target=lambda i=i: found.update({i: passes(program.format(i))}))
+        for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == dict.fromkeys(range(4), True)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 10])
+@pytest.mark.parametrize("right", [0, 1, 4, 10])
+def test_pass_at_k_is_the_share_of_all_choices(k: int, right: int) -> None:
+    """Of all ways to choose k of 10, those with a right one."""
+    drawn = [i < right for i in range(10)]
+    chosen = [any(some) for some in combinations(drawn, k)]
+    assert pass_at(k, 10, right) == pytest.approx(sum(chosen) / len(chosen))
+    assert pass_at(10, 4, 1) == 1
+    assert pass_at(10, 4, 0) == 0
+
+
+def test_problems_are_read_and_others_named(tmp_path: Path) -> None:
+    good = DOUBLE._asdict() | {"task_id": "a"}
+    rows = [good, {"prompt": "x"}, {**good, "test": 3}, [1]]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    first, *others = ProblemsConfig(path=str(tmp_path)).records()
+    assert isinstance(first, Record)
+    assert first.raw == DOUBLE
+    assert all(isinstance(each, Reject) for each in others)
+    assert [each.place[-1] for each in others] == ["2", "3", "4"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A base of code that learned two functions by heart."""
+    folder = tmp_path_factory.mktemp("passed")
+    (folder / "code").mkdir()
+    for i in range(60):
+        text = f"def double(x):\n    return x + x\n\n\ndef name_{i}(x):\n    return {i}\n"
+        (folder / "code" / f"{i}.py").write_text(text)
+    tree: dict[str, Any] = find_recipe("code").build(1, str(folder / "code")).tree()
+    tree["model"]["modalities"]["code"]["vocabulary"] = 300
+    tree["data"] |= {"holdout": 0.3, "similarity": 1.0}
+    tree["data"]["sources"]["code"] |= {"rows": 8, "length": 64}
+    tree["train"] |= {"steps": 150, "evaluate_every": 150, "save_every": 150}
+    tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
+    run = Run.create(RunConfig.from_tree(tree), folder / "run")
+    run.train()
+    return run
+
+
+PLANTED = DOUBLE._replace(prompt="def double(x):\n")
+IMPOSSIBLE = PLANTED._replace(test="def check(candidate):\n    assert candidate(2) == 5\n")
+
+
+def test_the_measure(trained: Run, tmp_path: Path) -> None:
+    """What the base knows by heart it solves, what cannot be solved it does not."""
+    rows = [PLANTED, IMPOSSIBLE]
+    path = tmp_path / "problems.jsonl"
+    path.write_text("\n".join(json.dumps(each._asdict()) for each in rows))
+    told = CliRunner().invoke(app, ["evaluate", str(trained.folder), "--data", str(path), "--json"])
+    assert told.exit_code == 0, told.output
+    found = {(r["measure"], r["baseline"]): r for r in json.loads(told.stdout)}
+    assert set(found) == {
+        (f"pass@{k}", name)
+        for k in (1, 10)
+        for name in ("canonical solutions", "a body that does nothing")
+    }
+    row = found["pass@10", "canonical solutions"]
+    assert (row["items"], row["base"], row["other"]) == (2, 0.5, 0.5)
+    assert 0 < found["pass@1", "canonical solutions"]["base"] <= 0.5
+    assert found["pass@1", "a body that does nothing"]["other"] == 0
+    held_out = CliRunner().invoke(app, ["evaluate", str(trained.folder), "--json"])
+    assert "bits a byte" in held_out.stdout
+    assert "pass@1" not in held_out.stdout
+
+
+def test_samples_go_on_after_a_prompt(trained: Run) -> None:
+    base = load(trained.folder / "model")
+    cold = SamplingConfig(temperature=0)
+    texts = base.continuations(["def double(x):"] * 3, places=12, sampling=cold)
+    assert texts == [base.generate("def double(x):", places=12, sampling=cold)] * 3
+    assert texts[0].startswith("\n    return x + x\n")
+
+
+def test_what_is_no_task_is_refused(trained: Run, tmp_path: Path) -> None:
+    base = load(trained.folder / "model")
+    with pytest.raises(DataError, match="holds no problems with tests"):
+        list(passed(trained, base, "sample:python"))
+    (tmp_path / "a.jsonl").write_text('{"prompt": "x"}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:1: no problem, with the fields prompt, entry"):
+        list(passed(trained, base, str(tmp_path / "a.jsonl")))
+    both = ["evaluate", str(trained.folder), "--data", "x", "--against", "y"]
+    told = CliRunner().invoke(app, both)
+    assert isinstance(told.exception, ConfigError)
+
+
+@pytest.mark.slow
+def test_humaneval_is_wired_right() -> None:
+    """Every canonical solution passes its tests, and a body that does nothing passes none."""
+    try:
+        records = [r for r in sample("humaneval").source.records() if isinstance(r, Record)]
+    except DataError as error:
+        pytest.skip(str(error)[:200])
+    problems = [record.raw for record in records]
+    assert len(problems) == 164
+    assert all(judged(problem, f"\n{problem.canonical_solution}") for problem in problems)
+    assert not any(judged(problem, "\n    pass\n") for problem in problems)
