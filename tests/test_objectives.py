@@ -323,6 +323,7 @@ def test_what_cannot_be_trained_is_refused_with_its_remedy() -> None:
 PARTS = {"a": {"objective": {"name": "causal"}}, "b": {"objective": {"name": "fim"}, "scale": 2.0}}
 CUT = {
     "prefix": {},
+    "recall": {},
     "fim": {},
     "span_corruption": {},
     "infilling": {},

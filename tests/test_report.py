@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from broadbase.charts import heat
 from broadbase.core.errors import ResourceError
 from broadbase.report import (
     Baseline,
@@ -26,6 +27,7 @@ from broadbase.report import (
     Report,
     Text,
     headline,
+    page,
     render,
     write,
 )
@@ -295,6 +297,17 @@ def test_curves_of_hardly_any_points(
     # a path of one place is drawn only where it has a segment, if one of no length
     assert all(re.search("[Lh]", line["d"] or "") for line in page.drawn("path", "own"))
     assert ("nothing was recorded" in page.said("figcaption")) == (sum(shapes) == 0)
+
+
+def test_a_heat_map_writes_and_shades_every_cell() -> None:
+    rows = {"0": [0.0, 0.5], "<1>": [1.0, math.nan]}
+    html = page("Needles", [heat("prose", rows, ["256", "1024"], ("depth", "length"))])
+    read = Page(html)
+    shades = [float(cell["fill-opacity"] or 0) for cell in read.drawn("rect", "own")]
+    assert shades == [0.0, 0.3, 0.6, 0.0]
+    assert [w for tag, w in read.words if tag == "tspan"] == ["0.00", "0.50", "1.00", "unknown"]
+    assert {"256", "1024", "length", "<1>"} <= {w for tag, w in read.words if tag == "text"}
+    assert "<title>Needles</title>" in html
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 6, 1), (4, 8, 3), (200, 150)])

@@ -149,6 +149,34 @@ def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], Cell]) -> str:
     return drawing.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {style} ', 1)
 
 
+def heat(
+    title: str, rows: Mapping[str, Sequence[float]], columns: Sequence[str], axes: tuple[str, str]
+) -> str:
+    """A heat map of shares from 0 to 1, each written in its cell; rows from top to bottom.
+
+    `axes` says what rows and columns are.
+    """
+    tall, wide = TALL / max(1, len(rows)), (WIDE - LEFT - 20) / max(1, len(columns))
+    middle, parts = ' text-anchor="middle"', list[str]()
+    for i, (name, shares) in enumerate(rows.items()):
+        y, written = i * tall, (i + 0.5) * tall + 4
+        parts.append(f'<text class="end" x="{LEFT + 14}" y="{written:.1f}">{escape(name)}</text>')
+        for j, share in enumerate(shares):
+            x = LEFT + 20 + j * wide
+            full = 0.6 * max(0.0, min(1.0, share)) if math.isfinite(share) else 0.0
+            size = f'width="{wide - 2:.1f}" height="{tall - 2:.1f}" fill-opacity="{full:.3f}"'
+            parts.append(f'<rect class="own" x="{x + 1:.1f}" y="{y + 1:.1f}" {size}/>')
+            place = f'x="{x + wide / 2:.1f}" y="{written:.1f}"'
+            parts.append(f"<text {place}{middle}><tspan>{number(share, '.2f')}</tspan></text>")
+    for j, name in enumerate(columns):
+        x = LEFT + 20 + (j + 0.5) * wide
+        parts.append(f'<text x="{x:.1f}" y="{TALL + 16}"{middle}>{escape(name)}</text>')
+    parts.append(f'<text x="{WIDE / 2}" y="{TALL + 34}"{middle}>{escape(axes[1])}</text>')
+    caption = f"<b>{escape(title)}</b> {escape(axes[0])} downwards"
+    drawing = _svg(WIDE, TALL + 40, escape(title), "".join(parts))
+    return f"<figure><figcaption>{caption}</figcaption>{drawing}</figure>"
+
+
 def _grid(low: float, high: float) -> Iterator[str]:
     """Lines across at round numbers."""
     step = 10.0 ** math.floor(math.log10(high - low))

@@ -30,15 +30,15 @@ from broadbase.generation import generate
 from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
 from broadbase.measures.measure import beside, measured
-from broadbase.recipes.recipe import all_recipes, expected, find_recipe
-from broadbase.run import Run, RunConfig, model_of, prepare_data
+from broadbase.recipes.recipe import all_recipes, expected, find_recipe, onward
+from broadbase.run import Run, RunConfig, prepare_data
 from broadbase.train.machine import MachineConfig, environment
 from broadbase.train.slurm import script as slurm_script
 from broadbase.transfer.adapt import Method
 from broadbase.transfer.adapt import adapt as adapt_to
 from broadbase.transfer.finetune import FinetuneConfig, finetune
 from broadbase.transfer.task import read_task
-from broadbase.weights.folder import load, save
+from broadbase.weights.folder import base_at, save
 
 app = typer.Typer(
     name="broadbase",
@@ -60,6 +60,7 @@ Set = Annotated[
 RecipeName = Annotated[str, typer.Argument(help="A recipe's name, or a config.yaml to repeat.")]
 Data = Annotated[str | None, typer.Option(help="Folder, file, URL, sample:NAME, source:FILE.yaml.")]
 FieldName = Annotated[str | None, typer.Option("--field", help="Of a table, that holds the text.")]
+Start = Annotated[str | None, typer.Option(help="A base to go on with: a run or a model folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 
 
@@ -151,15 +152,16 @@ def pretrain(
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     device: Device = "auto",
+    start: Start = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Train a base on raw data, without labels."""
+    """Train a base on raw data, without labels; from nothing, or on from another base."""
     changes = list(settings or [])
     changes += [f"machine.device={device}"] if device != "auto" else []
     changes += [f"seed={seed}"] if seed is not None else []
     changes += [f"data.store={json.dumps(str(store))}"] if store else []
-    config = _config(recipe, data, depth, changes, field)
+    config = _config(recipe, data, depth, changes, field, start)
     if out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several ranks must agree on the run's folder: add --out")
     folder = out or _fresh(Path("runs"), config.recipe)
@@ -202,13 +204,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """What the base can do on held-out data, beside baselines: bits per byte, spans told, ..."""
-    run, base = Run.open(folder), load(model_of(folder))
+    run, base = Run.open(folder), base_at(folder)
     if against is not None and data is not None:
         raise ConfigError("--against compares held-out data; leave out --data")
     if against is None:
         found = measured(run, base, data)
     else:
-        found = beside(run, base, load(model_of(against)), against.name)
+        found = beside(run, base, base_at(against), against.name)
     rows = [row.row() for row in found]
     columns = ("source", "measure", "baseline", "items", "base", "other", "difference")
     _show(rows, [*columns, "low", "high"], as_json, "held out, with 95 % intervals")
@@ -232,7 +234,7 @@ def adapt(
     as_json: Json = False,
 ) -> None:
     """Adapt a base to a labelled task, against the same model from random init."""
-    base = load(model_of(model))
+    base = base_at(model)
     source = labelled(data, field, label)
     kind = modality or next(iter(base.codecs))
     task = read_task(Path(data).stem, kind, source, numeric=numeric, places=places)
@@ -313,6 +315,7 @@ def _config(
     depth: int | None,
     changes: Sequence[str],
     field: str | None = None,
+    start: str | None = None,
 ) -> RunConfig:
     if recipe.endswith((".yaml", ".yml")):
         if data is not None or depth is not None:
@@ -320,6 +323,8 @@ def _config(
         config = RunConfig.read(Path(recipe))
     else:
         config = find_recipe(recipe).build(depth or 4, data)
+    if start is not None:
+        config = onward(config, start)
     tree = config.tree()
     if field is not None:
         tables = [s["source"] for s in tree["data"]["sources"].values() if "field" in s["source"]]

@@ -16,8 +16,8 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.picture import picture as decoded
 from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.conditional import GivenConfig
-from broadbase.run import Run, RunConfig, model_of
-from broadbase.weights.folder import load
+from broadbase.run import Run, RunConfig
+from broadbase.weights.folder import base_at
 
 
 def generate(
@@ -43,7 +43,7 @@ def generate(
     if config.exists() and isinstance(RunConfig.read(config).objective, GivenConfig):
         found = answered(Run.open(model), prompt, seen, places, sampling)
     else:
-        found = load(model_of(model)).generate(
+        found = base_at(model).generate(
             prompt,
             inside=seen,
             modality=modality,
@@ -74,7 +74,7 @@ def answered(
     config, mixed = run.config.objective, run.config.data.sources
     assert isinstance(config, GivenConfig)
     grid = run.stores[config.told].split("train").grids[0]
-    (found,) = load(model_of(run.folder)).answers(
+    (found,) = base_at(run.folder).answers(
         config.build().prompt,
         [*seen] or [prompt],
         given=mixed[config.given].modality,

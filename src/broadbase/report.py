@@ -95,6 +95,14 @@ def write(path: Path, report: Report) -> None:
             draft.unlink()
 
 
+def page(title: str, figures: Iterable[str]) -> str:
+    """A page in the report's style that holds these figures and nothing else."""
+    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    head = template.partition("<body>")[0].replace("Broadbase report", escape(title))
+    body = f'<body>\n<h1>{escape(title)}</h1>\n<div class="charts">{"".join(figures)}</div>\n'
+    return f"{head}{body}</body>\n</html>\n"
+
+
 def render(report: Report) -> str:
     """The page as text, the same for the same report; a part that would be empty is left out."""
     found = [judge(-row.high, -row.low) for each in report.likelihoods for row in each.rows]

@@ -47,6 +47,7 @@ from broadbase.train.ranks import Ranks, gather
 from broadbase.train.schedule import ScheduleConfig, StableConfig
 from broadbase.train.teacher import Teacher, TeacherConfig
 from broadbase.weights import folder as model_folder
+from broadbase.weights.start import agree, carry
 
 
 class MixedSource(Config):
@@ -92,6 +93,7 @@ class RunConfig(Config):
     train: TrainConfig = TrainConfig()
     machine: MachineConfig = MachineConfig()
     teacher: TeacherConfig | None = None
+    start: str | None = None  # a run or a model folder, whose weights and codecs it goes on with
 
     @model_validator(mode="after")
     def _sources_have_modalities(self) -> Self:
@@ -176,6 +178,8 @@ class Run:
         ranks = Ranks(device, c.machine)
         model = c.model.build()
         initialise(model, c.seed)
+        if c.start is not None:
+            carry(model_folder.base_at(c.start), model, c.start)
         model.to(device)
         teacher = c.teacher.build(model, ranks, self._taught_by) if c.teacher else Teacher()
         c.machine.thin(model)
@@ -202,7 +206,7 @@ class Run:
         )
 
     def _taught_by(self, path: str) -> nn.Module:
-        base = model_folder.load(model_of(Path(path).expanduser()))
+        base = model_folder.base_at(path)
         model_folder.must_agree(base, self.codecs, self.config.model, f"teacher.path={path}")
         return base.model
 
@@ -234,12 +238,17 @@ class Run:
         }
 
     def base(self, weights: Mapping[str, torch.Tensor] | None = None) -> Base:
-        """The run's model as a Base, with the given weights or, without, from its random init."""
+        """The run's model as a Base, with the given weights or, without, from its random init.
+
+        It keeps the codecs of the base that it started from.
+        """
         model = self.config.model.build()
         initialise(model, self.config.seed)
         if weights is not None:
             model.load_state_dict(dict(weights))
-        return Base(self.config.model, model.eval(), self.codecs, self.config.objective.pattern)
+        before = model_folder.base_at(self.config.start).codecs if self.config.start else {}
+        codecs = {**self.codecs, **before, **self.codecs}
+        return Base(self.config.model, model.eval(), codecs, self.config.objective.pattern)
 
     def rows(self, split: str) -> dict[str, Rows]:
         """The rows of every source: split is "train" or "validation".
@@ -355,11 +364,6 @@ class Run:
                 console.print(f"resuming after step {saved.step}", highlight=False)
 
 
-def model_of(folder: Path) -> Path:
-    """The model folder of a run, or the folder itself."""
-    return folder / "model" if (folder / "config.yaml").exists() else folder
-
-
 def data_folder(config: RunConfig, folder: Path) -> Path:
     """Where the prepared sources of a run lie."""
     return Path(config.data.store).expanduser() if config.data.store else folder / "data"
@@ -377,7 +381,10 @@ def prepare_data(
         for name, m in config.data.sources.items()
     }
     progress = progress or (run_here if console is None else run_shown(console))
-    stores, codecs = prepare(wanted, folder, config.data, progress)
+    base = model_folder.base_at(config.start) if config.start else None
+    stores, codecs = prepare(wanted, folder, config.data, progress, base.codecs if base else {})
+    if base:
+        agree(base, codecs, config.model, str(config.start))
     if console is not None:
         for name, store in stores.items():
             console.print(f"{name}: {store.summary()}", highlight=False, soft_wrap=True)

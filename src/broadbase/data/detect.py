@@ -72,6 +72,15 @@ def labelled(path: str, field: str, label: str) -> SourceConfig:
     return found[0] if found else tables[0]
 
 
+def media(path: str) -> SourceConfig:
+    """Pictures, sounds or clips: what a sample or named source is of, or the files of a folder."""
+    if found := named(path):
+        return found
+    kinds = (ImageFilesConfig, AudioFilesConfig, VideoFilesConfig)
+    plain = [kind(path=path) for kind in kinds]
+    return next((source for source in plain if _holds(source)), plain[0])
+
+
 def named(path: str) -> SourceConfig | None:
     """The source of "sample:NAME" or of "source:FILE.yaml", which holds the settings of any."""
     kind, _, rest = path.partition(":")

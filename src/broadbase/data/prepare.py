@@ -47,17 +47,19 @@ def prepare(
     folder: Path,
     config: PrepareConfig | None = None,
     progress: Progress = run_here,
+    given: Mapping[str, Codec] | None = None,
 ) -> tuple[dict[str, Store], dict[str, Codec]]:
     """Make or bring up to date the stores `folder`/NAME; returns them and the codecs by modality.
 
-    Codecs that `folder` has are kept, so that earlier shards stay good. DataError where too many
+    Codecs that `folder` has are kept, so that earlier shards stay good; others are `given` by
+    modality, or fitted. DataError where too many
     records cannot be used or a side is empty; ResourceError where the disk refuses.
     """
     config = config or PrepareConfig()
     for w in wanted.values():
         _apart(w.source, folder)
     with _alone(folder):
-        codecs = _codecs(wanted, folder, config)
+        codecs = _codecs(wanted, folder, config, given or {})
         tasks = [task for name, w in wanted.items() for task in plan(w, folder / name)]
         joined = folder / "joined.json"
         if tasks:
@@ -239,8 +241,10 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _codecs(wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig) -> dict[str, Codec]:
-    """The codec of each modality, as it lies in the stores, or fitted now and kept there."""
+def _codecs(
+    wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig, given: Mapping[str, Codec]
+) -> dict[str, Codec]:
+    """The codec of each modality, as it lies in the stores, or given or fitted and kept there."""
     found: dict[str, Codec] = {}
     for name in dict.fromkeys(w.name for w in wanted.values()):
         sources = {n: w for n, w in wanted.items() if w.name == name}
@@ -252,6 +256,8 @@ def _codecs(wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig) -
         if kept:
             _same_codec(folder / kept[0] / "codec" / "modality.json", modality)
             codec = modality.load(folder / kept[0] / "codec")
+        elif name in given:
+            codec = given[name]
         else:
             codec = modality.fit(
                 training_records(list(sources.values()), config.holdout, config.fit)

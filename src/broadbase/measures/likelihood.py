@@ -84,7 +84,8 @@ def compare(
     mine, theirs = float(model.sum()) * bits, float(other.sum()) * bits
     gap = mine - theirs
     name = f"bits a {unit}"
-    return Measured(source, name, baseline, n, mine, theirs, gap, gap - half, gap + half)
+    own = tuple((model * bits * n).tolist())  # whose mean is `mine`
+    return Measured(source, name, baseline, n, mine, theirs, gap, gap - half, gap + half, own)
 
 
 def chunks(segment: Segment) -> list[NDArray[Any]]:

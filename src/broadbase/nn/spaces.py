@@ -128,9 +128,12 @@ class DiscreteConfig(Config):
 class Discrete(nn.Module):
     """Ids [B,N]: embedding in, logits and cross-entropy out."""
 
+    tables: ClassVar[tuple[str, ...]] = ("embedding.weight", "output.weight", "bias")  # by id
+
     def __init__(self, config: DiscreteConfig, width: int) -> None:
         super().__init__()
         self.width, self.scale, self.cap = width, config.scale, config.cap
+        self.vocabulary, self.controls = config.vocabulary, config.controls
         ids = config.vocabulary + config.controls
         self.embedding = nn.Embedding(ids, width)
         self.penalties: Mapping[str, float] = {"z": config.z} if config.z else {}
@@ -160,6 +163,13 @@ class Discrete(nn.Module):
         score_BS, total_BS = cross_entropy_and_total(self.predict(x), target)
         self._charges = {"z": total_BS.square()} if self.penalties else {}
         return score_BS
+
+    def extends(self, other: nn.Module) -> bool:
+        """Whether the ids of another such Space mean the same in this one: new ones come last."""
+        return isinstance(other, Discrete) and (
+            self.vocabulary == other.vocabulary
+            or (self.vocabulary > other.vocabulary and not other.controls)
+        )
 
     def charges(self) -> Mapping[str, Tensor]:
         """Of the last score: the squared log-sum-exp (Chowdhery et al. 2022, 5), [B,S]."""

@@ -14,7 +14,11 @@ from broadbase import recipes
 from broadbase.core.config import hint
 from broadbase.core.errors import ConfigError
 from broadbase.core.outside import outside
+from broadbase.modalities.bpe import BytePairConfig
+from broadbase.modalities.tokens import TokensConfig
+from broadbase.model.model import ModelConfig
 from broadbase.run import RunConfig
+from broadbase.weights.folder import base_at
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,32 @@ def find_recipe(name: str) -> Recipe:
     if name not in known:
         raise ConfigError(f"there is no recipe {name!r}{hint(name, known)}")
     return known[name]
+
+
+def onward(config: RunConfig, start: str) -> RunConfig:
+    """The same training from a base on: its model, and beside it what only the recipe has.
+
+    Text that would have a vocabulary of its own is told in that of published weights.
+    """
+    base, new = base_at(start), config.model
+    own = {name: name for name in new.modalities}
+    for name, modality in base.config.modalities.items():
+        if isinstance(modality, TokensConfig) and name in base.codecs:
+            own |= {n: name for n, m in new.modalities.items() if isinstance(m, BytePairConfig)}
+    first = next(iter(new.towers))
+    added = [name for name in new.modalities if own[name] == name not in base.config.modalities]
+    pairs = {(c.source, c.target) for c in base.config.connectors}
+    beside = tuple(c for c in new.connectors if (c.source, c.target) not in pairs)
+    model = ModelConfig(
+        modalities={**base.config.modalities, **{name: new.modalities[name] for name in added}},
+        towers={**base.config.towers, **new.towers, **base.config.towers},
+        at={**{name: new.at.get(name, first) for name in added}, **base.config.at},
+        connectors=(*base.config.connectors, *beside),
+    )
+    sources = {
+        name: mixed.model_copy(update={"modality": own[mixed.modality]})
+        for name, mixed in config.data.sources.items()
+    }
+    data = config.data.model_copy(update={"sources": sources})
+    changed = config.model_copy(update={"model": model, "data": data, "start": start})
+    return RunConfig.from_tree(changed.tree())

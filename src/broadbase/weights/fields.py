@@ -91,6 +91,22 @@ def _scaling(rope: Mapping[str, Any], config: Mapping[str, Any]) -> RotaryScalin
             )
 
 
+def rope(positions: RotaryConfig) -> dict[str, Any]:
+    """The rope_parameters of a rotary embedding: what `rotary` reads."""
+    known = {"rope_type": "default", "rope_theta": positions.theta}
+    match positions.scaling:
+        case LinearScaling(factor=factor):
+            known |= {"rope_type": "linear", "factor": factor}
+        case Llama3Scaling() as s:
+            known |= {"rope_type": "llama3", "factor": s.factor, "low_freq_factor": s.low}
+            known |= {"high_freq_factor": s.high, "original_max_position_embeddings": s.original}
+        case YarnScaling() as s:
+            known |= {"rope_type": "yarn", "factor": s.factor, "beta_fast": s.fast}
+            known |= {"beta_slow": s.slow, "original_max_position_embeddings": s.original}
+            known |= {"truncate": s.truncate, "attention_factor": s.attention}
+    return known
+
+
 def layer_types(config: Mapping[str, Any], kinds: Sequence[str]) -> Sequence[str]:
     """Of each layer LOCAL or GLOBAL: the config's word, or `kinds` in older files."""
     found = config.get("layer_types") or kinds

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,12 @@ def save(base: Base, folder: Path, limit: int | None = None) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def base_at(path: Path | str) -> Base:
+    """The base of a run, or in a model folder."""
+    folder = Path(path).expanduser()
+    return load(folder / "model" if (folder / "config.yaml").exists() else folder)
+
+
 def load(folder: Path | str, device: str = "cpu") -> Base:
     """The base in a model folder, ours or a published one; DataError names what is wrong.
 
@@ -127,18 +133,37 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
     return Base(model_config, model.to(device).eval(), codecs, pattern, origin, patterns)
 
 
-def must_agree(base: Base, codecs: Mapping[str, Codec], config: ModelConfig, place: str) -> None:
-    """ConfigError, which names the `place`, where the base does not encode as these codecs do."""
+def must_agree(
+    base: Base,
+    codecs: Mapping[str, Codec],
+    config: ModelConfig,
+    place: str,
+    free: Collection[str] = (),
+) -> None:
+    """ConfigError, which names the `place`, where the base does not encode as these codecs do.
+
+    Settings of a modality that are called as in `free` may differ.
+    """
     for name, codec in codecs.items():
         if name not in base.codecs:
             known = ", ".join(base.codecs)
             raise ConfigError(f"{place}: its base has no modality {name!r}; it has: {known}")
-        alike = base.config.modalities[name] == config.modalities[name]
+        mine, its = (_bound(c.modalities[name].tree(), free) for c in (config, base.config))
+        alike = mine == its
         if not alike or _files(codec) != _files(base.codecs[name]):
             raise ConfigError(
                 f"{place}: its codec of {name!r} is not this run's, and one id would mean two"
                 " things; pretrain both from one --store, with the same settings of the modality"
             )
+
+
+def _bound(tree: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:
+    """Settings at any depth but for those whose names are free."""
+    return {
+        name: _bound(value, free) if isinstance(value, Mapping) else value
+        for name, value in tree.items()
+        if name not in free
+    }
 
 
 def _files(codec: Codec) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from broadbase.nn.spaces import DiscreteConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.architecture import Published
 from broadbase.weights.decoder import decoder, gated
-from broadbase.weights.fields import only
+from broadbase.weights.fields import only, rope
 
 MODEL_TYPE = "llama"
 
@@ -60,7 +60,7 @@ def fields(model: ModelConfig, start: int, end: int | None) -> dict[str, Any] | 
         "attention_bias": attention.bias,
         "rms_norm_eps": norm.eps,
         "rope_theta": positions.theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": positions.theta},
+        "rope_parameters": rope(positions),
         "hidden_act": "silu",
         "vocab_size": discrete.vocabulary + discrete.controls,
         "tie_word_embeddings": discrete.tied,

@@ -1,0 +1,54 @@
+"""How often needles are told, by depth and length: a heat map for each base, as tables and a page.
+
+python bench/haystack.py RUN [--out haystack.html]
+
+The same numbers by length, with intervals, come from `broadbase evaluate RUN`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from broadbase.charts import heat
+from broadbase.measures.needle import DEPTHS, HAYSTACKS, Told, told
+from broadbase.report import page
+from broadbase.run import Run
+from broadbase.weights.folder import base_at
+
+
+def main() -> None:
+    """Measure, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, help="where to draw them [RUN/haystack.html]")
+    options = parser.parse_args()
+    run, figures = Run.open(options.run), []
+    for source in run.config.data.sources:
+        for name, found in told(run, base_at(options.run), source).items():
+            print(table(source, name, found))
+            figures.append(drawn(source, name, found))
+    out = options.out or options.run / "haystack.html"
+    out.write_text(page("Needles told", figures))
+    print(out)
+
+
+def table(source: str, name: str, found: Told) -> str:
+    """Markdown: a row a depth, a column a length, percent of the haystacks."""
+    head = " | ".join(map(str, found.lengths))
+    lines = [f"{source}, {name}, % of {HAYSTACKS}:", "", f"| depth | {head} |"]
+    lines.append("|---" * (1 + len(found.lengths)) + "|")
+    for j, depth in enumerate(DEPTHS):
+        shares = " | ".join(f"{100 * each:.0f}" for each in found.right[:, j].mean(axis=1))
+        lines.append(f"| {depth:g} | {shares} |")
+    return "\n".join([*lines, ""])
+
+
+def drawn(source: str, name: str, found: Told) -> str:
+    """The same as a heat map."""
+    rows = {f"{depth:g}": found.right[:, j].mean(axis=1).tolist() for j, depth in enumerate(DEPTHS)}
+    return heat(f"{source}: {name}", rows, [*map(str, found.lengths)], ("depth", "length, places"))
+
+
+if __name__ == "__main__":
+    main()

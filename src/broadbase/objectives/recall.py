@@ -1,0 +1,71 @@
+"""Recall: causal modelling that counts most what can be told by looking back.
+
+Legend: B rows, N places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.objectives.documents import shifted
+from broadbase.objectives.scoring import ReadScores
+
+
+class RecallConfig(ObjectiveConfig):
+    """Next-place prediction where a value comes after the same value as once before in its
+    document: what an induction head tells (Olsson et al. 2022, 2). All other places count `others`.
+
+    Where one place in thirty is of that kind, plain causal modelling takes very long to find it.
+    """
+
+    name: Literal["recall"] = "recall"
+    pattern: ClassVar[str] = "causal"
+    tower: str = "main"
+    others: Annotated[float, Field(gt=0, le=1)] = 0.03
+
+    def build(self) -> Objective:
+        return Recall(self)
+
+
+class Recall(ReadScores):
+    """One causal stream a source, as `causal` has it, with other weights."""
+
+    def __init__(self, config: RecallConfig) -> None:
+        self.tower, self.others = config.tower, config.others
+
+    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        return tuple(self._view(name, segment) for name, segment in batch.segments.items())
+
+    def _view(self, name: str, segment: Segment) -> View:
+        assert segment.weight is not None
+        share_BN = torch.where(recurs(segment), 1.0, self.others)
+        seen, values, weight = shifted(replace(segment, weight=segment.weight * share_BN))
+        read = Read(segment.source, term=name, values=values, weight=weight)
+        return View((Stream("main", self.tower, (seen,), pattern="causal", reads=(read,)),))
+
+
+def recurs(segment: Segment) -> Tensor:
+    """Whether a place and the one before it hold what two such places held earlier in the
+    document: [B,N] bool."""
+    values = segment.values
+    assert values is not None
+    B, N = values.shape[:2]
+    flat = values.flatten(0, 1)
+    _, ids = torch.unique(flat, dim=0, return_inverse=True)
+    ids_BN = ids.view(B, N)
+    document_BN = torch.zeros_like(ids_BN) if segment.document is None else segment.document
+    same_BNN = (ids_BN[:, :, None] == ids_BN[:, None]) & (
+        document_BN[:, :, None] == document_BN[:, None]
+    )
+    pair_BNN = same_BNN[:, 1:, 1:] & same_BNN[:, :-1, :-1]
+    found_BN = torch.zeros(B, N, dtype=torch.bool, device=ids_BN.device)
+    found_BN[:, 1:] = pair_BNN.tril(-1).any(dim=-1)
+    return found_BN

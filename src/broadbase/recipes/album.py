@@ -1,0 +1,38 @@
+"""Album: pictures in a row, of which some come again and what came after them is told."""
+
+from __future__ import annotations
+
+from broadbase.data.detect import media
+from broadbase.data.needles import AlbumsConfig
+from broadbase.modalities.album import AlbumConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.norm import RMSNormConfig
+from broadbase.objectives.recall import RecallConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.run import DataConfig, MixedSource, RunConfig
+
+LENGTH = 65  # places a row: the start and 64 pictures
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """Rows of pictures, a place a picture; what counts is what came after a picture before."""
+    source = AlbumsConfig(source=media(dial.needed(data, "album")), pictures=LENGTH - 1)
+    tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
+    rows = dial.rows(depth, LENGTH)
+    return RunConfig(
+        recipe="album",
+        depth=depth,
+        model=ModelConfig(modalities={"album": AlbumConfig()}, towers={"main": tower}),
+        objective=RecallConfig(),
+        data=DataConfig(
+            sources={
+                "album": MixedSource(source=source, modality="album", rows=rows, length=LENGTH)
+            }
+        ),
+        optim=dial.optim(depth),
+        train=dial.horizon(depth),
+    )
+
+
+RECIPE = Recipe("album", "pictures in a row, some shown again: long contexts", build)

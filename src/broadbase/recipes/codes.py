@@ -1,0 +1,36 @@
+"""Codes: sounds, pictures or clips in the codes of a trained tokenizer, told place by place.
+
+From nothing, or beside what a base knows already: `--start RUN` (AudioPaLM; Rubenstein et al.
+2023, 3.1).
+"""
+
+from __future__ import annotations
+
+from broadbase.data.detect import media
+from broadbase.modalities.codes import CodesConfig
+from broadbase.model.model import ModelConfig
+from broadbase.objectives.causal import CausalConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import LENGTH, mixed
+from broadbase.run import DataConfig, RunConfig
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """Causal modelling (Borsos et al. 2022, AudioLM, of one codebook); the tokenizer is a run:
+    `--set model.modalities.codes.tokenizer=RUN`."""
+    source = media(dial.needed(data, "codes"))
+    return RunConfig(
+        recipe="codes",
+        depth=depth,
+        model=ModelConfig(
+            modalities={"codes": CodesConfig()}, towers={"main": dial.backbone(depth)}
+        ),
+        objective=CausalConfig(),
+        data=DataConfig(sources=mixed("codes", [source], depth, LENGTH), holdout=0.1),
+        optim=dial.optim(depth),
+        train=dial.horizon(depth),
+    )
+
+
+RECIPE = Recipe("codes", "sounds, pictures or clips in codes of a tokenizer, told in order", build)

@@ -1,0 +1,42 @@
+"""Needle: text with something small hidden in it and asked for at its end (Kamradt 2023).
+
+To read further, go on with a run: `--start RUN --set data.sources.text.length=1024`, and so on
+(docs/long.md).
+"""
+
+from __future__ import annotations
+
+from broadbase.data.detect import detect
+from broadbase.data.needles import NeedlesConfig
+from broadbase.data.sources import TextFilesConfig
+from broadbase.modalities.text import TextConfig
+from broadbase.model.model import ModelConfig
+from broadbase.objectives.recall import RecallConfig
+from broadbase.recipes import dial
+from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.sequence import mixed
+from broadbase.run import DataConfig, RunConfig
+from broadbase.train.loop import TrainConfig
+
+LENGTH = 128  # places a row
+
+
+def build(depth: int, data: str | None) -> RunConfig:
+    """Passages with needles; a small base does not learn to look back in minutes from text alone.
+
+    Of twice the steps of other recipes: looking back comes late and at once.
+    """
+    path = dial.needed(data, "needle")
+    found = [NeedlesConfig(source=s) for s in detect(path, TextFilesConfig(path=path))]
+    return RunConfig(
+        recipe="needle",
+        depth=depth,
+        model=ModelConfig(modalities={"text": TextConfig()}, towers={"main": dial.backbone(depth)}),
+        objective=RecallConfig(),
+        data=DataConfig(sources=mixed("text", found, depth, LENGTH), holdout=0.1),
+        optim=dial.optim(depth),
+        train=TrainConfig(steps=2 * dial.horizon(depth).steps),
+    )
+
+
+RECIPE = Recipe("needle", "text with needles in it, asked for at its end: long contexts", build)

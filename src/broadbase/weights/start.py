@@ -1,0 +1,61 @@
+"""Starting from a base: its weights, bit for bit, in a model that has all it has, and maybe more.
+
+A new modality is a new Space beside those of the base; new ids of a known one are new rows of its
+tables, after the base's (AudioPaLM; Rubenstein et al. 2023, 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from broadbase.core.contracts import Codec
+from broadbase.core.errors import ConfigError
+from broadbase.model.base import Base
+from broadbase.model.model import Model, ModelConfig
+from broadbase.weights.folder import must_agree
+
+# settings of a modality that may differ from the base's: they change no id that it has
+FREE = ("vocabulary", "controls", "z", "tokenizer")
+
+
+@torch.no_grad()
+def carry(base: Base, model: Model, place: str) -> None:
+    """Give a model the weights of a base; what the base lacks stays as it was initialised.
+
+    ConfigError, which names the `place` of the base, where the model has no room for a tensor.
+    """
+    state = model.state_dict()
+    for name, old in base.model.state_dict().items():
+        if name not in state:
+            raise ConfigError(
+                f"start={place}: its base has {name!r} and this model has not; keep all of the"
+                " base's modalities, towers and connectors"
+            )
+        new = state[name]
+        rows = len(old) if _grown(name, base.model, model) else len(new) if new.ndim else 0
+        part = new[:rows] if new.ndim else new
+        if part.shape != old.shape:
+            raise ConfigError(
+                f"start={place}: {name!r} is {list(old.shape)} in its base and {list(new.shape)}"
+                " here; set the size of the model as the base has it"
+            )
+        part.copy_(old)
+
+
+def agree(base: Base, codecs: Mapping[str, Codec], config: ModelConfig, place: str) -> None:
+    """ConfigError where one of these codecs, which a base has too, encodes otherwise there."""
+    shared = {name: codec for name, codec in codecs.items() if name in base.codecs}
+    must_agree(base, shared, config, f"start={place}", free=FREE)
+
+
+def _grown(name: str, old: Model, new: Model) -> bool:
+    """Whether a tensor is a table of ids to which only new ones were added."""
+    kind, _, rest = name.partition(".")
+    space, _, parameter = rest.partition(".")
+    if kind != "spaces" or parameter not in getattr(new.spaces[space], "tables", ()):
+        return False
+    here: nn.Module = new.spaces[space]
+    return bool(here.extends(old.spaces[space]))  # type: ignore[operator]
