@@ -55,7 +55,7 @@ class NeedlesConfig(SourceConfig):
                 room = rng.uniform(0.3, 1) * self.characters
                 room -= 2 * sum(len(needle(*pair)) + 1 for pair in pairs)
                 passage, left = cut(left, max(int(room), 40))
-                lines = planted(passage, pairs, rng.uniform(size=count))
+                lines = planted(passage, pairs, rng.uniform(size=count).tolist())
                 raw = "\n".join([*lines, *(needle(*pairs[i]) for i in rng.permutation(count))])
                 yield Record(raw, f"{text.place}:{number}", group=text.place)
                 number += 1
