@@ -112,7 +112,7 @@ def test_pictures_of_several_sizes_are_refused(tmp_path: Path) -> None:
 def haystacks(kind: str) -> Any:
     if kind == "text":
         words = [w for w in WORDS if reserved(w)]
-        return Passages([WORDS * 20, WORDS[::-1] * 20], words, BytesConfig().fit([]))
+        return Passages(WORDS * 20, words, BytesConfig().fit([]))
     return Pictures(AlbumsConfig(source=DigitsConfig()).shown(True), AlbumConfig().fit([]))
 
 

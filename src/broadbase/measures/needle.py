@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count, islice
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -116,8 +116,8 @@ def _plant(source: SourceConfig, run: Run, name: str, codec: Codec) -> Plant | N
 class Passages:
     """Texts of the validation side with lines "- key value"."""
 
-    texts: Sequence[Sequence[str]]  # words of each
-    words: Sequence[str]
+    texts: Sequence[str]  # their words, one text after another
+    words: Sequence[str]  # of needles
     codec: Codec
 
     @classmethod
@@ -128,17 +128,19 @@ class Passages:
         }
         held = sides["validation"] - sides["train"]
         records = (r for r in source.source.records() if isinstance(r, Record))
-        texts = [r.raw.split() for r in records if digest_of(r.place)[:8].hex() in held]
+        whole = [r.raw for r in records if digest_of(r.place)[:8].hex() in held]
+        texts = " ".join(whole).split()
         return cls(texts, source.words(True), codec)
 
     def __call__(self, number: int, places: int, depth: float, there: bool) -> Haystack:
-        """As many words of text `number` as fit, between needles that are its own."""
+        """As many words as fit, from share number / HAYSTACKS of the texts on."""
         rng = np.random.default_rng(number)
         pairs = drawn(self.words, NEEDLES + 1, rng)
         (key, value), other = pairs[0], pairs[-1]
         lying = [pairs[0] if there else other, *pairs[1:-1]]
         depths = [depth, *rng.uniform(size=NEEDLES - 1)]
-        text = self._text(number, places)
+        first = number * len(self.texts) // HAYSTACKS
+        text = list(islice(cycle(self.texts), first, first + places))
         asked = self._ids(f"\n{question(key)}")
         answer = self._ids(f"\n{question(key)} {value}")[len(asked) :]
 
@@ -151,11 +153,6 @@ class Passages:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if len(rest(middle)) <= room else (low, middle - 1)
         return Haystack(np.concatenate([self.codec.start[None], rest(low), asked]), answer)
-
-    def _text(self, number: int, words: int) -> Sequence[str]:
-        """The first words of text `number`, and where it ends of those after it."""
-        following = (self.texts[i % len(self.texts)] for i in count(number))
-        return list(islice(chain.from_iterable(following), words))
 
     def _ids(self, text: str) -> Ids:
         return self.codec.encode(text).values
