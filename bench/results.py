@@ -38,6 +38,15 @@ init). In bold the interval is apart from 0 on the base's side. Rows that lose s
 PICTURES = {"height": 28, "width": 28, "channels": 1}
 
 
+def _longer(length: int, **more: object) -> str:
+    """The settings that go on from rows of `length` places with rows four times as long."""
+    scaling = f"{{{{name: yarn, factor: 4, original: {length}}}}}"  # the row is formatted once more
+    settings = {name.replace("__", "."): value for name, value in more.items()}
+    settings |= {"optim.lr": 3e-3, "optim.muon_lr": 0.01, "train.steps": 200}
+    written = " ".join(f"--set {name}={value}" for name, value in settings.items())
+    return f"--set 'model.towers.main.positions.scaling={scaling}' {written}"
+
+
 def _fashion(patch: int, **more: object) -> str:
     """The settings of 28 x 28 grey pictures in patches."""
     settings = {f"model.modalities.image.{k}": v for k, v in (PICTURES | {"patch": patch}).items()}
@@ -59,6 +68,9 @@ class Row:
 
 # Fixed before the first measurement (docs/log.md, 2026-11-26); what was tuned was tuned elsewhere.
 TOKENIZER = "model.modalities.codes.tokenizer"
+NEEDLE = (  # 200 of the texts, a small vocabulary
+    "--set data.sources.text.source.source.limit=200 --set model.modalities.text.vocabulary=2048"
+)
 ROWS = {
     "text": Row("text", "text --data sample:brown", ("--data sample:spam --labels 200 --macro",)),
     "t5": Row("molecule", "t5 --data sample:moses"),
@@ -148,6 +160,35 @@ ROWS = {
         "cell",
         "cell --data sample:pbmc --set data.holdout=0.2",
         ("--data sample:pbmc --labels 100 --test 500 --seeds 10 --macro",),
+    ),
+    "album": Row(
+        "image, long context",
+        "album --data sample:digits --depth 2 --set data.sources.album.rows=32",
+    ),
+    "album_long": Row(
+        "image, long context",
+        "album --data sample:digits --depth 2 --start {album} "
+        + _longer(
+            33,
+            data__sources__album__rows=8,
+            data__sources__album__length=129,
+            data__sources__album__source__pictures=128,
+            data__sources__album__source__count=2000,
+        ),
+    ),
+    "needle": Row(
+        "text, long context",
+        f"needle --data sample:brown --depth 2 --set data.sources.text.rows=32 {NEEDLE}",
+    ),
+    "needle_long": Row(
+        "text, long context",
+        f"needle --data sample:brown --depth 2 --start {{needle}} {NEEDLE} "
+        + _longer(
+            64,
+            data__sources__text__rows=8,
+            data__sources__text__length=256,
+            data__sources__text__source__characters=720,
+        ),
     ),
     "molecule": Row(
         "molecule",

@@ -33,7 +33,7 @@ class NeedlesConfig(SourceConfig):
 
     name: Literal["needles"] = "needles"
     source: SourceConfig
-    characters: Annotated[int, Field(ge=100)] = 360  # the most of a record
+    characters: Annotated[int, Field(ge=100)] = 180  # the most of a record
     most: Annotated[int, Field(ge=1)] = 3
     seed: int = 0
 
@@ -86,8 +86,8 @@ class AlbumsConfig(SourceConfig):
 
     name: Literal["albums"] = "albums"
     source: SourceConfig
-    pictures: Annotated[int, Field(ge=8)] = 64  # the most of a record
-    count: Annotated[int, Field(ge=2)] = 4000  # records
+    pictures: Annotated[int, Field(ge=8)] = 32  # the most of a record
+    count: Annotated[int, Field(ge=2)] = 8000  # records
     seed: int = 0
 
     @property

@@ -11,8 +11,9 @@ from broadbase.objectives.recall import RecallConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.train.loop import TrainConfig
 
-LENGTH = 65  # places a row: the start and 64 pictures
+LENGTH = 33  # places a row: the start and 32 pictures
 
 
 def build(depth: int, data: str | None) -> RunConfig:
@@ -24,14 +25,14 @@ def build(depth: int, data: str | None) -> RunConfig:
         recipe="album",
         depth=depth,
         model=ModelConfig(modalities={"album": AlbumConfig()}, towers={"main": tower}),
-        objective=RecallConfig(),
+        objective=RecallConfig(others=0.01),
         data=DataConfig(
             sources={
                 "album": MixedSource(source=source, modality="album", rows=rows, length=LENGTH)
             }
         ),
         optim=dial.optim(depth),
-        train=dial.horizon(depth),
+        train=TrainConfig(steps=4 * dial.horizon(depth).steps),
     )
 
 
