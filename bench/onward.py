@@ -69,9 +69,12 @@ def config(options: argparse.Namespace, side: str, steps: int, seed: int) -> Run
 def told(options: argparse.Namespace, side: str, steps: int, seed: int) -> list[Measured]:
     """Bits a code of the held-out records, beside n-grams."""
     folder = options.folder / f"{side.replace(' ', '-')}-{steps}-{seed}"
+    if not (folder / "config.yaml").exists():
+        Run.create(config(options, side, steps, seed), folder)
+    run = Run.open(folder)
     if not (folder / "model").exists():
-        Run.create(config(options, side, steps, seed), folder).train()
-    return likelihoods(Run.open(folder), base_at(folder))
+        run.train()
+    return likelihoods(run, base_at(folder))
 
 
 def row(steps: int, found: dict[str, list[list[Measured]]]) -> str:
