@@ -119,6 +119,7 @@ def settings(name: str) -> dict[str, Any]:
         "image": {"height": 4, "width": 4, "channels": 1, "patch": 2},
         "video": {"frames": 2, "height": 4, "width": 4, "channels": 1, "tubelet": 1, "patch": 2},
         "audio": {"mels": 4, "patch": 1, "levels": 16},
+        "album": {"size": 2},
     }
     controls = {"controls": 24} if "controls" in ModalityConfig.named(name).model_fields else {}
     return {"name": name, **small.get(name, {}), **controls}
@@ -129,6 +130,8 @@ def raw(name: str, rng: np.random.Generator) -> Any:
         return rng.integers(0, 2, (4, 4)).astype(np.float64)
     if name == "audio":
         return np.sin(np.arange(800) * rng.random()).astype(np.float32)
+    if name == "album":
+        return rng.integers(0, 2, (8, 2, 2)).astype(np.float64)
     if name == "video":
         return rng.integers(0, 2, (2, 4, 4, 1)).astype(np.float64)
     if name in ("text", "code"):
