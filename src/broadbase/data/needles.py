@@ -57,7 +57,7 @@ class NeedlesConfig(SourceConfig):
                 passage, left = cut(left, max(int(room), 40))
                 lines = planted(passage, pairs, rng.uniform(size=count).tolist())
                 raw = "\n".join([*lines, *(needle(*pairs[i]) for i in rng.permutation(count))])
-                yield Record(raw, f"{text.place}:{number}", group=text.place)
+                yield Record(raw, f"{text.place}:{number}", group=text.key or text.place)
                 number += 1
 
     def words(self, apart: bool) -> list[str]:
@@ -106,7 +106,7 @@ class AlbumsConfig(SourceConfig):
     def shown(self, apart: bool) -> np.ndarray[Any, Any]:
         """The pictures that albums are made of: those for testing, or all others."""
         records = (r for r in self.source.records() if isinstance(r, Record))
-        found = [np.asarray(r.raw) for r in records if reserved(r.place) is apart]
+        found = [np.asarray(r.raw) for r in records if reserved(r.key or r.place) is apart]
         if len(sizes := {picture.shape for picture in found}) != 1:
             raise DataError(f"albums are of pictures of one size, these are of {sorted(sizes)}")
         return np.stack(found)

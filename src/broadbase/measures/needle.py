@@ -128,7 +128,7 @@ class Passages:
         }
         held = sides["validation"] - sides["train"]
         records = (r for r in source.source.records() if isinstance(r, Record))
-        whole = [r.raw for r in records if digest_of(r.place)[:8].hex() in held]
+        whole = [r.raw for r in records if digest_of(r.key or r.place)[:8].hex() in held]
         texts = " ".join(whole).split()
         return cls(texts, source.words(True), codec)
 
