@@ -202,4 +202,4 @@ def test_deep_greys_and_turned_pictures(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     (moving,) = ImageFilesConfig(path=str(tmp_path)).records()
     assert isinstance(moving, Record)
-    assert moving.converted == ("several frames to 1",)
+    assert moving.converted == ("palette to RGB", "several frames to 1")

@@ -66,7 +66,8 @@ class RootMeanSquare(torch.autograd.Function):
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float | None) -> Tensor:
-    """gain * x / sqrt(mean(x ** 2) + eps) over the last axis."""
+    """gain * x / sqrt(mean(x ** 2) + eps) over the last axis; eps None is the type's own."""
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
     if x.device.type == "cpu" and torch.is_grad_enabled():
         return RootMeanSquare.apply(x, gain, eps)  # type: ignore[no-any-return,no-untyped-call]
     return F.rms_norm(x, gain.shape, gain, eps)
