@@ -1,17 +1,24 @@
-"""Cross-entropy that touches the logits as seldom as it can.
+"""Cross-entropy that touches the logits as seldom as it can, and where they are large never has them
+whole.
 
 On CPUs the usual one writes three arrays of the logits' size (log-probabilities, a zeroed gradient,
-their difference); this one writes the probabilities and turns them into the gradient in place.
+their difference); these write the probabilities and turn them into the gradient in place.
 
-Legend: M predictions, V categories.
+Legend: M predictions, C of them in a chunk, D width, V categories.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+WHOLE = 2**24  # logits: 64 MiB in fp32; more are computed again rather than kept
+CHUNK = 2**22  # logits: 16 MiB stay in the cache from product to product
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -28,11 +35,54 @@ class CrossEntropy(torch.autograd.Function):
         return (total_M1 - logits_MV.gather(-1, index_M1)).squeeze(-1), total_M1.squeeze(-1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, told_M: Tensor, total_M: Tensor) -> tuple[Tensor, None]:
         probability_MV, index_M1 = ctx.saved_tensors
-        told_M, total_M = grads
-        probability_MV.mul_((told_M + total_M).unsqueeze(-1))
-        return probability_MV.scatter_add_(-1, index_M1, -told_M.unsqueeze(-1)), None
+        return _gradient(probability_MV, index_M1, told_M, total_M), None
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """CrossEntropy of x W^T + b, by chunks of predictions whose logits the backward computes anew
+    (Wijmans et al. 2024, Cut Your Losses, without its filter: the gradient is exact)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_MD: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        target_M: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        kind = _wide(x_MD)
+        told_M, total_M = (x_MD.new_empty(len(x_MD), dtype=kind) for _ in range(2))
+        for part in _chunks(x_MD, weight_VD):
+            logits_CV = F.linear(x_MD[part], weight_VD, bias_V).to(kind)
+            total_M[part] = logits_CV.logsumexp(dim=-1)
+            told_M[part] = -logits_CV.gather(-1, target_M[part, None]).squeeze(-1)
+        ctx.save_for_backward(x_MD, weight_VD, bias_V, target_M, total_M)
+        return told_M.add_(total_M), total_M
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(
+        ctx: Any, told_M: Tensor, total_M: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        x_MD, weight_VD, bias_V, target_M, log_M = ctx.saved_tensors
+        kind = _wide(x_MD)
+        to_x_MD = torch.empty_like(x_MD)
+        to_weight_VD = torch.zeros_like(weight_VD, dtype=kind)
+        to_bias_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=kind)
+        for part in _chunks(x_MD, weight_VD):
+            logits_CV = F.linear(x_MD[part], weight_VD, bias_V).to(kind)
+            probability_CV = logits_CV.sub_(log_M[part, None]).exp_()
+            wide_CV = _gradient(probability_CV, target_M[part, None], told_M[part], total_M[part])
+            to_logits_CV = wide_CV.to(x_MD.dtype)
+            torch.mm(to_logits_CV, weight_VD, out=to_x_MD[part])
+            to_weight_VD += to_logits_CV.T @ x_MD[part]
+            if to_bias_V is not None:
+                to_bias_V += wide_CV.sum(dim=0)
+        to_bias_V = None if bias_V is None or to_bias_V is None else to_bias_V.to(bias_V.dtype)
+        return to_x_MD, to_weight_VD.to(weight_VD.dtype), to_bias_V, None
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -46,6 +96,38 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def cross_entropy_and_total(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The same, and the log-sum-exp of the logits: [...] each."""
     wide = logits.flatten(0, -2)
-    wide = wide.float() if wide.element_size() < 4 else wide
-    nll, total = CrossEntropy.apply(wide, target.flatten())  # type: ignore[no-untyped-call]
+    nll, total = CrossEntropy.apply(wide.to(_wide(wide)), target.flatten())  # type: ignore[no-untyped-call]
     return nll.view(target.shape), total.view(target.shape)
+
+
+def linear_cross_entropy(
+    x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of logits x W^T + b: x [...,D], weight [V,D], bias [V], target [...]; the same two."""
+    x_MD, kind = x.flatten(0, -2), x.dtype
+    if len(x_MD) * len(weight) <= WHOLE:
+        return cross_entropy_and_total(F.linear(x, weight, bias), target)
+    if torch.is_autocast_enabled(x.device.type):
+        kind = torch.get_autocast_dtype(x.device.type)
+    cast = (x_MD.to(kind), weight.to(kind), None if bias is None else bias.to(kind))
+    nll, total = LinearCrossEntropy.apply(*cast, target.flatten())  # type: ignore[no-untyped-call]
+    return nll.view(target.shape), total.view(target.shape)
+
+
+def _gradient(
+    probability_MV: Tensor, index_M1: Tensor, told_M: Tensor, total_M: Tensor
+) -> Tensor:
+    """What the logits are told, in the place of their probabilities."""
+    probability_MV.mul_((told_M + total_M).unsqueeze(-1))
+    return probability_MV.scatter_add_(-1, index_M1, -told_M.unsqueeze(-1))
+
+
+def _chunks(x_MD: Tensor, weight_VD: Tensor) -> Iterator[slice]:
+    """The predictions in pieces of CHUNK logits, and at least one."""
+    size = max(1, CHUNK // len(weight_VD))
+    return (slice(start, start + size) for start in range(0, len(x_MD), size))
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """fp32, or what is better."""
+    return x.dtype if x.element_size() >= 4 else torch.float32

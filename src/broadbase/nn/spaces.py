@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from broadbase.core.config import Choice, Config
 from broadbase.core.contracts import Choose
 from broadbase.core.errors import ConfigError
-from broadbase.nn.cross_entropy import cross_entropy, cross_entropy_and_total
+from broadbase.nn.cross_entropy import cross_entropy, cross_entropy_and_total, linear_cross_entropy
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
 from broadbase.nn.norm import LayerNormConfig, NormConfig
 
@@ -155,12 +155,20 @@ class Discrete(nn.Module):
 
     def predict(self, x: Tensor) -> Tensor:
         """Logits [B,S,V]."""
-        weight_VD = self.embedding.weight if self.output is None else self.output.weight
-        logits = F.linear(self.head(x), weight_VD, self.bias)
+        logits = F.linear(self.head(x), self._weight, self.bias)
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
+    @property
+    def _weight(self) -> Tensor:
+        """The output matrix [V,D]."""
+        return self.embedding.weight if self.output is None else self.output.weight
+
     def score(self, x: Tensor, target: Tensor) -> Tensor:
-        score_BS, total_BS = cross_entropy_and_total(self.predict(x), target)
+        if self.cap is None:
+            told = linear_cross_entropy(self.head(x), self._weight, self.bias, target)
+        else:
+            told = cross_entropy_and_total(self.predict(x), target)
+        score_BS, total_BS = told
         self._charges = {"z": total_BS.square()} if self.penalties else {}
         return score_BS
 
