@@ -24,9 +24,10 @@ def plain(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> tup
     return F.cross_entropy(logits.mT, target, reduction="none"), logits.logsumexp(dim=-1)
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("biased", [True, False])
 def test_it_is_the_plain_one_with_any_weights_on_places_and_a_z_loss(
-    small: None, biased: bool
+    biased: bool,
 ) -> None:
     rng = torch.Generator().manual_seed(0)
     x, weight, bias = (torch.randn(s, generator=rng) for s in ((2, 5, 4), (11, 4), (11,)))
@@ -44,7 +45,8 @@ def test_it_is_the_plain_one_with_any_weights_on_places_and_a_z_loss(
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_its_gradient_is_that_of_its_numbers(small: None) -> None:
+@pytest.mark.usefixtures("small")
+def test_its_gradient_is_that_of_its_numbers() -> None:
     rng = torch.Generator().manual_seed(1)
     inputs = [
         torch.randn(size, generator=rng, dtype=torch.float64).requires_grad_()
@@ -54,8 +56,9 @@ def test_its_gradient_is_that_of_its_numbers(small: None) -> None:
     assert torch.autograd.gradcheck(lambda *given: linear_cross_entropy(*given, target), inputs)
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_space_scores_by_chunks_as_it_predicts(small: None, tied: bool) -> None:
+def test_a_space_scores_by_chunks_as_it_predicts(tied: bool) -> None:
     torch.manual_seed(0)
     space = DiscreteConfig(vocabulary=11, tied=tied, bias=True, z=1e-2).build(4)
     x, target = torch.randn(2, 5, 4), torch.randint(11, (2, 5))
@@ -69,7 +72,8 @@ def test_a_space_scores_by_chunks_as_it_predicts(small: None, tied: bool) -> Non
     torch.testing.assert_close(charge, space.predict(x).logsumexp(dim=-1).square())
 
 
-def test_under_autocast_products_are_bf16_and_sums_fp32(small: None) -> None:
+@pytest.mark.usefixtures("small")
+def test_under_autocast_products_are_bf16_and_sums_fp32() -> None:
     rng = torch.Generator().manual_seed(2)
     x, weight = torch.randn(30, 16, generator=rng), torch.randn(11, 16, generator=rng)
     target = torch.randint(11, (30,), generator=rng)

@@ -336,7 +336,7 @@ class Run:
             del tree["train"][key]
         for key in ("validation_rows", "final_rows", "processes", "store"):
             del tree["data"][key]
-        for key in ("recompute", "tensor", "timeout"):
+        for key in ("recompute", "matmul", "tensor", "timeout"):
             del tree["machine"][key]
         data = {name: store.fingerprint for name, store in self.stores.items()}
         return {"config": tree, "data": data}

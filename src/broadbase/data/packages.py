@@ -8,7 +8,6 @@ After the first time nothing touches the network.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ from typing import Annotated, Literal
 from filelock import FileLock
 from pydantic import Field
 
+from broadbase.core.cache import cache
 from broadbase.core.config import Config
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError, ResourceError
@@ -191,12 +191,6 @@ class PackagedConfig(SourceConfig):
         inside = "/".join(str(tree[key]) for key in KEYS if tree.get(key))
         some = "" if self.limit is None else f"[:{self.limit}]"
         return {f"{self.origin.name}=={self.origin.version}/{inside}{some}": self.origin.sha256}
-
-
-def cache() -> Path:
-    """Where fetched packages are kept: $BROADBASE_CACHE, or broadbase in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("BROADBASE_CACHE") or f"{home}/broadbase").expanduser().absolute()
 
 
 def _sha256(path: Path) -> str:

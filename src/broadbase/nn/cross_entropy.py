@@ -1,5 +1,4 @@
-"""Cross-entropy that touches the logits as seldom as it can, and where they are large never has them
-whole.
+"""Cross-entropy that touches the logits as seldom as it can, and never has large ones whole.
 
 On CPUs the usual one writes three arrays of the logits' size (log-probabilities, a zeroed gradient,
 their difference); these write the probabilities and turn them into the gradient in place.
@@ -35,7 +34,7 @@ class CrossEntropy(torch.autograd.Function):
         return (total_M1 - logits_MV.gather(-1, index_M1)).squeeze(-1), total_M1.squeeze(-1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, told_M: Tensor, total_M: Tensor) -> tuple[Tensor, None]:
         probability_MV, index_M1 = ctx.saved_tensors
         return _gradient(probability_MV, index_M1, told_M, total_M), None
@@ -63,7 +62,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return told_M.add_(total_M), total_M
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, told_M: Tensor, total_M: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None, None]:
@@ -114,9 +113,7 @@ def linear_cross_entropy(
     return nll.view(target.shape), total.view(target.shape)
 
 
-def _gradient(
-    probability_MV: Tensor, index_M1: Tensor, told_M: Tensor, total_M: Tensor
-) -> Tensor:
+def _gradient(probability_MV: Tensor, index_M1: Tensor, told_M: Tensor, total_M: Tensor) -> Tensor:
     """What the logits are told, in the place of their probabilities."""
     probability_MV.mul_((told_M + total_M).unsqueeze(-1))
     return probability_MV.scatter_add_(-1, index_M1, -told_M.unsqueeze(-1))

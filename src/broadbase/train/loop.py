@@ -28,7 +28,7 @@ from broadbase.core.view import Output, View
 from broadbase.train import checkpoint
 from broadbase.train.cached import join, leaves, pull
 from broadbase.train.journal import Journal
-from broadbase.train.machine import MachineConfig, keep_memory
+from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import Optim
 from broadbase.train.ranks import Ranks, clip, named
 from broadbase.train.schedule import ScheduleConfig
@@ -76,7 +76,7 @@ class Trainer:
                 "machine.tensor: the rows of this objective depend on each other, and ranks that"
                 " share matrices have the same rows; set machine.tensor=1"
             )
-        keep_memory()
+        self.machine.prepare()
         self.forward: Callable[..., Output] = self.model
         if self.machine.compile == "on":
             self.forward = torch.compile(self.model, dynamic=False)

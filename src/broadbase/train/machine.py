@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import platform
 import shutil
 import subprocess
-import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -22,11 +20,12 @@ from torch.utils.checkpoint import checkpoint
 
 from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
-from broadbase.nn.norm import RMSNorm
+from broadbase.train.probe import speeds, use_onednn
 
 KEPT = ((-3, 2**31 - 1), (-1, 2**31 - 1))  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of glibc
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
+Matmul = Literal["auto", "torch", "onednn"]
 
 
 class MachineConfig(Config):
@@ -34,6 +33,7 @@ class MachineConfig(Config):
 
     device: str = "auto"
     precision: Precision = "auto"
+    matmul: Matmul = "auto"  # who multiplies fp32 matrices on CPUs: PyTorch's choice, or oneDNN
     compile: Compile = "auto"
     recompute: bool = False  # keep only what enters each block; the backward computes the rest anew
     tensor: Annotated[int, Field(ge=1)] = 1  # ranks that share the matrices of each layer
@@ -42,9 +42,12 @@ class MachineConfig(Config):
     def resolve(self) -> MachineConfig:
         """The same with every `auto` decided; ConfigError where the machine lacks what is asked."""
         device = find_device(self.device)
-        precision, compiled = self.precision, self.compile
+        precision, matmul, compiled = self.precision, self.matmul, self.compile
         if precision == "auto":
             precision = "bf16" if _bf16_is_faster(device) else "fp32"
+        if matmul == "auto":
+            faster = device.type == "cpu" and speeds().onednn < 0.9 * speeds().torch
+            matmul = "onednn" if faster else "torch"
         if compiled == "auto":
             # On CPUs a compilation costs half a minute: short runs never earn it back.
             compiled = "on" if device.type == "cuda" and has_compiler() else "off"
@@ -53,8 +56,13 @@ class MachineConfig(Config):
                 "machine.compile=on, but there is no C++ compiler; install one (g++) or set"
                 " machine.compile=off"
             )
-        found = {"device": device.type, "precision": precision, "compile": compiled}
-        return self.model_copy(update=found)
+        found = {"device": device.type, "precision": precision, "matmul": matmul}
+        return self.model_copy(update={**found, "compile": compiled})
+
+    def prepare(self) -> None:
+        """Tell this process's libraries; an `auto` is decided first."""
+        keep_memory()
+        use_onednn(self.resolve().matmul == "onednn")
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of every forward."""
@@ -118,21 +126,7 @@ def _bf16_is_faster(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     if device.type != "cpu":
         return False
-    layer = nn.Sequential(nn.Linear(256, 1024), nn.SiLU(), nn.Linear(1024, 256), RMSNorm(256))
-    best = dict.fromkeys((True, False), math.inf)
-    for _ in range(8):  # in turn, so that a busy moment of the machine hits both
-        for bf16 in best:
-            best[bf16] = min(best[bf16], _seconds(layer, bf16))
-    return best[True] < 0.7 * best[False]  # a small gain is not worth the digits
-
-
-def _seconds(layer: nn.Module, bf16: bool) -> float:
-    """The time of a forward and a backward as training does them: casts count."""
-    x = torch.ones(1024, 256)
-    start = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        layer(x).float().sum().backward()
-    return time.perf_counter() - start
+    return speeds().bf16 < 0.7 * speeds().fp32  # a small gain is not worth the digits
 
 
 def environment() -> dict[str, Any]:
