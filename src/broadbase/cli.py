@@ -29,6 +29,7 @@ from broadbase.exchange import export, import_weights
 from broadbase.generation import generate
 from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
+from broadbase.launch import relaunch
 from broadbase.measures.measure import beside, measured
 from broadbase.recipes.recipe import all_recipes, expected, find_recipe, onward
 from broadbase.run import Run, RunConfig, prepare_data
@@ -66,6 +67,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 
 def main() -> None:
     """Run the command line; every error a user can act on is one message and an exit code."""
+    relaunch(*sys.argv[1:2])
     try:
         app()
     except BroadbaseError as error:

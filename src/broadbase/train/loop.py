@@ -78,8 +78,7 @@ class Trainer:
             )
         self.machine.prepare()
         self.forward: Callable[..., Output] = self.model
-        if self.machine.compile == "on":
-            self.forward = torch.compile(self.model, dynamic=False)
+        self.machine.compiled(self.model)
 
     @property
     def kept(self) -> nn.Module:

@@ -77,6 +77,13 @@ class MachineConfig(Config):
             return MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         return MixedPrecisionPolicy()
 
+    def compiled(self, model: nn.Module) -> None:
+        """With `compile`, every block by itself: those of one kind are compiled once, and nothing
+        around them is (regional compilation, as torchtitan does it)."""
+        if self.compile == "on":
+            for block in blocks(model):
+                block.compile(dynamic=False)
+
     def thin(self, model: nn.Module) -> None:
         """With `recompute`, let every block forget what it can compute again (Chen et al. 2016)."""
         if self.recompute:

@@ -1,0 +1,74 @@
+"""A long command starts with the allocator and the OpenMP runtime that training is fastest with.
+
+glibc gives large arrays back to the system and takes them anew, page by page; jemalloc keeps them,
+in huge pages. LLVM's OpenMP runtime wakes its threads sooner than GNU's. Both have to be there
+before the process is: where they are installed, it starts again with them in LD_PRELOAD. Without
+them, `train.machine` has the next best.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+
+LIBRARIES = {  # file names, the best first
+    "allocator": ("libjemalloc.so.2",),
+    "OpenMP": ("libomp.so.5", "libomp.so", "libiomp5.so"),
+}
+# jemalloc's MALLOC_CONF
+KEEP = "dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,thp:always"
+SETTING, BEFORE = "BROADBASE_PRELOAD", "BROADBASE_PRELOAD_BEFORE"
+LONG = ("adapt", "demo", "pretrain", "resume")  # commands that earn a second start
+FOLDERS = (Path(sys.prefix, "lib"), *map(Path, ("/usr/lib64", "/usr/lib", "/usr/local/lib")))
+
+preloaded: list[str] = []  # libraries that this process was started again with
+
+
+def relaunch(command: str = "") -> None:
+    """Start this process again with what is installed, if the command is long; returns where there
+    is nothing to gain, and in the process that was started."""
+    if BEFORE in os.environ:
+        preloaded[:] = _arrived(os.environ)
+    elif command in LONG and (found := libraries(os.environ)):
+        given = os.environ.get("LD_PRELOAD", "")
+        changed = {
+            "LD_PRELOAD": ":".join([*filter(None, [given]), *found.values()]),
+            "MALLOC_CONF": os.environ.get("MALLOC_CONF", KEEP),
+            BEFORE: given,
+        }
+        sys.stdout.flush()
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **changed})
+
+
+def libraries(environment: Mapping[str, str]) -> dict[str, str]:
+    """The libraries to start with, by what they are for: as BROADBASE_PRELOAD names them (paths
+    with colons between; "off": none), else those found on this system."""
+    wanted = environment.get(SETTING, "auto")
+    if wanted != "auto":
+        return {path: path for path in wanted.split(":") if Path(path).is_file()}
+    if not sys.platform.startswith("linux"):
+        return {}
+    found = {use: _first(names) for use, names in LIBRARIES.items()}
+    return {use: str(path) for use, path in found.items() if path is not None}
+
+
+def _first(names: tuple[str, ...]) -> Path | None:
+    """Where the first of these libraries lies, maybe in the folder of an architecture."""
+    places = (
+        path
+        for name in names
+        for folder in FOLDERS
+        for path in (folder / name, *sorted(folder.glob(f"*-linux-gnu/{name}")))
+    )
+    return next((path for path in places if path.is_file()), None)
+
+
+def _arrived(environment: MutableMapping[str, str]) -> list[str]:
+    """What was loaded before this process; its children start as if nothing had been."""
+    loaded = environment.pop("LD_PRELOAD").split(":")
+    before = environment.pop(BEFORE)
+    if before:
+        environment["LD_PRELOAD"] = before
+    return [Path(path).name for path in loaded if path not in before.split(":")]

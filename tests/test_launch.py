@@ -1,0 +1,78 @@
+"""A long command starts again with what is installed, once, and its children as if it had not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broadbase import launch
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD")
+
+SAY = """
+import json, os, sys
+print("here")
+from broadbase import launch
+launch.relaunch(*sys.argv[1:2])
+child = [os.environ.get(name) for name in ("LD_PRELOAD", launch.BEFORE)]
+maps = open("/proc/self/maps").read()
+print(json.dumps([launch.preloaded, sys.argv[1:], child, "libBrokenLocale" in maps]))
+"""
+
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    """One that every glibc comes with and no program loads."""
+    found = [p for f in launch.FOLDERS for p in f.glob("*-linux-gnu/libBrokenLocale.so.1")]
+    return found[0] if found else pytest.skip("no glibc")
+
+
+def said(words: list[str], **environment: str) -> tuple[int, Any]:
+    """How often the process began, and what it found itself with."""
+    done = subprocess.run(
+        [sys.executable, "-c", SAY, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    *begun, told = done.stdout.splitlines()
+    return len(begun), json.loads(told)
+
+
+def test_a_long_command_starts_twice_with_its_words(library: Path) -> None:
+    found = said(["pretrain", "text", "--set", "a=b c"], BROADBASE_PRELOAD=str(library))
+    words = ["pretrain", "text", "--set", "a=b c"]
+    assert found == (2, [[library.name], words, [None, None], True])
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"), [(["pretrain"], "off"), (["doctor"], "{library}"), ([], "{library}")]
+)
+def test_others_and_those_told_not_to_start_once(
+    library: Path, words: list[str], setting: str
+) -> None:
+    found = said(words, BROADBASE_PRELOAD=setting.format(library=library))
+    assert found == (1, [[], words, [None, None], False])
+
+
+def test_what_is_installed_is_found_the_best_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "FOLDERS", (tmp_path,))
+    assert launch.libraries({}) == {}
+    (tmp_path / "libiomp5.so").touch()
+    (tmp_path / "x86_64-linux-gnu").mkdir()
+    (tmp_path / "x86_64-linux-gnu" / "libomp.so.5").touch()
+    (tmp_path / "libjemalloc.so.2").touch()
+    assert launch.libraries({}) == {
+        "allocator": str(tmp_path / "libjemalloc.so.2"),
+        "OpenMP": str(tmp_path / "x86_64-linux-gnu" / "libomp.so.5"),
+    }
+    assert launch.libraries({"BROADBASE_PRELOAD": "off"}) == {}
