@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from broadbase.cli import doctor
 from broadbase.train.machine import MachineConfig
 from broadbase.train.probe import Speeds, speeds, use_onednn
 
@@ -22,7 +24,7 @@ def as_before() -> Iterator[None]:
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Speeds of a machine that is not this one; change them before they are asked for."""
-    told = {"torch": 2.0, "onednn": 1.0, "bf16": 0.9}
+    told = {"torch": 2.0, "onednn": 1.0, "bf16": 0.9, "fresh": 2.0, "kept": 1.0}
     monkeypatch.setattr("broadbase.train.machine.speeds", lambda: Speeds(**told))
     return told
 
@@ -50,7 +52,7 @@ def test_auto_follows_what_was_measured(found: dict[str, float]) -> None:
     assert (resolved.matmul, resolved.precision) == ("onednn", "fp32")
     found["bf16"] = 0.5
     assert MachineConfig(device="cpu", compile="off").resolve().precision == "bf16"
-    found["onednn"] = float("inf")
+    found["onednn"] = 2.0
     assert MachineConfig(device="cpu", compile="off").resolve().matmul == "torch"
 
 
@@ -61,6 +63,15 @@ def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (kept,) = (tmp_path / "machine").iterdir()
     kept.write_text("{}")  # of another version
     assert speeds().torch > 0
+    assert speeds(again=True) != first  # a clock never tells the same twice
+
+
+def test_doctor_tells_what_each_choice_is_worth(capsys: pytest.CaptureFixture[str]) -> None:
+    doctor(as_json=True)
+    rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+    for choice in ("precision", "matmul", "allocator"):
+        assert "times as fast" in rows[choice]["worth"]
+    assert rows["compile"]["found"] in ("on", "off")
 
 
 def test_what_is_told_reaches_the_process() -> None:

@@ -29,11 +29,12 @@ from broadbase.exchange import export, import_weights
 from broadbase.generation import generate
 from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
-from broadbase.launch import relaunch
+from broadbase.launch import libraries, relaunch
 from broadbase.measures.measure import beside, measured
 from broadbase.recipes.recipe import all_recipes, expected, find_recipe, onward
 from broadbase.run import Run, RunConfig, prepare_data
 from broadbase.train.machine import MachineConfig, environment
+from broadbase.train.probe import speeds
 from broadbase.train.slurm import script as slurm_script
 from broadbase.transfer.adapt import Method
 from broadbase.transfer.adapt import adapt as adapt_to
@@ -279,11 +280,20 @@ def recipes(as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """What this machine has, and what would be chosen on it."""
-    rows = [{"what": k, "found": v} for k, v in environment().items()]
-    rows += [{"what": k, "found": v} for k, v in MachineConfig().resolve().tree().items()]
-    _show(rows, ["what", "found"], as_json, "as `auto` would decide")
+def doctor(
+    as_json: Json = False,
+    again: Annotated[bool, typer.Option(help="Measure this machine anew.")] = False,
+) -> None:
+    """What this machine has, what would be chosen on it, and what each choice is worth."""
+    worth = speeds(again=again).worth()
+    found = environment()
+    del found["speeds"], found["preloaded"]
+    names = {use: Path(path).name for use, path in libraries(os.environ).items()}
+    start = {"allocator": "glibc's, told to keep what is freed", "OpenMP": "PyTorch's own"} | names
+    rows = [{"what": what, "found": value} for what, value in found.items()]
+    for what, value in {**MachineConfig().resolve().tree(), **start}.items():
+        rows.append({"what": what, "found": value, "worth": worth.get(what)})
+    _show(rows, ["what", "found", "worth"], as_json, "as `auto` would decide")
 
 
 @app.command()

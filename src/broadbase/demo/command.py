@@ -185,7 +185,7 @@ def facts(run: Run, base: Base, seconds: float, valid: Sequence[Validity]) -> di
         "valid molecules": f"{shares}; of {DRAWN} each, at temperature 1",
         "new molecules": f"{valid[0].novel:.1%} of the base's different valid ones",
         "tasks": f"fixed in demo/tasks.py: {SEEDS} splits, labels {LABELS} and {MANY}",
-        **{k: str(v) for k, v in run.environment().items() if k != "data"},
+        **{k: str(v) for k, v in run.environment().items() if k not in ("data", "speeds")},
     }
 
 

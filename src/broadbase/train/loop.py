@@ -77,7 +77,6 @@ class Trainer:
                 " share matrices have the same rows; set machine.tensor=1"
             )
         self.machine.prepare()
-        self.forward: Callable[..., Output] = self.model
         self.machine.compiled(self.model)
 
     @property
@@ -171,7 +170,7 @@ class Trainer:
         self, views: Sequence[View], model: Callable[..., Output] | None = None
     ) -> tuple[list[View], list[Output]]:
         """The views where the model is, and what it, or its teacher, makes of them."""
-        forward = model or self.forward
+        forward = model or self.model
         here = [view.to(self.ranks.device) for view in views]
         with self.machine.autocast():
             return here, [self.teacher.answer(v) if v.twin else forward(v) for v in here]
@@ -214,7 +213,7 @@ class Trainer:
         for batch in self.validation():
             views = self.objective.views(batch, self.corrupt)
             apart = self.kept is not self.model and not any(view.twin for view in views)
-            here, outputs = self._outputs(views, self.kept if apart else self.forward)
+            here, outputs = self._outputs(views, self.kept if apart else self.model)
             with self.machine.autocast():
                 loss = self.objective.loss(outputs, here)
             for name, share in self.objective.shares(views).items():

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
@@ -18,8 +19,10 @@ from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.checkpoint import checkpoint
 
+from broadbase.core.cache import cache
 from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
+from broadbase.launch import preloaded
 from broadbase.train.probe import speeds, use_onednn
 
 KEPT = ((-3, 2**31 - 1), (-1, 2**31 - 1))  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of glibc
@@ -81,6 +84,7 @@ class MachineConfig(Config):
         """With `compile`, every block by itself: those of one kind are compiled once, and nothing
         around them is (regional compilation, as torchtitan does it)."""
         if self.compile == "on":
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache() / "inductor"))
             for block in blocks(model):
                 block.compile(dynamic=False)
 
@@ -146,6 +150,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "threads": torch.get_num_threads(),
+        "preloaded": preloaded,
+        "speeds": asdict(speeds()),
         "git": git.stdout.strip() or None,
         **{name: version(name) for name in packages},
     }

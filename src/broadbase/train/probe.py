@@ -10,6 +10,7 @@ import platform
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from mmap import mmap
 from pathlib import Path
 
 import torch
@@ -21,16 +22,27 @@ from broadbase.nn.norm import RMSNorm
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds of a layer's forward and backward on this CPU, the best of several in turns."""
+    """Seconds on this CPU, the best of several in turns: of a layer's forward and backward, and of
+    filling 64 MiB."""
 
     torch: float  # fp32, by the library that PyTorch takes
-    onednn: float  # fp32 in oneDNN; infinite where it would round more
+    onednn: float  # fp32 in oneDNN; where it would round more, as `torch`
     bf16: float  # under autocast
+    fresh: float  # memory that the system has just given
+    kept: float  # the same memory again
 
     @property
     def fp32(self) -> float:
         """By the better library."""
         return min(self.torch, self.onednn)
+
+    def worth(self) -> dict[str, str]:
+        """What each choice changes, in words."""
+        return {
+            "precision": f"bf16 {self.fp32 / self.bf16:.1f} times as fast as fp32",
+            "matmul": f"oneDNN {self.torch / self.onednn:.1f} times as fast as PyTorch's choice",
+            "allocator": f"kept memory filled {self.fresh / self.kept:.1f} times as fast as fresh",
+        }
 
 
 def speeds(*, again: bool = False) -> Speeds:
@@ -72,11 +84,12 @@ def _measured() -> Speeds:
     before = torch.get_float32_matmul_precision()
     for _ in range(8):  # in turn, so that a busy moment of the machine hits all
         for way in best:
-            if use_onednn(way == "onednn") == (way == "onednn"):
-                with torch.autocast("cpu", torch.bfloat16, enabled=way == "bf16"):
-                    best[way] = min(best[way], _seconds(layer))
+            use_onednn(way == "onednn")
+            with torch.autocast("cpu", torch.bfloat16, enabled=way == "bf16"):
+                best[way] = min(best[way], _seconds(layer))
     torch.set_float32_matmul_precision(before)
-    return Speeds(**best)
+    fresh, kept = map(min, zip(*(_filled() for _ in range(3)), strict=True))
+    return Speeds(**best, fresh=fresh, kept=kept)
 
 
 def _seconds(layer: nn.Module) -> float:
@@ -85,6 +98,16 @@ def _seconds(layer: nn.Module) -> float:
     start = time.perf_counter()
     layer(x).float().sum().backward()
     return time.perf_counter() - start
+
+
+def _filled() -> tuple[float, float]:
+    """The time to fill 64 MiB of new memory, and to fill them again."""
+    place = torch.frombuffer(mmap(-1, 2**26), dtype=torch.float32)
+    times = [time.perf_counter()]
+    for _ in range(2):
+        place.fill_(1.0)
+        times.append(time.perf_counter())
+    return times[1] - times[0], times[2] - times[1]
 
 
 def _machine() -> str:
