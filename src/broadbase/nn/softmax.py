@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
+from broadbase.nn import blocked
 from broadbase.nn.patterns import Mask
 
 
@@ -27,7 +28,7 @@ class SoftmaxConfig(Choice):
 
 
 class PlainSoftmaxConfig(SoftmaxConfig):
-    """softmax(scale q k) v, in PyTorch's fused kernels."""
+    """softmax(scale q k) v, in PyTorch's fused kernels, or by blocks where these are faster."""
 
     name: Literal["plain"] = "plain"
 
@@ -41,6 +42,8 @@ class PlainSoftmax(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
         if mask.table is not None and mask.table.requires_grad:  # fused kernels cannot learn it
             return _mean(_softmax(mask.add(_logits(q, k, scale))), v)
+        if blocked.suits(q, k, mask):
+            return blocked.attention(q, k, v, mask, scale)
         return F.scaled_dot_product_attention(
             q,
             k,
