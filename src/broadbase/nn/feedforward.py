@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from broadbase.core.config import Choice
 from broadbase.nn.split import Splits
@@ -89,8 +90,37 @@ class Gated(nn.Module):
         self.down = nn.Linear(config.hidden, width, bias=config.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        hidden_BTF = self.activation(self.gate(x_BTD)) * self.up(x_BTD)
+        hidden_BTF = gated(self.gate(x_BTD), self.up(x_BTD), self.activation)
         return self.down(hidden_BTF)  # type: ignore[no-any-return]
+
+
+def gated(gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    """activation(gate) * up; a compiler finds out by itself what to keep for the backward."""
+    if torch.compiler.is_compiling() or not gate.requires_grad:
+        return activation(gate) * up
+    return GatedProduct.apply(gate, up, activation)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class GatedProduct(torch.autograd.Function):
+    """activation(gate) * up, where the activation is computed again rather than kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        ctx.activation = activation
+        return activation(gate).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, told: Tensor) -> tuple[Tensor, Tensor, None]:
+        gate, up = ctx.saved_tensors
+        with torch.enable_grad():
+            gate = gate.detach().requires_grad_()
+            active = ctx.activation(gate)
+        (to_gate,) = torch.autograd.grad(active, gate, told * up)
+        return to_gate, told * active.detach(), None
 
 
 class ClippedConfig(FeedForwardConfig):
