@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 import transformers as hf
-from scipy import stats
 from torch import Tensor
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.model.base import Base, prompts
 from broadbase.weights.folder import load
-from machine import description
+from machine import description, ratio
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 ROWS, PLACES, VOCABULARY = 8, 256, 8192
@@ -116,9 +115,7 @@ def line(name: str, rounds: int, clock: Callable[[], float]) -> str:
             forward().square().mean().backward()
             seconds[key].append(clock() - began)
     ours, other = (np.array(seconds[key][1:]) for key in ("mine", "theirs"))  # the first warms up
-    ratio = np.log(other / ours)
-    half = stats.t.ppf(0.975, len(ratio) - 1) * stats.sem(ratio)
-    low, middle, high = np.exp([ratio.mean() - half, ratio.mean(), ratio.mean() + half])
+    low, middle, high = ratio(other, ours)
     times = f"{1000 * np.median(ours):8.0f}  {1000 * np.median(other):8.0f}"
     return f"{name:10}  {times}  {middle:.2f} ({low:.2f} to {high:.2f})"
 

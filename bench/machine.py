@@ -12,7 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
+import torch
+from scipy import stats
+
+from broadbase.train.probe import speeds, use_onednn
 
 BENCH = Path(__file__).parent
 
@@ -70,6 +75,31 @@ def description() -> str:
     name = names[0].partition(":")[2].strip() if names else platform.processor()
     memory = psutil.virtual_memory().total / 2**30
     return f"{os.cpu_count()} x {name}, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def ratio(there: Sequence[float], here: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of there / here over paired rounds between the ends of its 95 % interval; with one
+    round the ends are not known (nan)."""
+    logs = np.log(np.asarray(there) / np.asarray(here))
+    half = stats.t.ppf(0.975, len(logs) - 1) * stats.sem(logs) if len(logs) > 1 else np.nan
+    low, middle, high = np.exp([logs.mean() - half, logs.mean(), logs.mean() + half])
+    return float(low), float(middle), float(high)
+
+
+def matmul_rate(threads: int, size: int = 1024) -> float:
+    """FLOP a second of fp32 products of matrices, by the better library, the best of 30."""
+    use_onednn(speeds().onednn < speeds().torch)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    a, b, best = torch.randn(size, size), torch.randn(size, size), np.inf
+    out = torch.empty(size, size)
+    for _ in range(30):
+        began = time.perf_counter()
+        torch.mm(a, b, out=out)
+        best = min(best, time.perf_counter() - began)
+    torch.set_num_threads(before)
+    use_onednn(False)
+    return float(2 * size**3 / best)
 
 
 def _watch(pid: int, peaks: list[float]) -> None:

@@ -1,9 +1,11 @@
-"""A training step here and in transformers' Trainer: same shape, batch, precision and optimiser.
+"""A training step here and by the peers: same shape, batch, precision and optimiser.
 
-python bench/step.py [SHAPE ...] [--rounds 3] [--steps 8] [--threads 2] [--compile]
+python bench/step.py [SHAPE ...] [--rounds 5] [--steps 8] [--threads 2] [--sides SIDE ...] [--quick]
 
-Each round is a process of each (A B A B); the first two steps of a process do not count. Prints
-places a second (medians), peak memory, and the ratio of each round.
+Each round is a process of each side in turn (A B C A B C); the first two steps of a process do not
+count. Prints places a second (medians, least and most), CPU seconds a step, the share of the rate
+at which this machine multiplies fp32 matrices, peak memory; and for each peer the ratios to ours
+with the 95 % interval over the rounds. Ours starts as `broadbase pretrain` does.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -21,6 +24,7 @@ import torch
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.random import Draws
 from broadbase.core.view import Segment, positions
+from broadbase.launch import relaunch
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.train.journal import Journal
@@ -29,7 +33,7 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import StableConfig
-from machine import BENCH, Measured, description, measured, peers
+from machine import BENCH, description, matmul_rate, measured, peers, ratio
 
 WARM = 2
 
@@ -46,7 +50,31 @@ class Shape:
     rows: int
     places: int
 
+    @property
+    def flops(self) -> float:
+        """Of products in a step: 6 a weight and place, and causal attention."""
+        weights = self.layers * self.width * (4 * self.width + 3 * self.hidden)
+        weights += self.vocabulary * self.width
+        attention = 6 * self.layers * self.places * self.width
+        return (6 * weights + attention) * self.rows * self.places
 
+
+@dataclass(frozen=True)
+class Side:
+    """Who trains: this program, or a script in its environment; compiled or not."""
+
+    environment: str | None = None
+    script: str = ""
+    compiled: bool = False
+
+
+SIDES = {
+    "ours": Side(),
+    "Trainer": Side("training", "step.py"),
+    "Trainer compiled": Side("training", "step.py", compiled=True),
+    "litgpt": Side("litgpt", "litgpt_step.py"),
+    "ours compiled": Side(compiled=True),
+}
 SHAPES = {
     "13.8M": Shape(384, 6, 6, 1024, 8192, 16, 512),
     "3M": Shape(192, 4, 6, 512, 8192, 8, 256),
@@ -54,7 +82,8 @@ SHAPES = {
 
 
 def ours(shape: Shape, steps: int, compiled: bool) -> None:
-    """In a process of its own: our loop on random ids; prints the seconds of each step."""
+    """In a process of its own: our loop on random ids; prints seconds and CPU seconds of each
+    step."""
     head_dim = shape.width // shape.heads
     attention = {"heads": shape.heads, "kv_heads": shape.heads, "head_dim": head_dim}
     block = {
@@ -67,7 +96,7 @@ def ours(shape: Shape, steps: int, compiled: bool) -> None:
     tree = {"modalities": {"text": text}, "towers": {"main": tower}}
     model = ModelConfig.from_tree(tree).build()
     initialise(model, 0)
-    ended: list[float] = []
+    ended: list[tuple[float, float]] = []
 
     def batches(start: int) -> object:
         rng = torch.Generator().manual_seed(0)
@@ -79,7 +108,7 @@ def ours(shape: Shape, steps: int, compiled: bool) -> None:
             ids = torch.randint(3, shape.vocabulary, size, generator=rng)
             segment = Segment("text", ids, place, weight=weight)
             yield Batch(step, {"text": segment}, Draws(0, step))
-            ended.append(time.perf_counter())
+            ended.append((time.perf_counter(), time.process_time()))
 
     machine = MachineConfig(device="cpu", precision="fp32", compile="on" if compiled else "off")
     Trainer(
@@ -95,47 +124,85 @@ def ours(shape: Shape, steps: int, compiled: bool) -> None:
         batches=batches,  # type: ignore[arg-type]
         validation=lambda: (),
     ).train()
-    print(json.dumps([b - a for a, b in itertools.pairwise(ended)]))
+    print(json.dumps([(b - a, d - c) for (a, c), (b, d) in itertools.pairwise(ended)]))
 
 
-def asked(side: str, shape: str, options: argparse.Namespace) -> tuple[float, Measured]:
-    """Places a second, and the process, of one side."""
-    numbers = [str(number) for number in astuple(SHAPES[shape])]
-    more = [str(options.steps + WARM), str(int(options.compile))]
-    if side == "ours":
-        command = [sys.executable, __file__, "--ours", shape, *more]
-    else:
-        command = [str(peers("training")), str(BENCH / "peers" / "step.py"), *numbers, *more]
+@dataclass(frozen=True)
+class Timed:
+    """One process: medians over its steps, and its peak."""
+
+    speed: float  # places a second
+    cpu: float  # seconds a step, of all threads
+    megabytes: float
+
+
+def timed(side: Side, shape: Shape, options: argparse.Namespace) -> Timed:
+    """A process of one side."""
+    numbers = [str(number) for number in astuple(shape)]
+    more = [str(options.steps + WARM), str(int(side.compiled))]
+    command = [sys.executable, __file__, "--ours", *numbers, *more]
+    if side.environment is not None:
+        script = str(BENCH / "peers" / side.script)
+        command = [str(peers(side.environment)), script, *numbers, *more]
     found = measured(command, threads=options.threads)
-    seconds = json.loads(found.said.splitlines()[-1])[WARM - 1 :]
-    return SHAPES[shape].rows * SHAPES[shape].places / statistics.median(seconds), found
+    steps = json.loads(found.said.splitlines()[-1])[WARM - 1 :]
+    seconds, cpu = (statistics.median(each) for each in zip(*steps, strict=True))
+    return Timed(shape.rows * shape.places / seconds, cpu, found.megabytes)
+
+
+def told(name: str, runs: Sequence[Timed], shape: Shape, rate: float) -> str:
+    """A side in a line."""
+    speeds = [run.speed for run in runs]
+    middle = statistics.median(speeds)
+    share = middle * shape.flops / (shape.rows * shape.places) / rate
+    return (
+        f"{name:16} {middle:6.0f} places/s ({min(speeds):.0f} to {max(speeds):.0f}), "
+        f"CPU {statistics.median(run.cpu for run in runs):.2f} s a step, "
+        f"{share:.0%} of the matmul rate, peak {max(run.megabytes for run in runs):.0f} MB"
+    )
+
+
+def beside(name: str, ours: Sequence[Timed], theirs: Sequence[Timed]) -> str:
+    """Ours against a peer: above 1 is faster, or less CPU time; below 1 is less memory."""
+    speed = ratio([run.speed for run in ours], [run.speed for run in theirs])
+    cpu = ratio([run.cpu for run in theirs], [run.cpu for run in ours])
+    memory = max(run.megabytes for run in ours) / max(run.megabytes for run in theirs)
+    ranges = [f"{middle:.2f} ({low:.2f} to {high:.2f})" for low, middle, high in (speed, cpu)]
+    return f"ours / {name}: speed {ranges[0]}, by CPU time {ranges[1]}, memory {memory:.2f}"
 
 
 def main() -> None:
-    """A B A B of every shape."""
+    """All sides in turns, of every shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shapes", nargs="*", default=list(SHAPES), choices=[*SHAPES, []])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="both compiled")
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
+    parser.add_argument("--quick", action="store_true", help="two rounds of four steps")
     options = parser.parse_args()
-    print(description(), f"{options.threads} threads, fp32, compile {options.compile}", sep=", ")
-    for shape in options.shapes:
-        found: dict[str, list[tuple[float, Measured]]] = {"ours": [], "Trainer": []}
+    if options.quick:
+        options.rounds, options.steps = 2, 4
+    rate = matmul_rate(options.threads)
+    print(description(), f"{options.threads} threads, fp32", f"{rate / 1e9:.0f} GFLOP/s", sep=", ")
+    for name in options.shapes:
+        shape = SHAPES[name]
+        found: dict[str, list[Timed]] = {side: [] for side in options.sides}
         for _ in range(options.rounds):
             for side, runs in found.items():
-                runs.append(asked(side, shape, options))
+                runs.append(timed(SIDES[side], shape, options))
+        print(f"\n{name}, {shape.rows} rows of {shape.places} places")
         for side, runs in found.items():
-            speed = [round(places) for places, _ in runs]
-            peak = max(process.megabytes for _, process in runs)
-            print(f"{shape} {side}: {speed} places/s, peak {peak:.0f} MB")
-        pairs = zip(found["ours"], found["Trainer"], strict=True)
-        print(f"{shape}: {[round(a / b, 2) for (a, _), (b, _) in pairs]} times as fast", flush=True)
+            print(told(side, runs, shape, rate))
+        for side, runs in found.items():
+            if SIDES[side].environment is not None and "ours" in found:
+                print(beside(side, found["ours"], runs), flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--ours"]:
-        ours(SHAPES[sys.argv[2]], int(sys.argv[3]), bool(int(sys.argv[4])))
+        relaunch("pretrain")
+        *numbers, count, compiled = map(int, sys.argv[2:])
+        ours(Shape(*numbers), count, bool(compiled))
     else:
         main()
