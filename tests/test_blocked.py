@@ -19,6 +19,7 @@ def masks() -> dict[str, Mask]:
     shared = torch.rand(1, H, T, T, generator=rng) > 0.5
     for table in (each, shared):
         table |= torch.eye(T, dtype=torch.bool)
+    each[0, :, 2] = False  # padding that sees nothing
     return {
         "none": Mask(None),
         "causal": Mask(None, causal=True),
@@ -56,6 +57,7 @@ def test_keys_may_be_those_of_another_stream() -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, H, n, E, dtype=torch.float64) for n in (T, 30, 30))
     table = torch.rand(2, 1, T, 30) > 0.2
+    table[1, :, 3] = False  # a padded query, which sees nothing
     ours = blocked.attention(q, k, v, Mask(table), None)
     torch.testing.assert_close(ours, F.scaled_dot_product_attention(q, k, v, table))
 

@@ -86,10 +86,12 @@ class Blocked(torch.autograd.Function):
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """softmax(scale q k + bias) of some queries and keys: [P,T,S]."""
+    """softmax(scale q k + bias) of some queries and keys: [P,T,S]; 0 where nothing is seen."""
     if bias is None:
         return torch.bmm(q * scale, k.mT).softmax(dim=-1)
-    return torch.baddbmm(bias, q, k.mT, alpha=scale).softmax(dim=-1)
+    weight = torch.baddbmm(bias, q, k.mT, alpha=scale).softmax(dim=-1)
+    blind = bias.amax(dim=-1, keepdim=True) == -math.inf
+    return weight.masked_fill_(blind, 0) if blind.any() else weight
 
 
 def _pieces(q: Tensor, k: Tensor) -> Iterator[slice]:
