@@ -66,13 +66,13 @@ def test_what_is_installed_is_found_the_best_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "FOLDERS", (tmp_path,))
-    assert launch.libraries({}) == {}
+    assert launch.preloads({}) == {}
     (tmp_path / "libiomp5.so").touch()
     (tmp_path / "x86_64-linux-gnu").mkdir()
     (tmp_path / "x86_64-linux-gnu" / "libomp.so.5").touch()
     (tmp_path / "libjemalloc.so.2").touch()
-    assert launch.libraries({}) == {
+    assert launch.preloads({}) == {
         "allocator": str(tmp_path / "libjemalloc.so.2"),
         "OpenMP": str(tmp_path / "x86_64-linux-gnu" / "libomp.so.5"),
     }
-    assert launch.libraries({"BROADBASE_PRELOAD": "off"}) == {}
+    assert launch.preloads({"BROADBASE_PRELOAD": "off"}) == {}

@@ -29,7 +29,7 @@ from broadbase.exchange import export, import_weights
 from broadbase.generation import generate
 from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
-from broadbase.launch import libraries, relaunch
+from broadbase.launch import preloads, relaunch
 from broadbase.measures.measure import beside, measured
 from broadbase.recipes.recipe import all_recipes, expected, find_recipe, onward
 from broadbase.run import Run, RunConfig, prepare_data
@@ -288,8 +288,11 @@ def doctor(
     worth = speeds(again=again).worth()
     found = environment()
     del found["speeds"], found["preloaded"]
-    names = {use: Path(path).name for use, path in libraries(os.environ).items()}
-    start = {"allocator": "glibc's, told to keep what is freed", "OpenMP": "PyTorch's own"} | names
+    start = {
+        "allocator": "glibc's, told to keep what is freed (no libjemalloc2 installed)",
+        "OpenMP": "PyTorch's own (no libomp5 installed)",
+        **{use: f"{path} (BROADBASE_PRELOAD=off: not)" for use, path in preloads().items()},
+    }
     rows = [{"what": what, "found": value} for what, value in found.items()]
     for what, value in {**MachineConfig().resolve().tree(), **start}.items():
         rows.append({"what": what, "found": value, "worth": worth.get(what)})

@@ -31,7 +31,7 @@ def relaunch(command: str = "") -> None:
     is nothing to gain, and in the process that was started."""
     if BEFORE in os.environ:
         preloaded[:] = _arrived(os.environ)
-    elif command in LONG and (found := libraries(os.environ)):
+    elif command in LONG and (found := preloads()):
         given = os.environ.get("LD_PRELOAD", "")
         changed = {
             "LD_PRELOAD": ":".join([*filter(None, [given]), *found.values()]),
@@ -39,10 +39,11 @@ def relaunch(command: str = "") -> None:
             BEFORE: given,
         }
         sys.stdout.flush()
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **changed})
+        command_line = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command_line, {**os.environ, **changed})
 
 
-def libraries(environment: Mapping[str, str]) -> dict[str, str]:
+def preloads(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The libraries to start with, by what they are for: as BROADBASE_PRELOAD names them (paths
     with colons between; "off": none), else those found on this system."""
     wanted = environment.get(SETTING, "auto")
