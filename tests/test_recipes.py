@@ -81,7 +81,7 @@ def small(name: str, corpus: Path) -> RunConfig:
     """The recipe at depth 1 on the small corpus, 20 steps of few and short rows."""
     tree: dict[str, Any] = resolved(name, 1, corpus).tree()
     tree["train"] |= {"steps": 20, "evaluate_every": 20, "save_every": 20}
-    tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
+    tree["machine"] = {"device": "cpu", "precision": "fp32", "matmul": "torch", "compile": "off"}
     tree["data"]["holdout"] = 0.2
     tree["schedule"]["warmup"] = 2
     for settings in tree["model"]["modalities"].values():
