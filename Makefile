@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-all check results clean
+.PHONY: demo test test-all check results bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/broadbase demo
@@ -23,6 +23,9 @@ check: $(VENV)/installed-dev
 
 results: $(VENV)/installed-dev
 	$(BIN)/python bench/results.py
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python bench/all.py $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV)

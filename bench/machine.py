@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,47 @@ class Measured:
     seconds: float
     megabytes: float  # at the peak, shared pages counted once (PSS), sampled five times a second
     said: str  # on stdout and stderr
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison of a bench: what is measured, of us and of whom it is beside."""
+
+    work: str
+    ours: Sequence[float]  # by round, the peer's measured in between (A B A B)
+    theirs: Sequence[float]
+    unit: str  # of both: "tokens/s", "MB"
+    beside: str  # the peer
+    bar: float  # what the ratio is asked to be
+    higher: bool = True  # whether more is better, of these and of the ratio
+    more: str = ""  # what else was seen
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours over theirs, round by round."""
+        return [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
+
+    @property
+    def met(self) -> bool:
+        """Whether the median ratio reaches the bar."""
+        middle = statistics.median(self.ratios)
+        return middle >= self.bar if self.higher else middle <= self.bar
+
+
+def tell(rows: Iterable[Row]) -> None:
+    """Print rows as they come, and into the file that $BENCH_ROWS names, for all.py."""
+    found, file = list[Row](), os.environ.get("BENCH_ROWS")
+    for row in rows:
+        found.append(row)
+        a, b, ratio = (statistics.median(n) for n in (row.ours, row.theirs, row.ratios))
+        low, high, word = min(row.ratios), max(row.ratios), "met" if row.met else "missed"
+        print(
+            f"{row.work}: {a:,.4g} {row.unit}, {row.beside} {b:,.4g}: {ratio:.2f} times"
+            f" ({low:.2f} to {high:.2f}), asked {row.bar}: {word}. {row.more}",
+            flush=True,
+        )
+    if file:
+        Path(file).write_text(json.dumps([asdict(row) for row in found], indent=1))
 
 
 def peers(name: str) -> Path:

@@ -6,7 +6,8 @@ Legend: B rows of a source, T places.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import grain
 import numpy as np
@@ -40,7 +41,7 @@ class Mixture:
                     f"data.sources.{name}.rows={count} does not divide over {world} ranks; use a"
                     f" multiple of {world}"
                 )
-        orders = {name: self.order(name) for name in self.rows}
+        orders = {name: self.order(name).batch(count) for name, count in self.counts.items()}
 
         def build(step: int) -> Batch:
             segments = {
@@ -66,35 +67,34 @@ class Mixture:
         return grain.MapDataset.source(rows).seed(_seed(self.seed, chance)).shuffle().repeat()
 
     def _segment(
-        self, name: str, order: grain.MapDataset[int], step: int, rank: int, world: int
+        self, name: str, order: grain.MapDataset[Any], step: int, rank: int, world: int
     ) -> Segment:
-        count = self.counts[name]
-        numbers = range(step * count + rank, (step + 1) * count, world)
         rows = self.rows[name]
-        return collate([rows[order[i]] for i in numbers], self.spaces[name], rows.plain)
+        return _told(rows.batch(order[step][rank::world].tolist()), self.spaces[name], rows.plain)
 
 
 def held_out(rows: Rows, space: str, size: int, limit: int | None = None) -> Iterator[Segment]:
     """Rows in order, `size` at a time up to `limit`; the last batch may be smaller."""
     last = len(rows) if limit is None else min(limit, len(rows))
     for i in range(0, last, size):
-        chosen = [rows[j] for j in range(i, min(i + size, last))]
-        yield collate(chosen, space, rows.plain)
+        yield _told(rows.batch(range(i, min(i + size, last))), space, rows.plain)
 
 
 def collate(rows: list[Row], space: str, plain: bool) -> Segment:
     """Rows as one Segment [B,T]; plain rows need no order and document."""
+    joined = (np.stack([getattr(row, f.name) for row in rows]) for f in fields(Row))
+    return _told(Row(*joined), space, plain)
 
-    def stack(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.stack([getattr(row, name) for row in rows]))
 
+def _told(rows: Row, space: str, plain: bool) -> Segment:
+    """Rows [B,T] as tensors."""
     return Segment(
         space,
-        values=stack("values"),
-        position=stack("position"),
-        order=None if plain else stack("order"),
-        document=None if plain else stack("document"),
-        weight=stack("weight"),
+        values=torch.from_numpy(rows.values),
+        position=torch.from_numpy(rows.position),
+        order=None if plain else torch.from_numpy(rows.order),
+        document=None if plain else torch.from_numpy(rows.document),
+        weight=torch.from_numpy(rows.weight),
     )
 
 

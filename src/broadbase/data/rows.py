@@ -9,8 +9,8 @@ Legend: T places a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ Plan = tuple[Ints, Ints, Ints]
 
 @dataclass(frozen=True)
 class Row:
-    """T places, on the host."""
+    """T places, on the host; or B rows of them."""
 
     values: NDArray[Any]  # [T] or [T,K]
     position: Ints  # [T,3]
@@ -61,32 +61,38 @@ class Rows:
     ) -> None:
         self.split, self.length = split, length
         self.chunks, self.packed, self.starts = plan(split, length)
+        self._places, self._line = np.arange(length), positions((length,)).numpy()
         self.plain = bool((self.chunks[:, 2] == length).all())
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def __getitem__(self, i: int) -> Row:
-        T = self.length
-        values = np.zeros((T, *self.split.start.shape), dtype=self.split.start.dtype)
-        position, order = np.zeros((T, 3), np.int64), np.zeros(T, np.int64)
-        document, weight = np.full(T, -1), np.zeros(T, np.float32)
-        at = 0
-        for number, chunk in enumerate(self.packed[self.starts[i] : self.starts[i + 1]]):
-            d, first, places = (int(n) for n in self.chunks[chunk])
-            here = slice(at, at + places)
-            values[here] = self.split.piece(d, first, places)
-            position[here] = self._position(d, places)
-            order[here] = np.arange(places)
-            document[here] = number
-            weight[at + 1 : at + places] = 1
-            at += places
+        rows = self.batch([i])
+        return Row(*(getattr(rows, field.name)[0] for field in fields(Row)))
+
+    def batch(self, numbers: Sequence[int]) -> Row:
+        """Several rows at once, [B,T,...] each: written where they will be read."""
+        B, T, start = len(numbers), self.length, self.split.start
+        values = np.zeros((B, T, *start.shape), dtype=start.dtype)
+        position, order = np.zeros((B, T, 3), np.int64), np.zeros((B, T), np.int64)
+        document, weight = np.full((B, T), -1), np.zeros((B, T), np.float32)
+        for b, i in enumerate(numbers):
+            at, chunks = 0, self.packed[self.starts[i] : self.starts[i + 1]]
+            for number, (d, first, places) in enumerate(self.chunks[chunks].tolist()):
+                end = at + places
+                self.split.copy(d, first, values[b, at:end])
+                position[b, at:end] = self._position(d, places)
+                order[b, at:end] = self._places[:places]
+                document[b, at:end] = number
+                weight[b, at + 1 : end] = 1
+                at = end
         return Row(values, position, order, document, weight)
 
     def _position(self, document: int, places: int) -> Ints:
+        if self.split.grids.shape[1] == 1:
+            return self._line[:places]
         grid = tuple(int(n) for n in self.split.grids[document])
-        if len(grid) == 1:
-            return positions((places,)).numpy()
         return np.concatenate([np.zeros((1, 3), np.int64), 1 + positions(grid).numpy()])
 
 

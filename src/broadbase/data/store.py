@@ -72,13 +72,20 @@ class Split:
 
     def piece(self, i: int, first: int, places: int) -> NDArray[Any]:
         """`places` of document i from place `first` on, the start being place 0."""
-        length, at = int(self.lengths[i]), int(self.firsts[i])
-        inside = slice(at + max(0, first - 1), at + min(length, first + places - 1))
-        parts = [self.start[None]] if first == 0 else []
-        parts.append(self.values[int(self.shards[i])][inside].astype(self.start.dtype))
-        if self.end is not None and first + places > length + 1:
-            parts.append(self.end[None])
-        return np.concatenate(parts)
+        found = np.empty((places, *self.start.shape), dtype=self.start.dtype)
+        self.copy(i, first, found)
+        return found
+
+    def copy(self, i: int, first: int, out: NDArray[Any]) -> None:
+        """Fill `out` with document i from place `first` on, the start being place 0."""
+        length, at, last = int(self.lengths[i]), int(self.firsts[i]), first + len(out)
+        begins, ends = int(first == 0), int(last > length + 1)
+        if begins:
+            out[0] = self.start
+        if ends:
+            out[-1] = self.end
+        inside = self.values[int(self.shards[i])][at + first + begins - 1 : at + last - ends - 1]
+        out[begins : len(out) - ends] = inside
 
 
 @dataclass(frozen=True)

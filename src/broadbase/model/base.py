@@ -21,7 +21,10 @@ from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
 from broadbase.model.interleave import Slot, following, interleaved, reading, slots
 from broadbase.model.model import Model, ModelConfig
+from broadbase.model.rows import decoded, drawn
+from broadbase.nn.inference import eight_bit, packed
 
+PLACES = 2048  # of a batch of short records: enough for the products to be fast
 Ask = Callable[[Segment, Segment], View]  # what is given, what is told so far
 
 
@@ -79,18 +82,11 @@ class Base:
         last = view.streams[-1]
         where = following(last, places) if grid is None else (1 + positions(grid))[given:]
         choose = (sampling or SamplingConfig()).build()
-        drawn: list[NDArray[Any]] = []
-        for values in continued(self.model, view, where, choose):
-            value = values[0, 0].cpu().numpy()
-            if codec.end is not None and np.array_equal(value, codec.end):
-                break
-            drawn.append(value)
-            if stop and any(s in codec.decode(np.array(drawn), (len(drawn),)) for s in stop):
-                break
+        (row,) = drawn(continued(self.model, view, where, choose), 1, codec, stop, grid)
         if grid is not None:
             before = [] if start.values is None else [*start.values[0, 1:].numpy()]
-            return codec.decode(np.array(before + drawn), grid)
-        return _cut(codec.decode(np.array(drawn), (len(drawn),)), stop)
+            return codec.decode(np.array(before + row), grid)
+        return decoded(codec, row, stop)
 
     def answers(
         self,
@@ -124,10 +120,9 @@ class Base:
             first_B13 = view.streams[-1].segments[-1].position
             where_MB3 = 1 + positions(grid)[:, None] + first_B13.transpose(0, 1)
         choose = (sampling or SamplingConfig()).build()
-        drawn = torch.cat([*continued(self.model, view, where_MB3, choose)], dim=1).cpu().numpy()
-        if grid is not None:
-            return [codec.decode(row, grid) for row in drawn]
-        return [_ended(codec, row) for row in drawn]
+        steps = continued(self.model, view, where_MB3, choose)
+        rows = drawn(steps, len(raws), codec, (), grid)
+        return [decoded(codec, row, (), grid) for row in rows]
 
     def samples(
         self,
@@ -139,7 +134,7 @@ class Base:
     ) -> list[Any]:
         """`count` sequences from nothing, drawn side by side, up to `places` or their end each."""
         return self.continuations(
-            [None] * count, modality=modality, places=places, sampling=sampling
+            [None] * count, modality=modality, places=places, sampling=sampling, batch=count
         )
 
     def continuations(
@@ -149,18 +144,32 @@ class Base:
         inside: Sequence[Sequence[Any]] | None = None,
         modality: str | None = None,
         places: int = 64,
+        stop: Sequence[str] = (),
         sampling: SamplingConfig | None = None,
+        batch: int = 32,
     ) -> list[Any]:
-        """What follows each of `raws`, drawn side by side, up to `places` or their end each;
-        `inside` each, the records that it names."""
+        """What follows each of `raws`, `batch` drawn side by side, each as if alone (`Sampler`
+        tells by what chance), up to `places`, to its end or to one of the `stop` strings; `inside`
+        each, the records that it names."""
         space, codec = self._codec(modality)
         self._must_be_causal(space)
-        view = self._view(space, prompts(space, codec, raws), inside=inside)
-        where = following(view.streams[-1], places)
-        choose = (sampling or SamplingConfig()).build()
-        steps = continued(self.model, view, where, choose)
-        drawn = np.concatenate([values.cpu().numpy() for values in steps], axis=1)
-        return [_ended(codec, row) for row in drawn]
+        found: list[Any] = []
+        for i in range(0, len(raws), max(1, batch)):
+            chosen = slice(i, i + max(1, batch))
+            start = prompts(space, codec, raws[chosen])
+            view = self._view(space, start, inside=None if inside is None else inside[chosen])
+            where = following(view.streams[-1], places)
+            choose = (sampling or SamplingConfig()).build(i)
+            steps = continued(self.model, view, where, choose)
+            rows = drawn(steps, len(start.position), codec, stop, None)
+            found += [decoded(codec, row, stop) for row in rows]
+        return found
+
+    def eight_bit(self) -> Base:
+        """The same with the weights of its linear maps in 8 bits: a quarter of their memory, and
+        faster on a CPU. It cannot be saved or trained; `python bench/eight_bit.py RUN` tells what
+        it costs in perplexity."""
+        return replace(self, model=eight_bit(self.model))
 
     @torch.inference_mode()
     def embed(
@@ -172,11 +181,12 @@ class Base:
         batch: int = 32,
     ) -> NDArray[np.float32]:
         """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last."""
-        pooled = [
-            torch.cat([pool(x, document) for x in parts], dim=-1).float().cpu()
-            for parts, document in self._states(raws, modality, layers, batch)
-        ]
-        return torch.cat(pooled).numpy() if pooled else np.zeros((0, 0), np.float32)
+        vectors = dict[int, Tensor]()
+        for chosen, parts, document in self._states(raws, modality, layers, batch):
+            means = torch.cat([pool(x, document) for x in parts], dim=-1).float().cpu()
+            vectors |= dict(zip(chosen, means, strict=True))
+        found = [vectors[i] for i in range(len(raws))]
+        return torch.stack(found).numpy() if found else np.zeros((0, 0), np.float32)
 
     @torch.inference_mode()
     def embed_places(
@@ -193,27 +203,30 @@ class Base:
         """
         codec = self._codec(modality)[1]
         first = int(getattr(codec, "begins", True))
-        states = (
-            row
-            for parts, _ in self._states(raws, modality, layers, batch)
-            for row in torch.cat(list(parts), dim=-1).float().cpu().numpy()
-        )
-        lengths = (len(codec.encode(raw).values) for raw in raws)
-        return [row[first : first + n] for row, n in zip(states, lengths, strict=True)]
+        states = dict[int, NDArray[np.float32]]()
+        for chosen, parts, _ in self._states(raws, modality, layers, batch):
+            rows = torch.cat(list(parts), dim=-1).float().cpu().numpy()
+            for i, row in zip(chosen, rows, strict=True):
+                states[i] = row[first : first + len(codec.encode(raws[i]).values)]
+        return [states[i] for i in range(len(raws))]
 
     def _states(
         self, raws: Sequence[Any], modality: str | None, layers: bool, batch: int
-    ) -> Iterator[tuple[Sequence[Tensor], Tensor | None]]:
-        """Hidden states [B,N,D] of some records at a time, layer by layer or the last; documents.
+    ) -> Iterator[tuple[list[int], Sequence[Tensor], Tensor | None]]:
+        """Hidden states [B,N,D] of some records at a time: their numbers, layer by layer or the
+        last, documents.
 
-        Where places see both ways, a document is read whole, its end value too.
+        Where places see both ways, a document is read whole, its end value too. Records of about
+        the same length are read together, `batch` or as many as their places allow.
         """
         space, codec = self._codec(modality)
-        for i in range(0, len(raws), batch):
-            whole = self.sees(space) == "full"
-            segment = prompts(space, codec, raws[i : i + batch], whole)
-            hidden = self.model(self._view(space, segment), layers=layers).streams["main"]
-            yield hidden.layers if layers else (hidden.x,), hidden.tokens.document
+        whole = self.sees(space) == "full"
+        documents = [_document(codec, raw, whole) for raw in raws]
+        using = replace(self, model=packed(self.model))
+        for chosen in _alike([len(position) for _, position in documents], batch):
+            segment = _padded(space, [documents[i] for i in chosen])
+            hidden = using.model(using._view(space, segment), layers=layers).streams["main"]
+            yield chosen, hidden.layers if layers else (hidden.x,), hidden.tokens.document
 
     @torch.inference_mode()
     def told(
@@ -315,7 +328,11 @@ def prompts(space: str, codec: Codec, raws: Sequence[Any], whole: bool = False) 
     `whole` ones have their end value, where the modality has one. Shorter ones are padded at the
     end: [B, N+1].
     """
-    pairs = [_document(codec, raw, whole) for raw in raws]
+    return _padded(space, [_document(codec, raw, whole) for raw in raws])
+
+
+def _padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
+    """Documents, values and positions of each, as one segment."""
     length = max(len(position) for _, position in pairs)
     even = all(len(position) == length for _, position in pairs)
     place = torch.arange(length)
@@ -345,18 +362,20 @@ def _document(codec: Codec, raw: Any, whole: bool) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(values), position
 
 
-def _ended(codec: Codec, row: NDArray[Any]) -> Any:
-    """A sequence up to its end value, decoded."""
-    end = len(row) if codec.end is None else int(np.argmax([*(row == codec.end), True]))
-    return codec.decode(row[:end], (end,))
+def _alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
+    """Numbers of documents in batches of about one length, the longest first: `batch` of them, or
+    more where they have no more than `PLACES` places together."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        last = batches[-1] if batches else []
+        if last and len(last) < max(batch, PLACES // max(1, lengths[last[0]])):
+            last.append(i)
+        else:
+            batches.append([i])
+    return batches
 
 
 def _pad(values: Tensor, length: int) -> Tensor:
     padded = values.new_zeros(length, *values.shape[1:])
     padded[: len(values)] = values
     return padded
-
-
-def _cut(text: Any, stop: Sequence[str]) -> Any:
-    ends = [text.index(s) for s in stop if s in text]
-    return text[: min(ends)] if ends else text

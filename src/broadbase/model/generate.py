@@ -18,6 +18,9 @@ from broadbase.core.contracts import Choose
 from broadbase.core.view import Hidden, Read, Segment, Stream, View
 from broadbase.model.model import Model
 from broadbase.nn.cache import Cache
+from broadbase.nn.inference import packed
+
+STRIDE = 1_000_003  # between the seeds of two requests
 
 
 class SamplingConfig(Config):
@@ -28,26 +31,36 @@ class SamplingConfig(Config):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: int = 0
 
-    def build(self) -> Sampler:
-        """A sampler with its own generator."""
-        return Sampler(self)
+    def build(self, first: int = 0) -> Sampler:
+        """A sampler with generators of its own, whose row 0 is request `first`."""
+        return Sampler(self, first)
 
 
 class Sampler:
-    """Draws categories from logits [...,V]; repeats itself for the same seed."""
+    """Draws categories from logits [B,...,V]; repeats itself for the same seed.
 
-    def __init__(self, config: SamplingConfig) -> None:
-        self.config = config
-        self.generator = Generator().manual_seed(config.seed)
+    Request i is drawn by seed + 1,000,003 i whatever is drawn beside it, so the first (or only) one
+    by the seed itself.
+    """
+
+    def __init__(self, config: SamplingConfig, first: int = 0) -> None:
+        self.config, self.first = config, first
+        self.generators: list[Generator] = []
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Categories [...], int64."""
+        """Categories [B,...], int64."""
         if self.config.temperature == 0:
             return logits.argmax(dim=-1)
         probability = restrict(logits.float(), self.config).softmax(dim=-1)
-        flat = probability.flatten(0, -2).cpu()
-        drawn = torch.multinomial(flat, 1, generator=self.generator)
-        return drawn.view(logits.shape[:-1]).to(logits.device)
+        rows = probability.reshape(len(logits), -1, logits.shape[-1]).cpu()
+        for i in range(len(self.generators), len(rows)):
+            seed = self.config.seed + STRIDE * (self.first + i)
+            self.generators.append(Generator().manual_seed(seed))
+        drawn = [
+            torch.multinomial(row, 1, generator=chance)
+            for row, chance in zip(rows, self.generators, strict=False)
+        ]
+        return torch.stack(drawn).view(logits.shape[:-1]).to(logits.device)
 
 
 def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
@@ -82,20 +95,21 @@ def continued(model: Model, view: View, position: Tensor, choose: Choose) -> Ite
     `position` [M,3], or [M,B,3], are the places that follow; yields M times the new values
     [B,1,...]. Keys and values are cached: each place costs one place, other streams are run once.
     """
+    model = packed(model)
     view = view.to(next(model.parameters()).device)
     last, before = view.streams[-1], dict[str, Hidden]()
     cache = Cache(len(model.towers[last.tower].blocks))  # type: ignore[arg-type]
-    space = model.spaces[last.segments[-1].source]
-    for following in position:
-        told, (index, order, document) = last.segments[-1], _last(last)
-        read = Read(told.source, "next", index=index)
-        view = replace(view, streams=(*view.streams[:-1], replace(last, reads=(read,))))
+    source, (index, order, document) = last.segments[-1].source, _last(last)
+    space, reads = model.spaces[source], (Read(source, "next", index=index),)
+    view = replace(view, streams=(*view.streams[:-1], replace(last, reads=reads)))
+    for following in position.to(index.device):
         output = model(view, caches={last.name: cache}, before=before)
         values: Tensor = space.sample(output.predictions["next"], choose)  # type: ignore[operator]
         yield values
-        place = following.to(values.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
-        after = Segment(told.source, values, place, None if order is None else order + 1, document)
-        last = replace(last, segments=(after,))
+        place = following.reshape(-1, 1, 3).expand(len(values), 1, 3)
+        order = None if order is None else order + 1
+        told = Segment(source, values, place, order, document)
+        last = replace(last, segments=(told,), reads=(Read(source, "next"),))
         view, before = View((last,)), dict(output.streams)
 
 

@@ -107,6 +107,8 @@ def mask(
         return Mask(bias)
     if plain and pattern == "causal" and same_length and bias is None:
         return Mask(None, causal=True)
+    if plain and pattern == "causal" and queries.position.shape[1] == 1:  # the last sees all
+        return Mask(bias)
     q_BQ1, k_B1K = _order(queries, keys).unsqueeze(-1), _order(keys, keys).unsqueeze(-2)
     allowed = PATTERNS[pattern](q_BQ1, k_B1K)
     if reach is not None and not near:

@@ -155,7 +155,11 @@ class Discrete(nn.Module):
 
     def predict(self, x: Tensor) -> Tensor:
         """Logits [B,S,V]."""
-        logits = F.linear(self.head(x), self._weight, self.bias)
+        x = self.head(x)
+        if self.output is None:
+            logits = F.linear(x, self.embedding.weight, self.bias)
+        else:
+            logits = self.output(x) if self.bias is None else self.output(x) + self.bias
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     @property
@@ -178,6 +182,13 @@ class Discrete(nn.Module):
             self.vocabulary == other.vocabulary
             or (self.vocabulary > other.vocabulary and not other.controls)
         )
+
+    def untie(self) -> None:
+        """Give the output matrix a linear map, of the embedding's numbers where they are shared."""
+        if self.output is None:
+            ids, width = self.embedding.weight.shape
+            self.output = nn.Linear(width, ids, bias=False, device="meta")
+            self.output.weight = self.embedding.weight
 
     def charges(self) -> Mapping[str, Tensor]:
         """Of the last score: the squared log-sum-exp (Chowdhery et al. 2022, 5), [B,S]."""

@@ -1,0 +1,167 @@
+"""Generation: several requests at once, weights laid out or in 8 bits, the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from broadbase.cli import app
+from broadbase.core.errors import ConfigError
+from broadbase.core.view import positions
+from broadbase.model.base import prompts
+from broadbase.model.generate import SamplingConfig, generate
+from broadbase.model.initialise import initialise
+from broadbase.nn.inference import EightBit, Packed, eight_bit, packed
+from broadbase.weights.folder import load, save
+from references import DECODERS, Forced, saved
+from test_model_folder import text_base
+
+PROMPTS = ["the", "", "the cat sat on the mat", None, "a cat"]
+DRAWN = SamplingConfig(temperature=1.0, top_k=50, seed=5)
+GREEDY = SamplingConfig(temperature=0)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+def test_requests_side_by_side_are_as_alone(sampling: SamplingConfig) -> None:
+    """Each continuation of a batch of other lengths is that of its request by itself."""
+    base = text_base()
+    together = base.continuations(PROMPTS, places=24, sampling=sampling)
+    assert together == base.continuations(PROMPTS, places=24, sampling=sampling, batch=2)
+    for i, prompt in enumerate(PROMPTS):
+        seed = sampling.seed + 1_000_003 * i
+        alone = sampling.model_copy(update={"seed": seed})
+        assert base.generate(prompt, places=24, sampling=alone) == together[i], i
+    assert len(set(together)) > 1
+
+
+def test_every_request_stops_by_itself() -> None:
+    base = text_base()
+    free = base.continuations(PROMPTS, places=24, sampling=DRAWN)
+    mark = free[0][len(free[0]) // 2]
+    found = base.continuations(PROMPTS, places=24, sampling=DRAWN, stop=[mark])
+    assert found == [text.split(mark)[0] for text in free]
+    assert found[0] != free[0]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_padded_rows_are_told_as_alone(name: str, tmp_path: Path) -> None:
+    """Windows, learned places, caps, sinks, experts: the logits of 12 steps after every row."""
+    saved(DECODERS[name], tmp_path)
+    base = load(tmp_path)
+    rows = torch.randint(4, 90, (3, 12), generator=torch.manual_seed(2))
+    lengths, forced = [9, 2, 5], rows.clone()
+    real = torch.arange(9) < torch.tensor(lengths).unsqueeze(1)
+    given = prompts("text", Ids(), [row[:n].numpy() for row, n in zip(rows, lengths, strict=True)])
+    assert given.document is not None
+    assert torch.equal(given.document >= 0, torch.cat([real[:, :1], real], dim=1)[:, : 1 + 9])
+    after = torch.stack([positions((40,))[n + 1 : n + 13] for n in lengths], dim=1)
+    together = Forced(forced)
+    list(generate(base.model, given, after, together))
+    for i, n in enumerate(lengths):
+        one = prompts("text", Ids(), [rows[i, :n].numpy()])
+        apart = Forced(forced[i : i + 1])
+        list(generate(base.model, one, after[:, i], apart))
+        a, b = torch.cat(together.seen, dim=1)[i], torch.cat(apart.seen, dim=1)[0]
+        assert (a - b).abs().max() <= 1e-5 * max(1.0, float(b.abs().max())), i
+
+
+class Ids:
+    """Ids as they are, after a start."""
+
+    unit, end, begins = "id", None, True
+
+    def __init__(self) -> None:
+        self.start = torch.tensor(3).numpy()
+
+    def encode(self, raw: Any) -> Any:
+        return type("Sample", (), {"values": raw, "grid": (len(raw),), "units": len(raw)})()
+
+
+def test_packed_maps_are_made_once_and_follow_their_weights() -> None:
+    model = text_base().model
+    first = packed(model)
+    maps = [m for m in first.modules() if isinstance(m, Packed)]
+    assert len(maps) == sum(type(m) is nn.Linear for m in model.modules()) + 1  # the tied output
+    assert packed(model) is first
+    with torch.no_grad():
+        next(m for m in model.modules() if type(m) is nn.Linear).weight.add_(1.0)
+    assert packed(model) is not first
+    assert not any(isinstance(m, Packed) for m in model.modules())
+    assert packed(model.to(torch.float64)) is model
+
+
+def test_generation_follows_training() -> None:
+    base = text_base()
+    before = base.generate("the", sampling=GREEDY)
+    initialise(base.model, 7)
+    assert base.generate("the", sampling=GREEDY) != before
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_eight_bit_map(bias: bool) -> None:
+    """It is the product of rounded numbers, and a row is what it is alone."""
+    torch.manual_seed(0)
+    linear, x = nn.Linear(70, 30, bias=bias), torch.randn(2, 5, 70)
+    with torch.no_grad():
+        x[0, 0], linear.weight[3] = 0, 0
+        found = EightBit(linear)(x)
+        close = rounded(x) @ rounded(linear.weight).T + (linear.bias if bias else 0)
+        assert torch.allclose(found, close, atol=1e-5)
+        assert torch.equal(found[1:, 2:3], EightBit(linear)(x[1:, 2:3]))
+        assert 1e-4 < (found - linear(x)).norm() / linear(x).norm() < 0.02
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Each row to whole multiples of its largest magnitude / 127."""
+    step = x.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
+    return (x / step).round() * step
+
+
+def test_an_eight_bit_base(tmp_path: Path) -> None:
+    base = text_base()
+    small = base.eight_bit()
+    assert any(isinstance(m, EightBit) for m in small.model.modules())
+    assert not any(type(m) is nn.Linear for m in small.model.modules())
+    a, b = base.logits("the cat sat"), small.logits("the cat sat")
+    assert 0 < (a - b).norm() / a.norm() < 0.05
+    assert isinstance(small.generate("the", places=5), str)
+    assert small.embed(["the cat"]).shape == base.embed(["the cat"]).shape
+    with pytest.raises(ConfigError, match="save the base that they were made of"):
+        save(small, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    assert torch.equal(base.logits("the cat sat"), a)
+
+
+def test_eight_bits_are_for_cpus() -> None:
+    with pytest.raises(ConfigError, match="on CPUs only"):
+        eight_bit(nn.Linear(3, 3, device="meta"))
+
+
+def test_prompts_from_the_shell(tmp_path: Path) -> None:
+    base, run = text_base(), CliRunner()
+    save(base, tmp_path / "m")
+    (tmp_path / "prompts.txt").write_text("the\na cat\n")
+    command = ["generate", str(tmp_path / "m"), "--places", "6", "--temperature", "0", "--json"]
+    told = lines(run, [*command, "--prompts", str(tmp_path / "prompts.txt")])
+    assert [row["prompt"] for row in told] == ["the", "a cat"]
+    expected = base.continuations(["the", "a cat"], places=6, sampling=GREEDY)
+    assert [row["continuation"] for row in told] == expected
+    assert lines(run, [*command, "--prompt", "the", "--prompt", "a cat"]) == told
+    assert len(lines(run, [*command, "--prompt", "the", "--weights", "int8"])) == 1
+    for file, message in (("none.txt", "none.txt"), ("empty.txt", "holds no prompt")):
+        (tmp_path / "empty.txt").write_text("\n")
+        done = run.invoke(app, [*command, "--prompts", str(tmp_path / file)])
+        assert done.exit_code != 0
+        assert message in str(done.exception)
+
+
+def lines(run: CliRunner, command: list[str]) -> list[dict[str, Any]]:
+    done = run.invoke(app, command)
+    assert done.exit_code == 0, done.output
+    return [json.loads(line) for line in done.stdout.splitlines()]
