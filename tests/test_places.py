@@ -61,7 +61,7 @@ def test_vectors_of_places_are_those_of_the_whole(pattern: str) -> None:
     assert [row.shape for row in rows] == [(3, 128), (10, 128)]
     for raw, row in zip(raws, rows, strict=True):
         np.testing.assert_allclose(base.embed_places([raw])[0], row, atol=1e-5)
-        (states, _) = next(base._states([raw], None, True, 1))
+        (_, states, _) = next(base._states([raw], None, True, 1))
         (whole,) = torch.cat(list(states), -1).detach().numpy()
         np.testing.assert_allclose(whole[1 : len(raw) + 1], row, atol=1e-5)
         np.testing.assert_allclose(whole.mean(0), base.embed([raw])[0], atol=1e-5)
