@@ -207,6 +207,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """What the base can do on held-out data, beside baselines: bits per byte, spans told, ..."""
+    MachineConfig().prepare()
     run, base = Run.open(folder), base_at(folder)
     if against is not None and data is not None:
         raise ConfigError("--against compares held-out data; leave out --data")
@@ -237,6 +238,7 @@ def adapt(
     as_json: Json = False,
 ) -> None:
     """Adapt a base to a labelled task, against the same model from random init."""
+    MachineConfig().prepare()
     base = base_at(model)
     source = labelled(data, field, label)
     kind = modality or next(iter(base.codecs))
