@@ -199,6 +199,6 @@ def test_one_measure_may_refuse_what_another_tells() -> None:
     row = Measured("s", "m", "b", 2, 1.0, 2.0, -1.0, -2.0, 0.0)
     no, yes = Measure((), refuses), Measure((), lambda *_: [row])
     nothing: Any = None
-    assert _told([no, yes], nothing, nothing) == [row]
+    assert _told([no, yes], nothing, nothing, None) == [row]
     with pytest.raises(ConfigError, match="told in vectors"):
-        _told([no], nothing, nothing)
+        _told([no], nothing, nothing, None)
