@@ -290,9 +290,9 @@ def doctor(
     worth = speeds(again=again).worth()
     found = environment()
     del found["speeds"], found["preloaded"]
-    start = {
-        "allocator": "glibc's, told to keep what is freed (no libjemalloc2 installed)",
-        "OpenMP": "PyTorch's own (no libomp5 installed)",
+    start = {  # where nothing was found, or BROADBASE_PRELOAD=off
+        "allocator": "the system's; install libjemalloc2 for less memory",
+        "OpenMP": "PyTorch's own; libomp5 may be faster",
         **{use: f"{path} (BROADBASE_PRELOAD=off: not)" for use, path in preloads().items()},
     }
     rows = [{"what": what, "found": value} for what, value in found.items()]
