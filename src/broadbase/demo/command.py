@@ -35,7 +35,7 @@ from broadbase.transfer.compare import Comparison
 from broadbase.transfer.finetune import FinetuneConfig
 from broadbase.weights.folder import load
 
-DEPTH, STEPS = 4, 600
+DEPTH, STEPS = 4, 900
 BASES = 3  # pretraining seeds of the full study
 FINETUNED = 100  # labels
 FINETUNING = FinetuneConfig(steps=80, lr=2e-3)  # by labels of no task: bench/finetuning.py
