@@ -19,13 +19,12 @@ def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F8
     """The model's bits are those of its own evaluation; a unigram is worse than a 2-gram."""
     run = Run.create(small("mixed", corpus), tmp_path / "run")
     result = run.train()
-    base = run.base()
+    base = load(run.folder / "model")
     rows = likelihoods(run, base, order=2)
     terms = {source: term for term, source in run.likelihoods().items()}
     assert len(rows) == 3 * len(terms)
     assert set(terms) == {"text", "code", "molecule", "drug", "image"}
-    trained = likelihoods(run, load(run.folder / "model"), order=2)
-    for row in trained:
+    for row in rows:
         assert row.base == pytest.approx(result[terms[row.source]]["bits_per_unit"], rel=1e-3)
         assert row.low < row.difference < row.high
     by_name = {(r.source, r.baseline): r.other for r in rows}

@@ -215,11 +215,13 @@ def test_ranks_that_share_matrices_equal_one(split: Path, tmp_path: Path, world:
 
 CUT = """
 import torch
-from torch.distributed.device_mesh import init_device_mesh
 from broadbase.core.errors import ConfigError
 from broadbase.model.model import ModelConfig
+from broadbase.train.machine import MachineConfig
+from broadbase.train.ranks import Ranks
 from broadbase.train.tensor import split
-mesh = init_device_mesh("cpu", (2,))
+ranks = Ranks(torch.device("cpu"), MachineConfig(tensor=2))
+mesh = ranks.mesh["tensor"]
 def model(heads, **more):
     attention = {"name": "grouped", "heads": heads, "kv_heads": heads, "head_dim": 8, **more}
     block = {"attention": attention, "feedforward": {"name": "plain", "hidden": 32}}
@@ -235,7 +237,7 @@ for wrong in (model(3), model(2, softmax={"name": "sinks"})):
         print(error)
 print("held", held["towers.main.blocks.0.attention.branch.q.weight"],
       held["towers.main.blocks.0.attention.branch.out.weight"])
-torch.distributed.destroy_process_group()
+ranks.close()
 """
 
 

@@ -78,7 +78,7 @@ def test_depth_is_a_dial(name: str) -> None:
 
 
 def small(name: str, corpus: Path) -> RunConfig:
-    """The recipe at depth 1 on the small corpus, 20 steps of few and short rows."""
+    """The recipe at depth 1 on the small corpus, 20 steps of few and short rows, 1000 molecules."""
     tree: dict[str, Any] = resolved(name, 1, corpus).tree()
     tree["train"] |= {"steps": 20, "evaluate_every": 20, "save_every": 20}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "matmul": "torch", "compile": "off"}
@@ -94,6 +94,8 @@ def small(name: str, corpus: Path) -> RunConfig:
         if source["source"]["name"] in ("wheel_json", "standard_library"):
             source["source"] = {"name": "text_files", "path": str(corpus)}
             source["length"] = 32
+        if "limit" in source["source"]:
+            source["source"]["limit"] = 1000
     return RunConfig.from_tree(tree)
 
 

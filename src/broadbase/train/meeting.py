@@ -23,6 +23,9 @@ from broadbase.core.errors import RankError
 SOON = 60.0  # seconds, at most, that the first words between ranks may take
 BEAT = 1.0  # seconds between two signs of life
 LONG = timedelta(days=30)  # while the first rank prepares data
+# Gloo's threads let go of their last tensors after the others know the result, and need the
+# interpreter for it: once it is gone, that aborts the process (pytorch/pytorch#179291)
+BREATH = 0.25  # seconds
 
 
 @cache
@@ -165,6 +168,7 @@ class Meeting:
     def _leave(self) -> None:
         self._over.set()
         self._beating.join(timeout=BEAT)
+        time.sleep(BREATH)
 
     def _lost(self) -> str:
         """The ranks without signs of life, by host; the first that looks tells the others."""
