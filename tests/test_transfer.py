@@ -200,3 +200,18 @@ def test_an_interval_over_seeds_is_not_narrower() -> None:
     mean, low, high = paired_interval(a, [0.0] * 15, groups=3)
     _, close, _ = paired_interval(a, [0.0] * 15)
     assert low < 0 < close < mean < high
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_of_long_records_the_beginning_is_read(method: Method) -> None:
+    """What stands behind it changes no score; whole, one of them would take 60 GB of attention."""
+    base, rows = mixed_base(), []
+    for tail in ("a", "b"):
+        raws = [f"{i}{x * 1100}{tail * 120_000 * (i == 0)}" for i in range(20) for x in "xy"]
+        long = Task.from_records("letters", "bytes", raws, ["x", "y"] * 20)
+        settings = FinetuneConfig(steps=2, batch=4)
+        rows.append(adapt(base, long, method, [20], 10, 2, settings=settings)[0])
+    assert rows[0].pretrained == rows[1].pretrained
+    assert rows[0].random == rows[1].random
+    assert rows[0].cut == 40
+    assert "40 records read to place 1024" in rows[0].title

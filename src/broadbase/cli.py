@@ -237,7 +237,7 @@ def adapt(
     out: Annotated[Path | None, typer.Option(help="Where to keep the fine-tuned model.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Adapt a base to a labelled task, against the same model from random init."""
+    """Adapt a base to a labelled task, beside its random init; it reads 1,024 places a record."""
     MachineConfig().prepare()
     base = base_at(model)
     source = labelled(data, field, label)
@@ -254,7 +254,6 @@ def adapt(
     if as_json:
         typer.echo(json.dumps([row.row()]))
         return
-    title = f"{task.name}, {method}: {task.metric} on {row.test} records from {labels} labels, 95 %"
     mean, low, high = row.gain
     shown: dict[str, Any] = {
         "chance": row.chance,
@@ -266,7 +265,7 @@ def adapt(
     }
     if row.best is not None:
         shown |= {"classical": float(np.mean(row.classical[row.best])), "by": row.best}
-    _show([shown], list(shown), False, title)
+    _show([shown], list(shown), False, row.title)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.model.base import Base
+from broadbase.transfer.beginning import Beginning, long
 from broadbase.transfer.classical import NEAREST, PLACES, Scorer, classical
 from broadbase.transfer.compare import Comparison
 from broadbase.transfer.finetune import FinetuneConfig, finetune, score_on
@@ -40,7 +42,8 @@ def adapt(
     """A row for each number of labels: `seeds` splits, each with a random init of its own.
 
     Split s of a base and of random init s are the same records, so their difference is paired.
-    Several bases are one recipe under several seeds. `beside` adds the classical baselines.
+    Several bases are one recipe under several seeds. `beside` adds the classical baselines, which
+    read long records to their end; a base reads their beginning (LONGEST).
     """
     bases = [bases] if isinstance(bases, Base) else bases
     settings = settings or FinetuneConfig()
@@ -52,6 +55,7 @@ def adapt(
             raise ConfigError("labels of places are learned by a probe or as neighbours only")
         known = PLACES
     others = classical(task, known) if beside else {}
+    cut = 0 if task.places is not None else long(bases[0].codecs[task.modality], task.raws)
     rows = []
     for few in labels:
         splits = [(*task.split(few, test, seed), seed) for seed in range(seeds)]
@@ -67,6 +71,7 @@ def adapt(
                 random=scratch * len(bases),
                 metric=task.metric,
                 bases=len(bases),
+                cut=cut,
                 classical={n: tuple(score(*s) for s in splits) for n, score in others.items()},
             )
         )
@@ -74,6 +79,9 @@ def adapt(
 
 
 def _scorer(base: Base, task: Task, method: Method, settings: FinetuneConfig) -> Scorer:
+    if method is not Method.finetune and task.places is None and task.modality in base.codecs:
+        codec = Beginning(base.codecs[task.modality])
+        base = replace(base, codecs={**base.codecs, task.modality: codec})
     if method is Method.probe:
         vectors = _vectors(base, task, layers=True)
         told = None if task.places is not None else base.told(task.raws, modality=task.modality)

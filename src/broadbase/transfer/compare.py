@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from broadbase.transfer.beginning import LONGEST
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -28,6 +30,16 @@ class Comparison:
     metric: str = "accuracy"
     bases: int = 1  # pretraining seeds
     classical: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # a score a split
+    cut: int = 0  # records of which the base read the beginning
+
+    @property
+    def title(self) -> str:
+        """What is compared, in words."""
+        cut = f", {self.cut} records read to place {LONGEST}" if self.cut else ""
+        return (
+            f"{self.task}, {self.method}: {self.metric} on {self.test} records from"
+            f" {self.labels} labels{cut}, 95 %"
+        )
 
     @property
     def gain(self) -> tuple[float, float, float]:

@@ -27,6 +27,7 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig
+from broadbase.transfer.beginning import Beginning
 from broadbase.transfer.supervised import LabelsConfig, ValuesConfig
 from broadbase.transfer.task import Indices, Task
 
@@ -118,5 +119,5 @@ def _batches(
 
 
 def _segment(base: Base, task: Task, chosen: Sequence[int] | Indices) -> Segment:
-    codec = base.codecs[task.modality]
+    codec = Beginning(base.codecs[task.modality])
     return prompts(task.modality, codec, [task.raws[i] for i in chosen])
