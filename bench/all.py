@@ -44,6 +44,8 @@ class Part:
 
 PARTS = {
     "step": Part("step.py --rounds 5", "step.py 3M --rounds 2 --steps 5"),
+    "target": Part("target.py"),
+    "int8": Part("int8.py", "int8.py --steps 50 --seeds 2"),
     "families": Part("families.py", "families.py llama bert --rounds 3"),
     "generation": Part("generation.py", "generation.py --rounds 2"),
     "eight_bit": Part("eight_bit.py", "eight_bit.py --steps 100"),
