@@ -27,7 +27,7 @@ from broadbase.recipes import text
 from broadbase.run import Run
 from machine import BENCH, Row, description, measured, peers, tell
 
-DEPTH, HELD_OUT = 6, 512  # rows
+DEPTH, HELD_OUT = 6, 256  # rows
 SHARES = (4.0, 3.0, 2.5, 2.0, 1.5, 1.0)  # we get 1 / share of the time
 TRIED = (  # Trainer's: learning rate, schedule
     (1e-3, "linear"),
