@@ -1,10 +1,12 @@
 """How long a model folder takes to load, beside reading its files: the bar is 1.3 times as long.
 
-python bench/loading.py [FAMILY ...] [--layers 12] [--rounds 9]
+python bench/loading.py [FAMILY ...] [--layers 12] [--rounds 9] [--threads 2]
 
-Each reference, with random weights, is saved whole and in shards. Reading and loading take turns
-(A B A B) with the files in the page cache, where what we add weighs most; of each the first does
-not count. Prints the ratio load / read with its 95 % interval.
+Each reference, with random weights, is saved whole and in shards, and its files are in the page
+cache, where what we add weighs most. Two readings are measured: of every file into memory that is
+kept, as who loads them has to, and of one file after another into the same memory, which the system
+hands out once. These and loading take turns (A B C A B C); of each the first does not count. Prints
+the ratios load / read with their 95 % intervals.
 """
 
 from __future__ import annotations
@@ -20,10 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 import transformers as hf
-from scipy import stats
 
 from broadbase.weights.folder import load
-from machine import description
+from machine import description, ratio
 
 SIZE = {"hidden_size": 768, "intermediate_size": 2048, "num_attention_heads": 12}
 FAMILIES: dict[str, Callable[[int], Any]] = {
@@ -43,10 +44,13 @@ def main() -> None:
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2, help="that load; one reads")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    print(description(), f"torch {torch.__version__}", sep=", ")
-    print("family               MB  ms to load  to read  load / read (95 %)")
+    torch.set_num_threads(options.threads)
+    print(description(), f"{options.threads} threads, torch {torch.__version__}", sep=", ")
+    print(
+        "family               MB  ms: load  read, kept  read over  load / kept (95 %)  load / over"
+    )
     for name in options.families:
         for shards in ("1GB", "60MB"):
             with tempfile.TemporaryDirectory() as folder:
@@ -55,30 +59,38 @@ def main() -> None:
 
 
 def line(name: str, folder: Path, rounds: int) -> str:
-    """Reading and loading in turns."""
+    """Loading and both readings in turns."""
     files = sorted(folder.glob("*.safetensors"))
-    size = sum(file.stat().st_size for file in files)
-    took = np.array(
-        [[seconds(lambda: read(files)), seconds(lambda: load(folder))] for _ in range(rounds + 1)]
+    sizes = [file.stat().st_size for file in files]
+    room = bytearray(max(sizes))
+    works: tuple[Callable[[], object], ...] = (
+        lambda: load(folder),
+        lambda: [file.read_bytes() for file in files],
+        lambda: over(files, room),
     )
-    reading, loading = took[1:].T
-    ratio = np.log(loading / reading)
-    half = stats.t.ppf(0.975, len(ratio) - 1) * stats.sem(ratio)
-    low, middle, high = np.exp([ratio.mean() - half, ratio.mean(), ratio.mean() + half])
-    times = f"{1000 * np.median(loading):10.0f}  {1000 * np.median(reading):7.0f}"
-    return f"{name:16}  {size / 1e6:5.0f}  {times}  {middle:.2f} ({low:.2f} to {high:.2f})"
+    took = np.array([[seconds(work) for work in works] for _ in range(rounds + 1)])[1:].T
+    loading, kept, same = took
+    times = "  ".join(f"{1000 * np.median(each):8.0f}" for each in took)
+    ratios = "  ".join(
+        "{1:.2f} ({0:.2f} to {2:.2f})".format(*ratio(loading, each)) for each in (kept, same)
+    )
+    return f"{name:16}  {sum(sizes) / 1e6:5.0f}  {times}  {ratios}"
 
 
-def read(files: list[Path]) -> int:
-    """All bytes, one file after the other."""
-    return sum(len(file.read_bytes()) for file in files)
+def over(files: list[Path], room: bytearray) -> None:
+    """All bytes, each file over the one before."""
+    for file in files:
+        with file.open("rb", buffering=0) as opened:
+            assert opened.readinto(room) == file.stat().st_size
 
 
 def seconds(work: Callable[[], object]) -> float:
     """How long it takes."""
     began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    result = work()
+    took = time.perf_counter() - began
+    del result  # giving memory back does not count
+    return took
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.weights.folder import load, save
+from broadbase.weights.tensors import Tensors
 from references import bert, gpt2, gpt_oss, llava, mistral, saved
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -63,6 +65,31 @@ def test_an_index_names_no_file_elsewhere(folder: Path, name: str) -> None:
     cut(folder, {"two.safetensors": name})
     with pytest.raises(DataError, match="no safetensors file of this folder"):
         load(folder)
+
+
+def test_a_file_that_changes_later_changes_no_model(folder: Path) -> None:
+    """Overwritten in place, then cut: nothing of the model lies in the file's own pages."""
+    file = folder / SINGLE
+    base = load(folder)
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.write(bytes(size))
+        opened.truncate(size // 2)
+    for name, tensor in base.model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_an_error(folder: Path) -> None:
+    tensors = Tensors(folder)
+    file = folder / SINGLE
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size // 2)
+    every = {name: tensors.whole(name) for name in tensors.stored}
+    turned = {name: replace(piece, view=torch.Tensor.clone) for name, piece in every.items()}
+    for pieces in (every, turned):
+        with pytest.raises(DataError, match=r"model\.safetensors cannot be read"):
+            tensors.read(pieces)
 
 
 def test_a_missing_shard_is_named(folder: Path) -> None:

@@ -65,6 +65,13 @@ class LayerScaleConfig(ResidualConfig):
         return LayerScale(branch, self.norm.build(width), width)
 
 
+def added(x_BTD: Tensor, update_BTD: Tensor) -> Tensor:
+    """Their sum, in the memory of the update: a branch gives away what it returns."""
+    if update_BTD.dtype != x_BTD.dtype or torch.compiler.is_compiling():
+        return x_BTD + update_BTD
+    return update_BTD.add_(x_BTD)
+
+
 class PreNorm(nn.Module):
     """x + branch(norm(x))."""
 
@@ -73,7 +80,7 @@ class PreNorm(nn.Module):
         self.branch, self.norm = branch, norm
 
     def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
-        return x_BTD + self.branch(self.norm(x_BTD), *context)  # type: ignore[no-any-return]
+        return added(x_BTD, self.branch(self.norm(x_BTD), *context))
 
 
 class PostNorm(nn.Module):
@@ -84,7 +91,7 @@ class PostNorm(nn.Module):
         self.branch, self.norm = branch, norm
 
     def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
-        return self.norm(x_BTD + self.branch(x_BTD, *context))  # type: ignore[no-any-return]
+        return self.norm(added(x_BTD, self.branch(x_BTD, *context)))  # type: ignore[no-any-return]
 
 
 class Sandwich(nn.Module):
@@ -95,7 +102,7 @@ class Sandwich(nn.Module):
         self.branch, self.norm, self.after = branch, norm, after
 
     def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
-        return x_BTD + self.after(self.branch(self.norm(x_BTD), *context))  # type: ignore[no-any-return]
+        return added(x_BTD, self.after(self.branch(self.norm(x_BTD), *context)))
 
 
 class LayerScale(nn.Module):
@@ -110,7 +117,7 @@ class LayerScale(nn.Module):
         """A gain."""
 
     def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
-        return x_BTD + self.gain * self.branch(self.norm(x_BTD), *context)  # type: ignore[no-any-return]
+        return added(x_BTD, self.gain * self.branch(self.norm(x_BTD), *context))
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ class Learned(Positions):
         self.part = nn.Embedding(config.parts, width) if config.parts else None
 
     def embed(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
-        time_BT = tokens.position[..., 0]
+        time_BT = once(tokens.position)[..., 0]
         x_BTD = x_BTD + self.place(time_BT + self.offset)
         if self.part is not None:
             part_BT = torch.zeros_like(time_BT) if tokens.part is None else tokens.part
@@ -255,9 +255,9 @@ class Plane(Positions):
         self.place = nn.Embedding(config.rows * config.columns + config.start, width)
 
     def embed(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
-        row_BT, column_BT = tokens.position[..., 1] - 1, tokens.position[..., 2] - 1
-        index_BT = row_BT * self.config.columns + column_BT + self.config.start
-        index_BT = torch.where(tokens.position[..., 1] == 0, 0, index_BT)
+        _, row_BT, column_BT = once(tokens.position).unbind(dim=-1)
+        index_BT = (row_BT - 1) * self.config.columns + column_BT - 1 + self.config.start
+        index_BT = torch.where(row_BT == 0, 0, index_BT)
         return x_BTD + self.place(index_BT)  # type: ignore[no-any-return]
 
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from broadbase import weights
 from broadbase.core.errors import ConfigError
 from broadbase.model.model import ModelConfig
+from broadbase.weights.tensors import Piece, empty
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,13 @@ class Link:
     size: tuple[int, ...]  # of ours
     at: At
 
+    def piece(self, name: str) -> Piece:
+        """What it is of the stored tensor `name`: rows as they lie, unless axes change places."""
+        if self.at.axes:
+            return Piece(name, self.size, view=self.read)
+        start = self.at.part[0] if self.at.part else 0
+        return Piece(name, self.size, start * prod(self.size[1:]))
+
     def read(self, tensor: Tensor) -> Tensor:
         """Theirs as ours."""
         at = self.at
@@ -72,13 +79,12 @@ class Link:
 
 
 def _rows(tensor: Tensor, start: int, stop: int, row: tuple[int, ...]) -> Tensor:
-    """Rows `start` to `stop` of a tensor seen as rows of shape `row`: where they lie together,
-    nothing is copied."""
+    """Rows `start` to `stop` of a tensor seen as rows of shape `row`, in its memory."""
     while tensor.shape[1:] != row:
         rows = prod(tensor.shape[1:]) // prod(row)  # in each part along the first axis
         part = start // rows
         if stop > (part + 1) * rows:
-            return tensor.reshape(-1, *row)[start:stop]
+            return tensor.view(-1, *row)[start:stop]
         tensor, start, stop = tensor[part], start - part * rows, stop - part * rows
     return tensor[start:stop]
 
@@ -95,14 +101,17 @@ def shape(links: Collection[Link]) -> tuple[int, ...]:
 
 def write(links: Collection[Link], state: Mapping[str, Tensor]) -> Tensor:
     """The published tensor that holds all of `links`, contiguous."""
-    links = sorted(links, key=lambda link: link.at.part or (0, 0))
-    at = links[0].at
-    rows = torch.cat([state[link.ours] for link in links]) if at.part else state[links[0].ours]
-    if at.axes:
-        seen = at.view or at.shape or shape(links)
-        rows = rows.reshape([seen[i] for i in at.axes])
-        rows = rows.permute([at.axes.index(i) for i in range(len(at.axes))])
-    return rows.reshape(shape(links)).contiguous()
+    first = next(iter(links))
+    at, ours = first.at, state[first.ours]
+    if at.part is None and at.axes is None:
+        return ours.reshape(shape(links)).contiguous()
+    whole = empty(shape(links), ours.dtype)
+    seen = whole.view(at.view or at.shape or whole.shape)
+    seen = seen.permute(at.axes) if at.axes else seen
+    for link in links:
+        part = seen if link.at.part is None else _rows(seen, *link.at.part, link.size[1:])
+        part.copy_(state[link.ours].reshape(part.shape))
+    return whole
 
 
 def _size(links: Collection[Link]) -> tuple[int, ...]:
@@ -133,13 +142,10 @@ class Published:
     fresh: str = r".*\.mask"  # regex of ours that stay at their init: no decoder has hidden places
     kept: str = ""  # regex of what the published model has for uses that ours has not
 
-    def links(self, model: ModelConfig | None = None) -> tuple[Link, ...]:
-        """All tensors of ours that the table names, in order; of `model`, whose Space may have
-        another name, where given."""
-        model = model or self.config
+    def links(self, model: ModelConfig, state: Mapping[str, Tensor]) -> tuple[Link, ...]:
+        """All tensors in the `state` of a `model` that the table names, in order; its Space may
+        have another name."""
         ours, theirs = next(iter(model.modalities)), next(iter(self.config.modalities))
-        with torch.device("meta"):
-            state = model.build().state_dict()
         found = []
         for name, tensor in state.items():
             known = name.replace(f"spaces.{ours}.", f"spaces.{theirs}.", 1)

@@ -104,25 +104,26 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
             " Broadbase"
         )
     names = [name for name, stored in tensors.stored.items() if stored.file.name != OURS]
-    rest = {name: tensors.read(name) for name in tensors.stored if name not in names}
+    rest = {name: tensors.whole(name) for name in tensors.stored.keys() - set(names)}
     origin, fresh = None, "(?!)"
     spoken: Sequence[str] = ()
     patterns: Mapping[str, str] = (own or {}).get("patterns", {})
+    if own is not None:
+        model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
     if own is not None and config["model_type"] == "broadbase":
-        model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
-        state = {name: tensors.read(name) for name in tensors.largest_first(names)}
-    elif own is not None:
-        source = published(config, names)
-        model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
-        state, _ = translate.read(source, model_config, tensors, names)
+        model = _blank(model_config)
+        state = tensors.read({name: tensors.whole(name) for name in names})
     else:
         source = published(config, names)
-        model_config, pattern = source.config, source.pattern
-        state, kept = translate.read(source, model_config, tensors, names)
+        if own is None:
+            model_config, pattern = source.config, source.pattern
+        model = _blank(model_config)
+        state, kept = translate.read(source, model_config, model.state_dict(), tensors, names)
+    if own is None:
         files = {name: tensors.stored[name].file.name for name in names}
         origin, fresh = Origin(config, files, kept, _beside(folder)), source.fresh
         spoken, patterns = source.codecs, source.patterns
-    model = _built(model_config, state | rest, str(folder), fresh)
+    _fill(model, state | tensors.read(rest), str(folder), fresh)
     spoken = spoken or (own or {}).get("codecs", list(model_config.modalities))
     codecs = {
         name: model_config.modalities[name].load(
@@ -173,10 +174,14 @@ def _files(codec: Codec) -> dict[str, bytes]:
         return {str(p.relative_to(name)): p.read_bytes() for p in Path(name).rglob("*.*")}
 
 
-def _built(config: ModelConfig, state: Mapping[str, Tensor], place: str, fresh: str) -> Model:
-    """The model with these tensors as its own; those that `fresh` (a regex) allows may lack."""
+def _blank(config: ModelConfig) -> Model:
+    """The model without any numbers."""
     with torch.device("meta"):
-        model = config.build()
+        return config.build()
+
+
+def _fill(model: Model, state: Mapping[str, Tensor], place: str, fresh: str) -> None:
+    """Make these tensors the model's own; those that `fresh` (a regex) allows may lack."""
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in state]
     wrong = [name for name in missing if not re.fullmatch(fresh, name)]
@@ -193,7 +198,6 @@ def _built(config: ModelConfig, state: Mapping[str, Tensor], place: str, fresh: 
     new = {name: torch.empty(wanted[name].shape, dtype=kind) for name in missing}
     model.load_state_dict({**state, **new}, assign=True)
     initialise(model, 0, missing)
-    return model
 
 
 def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, Later]]:
@@ -220,7 +224,7 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
         ours = {name: Later.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
     source = published(known, ("lm_head.weight",))
-    links = translate.grouped(source, base.config)
+    links = translate.grouped(source, base.config, state)
     tensors, rest = translate.written(source, base.config, state, links, {})
     return {**known, "broadbase": own}, tensors, rest
 

@@ -17,37 +17,39 @@ from broadbase.weights.tensors import FLOATS, Tensors, same
 
 
 def read(
-    source: Published, model: ModelConfig, tensors: Tensors, names: Iterable[str]
+    source: Published,
+    model: ModelConfig,
+    state: Mapping[str, Tensor],
+    tensors: Tensors,
+    names: Iterable[str],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Ours under our names, and theirs that are only kept.
+    """Ours, as the `state` of the model has them, and theirs that are only kept.
 
-    Large tensors come first, so that memory peaks little above their sum. DataError names every
-    tensor that is missing, left over, of another shape or not what it should be.
+    DataError names every tensor that is missing, left over, of another shape or not what it should
+    be.
     """
     known = source.canonical(names)
     sources = {canonical: name for name, canonical in known.items()}
-    links = grouped(source, model)
+    links = grouped(source, model, state)
     _check(source, links, sources, tensors)
-    ours: dict[str, Tensor] = {}
-    for name in tensors.largest_first(sources[theirs] for theirs in links):
-        group = links[known[name]]
-        parts = tensors.parts(name, [link.read for link in group])
-        ours |= {link.ours: part for link, part in zip(group, parts, strict=True)}
+    ours = {link.ours: link.piece(sources[name]) for name, group in links.items() for link in group}
     kept = {}
     for name, canonical in known.items():
         if canonical in source.copies and canonical not in links:
-            whole = tensors.read(sources[source.copies[canonical]])
-            if not same(whole, tensors.read(name)):
+            whole = source.copies[canonical]
+            if not tensors.same(sources[whole], name):
                 raise DataError(
-                    f"{tensors.folder}: {name!r} is not the same as {source.copies[canonical]!r},"
-                    " which config.json ties it to"
+                    f"{tensors.folder}: {name!r} is not the same as {whole!r}, which config.json"
+                    " ties it to"
                 )
         elif canonical not in links:
-            kept[name] = tensors.read(name)
-            for pattern, value in source.derived.items():
-                if re.fullmatch(pattern, canonical) and not same(value(), kept[name]):
-                    raise DataError(f"{tensors.folder}: {name!r} is not what it is derived from")
-    return ours, kept
+            kept[name] = tensors.whole(name)
+    found = tensors.read(ours), tensors.read(kept)
+    for name, tensor in found[1].items():
+        for pattern, value in source.derived.items():
+            if re.fullmatch(pattern, known[name]) and not same(value(), tensor):
+                raise DataError(f"{tensors.folder}: {name!r} is not what it is derived from")
+    return found
 
 
 def written(
@@ -58,7 +60,7 @@ def written(
     kept: Mapping[str, Tensor],
 ) -> tuple[dict[str, Later], dict[str, Later]]:
     """Tensors under the published `names`, and those of ours that the layout has no place for."""
-    links = grouped(source, model)
+    links = grouped(source, model, state)
     theirs = {}
     for name, canonical in source.canonical(names).items():
         if name in kept:
@@ -71,10 +73,12 @@ def written(
     return theirs, {name: Later.of(each) for name, each in state.items() if name not in placed}
 
 
-def grouped(source: Published, model: ModelConfig) -> dict[str, list[Link]]:
+def grouped(
+    source: Published, model: ModelConfig, state: Mapping[str, Tensor]
+) -> dict[str, list[Link]]:
     """Links by the name of theirs."""
     found: dict[str, list[Link]] = defaultdict(list)
-    for link in source.links(model):
+    for link in source.links(model, state):
         found[link.theirs].append(link)
     return dict(found)
 
@@ -106,9 +110,9 @@ def _check(
                 f"{stored.file}: {sources[name]!r} is {list(stored.shape)}, and by config.json"
                 f" {list(wanted)}"
             )
-        if stored.kind not in FLOATS:
+        if stored.word not in FLOATS:
             raise DataError(
-                f"{stored.file}: {sources[name]!r} holds {stored.kind} numbers; only"
+                f"{stored.file}: {sources[name]!r} holds {stored.word} numbers; only"
                 f" {', '.join(sorted(FLOATS))} can be read"
             )
 

@@ -1,0 +1,44 @@
+"""Residual updates: the formula of each, whatever memory they are made in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from broadbase.nn.block import (
+    LayerScaleConfig,
+    PostNormConfig,
+    PreNormConfig,
+    ResidualConfig,
+    SandwichConfig,
+)
+from broadbase.nn.norm import LayerNormConfig
+
+FORMULAS = {
+    PreNormConfig: lambda m, x: x + m.branch(m.norm(x)),
+    PostNormConfig: lambda m, x: m.norm(x + m.branch(x)),
+    SandwichConfig: lambda m, x: x + m.after(m.branch(m.norm(x))),
+    LayerScaleConfig: lambda m, x: x + m.gain * m.branch(m.norm(x)),
+}
+
+
+@pytest.mark.parametrize("kind", FORMULAS)
+@pytest.mark.parametrize("narrow", [False, True], ids=["fp32", "autocast"])
+def test_a_residual_update_is_its_formula(kind: type[ResidualConfig], *, narrow: bool) -> None:
+    """Value, type and gradients; the stream that comes in is left as it was."""
+    torch.manual_seed(0)
+    module = kind(norm=LayerNormConfig()).build(nn.Linear(8, 8), 8)
+    stream = torch.randn(2, 3, 8)
+
+    def told(update: object) -> tuple[Tensor, ...]:
+        x = stream.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            y = update(x)  # type: ignore[operator]
+        assert torch.equal(x, stream)
+        return y, *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])
+
+    expected = told(lambda x: FORMULAS[kind](module, x))
+    for one, other in zip(told(module), expected, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
