@@ -38,7 +38,7 @@ from broadbase.weights.folder import load
 DEPTH, STEPS = 4, 900
 BASES = 3  # pretraining seeds of the full study
 FINETUNED = 100  # labels
-FINETUNING = FinetuneConfig(steps=80, lr=2e-3)  # by labels of no task: bench/finetuning.py
+FINETUNING = FinetuneConfig(steps=160, lr=2e-3)  # by labels of no task: bench/finetuning.py
 FILLED = 4  # held-out digits whose lower half is told
 WATTS = 12  # a busy core of a server, with its share of the rest: an estimate
 PROMPTS = {"text": "The city of", "code": "def read_file(path):\n"}
