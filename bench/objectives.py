@@ -106,17 +106,16 @@ def pairs(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss, 
 
     def both(base: Base, reference: Any) -> tuple[Loss, Loss]:
         picture = prompts("image", base.codecs["image"], list(pixels.double().numpy()))
-        start = torch.zeros(ROWS, 1, dtype=torch.int64)
         written = Segment("text", ids, positions((CAPTION,)).expand(ROWS, -1, -1))
-        reads = Read("image_joint", "i", index=start), Read("text_joint", "t", index=start + 31)
-        sides = (("vision", picture, reads[0]), ("text", written, reads[1]))
+        reads = [Read(f"{side}_joint", side, pooled=True) for side in ("image", "text")]
+        sides = (("image", picture, reads[0]), ("text", written, reads[1]))
         view = View(
             tuple(Stream(tower, tower, (given,), reads=(read,)) for tower, given, read in sides)
         )
 
         def ours() -> Tensor:
             told = base.model(view).predictions
-            logits, own = told["i"][:, 0] @ told["t"][:, 0].T, torch.arange(ROWS)
+            logits, own = told["image"][:, 0] @ told["text"][:, 0].T, torch.arange(ROWS)
             return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
         normed = normal(pixels, base)

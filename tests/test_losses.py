@@ -25,6 +25,7 @@ from broadbase.core.loss import combine
 from broadbase.core.random import Draws
 from broadbase.core.view import Output, Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide, MaskOrSwap
+from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.nn.experts import ExpertsConfig
 from broadbase.train.loop import penalties
@@ -308,8 +309,7 @@ def test_a_joint_space_makes_the_logit_of_a_dot_product() -> None:
         "towers": {"main": tower({"name": "rotary"}, block("pre", 1e-5))},
     }
     model = ModelConfig.from_tree(tree).build().double()
-    for parameter in (model.spaces["b"].log_scale, model.spaces["b"].bias):
-        parameter.data.zero_()
+    initialise(model, 0)
     x, y = torch.randn(2, 5, 1, WIDTH, dtype=torch.float64)
     a, b = (model.spaces[n].predict(v)[:, 0] for n, v in (("a", x), ("b", y)))
     unit = [

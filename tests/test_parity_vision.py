@@ -150,7 +150,7 @@ def test_labels_of_vit(tmp_path: Path) -> None:
 def joined(base: Base, given: Segment, reads: dict[str, Read]) -> Any:
     """What is told of pictures and of texts in the joint Space."""
     told = Stream("text", "text", (given,), reads=(reads["text"],))
-    seen = Stream("image", "vision", (pictures(base),), reads=(reads["image"],))
+    seen = Stream("image", "image", (pictures(base),), reads=(reads["image"],))
     return base.model(View((seen, told))).predictions
 
 
@@ -172,18 +172,17 @@ def test_clip(tmp_path: Path, act: str) -> None:
     base, end = load(tmp_path), torch.tensor([[8], [4], [6]])
     given = ids(ROWS, 9).clamp(max=90).scatter(1, end, 96)
     theirs = reference(input_ids=given, pixel_values=pixels())
-    start = torch.zeros(ROWS, 1, dtype=torch.int64)
-    reads = {"image": Read("image_joint", "image", index=start)}
-    reads["text"] = Read("text_joint", "text", index=end)
+    picture = Read("image_joint", "image", pooled=True)
+    at_end = Read("text_joint", "text", index=end), Read("text_joint", "text", pooled=True)
     order, place = torch.arange(9).expand(ROWS, -1), torch.arange(9)
     padded = segment(given, order=order, document=torch.where(place <= end, 0, -1))
-    for one in (segment(given), padded):
-        found = joined(base, one, reads)
-        image, text = found["image"][:, 0], found["text"][:, 0]
-        assert close(image[:, :-1], theirs.image_embeds)
-        assert close(text[:, :-1] / reference.logit_scale.exp(), theirs.text_embeds)
-        assert close(image @ text.T, theirs.logits_per_image)
-    same_gradients(reference, base, tmp_path, image @ text.T, theirs.logits_per_image)
+    for one, text in zip((segment(given), padded), at_end, strict=True):
+        found = joined(base, one, {"image": picture, "text": text})
+        seen, told = found["image"][:, 0], found["text"][:, 0]
+        assert close(seen[:, :-1], theirs.image_embeds)
+        assert close(told[:, :-1] / reference.logit_scale.exp(), theirs.text_embeds)
+        assert close(seen @ told.T, theirs.logits_per_image)
+    same_gradients(reference, base, tmp_path, seen @ told.T, theirs.logits_per_image)
 
 
 def test_siglip(tmp_path: Path) -> None:
@@ -195,8 +194,7 @@ def test_siglip(tmp_path: Path) -> None:
     reference.save_pretrained(tmp_path)
     base, given = load(tmp_path), ids(ROWS, places)
     theirs = reference(input_ids=given, pixel_values=pixels())
-    reads = {"image": Read("image_joint", "image")}
-    reads["text"] = Read("text_joint", "text", index=torch.full((ROWS, 1), places - 1))
+    reads = {side: Read(f"{side}_joint", side, pooled=True) for side in ("image", "text")}
     found = joined(base, segment(given), reads)
     image, text = found["image"][:, 0], found["text"][:, 0]
     assert close(image[:, :-1], theirs.image_embeds)

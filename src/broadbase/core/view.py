@@ -67,7 +67,7 @@ class Read(Record):
     values: Tensor | None = None  # [B,S,...] targets; None: predict, do not score
     weight: Tensor | None = None  # [B,S]; 0 is padding, so that S is static
     index: Tensor | None = None  # [B,S] into the stream; None: every place
-    pooled: bool = False  # read the mean of the stream's places (S = 1)
+    pooled: bool = False  # read all places as one (S = 1): their mean, or as the Space pools
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.noise import Hide
 from broadbase.nn.joint import Joint
 from broadbase.nn.joint import JointConfig as JointSpaceConfig
-from broadbase.nn.spaces import DirectConfig, HeadConfig
+from broadbase.nn.pooling import MeanConfig, PoolingConfig
 
 
 class JointConfig(ModalityConfig):
@@ -22,7 +22,7 @@ class JointConfig(ModalityConfig):
     bias: float | None = None
     largest: Annotated[float, Field(gt=0)] | None = 100.0
     shift: bool = False
-    head: HeadConfig = DirectConfig()
+    pooling: PoolingConfig = MeanConfig()
 
     def space(self, width: int) -> Joint:
         settings = {name: getattr(self, name) for name in JointSpaceConfig.model_fields}

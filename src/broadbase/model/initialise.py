@@ -22,13 +22,18 @@ def initialise(model: nn.Module, seed: int, only: Collection[str] | None = None)
     called `out` or `down`): that over sqrt(2 * layers) (Radford et al. 2019, 2.3). Embeddings,
     positions, mask vectors and a Space's `output`: normal 0.02, so that all values start out about
     equally likely. Norm gains 1, biases 0. A module whose method
-    `law(name)` returns a deviation (None: all ones) overrides this for its own parameters.
+    `law(name)` returns a deviation (None: all ones) overrides this for its own parameters; those
+    in its `begins` have the number there.
     """
     layers = sum(name.rpartition(".")[2].isdigit() for name, _ in model.named_modules()) or 1
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             full = f"{path}.{name}"
             if only is not None and full not in only:
+                continue
+            begins = getattr(module, "begins", {})
+            if name in begins:
+                parameter.fill_(begins[name])
                 continue
             deviation = _deviation(module, path.rpartition(".")[2], name, parameter, layers)
             if deviation is None:

@@ -91,7 +91,7 @@ class Model(nn.Module):
             _add(charges, stream.tower, hidden.penalties)
             for read in stream.reads:
                 space: Space = self._part(self.spaces, "Space", read.space)
-                x_BSD = _read(hidden, read)
+                x_BSD = _read(hidden, read, space)
                 if read.values is None:
                     predictions[read.term] = space.predict(x_BSD)
                 else:
@@ -223,9 +223,11 @@ def _places(segment: Segment) -> float:
     return float((position_BN3[..., 0] if document_BN is None else document_BN).ge(0).sum())
 
 
-def _read(hidden: Hidden, read: Read) -> Tensor:
+def _read(hidden: Hidden, read: Read, space: Space) -> Tensor:
+    """The states that a Space is given; one that pools by itself is asked to."""
     if read.pooled:
-        return pool(hidden.x, hidden.tokens.document).unsqueeze(1)
+        pooled: Tensor = getattr(space, "pool", pool)(hidden.x, hidden.tokens.document)
+        return pooled.unsqueeze(1)
     if read.index is None:
         return hidden.x
     return hidden.x.gather(1, read.index.unsqueeze(-1).expand(-1, -1, hidden.x.shape[-1]))

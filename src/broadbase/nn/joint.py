@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Choose
-from broadbase.nn.spaces import DirectConfig, HeadConfig
+from broadbase.nn.pooling import MeanConfig, PoolingConfig
 
 
 class JointConfig(Config):
@@ -26,7 +26,7 @@ class JointConfig(Config):
     bias: float | None = None  # beside a scale, to begin with; SigLIP: -log(B - 1) at B pairs
     largest: Annotated[float, Field(gt=0)] | None = 100.0  # the scale (Radford et al. 2021, 2.5)
     shift: bool = False  # whether the projection has a bias
-    head: HeadConfig = DirectConfig()  # before it: what makes one vector of all places, for one
+    pooling: PoolingConfig = MeanConfig()  # before it
 
     def build(self, width: int) -> Joint:
         return Joint(self, width)
@@ -39,30 +39,33 @@ class Joint(nn.Module):
     exp(s) u.v + b. So an objective needs no parameters.
     """
 
+    log_scale: Tensor | None  # s, [1]
+    bias: Tensor | None  # b, [1]
+
     def __init__(self, config: JointConfig, width: int) -> None:
         super().__init__()
         self.width, self.config = width, config
-        self.head = config.head.build(width)
+        self.pool = config.pooling.build(width)
         self.project: nn.Module = nn.Identity()
         if config.dimensions is not None:
             self.project = nn.Linear(width, config.dimensions, bias=config.shift)
-        self.log_scale = nn.Parameter(torch.zeros(1)) if config.scale else None
-        biased = config.scale is not None and config.bias is not None
-        self.bias = nn.Parameter(torch.zeros(1)) if biased else None
-
-    def law(self, name: str) -> float:
-        """No chance in scale and bias."""
-        return 0.0
+        self.begins: dict[str, float] = {}
+        if config.scale is not None:
+            self.begins["log_scale"] = math.log(config.scale)
+            self.begins |= {} if config.bias is None else {"bias": config.bias}
+        for name in ("log_scale", "bias"):
+            number = nn.Parameter(torch.zeros(1)) if name in self.begins else None
+            self.register_parameter(name, number)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Pooled states [B,1,D], or all [B,T,D] where the head pools, to [B,1,K+1]."""
-        unit = F.normalize(self.project(self.head(x)), dim=-1)
+        """Pooled states [B,1,D] to [B,1,K+1]."""
+        unit = F.normalize(self.project(x), dim=-1)
         one = torch.ones_like(unit[..., :1])
-        if self.log_scale is None or self.config.scale is None:
+        if self.log_scale is None:
             return torch.cat([unit, one], dim=-1)
-        scale = (self.log_scale + math.log(self.config.scale)).exp()
+        scale = self.log_scale.exp()
         scale = scale if self.config.largest is None else scale.clamp(max=self.config.largest)
-        bias = 0.0 if self.bias is None else self.bias + (self.config.bias or 0.0)
+        bias = 0.0 if self.bias is None else self.bias
         return torch.cat([scale * unit, bias * one], dim=-1)
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:

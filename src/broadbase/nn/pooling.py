@@ -1,21 +1,84 @@
-"""Heads that make one vector of all places. Legend: B batch, T places, D width."""
+"""The pooling slot: how one vector is made of all places. Legend: B batch, T places, D width."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from broadbase.core.config import Choice
+from broadbase.core.view import pool
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import PreNormConfig
 from broadbase.nn.feedforward import Activation, PlainConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.patterns import Mask
-from broadbase.nn.spaces import HeadConfig
 
 
-class ProbeConfig(HeadConfig):
+class PoolingConfig(Choice):
+    """A way to make one vector of a record."""
+
+    package: ClassVar[str] = "nn"
+
+    def build(self, width: int) -> nn.Module:
+        """The module (x [B,T,D], document [B,T] or None) -> [B,D]; padding has document -1."""
+        raise TypeError(f"{type(self).__name__} has no build()")
+
+
+class MeanConfig(PoolingConfig):
+    """The mean of its places."""
+
+    name: Literal["mean"] = "mean"
+
+    def build(self, width: int) -> nn.Module:
+        return Mean()
+
+
+class Mean(nn.Module):
+    """Over the places that are not padding."""
+
+    def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
+        return pool(x_BTD, document_BT)
+
+
+class FirstConfig(PoolingConfig):
+    """Its first place: the class token (Dosovitskiy et al. 2021, eq. 4)."""
+
+    name: Literal["first"] = "first"
+
+    def build(self, width: int) -> nn.Module:
+        return First()
+
+
+class First(nn.Module):
+    """x[:, 0]."""
+
+    def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
+        return x_BTD[:, 0]
+
+
+class LastConfig(PoolingConfig):
+    """Its last place: the end of a text (Radford et al. 2021, 2.4)."""
+
+    name: Literal["last"] = "last"
+
+    def build(self, width: int) -> nn.Module:
+        return Last()
+
+
+class Last(nn.Module):
+    """The last place that is not padding."""
+
+    def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
+        if document_BT is None:
+            return x_BTD[:, -1]
+        place_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
+        last_B = torch.where(document_BT >= 0, place_T, 0).amax(dim=1)
+        return x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B]
+
+
+class ProbeConfig(PoolingConfig):
     """A learned query reads all places, then a feed-forward (Zhai et al. 2022, MAP; SigLIP)."""
 
     name: Literal["probe"] = "probe"
@@ -29,7 +92,7 @@ class ProbeConfig(HeadConfig):
 
 
 class Probe(nn.Module):
-    """[B,T,D] to [B,1,D], of rows without padding."""
+    """Of rows without padding."""
 
     def __init__(self, config: ProbeConfig, width: int) -> None:
         super().__init__()
@@ -45,7 +108,7 @@ class Probe(nn.Module):
         residual = PreNormConfig(norm=LayerNormConfig(eps=config.eps))
         self.feedforward = residual.build(inner, width)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
         query_B1D = self.probe.expand(len(x_BTD), 1, -1)
         read_B1D = self.attention(query_B1D, Mask(None), None, None, x_BTD)
-        return self.feedforward(read_B1D)  # type: ignore[no-any-return]
+        return self.feedforward(read_B1D)[:, 0]  # type: ignore[no-any-return]

@@ -17,11 +17,9 @@ from torch import Tensor
 from broadbase.core.errors import ConfigError
 from broadbase.core.optional import optional
 from broadbase.core.view import Output, Read, Segment, Stream, View, positions
-from broadbase.modalities.joint import JointConfig
 from broadbase.modalities.picture import PictureCodec, PictureConfig
 from broadbase.modalities.spectrum import SpectrumConfig
 from broadbase.model.base import Base, prompts
-from broadbase.nn.spaces import DirectConfig
 from broadbase.weights.folder import load
 
 Compared = tuple[str, str, Tensor, Tensor]  # inputs, what is compared, ours, theirs
@@ -173,18 +171,11 @@ def _met(base: Base, reference: Any) -> Iterator[Compared]:
     found = reference(input_ids=ids_BN, pixel_values=pixels)
     whole = torch.ones(ids_BN.shape, dtype=torch.bool)
     sides = {
-        "image": (given, torch.zeros(ROWS, 1, dtype=torch.int64), found.image_embeds),
-        "text": (
-            _segment("text", ids_BN, whole),
-            torch.full((ROWS, 1), places - 1),
-            found.text_embeds,
-        ),
+        "image": (given, found.image_embeds),
+        "text": (_segment("text", ids_BN, whole), found.text_embeds),
     }
-    for side, (segment, index, theirs) in sides.items():
-        joint = base.config.modalities[f"{side}_joint"]
-        assert isinstance(joint, JointConfig)
-        one = isinstance(joint.head, DirectConfig)  # else its head reads all places
-        read = Read(f"{side}_joint", "told", index=index if one else None)
+    for side, (segment, theirs) in sides.items():
+        read = Read(f"{side}_joint", "told", pooled=True)
         stream = Stream("main", base.tower(side), (segment,), reads=(read,))
         told = base.model(View((stream,))).predictions["told"][:, 0, :-1]
         kind = "noise" if side == "image" else "whole"

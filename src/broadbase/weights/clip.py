@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from broadbase.nn.block import BlockConfig, PreNormConfig
 from broadbase.nn.feedforward import PlainConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.patterns import BehindConfig, ReachConfig
+from broadbase.nn.pooling import FirstConfig, LastConfig
 from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces import DiscreteConfig, NoHeadConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
@@ -24,6 +26,7 @@ from broadbase.weights.vision import patches, pictures
 from broadbase.weights.vision import tower as vision_tower
 
 MODEL_TYPE = "clip"
+SCALE = math.log(1 / 0.07)  # of the logits, to begin with
 PIXELS = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "deviation": (0.26862954, 0.26130258, 0.27577711),
@@ -57,18 +60,19 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     text, vision = TEXT | config["text_config"], VISION | config["vision_config"]
     side = vision["image_size"] // vision["patch_size"]
     discrete = DiscreteConfig(vocabulary=text["vocab_size"], head=NoHeadConfig())
-    end = first(text["eos_token_id"])
+    end, size = first(text["eos_token_id"]), config["projection_dim"]
+    scale = math.exp(config.get("logit_scale_init_value", SCALE))
     spaces = {
         "image": pictures(vision, bias=False, **PIXELS),
         "text": TokensConfig(discrete=discrete, start=text["bos_token_id"], end=end),
-        "image_joint": JointConfig(dimensions=config["projection_dim"]),
-        "text_joint": JointConfig(dimensions=config["projection_dim"], scale=1.0),
+        "image_joint": JointConfig(dimensions=size, pooling=FirstConfig()),
+        "text_joint": JointConfig(dimensions=size, pooling=LastConfig(), scale=scale),
     }
     norm = LayerNormConfig(eps=vision["layer_norm_eps"])
     model = ModelConfig(
         modalities=spaces,
         towers={
-            "vision": vision_tower(vision, input_norm=norm),
+            "image": vision_tower(vision, input_norm=norm),
             "text": text_tower(text, BehindConfig()),
         },
         at={"text": "text", "text_joint": "text"},
@@ -113,8 +117,8 @@ def text_tower(config: Mapping[str, Any], reach: ReachConfig | None) -> Transfor
     )
 
 
-def table(vision: Mapping[str, Any]) -> dict[str, At | str]:
-    """Names of all but the layers."""
+def table(vision: Mapping[str, Any], tower: str = "image") -> dict[str, At | str]:
+    """Names of all but the layers; `tower` is that of pictures."""
     embeddings = "vision_model.embeddings"
     return {
         "spaces.image.input": patches(vision, f"{embeddings}.patch_embedding"),
@@ -123,19 +127,19 @@ def table(vision: Mapping[str, Any]) -> dict[str, At | str]:
         "spaces.image_joint.project": "visual_projection",
         "spaces.text_joint.project": "text_projection",
         "spaces.text_joint.log_scale": At("logit_scale", shape=()),
-        "towers.vision.positions.place": f"{embeddings}.position_embedding",
-        "towers.vision.input_norm": "vision_model.pre_layrnorm",
-        "towers.vision.final_norm": "vision_model.post_layernorm",
+        f"towers.{tower}.positions.place": f"{embeddings}.position_embedding",
+        f"towers.{tower}.input_norm": "vision_model.pre_layrnorm",
+        f"towers.{tower}.final_norm": "vision_model.post_layernorm",
         "towers.text.positions.place": "text_model.embeddings.position_embedding",
         "towers.text.final_norm": "text_model.final_layer_norm",
     }
 
 
-def layers() -> dict[str, At | str]:
+def layers(tower: str = "image") -> dict[str, At | str]:
     """Names of the layers of both towers."""
     found: dict[str, At | str] = {}
-    for side in ("vision", "text"):
-        mine, theirs = f"towers.{side}.blocks.*", f"{side}_model.encoder.layers.*"
+    for name, side in ((tower, "vision"), ("text", "text")):
+        mine, theirs = f"towers.{name}.blocks.*", f"{side}_model.encoder.layers.*"
         found |= {
             f"{mine}.attention.branch.{ours}": f"{theirs}.self_attn.{name}_proj"
             for ours, name in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "out"))

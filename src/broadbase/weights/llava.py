@@ -109,7 +109,7 @@ def _tower(vision: Mapping[str, Any], depth: int) -> TransformerConfig:
 
 def _seen(vision: Mapping[str, Any]) -> dict[str, At | str]:
     """Names of the picture's side."""
-    both = clip.table(vision) | clip.layers()
+    both = clip.table(vision, "vision") | clip.layers("vision")
     ours = {k: at for k, at in both.items() if k.startswith(("spaces.image.", "towers.vision."))}
     return within(SEES, ours) | {
         "connectors.vision>main.first": "multi_modal_projector.linear_1",

@@ -10,7 +10,7 @@ import torch
 from broadbase.modalities.joint import JointConfig
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
-from broadbase.nn.pooling import ProbeConfig
+from broadbase.nn.pooling import LastConfig, ProbeConfig
 from broadbase.nn.spaces import DiscreteConfig, NoHeadConfig
 from broadbase.weights.architecture import At, Published
 from broadbase.weights.clip import layers, text_tower
@@ -57,12 +57,17 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
             modalities={
                 "image": pictures(vision, start=False),
                 "text": TokensConfig(discrete=discrete, end=end, begins=False),
-                "image_joint": JointConfig(dimensions=None, head=probe),
+                "image_joint": JointConfig(dimensions=None, pooling=probe),
                 "text_joint": JointConfig(
-                    dimensions=size, shift=True, scale=1.0, bias=0.0, largest=None
+                    dimensions=size,
+                    shift=True,
+                    pooling=LastConfig(),
+                    scale=1.0,
+                    bias=0.0,
+                    largest=None,
                 ),
             },
-            towers={"vision": vision_tower(vision, start=False), "text": text_tower(text, None)},
+            towers={"image": vision_tower(vision, start=False), "text": text_tower(text, None)},
             at={"text": "text", "text_joint": "text"},
         ),
         "full",
@@ -79,7 +84,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
 
 def _table(vision: Mapping[str, Any]) -> dict[str, At | str]:
     embeddings, width = "vision_model.embeddings", vision["hidden_size"]
-    mine = "spaces.image_joint.head"
+    mine = "spaces.image_joint.pool"
     found: dict[str, At | str] = {
         "spaces.image.input": patches(vision, f"{embeddings}.patch_embedding"),
         "spaces.text.embedding": "text_model.embeddings.token_embedding",
@@ -91,8 +96,8 @@ def _table(vision: Mapping[str, Any]) -> dict[str, At | str]:
         f"{mine}.feedforward.norm": f"{HEAD}.layernorm",
         f"{mine}.feedforward.branch.up": f"{HEAD}.mlp.fc1",
         f"{mine}.feedforward.branch.down": f"{HEAD}.mlp.fc2",
-        "towers.vision.positions.place": f"{embeddings}.position_embedding",
-        "towers.vision.final_norm": "vision_model.post_layernorm",
+        "towers.image.positions.place": f"{embeddings}.position_embedding",
+        "towers.image.final_norm": "vision_model.post_layernorm",
         "towers.text.positions.place": "text_model.embeddings.position_embedding",
         "towers.text.final_norm": "text_model.final_layer_norm",
     }
