@@ -16,7 +16,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from broadbase.core.config import override
 from broadbase.core.errors import BroadbaseError, ConfigError
 from broadbase.data.cluster import on_ray, on_slurm
 from broadbase.data.detect import labelled
@@ -31,7 +30,8 @@ from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
 from broadbase.launch import preloads, relaunch
 from broadbase.measures.measure import beside, measured
-from broadbase.recipes.recipe import all_recipes, expected, find_recipe, onward
+from broadbase.recipes.recipe import all_recipes, expected
+from broadbase.recipes.resolved import overridden, resolved
 from broadbase.run import Run, RunConfig, prepare_data
 from broadbase.train.machine import MachineConfig, environment
 from broadbase.train.probe import speeds
@@ -62,6 +62,7 @@ Set = Annotated[
 RecipeName = Annotated[str, typer.Argument(help="A recipe's name, or a config.yaml to repeat.")]
 Data = Annotated[str | None, typer.Option(help="Folder, file, URL, sample:NAME, source:FILE.yaml.")]
 FieldName = Annotated[str | None, typer.Option("--field", help="Of a table, that holds the text.")]
+Like = Annotated[str | None, typer.Option(help="A published family to be one of: vit, t5, ...")]
 Start = Annotated[str | None, typer.Option(help="A base to go on with: a run or a model folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 
@@ -94,12 +95,13 @@ def prepare(
     field: FieldName = None,
     processes: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     on: Annotated[str, typer.Option(help="Who makes it: here, ray, slurm:PARTITION.")] = "here",
+    like: Like = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
     """Clean, deduplicate and encode data into a store; go on where an earlier try was stopped."""
     changes = [*(settings or []), f"data.processes={processes}"]
-    config = _config(recipe, data, None, changes, field)
+    config = resolved(recipe, data, None, changes, field=field, like=like)
     stores, _ = prepare_data(config, store, log, _makers(on))
     rows = [
         {"source": name, **s.manifest["counts"], "licence": s.manifest["licence"]}
@@ -156,6 +158,7 @@ def pretrain(
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     device: Device = "auto",
     start: Start = None,
+    like: Like = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -164,7 +167,7 @@ def pretrain(
     changes += [f"machine.device={device}"] if device != "auto" else []
     changes += [f"seed={seed}"] if seed is not None else []
     changes += [f"data.store={json.dumps(str(store))}"] if store else []
-    config = _config(recipe, data, depth, changes, field, start)
+    config = resolved(recipe, data, depth, changes, field=field, start=start, like=like)
     if out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several ranks must agree on the run's folder: add --out")
     folder = out or _fresh(Path("runs"), config.recipe)
@@ -181,7 +184,7 @@ def resume(
     """Go on with a run that was stopped, from its newest good checkpoint."""
     run = Run.open(folder)
     if settings:
-        changed = _override(run.config.tree(), settings)
+        changed = overridden(run.config.tree(), settings)
         run = run.with_config(RunConfig.from_tree(changed))
     _train(run, as_json)
 
@@ -323,38 +326,6 @@ def samples(
     log.print(f"{name}: {sample(name).source.licence}", highlight=False)
     rows = [{"place": r.place, "label": r.label, "record": _brief(r.raw)} for r in first(name, 5)]
     _show(rows, ("place", "label", "record"), as_json, sample(name).summary)
-
-
-def _config(
-    recipe: str,
-    data: str | None,
-    depth: int | None,
-    changes: Sequence[str],
-    field: str | None = None,
-    start: str | None = None,
-) -> RunConfig:
-    if recipe.endswith((".yaml", ".yml")):
-        if data is not None or depth is not None:
-            raise ConfigError("a config file says its data and depth; change them with --set")
-        config = RunConfig.read(Path(recipe))
-    else:
-        config = find_recipe(recipe).build(depth or 4, data)
-    if start is not None:
-        config = onward(config, start)
-    tree = config.tree()
-    if field is not None:
-        tables = [s["source"] for s in tree["data"]["sources"].values() if "field" in s["source"]]
-        if not tables:
-            raise ConfigError("--field names a column of a table, and the data hold no table")
-        for table in tables:
-            table["field"] = field
-    return RunConfig.from_tree(_override(tree, changes)) if changes or field else config
-
-
-def _override(tree: Mapping[str, Any], settings: Sequence[str]) -> Mapping[str, Any]:
-    for setting in settings:
-        tree = override(tree, setting)
-    return tree
 
 
 def _fresh(parent: Path, name: str) -> Path:

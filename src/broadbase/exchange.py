@@ -13,10 +13,12 @@ from safetensors.torch import save_file
 
 from broadbase.core.errors import ConfigError
 from broadbase.model.base import Base
+from broadbase.weights.beside import write_beside
 from broadbase.weights.check import BAR, differences
-from broadbase.weights.folder import load, save
+from broadbase.weights.folder import layout, load, save
 from broadbase.weights.gguf import write_gguf
 from broadbase.weights.hub import folder_of
+from broadbase.weights.out import why_not
 
 
 class Form(StrEnum):
@@ -63,28 +65,16 @@ def export(
         raise ConfigError(f"{out} is there already; name another --out")
     match form:
         case Form.hf:
+            if layout(base)[0]["model_type"] == "broadbase":
+                raise ConfigError(f"{model}: {why_not(base)}")
             save(base, out, None if shard is None else int(shard * 10**9))
-            _beside(base, out)
+            write_beside(base, out, described(base))
         case Form.gguf:
             write_gguf(base, out)
         case Form.safetensors:
             state = {k: v.contiguous().clone() for k, v in base.model.state_dict().items()}
             save_file(state, out, metadata={"config": json.dumps(base.config.tree())})
     typer.echo(str(out))
-
-
-def _beside(base: Base, folder: Path) -> None:
-    """A generation config and a model card, where there are none."""
-    config = json.loads((folder / "config.json").read_text())
-    ends = {k: config[k] for k in ("bos_token_id", "eos_token_id") if k in config}
-    if ends and not (folder / "generation_config.json").exists():
-        (folder / "generation_config.json").write_text(json.dumps(ends | {"do_sample": True}))
-    lines = [f"- {name}: {value}" for name, value in described(base).items()]
-    opens = config["model_type"] != "broadbase"
-    how = "AutoModel.from_pretrained(FOLDER)" if opens else "broadbase.load(FOLDER)"
-    head = f"---\nlibrary_name: {'transformers' if opens else 'broadbase'}\n---\n\n# {folder.name}"
-    card = [head, "", *lines, "", f"Open it with `{how}`.", ""]
-    (folder / "README.md").write_text("\n".join(card))
 
 
 def described(base: Base) -> dict[str, Any]:

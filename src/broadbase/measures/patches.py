@@ -17,6 +17,7 @@ from broadbase.core.view import positions
 from broadbase.data.batches import held_out
 from broadbase.measures.measure import Measure, Measured, asked, compared
 from broadbase.modalities.image import ImageConfig
+from broadbase.modalities.picture import PictureConfig
 from broadbase.model.base import Base
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.run import Run
@@ -88,4 +89,4 @@ def bilinear(
     return filled.reshape(len(wanted), -1)
 
 
-MEASURE = Measure((MaskedAutoencoderConfig,), patches, modalities=(ImageConfig,))
+MEASURE = Measure((MaskedAutoencoderConfig,), patches, modalities=(ImageConfig, PictureConfig))

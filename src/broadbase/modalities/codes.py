@@ -46,11 +46,15 @@ class CodesConfig(ModalityConfig):
     def load(self, folder: Path) -> Codec:
         return CodesCodec(self, Tokenizer(folder / "tokenizer"))
 
+    @property
+    def discrete(self) -> DiscreteConfig | None:
+        """The settings of the Space, where its values are ids."""
+        return DiscreteConfig(vocabulary=self.codes + SPECIAL) if self.codebooks == 1 else None
+
     def space(self, width: int) -> Any:
-        ids = self.codes + SPECIAL
-        if self.codebooks == 1:
-            return DiscreteConfig(vocabulary=ids).build(width)
-        return CodebooksConfig(codes=ids, codebooks=self.codebooks).build(width)
+        if self.discrete is not None:
+            return self.discrete.build(width)
+        return CodebooksConfig(codes=self.codes + SPECIAL, codebooks=self.codebooks).build(width)
 
     def corruption(self) -> Corruption:
         return MaskOrSwap(self.codes) if self.codebooks == 1 else Hide()

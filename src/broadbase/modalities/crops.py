@@ -45,6 +45,8 @@ class Crops(Hide):
     rows: int = 1
     columns: int = 1
     patch: int = 1
+    mean: tuple[float, ...] = (0.0,)  # what pixels of [0, 1] are normalised by, in `values`
+    deviation: tuple[float, ...] = (1.0,)
 
     def crop(
         self, values: Tensor, scale: float, area: tuple[float, float], draws: Draws, name: str
@@ -72,12 +74,14 @@ class Crops(Hide):
 
     def _pixels(self, values_BNK: Tensor) -> Tensor:
         (R, C), p = (self.rows, self.columns), self.patch
-        x = values_BNK.reshape(len(values_BNK), R, C, p, p, -1).permute(0, 5, 1, 3, 2, 4)
+        x = values_BNK.reshape(len(values_BNK), R, C, p, p, -1)
+        x = (x * x.new_tensor(self.deviation) + x.new_tensor(self.mean)).permute(0, 5, 1, 3, 2, 4)
         return x.reshape(len(x), x.shape[1], R * p, C * p)
 
     def _patches(self, x_BCHW: Tensor) -> Tensor:
         (B, C, H, W), p = x_BCHW.shape, self.patch
         x = x_BCHW.reshape(B, C, H // p, p, W // p, p).permute(0, 2, 4, 3, 5, 1)
+        x = (x - x.new_tensor(self.mean)) / x.new_tensor(self.deviation)
         return x.reshape(B, (H // p) * (W // p), p * p * C)
 
     def _lit(self, x_BCHW: Tensor, chance_B: tuple[Tensor, ...]) -> Tensor:

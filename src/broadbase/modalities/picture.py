@@ -6,7 +6,7 @@ Legend: R rows and C columns of patches, K = patch * patch * channels.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,8 +17,8 @@ from pydantic import Field
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.core.errors import DataError
-from broadbase.modalities.noise import Hide
-from broadbase.modalities.resizing import SETTINGS, Resizing
+from broadbase.modalities.crops import Crops, CropsConfig
+from broadbase.modalities.resizing import MODES, SETTINGS, Resizing
 from broadbase.nn.patches import START, Patches, PatchesConfig
 
 WHOLE = "processor_config.json"  # of all codecs of a folder
@@ -36,6 +36,34 @@ class PictureConfig(ModalityConfig):
     resample: Literal["bilinear", "bicubic"] = "bicubic"
     start: bool = True  # whether a class token stands first
     bias: bool = True  # of the map of patches
+    crops: CropsConfig = CropsConfig()
+
+    def conversions(self, raw: Any) -> tuple[str, ...]:
+        if not isinstance(raw, Image.Image):
+            return ()
+        mode, size = MODES[self.channels], (self.size, self.size)
+        changed = (f"{raw.mode} to {mode}",) if raw.mode != mode else ()
+        return changed if raw.size == size else (*changed, f"to {self.size} x {self.size} pixels")
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        """What a picture becomes is settled: it is squeezed into the square."""
+        return PictureCodec(self, self.settings)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The same as a preprocessor_config.json."""
+        return {
+            "image_processor_type": "ViTImageProcessor",
+            "do_convert_rgb": self.channels == 3,
+            "do_resize": True,
+            "size": {"height": self.size, "width": self.size},
+            "resample": int(Image.Resampling[self.resample.upper()]),
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.deviation),
+        }
 
     def load(self, folder: Path) -> Codec:
         """As the folder's processor_config.json or preprocessor_config.json says; where it has
@@ -47,7 +75,15 @@ class PictureConfig(ModalityConfig):
         return PatchesConfig(channels=channels, start=self.start, bias=self.bias).build(width)
 
     def corruption(self) -> Corruption:
-        return Hide()
+        side = self.size // self.patch
+        return Crops(
+            config=self.crops,
+            rows=side,
+            columns=side,
+            patch=self.patch,
+            mean=self.mean,
+            deviation=self.deviation,
+        )
 
 
 class PictureCodec:
@@ -68,8 +104,11 @@ class PictureCodec:
         self.start = np.full(channels, START, dtype=np.float32)
 
     def encode(self, raw: Any) -> Sample:
-        """Takes a PIL image or [H,W,C] of uint8, of any size, or [size,size,C] of [0, 1]."""
+        """Takes a PIL image or [H,W,C] of uint8, of any size, or [size,size,C] of [0, 1]; of one
+        channel without its axis too."""
         c, side = self.config, self.config.size // self.config.patch
+        if isinstance(raw, np.ndarray) and raw.ndim == 2 and c.channels == 1:
+            raw = raw[..., None]
         if isinstance(raw, np.ndarray) and raw.dtype == np.uint8 and raw.shape[2:] == (c.channels,):
             raw = Image.fromarray(raw if c.channels > 1 else raw[..., 0])
         if isinstance(raw, Image.Image):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from broadbase.core.contracts import Codec, Sample
 from broadbase.modalities.ids import IdsConfig
@@ -19,6 +20,21 @@ RESIDUES = "ACDEFGHIKLMNPQRSTVWYXBZUOJ*-"  # 20, unknown, ambiguous, rare, stop,
 START, END = len(RESIDUES), len(RESIDUES) + 1
 VOCABULARY = len(RESIDUES) + 2
 PIECE = 5  # residues; two proteins that share most of these are near duplicates
+
+
+def _tokenizer() -> Tokenizer:
+    """The same ids for those who read with the tokenizers library."""
+    ids = {residue: i for i, residue in enumerate([*RESIDUES, "<cls>", "<eos>"])}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="X"))
+    capitals = [normalizers.Replace(each.lower(), each) for each in RESIDUES if each.isalpha()]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s"), ""), *capitals])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(["<cls>", "<eos>"])
+    return tokenizer
+
+
+TOKENIZER = _tokenizer()
 
 
 class ProteinConfig(IdsConfig):
@@ -60,6 +76,7 @@ class ProteinCodec:
     """Residues to ids and back."""
 
     unit = "residue"
+    tokenizer = TOKENIZER
     start: NDArray[Any] = np.array(START)
     end: NDArray[Any] | None = np.array(END)
 

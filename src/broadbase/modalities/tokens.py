@@ -1,4 +1,4 @@
-"""Tokens: the ids of whatever tokenizer published weights come with."""
+"""Tokens: ids in the Space of published weights, made by their tokenizer or by one trained here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from broadbase.nn.spaces import Discrete, DiscreteConfig
 
 
 class TokensConfig(ModalityConfig):
-    """A vocabulary made by others; `start` and `end` are its ids for a document's two ends."""
+    """A vocabulary made by others; `start` and `end` are its ids for a document's two ends.
+
+    With `by`, records are those of that modality, ids made as there; only the Space is another.
+    """
 
     name: Literal["tokens"] = "tokens"
     discrete: DiscreteConfig
@@ -28,11 +31,28 @@ class TokensConfig(ModalityConfig):
         default_factory=dict
     )  # modality -> the id in whose place a record of it is read (LLaVA's <image>)
     begins: bool = True  # whether documents that are read have the start (T5's, SigLIP's have not)
+    by: ModalityConfig | None = None  # None: a tokenizer.json
+
+    def clean(self, raw: Any) -> Any:
+        return raw if self.by is None else self.by.clean(raw)
+
+    def conversions(self, raw: Any) -> tuple[str, ...]:
+        return () if self.by is None else self.by.conversions(raw)
+
+    def pieces(self, raw: Any) -> Sequence[str]:
+        return () if self.by is None else self.by.pieces(raw)
 
     def fit(self, records: Iterable[Any]) -> Codec:
-        raise ConfigError("modality 'tokens' comes with published weights; train with 'text'")
+        if self.by is not None:
+            return self.by.fit(records)
+        raise ConfigError(
+            "modality 'tokens' is told in the tokenizer of published weights: go on from their"
+            " folder, --start FOLDER; or train with 'text', which makes one"
+        )
 
     def load(self, folder: Path) -> Codec:
+        if self.by is not None:
+            return self.by.load(folder)
         path = folder / "tokenizer.json"
         tokenizer = Tokenizer.from_file(str(path)) if path.exists() else None
         if tokenizer is not None:  # records are encoded whole, and padded by whoever batches them
@@ -44,7 +64,10 @@ class TokensConfig(ModalityConfig):
         return self.discrete.build(width)
 
     def corruption(self) -> Corruption:
-        return MaskOrSwap(self.discrete.vocabulary)
+        return MaskOrSwap(self.discrete.vocabulary) if self.by is None else self.by.corruption()
+
+    def corruption_of(self, codec: Codec) -> Corruption:
+        return self.corruption() if self.by is None else self.by.corruption_of(codec)
 
 
 class TokensCodec:

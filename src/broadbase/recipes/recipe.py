@@ -19,6 +19,7 @@ from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.run import RunConfig
 from broadbase.weights.folder import base_at
+from broadbase.weights.out import like
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ def find_recipe(name: str) -> Recipe:
     if name not in known:
         raise ConfigError(f"there is no recipe {name!r}{hint(name, known)}")
     return known[name]
+
+
+def alike(config: RunConfig, kind: str) -> RunConfig:
+    """The same training of a model that leaves as one of a published family (a model_type)."""
+    length = max(mixed.length for mixed in config.data.sources.values())
+    model = like(config.model, kind, config.objective.pattern, length)
+    return RunConfig.from_tree(config.model_copy(update={"model": model}).tree())
 
 
 def onward(config: RunConfig, start: str) -> RunConfig:

@@ -19,7 +19,8 @@ from broadbase.nn.spaces import DiscreteConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.architecture import At, Published
 from broadbase.weights.fields import only
-from broadbase.weights.vision import layers, pictures, stem, tower
+from broadbase.weights.shape import Said, ids
+from broadbase.weights.vision import described, layers, pictures, stem, tower
 
 MODEL_TYPE = "beit"
 MINE, THEIRS = "towers.main.blocks.*", "beit.encoder.layer.*"
@@ -97,3 +98,19 @@ def _index(config: Mapping[str, Any]) -> Tensor:
     plane = positions((side, side)) + torch.tensor([0, 1, 1])
     places = torch.cat([torch.zeros(1, 3, dtype=plane.dtype), plane]).unsqueeze(0)
     return offsets(places, places, side, side)[0]
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of an encoder of a model's sizes with the head of its codes: one table of
+    offsets, and no gains where it has none."""
+    config, discrete = described(model, "main"), ids(model.modalities.get("codes"))
+    if config is None or discrete is None:
+        return None
+    residual = model.tree()["towers"]["main"]["layers"][0]["block"]["residual"]
+    own = {
+        "vocab_size": discrete.vocabulary,
+        "layer_scale_init_value": 0.1 if residual["name"] == LayerScaleConfig().name else 0.0,
+        "use_mask_token": True,
+        "use_shared_relative_position_bias": True,
+    }
+    return {"architectures": ["BeitForMaskedImageModeling"], **config, **own}

@@ -18,8 +18,10 @@ from broadbase.nn.spaces import DiscreteConfig, TransformConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.architecture import At, Published
 from broadbase.weights.fields import activation, headed, only
+from broadbase.weights.shape import Said, Shape, only_ids
 
 MODEL_TYPE = "bert"
+HEAD = ("cls.predictions.bias",)
 CLS, SEP, MASK = 101, 102, 103  # in the published vocabularies
 GAMMA = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}  # older files
 
@@ -56,6 +58,28 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         derived={r"bert\.embeddings\.position_ids": lambda: torch.arange(length)[None]},
         kept=r"bert\.pooler\..*|cls\.seq_relationship\..*",
     )
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of an encoder of a model's sizes; None without an id for hidden places, which
+    its own tokenizer has."""
+    shape, discrete = Shape.of(model, "main"), only_ids(model)
+    if shape is None or discrete is None or discrete.mask_id is None:
+        return None
+    learned = isinstance(shape.positions, LearnedConfig)
+    return {
+        "architectures": ["BertForMaskedLM"],
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.attention.heads,
+        "intermediate_size": shape.hidden,
+        "hidden_act": shape.activation("gelu"),
+        "layer_norm_eps": shape.eps(LayerNormConfig, 1e-12),
+        "max_position_embeddings": shape.places(said),
+        "type_vocab_size": shape.positions.parts if learned else 2,  # type: ignore[attr-defined]
+        "vocab_size": discrete.vocabulary,
+        "pad_token_id": 0,
+    }
 
 
 def encoder(config: Mapping[str, Any], text: TokensConfig, positions: LearnedConfig) -> ModelConfig:

@@ -22,7 +22,8 @@ from broadbase.nn.spaces import DiscreteConfig, NoHeadConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.architecture import At, Published
 from broadbase.weights.fields import activation, first
-from broadbase.weights.vision import patches, pictures
+from broadbase.weights.shape import Said, Shape, ids
+from broadbase.weights.vision import described, patches, pictures
 from broadbase.weights.vision import tower as vision_tower
 
 MODEL_TYPE = "clip"
@@ -89,6 +90,34 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
             r"vision_model\.embeddings\.position_ids": lambda: torch.arange(side * side + 1)[None],
         },
     )
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of two towers of a model's sizes."""
+    seen, told = described(model, "image", "", "quick_gelu", 1e-5), Shape.of(model, "text")
+    discrete, joint = ids(model.modalities.get("text")), model.modalities.get("text_joint")
+    if seen is None or told is None or discrete is None or not isinstance(joint, JointConfig):
+        return None
+    text = {
+        "hidden_size": told.width,
+        "num_hidden_layers": told.layers,
+        "num_attention_heads": told.attention.heads,
+        "intermediate_size": told.hidden,
+        "hidden_act": told.activation("quick_gelu"),
+        "layer_norm_eps": told.eps(LayerNormConfig, 1e-5),
+        "max_position_embeddings": told.places(said),
+        "vocab_size": discrete.vocabulary,
+        "bos_token_id": said.start,
+        "eos_token_id": said.end,
+        "pad_token_id": said.end,
+    }
+    return {
+        "architectures": ["CLIPModel"],
+        "projection_dim": joint.dimensions or told.width,
+        "logit_scale_init_value": math.log(joint.scale or math.exp(SCALE)),
+        "text_config": text,
+        "vision_config": seen,
+    }
 
 
 def text_tower(config: Mapping[str, Any], reach: ReachConfig | None) -> TransformerConfig:

@@ -20,6 +20,7 @@ from broadbase.weights.architecture import Published
 from broadbase.weights.bert import GAMMA
 from broadbase.weights.bert import table as bert_table
 from broadbase.weights.fields import headed, only
+from broadbase.weights.shape import Said, Shape, only_ids
 
 MODEL_TYPE = "esm"
 DROPPED = 0.15 * 0.8  # the share of places that training embedded as nothing
@@ -82,3 +83,30 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         # a table of places that rotary models carry along, and heads for other uses
         kept=r"esm\.contact_head\..*|esm\.pooler\..*|esm\.embeddings\.position_embeddings\..*",
     )
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of an encoder of a model's sizes; where hidden places have no id, they get
+    the one after all others."""
+    shape, discrete = Shape.of(model, "main"), only_ids(model)
+    if shape is None or discrete is None:
+        return None
+    new = discrete.mask_id is None
+    mask = discrete.vocabulary if new else discrete.mask_id
+    turns = shape.positions if isinstance(shape.positions, RotaryConfig) else RotaryConfig()
+    return {
+        "architectures": ["EsmForMaskedLM"],
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.attention.heads,
+        "intermediate_size": shape.hidden,
+        "layer_norm_eps": shape.eps(LayerNormConfig, 1e-5),
+        "position_embedding_type": "rotary",
+        "rope_theta": turns.theta,
+        "max_position_embeddings": shape.places(said),
+        "emb_layer_norm_before": model.tree()["towers"]["main"]["input_norm"] is not None,
+        "token_dropout": discrete.dropped is not None,
+        "vocab_size": discrete.vocabulary + new,
+        "mask_token_id": mask,
+        "pad_token_id": said.end,
+    }

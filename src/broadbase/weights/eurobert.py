@@ -12,6 +12,7 @@ from broadbase.weights import llama
 from broadbase.weights.architecture import Published
 from broadbase.weights.decoder import decoder, gated
 from broadbase.weights.fields import only
+from broadbase.weights.shape import Said, only_ids
 
 MODEL_TYPE = "eurobert"
 
@@ -25,15 +26,11 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     return replace(found, pattern="full")
 
 
-def write(model: ModelConfig, start: int, end: int | None) -> dict[str, Any] | None:
-    """The config.json of an encoder trained here; None where it is not a EuroBERT."""
-    config = llama.fields(model, start, end)
-    if config is None:
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of an encoder of a model's sizes: what is hidden has a vector, and no id."""
+    config, discrete = llama.fields(model, said), only_ids(model)
+    if config is None or discrete is None:
         return None
-    config |= {
-        "model_type": MODEL_TYPE,
-        "architectures": ["EuroBertForMaskedLM"],
-        "mask_token_id": config["vocab_size"],  # what is hidden has a vector, and no id
-        "pad_token_id": None,
-    }
-    return config if llama.same(read(config, ("lm_head.weight",)).config, model) else None
+    mask = config["vocab_size"] if discrete.mask_id is None else discrete.mask_id
+    own = {"mask_token_id": mask, "pad_token_id": None}
+    return {"architectures": ["EuroBertForMaskedLM"], **config, **own}

@@ -1,9 +1,9 @@
 """The model folder, in Hugging Face layout: config.json, model.safetensors, tokenizer.json.
 
-A published model is written as it came, byte for byte where nothing was trained. A text decoder
-trained here that is a Llama is written under Llama's names, an encoder under EuroBERT's, so that
-transformers opens them in one line; any other model under ours. What we know of it stands in
-config.json under `broadbase`.
+A published model is written as it came, byte for byte where nothing was trained. A model trained
+here that is one of a published family (`out.py`) is written under the family's names, so that
+transformers opens it in one line; any other under ours. What we know of it stands in config.json
+under `broadbase`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.model.base import Base, Origin
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
-from broadbase.weights import eurobert, llama, translate
+from broadbase.weights import translate
 from broadbase.weights.architecture import published
+from broadbase.weights.out import relatives
 from broadbase.weights.shards import LIMIT, Later, cut, write
 from broadbase.weights.tensors import OURS, Tensors, read_json
 
 FORMAT = 1
-OUT = {"causal": llama, "full": eurobert}  # how text towers leave, by who sees whom
 BESIDE = (  # files of a published folder that travel with its weights
     "added_tokens.json",
     "chat_template.jinja",
@@ -127,7 +127,7 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
     spoken = spoken or (own or {}).get("codecs", list(model_config.modalities))
     codecs = {
         name: model_config.modalities[name].load(
-            folder if len(spoken) == 1 or own is None else folder / "codecs" / name
+            place if own is not None and (place := folder / "codecs" / name).exists() else folder
         )
         for name in spoken
     }
@@ -206,7 +206,7 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
     if base.origin is not None:
         config, names, kept = base.origin.config, base.origin.names, base.origin.kept
         source = published(config, names)
-        if source.config == base.config:
+        if source.config == base.config and source.pattern == base.pattern:
             return config, *translate.written(source, base.config, state, names, kept)
     own = {
         "format": FORMAT,
@@ -215,18 +215,13 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
         "patterns": dict(base.patterns),
         "codecs": list(base.codecs),
     }
-    codec = next(iter(base.codecs.values()))
-    end = None if codec.end is None or codec.end.ndim else int(codec.end)
-    start = 0 if codec.start.ndim else int(codec.start)
-    writer = OUT.get(base.pattern)
-    known = writer.write(base.config, start, end) if writer else None
-    if known is None:
+    family = next((each for each in relatives(base) if not each.differences), None)
+    if family is None:
         ours = {name: Later.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
-    source = published(known, ("lm_head.weight",))
-    links = translate.grouped(source, base.config, state)
-    tensors, rest = translate.written(source, base.config, state, links, {})
-    return {**known, "broadbase": own}, tensors, rest
+    links = translate.grouped(family.source, base.config, state)
+    tensors, rest = translate.written(family.source, base.config, state, links, {})
+    return {**family.config, "broadbase": own}, tensors, rest
 
 
 def _beside(folder: Path) -> dict[str, bytes]:

@@ -29,6 +29,7 @@ from broadbase.weights.fields import (
 
 MODEL_TYPE = "modernbert"
 MASK = 50284  # in the published vocabulary
+HEAD = ("head.dense.weight",)
 THETAS = {GLOBAL: ("global_rope_theta", 160_000.0), LOCAL: ("local_rope_theta", 10_000.0)}
 
 

@@ -17,6 +17,7 @@ from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.architecture import At, Published
 from broadbase.weights.encdec import SIDES
 from broadbase.weights.fields import activation, first
+from broadbase.weights.shape import Said, Shape, only_ids
 
 MODEL_TYPE = "t5"
 
@@ -106,3 +107,34 @@ def _table(gated: bool) -> dict[str, At | str]:
         found[f"{mine}.feedforward.branch.up"] = f"{dense}.wi_1" if gated else f"{dense}.wi"
         found[f"{mine}.feedforward.branch.down"] = f"{dense}.wo"
     return found
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of a T5 v1.1 of a model's sizes: gated, with a head of its own; the first
+    T5's tied and scaled one stays."""
+    encoder, decoder = (Shape.of(model, side) for side in SIDES)
+    discrete = only_ids(model)
+    if encoder is None or decoder is None or discrete is None:
+        return None
+    places = encoder.positions
+    known = places if isinstance(places, BucketsConfig) else BucketsConfig()
+    plain = encoder.plain
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "d_model": encoder.width,
+        "d_kv": encoder.attention.head_dim,
+        "d_ff": plain.hidden if plain else encoder.gated,
+        "num_heads": encoder.attention.heads,
+        "num_layers": encoder.layers,
+        "num_decoder_layers": decoder.layers,
+        "feed_forward_proj": encoder.activation("gelu") if plain else "gated-gelu",
+        "layer_norm_epsilon": encoder.eps(RMSNormConfig, 1e-6),
+        "relative_attention_num_buckets": known.buckets,
+        "relative_attention_max_distance": known.furthest,
+        "vocab_size": discrete.vocabulary,
+        "tie_word_embeddings": isinstance(discrete.head, ScaledConfig),
+        "is_encoder_decoder": True,
+        "decoder_start_token_id": said.start,
+        "pad_token_id": said.start,
+        "eos_token_id": said.end,
+    }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.picture import PictureConfig
+from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig, ResidualConfig
 from broadbase.nn.feedforward import FeedForwardConfig, PlainConfig
@@ -14,17 +16,21 @@ from broadbase.nn.positions import PlaneConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.architecture import At
 from broadbase.weights.fields import activation
+from broadbase.weights.shape import Shape
 
+NORM_EPS = 1e-12  # ViT's
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}
 
 
 def pictures(config: Mapping[str, Any], **more: Any) -> PictureConfig:
     """The modality of a config's pictures."""
+    channels = config.get("num_channels", 3)
+    halves = (0.5,) * channels
     return PictureConfig(
         size=config["image_size"],
         patch=config["patch_size"],
-        channels=config.get("num_channels", 3),
-        **more,
+        channels=channels,
+        **{"mean": halves, "deviation": halves, **more},
     )
 
 
@@ -59,6 +65,35 @@ def tower(
         final_norm=norm,
         **more,
     )
+
+
+def described(
+    model: ModelConfig, tower: str, size: str = "", act: str = "gelu", eps: float = NORM_EPS
+) -> dict[str, Any] | None:
+    """The fields of a tower of pictures of a model's sizes; `size` begins those that its sizes
+    stand in, `act` and `eps` are taken where the model has other slots. None without pictures.
+    """
+    shape, picture = Shape.of(model, tower), model.modalities.get("image")
+    if shape is None or not isinstance(picture, PictureConfig | ImageConfig):
+        return None
+    return {
+        f"{size}hidden_size": shape.width,
+        f"{size}num_hidden_layers": shape.layers,
+        f"{size}num_attention_heads": shape.attention.heads,
+        f"{size}intermediate_size": shape.hidden,
+        "hidden_act": shape.activation(act),
+        "layer_norm_eps": shape.eps(LayerNormConfig, eps),
+        "image_size": _side(picture),
+        "patch_size": picture.patch,
+        "num_channels": picture.channels,
+    }
+
+
+def _side(picture: PictureConfig | ImageConfig) -> int:
+    """Of a square; of other pictures the families have none, and this is one they would have."""
+    if isinstance(picture, PictureConfig):
+        return picture.size
+    return max(picture.height, picture.width) // picture.patch * picture.patch
 
 
 def stem(config: Mapping[str, Any], base: str, tower: str = "main") -> dict[str, At | str]:

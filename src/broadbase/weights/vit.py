@@ -10,7 +10,8 @@ from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.spaces import DiscreteConfig
 from broadbase.weights.architecture import Published
-from broadbase.weights.vision import layers, pictures, stem, tower
+from broadbase.weights.shape import Said
+from broadbase.weights.vision import described, layers, pictures, stem, tower
 
 MODEL_TYPE = "vit"
 
@@ -37,3 +38,9 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         codecs=("image",),
         kept=r"vit\.pooler\..*|vit\.embeddings\.mask_token|decoder\..*",
     )
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of an encoder of a model's sizes, without a classifier."""
+    config = described(model, "main")
+    return config and {"architectures": ["ViTModel"], "qkv_bias": True, **config}

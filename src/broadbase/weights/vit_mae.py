@@ -9,9 +9,11 @@ from broadbase.modalities.pixels import PixelsConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.connector import LinearConfig
 from broadbase.weights.architecture import At, Published
-from broadbase.weights.vision import IMAGENET, layers, pictures, stem, tower
+from broadbase.weights.shape import Said
+from broadbase.weights.vision import IMAGENET, described, layers, pictures, stem, tower
 
 MODEL_TYPE = "vit_mae"
+SIDES = {"encoder": "", "decoder": "decoder_"}  # and how their fields begin
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
@@ -47,3 +49,13 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         spellings={r"^decoder\.decoder_encoder\.layer\.": "decoder.decoder_layers."},
         codecs=("image",),
     )
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of an encoder and a decoder of a model's sizes."""
+    encoder, decoder = (described(model, side, size) for side, size in SIDES.items())
+    pixels = model.modalities.get("pixels")
+    if encoder is None or decoder is None or not isinstance(pixels, PixelsConfig):
+        return None
+    own = {"norm_pix_loss": pixels.normalise, "qkv_bias": True}
+    return {"architectures": ["ViTMAEForPreTraining"], **decoder, **encoder, **own}

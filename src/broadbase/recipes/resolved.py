@@ -1,0 +1,50 @@
+"""From the words of a command to the config of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from broadbase.core.config import override
+from broadbase.core.errors import ConfigError
+from broadbase.recipes.recipe import alike, find_recipe, onward
+from broadbase.run import RunConfig
+
+
+def resolved(
+    recipe: str,
+    data: str | None,
+    depth: int | None,
+    changes: Sequence[str] = (),
+    *,
+    field: str | None = None,
+    start: str | None = None,
+    like: str | None = None,
+) -> RunConfig:
+    """A recipe, or a config.yaml to repeat, then `start`, the changes, and `like` at the end."""
+    if recipe.endswith((".yaml", ".yml")):
+        if data is not None or depth is not None:
+            raise ConfigError("a config file says its data and depth; change them with --set")
+        config = RunConfig.read(Path(recipe))
+    else:
+        config = find_recipe(recipe).build(depth or 4, data)
+    if start is not None:
+        config = onward(config, start)
+    tree = config.tree()
+    if field is not None:
+        tables = [s["source"] for s in tree["data"]["sources"].values() if "field" in s["source"]]
+        if not tables:
+            raise ConfigError("--field names a column of a table, and the data hold no table")
+        for table in tables:
+            table["field"] = field
+    if changes or field:
+        config = RunConfig.from_tree(overridden(tree, changes))
+    return config if like is None else alike(config, like)
+
+
+def overridden(tree: Mapping[str, Any], settings: Sequence[str]) -> Mapping[str, Any]:
+    """A config tree with every `a.b=value` applied."""
+    for setting in settings:
+        tree = override(tree, setting)
+    return tree
