@@ -158,7 +158,7 @@ MODALITIES = [
     name
     for name, config in ModalityConfig.choices.items()
     if config.fit is not ModalityConfig.fit
-    and name not in ("tokens", "labels", "values", "descriptors", "codes")
+    and name not in ("tokens", "picture", "labels", "values", "descriptors", "codes")
 ]
 
 

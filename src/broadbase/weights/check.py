@@ -107,8 +107,10 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
 
 
 def _ids(reference: Any, shape: tuple[int, ...]) -> Tensor:
-    vocabulary = reference.config.get_text_config().vocab_size
-    return torch.randint(5, vocabulary, shape, generator=torch.manual_seed(0))
+    config = reference.config.get_text_config()
+    found = torch.randint(5, config.vocab_size, shape, generator=torch.manual_seed(0))
+    hidden = getattr(config, "mask_token_id", None)
+    return found if hidden is None else found.masked_fill(found == hidden, 5)
 
 
 def _pictures(base: Base) -> tuple[list[Any], Tensor]:

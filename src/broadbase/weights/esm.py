@@ -66,13 +66,14 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         "full",
         bert_table("esm", "lm_head", "lm_head")
         | {
+            "spaces.text.head.norm": "lm_head.layer_norm",
             "towers.main.input_norm": "esm.embeddings.layer_norm",
             "towers.main.final_norm": "esm.encoder.emb_layer_norm_after",
             f"{MINE}.attention.norm": f"{THEIRS}.attention.LayerNorm",
             f"{MINE}.feedforward.norm": f"{THEIRS}.LayerNorm",
         },
         "esm.",
-        spellings={**GAMMA, r"^lm_head\.layer_norm": "lm_head.LayerNorm"},
+        spellings={**GAMMA, r"^lm_head\.LayerNorm": "lm_head.layer_norm"},
         copies={"lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"},
         derived={
             r"esm\.embeddings\.position_ids": lambda: torch.arange(

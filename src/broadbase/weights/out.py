@@ -111,10 +111,12 @@ def why_not(base: Base) -> str:
             f" Spaces {', '.join(base.config.modalities)}; export --to safetensors, or open the"
             " model folder with broadbase.load"
         )
-    first = near[0]
+    first, *others = near
+    further = ", ".join(f"{each.kind} ({len(each.differences)} settings)" for each in others)
     return (
-        f"this is no {first.kind}, the nearest family: {'; '.join(first.differences)}; pretrain"
+        f"this is no {first.kind}, the nearest family: {'; '.join(first.differences)}. Pretrain"
         f" with --like {first.kind} to have a base that leaves as one"
+        + (f"; farther off: {further}" if further else "")
     )
 
 
