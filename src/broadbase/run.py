@@ -96,18 +96,18 @@ class RunConfig(Config):
     start: str | None = None  # a run or a model folder, whose weights and codecs it goes on with
 
     @model_validator(mode="after")
-    def _sources_have_modalities(self) -> Self:
+    def _data_fit(self) -> Self:
         for name, mixed in self.data.sources.items():
-            if mixed.modality not in self.model.modalities:
-                known = hint(mixed.modality, self.model.modalities)
+            kind, at = mixed.modality, f"data.sources.{name}"
+            if kind not in self.model.modalities:
+                known = hint(kind, self.model.modalities)
+                raise ValueError(f"{at}.modality: the model has no {kind!r}{known}")
+            if mixed.length > (most := self.model.places(kind)):
                 raise ValueError(
-                    f"data.sources.{name}.modality: the model has no {mixed.modality!r}{known}"
+                    f"{at}.length: {mixed.length} places, and the tower of {kind!r} has positions"
+                    f" for {most:g}; set it to that or less"
                 )
         self.objective.check({name: mixed.pairs for name, mixed in self.data.sources.items()})
-        return self
-
-    @model_validator(mode="after")
-    def _pairs_go_together(self) -> Self:
         for group, names in self.data.groups().items():
             for field in ("rows", "limit", "repeats"):
                 found = {n: getattr(self.data.sources[n], field) for n in names}
@@ -179,7 +179,9 @@ class Run:
         model = c.model.build()
         initialise(model, c.seed)
         if c.start is not None:
-            carry(model_folder.base_at(c.start), model, c.start)
+            carry(
+                model_folder.base_at(c.start), model, c.start, journal.say if ranks.main else None
+            )
         model.to(device)
         teacher = c.teacher.build(model, ranks, self._taught_by) if c.teacher else Teacher()
         c.machine.thin(model)
@@ -246,9 +248,10 @@ class Run:
         initialise(model, self.config.seed)
         if weights is not None:
             model.load_state_dict(dict(weights))
-        before = model_folder.base_at(self.config.start).codecs if self.config.start else {}
-        codecs = {**self.codecs, **before, **self.codecs}
-        return Base(self.config.model, model.eval(), codecs, self.config.objective.pattern)
+        start = model_folder.base_at(self.config.start) if self.config.start else None
+        codecs = {**self.codecs, **(start.codecs if start else {}), **self.codecs}
+        pattern, origin = self.config.objective.pattern, start.origin if start else None
+        return Base(self.config.model, model.eval(), codecs, pattern, origin)
 
     def rows(self, split: str) -> dict[str, Rows]:
         """The rows of every source: split is "train" or "validation".
@@ -338,8 +341,7 @@ class Run:
             del tree["data"][key]
         for key in ("recompute", "matmul", "tensor", "timeout"):
             del tree["machine"][key]
-        data = {name: store.fingerprint for name, store in self.stores.items()}
-        return {"config": tree, "data": data}
+        return {"config": tree, "data": {n: s.fingerprint for n, s in self.stores.items()}}
 
     def with_config(self, config: RunConfig) -> Run:
         """The same run under a changed config; a resume refuses what would change the result."""
@@ -347,8 +349,7 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """Versions, git state and fingerprints of the data."""
-        data = {name: store.fingerprint for name, store in self.stores.items()}
-        return {**environment(), "data": data}
+        return {**environment(), "data": {n: s.fingerprint for n, s in self.stores.items()}}
 
     def _restore(self, trainer: Trainer, console: Console | None) -> None:
         newest = partial(checkpoint.newest, self.folder / "checkpoints")

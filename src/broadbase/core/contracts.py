@@ -5,6 +5,7 @@ Legend: B batch, N places, S scored places, K channels, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,6 +244,11 @@ class TowerConfig(Choice):
 
     package: ClassVar[str] = "nn"
     width: int
+
+    @property
+    def places(self) -> float:
+        """How many places a row may have at most."""
+        return math.inf
 
     def build(self) -> Any:
         """The Tower (an nn.Module)."""

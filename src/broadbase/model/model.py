@@ -31,6 +31,10 @@ class ModelConfig(Config):
     )  # Space -> tower; unnamed Spaces belong to the first tower
     connectors: tuple[ConnectorConfig, ...] = ()  # between two towers, at most one each way
 
+    def places(self, space: str) -> float:
+        """How many places a row of a Space may have at most, by the positions of its tower."""
+        return self.towers[self.at.get(space, next(iter(self.towers)))].places
+
     def build(self) -> Model:
         """The model, its parameters as PyTorch made them: `initialise` or load them next."""
         return Model(self)

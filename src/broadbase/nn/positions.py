@@ -45,6 +45,11 @@ class PositionsConfig(Choice):
 
     package: ClassVar[str] = "nn"
 
+    @property
+    def places(self) -> float:
+        """How many places of a line it can tell apart: any number, where nothing else is said."""
+        return math.inf
+
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
         """The module for a tower of `width` with `heads` heads of `head_dim`."""
         raise TypeError(f"{type(self).__name__} has no build()")
@@ -211,6 +216,10 @@ class LearnedConfig(PositionsConfig):
     length: int
     offset: int = 0  # the row of place 0: rows before it have no use here (RoBERTa, BART: 2)
     parts: int = 0
+
+    @property
+    def places(self) -> float:
+        return self.length - self.offset
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
         return Learned(self, width)

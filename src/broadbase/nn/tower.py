@@ -36,6 +36,10 @@ class TransformerConfig(TowerConfig):
     registers: Annotated[int, Field(ge=0)] = 0  # learned places put first, and dropped at the end
     final_norm: NormConfig | None = RMSNormConfig()
 
+    @property
+    def places(self) -> float:
+        return self.positions.places
+
     def build(self) -> Transformer:
         return Transformer(self)
 

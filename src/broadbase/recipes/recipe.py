@@ -20,6 +20,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.run import RunConfig
 from broadbase.weights.folder import base_at
 from broadbase.weights.out import like
+from broadbase.weights.start import whole
 
 
 @dataclass(frozen=True)
@@ -68,27 +69,38 @@ def alike(config: RunConfig, kind: str) -> RunConfig:
 def onward(config: RunConfig, start: str) -> RunConfig:
     """The same training from a base on: its model, and beside it what only the recipe has.
 
-    Text that would have a vocabulary of its own is told in that of published weights.
+    Text that would have a vocabulary of its own is told in that of published weights, in rows no
+    longer than their positions; what they predict with, where they came without, begins anew.
+    ConfigError where the recipe trains a tower that the base has not, on data that it has.
     """
     base, new = base_at(start), config.model
+    known = whole(base)
     own = {name: name for name in new.modalities}
     for name, modality in base.config.modalities.items():
         if isinstance(modality, TokensConfig) and name in base.codecs:
             own |= {n: name for n, m in new.modalities.items() if isinstance(m, BytePairConfig)}
     first = next(iter(new.towers))
     added = [name for name in new.modalities if own[name] == name not in base.config.modalities]
+    room = {*base.config.towers, *(new.at.get(name, first) for name in added)}
+    if missing := [name for name in new.towers if name not in room]:
+        raise ConfigError(
+            f"start={start}: recipe {config.recipe!r} trains tower {', '.join(missing)}, and this"
+            f" base has {', '.join(base.config.towers)} for {', '.join(base.codecs)}; take a recipe"
+            f" of its towers, or a base with {', '.join(new.towers)}"
+        )
     pairs = {(c.source, c.target) for c in base.config.connectors}
     beside = tuple(c for c in new.connectors if (c.source, c.target) not in pairs)
     model = ModelConfig(
-        modalities={**base.config.modalities, **{name: new.modalities[name] for name in added}},
+        modalities={**known.modalities, **{name: new.modalities[name] for name in added}},
         towers={**base.config.towers, **new.towers, **base.config.towers},
         at={**{name: new.at.get(name, first) for name in added}, **base.config.at},
         connectors=(*base.config.connectors, *beside),
     )
-    sources = {
-        name: mixed.model_copy(update={"modality": own[mixed.modality]})
-        for name, mixed in config.data.sources.items()
-    }
+    sources = {}
+    for name, mixed in config.data.sources.items():
+        length = int(min(mixed.length, model.places(own[mixed.modality])))
+        changed = {"modality": own[mixed.modality], "length": length}
+        sources[name] = mixed.model_copy(update=changed)
     data = config.data.model_copy(update={"sources": sources})
-    changed = config.model_copy(update={"model": model, "data": data, "start": start})
-    return RunConfig.from_tree(changed.tree())
+    started = config.model_copy(update={"model": model, "data": data, "start": start})
+    return RunConfig.from_tree(started.tree())

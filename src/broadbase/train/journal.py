@@ -75,8 +75,11 @@ class Journal:
         """Note an evaluation on held-out data."""
         row = {"step": step, "validation": dict(losses), "validation_bits": self._bits(losses)}
         self._write(row)
+        self.say(f"step {step:>6}  held out: {self._words(losses)}")
+
+    def say(self, line: str) -> None:
+        """Show a line."""
         if self.console is not None:
-            line = f"step {step:>6}  held out: {self._words(losses)}"
             self.console.print(line, highlight=False, soft_wrap=True)
 
     def rewind(self, step: int) -> None:
@@ -100,8 +103,7 @@ class Journal:
             self._progress.update(self._progress.task_ids[0], completed=step, description=line)
         elif self.console is not None and time.monotonic() - self._shown > 10:
             left = (self.steps - step) * self._seconds / max(step, 1)
-            line = f"step {step:>6}/{self.steps}  {line}  {left:,.0f} s left"
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.say(f"step {step:>6}/{self.steps}  {line}  {left:,.0f} s left")
             self._shown = time.monotonic()
 
     def _bits(self, losses: Mapping[str, float]) -> dict[str, float]:

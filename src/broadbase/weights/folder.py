@@ -96,7 +96,8 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
     """
     folder = Path(folder)
     config = read_json(folder / "config.json")
-    own = config.get("broadbase")
+    # what transformers has saved since may be another model, and lacks what lay beside
+    own = None if "transformers_version" in config else config.get("broadbase")
     tensors = Tensors(folder)
     if own is not None and own["format"] > FORMAT:
         raise DataError(

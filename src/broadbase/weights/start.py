@@ -6,7 +6,7 @@ tables, after the base's (AudioPaLM; Rubenstein et al. 2023, 3.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -15,15 +15,26 @@ from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError
 from broadbase.model.base import Base
 from broadbase.model.model import Model, ModelConfig
+from broadbase.weights.architecture import architectures, published
 from broadbase.weights.folder import must_agree
+from broadbase.weights.out import HEAD, HEADS
 
 # settings of a modality that may differ from the base's: they change no id that it has
-FREE = ("vocabulary", "controls", "z", "tokenizer")
+FREE = ("vocabulary", "controls", "z", "tokenizer", *HEADS)
+
+
+def whole(base: Base) -> ModelConfig:
+    """The config of a base; of published weights that came without a head, with their family's."""
+    if base.origin is None:
+        return base.config
+    head = getattr(architectures()[base.origin.config["model_type"]], "HEAD", HEAD)
+    return published(base.origin.config, (*base.origin.names, *head)).config
 
 
 @torch.no_grad()
-def carry(base: Base, model: Model, place: str) -> None:
-    """Give a model the weights of a base; what the base lacks stays as it was initialised.
+def carry(base: Base, model: Model, place: str, say: Callable[[str], object] | None = None) -> None:
+    """Give a model the weights of a base; what the base lacks stays as it was initialised, and is
+    told with `say`.
 
     ConfigError, which names the `place` of the base, where the model has no room for a tensor.
     """
@@ -43,6 +54,10 @@ def carry(base: Base, model: Model, place: str) -> None:
                 " here; set the size of the model as the base has it"
             )
         part.copy_(old)
+    known = base.model.state_dict()
+    new = dict.fromkeys(".".join(n.split(".")[:3]) for n in state if n not in known)
+    if say is not None and new:
+        say(f"start={place}: begins anew, as it has none: {', '.join(new)}")
 
 
 def agree(base: Base, codecs: Mapping[str, Codec], config: ModelConfig, place: str) -> None:

@@ -1,0 +1,162 @@
+"""Published encoders without a head go on being pretrained here, and leave as what they are."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from rich.console import Console
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from broadbase.core.errors import ConfigError
+from broadbase.measures.measure import measured
+from broadbase.modalities.noise import MaskOrSwap
+from broadbase.recipes.resolved import resolved
+from broadbase.run import Run
+from broadbase.weights.check import differences
+from broadbase.weights.folder import base_at, load
+
+WORDS, TOPICS, PLACES = 60, 12, 64  # of the language; of a row
+SETTINGS = (
+    "train.evaluate_every=1000",
+    "train.save_every=1000",
+    "machine.device=cpu",
+    "machine.precision=fp32",
+    "machine.matmul=torch",
+    "machine.compile=off",
+    "data.holdout=0.2",
+    "data.similarity=1.0",
+    "data.sources.text.rows=8",
+    "schedule.warmup=5",
+    "optim={name: adamw, lr: 0.003}",
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts of one topic each, whose few words nothing but the topic tells; and a BertModel,
+    untrained, with the tokenizer of all words."""
+    folder, rng = tmp_path_factory.mktemp("onward"), random.Random(0)
+    (folder / "data").mkdir()
+    for i in range(300):
+        topic = rng.randrange(TOPICS)
+        words = [f"w{topic + TOPICS * rng.randrange(WORDS // TOPICS)}" for _ in range(PLACES - 2)]
+        (folder / "data" / f"{i}.txt").write_text(" ".join(words))
+    special = {100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 0: "[PAD]"}
+    names = iter(range(120))
+    vocabulary = {special.get(i) or f"w{next(names)}": i for i in range(120)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    shape = {"num_attention_heads": 2, "max_position_embeddings": PLACES, "vocab_size": 120}
+    torch.manual_seed(0)
+    hf.BertModel(hf.BertConfig(**sizes, **shape)).save_pretrained(folder / "random")
+    tokenizer.save(str(folder / "random" / "tokenizer.json"))
+    return folder
+
+
+def pretrained(place: Path, start: str, out: str, steps: int) -> tuple[Run, float, str]:
+    """A run of recipe bert from a folder: its held-out loss in nats, and what it said."""
+    changes = [*SETTINGS, f"train.steps={steps}"]
+    data, begin = str(place / "data"), str(place / start)
+    console = Console(file=io.StringIO(), width=200)
+    run = Run.create(resolved("bert", data, 1, changes, start=begin), place / out, console)
+    told = run.train(console)
+    return run, told["text"]["nats_per_place"], console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def known(place: Path) -> tuple[Run, float, str]:
+    """After 400 steps; and `knows`, its BertModel, which has lost the head."""
+    found = pretrained(place, "random", "long", 400)
+    encoder = hf.BertModel.from_pretrained(place / "long" / "model", add_pooling_layer=False)
+    encoder.save_pretrained(place / "knows")
+    shutil.copy(place / "random" / "tokenizer.json", place / "knows")
+    return found
+
+
+def test_it_has_the_tokenizer_of_its_start_and_says_what_is_new(
+    known: tuple[Run, float, str], place: Path
+) -> None:
+    run, _, said = known
+    theirs = Tokenizer.from_file(str(place / "random" / "tokenizer.json"))
+    text = "w3 w4 w5 nothing"
+    assert run.codecs["text"].encode(text).values.tolist() == theirs.encode(text).ids
+    corrupt = run.config.model.modalities["text"].corruption()
+    assert isinstance(corrupt, MaskOrSwap)
+    assert f"start={place / 'random'}: begins anew, as it has none: spaces.text.bias" in said
+    assert "spaces.text.head" in said
+    assert run.config.data.sources["text"].length == PLACES  # the recipe's rows are longer
+    assert measured(run, base_at(run.folder))
+
+
+def test_it_leaves_as_bert_with_its_new_head(known: tuple[Run, float, str]) -> None:
+    folder = known[0].folder / "model"
+    opened, report = hf.BertForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert type(hf.AutoModelForMaskedLM.from_pretrained(folder)) is type(opened)
+    assert all(row["difference"] < 1e-5 for row in differences(folder))
+    assert json.loads((folder / "config.json").read_text())["max_position_embeddings"] == PLACES
+
+
+def test_what_it_knew_is_worth_its_steps(known: tuple[Run, float, str], place: Path) -> None:
+    """As many steps with a new head, from what was pretrained and from nothing."""
+    _, before, _ = pretrained(place, "knows", "from-known", 40)
+    _, nothing, _ = pretrained(place, "random", "from-random", 40)
+    assert known[1] < before < 0.7 * nothing
+
+
+def test_a_family_goes_on_as_the_family_it_is(place: Path, tmp_path: Path) -> None:
+    """GPT-2 has no way out but its own names; nothing of it is lost."""
+    shape = {"n_positions": 64, "n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 120}
+    shape |= {"bos_token_id": 101, "eos_token_id": 102}
+    hf.GPT2LMHeadModel(hf.GPT2Config(**shape)).save_pretrained(tmp_path / "gpt2")
+    shutil.copy(place / "random" / "tokenizer.json", tmp_path / "gpt2")
+    changes = [*SETTINGS, "train.steps=3"]
+    config = resolved("text", str(place / "data"), 1, changes, start=str(tmp_path / "gpt2"))
+    run = Run.create(config, tmp_path / "run")
+    run.train()
+    again, report = hf.GPT2LMHeadModel.from_pretrained(
+        run.folder / "model", output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert all(row["difference"] < 1e-5 for row in differences(run.folder / "model"))
+    first: Any = load(tmp_path / "gpt2").model.state_dict()
+    last = load(run.folder / "model").model.state_dict()
+    moved = [name for name in first if not torch.equal(first[name], last[name])]
+    assert any(name.startswith("towers") for name in moved)
+    assert again.config.n_embd == 32
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "message"),
+    [
+        ("t5", [], "recipe 't5' trains tower encoder, decoder, and this base has main for text"),
+        ("bert", ["data.sources.text.length=70"], "text.length: 70 places.*positions for 64"),
+        ("bert", ["model.towers.main.width=64"], r"is \[.*\] in its base and \[.*\] here"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_told_why(
+    place: Path, tmp_path: Path, recipe: str, changes: list[str], message: str
+) -> None:
+    def tried() -> None:
+        config = resolved(recipe, str(place / "data"), 1, changes, start=str(place / "random"))
+        Run.create(config, tmp_path / "run").train()
+
+    with pytest.raises(ConfigError, match=message):
+        tried()
+
+
+def test_without_a_start_its_modality_cannot_be_made(place: Path, tmp_path: Path) -> None:
+    config = resolved("bert", str(place / "data"), 1, SETTINGS, start=str(place / "random"))
+    with pytest.raises(ConfigError, match="go on from their folder, --start FOLDER"):
+        Run.create(config.model_copy(update={"start": None}), tmp_path / "run")
