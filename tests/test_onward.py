@@ -122,14 +122,15 @@ def test_a_family_goes_on_as_the_family_it_is(place: Path, tmp_path: Path) -> No
     shutil.copy(place / "random" / "tokenizer.json", tmp_path / "gpt2")
     changes = [*SETTINGS, "train.steps=3"]
     config = resolved("text", str(place / "data"), 1, changes, start=str(tmp_path / "gpt2"))
-    run = Run.create(config, tmp_path / "run")
-    run.train()
+    run, said = Run.create(config, tmp_path / "run"), io.StringIO()
+    run.train(Console(file=said, width=200))
     again, report = hf.GPT2LMHeadModel.from_pretrained(
         run.folder / "model", output_loading_info=True
     )
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert all(row["difference"] < 1e-5 for row in differences(run.folder / "model"))
+    assert "its places saw" not in said.getvalue()
     first: Any = load(tmp_path / "gpt2").model.state_dict()
     last = load(run.folder / "model").model.state_dict()
     moved = [name for name in first if not torch.equal(first[name], last[name])]
@@ -154,6 +155,14 @@ def test_a_recipe_that_does_not_fit_is_told_why(
 
     with pytest.raises(ConfigError, match=message):
         tried()
+
+
+def test_an_encoder_that_is_trained_causal_is_told_of(place: Path, tmp_path: Path) -> None:
+    changes = [*SETTINGS, "train.steps=2"]
+    config = resolved("text", str(place / "data"), 1, changes, start=str(place / "random"))
+    said = io.StringIO()
+    Run.create(config, tmp_path / "run").train(Console(file=said, width=200))
+    assert "its places saw each other full, and objective 'causal' trains" in said.getvalue()
 
 
 def test_without_a_start_its_modality_cannot_be_made(place: Path, tmp_path: Path) -> None:

@@ -179,9 +179,7 @@ class Run:
         model = c.model.build()
         initialise(model, c.seed)
         if c.start is not None:
-            carry(
-                model_folder.base_at(c.start), model, c.start, journal.say if ranks.main else None
-            )
+            carry(c.start, c.objective, model, journal.say if ranks.main else None)
         model.to(device)
         teacher = c.teacher.build(model, ranks, self._taught_by) if c.teacher else Teacher()
         c.machine.thin(model)

@@ -5,6 +5,7 @@ Legend: B batch, T queries, S keys, D width, H query heads, G key-value heads, E
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -50,6 +51,20 @@ class GroupedQueryConfig(AttentionConfig):
         return GroupedQueryAttention(self, width)
 
 
+class Queries(nn.Linear):
+    """A linear map that begins such that logits of any `scale` begin as if it were 1 /
+    sqrt(head_dim): what T5, whose scale is 1, leaves to its init."""
+
+    def __init__(self, width: int, heads: int, config: GroupedQueryConfig) -> None:
+        super().__init__(width, heads, bias=config.bias)
+        usual = config.head_dim**-0.5
+        self.begins_by = usual / (config.scale or usual)
+
+    def law(self, name: str) -> float:
+        """As of any linear map, times that ratio."""
+        return 0.0 if name == "bias" else self.begins_by / math.sqrt(self.in_features)
+
+
 class GroupedQueryAttention(nn.Module):
     """[B,T,D] to [B,T,D]."""
 
@@ -66,7 +81,7 @@ class GroupedQueryAttention(nn.Module):
         super().__init__()
         self.head_dim, self.scale = config.head_dim, config.scale
         heads, groups = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        self.q = nn.Linear(width, heads, bias=config.bias)
+        self.q = Queries(width, heads, config)
         k_bias = config.bias if config.k_bias is None else config.k_bias
         self.k = nn.Linear(width, groups, bias=k_bias)
         self.v = nn.Linear(width, groups, bias=config.bias)

@@ -125,7 +125,7 @@ def _swapped(model: AnyModule, swap: Callable[[nn.Linear], nn.Module]) -> AnyMod
             module.untie()
     for module in [*twin.modules()]:
         for name, child in module.named_children():
-            if type(child) is nn.Linear:
+            if isinstance(child, nn.Linear):
                 setattr(module, name, swap(child))
     return twin
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from broadbase.core.contracts import Codec
+from broadbase.core.contracts import Codec, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.model.base import Base
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights.architecture import architectures, published
-from broadbase.weights.folder import must_agree
+from broadbase.weights.folder import base_at, must_agree
 from broadbase.weights.out import HEAD, HEADS
 
 # settings of a modality that may differ from the base's: they change no id that it has
@@ -32,12 +32,18 @@ def whole(base: Base) -> ModelConfig:
 
 
 @torch.no_grad()
-def carry(base: Base, model: Model, place: str, say: Callable[[str], object] | None = None) -> None:
-    """Give a model the weights of a base; what the base lacks stays as it was initialised, and is
-    told with `say`.
+def carry(
+    place: str,
+    objective: ObjectiveConfig,
+    model: Model,
+    say: Callable[[str], object] | None = None,
+) -> None:
+    """Give a model the weights of the base at a `place`; what the base lacks stays as it was
+    initialised. That is told with `say`, and where the objective lets places see otherwise.
 
-    ConfigError, which names the `place` of the base, where the model has no room for a tensor.
+    ConfigError, which names the place, where the model has no room for a tensor.
     """
+    base = base_at(place)
     state = model.state_dict()
     for name, old in base.model.state_dict().items():
         if name not in state:
@@ -55,9 +61,14 @@ def carry(base: Base, model: Model, place: str, say: Callable[[str], object] | N
             )
         part.copy_(old)
     known = base.model.state_dict()
-    new = dict.fromkeys(".".join(n.split(".")[:3]) for n in state if n not in known)
+    new = dict.fromkeys(".".join(name.split(".")[:3]) for name in state if name not in known)
     if say is not None and new:
         say(f"start={place}: begins anew, as it has none: {', '.join(new)}")
+    if say is not None and objective.pattern != base.pattern:
+        say(
+            f"start={place}: its places saw each other {base.pattern}, and objective"
+            f" {objective.name!r} trains them {objective.pattern}"
+        )
 
 
 def agree(base: Base, codecs: Mapping[str, Codec], config: ModelConfig, place: str) -> None:
