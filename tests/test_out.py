@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,11 @@ from typer.testing import CliRunner
 
 from broadbase.cli import app
 from broadbase.core.errors import ConfigError
+from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.measures.measure import measured
+from broadbase.modalities.image import ImageConfig
+from broadbase.modalities.picture import PictureConfig
 from broadbase.model.base import Base, prompts
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
@@ -278,6 +280,8 @@ def test_what_no_family_takes_is_told(corpus: Path, tmp_path: Path) -> None:  # 
     assert "no published family has towers main (causal) and Spaces image" in str(error)
     with pytest.raises(ConfigError, match="it can be like: llama"):
         resolved("text", "DATA", None, like="vit")
+    with pytest.raises(ConfigError, match="it can be like: none"):
+        resolved("dino", "DATA", None, ["model.modalities.image.height=32"], like="vit")
     with pytest.raises(ConfigError, match="is no family; did you mean `vit_mae`"):
         resolved("mae", "DATA", None, like="vitmae")
 
@@ -290,4 +294,22 @@ def test_changes_are_made_before_it_is_made_like() -> None:
     assert tree["towers"]["main"]["positions"] == {
         "name": "plane", "rows": 4, "columns": 4, "start": True,
     }  # fmt: skip
-    assert replace(Said(), length=1).length == 1
+
+
+def test_crops_of_normalised_pictures_are_those_of_their_pixels() -> None:
+    """The same boxes, light and sizes, normalised."""
+    plain = ImageConfig(height=16, width=16, patch=4, levels=256)
+    normal = PictureConfig(size=16, patch=4)
+    raw = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    found = []
+    for modality in (plain, normal):
+        codec = modality.fit([])
+        values = torch.from_numpy(np.concatenate([codec.start[None], codec.encode(raw).values]))
+        part, place = modality.corruption().crop(
+            values.expand(6, -1, -1), 0.5, (0.2, 0.6), Draws(0, 0), "crop"
+        )
+        assert torch.equal(part[:, 0], values[0].expand(6, -1))
+        found.append((part[:, 1:], place))
+    (pixels, first), (values, second) = found
+    assert torch.allclose(pixels, values * 0.5 + 0.5, atol=1e-5)
+    assert torch.equal(first, second)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from broadbase.core.contracts import ModalityConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.picture import PictureConfig
 from broadbase.model.model import ModelConfig
@@ -71,11 +72,12 @@ def described(
     model: ModelConfig, tower: str, size: str = "", act: str = "gelu", eps: float = NORM_EPS
 ) -> dict[str, Any] | None:
     """The fields of a tower of pictures of a model's sizes; `size` begins those that its sizes
-    stand in, `act` and `eps` are taken where the model has other slots. None without pictures.
+    stand in, `act` and `eps` are taken where it has other slots. None without square pictures.
     """
-    shape, picture = Shape.of(model, tower), model.modalities.get("image")
-    if shape is None or not isinstance(picture, PictureConfig | ImageConfig):
+    shape, square = Shape.of(model, tower), _square(model.modalities.get("image"))
+    if shape is None or square is None:
         return None
+    fields = dict(zip(("image_size", "patch_size", "num_channels"), square, strict=True))
     return {
         f"{size}hidden_size": shape.width,
         f"{size}num_hidden_layers": shape.layers,
@@ -83,17 +85,18 @@ def described(
         f"{size}intermediate_size": shape.hidden,
         "hidden_act": shape.activation(act),
         "layer_norm_eps": shape.eps(LayerNormConfig, eps),
-        "image_size": _side(picture),
-        "patch_size": picture.patch,
-        "num_channels": picture.channels,
+        **fields,
     }
 
 
-def _side(picture: PictureConfig | ImageConfig) -> int:
-    """Of a square; of other pictures the families have none, and this is one they would have."""
-    if isinstance(picture, PictureConfig):
-        return picture.size
-    return max(picture.height, picture.width) // picture.patch * picture.patch
+def _square(picture: ModalityConfig | None) -> tuple[int, int, int] | None:
+    """Side, patch and channels of square pictures; None of others."""
+    match picture:
+        case PictureConfig():
+            return picture.size, picture.patch, picture.channels
+        case ImageConfig() if picture.height == picture.width:
+            return picture.height, picture.patch, picture.channels
+    return None
 
 
 def stem(config: Mapping[str, Any], base: str, tower: str = "main") -> dict[str, At | str]:
