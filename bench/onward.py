@@ -1,6 +1,6 @@
 """What published weights are worth for going on: all-MiniLM-L6-v2 beside its random init.
 
-    python bench/onward.py [FOLDER] [--data sample:brown] [--steps 100] [--out FOLDER]
+    python bench/onward.py [FOLDER] [--data sample:brown] [--steps 100] [--rows 10] [--out FOLDER]
 
 Both are pretrained by recipe `bert` with the same config, tokenizer, rows and steps; FOLDER came
 without a head, so both begin with the same new one. Prints both held-out losses, and what `evaluate
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--data", default="sample:brown")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rows", type=int, default=10, help="a step, of 256 places each")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     out = given.out or Path(tempfile.mkdtemp())
@@ -46,7 +47,12 @@ def main() -> None:
     runs = {name: out / name.replace(" ", "-") for name in starts}
     for name, start in starts.items():
         words = ["pretrain", "bert", "--data", given.data, "--start", start, "--out", runs[name]]
-        settings = (f"train.steps={given.steps}", f"train.evaluate_every={given.steps}")
+        words += ["--store", out / "store"]
+        settings = (
+            f"train.steps={given.steps}",
+            f"train.evaluate_every={given.steps}",
+            f"data.sources.text.rows={given.rows}",
+        )
         changes = [word for setting in settings for word in ("--set", setting)]
         for row in told(*words, *changes):
             print(f"{name}: {row['nats_per_place']:.3f} nats a hidden place of {row['source']}")

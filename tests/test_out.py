@@ -26,6 +26,7 @@ from broadbase.model.base import Base, prompts
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
+from broadbase.objectives.conditional import marked
 from broadbase.recipes.recipe import alike, all_recipes
 from broadbase.recipes.resolved import resolved
 from broadbase.run import Run
@@ -172,7 +173,7 @@ def test_t5_writes_what_it_writes_here(runs: Mapping[str, Run], tmp_path: Path) 
                                max_new_tokens=32, do_sample=False)  # fmt: skip
     given = prompts("text", base.codecs["text"], TEXTS[:2], whole=True)
     start = torch.full((2, 1), int(base.codecs["text"].start))
-    told = Segment("text", start, positions((1,)).expand(2, -1, -1))
+    told = marked(Segment("text", start, positions((1,)).expand(2, -1, -1)))
     view = View((Stream("encoder", "encoder", (given,)),
                  Stream("decoder", "decoder", (told,), "causal", "encoder")))  # fmt: skip
     greedy = SamplingConfig(temperature=0).build()
