@@ -20,6 +20,8 @@ from broadbase.modalities.noise import MaskOrSwap
 from broadbase.model.generate import SamplingConfig, generate
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
+from broadbase.nn.attention import GroupedQueryConfig
+from broadbase.nn.patterns import Mask
 from broadbase.nn.relative import bucket
 from conftest import TOWER, packed
 from test_losses import HEADS, HIDDEN, VOCABULARY, WIDTH, attention, copy, randomise, value
@@ -173,3 +175,15 @@ def test_generation_with_a_cache_knows_its_distances() -> None:
         segment = Segment("bytes", whole, positions((whole.shape[1],)).expand(1, -1, -1))
         whole = torch.cat([whole, predicted(model, segment)[:, -1:].argmax(-1)], dim=1)
     assert torch.equal(told, whole[:, 3:])
+
+
+def test_attention_begins_the_same_whatever_the_scale_of_its_logits() -> None:
+    """T5 does not divide by the root of a head's width, its queries begin smaller for it."""
+    x, found = torch.randn(2, 7, WIDTH, generator=torch.manual_seed(0)), []
+    for scale in (None, 1.0, 0.3):
+        config = GroupedQueryConfig(heads=HEADS, kv_heads=HEADS, head_dim=12, scale=scale)
+        module = config.build(WIDTH)
+        initialise(module, 0)
+        found.append(module(x, Mask(None)))
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+    assert torch.allclose(found[0], found[2], atol=1e-6)
