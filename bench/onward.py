@@ -1,67 +1,96 @@
-"""What published weights are worth for going on: all-MiniLM-L6-v2 beside its random init.
+"""Codes added to a trained base: going on from it beside the same model from nothing.
 
-    python bench/onward.py [FOLDER] [--data sample:brown] [--steps 100] [--rows 10] [--out FOLDER]
+python bench/onward.py BASE TOKENIZER --data sample:asterisk [--depth 3] [--seeds 5] [--steps 300]
 
-Both are pretrained by recipe `bert` with the same config, tokenizer, rows and steps; FOLDER came
-without a head, so both begin with the same new one. Prints both held-out losses, and what `evaluate
---against` tells of the two, with its 95 % interval. Without FOLDER the weights are taken from a
-package.
+BASE is a run on text, TOKENIZER one of an autoencoder with a quantised connector. Both sides have
+the same model, data, seeds (rows and the new parameters) and steps; held-out records are told in
+bits a code. Intervals: over held-out records, each with the mean of its seeds, and over seeds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
-from broadbase.weights.folder import base_at, save
-from embeddings import minilm
+import numpy as np
+from numpy.typing import NDArray
 
-SEED = 0  # of the random init
+from broadbase.core.config import override
+from broadbase.measures.likelihood import likelihoods
+from broadbase.measures.measure import Measured
+from broadbase.recipes.recipe import find_recipe, onward
+from broadbase.run import Run, RunConfig
+from broadbase.transfer.compare import paired_interval
+from broadbase.weights.folder import base_at
 
-
-def told(*words: object) -> Any:
-    """What a command of ours prints as JSON."""
-    command = [sys.executable, "-m", "broadbase.cli", *map(str, words), "--json"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
+SIDES = ("from text", "from nothing")
 
 
 def main() -> None:
-    """Train both, compare."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", nargs="?")
-    parser.add_argument("--data", default="sample:brown")
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rows", type=int, default=10, help="a step, of 256 places each")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    out = given.out or Path(tempfile.mkdtemp())
-    published = given.folder or minilm()
-    save(base_at(published).scratch(SEED), out / "scratch")
-    starts = {"published": published, "random init": out / "scratch"}
-    runs = {name: out / name.replace(" ", "-") for name in starts}
-    for name, start in starts.items():
-        words = ["pretrain", "bert", "--data", given.data, "--start", start, "--out", runs[name]]
-        words += ["--store", out / "store"]
-        settings = (
-            f"train.steps={given.steps}",
-            f"train.evaluate_every={given.steps}",
-            f"data.sources.text.rows={given.rows}",
-        )
-        changes = [word for setting in settings for word in ("--set", setting)]
-        for row in told(*words, *changes):
-            print(f"{name}: {row['nats_per_place']:.3f} nats a hidden place of {row['source']}")
-    for row in told("evaluate", runs["published"], "--against", runs["random init"]):
-        print(
-            f"{row['measure']}, {row['items']} held-out rows: {row['base']:.3f}, beside"
-            f" {row['baseline']} {row['other']:.3f}: {row['difference']:+.3f} (95 %:"
-            f" {row['low']:+.3f} {row['high']:+.3f})"
-        )
+    """Train what is not there yet, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("base", type=Path)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("--data", default="sample:asterisk")
+    parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300])
+    parser.add_argument("--set", action="append", default=[], help="of both sides' configs")
+    parser.add_argument("--folder", type=Path, default=Path("runs/onward"))
+    options = parser.parse_args()
+    print("| steps | from text | from nothing | difference, 95 % over records | over seeds |")
+    print("|---|---|---|---|---|")
+    for steps in options.steps:
+        found = {
+            side: [told(options, side, steps, k) for k in range(options.seeds)] for side in SIDES
+        }
+        print(row(steps, found), flush=True)
+        for side, each in found.items():
+            for gram in each[0]:
+                print(f"  {side}, seed 0: {gram.base:.3f}; {gram.baseline} {gram.other:.3f}")
+
+
+def config(options: argparse.Namespace, side: str, steps: int, seed: int) -> RunConfig:
+    """The recipe's run on the base, or the same model without it."""
+    recipe = onward(find_recipe("codes").build(options.depth, options.data), str(options.base))
+    tree = recipe.tree() | {"seed": seed}
+    settings = [
+        f"model.modalities.codes.tokenizer={options.tokenizer}",
+        f"train.steps={steps}",
+        f"train.evaluate_every={steps}",
+        f"data.store={options.folder / 'store'}",
+        *options.set,
+    ]
+    for setting in settings:
+        tree = override(tree, setting)
+    return RunConfig.from_tree(tree | ({} if side == SIDES[0] else {"start": None}))
+
+
+def told(options: argparse.Namespace, side: str, steps: int, seed: int) -> list[Measured]:
+    """Bits a code of the held-out records, beside n-grams."""
+    folder = options.folder / f"{side.replace(' ', '-')}-{steps}-{seed}"
+    if not (folder / "config.yaml").exists():
+        Run.create(config(options, side, steps, seed), folder)
+    run = Run.open(folder)
+    if not (folder / "model").exists():
+        run.train()
+    return likelihoods(run, base_at(folder))
+
+
+def row(steps: int, found: dict[str, list[list[Measured]]]) -> str:
+    """One line of the table."""
+    bits = {side: np.array([rows[0].own for rows in seeds]) for side, seeds in found.items()}
+    mine, other = (bits[side] for side in SIDES)
+    return (
+        f"| {steps} | {mine.mean():.3f} | {other.mean():.3f} | {gap(mine.mean(0), other.mean(0))} |"
+        f" {gap(mine.mean(1), other.mean(1))} |"
+    )
+
+
+def gap(mine: NDArray[np.float64], other: NDArray[np.float64]) -> str:
+    """The mean paired difference with its interval."""
+    mean, low, high = paired_interval(mine.tolist(), other.tolist())
+    return f"{mean:+.3f} ({low:+.3f} {high:+.3f})"
 
 
 if __name__ == "__main__":
