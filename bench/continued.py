@@ -1,6 +1,6 @@
 """What published weights are worth for going on: all-MiniLM-L6-v2 beside its random init.
 
-    python bench/continued.py [FOLDER] [--data sample:brown] [--steps 100] [--rows 10] [--out FOLDER]
+    python bench/continued.py [FOLDER] [--data sample:brown] [--steps 100] [--rows 10] [--out DIR]
 
 Both are pretrained by recipe `bert` with the same config, tokenizer, rows and steps; FOLDER came
 without a head, so both begin with the same new one. Prints both held-out losses, and what `evaluate
