@@ -58,7 +58,7 @@ def main() -> None:
             print(f"{name}: {row['nats_per_place']:.3f} nats a hidden place of {row['source']}")
     for row in told("evaluate", runs["published"], "--against", runs["random init"]):
         print(
-            f"{row['measure']}, {row['items']} held-out rows: {row['base']:.3f}, beside"
+            f"{row['measure']}, {row['items']} of them held out: {row['base']:.3f}, beside"
             f" {row['baseline']} {row['other']:.3f}: {row['difference']:+.3f} (95 %:"
             f" {row['low']:+.3f} {row['high']:+.3f})"
         )
