@@ -26,7 +26,7 @@ import numpy as np
 
 from broadbase.data.batches import Mixture
 from broadbase.data.rows import Rows
-from broadbase.data.store import Split, open_store
+from broadbase.data.store import Split, open_store, read_array
 from machine import BENCH, Row, description, measured, peers, tell
 from prepare import corpus
 
@@ -57,7 +57,7 @@ def repeated(split: Split, folder: Path, copies: int) -> Split:
             file = folder / f"copy-{i}-{j}.npy"
             if not file.exists():
                 np.save(file, shard)
-            values.append(np.load(file, mmap_mode="r"))
+            values.append(read_array(file))
     shards = [split.shards + i * len(split.values) for i in range(copies)]
     again = ("firsts", "lengths", "units_each", "grids")
     columns = {n: np.concatenate([getattr(split, n)] * copies) for n in again}

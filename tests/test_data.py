@@ -9,6 +9,7 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import grain
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, Record
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
-from broadbase.data.batches import Mixture, held_out
+from broadbase.data.batches import Mixture, Order, held_out
 from broadbase.data.prepare import training_records
 from broadbase.data.rows import Rows
 from broadbase.data.shards import Wanted
@@ -169,6 +170,16 @@ def test_an_epoch_takes_every_row_once_and_the_next_another_order(store: Store) 
         == Counter(rows[i].values.tobytes() for i in range(len(rows)))
     )
     assert first != second
+
+
+@pytest.mark.parametrize("rows", [1, 2, 37, 5000])
+def test_the_order_is_that_of_grains_pipeline(rows: int) -> None:
+    numbers = np.random.default_rng(rows).permutation(rows) + 3
+    for seed in (0, 7, 2**32 - 1):  # whose next epoch begins at 0 again
+        theirs = grain.MapDataset.source(numbers).seed(seed).shuffle().repeat()
+        ours = Order(numbers, seed)
+        places = [*range(40), *range(3 * rows - 5, 3 * rows + 5)]
+        assert [ours[i] for i in places if i >= 0] == [theirs[i] for i in places if i >= 0]
 
 
 def test_held_out_rows_come_all_and_in_order(store: Store) -> None:

@@ -40,7 +40,8 @@ def test_scaled_rotations_past_the_first_length_are_those_of_transformers(
     module = config.build(64, 2, 32)
     assert isinstance(module, Rotary)
     place = positions((256,))[None]
-    ours = module.rotation(Tokens(place))
+    cos, sin = module.rotation(Tokens(place))
+    ours = cos, sin * torch.tensor([-1, 1]).repeat_interleave(16)  # signed as they are used
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "max_position_embeddings": 256}
     reference = LlamaRotaryEmbedding(LlamaConfig(**sizes, rope_parameters=rope(config)))
     theirs = reference(torch.zeros(1, 256, 64), place[..., 0])

@@ -62,6 +62,7 @@ class Rows:
         self.split, self.length = split, length
         self.chunks, self.packed, self.starts = plan(split, length)
         self._places, self._line = np.arange(length), positions((length,)).numpy()
+        self._planes = split.grids.shape[1] > 1
         self.plain = bool((self.chunks[:, 2] == length).all())
 
     def __len__(self) -> int:
@@ -75,22 +76,26 @@ class Rows:
         """Several rows at once, [B,T,...] each: written where they will be read."""
         B, T, start = len(numbers), self.length, self.split.start
         values = np.zeros((B, T, *start.shape), dtype=start.dtype)
-        position, order = np.zeros((B, T, 3), np.int64), np.zeros((B, T), np.int64)
-        document, weight = np.full((B, T), -1), np.zeros((B, T), np.float32)
+        position, order = np.tile(self._line, (B, 1, 1)), np.tile(self._places, (B, 1))
+        document, weight = np.zeros((B, T), np.int64), np.ones((B, T), np.float32)
+        weight[:, 0] = 0  # as it all is where a row is one chunk of a line
         for b, i in enumerate(numbers):
             at, chunks = 0, self.packed[self.starts[i] : self.starts[i + 1]]
             for number, (d, first, places) in enumerate(self.chunks[chunks].tolist()):
                 end = at + places
                 self.split.copy(d, first, values[b, at:end])
-                position[b, at:end] = self._position(d, places)
-                order[b, at:end] = self._places[:places]
-                document[b, at:end] = number
-                weight[b, at + 1 : end] = 1
+                if number:
+                    order[b, at:end], document[b, at:end] = self._places[:places], number
+                    weight[b, at] = 0
+                if number or self._planes:
+                    position[b, at:end] = self._position(d, places)
                 at = end
+            if at < T:
+                position[b, at:], order[b, at:], document[b, at:], weight[b, at:] = 0, 0, -1, 0
         return Row(values, position, order, document, weight)
 
     def _position(self, document: int, places: int) -> Ints:
-        if self.split.grids.shape[1] == 1:
+        if not self._planes:
             return self._line[:places]
         grid = tuple(int(n) for n in self.split.grids[document])
         return np.concatenate([np.zeros((1, 3), np.int64), 1 + positions(grid).numpy()])

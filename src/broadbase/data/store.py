@@ -201,7 +201,7 @@ def file_digest(path: Path) -> str:
 def read_array(path: Path) -> NDArray[Any]:
     """An array of a store, memory-mapped (an empty one cannot be)."""
     try:
-        found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        found: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except ValueError:
         found = np.load(path, allow_pickle=False)
     return found

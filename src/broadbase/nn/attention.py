@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Choice
 from broadbase.nn.cache import LayerCache
+from broadbase.nn.joined import OneInput
 from broadbase.nn.norm import NormConfig
 from broadbase.nn.patterns import Mask, ReachConfig
 from broadbase.nn.positions import Rotation, rotate
@@ -30,6 +31,10 @@ class AttentionConfig(Choice):
     def build(self, width: int) -> nn.Module:
         """The module (x, mask, rotation, cache) -> x for a tower of `width`."""
         raise TypeError(f"{type(self).__name__} has no build()")
+
+    def across(self, width: int) -> nn.Module:
+        """The module (x, mask, context, cache) -> x, whose places read those of another stream."""
+        raise TypeError(f"{type(self).__name__} has no across()")
 
 
 class GroupedQueryConfig(AttentionConfig):
@@ -50,6 +55,9 @@ class GroupedQueryConfig(AttentionConfig):
     def build(self, width: int) -> nn.Module:
         return GroupedQueryAttention(self, width)
 
+    def across(self, width: int) -> nn.Module:
+        return CrossAttention(self, width)
+
 
 class Queries(nn.Linear):
     """A linear map that begins such that logits of any `scale` begin as if it were 1 /
@@ -65,9 +73,10 @@ class Queries(nn.Linear):
         return 0.0 if name == "bias" else self.begins_by / math.sqrt(self.in_features)
 
 
-class GroupedQueryAttention(nn.Module):
+class GroupedQueryAttention(OneInput):
     """[B,T,D] to [B,T,D]."""
 
+    joins = ("q", "k", "v")
     split: ClassVar[Splits] = {
         "q": "outputs",
         "k": "outputs",
@@ -97,16 +106,16 @@ class GroupedQueryAttention(nn.Module):
         mask: Mask,
         rotation: Rotation | None = None,
         cache: LayerCache | None = None,
-        context_BSD: Tensor | None = None,
     ) -> Tensor:
-        read_BSD = x_BTD if context_BSD is None else context_BSD
-        q_BHTE = self.q_norm(self._heads(self.q(x_BTD)))
-        k_BGSE = self.k_norm(self._heads(self.k(read_BSD)))
-        v_BGSE = self._heads(self.v(read_BSD))
+        q_BHTE, k_BGSE, v_BGSE = (self._heads(part) for part in self.maps(x_BTD))
+        q_BHTE, k_BGSE = self.q_norm(q_BHTE), self.k_norm(k_BGSE)
         if rotation is not None:
             q_BHTE, k_BGSE = rotate(q_BHTE, rotation), rotate(k_BGSE, rotation)
         if cache is not None:
             k_BGSE, v_BGSE = cache.extend(k_BGSE, v_BGSE)
+        return self._mean(q_BHTE, k_BGSE, v_BGSE, mask)
+
+    def _mean(self, q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: Mask) -> Tensor:
         out_BHTE = self.softmax(q_BHTE, k_BGSE, v_BGSE, mask, self.scale)
         y_BTD: Tensor = self.out(out_BHTE.transpose(1, 2).flatten(2))
         return y_BTD
@@ -114,3 +123,22 @@ class GroupedQueryAttention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         B, T, _ = x.shape
         return x.view(B, T, -1, self.head_dim).transpose(1, 2)
+
+
+class CrossAttention(GroupedQueryAttention):
+    """[B,T,D] to [B,T,D]: queries of one stream, keys and values of another [B,S,D]."""
+
+    joins = ("k", "v")
+
+    def forward(  # type: ignore[override]
+        self, x_BTD: Tensor, mask: Mask, context_BSD: Tensor, cache: LayerCache | None = None
+    ) -> Tensor:
+        q_BHTE = self.q_norm(self._heads(self.q(x_BTD)))
+        if cache is None or cache.context is None:
+            k_BGSE, v_BGSE = (self._heads(part) for part in self.maps(context_BSD))
+            read = self.k_norm(k_BGSE), v_BGSE
+        else:
+            read = cache.context
+        if cache is not None:
+            cache.context = read
+        return self._mean(q_BHTE, *read, mask)

@@ -150,7 +150,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention = config.residual.build(config.attention.build(width), width)
         self.cross = (
-            config.residual.build(config.cross.build(width), width) if config.cross else None
+            config.residual.build(config.cross.across(width), width) if config.cross else None
         )
         inner = config.feedforward.build(width)
         self.feedforward = (config.feedforward_residual or config.residual).build(inner, width)
@@ -167,5 +167,5 @@ class Block(nn.Module):
     ) -> Tensor:
         x_BTD = self.attention(x_BTD, mask, rotation, cache)
         if self.cross is not None and context is not None:
-            x_BTD = self.cross(x_BTD, context.mask, None, None, context.x)
+            x_BTD = self.cross(x_BTD, context.mask, context.x, cache)
         return self.feedforward(x_BTD)  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ class LayerCache:
 
     def __init__(self) -> None:
         self.length = 0
+        self.context: tuple[Tensor, Tensor] | None = None  # of the stream that it attends to
         self._k: Tensor | None = None
         self._v: Tensor | None = None
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from broadbase.core.config import Choice
+from broadbase.nn.joined import OneInput
 from broadbase.nn.split import Splits
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu"]
@@ -77,9 +78,10 @@ class GatedConfig(FeedForwardConfig):
         return Gated(self, width)
 
 
-class Gated(nn.Module):
+class Gated(OneInput):
     """down(activation(gate(x)) * up(x))."""
 
+    joins = ("gate", "up")
     split: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
 
     def __init__(self, config: GatedConfig, width: int) -> None:
@@ -90,7 +92,8 @@ class Gated(nn.Module):
         self.down = nn.Linear(config.hidden, width, bias=config.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        hidden_BTF = gated(self.gate(x_BTD), self.up(x_BTD), self.activation)
+        gate_BTF, up_BTF = self.maps(x_BTD)
+        hidden_BTF = gated(gate_BTF, up_BTF, self.activation)
         return self.down(hidden_BTF)  # type: ignore[no-any-return]
 
 
@@ -134,9 +137,10 @@ class ClippedConfig(FeedForwardConfig):
         return Clipped(self, width)
 
 
-class Clipped(nn.Module):
+class Clipped(OneInput):
     """down((1 + u) * g * sigmoid(slope * g)), g = min(gate(x), limit), u = up(x) in +- limit."""
 
+    joins = ("gate", "up")
     split: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
 
     def __init__(self, config: ClippedConfig, width: int) -> None:
@@ -147,7 +151,8 @@ class Clipped(nn.Module):
         self.down = nn.Linear(config.hidden, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        gate_BTF = self.gate(x_BTD).clamp(max=self.limit)
-        up_BTF = self.up(x_BTD).clamp(-self.limit, self.limit)
+        gate_BTF, up_BTF = self.maps(x_BTD)
+        gate_BTF = gate_BTF.clamp(max=self.limit)
+        up_BTF = up_BTF.clamp(-self.limit, self.limit)
         hidden_BTF = (1 + up_BTF) * gate_BTF * torch.sigmoid(self.slope * gate_BTF)
         return self.down(hidden_BTF)  # type: ignore[no-any-return]

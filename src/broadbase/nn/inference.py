@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from broadbase.core.errors import ConfigError
+from broadbase.nn.joined import OneInput
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 TINY = 1e-12  # stands for 0 where one divides
@@ -123,7 +124,8 @@ def _swapped(model: AnyModule, swap: Callable[[nn.Linear], nn.Module]) -> AnyMod
     for module in [*twin.modules()]:
         if isinstance(module, Untied):
             module.untie()
-    for module in [*twin.modules()]:
+        if isinstance(module, OneInput):
+            module.join()
         for name, child in module.named_children():
             if isinstance(child, nn.Linear):
                 setattr(module, name, swap(child))

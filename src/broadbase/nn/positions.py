@@ -15,7 +15,8 @@ from broadbase.core.config import Choice
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Tokens
 
-Rotation = tuple[Tensor, Tensor]  # cosines and sines, [B,1,T,E], B may be 1
+# Cosines and sines [B,1,T,E], B may be 1; the sines of the first half with the sign of their use.
+Rotation = tuple[Tensor, Tensor]
 
 
 class Positions(nn.Module):
@@ -175,9 +176,11 @@ class Rotary(Positions):
         scaling = self.config.scaling
         axis_F = torch.arange(self.head_dim // 2, device=device) % 3
         angle_BTF = once(tokens.position)[..., axis_F].float() * frequency_F
-        angle_B1TE = torch.cat([angle_BTF, angle_BTF], dim=-1).unsqueeze(1)
         gain = 1.0 if scaling is None else scaling.gain
-        return angle_B1TE.cos() * gain, angle_B1TE.sin() * gain
+        cos_BTF, sin_BTF = angle_BTF.cos() * gain, angle_BTF.sin() * gain
+        halves = (cos_BTF, cos_BTF), (-sin_BTF, sin_BTF)
+        cos_B1TE, sin_B1TE = (torch.cat(pair, dim=-1).unsqueeze(1) for pair in halves)
+        return cos_B1TE, sin_B1TE
 
 
 class Turn(torch.autograd.Function):
@@ -195,17 +198,14 @@ class Turn(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    turned = x * cos
-    (low, high), (sin, _) = x.chunk(2, dim=-1), sin.chunk(2, dim=-1)
-    turned_low, turned_high = turned.chunk(2, dim=-1)
-    turned_low.addcmul_(high, sin, value=-1)
-    turned_high.addcmul_(low, sin)
-    return turned
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
 def rotate(x_BHTE: Tensor, rotation: Rotation) -> Tensor:
     """Turn each pair (j, j + F) by its angle."""
     cos, sin = (part.to(x_BHTE.dtype) for part in rotation)
+    if not x_BHTE.requires_grad:
+        return _turned(x_BHTE, cos, sin)
     return Turn.apply(x_BHTE, cos, sin)  # type: ignore[no-any-return,no-untyped-call]
 
 
