@@ -76,7 +76,7 @@ class Queries(nn.Linear):
 class GroupedQueryAttention(OneInput):
     """[B,T,D] to [B,T,D]."""
 
-    joins = ("q", "k", "v")
+    joins: ClassVar[tuple[str, ...]] = ("q", "k", "v")
     split: ClassVar[Splits] = {
         "q": "outputs",
         "k": "outputs",
@@ -133,12 +133,10 @@ class CrossAttention(GroupedQueryAttention):
     def forward(  # type: ignore[override]
         self, x_BTD: Tensor, mask: Mask, context_BSD: Tensor, cache: LayerCache | None = None
     ) -> Tensor:
-        q_BHTE = self.q_norm(self._heads(self.q(x_BTD)))
-        if cache is None or cache.context is None:
+        read = None if cache is None else cache.context
+        if read is None:
             k_BGSE, v_BGSE = (self._heads(part) for part in self.maps(context_BSD))
             read = self.k_norm(k_BGSE), v_BGSE
-        else:
-            read = cache.context
         if cache is not None:
             cache.context = read
-        return self._mean(q_BHTE, *read, mask)
+        return self._mean(self.q_norm(self._heads(self.q(x_BTD))), *read, mask)

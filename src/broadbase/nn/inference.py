@@ -6,6 +6,7 @@ Legend: M rows, K inputs, F outputs.
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from broadbase.core.errors import ConfigError
 from broadbase.nn.joined import OneInput
+from broadbase.nn.norm import RMSNorm
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 TINY = 1e-12  # stands for 0 where one divides
@@ -77,6 +79,22 @@ class EightBit(Fixed):
         return cast(Tensor, y_MF.to(x.dtype).unflatten(0, x.shape[:-1]))
 
 
+class Normed(Fixed):
+    """RMSNorm in half of the operations: x gain sqrt(D) / hypot(|x|, sqrt(D eps)), D its width."""
+
+    def __init__(self, norm: RMSNorm) -> None:
+        super().__init__()
+        assert norm.eps is not None
+        width = norm.weight.numel()
+        self.floor = torch.tensor(math.sqrt(width * norm.eps))
+        self.gain_D = norm.weight.detach() * math.sqrt(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[...,D] to [...,D]."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (x / torch.hypot(length, self.floor)).mul_(self.gain_D)
+
+
 @runtime_checkable
 class Untied(Protocol):
     """A module whose output matrix may be another's weight."""
@@ -119,7 +137,8 @@ _PACKED = WeakKeyDictionary()
 
 
 def _swapped(model: AnyModule, swap: Callable[[nn.Linear], nn.Module]) -> AnyModule:
-    """A copy that shares its parameters, with another module for each linear map."""
+    """A copy that shares its parameters, with another module for each linear map, one for those
+    of one input; and for RMSNorms."""
     twin = copy.deepcopy(model, {id(p): p for p in model.parameters()})
     for module in [*twin.modules()]:
         if isinstance(module, Untied):
@@ -129,6 +148,8 @@ def _swapped(model: AnyModule, swap: Callable[[nn.Linear], nn.Module]) -> AnyMod
         for name, child in module.named_children():
             if isinstance(child, nn.Linear):
                 setattr(module, name, swap(child))
+            if type(child) is RMSNorm and child.weight.dtype == torch.float32:
+                setattr(module, name, Normed(child))
     return twin
 
 

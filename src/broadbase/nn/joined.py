@@ -29,7 +29,9 @@ class OneInput(nn.Module):
         return self.joint(x).split_with_sizes(self.sizes, dim=-1)  # type: ignore[no-any-return]
 
     def join(self) -> None:
-        """Let one map with the same numbers take their place."""
+        """Let one map with the same numbers take their place, if it has not yet."""
+        if self.joint is not None:
+            return
         parts: list[nn.Linear] = [getattr(self, name) for name in self.joins]
         self.sizes = [part.out_features for part in parts]
         self.joint = joined(parts)
@@ -44,6 +46,7 @@ def joined(parts: Sequence[nn.Linear]) -> nn.Linear:
     whole = nn.Linear(weight.shape[1], len(weight), bias=biased, device="meta")
     whole.weight = nn.Parameter(weight, requires_grad=False)
     if biased:
-        sides = [p.weight.new_zeros(p.out_features) if p.bias is None else p.bias for p in parts]
-        whole.bias = nn.Parameter(torch.cat(sides).detach(), requires_grad=False)
+        none = weight.new_zeros
+        sides = [none(p.out_features) if p.bias is None else p.bias.detach() for p in parts]
+        whole.bias = nn.Parameter(torch.cat(sides), requires_grad=False)
     return whole
