@@ -17,8 +17,12 @@ from broadbase.core.view import positions
 from broadbase.model.base import prompts
 from broadbase.model.generate import SamplingConfig, generate
 from broadbase.model.initialise import initialise
-from broadbase.nn.inference import EightBit, Packed, eight_bit, packed
+from broadbase.nn.attention import GroupedQueryConfig
+from broadbase.nn.cache import LayerCache
+from broadbase.nn.inference import EightBit, Normed, Packed, eight_bit, packed
 from broadbase.nn.joined import OneInput
+from broadbase.nn.norm import RMSNorm, RMSNormConfig
+from broadbase.nn.patterns import Mask
 from broadbase.weights.folder import load, save
 from references import DECODERS, Forced, saved
 from test_model_folder import text_base
@@ -104,6 +108,47 @@ def test_generation_follows_training() -> None:
     before = base.generate("the", sampling=GREEDY)
     initialise(base.model, 7)
     assert base.generate("the", sampling=GREEDY) != before
+
+
+@pytest.mark.parametrize("biases", [(True, None), (False, True), (False, None)])
+def test_maps_of_one_input_are_one_product(biases: tuple[bool, bool | None]) -> None:
+    """Of 4 query heads and 2 of keys and values, with and without biases on each."""
+    torch.manual_seed(0)
+    fields = {"heads": 4, "kv_heads": 2, "head_dim": 8}
+    made = GroupedQueryConfig(**fields, bias=biases[0], k_bias=biases[1]).build(24)
+    assert isinstance(made, OneInput)
+    x = torch.randn(2, 5, 24)
+    parts, whole = made.maps(x), made(x, Mask(None))
+    assert [part.shape[-1] for part in parts] == [32, 16, 16]
+    made.join()
+    made.join()  # a second time changes nothing
+    assert sum(isinstance(m, nn.Linear) for m in made.modules()) == 2
+    for a, b in zip(made.maps(x), parts, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    assert torch.allclose(made(x, Mask(None)), whole, atol=1e-6)
+
+
+def test_another_stream_is_read_once() -> None:
+    """Its keys and values are those of the first place; later ones do not look at it again."""
+    torch.manual_seed(0)
+    made = GroupedQueryConfig(heads=2, kv_heads=2, head_dim=8).across(16)
+    x, context, cache = torch.randn(3, 4, 16), torch.randn(3, 7, 16), LayerCache()
+    whole = made(x, Mask(None), context)
+    for i in range(4):
+        given = context if i == 0 else torch.full_like(context, torch.nan)
+        found = made(x[:, i : i + 1], Mask(None), given, cache)
+        assert torch.allclose(found, whole[:, i : i + 1], atol=1e-6)
+
+
+def test_a_norm_for_use() -> None:
+    torch.manual_seed(0)
+    norm = RMSNormConfig(eps=1e-5).build(48)
+    assert isinstance(norm, RMSNorm)
+    nn.init.normal_(norm.weight)
+    x = torch.randn(3, 4, 48) * torch.tensor([0.0, 1e-6, 1.0, 1e4])[:, None]
+    exact = nn.functional.rms_norm(x.double(), (48,), norm.weight.double(), 1e-5)
+    with torch.no_grad():
+        assert torch.allclose(Normed(norm)(x).double(), exact, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("bias", [True, False])
