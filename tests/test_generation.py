@@ -19,6 +19,7 @@ from broadbase.model.generate import SamplingConfig, generate
 from broadbase.model.initialise import initialise
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.cache import LayerCache
+from broadbase.nn.connector import Linear
 from broadbase.nn.inference import EightBit, Normed, Packed, eight_bit, packed
 from broadbase.nn.joined import OneInput
 from broadbase.nn.norm import RMSNorm, RMSNormConfig
@@ -93,7 +94,7 @@ def test_packed_maps_are_made_once_and_follow_their_weights() -> None:
     first = packed(model)
     maps = [m for m in first.modules() if isinstance(m, Packed)]
     saved = sum(len(m.joins) - 1 for m in model.modules() if isinstance(m, OneInput))
-    plain = sum(type(m) is nn.Linear for m in model.modules()) + 1  # the tied output
+    plain = sum(isinstance(m, nn.Linear) for m in model.modules()) + 1  # the tied output
     assert len(maps) == plain - saved < plain
     assert packed(model) is first
     with torch.no_grad():
@@ -101,6 +102,12 @@ def test_packed_maps_are_made_once_and_follow_their_weights() -> None:
     assert packed(model) is not first
     assert not any(isinstance(m, Packed) for m in model.modules())
     assert packed(model.to(torch.float64)) is model
+
+
+def test_a_connector_stays_one() -> None:
+    """It is a linear map, and is asked for more."""
+    made = packed(nn.ModuleList([nn.Linear(4, 4), Linear(4, 4)]))
+    assert [type(m) for m in made] == [Packed, Linear]
 
 
 def test_generation_follows_training() -> None:

@@ -146,8 +146,8 @@ def _swapped(model: AnyModule, swap: Callable[[nn.Linear], nn.Module]) -> AnyMod
         if isinstance(module, OneInput):
             module.join()
         for name, child in module.named_children():
-            if isinstance(child, nn.Linear):
-                setattr(module, name, swap(child))
+            if isinstance(child, nn.Linear) and type(child).forward is nn.Linear.forward:
+                setattr(module, name, swap(child))  # connectors are more than a linear map
             if type(child) is RMSNorm and child.weight.dtype == torch.float32:
                 setattr(module, name, Normed(child))
     return twin
