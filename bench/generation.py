@@ -115,7 +115,7 @@ def both(case: Case) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
 def main() -> None:
     """A line for each case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", default=[*CASES], choices=[*CASES, []])
+    parser.add_argument("cases", nargs="*", default=[], choices=[*CASES, []])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -123,7 +123,7 @@ def main() -> None:
     print(description(), f"{options.threads} threads, torch {torch.__version__}", sep=", ")
 
     def rows() -> Iterator[Row]:
-        for name in options.cases:
+        for name in options.cases or CASES:
             yield compared(name, CASES[name], options.rounds)
 
     tell(rows())
