@@ -10,10 +10,10 @@ demo: $(VENV)/installed
 	$(BIN)/broadbase demo
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist loadgroup -m "slow or not slow"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow or not slow"
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

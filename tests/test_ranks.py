@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from broadbase.run import Run
 from test_recipes import corpus, small  # noqa: F401
 
-pytestmark = pytest.mark.xdist_group("ranks")  # one worker launches the runs that all look at
 WORLDS = (1, 2, 4)
 EXPERTS = {"name": "experts", "hidden": 64, "experts": 4}
 PARTS: dict[str, Any] = {
