@@ -61,8 +61,9 @@ def test_vectors_of_places_are_those_of_the_whole(pattern: str) -> None:
     assert [row.shape for row in rows] == [(3, 128), (10, 128)]
     for raw, row in zip(raws, rows, strict=True):
         np.testing.assert_allclose(base.embed_places([raw])[0], row, atol=1e-5)
-        (_, states, _) = next(base._states([raw], None, True, 1))
-        (whole,) = torch.cat(list(states), -1).detach().numpy()
+        with torch.inference_mode():
+            (_, states, _) = next(base._states([raw], None, True, 1))
+        (whole,) = torch.cat(list(states), -1).numpy()
         np.testing.assert_allclose(whole[1 : len(raw) + 1], row, atol=1e-5)
         np.testing.assert_allclose(whole.mean(0), base.embed([raw])[0], atol=1e-5)
     changed = base.embed_places(["ACDEFGHIKW"])[0]

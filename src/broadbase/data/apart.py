@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from upath import UPath
 
@@ -35,7 +36,7 @@ def apart(
     reader = _idle.pop() if _idle else _Reader(modules)
     done = False
     try:
-        reader.link.send((read, path))
+        reader.link.send((read, path, Path.cwd()))
         while True:
             if not reader.link.poll(seconds):
                 yield Reject(str(path), f"its decoder said nothing for {seconds:g} s: damaged")
@@ -89,12 +90,13 @@ def _serve(link: Connection) -> None:
     link.send(None)
     while True:
         try:
-            read, path = link.recv()
+            read, path, here = link.recv()
         except EOFError:
             return
         items: list[Record | Reject] = []
         error, sent = None, time.monotonic()
         try:
+            os.chdir(here)  # the process is older than what its parent did since
             for item in read(path):
                 items.append(item)
                 if len(items) == ITEMS or time.monotonic() - sent > OFTEN:

@@ -67,7 +67,8 @@ class LayerScaleConfig(ResidualConfig):
 
 def added(x_BTD: Tensor, update_BTD: Tensor) -> Tensor:
     """Their sum, in the memory of the update: a branch gives away what it returns."""
-    if update_BTD.dtype != x_BTD.dtype or torch.compiler.is_compiling():
+    plain = type(update_BTD) is Tensor and update_BTD.dtype == x_BTD.dtype  # not one that arrives
+    if not plain or torch.compiler.is_compiling():
         return x_BTD + update_BTD
     return update_BTD.add_(x_BTD)
 

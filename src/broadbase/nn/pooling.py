@@ -103,12 +103,12 @@ class Probe(nn.Module):
             head_dim=width // config.heads,
             bias=True,
             out_bias=True,
-        ).build(width)
+        ).across(width)
         inner = PlainConfig(hidden=config.hidden, activation=config.activation).build(width)
         residual = PreNormConfig(norm=LayerNormConfig(eps=config.eps))
         self.feedforward = residual.build(inner, width)
 
     def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
         query_B1D = self.probe.expand(len(x_BTD), 1, -1)
-        read_B1D = self.attention(query_B1D, Mask(None), None, None, x_BTD)
+        read_B1D = self.attention(query_B1D, Mask(None), x_BTD)
         return self.feedforward(read_B1D)[:, 0]  # type: ignore[no-any-return]
