@@ -128,7 +128,10 @@ def measure(bench: Bench, seconds: float, seeds: int, clock: str) -> Row:
     for share in SHARES:
         ours = [bench.ours(round(seconds / share / our_pace), seed) for seed in range(seeds)]
         if all(a["loss"] <= b["loss"] for a, b in zip(ours, theirs, strict=True)):
+            reached = ""
             break
+    else:
+        reached = " Not reached by every seed."
     lr, schedule = best
     losses = [
         f"{name} {statistics.mean(run['loss'] for run in runs):.3f}"
@@ -142,7 +145,7 @@ def measure(bench: Bench, seconds: float, seeds: int, clock: str) -> Row:
         beside=f"Trainer (learning rate {lr:g}, {schedule})",
         bar=0.4,
         higher=False,
-        more=f"Nats a place, held out: {', '.join(losses)}",
+        more=f"Nats a place, held out: {', '.join(losses)}.{reached}",
     )
 
 

@@ -11,7 +11,7 @@ from rdkit.Chem import MolFromSmiles
 from rdkit.Chem.Descriptors import MolWt
 from scipy import stats
 
-from broadbase.core.errors import DataError
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources import JsonLinesConfig
 from broadbase.transfer.adapt import Method, adapt
 from broadbase.transfer.classical import BASELINES, classical
@@ -200,6 +200,13 @@ def test_an_interval_over_seeds_is_not_narrower() -> None:
     mean, low, high = paired_interval(a, [0.0] * 15, groups=3)
     _, close, _ = paired_interval(a, [0.0] * 15)
     assert low < 0 < close < mean < high
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_a_modality_that_the_base_has_not_is_named(method: Method) -> None:
+    foreign = Task.from_records("sounds", "audio", ["a", "b"] * 20, ["x", "y"] * 20)
+    with pytest.raises(ConfigError, match="no modality 'audio'; it has: bytes"):
+        adapt(mixed_base(), foreign, method, [10], 10, 2)
 
 
 @pytest.mark.parametrize("method", list(Method))

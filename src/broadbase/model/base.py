@@ -74,7 +74,7 @@ class Base:
         the `stop` strings appears (which is cut off). Returns the new raw value: for text without
         the prompt, for a grid the whole.
         """
-        space, codec = self._codec(modality)
+        space, codec = self.codec(modality)
         self._must_be_causal(space)
         start = prompts(space, codec, [prompt])
         given = start.position.shape[1] - 1
@@ -106,7 +106,7 @@ class Base:
 
         `ask` is how the objective gives one before the other (`Conditional.prompt`).
         """
-        (before, heard), (space, codec) = self._codec(given), self._codec(told)
+        (before, heard), (space, codec) = self.codec(given), self.codec(told)
         if begun is not None and grid is not None:
             raise ConfigError("a grid is told whole, from nothing; leave out what is begun")
         start = prompts(space, codec, [begun] * len(raws))
@@ -151,7 +151,7 @@ class Base:
         """What follows each of `raws`, `batch` drawn side by side, each as if alone (`Sampler`
         tells by what chance), up to `places`, to its end or to one of the `stop` strings; `inside`
         each, the records that it names."""
-        space, codec = self._codec(modality)
+        space, codec = self.codec(modality)
         self._must_be_causal(space)
         found: list[Any] = []
         for i in range(0, len(raws), max(1, batch)):
@@ -201,7 +201,7 @@ class Base:
 
         Its start and end are left out.
         """
-        codec = self._codec(modality)[1]
+        codec = self.codec(modality)[1]
         first = int(getattr(codec, "begins", True))
         states = dict[int, NDArray[np.float32]]()
         for chosen, parts, _ in self._states(raws, modality, layers, batch):
@@ -219,7 +219,7 @@ class Base:
         Where places see both ways, a document is read whole, its end value too. Records of about
         the same length are read together, `batch` or as many as their places allow.
         """
-        space, codec = self._codec(modality)
+        space, codec = self.codec(modality)
         whole = self.sees(space) == "full"
         documents = [_document(codec, raw, whole) for raw in raws]
         using = replace(self, model=packed(self.model))
@@ -233,7 +233,7 @@ class Base:
         self, raws: Sequence[Any], *, modality: str | None = None, batch: int = 32
     ) -> NDArray[np.float32] | None:
         """What the base tells of whole records [M,K] (descriptors, of molecules); None: nothing."""
-        space, codec = self._codec(modality)
+        space, codec = self.codec(modality)
         kind = self.config.modalities[space].name
         reads = tuple(
             Read(name, name, pooled=True)
@@ -255,7 +255,7 @@ class Base:
 
         Records `inside` it have places of their own among these, in the order of reading.
         """
-        space, codec = self._codec(modality)
+        space, codec = self.codec(modality)
         view = self._view(space, prompts(space, codec, [raw]), inside=[inside])
         *others, last = view.streams
         read = Read(space, "logits", index=reading(last))
@@ -307,7 +307,8 @@ class Base:
         """The pattern in which the places of a Space see each other."""
         return self.patterns.get(self.tower(space), self.pattern)
 
-    def _codec(self, modality: str | None) -> tuple[str, Codec]:
+    def codec(self, modality: str | None = None) -> tuple[str, Codec]:
+        """The name and codec of a modality, or of the first; ConfigError where there is none."""
         name = modality or next(iter(self.codecs), "")
         if name not in self.codecs:
             known = ", ".join(self.codecs) or "none"

@@ -55,7 +55,7 @@ def adapt(
             raise ConfigError("labels of places are learned by a probe or as neighbours only")
         known = PLACES
     others = classical(task, known) if beside else {}
-    cut = 0 if task.places is not None else long(bases[0].codecs[task.modality], task.raws)
+    cut = 0 if task.places is not None else long(bases[0].codec(task.modality)[1], task.raws)
     rows = []
     for few in labels:
         splits = [(*task.split(few, test, seed), seed) for seed in range(seeds)]
@@ -79,9 +79,9 @@ def adapt(
 
 
 def _scorer(base: Base, task: Task, method: Method, settings: FinetuneConfig) -> Scorer:
-    if method is not Method.finetune and task.places is None and task.modality in base.codecs:
-        codec = Beginning(base.codecs[task.modality])
-        base = replace(base, codecs={**base.codecs, task.modality: codec})
+    if method is not Method.finetune and task.places is None:
+        name, codec = base.codec(task.modality)
+        base = replace(base, codecs={**base.codecs, name: Beginning(codec)})
     if method is Method.probe:
         vectors = _vectors(base, task, layers=True)
         told = None if task.places is not None else base.told(task.raws, modality=task.modality)

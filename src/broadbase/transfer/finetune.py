@@ -119,5 +119,5 @@ def _batches(
 
 
 def _segment(base: Base, task: Task, chosen: Sequence[int] | Indices) -> Segment:
-    codec = Beginning(base.codecs[task.modality])
+    codec = Beginning(base.codec(task.modality)[1])
     return prompts(task.modality, codec, [task.raws[i] for i in chosen])
