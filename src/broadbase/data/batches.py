@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields
 import grain
 import numpy as np
 import torch
-from grain.experimental import index_shuffle
 from numpy.typing import NDArray
 
 from broadbase.core.contracts import Batch
@@ -65,24 +64,24 @@ class Mixture:
         """
         chance = self.pairs.get(name) or name
         rows, limit = np.arange(len(self.rows[name])), self.limits.get(name)
-        if limit is not None:  # not by grain's shuffle: repeat() draws that anew every epoch
+        if limit is not None:
             rows = np.random.default_rng(seed_of(self.seed, chance)).permutation(rows)[:limit]
-        return Order(rows, _first(seed_of(self.seed, chance)))
+        return Order(rows, seed_of(self.seed, chance, "order"))
 
 
 class Order:
-    """Endless numbers: every epoch has each of `rows` once, shuffled anew, and none is kept.
+    """Endless numbers: every epoch has each of `rows` once, shuffled anew; one epoch is kept."""
 
-    Those of grain's `source(rows).seed(seed).shuffle().repeat()`, 10 times as fast.
-    """
-
-    def __init__(self, rows: NDArray[np.int64], seed: int) -> None:
-        self.rows, self.seed = rows, _first([seed, 1])  # grain counts the depth of its pipeline
+    def __init__(self, rows: NDArray[np.int64], key: list[int]) -> None:
+        self.rows, self.key = rows, key
+        self._epoch, self._order = -1, rows
 
     def __getitem__(self, place: int) -> int:
         epoch, i = divmod(place, len(self.rows))
-        seed = (self.seed + epoch) % 2**32
-        return int(self.rows[index_shuffle(i, max_index=len(self.rows) - 1, seed=seed, rounds=4)])
+        if epoch != self._epoch:
+            chance = np.random.default_rng([*self.key, epoch])
+            self._epoch, self._order = epoch, chance.permutation(self.rows)
+        return int(self._order[i])
 
 
 def held_out(rows: Rows, space: str, size: int, limit: int | None = None) -> Iterator[Segment]:
@@ -108,8 +107,3 @@ def _told(rows: Row, space: str, plain: bool) -> Segment:
         document=None if plain else torch.from_numpy(rows.document),
         weight=torch.from_numpy(rows.weight),
     )
-
-
-def _first(entropy: list[int]) -> int:
-    """The first of numpy's seeds of this entropy."""
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
