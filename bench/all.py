@@ -44,7 +44,8 @@ class Part:
 
 PARTS = {
     "step": Part("step.py --rounds 5", "step.py 3M --rounds 2 --steps 5"),
-    "target": Part("target.py"),
+    "objectives": Part("objectives.py", "objectives.py --rounds 2"),
+    "target": Part("target.py --threads 1"),
     "int8": Part("int8.py", "int8.py --steps 50 --seeds 2"),
     "families": Part("families.py", "families.py llama bert --rounds 3"),
     "generation": Part("generation.py", "generation.py --rounds 2"),

@@ -4,17 +4,15 @@ python bench/objectives.py [TASK ...] [--rounds 7] [--threads 2]
 
 Each reference is built at the size below with random weights, saved, and loaded here; both learn
 the same batch in one process, in turns (A B A B): forward, backward, a clipped gradient and fused
-AdamW, in fp32. The losses of the first step must agree. Prints medians, and the ratio theirs / ours
-of each round with its 95 % interval: above 1 is faster here.
+AdamW, in fp32. The losses of the first step must agree.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ from broadbase.train.optim import AdamWConfig
 from broadbase.train.probe import use_onednn
 from broadbase.train.ranks import clip
 from broadbase.weights.folder import load
-from machine import description, ratio
+from machine import Row, description, ratio, tell
 
 Loss = Callable[[], Tensor]
 ROWS, PLACES, CAPTION, HIDDEN = 16, 128, 32, 0.15
@@ -146,12 +144,15 @@ def main() -> None:
     machine.prepare()
     print(description(), f"{options.threads} threads, torch {torch.__version__}", sep=", ")
     print(f"transformers {hf.__version__}, fp32; matmul here {machine.matmul}")
-    print("task    ms here  ms there  there / here (95 %)  by CPU time (95 %)")
-    for name in options.tasks:
-        print(line(name, options.rounds, machine.matmul == "onednn"), flush=True)
+
+    def rows() -> Iterator[Row]:
+        for name in options.tasks:
+            yield compared(name, options.rounds, machine.matmul == "onednn")
+
+    tell(rows())
 
 
-def line(name: str, rounds: int, onednn: bool) -> str:
+def compared(name: str, rounds: int, onednn: bool) -> Row:
     """One task: the same loss by both, then timed in turns."""
     torch.manual_seed(0)
     reference, both = TASKS[name](torch.Generator().manual_seed(0))
@@ -185,11 +186,13 @@ def line(name: str, rounds: int, onednn: bool) -> str:
             step()
             side.append((time.perf_counter() - began, time.process_time() - cpu))
     ours, other = (np.array(side[1:]) for side in times)  # the first warms up
-    told = [ratio(other[:, i], ours[:, i]) for i in (0, 1)]
-    ranges = [f"{middle:.2f} ({low:.2f} to {high:.2f})" for low, middle, high in told]
-    medians = f"{1000 * np.median(ours[:, 0]):7.0f}  {1000 * np.median(other[:, 0]):8.0f}"
-    return f"{name:7} {medians}  {ranges[0]:>18}  {ranges[1]:>18}"
+    spans = (ratio(other[:, i], ours[:, i]) for i in (0, 1))
+    wall, cpu = (f"{middle:.2f} ({low:.2f} to {high:.2f})" for low, middle, high in spans)
+    more = f"95 % interval {wall}, by CPU time {cpu}."
+    speeds = (ROWS / side[:, 0] for side in (ours, other))
+    peer = f"transformers' {type(reference).__name__}"
+    return Row(f"{name} step", *(list(s) for s in speeds), "rows/s", peer, 1.0, more=more)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,9 +3,9 @@
 python bench/step.py [SHAPE ...] [--rounds 5] [--steps 8] [--threads 2] [--sides SIDE ...] [--quick]
 
 Each round is a process of each side in turn (A B C A B C); the first two steps of a process do not
-count. Prints places a second (medians, least and most), CPU seconds a step, the share of the rate
-at which this machine multiplies fp32 matrices, peak memory; and for each peer the ratios to ours
-with the 95 % interval over the rounds. Ours starts as `broadbase pretrain` does.
+count. Prints places a second (medians, least and most), CPU seconds a step, peak memory; then ours
+beside each peer, beside the rate at which this machine multiplies fp32 matrices, and in memory.
+Ours starts as `broadbase pretrain` does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -33,7 +33,7 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import StableConfig
-from machine import BENCH, description, matmul_rate, measured, peers, ratio
+from machine import BENCH, Row, description, matmul_rate, measured, peers, ratio, tell
 
 WARM = 2
 
@@ -79,6 +79,13 @@ SHAPES = {
     "13.8M": Shape(384, 6, 6, 1024, 8192, 16, 512),
     "3M": Shape(192, 4, 6, 512, 8192, 8, 256),
 }
+ASKED = {  # of our speed over a side's
+    ("13.8M", "Trainer"): 1.35,
+    ("13.8M", "litgpt"): 1.2,
+    ("13.8M", "Trainer compiled"): 1.0,
+    ("3M", "Trainer"): 1.6,
+}
+MEMORY, SHARE = 0.65, 0.7  # of Trainer's, at most; of the rate of products, at least
 
 
 def ours(shape: Shape, steps: int, compiled: bool) -> None:
@@ -150,25 +157,34 @@ def timed(side: Side, shape: Shape, options: argparse.Namespace) -> Timed:
     return Timed(shape.rows * shape.places / seconds, cpu, found.megabytes)
 
 
-def told(name: str, runs: Sequence[Timed], shape: Shape, rate: float) -> str:
+def told(name: str, runs: Sequence[Timed]) -> str:
     """A side in a line."""
     speeds = [run.speed for run in runs]
-    middle = statistics.median(speeds)
-    share = middle * shape.flops / (shape.rows * shape.places) / rate
     return (
-        f"{name:16} {middle:6.0f} places/s ({min(speeds):.0f} to {max(speeds):.0f}), "
-        f"CPU {statistics.median(run.cpu for run in runs):.2f} s a step, "
-        f"{share:.0%} of the matmul rate, peak {max(run.megabytes for run in runs):.0f} MB"
+        f"{name:16} {statistics.median(speeds):6.0f} places/s ({min(speeds):.0f} to"
+        f" {max(speeds):.0f}), CPU {statistics.median(run.cpu for run in runs):.2f} s a step,"
+        f" peak {max(run.megabytes for run in runs):.0f} MB"
     )
 
 
-def beside(name: str, ours: Sequence[Timed], theirs: Sequence[Timed]) -> str:
-    """Ours against a peer: above 1 is faster, or less CPU time; below 1 is less memory."""
-    speed = ratio([run.speed for run in ours], [run.speed for run in theirs])
-    cpu = ratio([run.cpu for run in theirs], [run.cpu for run in ours])
-    memory = max(run.megabytes for run in ours) / max(run.megabytes for run in theirs)
-    ranges = [f"{middle:.2f} ({low:.2f} to {high:.2f})" for low, middle, high in (speed, cpu)]
-    return f"ours / {name}: speed {ranges[0]}, by CPU time {ranges[1]}, memory {memory:.2f}"
+def rows(name: str, found: dict[str, list[Timed]], rate: float) -> Iterator[Row]:
+    """Ours beside every peer, beside what this machine multiplies, and in memory."""
+    shape, ours = SHAPES[name], found["ours"]
+    speeds = [run.speed for run in ours]
+    for side, runs in found.items():
+        if SIDES[side].environment is None:
+            continue
+        low, middle, high = ratio([run.cpu for run in runs], [run.cpu for run in ours])
+        more = f"By CPU time {middle:.2f} ({low:.2f} to {high:.2f}, 95 %)."
+        theirs = [run.speed for run in runs]
+        bar = ASKED.get((name, side), 1.0)
+        yield Row(f"{name} step", speeds, theirs, "places/s", side, bar, more=more)
+    done = [speed * shape.flops / (shape.rows * shape.places) / 1e9 for speed in speeds]
+    work, beside = f"{name} step, products", "products of 1024 x 1024 alone"
+    yield Row(work, done, [rate / 1e9] * len(done), "GFLOP/s", beside, SHARE)
+    if "Trainer" in found:
+        peaks = ([run.megabytes for run in runs] for runs in (ours, found["Trainer"]))
+        yield Row(f"{name} step, peak memory", *peaks, "MB", "Trainer", MEMORY, higher=False)
 
 
 def main() -> None:
@@ -183,20 +199,21 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.steps = 2, 4
-    rate = matmul_rate(options.threads)
-    print(description(), f"{options.threads} threads, fp32", f"{rate / 1e9:.0f} GFLOP/s", sep=", ")
-    for name in options.shapes:
-        shape = SHAPES[name]
-        found: dict[str, list[Timed]] = {side: [] for side in options.sides}
-        for _ in range(options.rounds):
+    print(description(), f"{options.threads} threads, fp32", sep=", ")
+
+    def each() -> Iterator[Row]:
+        for name in options.shapes:
+            found: dict[str, list[Timed]] = {side: [] for side in options.sides}
+            for _ in range(options.rounds):
+                for side, runs in found.items():
+                    runs.append(timed(SIDES[side], SHAPES[name], options))
+            print(f"\n{name}, {SHAPES[name].rows} rows of {SHAPES[name].places} places")
             for side, runs in found.items():
-                runs.append(timed(SIDES[side], shape, options))
-        print(f"\n{name}, {shape.rows} rows of {shape.places} places")
-        for side, runs in found.items():
-            print(told(side, runs, shape, rate))
-        for side, runs in found.items():
-            if SIDES[side].environment is not None and "ours" in found:
-                print(beside(side, found["ours"], runs), flush=True)
+                print(told(side, runs), flush=True)
+            if "ours" in found:
+                yield from rows(name, found, matmul_rate(options.threads))
+
+    tell(each())
 
 
 if __name__ == "__main__":
