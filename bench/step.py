@@ -85,7 +85,8 @@ ASKED = {  # of our speed over a side's
     ("13.8M", "Trainer compiled"): 1.0,
     ("3M", "Trainer"): 1.6,
 }
-MEMORY, SHARE = 0.65, 0.7  # of Trainer's, at most; of the rate of products, at least
+SHARE = {"13.8M": 0.7}  # of the rate of products, at least
+MEMORY = {"13.8M": 0.65}  # of Trainer's, at most
 
 
 def ours(shape: Shape, steps: int, compiled: bool) -> None:
@@ -179,12 +180,14 @@ def rows(name: str, found: dict[str, list[Timed]], rate: float) -> Iterator[Row]
         theirs = [run.speed for run in runs]
         bar = ASKED.get((name, side), 1.0)
         yield Row(f"{name} step", speeds, theirs, "places/s", side, bar, more=more)
-    done = [speed * shape.flops / (shape.rows * shape.places) / 1e9 for speed in speeds]
-    work, beside = f"{name} step, products", "products of 1024 x 1024 alone"
-    yield Row(work, done, [rate / 1e9] * len(done), "GFLOP/s", beside, SHARE)
+    if name in SHARE:
+        done = [speed * shape.flops / (shape.rows * shape.places) / 1e9 for speed in speeds]
+        work, beside = f"{name} step, products", "products of 1024 x 1024 alone"
+        yield Row(work, done, [rate / 1e9] * len(done), "GFLOP/s", beside, SHARE[name])
     if "Trainer" in found:
-        peaks = ([run.megabytes for run in runs] for runs in (ours, found["Trainer"]))
-        yield Row(f"{name} step, peak memory", *peaks, "MB", "Trainer", MEMORY, higher=False)
+        a, b = ([run.megabytes for run in runs] for runs in (ours, found["Trainer"]))
+        work, bar = f"{name} step, peak memory", MEMORY.get(name, 1.0)
+        yield Row(work, a, b, "MB", "Trainer", bar, higher=False)
 
 
 def main() -> None:
