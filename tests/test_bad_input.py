@@ -178,6 +178,13 @@ def test_an_unknown_field_in_yaml(tmp_path: Path) -> None:
         RunConfig.read(tmp_path / "c.yaml")
 
 
+def test_an_unknown_field_of_a_modality_in_a_tree() -> None:
+    tree: dict[str, Any] = find_recipe("clip").build(1, "x").tree()
+    tree["model"]["modalities"]["image_joint"]["dimension"] = 3
+    with pytest.raises(ConfigError, match=r"image_joint\.dimension`; did you mean.*dimensions`"):
+        RunConfig.from_tree(tree)
+
+
 def test_raw_values() -> None:
     codec = ImageConfig(height=4, width=4, channels=1, patch=2).fit([])
     for raw, message in (

@@ -12,7 +12,8 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, ClassVar, Self, get_args
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -162,8 +163,8 @@ def _fields(cls: Any, tree: Any, parents: Iterable[Any]) -> list[str]:
         else:  # a dict's or a list's own key: the value type stands last
             cls = get_args(cls)[-1]
         tree = tree[parent]
-        options = [c for c in (cls, *get_args(cls)) if isinstance(c, type)]
-        cls = next((c for c in options if issubclass(c, Config)), cls)
+        if get_origin(cls) in (Union, UnionType):  # of X or nothing: X
+            cls = next(option for option in get_args(cls) if option is not NoneType)
         if isinstance(cls, type) and issubclass(cls, Choice) and cls.is_slot():
             cls = cls.named(str(tree.get("name", "")))
     return list(cls.model_fields)
