@@ -21,7 +21,7 @@ import torch
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.model.base import Base
-from broadbase.run import Run, model_of
+from broadbase.run import Run
 from broadbase.weights.folder import load
 from machine import Row, description, tell
 
@@ -55,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = options.run or trained(Path(name), options.steps)
-        run, base = Run.open(folder), load(model_of(folder))
+        run, base = Run.open(folder), load(folder / "model")
         source, mixed = next(iter(run.config.data.sources.items()))
         held = run.stores[source].split("validation")
         documents = [held.document(i)[:LENGTH] for i in range(min(len(held), options.documents))]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -169,7 +168,9 @@ def met(
 ) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     """Pictures and texts: the logits of all pairs."""
     assert text.values is not None
-    text.values[:, -1] = int(base.codecs["text"].end)  # where a text is read
+    end = base.codecs["text"].end
+    assert end is not None
+    text.values[:, -1] = int(end)  # where a text is read
     start = torch.zeros(ROWS, 1, dtype=torch.int64)
     ends = (
         Read("image_joint", "seen", index=start),
@@ -188,4 +189,4 @@ def met(
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.exit(main())
+    main()

@@ -38,7 +38,7 @@ def ours(folder: str, *settings: str) -> None:
         save(trainer)
         spent.append(time.perf_counter() - began)
 
-    Trainer.save = timed  # type: ignore[method-assign]
+    Trainer.save = timed  # type: ignore[assignment,method-assign]
     changes = [word for setting in (*FEW, *settings) for word in ("--set", setting)]
     where = ["--data", DATA, "--depth", DEPTH, "--store", str(Path(folder).parent / "store")]
     app(["pretrain", "bytes", *where, "--out", folder, *changes], standalone_mode=False)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -111,4 +110,4 @@ def cost(base: Base, codec: Any, ids: Any) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -75,7 +75,7 @@ def ours(store: str, copies: str) -> None:
     print(json.dumps(seconds[1:]))
 
 
-def speed(command: list[str | Path]) -> float:
+def speed(command: Sequence[object]) -> float:
     """Tokens a second."""
     said = json.loads(measured(command).said.splitlines()[-1])
     return LENGTH * ROWS / statistics.median(said)

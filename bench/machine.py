@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from broadbase.train.probe import speeds, use_onednn
@@ -87,7 +88,7 @@ def peers(name: str) -> Path:
     return python
 
 
-def measured(command: Sequence[str | Path], threads: int = 1) -> Measured:
+def measured(command: Sequence[object], threads: int = 1) -> Measured:
     """Run a command to its end; CalledProcessError, with what it said, where it fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     began = time.monotonic()
@@ -120,7 +121,7 @@ def description() -> str:
     return f"{os.cpu_count()} x {name}, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
-def ratio(there: Sequence[float], here: Sequence[float]) -> tuple[float, float, float]:
+def ratio(there: ArrayLike, here: ArrayLike) -> tuple[float, float, float]:
     """The mean of there / here over paired rounds between the ends of its 95 % interval; with one
     round the ends are not known (nan)."""
     logs = np.log(np.asarray(there) / np.asarray(here))

@@ -186,12 +186,12 @@ def compared(name: str, rounds: int, onednn: bool) -> Row:
             step()
             side.append((time.perf_counter() - began, time.process_time() - cpu))
     ours, other = (np.array(side[1:]) for side in times)  # the first warms up
-    spans = (ratio(other[:, i], ours[:, i]) for i in (0, 1))
-    wall, cpu = (f"{middle:.2f} ({low:.2f} to {high:.2f})" for low, middle, high in spans)
-    more = f"95 % interval {wall}, by CPU time {cpu}."
-    speeds = (ROWS / side[:, 0] for side in (ours, other))
-    peer = f"transformers' {type(reference).__name__}"
-    return Row(f"{name} step", *(list(s) for s in speeds), "rows/s", peer, 1.0, more=more)
+    spans = [ratio(other[:, i], ours[:, i]) for i in (0, 1)]
+    wall, by_cpu = (f"{middle:.2f} ({low:.2f} to {high:.2f})" for low, middle, high in spans)
+    more = f"95 % interval {wall}, by CPU time {by_cpu}."
+    speed, their_speed = ((ROWS / side[:, 0]).tolist() for side in (ours, other))
+    kind = type(reference).__name__
+    return Row(f"{name} step", speed, their_speed, "rows/s", kind, 1.0, more=more)
 
 
 if __name__ == "__main__":

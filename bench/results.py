@@ -49,6 +49,7 @@ def _longer(length: int, **more: object) -> str:
 
 def _fashion(patch: int, **more: object) -> str:
     """The settings of 28 x 28 grey pictures in patches."""
+    settings: dict[str, object]
     settings = {f"model.modalities.image.{k}": v for k, v in (PICTURES | {"patch": patch}).items()}
     settings |= {"data.sources.image.length": 1 + (28 // patch) ** 2}
     settings |= {name.replace("__", "."): value for name, value in more.items()}
@@ -236,7 +237,7 @@ def finish(name: str, folder: Path) -> None:
         asked(home / f"adapt-{i}.json", ["adapt", home / "run", *shlex.split(task)])
 
 
-def asked(file: Path, words: Sequence[str | Path]) -> None:
+def asked(file: Path, words: Sequence[object]) -> None:
     """What `broadbase WORDS --json` says, and the seconds it took, into `file`, once."""
     if file.exists():
         return

@@ -22,7 +22,7 @@ STEPS = 40  # of which a step and its data are timed
 FEW = ["--set", "data.validation_rows=1", "--set", "data.final_rows=1"]
 
 
-def prepared(folder: Path, megabytes: int) -> list[str | Path]:
+def prepared(folder: Path, megabytes: int) -> list[object]:
     """The command that trains one step on so many megabytes, prepared before."""
     corpus(folder / "texts", megabytes)
     command = [sys.executable, "-m", "broadbase.cli"]
@@ -33,7 +33,7 @@ def prepared(folder: Path, megabytes: int) -> list[str | Path]:
     return [*train, "--depth", "4", *FEW, "--set", "train.steps=1"]
 
 
-def waiting(folder: Path, command: list[str | Path]) -> tuple[float, float]:
+def waiting(folder: Path, command: list[object]) -> tuple[float, float]:
     """Seconds a step takes and seconds its batch takes to build, the medians."""
     measured([*command[:-1], f"train.steps={STEPS}", "--out", folder / "run"], threads=2)
     rows = [row for row in read(folder / "run" / "metrics.jsonl") if "loss" in row]

@@ -193,7 +193,7 @@ def rows(name: str, found: dict[str, list[Timed]], rate: float) -> Iterator[Row]
 def main() -> None:
     """All sides in turns, of every shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("shapes", nargs="*", default=list(SHAPES), choices=[*SHAPES, []])
+    parser.add_argument("shapes", nargs="*", default=[], choices=[*SHAPES, []])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
@@ -205,7 +205,7 @@ def main() -> None:
     print(description(), f"{options.threads} threads, fp32", sep=", ")
 
     def each() -> Iterator[Row]:
-        for name in options.shapes:
+        for name in options.shapes or SHAPES:
             found: dict[str, list[Timed]] = {side: [] for side in options.sides}
             for _ in range(options.rounds):
                 for side, runs in found.items():

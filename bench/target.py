@@ -88,7 +88,7 @@ class Bench:
         """The rows of the store, and the shape as transformers calls it, for the peer."""
         if self.shape.exists():
             return
-        found = {}
+        found = dict[str, Any]()
         for split, name in (("train", "train"), ("validation", "held_out")):
             rows = Run.open(out).rows(split)["text"]
             count = min(len(rows), HELD_OUT) if name == "held_out" else len(rows)
@@ -103,7 +103,7 @@ class Bench:
         """Seconds and loss of a training by Trainer."""
         name = f"trainer-{steps}-{seed}-{lr:g}-{schedule}"
         settings = self.folder / f"{name}.settings"
-        told = {"max_steps": steps, "seed": seed, "learning_rate": lr}
+        told: dict[str, Any] = {"max_steps": steps, "seed": seed, "learning_rate": lr}
         told |= {"lr_scheduler_type": schedule, "warmup_steps": max(1, steps // 20)}
         settings.write_text(json.dumps({**told, "per_device_train_batch_size": ROWS}))
         script, out = BENCH / "peers" / "target.py", self.folder / name
