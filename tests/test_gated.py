@@ -6,8 +6,10 @@ from typing import get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
 
-from broadbase.nn.feedforward import ACTIVATIONS, Activation, gated
+from broadbase.nn.feedforward import ACTIVATIONS, Activation, GatedConfig, gated
 
 
 @pytest.mark.parametrize("name", get_args(Activation))
@@ -33,3 +35,24 @@ def test_the_activation_is_not_kept() -> None:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
         gated(gate, up, ACTIVATIONS["silu"])
     assert kept == [gate.data_ptr(), up.data_ptr()]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_map_after_it_computes_the_product_again(bias: bool) -> None:
+    """Two of the three hidden arrays are kept, and the gradients are the plain ones."""
+    torch.manual_seed(0)
+    unit = GatedConfig(hidden=2048, bias=bias).build(4).double()
+    x = torch.randn(2, 32, 4, dtype=torch.float64, requires_grad=True)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        told = unit(x)
+    assert watched.profiler is not None
+    events = watched.profiler.kineto_results.events()
+    kept = sum(event.nbytes() for event in events if event.name() == "[memory]")
+    hidden = 2 * 32 * 2048 * 8
+    assert 2 * hidden <= kept < 2.2 * hidden
+    leaves = [x, *unit.parameters()]
+    ours = torch.autograd.grad(told.square().sum(), leaves)
+    plain = unit.down(F.silu(unit.gate(x)) * unit.up(x))
+    theirs = torch.autograd.grad(plain.square().sum(), leaves)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)

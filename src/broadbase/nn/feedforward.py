@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -94,7 +95,8 @@ class Gated(OneInput):
     def forward(self, x_BTD: Tensor) -> Tensor:
         gate_BTF, up_BTF = self.maps(x_BTD)
         hidden_BTF = gated(gate_BTF, up_BTF, self.activation)
-        return self.down(hidden_BTF)  # type: ignore[no-any-return]
+        with forgetting(hidden_BTF):
+            return self.down(hidden_BTF)  # type: ignore[no-any-return]
 
 
 def gated(gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
@@ -112,18 +114,44 @@ class GatedProduct(torch.autograd.Function):
         ctx: Any, gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]
     ) -> Tensor:
         ctx.save_for_backward(gate, up)
-        ctx.activation = activation
+        ctx.activation, ctx.again = activation, None
         return activation(gate).mul_(up)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, told: Tensor) -> tuple[Tensor, Tensor, None]:
-        gate, up = ctx.saved_tensors
-        with torch.enable_grad():
-            gate = gate.detach().requires_grad_()
-            active = ctx.activation(gate)
+        gate, up, active = ctx.again or _again(ctx)
+        ctx.again = None
         (to_gate,) = torch.autograd.grad(active, gate, told * up)
         return to_gate, told * active.detach(), None
+
+
+def _again(ctx: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Both factors' inputs, the gate apart from its graph, and its activation."""
+    gate, up = ctx.saved_tensors  # can be read once where a block is recomputed
+    with torch.enable_grad():
+        gate = gate.detach().requires_grad_()
+        return gate, up, ctx.activation(gate)
+
+
+def forgetting(product: Tensor) -> AbstractContextManager[object]:
+    """Within, what keeps a product of `gated` for its backward has it computed again instead."""
+    node: Any = product.grad_fn
+    if not hasattr(node, "again") or product.device.type == "meta":
+        return nullcontext()
+    same = product.data_ptr(), product.numel()
+
+    def pack(kept: Tensor) -> Tensor | torch.Size:
+        return kept.shape if (kept.data_ptr(), kept.numel()) == same else kept
+
+    def unpack(kept: Tensor | torch.Size) -> Tensor:
+        if isinstance(kept, Tensor):
+            return kept
+        _, up, active = node.again = _again(node)
+        product: Tensor = active.detach() * up
+        return product.view(kept)
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 class ClippedConfig(FeedForwardConfig):
