@@ -65,6 +65,7 @@ class Row:
     adapt: tuple[str, ...] = ()  # what follows `broadbase adapt RUN`
     evaluate: bool = True
     tasks: tuple[str, ...] = ()  # what it is evaluated on besides
+    against: str = ""  # the row whose base is one more baseline
 
 
 # Fixed before the first measurement (docs/log.md, 2026-11-26); what was tuned was tuned elsewhere.
@@ -139,7 +140,8 @@ ROWS = {
             "--data sample:letters --labels 200 --test 150 --seeds 10",
         ),
     ),
-    "speech": Row("audio", "speech --data sample:klettres"),
+    "speech_control": Row("audio", "speech_control --data sample:klettres", evaluate=False),
+    "speech": Row("audio", "speech --data sample:klettres", against="speech_control"),
     "video": Row("video", "video --data sample:street --set data.holdout=0.25"),
     "protein": Row(
         "protein",
@@ -230,7 +232,8 @@ def finish(name: str, folder: Path) -> None:
     if not (home / "flop.json").exists():
         (home / "flop.json").write_text(json.dumps(flop(Run.open(home / "run"))))
     if row.evaluate:
-        asked(home / "evaluate.json", ["evaluate", home / "run"])
+        beside = ["--against", folder / row.against / "run"] if row.against else []
+        asked(home / "evaluate.json", ["evaluate", home / "run", *beside])
     for i, task in enumerate(row.tasks):
         asked(home / f"evaluate-{i}.json", ["evaluate", home / "run", "--data", task])
     for i, task in enumerate(row.adapt):
@@ -297,7 +300,7 @@ def section(name: str, row: Row, home: Path) -> Iterator[str]:
     yield ""
     yield "| asked | records | base | beside | its score | difference, 95 % |"
     yield "|---|---|---|---|---|---|"
-    for line in lines(home):
+    for line in lines(row, home):
         lower = line["better"] == "lower"
         ahead = line["high"] < 0 if lower else line["low"] > 0
         gap = f"{line['difference']:+.3f} ({line['low']:+.3f} {line['high']:+.3f})"
@@ -318,26 +321,32 @@ def command(row: Row) -> str:
     return "broadbase pretrain " + row.pretrain.format(**{other: f"RUNS/{other}" for other in ROWS})
 
 
-def lines(home: Path) -> Iterator[dict[str, Any]]:
+def lines(row: Row, home: Path) -> Iterator[dict[str, Any]]:
     """All comparisons of a row."""
     for file in sorted(home.glob("evaluate*.json")):
-        for row in _read(file)["rows"]:
-            lower = row["measure"].startswith(LOWER)
-            asked = f"{row['source']}: {row['measure']}"
-            yield {**row, "asked": asked, "better": "lower" if lower else "higher"}
+        for found in _read(file)["rows"]:
+            lower = found["measure"].startswith(LOWER)
+            asked = f"{found['source']}: {found['measure']}"
+            other = found["baseline"] if found["baseline"] != "run" else row.against  # a folder
+            more = {"asked": asked, "better": "lower" if lower else "higher", "baseline": other}
+            yield {**found, **more}
     for file in sorted(home.glob("adapt-*.json")):
-        for row in _read(file)["rows"]:
+        for found in _read(file)["rows"]:
             shared = {
-                "asked": f"{row['task']}, {row['labels']} labels: {row['metric']}",
+                "asked": f"{found['task']}, {found['labels']} labels: {found['metric']}",
                 "better": "higher",
-                "items": row["test"],
-                "base": row["pretrained_mean"],
+                "items": found["test"],
+                "base": found["pretrained_mean"],
             }
-            gain = {"difference": row["gain"], "low": row["gain_low"], "high": row["gain_high"]}
-            yield {**shared, **gain, "baseline": "random init", "other": row["random_mean"]}
-            if row["best"] is not None:
-                lead = {key: row[f"lead{end}"] for key, end in LEAD.items()}
-                yield {**shared, **lead, "baseline": row["best"], "other": row["best_mean"]}
+            gain = {
+                "difference": found["gain"],
+                "low": found["gain_low"],
+                "high": found["gain_high"],
+            }
+            yield {**shared, **gain, "baseline": "random init", "other": found["random_mean"]}
+            if found["best"] is not None:
+                lead = {key: found[f"lead{end}"] for key, end in LEAD.items()}
+                yield {**shared, **lead, "baseline": found["best"], "other": found["best_mean"]}
 
 
 LOWER = ("bits", "squared error", "CER", "Fréchet")  # the measures that begin so are errors
@@ -347,7 +356,7 @@ LEAD = {"difference": "", "low": "_low", "high": "_high"}
 def facts(row: Row, home: Path) -> dict[str, Any]:
     """What to expect of a recipe: its example, how long it takes, what came out first, beside the
     hardest of its baselines."""
-    config, found = Run.open(home / "run").config, list(lines(home))
+    config, found = Run.open(home / "run").config, list(lines(row, home))
     same = [line for line in found if line["asked"] == found[0]["asked"]]
     first = min(
         same,
