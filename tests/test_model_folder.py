@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,19 @@ def text_base() -> Base:
     return Base(config, model.eval(), {"text": config.modalities["text"].fit(TEXTS)})
 
 
+def normed_base() -> Base:
+    """The same, its embedding normed: what the recipes of words make."""
+    base = text_base()
+    towers = {"main": {**TOWER, "input_norm": {"name": "rms"}}}
+    config = ModelConfig.from_tree({**base.config.tree(), "towers": towers})
+    model = config.build()
+    initialise(model, 0)
+    with torch.no_grad():
+        gain = model.state_dict()["towers.main.input_norm.weight"]
+        gain.copy_(torch.linspace(0.5, 2, len(gain)))
+    return replace(base, config=config, model=model.eval())
+
+
 def mixed_base() -> Base:
     config = ModelConfig.from_tree({"modalities": MODALITIES, "towers": {"main": TOWER}})
     model = config.build()
@@ -52,7 +66,7 @@ def mixed_base() -> Base:
     return Base(config, model.eval(), {k: m.fit([]) for k, m in config.modalities.items()})
 
 
-@pytest.mark.parametrize("make", [text_base, mixed_base])
+@pytest.mark.parametrize("make", [text_base, normed_base, mixed_base])
 def test_round_trip(make: object, tmp_path: Path) -> None:
     base = make()  # type: ignore[operator]
     save(base, tmp_path / "m")
@@ -69,8 +83,9 @@ def test_round_trip(make: object, tmp_path: Path) -> None:
     assert base.generate("the", **how) == again.generate("the", **how)
 
 
-def test_a_text_decoder_opens_as_a_llama(tmp_path: Path) -> None:
-    base = text_base()
+@pytest.mark.parametrize("make", [text_base, normed_base])
+def test_a_text_decoder_opens_as_a_llama(make: Callable[[], Base], tmp_path: Path) -> None:
+    base = make()
     save(base, tmp_path)
     theirs, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert isinstance(theirs, LlamaForCausalLM)

@@ -14,7 +14,7 @@ PROGRAMS = " ".join(f"**/*.{ending}" for ending in ENDINGS.split())
 
 def build(depth: int, data: str | None) -> RunConfig:
     """Causal modelling of the files of a folder."""
-    return sequence_run("code", CodeConfig(), depth, data, plain=programs)
+    return sequence_run("code", CodeConfig(), depth, data, plain=programs, normed=True)
 
 
 def programs(path: str) -> TextFilesConfig:

@@ -26,8 +26,8 @@ def backbone(
     """Pre-norm, rotary, gated: a Llama of `depth` layers, 32 * depth wide.
 
     Deep and thin suits small models (Liu et al. 2024, MobileLLM, 2.2). Without `qk_norm` it can
-    leave as a Llama. An `input_norm` keeps small tied embeddings from drowning in the first block.
-    With `cross` it reads an encoder.
+    leave as a Llama. An `input_norm` keeps small tied embeddings from drowning in the first block;
+    it leaves as a part of the embedding. With `cross` it reads an encoder.
     """
     width = HEAD * depth
     hidden = 8 * -(-width // 3)  # 8/3 of the width: as many numbers as a plain layer of 4
@@ -49,9 +49,12 @@ def encoder_decoder(depth: int) -> dict[str, TowerConfig]:
     return {"encoder": backbone(depth), "decoder": backbone(depth, cross=True)}
 
 
-def optim(depth: int) -> MuonConfig:
-    """AdamW at 3e-3 for depth 4, falling with the width (Yang et al. 2022); Muon as it is."""
-    return MuonConfig(lr=3e-3 * 4 / depth)
+def optim(depth: int, *, normed: bool = False) -> MuonConfig:
+    """AdamW at 3e-3 for depth 4, falling with the width (Yang et al. 2022); Muon as it is.
+
+    Embeddings that are `normed` take a larger rate: their size says nothing.
+    """
+    return MuonConfig(lr=(8e-3 if normed else 3e-3) * 4 / depth)
 
 
 def horizon(depth: int) -> TrainConfig:

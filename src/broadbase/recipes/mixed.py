@@ -20,7 +20,6 @@ from broadbase.recipes.recipe import Recipe
 from broadbase.run import DataConfig, MixedSource, RunConfig
 from broadbase.train.loop import TrainConfig
 from broadbase.train.machine import MachineConfig
-from broadbase.train.optim import MuonConfig
 
 LENGTH, SMILES = 128, 96  # places of a row; of a molecule alone
 TASK_PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "unittest", "xml")
@@ -76,7 +75,7 @@ def build(depth: int, data: str | None) -> RunConfig:
         model=ModelConfig(modalities=modalities, towers={"main": tower}),
         objective=MixtureConfig(parts=parts),
         data=DataConfig(sources=sources),
-        optim=MuonConfig(lr=8e-3 * 4 / depth, weight_decay=0.4),
+        optim=dial.optim(depth, normed=True).model_copy(update={"weight_decay": 0.4}),
         train=TrainConfig(steps=600, evaluate_every=200, save_every=200),
         machine=MachineConfig(precision="fp32"),  # at this width bf16 saves nothing on CPUs
     )

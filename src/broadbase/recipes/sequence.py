@@ -10,6 +10,7 @@ from broadbase.data.samples import sample
 from broadbase.data.sources import FilesConfig, TextFilesConfig
 from broadbase.modalities.ids import IdsConfig
 from broadbase.model.model import ModelConfig
+from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.causal import CausalConfig
 from broadbase.recipes import dial
 from broadbase.run import DataConfig, MixedSource, RunConfig
@@ -28,21 +29,23 @@ def sequence_run(
     objective: ObjectiveConfig | None = None,
     towers: Mapping[str, TowerConfig] | None = None,
     length: int = LENGTH,
+    normed: bool = False,
 ) -> RunConfig:
     """Training on a folder: its `plain` files, and tables with a text field.
 
-    Causal modelling by one tower, where nothing else is said.
+    Causal modelling by one tower, where nothing else is said; its embedding is `normed`, or not.
     """
     path = dial.needed(data, recipe or name)
     files = plain(path) if plain else TextFilesConfig(path=path)
-    towers = dict(towers or {"main": dial.backbone(depth)})
+    norm = RMSNormConfig() if normed else None
+    towers = dict(towers or {"main": dial.backbone(depth, input_norm=norm)})
     return RunConfig(
         recipe=recipe or name,
         depth=depth,
         model=ModelConfig(modalities={name: modality}, towers=towers),
         objective=objective or CausalConfig(),
         data=DataConfig(sources=mixed(name, detect(path, files), depth, length)),
-        optim=dial.optim(depth),
+        optim=dial.optim(depth, normed=normed),
         train=dial.horizon(depth),
     )
 

@@ -10,7 +10,7 @@ from broadbase.run import RunConfig
 
 def build(depth: int, data: str | None) -> RunConfig:
     """Causal modelling of the files of a folder."""
-    return sequence_run("text", TextConfig(), depth, data)
+    return sequence_run("text", TextConfig(), depth, data, normed=True)
 
 
 RECIPE = Recipe("text", "natural language, byte-level BPE: a Llama", build)

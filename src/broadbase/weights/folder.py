@@ -28,7 +28,8 @@ from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights import translate
 from broadbase.weights.architecture import published
-from broadbase.weights.out import relatives
+from broadbase.weights.folded import folded, unfolded, without_norm
+from broadbase.weights.out import Relative, relatives
 from broadbase.weights.shards import LIMIT, Later, cut, write
 from broadbase.weights.tensors import OURS, Tensors, read_json
 
@@ -118,8 +119,12 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         source = published(config, names)
         if own is None:
             model_config, pattern = source.config, source.pattern
-        model = _blank(model_config)
-        state, kept = translate.read(source, model_config, model.state_dict(), tensors, names)
+        model, theirs = _blank(model_config), model_config
+        if own is not None and own.get("folded"):
+            theirs = without_norm(model_config) or model_config
+        told = _blank(theirs).state_dict()
+        state, kept = translate.read(source, theirs, told, tensors, names)
+        state = state if theirs is model_config else unfolded(model_config, state)
     if own is None:
         files = {name: tensors.stored[name].file.name for name in names}
         origin, fresh = Origin(config, files, kept, _beside(folder)), source.fresh
@@ -216,13 +221,26 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
         "patterns": dict(base.patterns),
         "codecs": list(base.codecs),
     }
-    family = next((each for each in relatives(base) if not each.differences), None)
+    leaving, family = _leaving(base)
     if family is None:
         ours = {name: Later.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
-    links = translate.grouped(family.source, base.config, state)
-    tensors, rest = translate.written(family.source, base.config, state, links, {})
+    told = leaving.model.state_dict()
+    links = translate.grouped(family.source, leaving.config, told)
+    tensors, rest = translate.written(family.source, leaving.config, told, links, {})
+    if leaving is not base:  # read back as it was, by the norm that lies apart
+        own["folded"] = True
+        rest |= {name: Later.of(each) for name, each in state.items() if name not in told}
     return {**family.config, "broadbase": own}, tensors, rest
+
+
+def _leaving(base: Base) -> tuple[Base, Relative | None]:
+    """A base, or without its input norm, as one of a published family; None: it is of none."""
+    for each in filter(None, (base, folded(base))):
+        family = next((found for found in relatives(each) if not found.differences), None)
+        if family is not None:
+            return each, family
+    return base, None
 
 
 def _beside(folder: Path) -> dict[str, bytes]:

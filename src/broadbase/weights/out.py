@@ -22,6 +22,7 @@ from broadbase.model.base import Base
 from broadbase.model.model import ModelConfig
 from broadbase.nn.spaces import NoHeadConfig
 from broadbase.weights.architecture import Published, architectures, published
+from broadbase.weights.folded import folded
 from broadbase.weights.shape import Said, ids
 
 HEAD = ("lm_head.weight",)  # a name that says that there is a head
@@ -104,7 +105,7 @@ def like(model: ModelConfig, kind: str, pattern: str, length: int) -> ModelConfi
 
 def why_not(base: Base) -> str:
     """Why a base leaves as no family, setting by setting of the nearest, and what to train."""
-    near = relatives(base)
+    near = relatives(folded(base) or base)
     if not near:
         return (
             f"no published family has towers {', '.join(base.config.towers)} ({base.pattern}) and"
