@@ -155,7 +155,7 @@ def test_new_ids_come_after_the_old(text: Run, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"width": 64}, r"is \[.*\] in its base and \[.*\] here"),
-        ({"layers": 0}, "its base has 'towers.main.blocks.0"),
+        ({"layers": 0}, "its base has 'towers.main.input_norm.weight'"),
         ({"vocabulary": 290}, "embedding.weight' is"),
     ],
 )
