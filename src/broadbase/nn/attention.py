@@ -6,6 +6,7 @@ Legend: B batch, T queries, S keys, D width, H query heads, G key-value heads, E
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -97,6 +98,7 @@ class GroupedQueryAttention(OneInput):
         self.out = nn.Linear(heads, width, bias=config.out_bias)
         self.softmax = config.softmax.build(config.heads)
         norm = config.qk_norm
+        self.normed = norm is not None
         self.q_norm = norm.build(config.head_dim) if norm else nn.Identity()
         self.k_norm = norm.build(config.head_dim) if norm else nn.Identity()
 
@@ -107,13 +109,23 @@ class GroupedQueryAttention(OneInput):
         rotation: Rotation | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
+        q_BHTE, k_BGSE, v_BGSE = self._parts(x_BTD, rotation)
+        if cache is not None:
+            k_BGSE, v_BGSE = cache.extend(k_BGSE, v_BGSE)
+        return self._mean(q_BHTE, k_BGSE, v_BGSE, mask)
+
+    def _parts(self, x_BTD: Tensor, rotation: Rotation | None) -> Sequence[Tensor]:
+        """Queries, keys and values by heads, the former two normed and turned."""
+        if self.joint is not None and rotation is not None and not self.normed:
+            heads = self._heads(self.joint(x_BTD))
+            q, k, _ = (size // self.head_dim for size in self.sizes)
+            turned = rotate(heads[:, : q + k], rotation)  # both at once
+            return turned[:, :q], turned[:, q:], heads[:, q + k :]
         q_BHTE, k_BGSE, v_BGSE = (self._heads(part) for part in self.maps(x_BTD))
         q_BHTE, k_BGSE = self.q_norm(q_BHTE), self.k_norm(k_BGSE)
         if rotation is not None:
             q_BHTE, k_BGSE = rotate(q_BHTE, rotation), rotate(k_BGSE, rotation)
-        if cache is not None:
-            k_BGSE, v_BGSE = cache.extend(k_BGSE, v_BGSE)
-        return self._mean(q_BHTE, k_BGSE, v_BGSE, mask)
+        return q_BHTE, k_BGSE, v_BGSE
 
     def _mean(self, q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: Mask) -> Tensor:
         out_BHTE = self.softmax(q_BHTE, k_BGSE, v_BGSE, mask, self.scale)

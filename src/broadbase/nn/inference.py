@@ -25,7 +25,10 @@ SHARE = 4  # a model is packed where its weights are less than this part of the 
 
 
 class Fixed(nn.Module):
-    """A map whose weight is laid out for good, so that copies share it."""
+    """A map whose weight is laid out for good, so that copies share it; it has no hooks."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.forward(x)  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Fixed:
         return self
