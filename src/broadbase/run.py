@@ -299,7 +299,7 @@ class Run:
     def seen(self, source: str) -> list[Row]:
         """The different rows of a source that the run trained on."""
         mixture, mixed = self.mixture(), self.config.data.sources[source]
-        rows, order = mixture.rows[source], mixture.order(source)
+        rows, order = mixture.rows[source], mixture.orders[source]
         return [
             rows[i] for i in sorted({order[g] for g in range(self.config.train.steps * mixed.rows)})
         ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import grain
 import numpy as np
@@ -41,7 +42,7 @@ class Mixture:
                     f"data.sources.{name}.rows={count} does not divide over {world} ranks; use a"
                     f" multiple of {world}"
                 )
-        orders = {name: self.order(name) for name in self.rows}
+        orders = self.orders
 
         def build(step: int) -> Batch:
             segments = dict[str, Segment]()
@@ -57,16 +58,20 @@ class Mixture:
         stream = steps.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         return iter(stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers)))
 
-    def order(self, name: str) -> Order:
-        """Endless row numbers of a source: every epoch takes each of its rows once, shuffled anew.
+    @cached_property
+    def orders(self) -> dict[str, Order]:
+        """Endless row numbers of each source: every epoch has each of its rows once, shuffled anew.
 
         With a limit, its rows are that many, drawn at random once. Pairs have one order.
         """
-        chance = self.pairs.get(name) or name
-        rows, limit = np.arange(len(self.rows[name])), self.limits.get(name)
-        if limit is not None:
-            rows = np.random.default_rng(seed_of(self.seed, chance)).permutation(rows)[:limit]
-        return Order(rows, seed_of(self.seed, chance, "order"))
+        found = {}
+        for name, source in self.rows.items():
+            chance = self.pairs.get(name) or name
+            rows, limit = np.arange(len(source)), self.limits.get(name)
+            if limit is not None:
+                rows = np.random.default_rng(seed_of(self.seed, chance)).permutation(rows)[:limit]
+            found[name] = Order(rows, seed_of(self.seed, chance, "order"))
+        return found
 
 
 class Order:
