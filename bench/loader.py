@@ -1,11 +1,11 @@
-"""Packed tokens a second beside `datasets` with transformers' collator, and as a store grows.
+"""Packed batches a second beside `datasets` with transformers' collator, and as a store grows.
 
     python bench/loader.py [--rounds 3] [--megabytes 10 1000]
 
 A store of the Python code of this environment, prepared here; the peer has the same ids, joined and
 cut into rows of the same length. Each round is a process of each (A B A B), one thread. Then small
 and large stores: of the large one's shards each is a real copy of the small one's files, so that
-the bytes read differ. The step of a model is not in it: `python bench/start.py` tells its share.
+the bytes read differ: batches alone, and with the step that takes them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
+import step
 from broadbase.data.batches import Mixture
 from broadbase.data.rows import Rows
 from broadbase.data.store import Split, open_store, read_array
 from machine import BENCH, Row, description, measured, peers, tell
 from prepare import corpus
 
-LENGTH, ROWS, STEPS, REPEATS = 512, 16, 300, 3
+LENGTH, ROWS, STEPS, REPEATS, TRAINED = 512, 16, 300, 3, 12
 
 
 def prepared(folder: Path, megabytes: int) -> Path:
@@ -75,10 +76,16 @@ def ours(store: str, copies: str) -> None:
     print(json.dumps(seconds[1:]))
 
 
+def trained(store: str, copies: str) -> None:
+    """In a process of its own: a 3M Llama learns from the store; seconds a step."""
+    mixed = replace(mixture(Path(store), int(copies)), counts={"text": 4})  # 4 rows: 2,048 places
+    given = mixed.batches(0, TRAINED)
+    print(json.dumps([s for s, _ in step.ours(step.SHAPES["3M"], TRAINED, False, given)][1:]))
+
+
 def speed(command: Sequence[object]) -> float:
-    """Tokens a second."""
-    said = json.loads(measured(command).said.splitlines()[-1])
-    return LENGTH * ROWS / statistics.median(said)
+    """Batches a second."""
+    return 1 / statistics.median(json.loads(measured(command).said.splitlines()[-1]))
 
 
 def compared(store: Path, rounds: int) -> Iterator[Row]:
@@ -94,20 +101,21 @@ def compared(store: Path, rounds: int) -> Iterator[Row]:
             numbers = [str(n) for n in (LENGTH, ROWS, 100)]
             sides["theirs"].append(speed([python, script, flat, *numbers, form]))
         work = f"loader, rows of {LENGTH}, {'default collator' if form == 'plain' else form}"
-        yield Row(work, sides["ours"], sides["theirs"], "tokens/s", f"datasets ({form})", bar)
+        yield Row(work, sides["ours"], sides["theirs"], "batches/s", f"datasets ({form})", bar)
 
 
 def grown(store: Path, megabytes: list[int], rounds: int) -> Iterator[Row]:
     """The large store beside the small one."""
-    copies, sides = round(megabytes[1] / megabytes[0]), dict[int, list[float]]()
-    small = [sys.executable, __file__, "--ours", store, "1"]
-    large = [*small[:-1], str(copies)]
-    speed(large)  # writes the copies
-    for _ in range(rounds):
-        for key, command in ((0, small), (1, large)):
-            sides.setdefault(key, []).append(speed(command))
-    work = f"loader, {megabytes[1]} MB of text"
-    yield Row(work, sides[1], sides[0], "tokens/s", f"{megabytes[0]} MB", 0.9)
+    copies = round(megabytes[1] / megabytes[0])
+    for mode, what in (("--ours", "loader"), ("--trained", "3M step with its batch")):
+        sides: dict[int, list[float]] = {1: [], copies: []}
+        commands = {n: [sys.executable, __file__, mode, store, str(n)] for n in sides}
+        speed(commands[copies])  # writes the copies
+        for _ in range(rounds):
+            for n, speeds in sides.items():
+                speeds.append(speed(commands[n]))
+        work = f"{what}, {megabytes[1]} MB of text"
+        yield Row(work, sides[copies], sides[1], "batches/s", f"{megabytes[0]} MB", 0.9)
 
 
 def main() -> None:
@@ -126,5 +134,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--ours"]:
         ours(*sys.argv[2:])
+    elif sys.argv[1:2] == ["--trained"]:
+        trained(*sys.argv[2:])
     else:
         main()

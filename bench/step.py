@@ -16,7 +16,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -89,9 +89,11 @@ SHARE = {"13.8M": 0.7}  # of the rate of products, at least
 MEMORY = {"13.8M": 0.65}  # of Trainer's, at most
 
 
-def ours(shape: Shape, steps: int, compiled: bool) -> None:
-    """In a process of its own: our loop on random ids; prints seconds and CPU seconds of each
-    step."""
+def ours(
+    shape: Shape, steps: int, compiled: bool, given: Iterable[Batch] | None = None
+) -> list[tuple[float, float]]:
+    """In a process of its own: our loop on random ids, or what is given; seconds and CPU seconds of
+    each step."""
     head_dim = shape.width // shape.heads
     attention = {"heads": shape.heads, "kv_heads": shape.heads, "head_dim": head_dim}
     block = {
@@ -106,16 +108,9 @@ def ours(shape: Shape, steps: int, compiled: bool) -> None:
     initialise(model, 0)
     ended: list[tuple[float, float]] = []
 
-    def batches(start: int) -> object:
-        rng = torch.Generator().manual_seed(0)
-        size = (shape.rows, shape.places + 1)
-        weight = torch.ones(size)
-        weight[:, 0] = 0
-        place = positions((shape.places + 1,)).expand(shape.rows, -1, -1)
-        for step in range(start, steps):
-            ids = torch.randint(3, shape.vocabulary, size, generator=rng)
-            segment = Segment("text", ids, place, weight=weight)
-            yield Batch(step, {"text": segment}, Draws(0, step))
+    def batches(_: int) -> Iterator[Batch]:
+        for batch in given or random(shape, steps):
+            yield batch
             ended.append((time.perf_counter(), time.process_time()))
 
     machine = MachineConfig(device="cpu", precision="fp32", compile="on" if compiled else "off")
@@ -129,10 +124,23 @@ def ours(shape: Shape, steps: int, compiled: bool) -> None:
         machine=machine,
         ranks=Ranks(torch.device("cpu")),
         journal=Journal(),
-        batches=batches,  # type: ignore[arg-type]
+        batches=batches,
         validation=lambda: (),
     ).train()
-    print(json.dumps([(b - a, d - c) for (a, c), (b, d) in itertools.pairwise(ended)]))
+    return [(b - a, d - c) for (a, c), (b, d) in itertools.pairwise(ended)]
+
+
+def random(shape: Shape, steps: int) -> Iterator[Batch]:
+    """Rows of random ids, of which all but the first are told."""
+    rng = torch.Generator().manual_seed(0)
+    size = (shape.rows, shape.places + 1)
+    weight = torch.ones(size)
+    weight[:, 0] = 0
+    place = positions((shape.places + 1,)).expand(shape.rows, -1, -1)
+    for step in range(steps):
+        ids = torch.randint(3, shape.vocabulary, size, generator=rng)
+        segment = Segment("text", ids, place, weight=weight)
+        yield Batch(step, {"text": segment}, Draws(0, step))
 
 
 @dataclass(frozen=True)
@@ -223,6 +231,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--ours"]:
         relaunch("pretrain")
         *numbers, count, compiled = map(int, sys.argv[2:])
-        ours(Shape(*numbers), count, bool(compiled))
+        print(json.dumps(ours(Shape(*numbers), count, bool(compiled))))
     else:
         main()
