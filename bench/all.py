@@ -43,7 +43,10 @@ class Part:
 
 
 PARTS = {
-    "step": Part("step.py --rounds 3", "step.py 3M --rounds 2 --steps 5"),
+    "step": Part(
+        "step.py --rounds 3 --sides ours Trainer 'Trainer compiled' litgpt",
+        "step.py 3M --rounds 2 --steps 5",
+    ),
     "anatomy": Part("anatomy.py", "anatomy.py 3M --steps 3"),
     "objectives": Part("objectives.py", "objectives.py --rounds 2"),
     "target": Part("target.py --threads 1"),

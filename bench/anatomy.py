@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Iterator
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from broadbase.core.contracts import Batch
 from broadbase.launch import relaunch
 from machine import description, matmul_rate
-from step import SHAPES, ours
+from step import SHAPES, WARM, ours, random
 
 KINDS = {  # by how an operation's name begins; the rest passes over its numbers one by one
     "products with weights": ("aten::mm", "aten::addmm"),
@@ -32,8 +34,16 @@ KINDS = {  # by how an operation's name begins; the rest passes over its numbers
 
 def profiled(name: str, steps: int) -> list[str]:
     """A line a kind of work, that of most time first."""
-    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as whole:
-        ours(SHAPES[name], steps, compiled=False)
+    whole = profile(activities=[ProfilerActivity.CPU], with_flops=True)
+
+    def batches() -> Iterator[Batch]:
+        for i, batch in enumerate(random(SHAPES[name], WARM + steps)):
+            if i == WARM:  # the first touch fresh memory
+                whole.start()
+            yield batch
+        whole.stop()
+
+    ours(SHAPES[name], WARM + steps, False, batches())
     time, flops = defaultdict[str, float](float), defaultdict[str, float](float)
     calls = defaultdict[str, int](int)
     for event in whole.key_averages():

@@ -30,7 +30,7 @@ class Measured:
     """A whole process: its start, its children and its end counted."""
 
     seconds: float
-    megabytes: float  # at the peak, shared pages counted once (PSS), sampled five times a second
+    megabytes: float  # resident at the peak, sampled five times a second
     said: str  # on stdout and stderr
 
 
@@ -88,8 +88,11 @@ def peers(name: str) -> Path:
     return python
 
 
-def measured(command: Sequence[object], threads: int = 1) -> Measured:
-    """Run a command to its end; CalledProcessError, with what it said, where it fails."""
+def measured(command: Sequence[object], threads: int = 1, *, once: bool = False) -> Measured:
+    """Run a command to its end; CalledProcessError, with what it said, where it fails.
+
+    With `once`, pages that its processes share are counted once (PSS), which slows them down.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     began = time.monotonic()
     process = subprocess.Popen(
@@ -100,7 +103,7 @@ def measured(command: Sequence[object], threads: int = 1) -> Measured:
         text=True,
     )
     peaks = [0.0]
-    watcher = threading.Thread(target=_watch, args=(process.pid, peaks))
+    watcher = threading.Thread(target=_watch, args=(process.pid, peaks, once))
     watcher.start()
     said, _ = process.communicate()
     seconds = time.monotonic() - began
@@ -146,14 +149,14 @@ def matmul_rate(threads: int, size: int = 1024) -> float:
     return float(2 * size**3 / best)
 
 
-def _watch(pid: int, peaks: list[float]) -> None:
+def _watch(pid: int, peaks: list[float], once: bool) -> None:
     while True:
         try:
             root = psutil.Process(pid)
             total = 0
             for process in (root, *root.children(recursive=True)):
                 try:
-                    total += process.memory_full_info().pss
+                    total += process.memory_full_info().pss if once else process.memory_info().rss
                 except psutil.Error:
                     continue
             peaks.append(total)

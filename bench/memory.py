@@ -42,7 +42,8 @@ def main() -> None:
             corpus(file, count)
             size = file.stat().st_size / 1e6
             command = [sys.executable, "-m", "broadbase.cli", "prepare", "text"]
-            found = measured([*command, "--data", file, "--store", Path(name) / "store"])
+            store = Path(name) / "store"
+            found = measured([*command, "--data", file, "--store", store], once=True)
         peaks.append(found.megabytes)
         print(
             f"{count:,} documents, {size:.0f} MB: {found.megabytes:.0f} MB, {found.seconds:.0f} s"

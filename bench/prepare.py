@@ -108,10 +108,10 @@ def main() -> None:
         results: dict[str, list[Measured]] = {"ours": [], "theirs": []}
         for i in range(options.rounds):
             a, b = folder / f"a{i}", folder / f"b{i}"
-            results["ours"].append(measured(ours(folder / "texts", codec, a)))
+            results["ours"].append(measured(ours(folder / "texts", codec, a), once=True))
             script = BENCH / "peers" / "prepare.py"
             theirs = [python, script, folder / "texts", codec / "tokenizer.json", b]
-            results["theirs"].append(measured([*theirs, str(PROCESSES)]))
+            results["theirs"].append(measured([*theirs, str(PROCESSES)], once=True))
         print(description())
         print(compared(a, b / "store", python))
     for side, runs in results.items():
