@@ -47,7 +47,7 @@ PARTS = {
         "step.py --rounds 3 --sides ours Trainer 'Trainer compiled' litgpt",
         "step.py 3M --rounds 2 --steps 5",
     ),
-    "anatomy": Part("anatomy.py", "anatomy.py 3M --steps 3"),
+    "anatomy": Part("anatomy.py", "anatomy.py 3M"),
     "objectives": Part("objectives.py", "objectives.py --rounds 2"),
     "target": Part("target.py --threads 1"),
     "int8": Part("int8.py", "int8.py --steps 50 --seeds 2"),

@@ -1,9 +1,10 @@
 """What a training step spends its time on: a step of `bench/step.py`, taken apart.
 
-python bench/anatomy.py [SHAPE ...] [--steps 4] [--threads 2]
+python bench/anatomy.py [SHAPE ...] [--steps 1] [--threads 2]
 
 By PyTorch's profiler, whose own cost is in the numbers: of each kind of work its share of the time,
-its calls, and of products the rate. The rate of large products alone stands above: the limit.
+its calls, and of products the rate. The rate of large products alone stands above: the limit. What
+the profiler keeps of several steps takes the memory that they would use again: one is told best.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from broadbase.core.contracts import Batch
 from broadbase.launch import relaunch
 from machine import description, matmul_rate
-from step import SHAPES, WARM, ours, random
+from step import SHAPES, ours, random
 
 KINDS = {  # by how an operation's name begins; the rest passes over its numbers one by one
     "products with weights": ("aten::mm", "aten::addmm"),
@@ -30,6 +31,8 @@ KINDS = {  # by how an operation's name begins; the rest passes over its numbers
     "element by element": ("aten::",),
     "between operations": ("",),
 }
+
+WARM = 4  # steps before: their memory is fresh
 
 
 def profiled(name: str, steps: int) -> list[str]:
@@ -63,7 +66,7 @@ def main() -> None:
     """Each shape in turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shapes", nargs="*", default=[], choices=[*SHAPES, []])
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -18,8 +18,8 @@ from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
 ROWS = [{"text": f'row "{i}",\nsecond line', "label": i % 3} for i in range(700)]
 
 
-def written(folder: Path) -> dict[str, SourceConfig]:
-    table = pa.Table.from_pylist(ROWS)
+def written(folder: Path, rows: int = len(ROWS)) -> dict[str, SourceConfig]:
+    table = pa.Table.from_pylist(ROWS)[:rows]
     pyarrow.csv.write_csv(table, folder / "a.csv")
     pq.write_table(table, folder / "a.parquet", row_group_size=100)
     with pa.ipc.new_stream(str(folder / "stream.arrow"), table.schema) as stream:
@@ -38,6 +38,14 @@ def test_every_format_gives_the_rows(tmp_path: Path, kind: str) -> None:
     assert [(r.raw, r.label) for r in found if isinstance(r, Record)] == [
         (row["text"], str(row["label"])) for row in ROWS
     ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow"])
+def test_a_table_without_rows_is_told(tmp_path: Path, kind: str) -> None:
+    (only,) = written(tmp_path, rows=0)[kind].records()
+    assert isinstance(only, Reject)
+    assert only.empty
+    assert only.reason == "no rows"
 
 
 def test_a_dataset_saved_by_datasets(tmp_path: Path) -> None:

@@ -134,9 +134,11 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-def _numbered(path: UPath, batches: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _numbered(path: UPath, batches: Any) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
     number = 0
     for batch in batches:
         for row in batch.to_pylist():
             number += 1
             yield f"{path}:row {number}", row
+    if not number:
+        yield str(path), Reject(str(path), "no rows", empty=True)
