@@ -31,7 +31,8 @@ PAGE = BENCH.parent / "docs" / "benchmarks.md"
 INTRODUCTION = """Written by `make bench` (`python bench/all.py`): the same work here and by its
 peers on one machine, in turns (A B A B). A ratio is ours over theirs: the median over rounds, and
 the least and the largest. Peers run in environments of their own, which the benches install.
-Rows that miss what was asked of them stay."""
+Rows that miss what was asked of them stay. The seconds of a part that went on after a stop are
+those since."""
 
 
 @dataclass(frozen=True)
