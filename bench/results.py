@@ -74,7 +74,11 @@ NEEDLE = (  # 200 of the texts, a small vocabulary
     "--set data.sources.text.source.source.limit=200 --set model.modalities.text.vocabulary=2048"
 )
 ROWS = {
-    "text": Row("text", "text --data sample:brown", ("--data sample:spam --labels 200 --macro",)),
+    "text": Row(
+        "text",
+        "text --data sample:brown",
+        tuple(f"--data sample:spam --labels {n} --macro" for n in ("200", "50 --seeds 10")),
+    ),
     "t5": Row("molecule", "t5 --data sample:moses"),
     "fim": Row("molecule", "fim --data sample:moses --set objective.spm=1"),
     "bart": Row("molecule", "bart --data sample:moses"),
