@@ -162,7 +162,7 @@ def test_a_space_of_codebooks_is_a_product_of_categories() -> None:
 def test_beit_tells_hidden_patches_better_than_the_most_frequent_code(
     tokenizer: Path, tmp_path: Path
 ) -> None:
-    run = digits("beit", tmp_path / "beit", 80, codes=codes(tokenizer))
+    run = digits("beit", tmp_path / "beit", 160, codes=codes(tokenizer))
     rows = {row.baseline: row for row in measured(run, load(tmp_path / "beit" / "model"))}
     assert rows.keys() == {"unigram", "unigram of the place"}
     assert rows["unigram"].low > 0

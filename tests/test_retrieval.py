@@ -115,7 +115,7 @@ def test_what_a_text_says_is_found(recipe: str, tmp_path: Path) -> None:
     (tmp_path / "album").mkdir()
     album(tmp_path / "album", table=False, labelled=True)
     tree = find_recipe(recipe).build(1, str(tmp_path / "album")).tree()
-    tree["train"] |= {"steps": 60, "evaluate_every": 60, "save_every": 60}
+    tree["train"] |= {"steps": 120, "evaluate_every": 120, "save_every": 120}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
     tree["model"]["modalities"]["image"] |= {"height": 8, "width": 8, "patch": 4}
     tree["model"]["modalities"]["text"]["vocabulary"] = 300
