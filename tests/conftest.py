@@ -22,6 +22,7 @@ from broadbase.data.store import Store
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
+from broadbase.train.probe import use_onednn
 
 torch.set_num_threads(1)
 
@@ -120,6 +121,12 @@ def images(rows: int, seed: int = 0) -> Segment:
     weight = torch.ones(rows, 5)
     weight[:, 0] = 0
     return Segment("image", values, place.expand(rows, -1, -1), weight=weight)
+
+
+@pytest.fixture(autouse=True)
+def products_by_torch() -> None:
+    """What multiplies is the process's, and no test finds it as another left it."""
+    use_onednn(False)
 
 
 @pytest.fixture

@@ -111,7 +111,8 @@ def tokenizer(corpus: Path) -> Path:
 
 @pytest.mark.parametrize("name", sorted(all_recipes()))
 def test_the_first_20_losses_are_golden(name: str, corpus: Path, tmp_path: Path) -> None:
-    """Within 1 %, as another processor rounds otherwise; a changed law moves them far more."""
+    """Within 1 % for ten steps and 2 % then, as another processor, or memory that lies otherwise,
+    rounds otherwise and steps build on it; a changed law moves them far more."""
     run = Run.create(small(name, corpus), tmp_path / "run")
     run.train()
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
@@ -122,8 +123,8 @@ def test_the_first_20_losses_are_golden(name: str, corpus: Path, tmp_path: Path)
         golden[name] = [{k: float(f"{v:.5g}") for k, v in losses.items()} for losses in curves]
         path.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n")
     assert len(curves) == 20
-    for mine, theirs in zip(curves, golden[name], strict=True):
-        assert mine == pytest.approx(theirs, rel=0.01)
+    for i, (mine, theirs) in enumerate(zip(curves, golden[name], strict=True)):
+        assert mine == pytest.approx(theirs, rel=0.01 if i < 10 else 0.02)
     first, last = curves[0], curves[-1]
     parts = getattr(run.config.objective, "parts", {})
     own = [term for term in first if "/" not in term or term.split("/")[0] in parts]
