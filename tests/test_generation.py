@@ -185,6 +185,11 @@ def test_an_eight_bit_base(tmp_path: Path) -> None:
     assert not any(type(m) is nn.Linear for m in small.model.modules())
     a, b = base.logits("the cat sat"), small.logits("the cat sat")
     assert 0 < (a - b).norm() / a.norm() < 0.05
+    x, target = torch.randn(1, 3, small.config.towers["main"].width), torch.tensor([[3, 9, 20]])
+    space = small.model.spaces["text"]
+    with torch.no_grad():
+        scores, logits = space.score(x, target), space.predict(x)
+    assert torch.allclose(scores, -logits.log_softmax(-1).gather(-1, target[..., None])[..., 0])
     assert isinstance(small.generate("the", places=5), str)
     assert small.embed(["the cat"]).shape == base.embed(["the cat"]).shape
     with pytest.raises(ConfigError, match="save the base that they were made of"):

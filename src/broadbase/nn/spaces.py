@@ -168,7 +168,8 @@ class Discrete(nn.Module):
         return self.embedding.weight if self.output is None else self.output.weight
 
     def score(self, x: Tensor, target: Tensor) -> Tensor:
-        if self.cap is None:
+        plain = self.output is None or type(self.output) is nn.Linear  # not one laid out for use
+        if self.cap is None and plain:
             told = linear_cross_entropy(self.head(x), self._weight, self.bias, target)
         else:
             told = cross_entropy_and_total(self.predict(x), target)
