@@ -3,9 +3,9 @@
 python bench/all.py [PART ...] [--quick] [--folder runs/bench]
 
 Without names all parts, in order. What is done stays done, as a file in the folder: after a stop it
-goes on. `--quick` takes fewer rounds and smaller data, in a folder of its own, and about 10
-minutes. Each part is a command; its rows are those that it gave `machine.tell`, or else what it
-printed. The page has all that was ever measured in the folder, what is missed too.
+goes on. `--quick` takes fewer rounds and smaller data, in a folder of its own. Each part is a
+command; its rows are those that it gave `machine.tell`, or else what it printed. The page has all
+that was ever measured in the folder, what is missed too.
 """
 
 from __future__ import annotations

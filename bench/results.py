@@ -327,7 +327,7 @@ def command(row: Row) -> str:
 
 def lines(row: Row, home: Path) -> Iterator[dict[str, Any]]:
     """All comparisons of a row."""
-    for file in sorted(home.glob("evaluate*.json")):
+    for file in sorted(home.glob("evaluate*.json"), key=lambda file: file.stem):  # tasks last
         for found in _read(file)["rows"]:
             lower = found["measure"].startswith(LOWER)
             asked = f"{found['source']}: {found['measure']}"
