@@ -77,7 +77,10 @@ ROWS = {
     "text": Row(
         "text",
         "text --data sample:brown",
-        tuple(f"--data sample:spam --labels {n} --macro" for n in ("200", "50 --seeds 10")),
+        tuple(
+            f"--data sample:{task} --macro"
+            for task in ("spam --labels 200", "spam --labels 50 --seeds 10", "genres --labels 100")
+        ),
     ),
     "t5": Row("molecule", "t5 --data sample:moses"),
     "fim": Row("molecule", "fim --data sample:moses --set objective.spm=1"),

@@ -61,7 +61,8 @@ def launch(folder: Path, world: int, script: str, *words: str | Path, fails: boo
         timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert (done.returncode != 0) == fails, done.stderr[-3000:]
+    # who failed first says so first, what torchrun makes of it comes last
+    assert (done.returncode != 0) == fails, f"{done.stderr[:8000]}\n...\n{done.stderr[-3000:]}"
     return done.stderr if fails else done.stdout
 
 

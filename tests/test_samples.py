@@ -369,8 +369,8 @@ def test_idx_files_are_read_or_rejected(
 
 # name, records, different labels
 COUNTS = """
-passages 13270 1, brown 500 15, spam 6046 2, moses 100000 1, chembl 3935 1, freesolv 642 486,
-solubility 1282 600, uniprot 20000 20000, digits 1797 10, fashion 60000 10
+passages 13270 1, genres 701 6, brown 500 15, spam 6046 2, moses 100000 1, chembl 3935 1,
+freesolv 642 486, solubility 1282 600, uniprot 20000 20000, digits 1797 10, fashion 60000 10
 """
 ABSENT = ("cannot be had", "is not here", "took more than")  # the registry, or its tool
 SMALL = 10  # megabytes that a quick test may download

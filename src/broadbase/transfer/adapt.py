@@ -47,49 +47,59 @@ def adapt(
     """
     bases = [bases] if isinstance(bases, Base) else bases
     settings = settings or FinetuneConfig()
-    mine = [_scorer(base, task, method, settings) for base in bases]
-    random = [_scorer(bases[0].scratch(seed), task, method, settings) for seed in range(seeds)]
+    _letters_have_places(bases[0], task)
+    splits = [[(*task.split(few, test, seed), seed) for few in labels] for seed in range(seeds)]
+    used = [np.unique(np.concatenate([i for *both, _ in each for i in both])) for each in splits]
+    ever = np.unique(np.concatenate(used))
+    mine = [_scorer(base, task, ever, method, settings) for base in bases]
+    random = [
+        _scorer(bases[0].scratch(seed), task, used[seed], method, settings) for seed in range(seeds)
+    ]
     known = NEAREST if method is Method.knn else None
     if task.places is not None:
         if method is Method.finetune:
             raise ConfigError("labels of places are learned by a probe or as neighbours only")
         known = PLACES
     others = classical(task, known) if beside else {}
-    cut = 0 if task.places is not None else long(bases[0].codec(task.modality)[1], task.raws)
+    codec = bases[0].codec(task.modality)[1]
+    cut = 0 if task.places is not None else long(codec, (task.raws[i] for i in ever))
     rows = []
-    for few in labels:
-        splits = [(*task.split(few, test, seed), seed) for seed in range(seeds)]
-        scratch = tuple(random[split[2]](*split) for split in splits)
+    for few, those in zip(labels, zip(*splits, strict=True), strict=True):
+        scratch = tuple(score(*split) for score, split in zip(random, those, strict=True))
         rows.append(
             Comparison(
                 task=task.name,
                 method=method,
                 labels=few,
-                test=len(splits[0][1]),
+                test=len(those[0][1]),
                 chance=task.chance,
-                pretrained=tuple(score(*split) for score in mine for split in splits),
+                pretrained=tuple(score(*split) for score in mine for split in those),
                 random=scratch * len(bases),
                 metric=task.metric,
                 bases=len(bases),
                 cut=cut,
-                classical={n: tuple(score(*s) for s in splits) for n, score in others.items()},
+                classical={n: tuple(score(*s) for s in those) for n, score in others.items()},
             )
         )
     return rows
 
 
-def _scorer(base: Base, task: Task, method: Method, settings: FinetuneConfig) -> Scorer:
+def _scorer(
+    base: Base, task: Task, used: Indices, method: Method, settings: FinetuneConfig
+) -> Scorer:
+    """What scores a split of the `used` records; a base reads no others."""
     if method is not Method.finetune and task.places is None:
         name, codec = base.codec(task.modality)
         base = replace(base, codecs={**base.codecs, name: Beginning(codec)})
     if method is Method.probe:
-        vectors = _vectors(base, task, layers=True)
-        told = None if task.places is not None else base.told(task.raws, modality=task.modality)
-        candidates = [vectors] if told is None else [vectors, told]
+        candidates = [_vectors(base, task, used, layers=True)]
+        if task.places is None:
+            told = base.told([task.raws[i] for i in used], modality=task.modality)
+            candidates += [] if told is None else [_spread(told, used, len(task.labels))]
         return lambda train, test, _: probe(candidates, task, train, test)
 
     if method is Method.knn:
-        last = _vectors(base, task, layers=False)
+        last = _vectors(base, task, used, layers=False)
         return lambda train, test, _: fitted_score(nearest(task), last, task, train, test)
 
     def by_finetuning(train: Indices, test: Indices, seed: int) -> float:
@@ -99,15 +109,35 @@ def _scorer(base: Base, task: Task, method: Method, settings: FinetuneConfig) ->
     return by_finetuning
 
 
-def _vectors(base: Base, task: Task, *, layers: bool) -> NDArray[np.float32]:
-    """What a base makes of each labelled record, or of each labelled place: [M,D]."""
+def _vectors(base: Base, task: Task, used: Indices, *, layers: bool) -> NDArray[np.float32]:
+    """What a base makes of each labelled record, or of each labelled place: [M,D].
+
+    Those that no split uses are 0.
+    """
     if task.places is None:
-        return base.embed(task.raws, modality=task.modality, layers=layers)
-    rows = base.embed_places(task.raws, modality=task.modality, layers=layers)
-    for i, places in enumerate(np.bincount(task.places[:, 0])):
-        if len(rows[i]) != places:
+        raws = [task.raws[i] for i in used]
+        found = base.embed(raws, modality=task.modality, layers=layers)
+        return _spread(found, used, len(task.labels))
+    record = task.places[:, 0]
+    read = np.unique(record[used])
+    rows = base.embed_places([task.raws[i] for i in read], modality=task.modality, layers=layers)
+    return _spread(np.concatenate(rows), np.flatnonzero(np.isin(record, read)), len(record))
+
+
+def _letters_have_places(base: Base, task: Task) -> None:
+    if task.places is None:
+        return
+    codec = base.codec(task.modality)[1]
+    for i, labels in enumerate(np.bincount(task.places[:, 0])):
+        if (places := len(codec.encode(task.raws[i]).values)) != labels:
             raise DataError(
-                f"task {task.name!r}: record {i} has {places} labels, and {len(rows[i])} places in"
+                f"task {task.name!r}: record {i} has {labels} labels, and {places} places in"
                 f" modality {task.modality!r}; give a letter a place"
             )
-    return np.concatenate(rows)
+
+
+def _spread(found: NDArray[np.float32], at: Indices, size: int) -> NDArray[np.float32]:
+    """The rows of `found` at their places among `size`, the others 0."""
+    whole = np.zeros((size, found.shape[1]), found.dtype)
+    whole[at] = found
+    return whole
