@@ -260,6 +260,7 @@ def asked(file: Path, words: Sequence[object]) -> None:
     found = {
         "seconds": time.monotonic() - began,
         "cpu": cpu,
+        "threads": torch.get_num_threads(),
         "rows": json.loads(done.stdout.splitlines()[-1]),
     }
     draft = file.with_suffix(".draft")
@@ -283,7 +284,7 @@ def write(folder: Path) -> None:
         "",
         INTRODUCTION,
         "",
-        f"Machine: {description()}, {torch.get_num_threads()} thread(s).",
+        f"Machine: {description()}.",
     ]
     expected = []
     for name, row in ROWS.items():
@@ -301,8 +302,8 @@ def section(name: str, row: Row, home: Path) -> Iterator[str]:
     yield f"## {name}: {row.modality}"
     yield ""
     yield (
-        f"`{command(row)}`: {cost['seconds']:.0f} s ({cost['cpu']:.0f} s of CPU, data"
-        f" prepared in it), {work:.1e} FLOP"
+        f"`{command(row)}`: {cost['seconds']:.0f} s on {cost['threads']} thread(s)"
+        f" ({cost['cpu']:.0f} s of CPU, data prepared in it), {work:.1e} FLOP"
     )
     yield ""
     yield "| asked | records | base | beside | its score | difference, 95 % |"
