@@ -17,6 +17,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.data.detect import pairs
 from broadbase.data.emoji import EmojiConfig
 from broadbase.measures.measure import measured
+from broadbase.measures.records import paired_records
 from broadbase.measures.retrieval import ranks
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run import Run, RunConfig
@@ -129,7 +130,11 @@ def test_what_a_text_says_is_found(recipe: str, tmp_path: Path) -> None:
     shown = {r.baseline: r for r in found if r.measure == "zero-shot accuracy"}
     assert shown.keys() == {"random init", "commonest class"}
     assert shown["commonest class"].low > 0
-    rows = [r for r in found if r.measure != "zero-shot accuracy"]
+    classes = {record.label for record in paired_records(run, "image", "validation")}
+    alike = {r.baseline: r for r in found if r.measure.endswith("mean per class")}
+    assert alike["commonest class"].other == pytest.approx(1 / len(classes))
+    assert alike["commonest class"].low > 0
+    rows = [r for r in found if not r.measure.startswith("zero-shot")]
     assert {(r.source, r.measure) for r in rows} == {
         (source, f"recall@{k}") for source in ("image > text", "text > image") for k in (1, 10)
     }

@@ -29,7 +29,10 @@ MOST = 100  # classes
 
 
 def zeroshot(run: Run, base: Base) -> Iterator[Measured]:
-    """Beside the same model untrained, and always the commonest class; nothing without labels."""
+    """Beside the same model untrained, and always the commonest class; nothing without labels.
+
+    Per class too (Radford et al. 2021, table 9): each counts alike, however many pictures it has.
+    """
     config = run.config.objective
     assert isinstance(config, PairsConfig)
     records = paired_records(run, config.first.source, "validation")[:PAIRS]
@@ -41,17 +44,21 @@ def zeroshot(run: Run, base: Base) -> Iterator[Measured]:
     words = [[w for w in _wordings(label) if w not in known] for label in classes]
     if not all(words):
         return
-    common = Counter(labels).most_common(1)[0][0]
+    count = Counter(labels)
+    common = count.most_common(1)[0][0]
     said = {
         "base": _classed(run, base, config, words),
         "random init": _classed(run, base.scratch(0), config, words),
         "commonest class": [classes.index(common)] * len(labels),
     }
-    hits = {
-        name: [[float(classes[i] == label)] for i, label in zip(each, labels, strict=True)]
-        for name, each in said.items()
-    }
-    yield from compared(config.first.source, "zero-shot accuracy", hits)
+    right = {name: [classes[i] for i in each] == np.array(labels) for name, each in said.items()}
+    share = np.array([len(labels) / len(classes) / count[label] for label in labels])
+    for measure, worth in {
+        "zero-shot accuracy": np.ones(len(labels)),
+        "zero-shot accuracy, mean per class": share,
+    }.items():
+        hits = {name: (each * worth)[:, None].tolist() for name, each in right.items()}
+        yield from compared(config.first.source, measure, hits)
 
 
 def _wordings(label: str) -> list[str]:
