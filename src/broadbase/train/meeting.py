@@ -17,6 +17,7 @@ from functools import cache
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from broadbase.core.errors import RankError
@@ -61,12 +62,23 @@ class Meeting:
             world_size=self.world,
             timeout=timedelta(seconds=timeout),
         )
+        # of their own, as checkpoints are written while the loop talks in the main group
+        self.peers = dist.new_group(backend="gloo")
+        self.device, self._meshes = device, dict[int, DeviceMesh]()
         self.store = store
         own = store.clone()  # type: ignore[attr-defined]  # a store talks to one thread at a time
         self._over = threading.Event()
         self._beating = threading.Thread(target=self._live, args=(own,), daemon=True)
         self._beating.start()
         atexit.register(self._leave)  # a thread inside a store when Python ends aborts the process
+
+    def mesh(self, tensor: int) -> DeviceMesh:
+        """All ranks: `tensor` neighbours share matrices, the others rows; made once, as every group
+        of ranks has threads of its own."""
+        if tensor not in self._meshes:
+            shape, names = (self.world // tensor, tensor), ("data", "tensor")
+            self._meshes[tensor] = init_device_mesh(self.device.type, shape, mesh_dim_names=names)
+        return self._meshes[tensor]
 
     def wait(self) -> None:
         """Until every rank is here, however long that takes."""

@@ -94,27 +94,29 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+            alike: dict[object, list[tuple[Tensor, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     update = self._momentum(parameter, group["momentum"])
-                    by_shape.setdefault(parameter.shape, []).append((parameter, update))
-            for (rows, columns), pairs in by_shape.items():
-                updates = orthogonalise(torch.stack([update for _, update in pairs]))
+                    alike.setdefault(_cut(parameter), []).append((parameter, update))
+            for pairs in alike.values():
+                stacked = torch.stack([update for _, update in pairs])
+                # whole on every rank, by one message for all of them
+                whole = stacked.full_tensor() if isinstance(stacked, DTensor) else stacked
+                rows, columns = whole.shape[1:]
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for (parameter, _), update in zip(pairs, updates, strict=True):
+                for (parameter, _), update in zip(pairs, orthogonalise(whole), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.add_(_like(update, parameter), alpha=-scale)
 
     def _momentum(self, parameter: Tensor, beta: float) -> Tensor:
-        """Nesterov's look-ahead of the averaged gradient, whole on every rank."""
+        """Nesterov's look-ahead of the averaged gradient, cut up as the parameter is."""
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(parameter.grad, 1 - beta)
-        update = parameter.grad.lerp(state["momentum"], beta)
-        return update.full_tensor() if isinstance(update, DTensor) else update
+        return parameter.grad.lerp(state["momentum"], beta)
 
 
 def orthogonalise(x_MRC: Tensor, steps: int = 5) -> Tensor:
@@ -204,8 +206,15 @@ def _mesh(parameter: Tensor) -> Any:
     return parameter.device_mesh if isinstance(parameter, DTensor) else None
 
 
+def _cut(parameter: Tensor) -> object:
+    """What parameters have alike whose updates are made together."""
+    ranks = parameter.placements if isinstance(parameter, DTensor) else None
+    return parameter.shape, _mesh(parameter), ranks
+
+
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor, cut up like the parameter it belongs to."""
+    """A whole tensor, cut up like the parameter it belongs to; every rank has it, none sends it."""
     if isinstance(parameter, DTensor):
-        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+        mesh, placements = parameter.device_mesh, parameter.placements
+        return distribute_tensor(value, mesh, placements, src_data_rank=None)
     return value.to(parameter.device)

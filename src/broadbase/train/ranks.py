@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -43,14 +43,8 @@ class Ranks:
             )
         self.part, self.parts = self.rank // tensor, self.world // tensor  # of every step's rows
         self.meeting = meet(device, self.machine.timeout) if self.world > 1 else None
-        # of their own, as checkpoints are written while the loop talks in the main group
-        self.peers = dist.new_group(backend="gloo") if self.world > 1 else None
-        self.mesh = self._mesh(tensor) if self.world > 1 else None
-
-    def _mesh(self, tensor: int) -> DeviceMesh:
-        """All ranks: neighbours share matrices, the others rows."""
-        shape, names = (self.parts, tensor), ("data", "tensor")
-        return init_device_mesh(self.device.type, shape, mesh_dim_names=names)
+        self.peers = self.meeting.peers if self.meeting else None
+        self.mesh = self.meeting.mesh(tensor) if self.meeting else None
 
     @property
     def main(self) -> bool:
