@@ -24,6 +24,7 @@ from PIL import Image
 
 from broadbase.core.contracts import ModalityConfig, Part, Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
+from broadbase.core.processes import no_main
 from broadbase.data.cells import H5adConfig
 from broadbase.data.containers import flac_digest
 from broadbase.data.prepare import PrepareConfig, prepare
@@ -38,7 +39,6 @@ from broadbase.data.sources import (
 )
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.video import VideoFilesConfig
-from broadbase.data.workers import no_main
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.cell import CellConfig

@@ -1,6 +1,27 @@
 """Broadbase: one foundation model, pretrained on whatever data you have, adapted many times."""
 
-from broadbase.model.base import Base
-from broadbase.weights.folder import load
+from __future__ import annotations
 
-__all__ = ["Base", "load"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from broadbase.model.base import Base
+    from broadbase.model.generate import SamplingConfig
+    from broadbase.weights.folder import load
+
+__all__ = ["Base", "SamplingConfig", "__version__", "load"]
+
+_LAZY = {  # imported when they are first used: `import broadbase` loads no torch
+    "Base": "broadbase.model.base",
+    "SamplingConfig": "broadbase.model.generate",
+    "load": "broadbase.weights.folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("broadbase")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

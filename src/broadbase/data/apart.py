@@ -18,7 +18,7 @@ from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ResourceError
-from broadbase.data.workers import no_main
+from broadbase.core.processes import no_main
 
 Read = Callable[[UPath], Iterator[Record | Reject]]  # can be pickled
 START = 60  # seconds until a process must be there

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -22,6 +20,7 @@ from rich.progress import (
 )
 
 from broadbase.core.errors import ResourceError
+from broadbase.core.processes import end_with_parent, no_main
 from broadbase.data.shards import ShardTask, write_shard
 
 Progress = Callable[[Sequence[ShardTask], int], None]  # makes all shards, by so many processes
@@ -56,7 +55,7 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
     context = multiprocessing.get_context("forkserver")
     kinds = {type(part).__module__ for t in tasks for part in (t, t.source, t.modality)}
     context.set_forkserver_preload(sorted(kinds))  # imported once, its memory shared
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
         with no_main():
             futures = {pool.submit(write_shard, task): task for task in tasks}
         try:
@@ -70,15 +69,3 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def no_main() -> Iterator[None]:
-    """Workers started in here do not import the program that started them: 150 MB each, 1.5 s."""
-    main = sys.modules["__main__"]
-    kept = {name: getattr(main, name, None) for name in ("__spec__", "__file__")}
-    try:
-        vars(main).update(dict.fromkeys(kept))
-        yield
-    finally:
-        vars(main).update(kept)

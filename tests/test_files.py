@@ -1,0 +1,222 @@
+"""Results on disk: whole or not there, nothing of the user's erased, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from broadbase.core import files
+from broadbase.core.errors import ConfigError, ResourceError
+from broadbase.core.files import draft_file, draft_folder, sweep, write_json, write_text
+
+# One result is written, or replaced, by a process that ends before its n-th change of the disk.
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from broadbase.core import files
+count, kind, place = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+
+def counted(function):
+    def call(*args, **kwargs):
+        global count
+        if not count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count -= 1
+        return function(*args, **kwargs)
+    return call
+
+for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "chmod"):
+    setattr(os, name, counted(getattr(os, name)))
+if kind == "file":
+    files.write_text(place, "new")
+else:
+    with files.draft_folder(place, ours=lambda _: True) as draft:
+        (draft / "a").write_text("new")
+        (draft / "deep").mkdir()
+        (draft / "deep" / "b").write_text("new")
+"""
+
+
+def content(place: Path) -> dict[str, str]:
+    """Every file at or below a place, with its text."""
+    found = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+    return {str(file.relative_to(place)): file.read_text() for file in found}
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("before", [True, False], ids=["replaces", "new"])
+def test_killed_at_any_change(tmp_path: Path, kind: str, before: bool) -> None:
+    place = tmp_path / "result"
+    old, new = {"x": "old"}, {"a": "new", "deep/b": "new"}
+    if kind == "file":
+        old, new = {".": "old"}, {".": "new"}
+    ended = False
+    for count in range(60):
+        for item in tmp_path.iterdir():
+            files.shutil.rmtree(item) if item.is_dir() else item.unlink()
+        if before and kind == "file":
+            place.write_text("old")
+        elif before:
+            place.mkdir()
+            (place / "x").write_text("old")
+        command = [sys.executable, "-c", KILLED, str(count), kind, str(place)]
+        ended = subprocess.run(command, check=False).returncode == 0
+        sweep(tmp_path)
+        assert content(place) in (new, old if before else {}), f"killed at change {count}"
+        assert [p.name for p in tmp_path.iterdir()] in (["result"], [])
+        if ended:
+            break
+    assert ended
+    assert content(place) == new
+
+
+def test_a_draft_in_use_is_not_swept(tmp_path: Path) -> None:
+    with draft_file(tmp_path / "a") as draft:
+        draft.write_text("mine")
+        sweeper = "import sys; from pathlib import Path; from broadbase.core.files import sweep\n"
+        subprocess.run(
+            [sys.executable, "-c", sweeper + "sweep(Path(sys.argv[1]))", str(tmp_path)], check=True
+        )
+    assert content(tmp_path) == {"a": "mine"}
+
+
+def test_foreign_folders_are_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for ours in (None, lambda _: False):
+        with pytest.raises(ConfigError, match=r"thesis\.txt"), draft_folder(tmp_path, ours):
+            pytest.fail("the block ran")
+    assert content(tmp_path) == {"thesis.txt": "mine"}
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "broken link"])
+def test_a_folder_takes_the_place_of_no_file_or_link(tmp_path: Path, kind: str) -> None:
+    place, other = tmp_path / "place", tmp_path / "other"
+    other.mkdir()
+    if kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(other if kind == "link" else tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="not a folder"), draft_folder(place, lambda _: True):
+        pytest.fail("the block ran")
+    assert place.is_symlink() or place.read_text() == "mine"
+
+
+def test_a_file_takes_the_place_of_no_folder_or_device(tmp_path: Path) -> None:
+    for place in (tmp_path, Path("/dev/null")):
+        with pytest.raises(ConfigError, match="not a file"), draft_file(place):
+            pytest.fail("the block ran")
+    assert not Path("/dev/null").is_file()
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+def test_an_error_in_the_block_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "x").write_text("old")
+    with pytest.raises(ValueError, match="no"), draft_folder(tmp_path / "model", lambda _: True):
+        raise ValueError("no")
+    assert content(tmp_path) == {"model/x": "old"}
+
+
+def test_a_rename_that_fails_puts_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "x").write_text("old")
+    rename = Path.rename
+
+    def full(self: Path, target: Path) -> Path:
+        if self.parent.name.endswith(".draft") and self.name == "model":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with (
+        pytest.raises(ResourceError, match="model cannot be written"),
+        draft_folder(tmp_path / "model", lambda _: True) as draft,
+    ):
+        (draft / "y").write_text("new")
+    assert content(tmp_path) == {"model/x": "old"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_modes_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with draft_folder(tmp_path / "model") as draft:
+            (draft / "weights").touch(mode=0o600)
+        with draft_file(tmp_path / "file") as draft:
+            draft.touch(mode=0o600)
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "model" / "weights", tmp_path / "file"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_an_equal_file_is_not_touched(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": 1})
+    before = (tmp_path / "a.json").stat()
+    write_json(tmp_path / "a.json", {"a": 1})
+    after = (tmp_path / "a.json").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+
+
+WORKER = """
+import multiprocessing, os, sys, time
+from broadbase.core.processes import end_with_parent, no_main
+
+def work(queue):
+    end_with_parent()
+    queue.put(os.getpid())
+    time.sleep(600)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    queue = context.Queue()
+    for _ in range(2):
+        context.Process(target=work, args=(queue,), daemon=True).start()
+    print(*(queue.get() for _ in range(2)), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_workers_end_with_a_killed_parent(tmp_path: Path, method: str) -> None:
+    (tmp_path / "work.py").write_text(WORKER)
+    command = [sys.executable, str(tmp_path / "work.py"), method]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.send_signal(signal.SIGKILL)
+    assert len(pids) == 2
+    for pid in pids:
+        assert gone(pid, 10), f"worker {pid} stays after its parent"
+
+
+def gone(pid: int, seconds: float) -> bool:
+    """Whether a process ends within so many seconds; a zombie has ended."""
+    import time
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
