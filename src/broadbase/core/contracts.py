@@ -34,11 +34,17 @@ class Record:
 
 @dataclass(frozen=True)
 class Reject:
-    """An item that cannot be used, and why."""
+    """An item that cannot be used, and why.
+
+    The budget of rejects is exceeded where too large a share of the records is rejected, or where
+    too large a share of the bytes is `lost`.
+    """
 
     place: str
     reason: str
     empty: bool = False  # nothing is lost with it, so the budget of rejects does not count it
+    records: int = 1  # how many records are lost with it, as far as that is known
+    lost: int = 0  # bytes of a file of many records that cannot be read because of it
 
 
 @dataclass(frozen=True)

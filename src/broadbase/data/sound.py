@@ -10,7 +10,7 @@ import io
 import re
 import string
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -132,6 +132,7 @@ class AudioFilesConfig(SoundsConfig):
     class of the record, and what it has in common with others (a speaker, an instrument).
     """
 
+    single: ClassVar[bool] = True
     name: Literal["audio_files"] = "audio_files"
     pattern: str = "**/*.wav **/*.flac **/*.ogg **/*.oga **/*.opus **/*.mp3"
     label: str | None = None

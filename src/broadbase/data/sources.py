@@ -36,6 +36,7 @@ class FilesConfig(SourceConfig):
     """
 
     wait: ClassVar[float] = 20.0  # seconds that a decoder may say nothing
+    single: ClassVar[bool] = False  # whether every file is one record
     path: str
     pattern: str  # one or more globs, with spaces between
 
@@ -69,12 +70,20 @@ class FilesConfig(SourceConfig):
         return [part for path in self.files() for part in self._parts(path)]
 
     def read(self, part: Part) -> Iterator[Record | Reject]:
+        """The items of a file; a reject of a whole file takes all its bytes with it."""
         path = self.root if self.root.is_file() else self.root / part.name
+        for item in self._readable(path, part):
+            if isinstance(item, Record) and not item.key:  # wherever the folder lies
+                item = replace(item, key=item.place.removeprefix(str(self.root)))
+            elif isinstance(item, Reject) and item.place == str(path):
+                whole = not (self.single or item.empty or item.lost)
+                item = replace(item, lost=part.size) if whole else item
+            yield item
+
+    def _readable(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
+        """The items of a file; a Reject from where the system or a packer fails."""
         try:
-            for record in self._part(path, part):
-                if isinstance(record, Record) and not record.key:  # wherever the folder lies
-                    record = replace(record, key=record.place.removeprefix(str(self.root)))
-                yield record
+            yield from self._part(path, part)
         except PermissionError:
             yield Reject(str(path), f"no permission to read it; chmod +r {path.name}")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -150,6 +159,7 @@ class LinesConfig(FilesConfig):
 class TextFilesConfig(FilesConfig):
     """Every file is one text, UTF-8; packed files are unpacked."""
 
+    single: ClassVar[bool] = True
     name: Literal["text_files"] = "text_files"
     pattern: str = "**/*.txt **/*.txt.gz **/*.txt.zst **/*.md **/*.rst"
     limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one text, unpacked
@@ -223,6 +233,7 @@ class JsonLinesConfig(ColumnsConfig, LinesConfig):
 class ImageFilesConfig(FilesConfig):
     """Every file is a picture; with labels="folder" its class is the folder it lies in."""
 
+    single: ClassVar[bool] = True
     name: Literal["image_files"] = "image_files"
     pattern: str = "**/*.png **/*.jpg **/*.jpeg **/*.webp **/*.bmp **/*.gif **/*.tif **/*.tiff"
     labels: Literal["none", "folder"] = "none"
