@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -173,50 +172,3 @@ def test_an_equal_file_is_not_touched(tmp_path: Path) -> None:
     after = (tmp_path / "a.json").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
-
-
-WORKER = """
-import multiprocessing, os, sys, time
-from broadbase.core.processes import end_with_parent, no_main
-
-def work(queue):
-    end_with_parent()
-    queue.put(os.getpid())
-    time.sleep(600)
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context(sys.argv[1])
-    queue = context.Queue()
-    for _ in range(2):
-        context.Process(target=work, args=(queue,), daemon=True).start()
-    print(*(queue.get() for _ in range(2)), flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
-def test_workers_end_with_a_killed_parent(tmp_path: Path, method: str) -> None:
-    (tmp_path / "work.py").write_text(WORKER)
-    command = [sys.executable, str(tmp_path / "work.py"), method]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        pids = [int(pid) for pid in parent.stdout.readline().split()]
-        parent.send_signal(signal.SIGKILL)
-    assert len(pids) == 2
-    for pid in pids:
-        assert gone(pid, 10), f"worker {pid} stays after its parent"
-
-
-def gone(pid: int, seconds: float) -> bool:
-    """Whether a process ends within so many seconds; a zombie has ended."""
-    import time
-
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.05)
-    return False

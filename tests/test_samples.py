@@ -44,7 +44,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (tools / helper).symlink_to(str(shutil.which(helper)))
     monkeypatch.setenv("BROADBASE_CACHE", str(folder))
     monkeypatch.setenv("PATH", str(tools))
-    monkeypatch.setattr(packages, "find_spec", lambda _: None)  # no pip either
+    (tmp_path / "no" / "pip").mkdir(parents=True)  # a pip that cannot be run, found first
+    (tmp_path / "no" / "pip" / "__init__.py").touch()
+    here = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'no'}{os.pathsep}{here}".rstrip(os.pathsep))
     return folder
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -16,13 +17,15 @@ def no_main() -> Iterator[None]:
 
     While the block runs, the main module looks as if it came from no file.
     """
-    main = sys.modules["__main__"]
-    kept = {name: getattr(main, name, None) for name in ("__spec__", "__file__")}
+    main = vars(sys.modules["__main__"])
+    names = ("__spec__", "__file__")
+    kept: dict[str, Any] = {name: main.pop(name) for name in names if name in main}
     try:
-        vars(main).update(dict.fromkeys(kept))
+        main["__spec__"] = None  # multiprocessing reads it without a default
         yield
     finally:
-        vars(main).update(kept)
+        del main["__spec__"]
+        main.update(kept)
 
 
 def end_with_parent() -> None:

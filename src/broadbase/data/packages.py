@@ -18,7 +18,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
@@ -130,8 +129,9 @@ class Package(Config):
 
     def _run(self, command: Sequence[str], folder: Path, remedy: str) -> None:
         tool = "pip" if "pip" in command else command[0]
-        if shutil.which(command[0]) is None or (tool == "pip" and find_spec("pip") is None):
-            raise DataError(f"{self} needs {tool}, which is not here; install it, or {remedy}")
+        missing = f"{self} needs {tool}, which is not here; install it, or {remedy}"
+        if shutil.which(command[0]) is None:
+            raise DataError(missing)
         try:
             done = subprocess.run(
                 command,
@@ -145,6 +145,8 @@ class Package(Config):
             )
         except subprocess.TimeoutExpired:
             raise DataError(f"{self}: {tool} took more than {WAIT} s; {remedy}") from None
+        if done.returncode and "No module named pip" in done.stderr:
+            raise DataError(missing)
         if done.returncode:
             raise DataError(f"{self} cannot be had: {_reason(done.stderr)}; {remedy}")
 
