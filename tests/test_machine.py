@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from broadbase.cli import doctor
+from broadbase.commands.machine import doctor
 from broadbase.train.machine import MachineConfig
 from broadbase.train.probe import Speeds, speeds, use_onednn
 

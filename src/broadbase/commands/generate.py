@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from PIL import Image, ImageOps
 
+from broadbase.commands.options import app
 from broadbase.core.contracts import Reject
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.picture import picture as decoded
@@ -30,6 +31,7 @@ class Weights(StrEnum):
     int8 = "int8"
 
 
+@app.command()
 def generate(
     model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
     prompt: Annotated[

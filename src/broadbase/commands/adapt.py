@@ -1,0 +1,69 @@
+"""The command `adapt`: a base fitted to a labelled task."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from broadbase.commands.options import Json, app, log, show
+from broadbase.core.errors import ConfigError
+from broadbase.data.detect import labelled
+from broadbase.train.machine import MachineConfig
+from broadbase.transfer.adapt import Method
+from broadbase.transfer.adapt import adapt as adapt_to
+from broadbase.transfer.finetune import FinetuneConfig, finetune
+from broadbase.transfer.task import read_task
+from broadbase.weights.folder import base_at, save
+
+
+@app.command()
+def adapt(
+    model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
+    data: Annotated[str, typer.Option(help="A table, a folder, sample:NAME, source:FILE.yaml.")],
+    modality: Annotated[str | None, typer.Option(help="The modality of the records.")] = None,
+    method: Annotated[Method, typer.Option(help="How to adapt.")] = Method.probe,
+    labels: Annotated[int, typer.Option(min=2, help="Labelled records to learn from.")] = 100,
+    test: Annotated[int, typer.Option(min=2, help="Labelled records to test on.")] = 500,
+    seeds: Annotated[int, typer.Option(min=2, help="Splits, each with its own random init.")] = 5,
+    field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
+    label: Annotated[str, typer.Option(help="The field that holds the label.")] = "label",
+    numeric: Annotated[bool, typer.Option(help="Labels are numbers to predict (R2).")] = False,
+    places: Annotated[bool, typer.Option(help="Labels have a letter for each place.")] = False,
+    macro: Annotated[bool, typer.Option(help="Score by macro-F1, every class alike.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to keep the fine-tuned model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Adapt a base to a labelled task, beside its random init; it reads 1,024 places a record."""
+    MachineConfig().prepare()
+    base = base_at(model)
+    source = labelled(data, field, label)
+    kind = modality or next(iter(base.codecs))
+    task = read_task(Path(data).stem, kind, source, numeric=numeric, places=places)
+    task = replace(task, macro=macro)
+    (row,) = adapt_to(base, task, method, [labels], test, seeds, beside=True)
+    if out is not None:
+        if method is not Method.finetune:
+            raise ConfigError("--out keeps a fine-tuned model; add --method finetune")
+        train, _ = task.split(labels, test, 0)
+        save(finetune(base, task, train, FinetuneConfig()), out)
+        log.print(f"fine-tuned model in {out}")
+    if as_json:
+        typer.echo(json.dumps([row.row()]))
+        return
+    mean, low, high = row.gain
+    shown: dict[str, Any] = {
+        "chance": row.chance,
+        "random": float(np.mean(row.random)),
+        "pretrained": float(np.mean(row.pretrained)),
+        "gain": mean,
+        "low": low,
+        "high": high,
+    }
+    if row.best is not None:
+        shown |= {"classical": float(np.mean(row.classical[row.best])), "by": row.best}
+    show([shown], list(shown), False, row.title)

@@ -1,0 +1,106 @@
+"""The commands of training: `pretrain`, `resume`, `sbatch`, `recipes`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broadbase.commands.options import (
+    Data,
+    Device,
+    FieldName,
+    Json,
+    Like,
+    RecipeName,
+    Set,
+    Start,
+    app,
+    fresh,
+    log,
+    show,
+)
+from broadbase.core.errors import ConfigError
+from broadbase.recipes.recipe import all_recipes, expected
+from broadbase.recipes.resolved import overridden, resolved
+from broadbase.run import Run, RunConfig
+from broadbase.train.slurm import script as slurm_script
+
+
+@app.command()
+def pretrain(
+    recipe: RecipeName,
+    data: Data = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="The one dial of size.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Prepared data to use or make.")] = None,
+    field: FieldName = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: Device = "auto",
+    start: Start = None,
+    like: Like = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a base on raw data, without labels; from nothing, or on from another base."""
+    changes = list(settings or [])
+    changes += [f"machine.device={device}"] if device != "auto" else []
+    changes += [f"seed={seed}"] if seed is not None else []
+    changes += [f"data.store={json.dumps(str(store))}"] if store else []
+    config = resolved(recipe, data, depth, changes, field=field, start=start, like=like)
+    if out is None and "WORLD_SIZE" in os.environ:
+        raise ConfigError("several ranks must agree on the run's folder: add --out")
+    folder = out or fresh(Path("runs"), config.recipe)
+    run = Run.create(config, folder, log)
+    _train(run, as_json)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was stopped, from its newest good checkpoint."""
+    run = Run.open(folder)
+    if settings:
+        changed = overridden(run.config.tree(), settings)
+        run = run.with_config(RunConfig.from_tree(changed))
+    _train(run, as_json)
+
+
+@app.command()
+def sbatch(
+    command: Annotated[list[str], typer.Argument(help="-- pretrain ... --out FOLDER")],
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes a node; GPUs, where it has.")] = 1,
+    time: Annotated[str, typer.Option(help="The longest a job may take.")] = "24:00:00",
+    partition: Annotated[str | None, typer.Option(help="Slurm's partition.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Ask for no GPUs.")] = False,
+) -> None:
+    """Print a Slurm script that trains on many ranks and is requeued when preempted."""
+    typer.echo(slurm_script(command, nodes, ranks, time, partition, gpus=not cpu), nl=False)
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """What can be trained out of the box."""
+    known = expected()
+    rows = [
+        {"recipe": r.name, "what": r.summary, **known.get(r.name, {})}
+        for r in all_recipes().values()
+    ]
+    columns = ["recipe", "what", "modality", "objective", "seconds", "result"]
+    show(rows, columns, as_json, "broadbase pretrain RECIPE --data PATH --depth 4")
+
+
+def _train(run: Run, as_json: bool) -> None:
+    result = run.train(log)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    log.print(f"model in {run.folder / 'model'}")
+    rows = [{"source": k, **v} for k, v in result.items()]
+    show(rows, ["source", "unit", "nats_per_place", "bits_per_unit"], as_json, "held out")
