@@ -104,7 +104,7 @@ def _scorer(
 
     def by_finetuning(train: Indices, test: Indices, seed: int) -> float:
         config = settings.model_copy(update={"seed": seed})
-        return score_on(finetune(base, task, train, config), task, train, test)
+        return score_on(finetune(base, task, train, config), task, test)
 
     return by_finetuning
 

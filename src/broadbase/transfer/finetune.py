@@ -5,9 +5,9 @@ Legend: B batch, N places.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from broadbase.core.config import Config
 from broadbase.core.contracts import Batch
 from broadbase.core.random import Draws, seed_of
 from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.modalities.labels import LabelsConfig, ValuesConfig
 from broadbase.model.base import Base, prompts
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
@@ -28,10 +29,10 @@ from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig
 from broadbase.transfer.beginning import Beginning
-from broadbase.transfer.supervised import LabelsConfig, ValuesConfig
 from broadbase.transfer.task import Indices, Task
 
 LABEL = "label"
+Done = Callable[[int], None]  # told how many steps or records were finished
 
 
 class FinetuneConfig(Config):
@@ -45,16 +46,18 @@ class FinetuneConfig(Config):
 
 
 def finetune(
-    base: Base, task: Task, train: Indices, config: FinetuneConfig, device: str = "cpu"
+    base: Base,
+    task: Task,
+    train: Indices,
+    config: FinetuneConfig,
+    device: str = "cpu",
+    done: Done | None = None,
 ) -> Base:
-    """A copy of `base` with a Space `label`, trained on the labelled records `train`."""
-    label = LabelsConfig(classes=len(task.classes)) if task.classes else ValuesConfig()
-    tree = {**base.config.tree(), "modalities": {**base.config.tree()["modalities"]}}
-    tree["modalities"][LABEL] = label.tree()
-    adapted = replace(base, config=ModelConfig.from_tree(tree))
-    adapted = replace(adapted, model=adapted.config.build())
-    initialise(adapted.model, config.seed)
-    adapted.model.load_state_dict(base.model.state_dict(), strict=False)
+    """A copy of `base` with a Space `label`, trained on the labelled records `train`.
+
+    `done` is called after every step.
+    """
+    adapted = _with_labels(base, task, train, config.seed)
     adapted.model.to(device)
     batch_size = min(config.batch, len(train))
     Trainer(
@@ -68,7 +71,7 @@ def finetune(
         schedule=CosineConfig(warmup=config.steps // 10),
         machine=MachineConfig(device=device, precision="fp32", compile="off"),
         ranks=Ranks(torch.device(device)),
-        journal=Journal(),
+        journal=Steps(done),
         batches=lambda start: _batches(adapted, task, train, config, batch_size, start),
         validation=lambda: (),
     ).train()
@@ -76,9 +79,30 @@ def finetune(
     return adapted
 
 
+def _with_labels(base: Base, task: Task, train: Indices, seed: int) -> Base:
+    """The base with a new Space for the labels, in the tower that reads the records."""
+    tree, space = base.config.tree(), f"spaces.{LABEL}."
+    tree["modalities"][LABEL] = _labels(task, train).tree()
+    tree["at"][LABEL] = base.tower(task.modality)
+    config = ModelConfig.from_tree(tree)
+    model = config.build()
+    initialise(model, seed)
+    known = {k: v for k, v in base.model.state_dict().items() if not k.startswith(space)}
+    model.load_state_dict(known, strict=False)
+    return replace(base, config=config, model=model)
+
+
+def _labels(task: Task, train: Indices) -> LabelsConfig | ValuesConfig:
+    """What the labels mean: names of classes, or the scale of the training labels."""
+    if task.classes:
+        return LabelsConfig(classes=task.classes)
+    mean, deviation = float(task.labels[train].mean()), float(task.labels[train].std())
+    return ValuesConfig(mean=mean, deviation=deviation or 1.0)
+
+
 @torch.inference_mode()
-def score_on(base: Base, task: Task, train: Indices, test: Indices, batch: int = 64) -> float:
-    """The score of a base that was fine-tuned on `train`, on the records `test`."""
+def score_on(base: Base, task: Task, test: Indices, batch: int = 64) -> float:
+    """The score of a base that was fine-tuned for a task, on the records `test`."""
     found = []
     for i in range(0, len(test), batch):
         segment = _segment(base, task, test[i : i + batch])
@@ -86,27 +110,30 @@ def score_on(base: Base, task: Task, train: Indices, test: Indices, batch: int =
         pattern = base.sees(task.modality)
         stream = Stream("main", base.tower(task.modality), (segment,), pattern)
         view = View((replace(stream, reads=(Read(LABEL, LABEL, pooled=True),)),))
-        found.append(base.model(view).predictions[LABEL][:, 0].cpu().numpy())
-    predicted = np.concatenate(found)
-    if task.classes:
-        return task.score(predicted.argmax(axis=-1), test)
-    mean, deviation = _scale(task, train)
-    return task.score(mean + deviation * predicted, test)
+        found.append(base.model(view).predictions[LABEL][:, 0])
+    kind: Any = base.config.modalities[LABEL]
+    return task.score(kind.labels(torch.cat(found)), test)
 
 
-def _scale(task: Task, train: Indices) -> tuple[float, float]:
-    """Mean and deviation of the training labels; classes stay as they are."""
-    if task.classes:
-        return 0.0, 1.0
-    return float(task.labels[train].mean()), float(task.labels[train].std()) or 1.0
+class Steps(Journal):
+    """Counts the steps of a training and writes nothing."""
+
+    def __init__(self, done: Done | None) -> None:
+        super().__init__()
+        self._done = done
+
+    def stepped(self, *args: Any) -> None:
+        """Call `done`."""
+        if self._done is not None:
+            self._done(1)
 
 
 def _batches(
     base: Base, task: Task, train: Indices, config: FinetuneConfig, size: int, start: int
 ) -> Iterator[Batch]:
     per_epoch = max(1, len(train) // size)
-    mean, deviation = _scale(task, train)
-    labels = task.labels if task.classes else ((task.labels - mean) / deviation).astype(np.float32)
+    kind: Any = base.config.modalities[LABEL]
+    labels = kind.standardised(task.labels)
     for step in range(start, config.steps):
         epoch, i = divmod(step, per_epoch)
         order = np.random.default_rng(seed_of(config.seed, "finetune", epoch)).permutation(train)

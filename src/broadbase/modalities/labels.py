@@ -1,4 +1,7 @@
-"""Supervised: a label is a value of a Space of its own, read from the mean of a whole stream."""
+"""Labels of whole records: a class or a number, predicted from the mean over a record's positions.
+
+A fine-tuned base has them as a modality without a codec, so that its folder says what they mean.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -15,13 +20,21 @@ from broadbase.nn.spaces import Discrete, DiscreteConfig
 
 
 class LabelsConfig(ModalityConfig):
-    """The classes of a task."""
+    """The classes of a task by name, in the order of their ids."""
 
     name: Literal["labels"] = "labels"
-    classes: Annotated[int, Field(ge=2)]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
 
     def space(self, width: int) -> Discrete:
-        return DiscreteConfig(vocabulary=self.classes).build(width)
+        return DiscreteConfig(vocabulary=len(self.classes)).build(width)
+
+    def standardised(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Ids as they are."""
+        return labels
+
+    def labels(self, predictions: Tensor) -> NDArray[Any]:
+        """The likeliest class of each row of logits [M,C], as its id."""
+        return predictions.argmax(dim=-1).cpu().numpy()
 
     def fit(self, records: Iterable[Any]) -> Codec:
         raise ConfigError("labels come with a task; they cannot be a source of pretraining")
@@ -34,12 +47,22 @@ class LabelsConfig(ModalityConfig):
 
 
 class ValuesConfig(ModalityConfig):
-    """A number a record, standardised."""
+    """A number a record, and the mean and deviation that it was standardised with."""
 
     name: Literal["values"] = "values"
+    mean: float = 0.0
+    deviation: Annotated[float, Field(gt=0)] = 1.0
 
     def space(self, width: int) -> Number:
         return Number(width)
+
+    def standardised(self, labels: NDArray[Any]) -> NDArray[np.float32]:
+        """Numbers with mean 0 and deviation 1."""
+        return ((labels - self.mean) / self.deviation).astype(np.float32)
+
+    def labels(self, predictions: Tensor) -> NDArray[Any]:
+        """Standardised predictions [M] in the unit of the labels."""
+        return self.mean + self.deviation * predictions.cpu().numpy()
 
     def fit(self, records: Iterable[Any]) -> Codec:
         raise ConfigError("values come with a task; they cannot be a source of pretraining")
