@@ -21,7 +21,7 @@ import torch
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.model.base import Base
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from machine import Row, description, tell
 

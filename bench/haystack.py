@@ -13,7 +13,7 @@ from pathlib import Path
 from broadbase.charts import heat
 from broadbase.measures.needle import DEPTHS, HAYSTACKS, Told, told
 from broadbase.report import page
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
 
 

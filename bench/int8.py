@@ -23,7 +23,7 @@ from torch.autograd import Function
 
 from broadbase.launch import relaunch
 from broadbase.recipes import code
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.train.journal import Journal
 from machine import Row, description, tell
 

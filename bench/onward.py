@@ -19,7 +19,8 @@ from broadbase.core.config import override
 from broadbase.measures.likelihood import likelihoods
 from broadbase.measures.measure import Measured
 from broadbase.recipes.recipe import find_recipe, onward
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.transfer.compare import paired_interval
 from broadbase.weights.folder import base_at
 

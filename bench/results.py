@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.train.journal import Journal
 from machine import description
 

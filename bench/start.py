@@ -13,7 +13,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.train.journal import read
 from machine import description, measured
 from prepare import corpus

@@ -25,7 +25,7 @@ import numpy as np
 
 from broadbase.launch import relaunch
 from broadbase.recipes import text
-from broadbase.run import Run
+from broadbase.run.run import Run
 from machine import BENCH, Row, description, measured, peers, tell
 
 DEPTH, HELD_OUT = 6, 256  # rows

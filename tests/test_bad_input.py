@@ -24,7 +24,8 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources import ImageFilesConfig, JsonLinesConfig, TextFilesConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.train.journal import Journal
 from conftest import stored
 

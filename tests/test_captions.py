@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from broadbase.cli import app
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 
 NAMES = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

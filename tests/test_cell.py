@@ -25,7 +25,8 @@ from broadbase.data.detect import labelled
 from broadbase.measures.measure import measured
 from broadbase.modalities.cell import CellConfig
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.transfer.classical import classical
 from broadbase.transfer.task import Task
 from broadbase.weights.folder import load

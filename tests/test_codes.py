@@ -17,7 +17,8 @@ from broadbase.measures.measure import measured
 from broadbase.modalities.codes import CodesCodec
 from broadbase.nn.codebooks import CodebooksConfig
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from conftest import images
 

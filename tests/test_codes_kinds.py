@@ -11,7 +11,8 @@ import pytest
 from broadbase.core.contracts import ModalityConfig, Record
 from broadbase.measures.measure import measured
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from test_recipes import corpus  # noqa: F401
 

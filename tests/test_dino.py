@@ -24,7 +24,8 @@ from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.nn.prototypes import PrototypesConfig
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.teacher import AverageConfig, Twin
 from broadbase.transfer.adapt import Method, adapt

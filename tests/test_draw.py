@@ -19,7 +19,8 @@ from broadbase.data.sources import ImageFilesConfig, TextFilesConfig
 from broadbase.measures.drawn import Real, classes_of, frechet
 from broadbase.measures.measure import measured
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from test_codes import tokenizer  # noqa: F401
 

@@ -10,7 +10,7 @@ import pytest
 
 from broadbase.core.errors import ConfigError
 from broadbase.measures.likelihood import compare, likelihoods
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from test_recipes import corpus, small  # noqa: F401
 

@@ -15,7 +15,8 @@ from broadbase.charts import matrix
 from broadbase.measures.matrix import Alike
 from broadbase.measures.measure import measured
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 
 KINDS = ("image", "text", "audio")

@@ -13,7 +13,8 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.measures.measure import Measured, compared, measured
 from broadbase.measures.patches import bilinear
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 
 

@@ -24,7 +24,8 @@ from broadbase.modalities.bytes import BytesConfig
 from broadbase.model.base import Base
 from broadbase.model.model import ModelConfig
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
 from conftest import TOWER
 

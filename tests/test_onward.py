@@ -19,7 +19,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.measures.measure import measured
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.recipes.resolved import resolved
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.weights.check import differences
 from broadbase.weights.folder import base_at, load
 

@@ -29,7 +29,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.objectives.conditional import marked
 from broadbase.recipes.recipe import alike, all_recipes
 from broadbase.recipes.resolved import resolved
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.weights.check import differences
 from broadbase.weights.folder import load, save
 from broadbase.weights.out import families, like, relative

@@ -12,7 +12,9 @@ from PIL import Image
 
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.prepare import remove
-from broadbase.run import Run, RunConfig, data_folder
+from broadbase.run.config import RunConfig
+from broadbase.run.prepare import data_folder
+from broadbase.run.run import Run
 from conftest import TOWER
 
 TINY = {"height": 4, "width": 4, "channels": 1, "patch": 2, "levels": 256}

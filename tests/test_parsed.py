@@ -10,7 +10,8 @@ import pytest
 from broadbase.measures.measure import measured
 from broadbase.measures.parsed import parses
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 
 

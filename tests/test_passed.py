@@ -22,7 +22,8 @@ from broadbase.measures.passed import judged, pass_at, passed
 from broadbase.measures.sandbox import passes
 from broadbase.model.generate import SamplingConfig
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 
 DOUBLE = Problem(

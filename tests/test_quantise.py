@@ -20,7 +20,8 @@ from broadbase.core.random import Draws
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.nn.quantise import Codebook, Quantised, QuantisedConfig
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.train.ranks import Ranks, gather
 from conftest import TOWER, images, packed
 from test_gradient import trainer

@@ -16,7 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from broadbase.run import Run
+from broadbase.run.run import Run
 from test_recipes import corpus, small  # noqa: F401
 
 WORLDS = (1, 2, 4)
@@ -41,7 +41,8 @@ CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
 TRAIN = """
 import sys
 from pathlib import Path
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 for folder in sys.argv[2:]:
     config = RunConfig.read(Path(folder) / "config.yaml")
     Run.create(config, Path(folder) / sys.argv[1]).train()
@@ -138,7 +139,8 @@ STOPPED = """
 import os, signal, sys
 from pathlib import Path
 from broadbase.data.batches import Mixture
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 folder, how, rank, step = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 every = Mixture.batches
 def batches(self, start, *rest, **more):

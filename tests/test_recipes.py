@@ -21,7 +21,8 @@ from sklearn.datasets import load_digits
 
 from broadbase.core.errors import ConfigError
 from broadbase.recipes.recipe import all_recipes, expected, find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from conftest import cells_file
 from test_video import film, moving
 

@@ -20,7 +20,8 @@ from broadbase.measures.measure import measured
 from broadbase.measures.records import paired_records
 from broadbase.measures.retrieval import ranks
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import load
 
 RECTANGLE = '<rect width="4" height="8" fill="{}"/>'

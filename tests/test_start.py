@@ -17,7 +17,8 @@ from broadbase.core.view import Tokens, positions
 from broadbase.model.initialise import initialise
 from broadbase.nn.positions import Rotary, RotaryConfig
 from broadbase.recipes.recipe import onward
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.train.journal import Journal
 from broadbase.weights.fields import rope
 from broadbase.weights.folder import base_at

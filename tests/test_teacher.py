@@ -17,7 +17,8 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.loss import combine
 from broadbase.core.random import Draws
 from broadbase.model.model import Model
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.teacher import AverageConfig, Frozen, Teacher

@@ -27,7 +27,8 @@ from broadbase.measures.tubelets import filled
 from broadbase.modalities.video import VideoConfig
 from broadbase.objectives.masks import TubesConfig
 from broadbase.recipes.recipe import find_recipe
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.transfer.task import read_task
 from broadbase.weights.folder import load
 

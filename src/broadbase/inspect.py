@@ -15,7 +15,7 @@ from rich.table import Table
 from broadbase.core.contracts import Codec, ModalityConfig
 from broadbase.core.errors import DataError
 from broadbase.data.store import Store, open_store
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 BARS = " ▁▂▃▄▅▆▇█"
 WIDE = 160  # characters of a record that are shown

@@ -19,7 +19,7 @@ from broadbase.data.workers import Progress, run_shown
 from broadbase.inspect import inspected
 from broadbase.inspect import show as show_inspected
 from broadbase.recipes.resolved import resolved
-from broadbase.run import prepare_data
+from broadbase.run.prepare import prepare_data
 
 
 @app.command()

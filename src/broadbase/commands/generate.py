@@ -20,7 +20,8 @@ from broadbase.data.picture import picture as decoded
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.conditional import GivenConfig
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
 
 

@@ -26,7 +26,8 @@ from broadbase.commands.options import (
 from broadbase.core.errors import ConfigError
 from broadbase.recipes.recipe import all_recipes, expected
 from broadbase.recipes.resolved import overridden, resolved
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.train.slurm import script as slurm_script
 
 

@@ -28,7 +28,7 @@ from broadbase.model.base import Base, prompts
 from broadbase.model.generate import SamplingConfig, generate
 from broadbase.recipes import mixed
 from broadbase.recipes.mixed import DIGITS
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.train.journal import read
 from broadbase.transfer.adapt import Method, adapt
 from broadbase.transfer.compare import Comparison

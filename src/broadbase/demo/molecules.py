@@ -16,7 +16,7 @@ from broadbase.modalities.molecule import MoleculeCodec, canonical
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
 from broadbase.report import Drawing
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.transfer.ngram import KneserNey
 
 DRAWN, PLACES = 500, 100

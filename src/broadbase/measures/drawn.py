@@ -25,7 +25,7 @@ from broadbase.modalities.codes import CodesCodec, CodesConfig
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.conditional import GivenConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 MOST = 64  # classes; more words than these are names, whose pictures have labels perhaps
 FEATURES, EPOCHS = 64, 40

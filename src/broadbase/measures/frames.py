@@ -18,7 +18,7 @@ from broadbase.measures.measure import Measure, Measured, asked, compared
 from broadbase.modalities.audio import LOUDEST, SILENCE, AudioConfig
 from broadbase.model.base import Base
 from broadbase.objectives.mae import MaskedAutoencoderConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 SCALE = (10 * (LOUDEST - SILENCE)) ** 2  # of a squared share, in squared decibels
 ROWS = 64  # at once

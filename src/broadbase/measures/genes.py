@@ -29,7 +29,7 @@ from broadbase.modalities.cell import CellConfig
 from broadbase.modalities.noise import Hide
 from broadbase.model.base import Base
 from broadbase.objectives.masked import MaskedConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 CELLS = 2000  # training cells that orders are learned from, the first
 NEAR = 5.0  # ranks, the deviation of the Gaussian

@@ -19,7 +19,7 @@ from broadbase.measures.measure import Measure, Measured, asked, compared
 from broadbase.modalities.noise import Hide
 from broadbase.model.base import Base
 from broadbase.objectives.masked import MaskedConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 ROWS = 2000  # held-out ones that are looked at, the first
 

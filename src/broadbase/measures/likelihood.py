@@ -24,7 +24,7 @@ from broadbase.data.batches import collate, held_out
 from broadbase.measures.measure import Measure, Measured
 from broadbase.model.base import Base
 from broadbase.objectives.causal import CausalConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.transfer.ngram import KneserNey
 
 Numbers = NDArray[np.float64]

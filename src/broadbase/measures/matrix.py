@@ -27,7 +27,7 @@ from broadbase.measures.records import paired_records
 from broadbase.model.base import Base
 from broadbase.objectives.contrastive import PairsConfig, Side
 from broadbase.objectives.mixture import MixtureConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 NEAREST = (1, 10)
 DRAWING = "matrix.svg"  # in the run's folder

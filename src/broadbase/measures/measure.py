@@ -17,7 +17,8 @@ from broadbase.core.outside import outside
 from broadbase.core.view import Read, Stream, View
 from broadbase.model.base import Base
 from broadbase.objectives.mixture import MixtureConfig
-from broadbase.run import Run, RunConfig
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
 from broadbase.transfer.compare import paired_interval
 
 

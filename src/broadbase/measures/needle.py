@@ -32,7 +32,7 @@ from broadbase.measures.measure import Measure, Measured, compared
 from broadbase.model.base import Base
 from broadbase.objectives.causal import CausalConfig
 from broadbase.objectives.recall import RecallConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the run's rows: lengths of a haystack

@@ -18,7 +18,7 @@ from broadbase.modalities.code import CodeConfig
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.causal import CausalConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.transfer.ngram import KneserNey
 
 DRAWN, PLACES = 200, 96

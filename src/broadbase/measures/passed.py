@@ -20,7 +20,7 @@ from broadbase.modalities.code import CodeConfig
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.causal import CausalConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 SAMPLES, PLACES = 10, 192  # drawn for a problem, and how long each may be
 TRIES = (1, 10)  # k of pass@k

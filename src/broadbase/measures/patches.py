@@ -20,7 +20,7 @@ from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.picture import PictureConfig
 from broadbase.model.base import Base
 from broadbase.objectives.mae import MaskedAutoencoderConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 PICTURES = 300  # held-out ones that are looked at, the first
 

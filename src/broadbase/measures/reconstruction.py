@@ -26,7 +26,7 @@ from broadbase.measures.measure import Measure, Measured, asked, compared
 from broadbase.model.base import Base
 from broadbase.nn.quantise import Quantised
 from broadbase.objectives.autoencoder import AutoencoderConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 RECORDS = 1000  # held-out rows that are looked at, the first
 FITTED = 100_000  # vectors of the rows seen that k-means learns from

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from broadbase.core.contracts import Record
 from broadbase.data.shards import identity
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 
 def paired_records(run: Run, source: str, side: str, group: Collection[str] = ()) -> list[Record]:

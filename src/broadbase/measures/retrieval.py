@@ -17,7 +17,7 @@ from broadbase.data.batches import held_out
 from broadbase.measures.measure import Measure, Measured, compared
 from broadbase.model.base import Base
 from broadbase.objectives.contrastive import PairsConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 NEAREST = (1, 10)
 PAIRS = 1000  # held-out ones that are looked at, the first

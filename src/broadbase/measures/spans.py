@@ -24,7 +24,7 @@ from broadbase.objectives.denoising import InfillingConfig, SpanCorruptionConfig
 from broadbase.objectives.denoising import poisson_spans as poisson
 from broadbase.objectives.documents import Document, assemble, shifted
 from broadbase.objectives.fim import MARKS, FillInMiddleConfig, rearranged
-from broadbase.run import Run
+from broadbase.run.run import Run
 from broadbase.transfer.ngram import KneserNey
 
 Spans = Sequence[tuple[int, int]]  # first place and length in the document

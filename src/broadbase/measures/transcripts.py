@@ -17,7 +17,7 @@ from broadbase.modalities.bytes import BytesConfig
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.objectives.conditional import Conditional, GivenConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 
 def transcripts(run: Run, base: Base) -> Iterator[Measured]:

@@ -24,7 +24,7 @@ from broadbase.measures.patches import bilinear
 from broadbase.modalities.video import VideoConfig
 from broadbase.model.base import Base
 from broadbase.objectives.mae import MaskedAutoencoderConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 STRETCH = 16  # characters of an id that its stretch of time decides
 

@@ -22,7 +22,7 @@ from broadbase.measures.records import paired_records
 from broadbase.measures.retrieval import PAIRS, vectors
 from broadbase.model.base import Base, prompts
 from broadbase.objectives.contrastive import PairsConfig
-from broadbase.run import Run
+from broadbase.run.run import Run
 
 WORDINGS = ("{}", "a picture of {}", "a drawing: {}", "this belongs to {}")
 MOST = 100  # classes

@@ -10,7 +10,7 @@ from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.recall import RecallConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.loop import TrainConfig
 
 LENGTH = 33  # places a row: the start and 32 pictures

@@ -13,7 +13,7 @@ from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import mixed
-from broadbase.run import DataConfig, RunConfig
+from broadbase.run.config import DataConfig, RunConfig
 
 LENGTH = 128  # places a row: 5 seconds
 

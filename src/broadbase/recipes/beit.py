@@ -7,7 +7,7 @@ from broadbase.objectives.masked import MaskedConfig
 from broadbase.objectives.masks import BlocksConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 TOLD = "codes"
 

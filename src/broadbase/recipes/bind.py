@@ -13,7 +13,7 @@ from broadbase.objectives.contrastive import InfoNCEConfig, Side
 from broadbase.objectives.mixture import MixtureConfig, Part
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.optim import MuonConfig
 
 WORDS, SOUND = 24, 32  # places of a name; of 2.5 seconds of sound

@@ -5,7 +5,7 @@ from __future__ import annotations
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

@@ -7,7 +7,7 @@ from broadbase.modalities.cell import CellConfig
 from broadbase.objectives.masked import MaskedConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 LENGTH = 512  # places a row: the start and the first genes of a cell, which is not cut
 

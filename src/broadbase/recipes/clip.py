@@ -11,7 +11,7 @@ from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.contrastive import InfoNCEConfig, PairsConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.optim import MuonConfig
 
 WORDS = 32  # places of a text

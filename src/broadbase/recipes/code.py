@@ -6,7 +6,7 @@ from broadbase.data.sources import TextFilesConfig
 from broadbase.modalities.code import CodeConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 ENDINGS = "py js ts jsx tsx c h cc cpp hpp cs java kt go rs rb php swift scala sh sql r jl lua m"
 PROGRAMS = " ".join(f"**/*.{ending}" for ending in ENDINGS.split())

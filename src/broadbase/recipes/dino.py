@@ -6,7 +6,7 @@ from broadbase.modalities.prototypes import PrototypesConfig
 from broadbase.objectives.dino import DinoConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 from broadbase.train.schedule import CosineConfig
 from broadbase.train.teacher import AverageConfig
 

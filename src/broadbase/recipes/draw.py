@@ -13,7 +13,7 @@ from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.conditional import PrefixedConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.run.config import DataConfig, MixedSource, RunConfig
 
 GIVEN, TOLD = "words", "codes"
 BYTES, PLACES = 24, 65  # of a row: a name; the start and 8 x 8 codes, as recipe vq makes them

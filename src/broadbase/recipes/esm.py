@@ -7,7 +7,7 @@ from broadbase.modalities.protein import ProteinConfig
 from broadbase.objectives.masked import MaskedConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

@@ -7,7 +7,7 @@ from broadbase.objectives.fim import MARKS, FillInMiddleConfig
 from broadbase.recipes.code import programs
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run, spoken
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

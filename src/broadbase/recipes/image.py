@@ -11,7 +11,7 @@ from broadbase.objectives.causal import CausalConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import mixed
-from broadbase.run import DataConfig, RunConfig
+from broadbase.run.config import DataConfig, RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

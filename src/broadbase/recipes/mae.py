@@ -8,7 +8,7 @@ from broadbase.nn.positions import SinusoidConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

@@ -17,7 +17,7 @@ from broadbase.objectives.mixture import MixtureConfig, Part
 from broadbase.objectives.properties import PropertiesConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.loop import TrainConfig
 from broadbase.train.machine import MachineConfig
 

@@ -6,7 +6,7 @@ from broadbase.data.sequences import SmilesFilesConfig
 from broadbase.modalities.molecule import MoleculeConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

@@ -16,7 +16,7 @@ from broadbase.objectives.recall import RecallConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import mixed
-from broadbase.run import DataConfig, RunConfig
+from broadbase.run.config import DataConfig, RunConfig
 from broadbase.train.loop import TrainConfig
 
 LENGTH = 64  # places a row

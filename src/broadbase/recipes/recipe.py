@@ -17,7 +17,7 @@ from broadbase.core.outside import outside
 from broadbase.modalities.bpe import BytePairConfig
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 from broadbase.weights.folder import base_at
 from broadbase.weights.out import like
 from broadbase.weights.start import whole

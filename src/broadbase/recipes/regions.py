@@ -6,7 +6,7 @@ from broadbase.objectives.masks import BlocksConfig
 from broadbase.objectives.regions import RegionsConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

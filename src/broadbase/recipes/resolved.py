@@ -9,7 +9,7 @@ from typing import Any
 from broadbase.core.config import override
 from broadbase.core.errors import ConfigError
 from broadbase.recipes.recipe import alike, find_recipe, onward
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def resolved(

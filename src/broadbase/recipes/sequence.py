@@ -13,7 +13,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.causal import CausalConfig
 from broadbase.recipes import dial
-from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.run.config import DataConfig, MixedSource, RunConfig
 
 LENGTH = 256  # places a row
 

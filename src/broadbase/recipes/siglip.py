@@ -7,7 +7,7 @@ import math
 from broadbase.objectives.contrastive import SigmoidConfig
 from broadbase.recipes.clip import PAIRS, two_towers
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

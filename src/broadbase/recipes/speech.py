@@ -14,7 +14,7 @@ from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.conditional import Seq2SeqConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import DataConfig, MixedSource, RunConfig
+from broadbase.run.config import DataConfig, MixedSource, RunConfig
 
 SECONDS, BYTES = 128, 64  # places a row: 5 seconds of sound, and what is said in them
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from broadbase.data.shuffled import ShuffledConfig
 from broadbase.recipes import speech
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

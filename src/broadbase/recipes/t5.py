@@ -7,7 +7,7 @@ from broadbase.objectives.denoising import SpanCorruptionConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run, spoken
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 SENTINELS = 100  # as theirs
 

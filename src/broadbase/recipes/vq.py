@@ -7,7 +7,7 @@ from broadbase.nn.quantise import QuantisedConfig
 from broadbase.objectives.autoencoder import AutoencoderConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
-from broadbase.run import RunConfig
+from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:

@@ -1,0 +1,1 @@
+"""A run: its config, its data, and the folder that keeps what it did."""

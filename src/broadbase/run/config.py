@@ -1,0 +1,97 @@
+"""The config of a run: one tree that says everything it depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from broadbase.core.config import Config, hint
+from broadbase.core.contracts import ObjectiveConfig, SourceConfig
+from broadbase.core.errors import ConfigError
+from broadbase.data.prepare import PrepareConfig
+from broadbase.model.model import ModelConfig
+from broadbase.train.loop import TrainConfig
+from broadbase.train.machine import MachineConfig
+from broadbase.train.optim import MuonConfig, OptimConfig
+from broadbase.train.schedule import ScheduleConfig, StableConfig
+from broadbase.train.teacher import TeacherConfig
+
+
+class MixedSource(Config):
+    """A source of data and its part in the mixture: so many rows of every step."""
+
+    source: SourceConfig
+    modality: str
+    rows: Annotated[int, Field(ge=1)]
+    length: Annotated[int, Field(ge=2)]  # places a row
+    limit: Annotated[int, Field(ge=1)] | None = None  # rows to train on, again and again; None: all
+    repeats: Annotated[float, Field(gt=0)] | None = None  # the most epochs allowed; None: any
+    pairs: str | None = None  # sources with the same word here tell the same records, row by row
+
+
+class DataConfig(PrepareConfig):
+    """What to train on, and how it is prepared."""
+
+    sources: Annotated[dict[str, MixedSource], Field(min_length=1)]
+    store: str | None = None  # the folder of the prepared sources; None: the run's own
+    validation_rows: Annotated[int, Field(ge=1)] = 64  # of each source, at an evaluation on the way
+    final_rows: Annotated[int, Field(ge=1)] = 2048  # of each source, at the end
+
+    def groups(self) -> dict[str, list[str]]:
+        """The sources of each group of pairs."""
+        found: dict[str, list[str]] = {}
+        for name, mixed in self.sources.items():
+            if mixed.pairs is not None:
+                found.setdefault(mixed.pairs, []).append(name)
+        return found
+
+
+class RunConfig(Config):
+    """Everything a run depends on."""
+
+    recipe: str
+    depth: int
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: ModelConfig
+    objective: ObjectiveConfig
+    data: DataConfig
+    optim: OptimConfig = MuonConfig()
+    schedule: ScheduleConfig = StableConfig()
+    train: TrainConfig = TrainConfig()
+    machine: MachineConfig = MachineConfig()
+    teacher: TeacherConfig | None = None
+    start: str | None = None  # a run or a model folder, whose weights and codecs it goes on with
+
+    @model_validator(mode="after")
+    def _data_fit(self) -> Self:
+        for name, mixed in self.data.sources.items():
+            kind, at = mixed.modality, f"data.sources.{name}"
+            if kind not in self.model.modalities:
+                known = hint(kind, self.model.modalities)
+                raise ValueError(f"{at}.modality: the model has no {kind!r}{known}")
+            if mixed.length > (most := self.model.places(kind)):
+                raise ValueError(
+                    f"{at}.length: {mixed.length} places, and the tower of {kind!r} has positions"
+                    f" for {most:g}; set it to that or less"
+                )
+        self.objective.check({name: mixed.pairs for name, mixed in self.data.sources.items()})
+        for group, names in self.data.groups().items():
+            for field in ("rows", "limit", "repeats"):
+                found = {n: getattr(self.data.sources[n], field) for n in names}
+                if len(set(found.values())) > 1:
+                    raise ValueError(f"sources of pairs {group!r} differ in {field}: {found}")
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The config that a YAML file holds; ConfigError where it is none."""
+        try:
+            tree = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path} holds {type(tree).__name__}, not a config tree")
+        return cls.from_tree(tree)

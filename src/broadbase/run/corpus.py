@@ -1,0 +1,104 @@
+"""What a run trains on and is tested on: rows of its prepared sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from broadbase.core.contracts import Batch
+from broadbase.core.errors import ConfigError
+from broadbase.core.random import Draws
+from broadbase.data.batches import Mixture, held_out
+from broadbase.data.pairs import aligned
+from broadbase.data.rows import Row, Rows, alone
+from broadbase.data.store import Store
+from broadbase.run.config import RunConfig
+from broadbase.train.journal import bits_per_unit
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The prepared sources of a config."""
+
+    config: RunConfig
+    stores: Mapping[str, Store]
+
+    def rows(self, split: str) -> dict[str, Rows]:
+        """The rows of every source: split is "train" or "validation".
+
+        Row i of paired sources is one record; other rows are packed.
+        """
+        mixed = self.config.data.sources
+        found = {
+            name: Rows(self.stores[name].split(split), m.length)
+            for name, m in mixed.items()
+            if m.pairs is None
+        }
+        for names in self.config.data.groups().values():
+            splits = aligned({name: self.stores[name] for name in names}, split)
+            found |= {n: Rows(s, mixed[n].length, alone) for n, s in splits.items()}
+        return {name: found[name] for name in mixed}
+
+    def mixture(self) -> Mixture:
+        """Which rows every step takes."""
+        mixed = self.config.data.sources
+        return Mixture(
+            self.rows("train"),
+            spaces={name: m.modality for name, m in mixed.items()},
+            counts={name: m.rows for name, m in mixed.items()},
+            seed=self.config.seed,
+            limits={name: m.limit for name, m in mixed.items()},
+            pairs={name: m.pairs for name, m in mixed.items()},
+        )
+
+    def epochs(self) -> dict[str, float]:
+        """How often the whole run reads each source's training rows."""
+        rows, steps = self.rows("train"), self.config.train.steps
+        return {
+            name: steps * m.rows / min(len(rows[name]), m.limit or len(rows[name]))
+            for name, m in self.config.data.sources.items()
+        }
+
+    def check_repeats(self) -> None:
+        """ConfigError where a source is read more often than it allows."""
+        for name, epochs in self.epochs().items():
+            most = self.config.data.sources[name].repeats
+            if most is not None and epochs > most:
+                raise ConfigError(
+                    f"data.sources.{name}.repeats: the run would read its rows {epochs:.1f} times,"
+                    f" {most:g} are allowed; give it more data, fewer rows a step or fewer steps"
+                )
+
+    def seen(self, source: str) -> list[Row]:
+        """The different rows of a source that the run trained on."""
+        mixture, mixed = self.mixture(), self.config.data.sources[source]
+        rows, order = mixture.rows[source], mixture.orders[source]
+        return [
+            rows[i] for i in sorted({order[g] for g in range(self.config.train.steps * mixed.rows)})
+        ]
+
+    def likelihoods(self) -> Mapping[str, str]:
+        """The terms of the loss that are the likelihood of a source, and of which."""
+        return self.config.objective.likelihoods(self.config.data.sources)
+
+    def bits(self) -> dict[str, float]:
+        """What turns nats a place into bits a unit, by likelihood, over the held-out documents."""
+        found = {}
+        for term, source in self.likelihoods().items():
+            split = self.stores[source].split("validation")
+            found[term] = bits_per_unit(split.targets, split.units)
+        return found
+
+    def held_out(self, limit: int | None = None) -> Iterator[Batch]:
+        """The validation rows in order, one source (or one group of pairs) a batch.
+
+        `limit` rows of each source.
+        """
+        mixed, rows = self.config.data.sources, self.rows("validation")
+        single = [[name] for name, m in mixed.items() if m.pairs is None]
+        for names in (*single, *self.config.data.groups().values()):
+            parts = (held_out(rows[n], mixed[n].modality, mixed[n].rows, limit) for n in names)
+            for i, segments in enumerate(zip(*parts, strict=True)):
+                # A stream of chance of its own, the same at every evaluation.
+                draws = Draws(self.config.seed + 1, i)
+                yield Batch(i, dict(zip(names, segments, strict=True)), draws)

@@ -1,0 +1,195 @@
+"""A run: one config tree that says everything, and the folder that keeps what it did.
+
+runs/NAME/config.yaml        the resolved config; `broadbase pretrain` repeats it
+runs/NAME/env.json           versions, git state, fingerprints of the data
+runs/NAME/data/SOURCE/       the prepared stores
+runs/NAME/metrics.jsonl      one line a step
+runs/NAME/checkpoints/       resumable states
+runs/NAME/model/             the model folder, at the end
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from broadbase.core.contracts import Codec
+from broadbase.core.errors import ConfigError
+from broadbase.data.store import open_store
+from broadbase.modalities.noise import corruptions
+from broadbase.model.base import Base
+from broadbase.model.initialise import initialise
+from broadbase.run.config import RunConfig
+from broadbase.run.corpus import Corpus
+from broadbase.run.prepare import data_folder, load_codecs, prepare_data
+from broadbase.train import checkpoint
+from broadbase.train.journal import Journal
+from broadbase.train.loop import Trainer
+from broadbase.train.machine import environment, find_device
+from broadbase.train.ranks import Ranks, gather
+from broadbase.train.teacher import Teacher
+from broadbase.weights import folder as model_folder
+from broadbase.weights.start import carry
+
+
+@dataclass(frozen=True)
+class Run(Corpus):
+    """A config, its folder, and the prepared data."""
+
+    folder: Path
+    codecs: Mapping[str, Codec]  # by modality
+
+    @classmethod
+    def create(cls, config: RunConfig, folder: Path, console: Console | None = None) -> Run:
+        """A new run: settles every `auto`, prepares the data, writes the folder."""
+        ranks = Ranks(find_device(config.machine.device), config.machine)
+        if ranks.main:
+            if (folder / "config.yaml").exists():
+                raise ConfigError(
+                    f"{folder} already holds a run; continue it with `broadbase resume {folder}`,"
+                    " or give another --out"
+                )
+            config = config.model_copy(update={"machine": config.machine.resolve()})
+            stores, codecs = prepare_data(config, data_folder(config, folder), console)
+            run = cls(config, stores, folder, codecs)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "env.json").write_text(json.dumps(run.environment(), indent=1))
+            draft = folder / "config.yaml.draft"
+            draft.write_text(config.yaml())
+            draft.replace(folder / "config.yaml")
+        ranks.wait()
+        return run if ranks.main else cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """A run that exists; DataError where its data changed since."""
+        if not (folder / "config.yaml").exists():
+            raise ConfigError(f"{folder} holds no run: there is no config.yaml in it")
+        config = RunConfig.read(folder / "config.yaml")
+        stores = {
+            name: open_store(data_folder(config, folder) / name, verify=True, source=mixed.source)
+            for name, mixed in config.data.sources.items()
+        }
+        return cls(config, stores, folder, load_codecs(config, data_folder(config, folder)))
+
+    def trainer(self, journal: Journal) -> Trainer:
+        """Everything built, at step 0; `restore` a checkpoint into it to go on."""
+        if any(m.repeats for m in self.config.data.sources.values()):
+            self.check_repeats()
+        c = self.config
+        device = find_device(c.machine.device)
+        ranks = Ranks(device, c.machine)
+        model = c.model.build()
+        initialise(model, c.seed)
+        if c.start is not None:
+            carry(c.start, c.objective, model, journal.say if ranks.main else None)
+        model.to(device)
+        teacher = c.teacher.build(model, ranks, self._taught_by) if c.teacher else Teacher()
+        c.machine.thin(model)
+        ranks.shard(model)
+        return Trainer(
+            config=c.train,
+            model=model,
+            objective=c.objective.build(),
+            corrupt=corruptions(c.model.modalities, self.codecs),
+            optim=c.optim.build(model),
+            schedule=c.schedule,
+            machine=c.machine,
+            ranks=ranks,
+            journal=journal,
+            batches=lambda start: self.mixture().batches(
+                start, c.train.steps, workers=c.train.workers, rank=ranks.part, world=ranks.parts
+            ),
+            validation=lambda: self.held_out(c.data.validation_rows),
+            teacher=teacher,
+            saver=checkpoint.Saver(
+                self.folder / "checkpoints", c.train.keep_last, c.train.keep_every, ranks.peers
+            ),
+            identity={**self.identity(), "teacher": teacher.identity()},
+        )
+
+    def _taught_by(self, path: str) -> nn.Module:
+        base = model_folder.base_at(path)
+        model_folder.must_agree(base, self.codecs, self.config.model, f"teacher.path={path}")
+        return base.model
+
+    def train(self, console: Console | None = None) -> dict[str, dict[str, Any]]:
+        """Train from the newest good checkpoint, or from step 0, to the end; keep the model folder.
+
+        Returns, by term, the loss on the first `final_rows` held-out rows of each source: nats a
+        place; of a likelihood bits a unit.
+        """
+        bits = self.bits()
+        units = {term: self.stores[source].unit for term, source in self.likelihoods().items()}
+        path, steps = self.folder / "metrics.jsonl", self.config.train.steps
+        journal = Journal(path, console, steps=steps, bits=bits, units=units)
+        trainer = self.trainer(journal)
+        if not trainer.ranks.main:
+            console = trainer.journal.console = trainer.journal.path = None
+        self._restore(trainer, console)
+        with trainer.ranks.watched(), journal:
+            trainer.train()
+        base = self.base(gather(trainer.kept))
+        if trainer.ranks.main:
+            model_folder.save(base, self.folder / "model")
+        trainer.validation = lambda: self.held_out(self.config.data.final_rows)
+        losses = trainer.evaluate()
+        return {
+            name: {"nats_per_place": loss}
+            | ({"unit": units[name], "bits_per_unit": loss * bits[name]} if name in bits else {})
+            for name, loss in losses.items()
+        }
+
+    def base(self, weights: Mapping[str, torch.Tensor] | None = None) -> Base:
+        """The run's model as a Base, with the given weights or, without, from its random init.
+
+        It keeps the codecs of the base that it started from.
+        """
+        model = self.config.model.build()
+        initialise(model, self.config.seed)
+        if weights is not None:
+            model.load_state_dict(dict(weights))
+        start = model_folder.base_at(self.config.start) if self.config.start else None
+        codecs = {**self.codecs, **(start.codecs if start else {}), **self.codecs}
+        pattern, origin = self.config.objective.pattern, start.origin if start else None
+        return Base(self.config.model, model.eval(), codecs, pattern, origin)
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must find unchanged: all that the weights depend on."""
+        tree = self.config.tree()
+        for key in ("evaluate_every", "save_every", "keep_last", "keep_every", "workers"):
+            del tree["train"][key]
+        for key in ("validation_rows", "final_rows", "processes", "store"):
+            del tree["data"][key]
+        for key in ("recompute", "matmul", "tensor", "timeout"):
+            del tree["machine"][key]
+        return {"config": tree, "data": {n: s.fingerprint for n, s in self.stores.items()}}
+
+    def with_config(self, config: RunConfig) -> Run:
+        """The same run under a changed config; a resume refuses what would change the result."""
+        return Run(config, self.stores, self.folder, self.codecs)
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, git state and fingerprints of the data."""
+        return {**environment(), "data": {n: s.fingerprint for n, s in self.stores.items()}}
+
+    def _restore(self, trainer: Trainer, console: Console | None) -> None:
+        newest = partial(checkpoint.newest, self.folder / "checkpoints")
+        saved, skipped = trainer.ranks.agree(newest)
+        if console is not None:
+            for bad in skipped:
+                console.print(f"skipped {bad.path.name}: {bad.reason}", highlight=False)
+        if saved is None:  # killed before there was one: step 1 is written again
+            trainer.journal.rewind(0)
+        else:
+            trainer.restore(saved)
+            if console is not None:
+                console.print(f"resuming after step {saved.step}", highlight=False)
