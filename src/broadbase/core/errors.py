@@ -43,3 +43,25 @@ class PreemptedError(BroadbaseError):
     """The run was told to stop, saved itself and can be resumed."""
 
     exit_code = 75
+
+
+# How libraries say it that raise no MemoryError: PyTorch on CPUs and GPUs, C++, cuBLAS, threads
+_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "alloc_failed",
+    "can't start new thread",
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on the CPU or an accelerator."""
+    if isinstance(error, MemoryError):
+        return True
+    words = str(error).lower()
+    if isinstance(error, RuntimeError | OSError) and any(each in words for each in _MEMORY):
+        return True
+    return error.__cause__ is not None and out_of_memory(error.__cause__)
