@@ -23,7 +23,8 @@ import transformers as hf
 from torch import Tensor, nn
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base, prompts
+from broadbase.model.base import Base
+from broadbase.model.documents import prompts
 from broadbase.objectives.masks import take
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig

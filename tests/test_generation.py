@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from broadbase.cli import app
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import positions
-from broadbase.model.base import prompts
+from broadbase.model.documents import prompts
 from broadbase.model.generate import SamplingConfig, generate
 from broadbase.model.initialise import initialise
 from broadbase.nn.attention import GroupedQueryConfig

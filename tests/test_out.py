@@ -22,7 +22,8 @@ from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.measures.measure import measured
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.picture import PictureConfig
-from broadbase.model.base import Base, prompts
+from broadbase.model.base import Base
+from broadbase.model.documents import prompts
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig

@@ -18,7 +18,8 @@ from broadbase.core.loss import combine
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.modalities.noise import Hide
-from broadbase.model.base import Base, prompts
+from broadbase.model.base import Base
+from broadbase.model.documents import prompts
 from broadbase.objectives.masks import take
 from broadbase.weights.folder import load, save
 from references import BEIT, MEETING, VISION, clip, saved, siglip, stored, vit_mae

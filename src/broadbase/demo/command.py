@@ -24,7 +24,8 @@ from broadbase.demo.molecules import DRAWN, Validity, molecules
 from broadbase.demo.tasks import LABELS, MANY, SEEDS, TEST, labels, tasks
 from broadbase.measures.likelihood import likelihoods
 from broadbase.measures.measure import Measured
-from broadbase.model.base import Base, prompts
+from broadbase.model.base import Base
+from broadbase.model.documents import prompts
 from broadbase.model.generate import SamplingConfig, generate
 from broadbase.recipes import mixed
 from broadbase.recipes.mixed import DIGITS

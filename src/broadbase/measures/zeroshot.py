@@ -20,7 +20,8 @@ from broadbase.core.view import Read, Stream, View
 from broadbase.measures.measure import Measure, Measured, compared
 from broadbase.measures.records import paired_records
 from broadbase.measures.retrieval import PAIRS, vectors
-from broadbase.model.base import Base, prompts
+from broadbase.model.base import Base
+from broadbase.model.documents import prompts
 from broadbase.objectives.contrastive import PairsConfig
 from broadbase.run.run import Run
 

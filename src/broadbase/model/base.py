@@ -17,6 +17,7 @@ from torch import Tensor
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.view import Read, Segment, Stream, View, pool, positions
+from broadbase.model.documents import alike, document, padded, prompts
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
 from broadbase.model.interleave import Slot, following, interleaved, reading, slots
@@ -24,7 +25,6 @@ from broadbase.model.model import Model, ModelConfig
 from broadbase.model.rows import decoded, drawn
 from broadbase.nn.inference import eight_bit, packed
 
-PLACES = 2048  # of a batch of short records: enough for the products to be fast
 Ask = Callable[[Segment, Segment], View]  # what is given, what is told so far
 
 
@@ -182,8 +182,8 @@ class Base:
     ) -> NDArray[np.float32]:
         """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last."""
         vectors = dict[int, Tensor]()
-        for chosen, parts, document in self._states(raws, modality, layers, batch):
-            means = torch.cat([pool(x, document) for x in parts], dim=-1).float().cpu()
+        for chosen, parts, real in self._states(raws, modality, layers, batch):
+            means = torch.cat([pool(x, real) for x in parts], dim=-1).float().cpu()
             vectors |= dict(zip(chosen, means, strict=True))
         found = [vectors[i] for i in range(len(raws))]
         return torch.stack(found).numpy() if found else np.zeros((0, 0), np.float32)
@@ -221,10 +221,10 @@ class Base:
         """
         space, codec = self.codec(modality)
         whole = self.sees(space) == "full"
-        documents = [_document(codec, raw, whole) for raw in raws]
+        documents = [document(codec, raw, whole) for raw in raws]
         using = replace(self, model=packed(self.model))
-        for chosen in _alike([len(position) for _, position in documents], batch):
-            segment = _padded(space, [documents[i] for i in chosen])
+        for chosen in alike([len(position) for _, position in documents], batch):
+            segment = padded(space, [documents[i] for i in chosen])
             hidden = using.model(using._view(space, segment), layers=layers).streams["main"]
             yield chosen, hidden.layers if layers else (hidden.x,), hidden.tokens.document
 
@@ -321,62 +321,3 @@ class Base:
                 f"this base was pretrained with a {self.sees(space)!r} pattern and cannot generate;"
                 " pretrain with --set objective.name=causal"
             )
-
-
-def prompts(space: str, codec: Codec, raws: Sequence[Any], whole: bool = False) -> Segment:
-    """Documents as far as they are given: the start value, then each of `raws` (None: nothing).
-
-    `whole` ones have their end value, where the modality has one. Shorter ones are padded at the
-    end: [B, N+1].
-    """
-    return _padded(space, [_document(codec, raw, whole) for raw in raws])
-
-
-def _padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
-    """Documents, values and positions of each, as one segment."""
-    length = max(len(position) for _, position in pairs)
-    even = all(len(position) == length for _, position in pairs)
-    place = torch.arange(length)
-    document = torch.stack([torch.where(place < len(p), 0, -1) for _, p in pairs])
-    return Segment(
-        space,
-        values=torch.stack([_pad(values, length) for values, _ in pairs]),
-        position=torch.stack([_pad(position, length) for _, position in pairs]),
-        document=None if even else document,
-        order=None if even else place.expand(len(pairs), -1),
-    )
-
-
-def _document(codec: Codec, raw: Any, whole: bool) -> tuple[Tensor, Tensor]:
-    values, position = codec.start[None], torch.zeros(1, 3, dtype=torch.int64)
-    begins = getattr(codec, "begins", True)  # some published encoders have no start value
-    if not begins:
-        values, position = values[:0], position[:0]
-    if raw is not None:
-        sample = codec.encode(raw)
-        values = np.concatenate([values, sample.values])
-        first = 1 if begins or len(sample.grid) > 1 else 0
-        position = torch.cat([position, first + positions(sample.grid)])
-    if whole and codec.end is not None:
-        values = np.concatenate([values, codec.end[None]])
-        position = torch.cat([position, 1 + position[-1:]])
-    return torch.from_numpy(values), position
-
-
-def _alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
-    """Numbers of documents in batches of about one length, the longest first: `batch` of them, or
-    more where they have no more than `PLACES` places together."""
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        last = batches[-1] if batches else []
-        if last and len(last) < max(batch, PLACES // max(1, lengths[last[0]])):
-            last.append(i)
-        else:
-            batches.append([i])
-    return batches
-
-
-def _pad(values: Tensor, length: int) -> Tensor:
-    padded = values.new_zeros(length, *values.shape[1:])
-    padded[: len(values)] = values
-    return padded

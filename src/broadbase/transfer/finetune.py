@@ -18,7 +18,8 @@ from broadbase.core.contracts import Batch
 from broadbase.core.random import Draws, seed_of
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.modalities.labels import LabelsConfig, ValuesConfig
-from broadbase.model.base import Base, prompts
+from broadbase.model.base import Base
+from broadbase.model.documents import prompts
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.properties import Properties

@@ -19,7 +19,8 @@ from broadbase.core.optional import optional
 from broadbase.core.view import Output, Read, Segment, Stream, View, positions
 from broadbase.modalities.picture import PictureCodec, PictureConfig
 from broadbase.modalities.spectrum import SpectrumConfig
-from broadbase.model.base import Base, prompts
+from broadbase.model.base import Base
+from broadbase.model.documents import prompts
 from broadbase.weights.folder import load
 
 Compared = tuple[str, str, Tensor, Tensor]  # inputs, what is compared, ours, theirs
