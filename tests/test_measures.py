@@ -45,7 +45,7 @@ def trained(recipe: str, data: Path, out: Path, steps: int) -> list[Measured]:
     return measured(run, load(out / "model"))
 
 
-@pytest.mark.parametrize("recipe", ["t5", "bart"])
+@pytest.mark.parametrize("recipe", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_a_repeated_letter_is_told_after_training_and_not_before(
     recipe: str, pages: Path, tmp_path: Path
 ) -> None:
