@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from broadbase.commands import adapt, data, demo, evaluate, generate, machine, train
 from broadbase.commands.options import app, fail
 from broadbase.core.errors import BroadbaseError
-from broadbase.exchange import export, import_weights
 from broadbase.launch import relaunch
 
-__all__ = ["adapt", "app", "data", "demo", "evaluate", "generate", "machine", "main", "train"]
-
-app.command("import")(import_weights)
-app.command()(export)
+__all__ = ["app", "main"]
 
 
 def main() -> None:

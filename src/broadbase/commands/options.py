@@ -2,26 +2,84 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+COMMANDS = {  # in the order of work: the module of each, and the first line of its help
+    "prepare": ("data", "Clean, deduplicate and encode data into a store."),
+    "inspect": ("data", "Show what a model reads: mixture, lengths, duplicates, records."),
+    "remove": ("data", "Take documents, and their duplicates, out of prepared data for good."),
+    "samples": ("data", "List real data to try things on, from packages."),
+    "recipes": ("train", "List what can be trained out of the box."),
+    "pretrain": ("train", "Train a base on raw data, without labels."),
+    "resume": ("train", "Continue a run that was stopped, from its newest good checkpoint."),
+    "sbatch": ("train", "Print a Slurm script that trains on many ranks."),
+    "evaluate": ("evaluate", "Measure a base on held-out data against baselines."),
+    "generate": ("generate", "Continue prompts, or answer them."),
+    "adapt": ("adapt", "Adapt a base to a labelled task, compared with its random init."),
+    "import": ("exchange", "Read published weights, and check that they compute the same."),
+    "export": ("exchange", "Write a base for transformers, for llama.cpp, or as bare tensors."),
+    "doctor": ("machine", "Show what this machine has and what would be chosen on it."),
+    "demo": ("demo", "Show the whole idea on real data in minutes."),
+}
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands by name; a command's module is imported when the command is looked up."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        importlib.import_module(f"broadbase.commands.{module}")  # registers with `app`
+        return typer.main.get_group(app).commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+
 app = typer.Typer(
     name="broadbase",
-    help="One foundation model: pretrained on whatever data you have, adapted many times.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 log = Console(stderr=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"broadbase {version('broadbase')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """One foundation model: pretrained on whatever data you have, adapted many times."""
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Set = Annotated[

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
-
-from sklearn.datasets import load_digits
 
 from broadbase.core.config import hint
 from broadbase.core.contracts import Record, Reject, SourceConfig
@@ -92,14 +91,19 @@ class DigitsConfig(SourceConfig):
         return "BSD-3-Clause (scikit-learn); UCI digits: CC-BY-4.0"
 
     def records(self) -> Iterator[Record | Reject]:
-        digits = load_digits()
+        digits = _digits()
         for i in range(self.first, min(self.last, len(digits.images))):
             image = digits.images[i] / 16.0
             yield Record(image, f"digits:{i}", label=str(digits.target[i]))
 
     def fingerprint(self) -> dict[str, str]:
-        images = load_digits().images[self.first : self.last]
+        images = _digits().images[self.first : self.last]
         return {"sklearn.digits": hashlib.sha256(images.tobytes()).hexdigest()}
+
+
+def _digits() -> Any:
+    """scikit-learn's digits; importing it takes longer than most commands that name samples."""
+    return importlib.import_module("sklearn.datasets").load_digits()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from safetensors.torch import save_file
 
+from broadbase.commands.options import app
 from broadbase.core.errors import ConfigError
 from broadbase.model.base import Base
 from broadbase.weights.beside import write_beside
@@ -29,6 +30,7 @@ class Form(StrEnum):
     safetensors = "safetensors"
 
 
+@app.command("import")
 def import_weights(
     place: Annotated[str, typer.Argument(help="A model folder, or OWNER/NAME on the hub.")],
     to: Annotated[Path | None, typer.Option(help="Where to write it as our model folder.")] = None,
@@ -51,6 +53,7 @@ def import_weights(
         sys.exit(1)
 
 
+@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
     form: Annotated[Form, typer.Option("--to", help="For whom.")],
