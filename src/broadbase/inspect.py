@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from broadbase.core.contracts import Codec, ModalityConfig
 from broadbase.core.errors import DataError
+from broadbase.core.terminal import Terminal
 from broadbase.data.store import Store, open_store
 from broadbase.run.run import Run
 
@@ -36,28 +35,24 @@ def inspected(folder: Path, examples: int) -> list[dict[str, Any]]:
     return [_source(name, store, examples, {}) for name, store in stores.items()]
 
 
-def show(found: list[dict[str, Any]], console: Console | None = None) -> None:
-    """The same for people."""
-    console = console or Console()
-    table = Table(title="sources", title_justify="left")
+def show(found: list[dict[str, Any]]) -> None:
+    """The same for people, on stdout."""
+    terminal = Terminal()
     columns = ("records", "exact", "near", "rejected", "empty", "removed", "train", "validation")
     mixture = ("rows", "share", "epochs") if "epochs" in found[0] else ()
-    table.add_column("source")
-    for column in (*columns, *mixture):
-        table.add_column(column, justify="right")
+    rows = [
+        {"source": entry["source"]}
+        | {c: f"{entry[c]:,}" for c in columns}
+        | {c: f"{entry[c]:.3g}" for c in mixture}
+        for entry in found
+    ]
+    terminal.rows(rows, ("source", *columns, *mixture), "sources")
     for entry in found:
-        cells = [f"{entry[c]:,}" for c in columns] + [f"{entry[c]:.3g}" for c in mixture]
-        table.add_row(entry["source"], *cells)
-    console.print(table)
-    for entry in found:
-        _show_source(entry, console)
+        _show_source(entry, terminal.say)
 
 
-def _show_source(entry: Mapping[str, Any], console: Console) -> None:
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    console.rule(f"{entry['source']}  (licence: {entry['licence']})", align="left")
+def _show_source(entry: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    say(f"── {entry['source']}  (licence: {entry['licence']})")
     counts = entry["lengths"].values()
     top = max(counts)
     bars = "".join(BARS[-(-8 * n // top)] for n in counts)

@@ -12,6 +12,7 @@ import typer
 
 from broadbase.commands.options import Json, app, log, show
 from broadbase.core.errors import ConfigError
+from broadbase.core.terminal import echo
 from broadbase.data.detect import labelled
 from broadbase.train.machine import MachineConfig
 from broadbase.transfer.adapt import Method
@@ -51,9 +52,9 @@ def adapt(
             raise ConfigError("--out keeps a fine-tuned model; add --method finetune")
         train, _ = task.split(labels, test, 0)
         save(finetune(base, task, train, FinetuneConfig()), out)
-        log.print(f"fine-tuned model in {out}")
+        log.say(f"fine-tuned model in {out}")
     if as_json:
-        typer.echo(json.dumps([row.row()]))
+        echo(json.dumps([row.row()]))
         return
     mean, low, high = row.gain
     shown: dict[str, Any] = {

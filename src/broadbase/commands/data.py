@@ -12,6 +12,7 @@ import typer
 
 from broadbase.commands.options import Data, FieldName, Json, Like, RecipeName, Set, app, log, show
 from broadbase.core.errors import ConfigError
+from broadbase.core.terminal import echo
 from broadbase.data.cluster import on_ray, on_slurm
 from broadbase.data.prepare import remove as remove_documents
 from broadbase.data.samples import first, sample, table
@@ -67,7 +68,7 @@ def inspect(
     """What a model reads: mixture, epochs, lengths, duplicates, records decoded from the store."""
     found = inspected(folder, examples)
     if as_json:
-        typer.echo(json.dumps(found))
+        echo(json.dumps(found))
     else:
         show_inspected(found)
 
@@ -79,7 +80,7 @@ def remove(
 ) -> None:
     """Take documents, and what duplicates them, out of prepared data for good."""
     for name, left in remove_documents(store, ids, run_shown(log)).items():
-        log.print(f"{name}: {left.summary()}", highlight=False, soft_wrap=True)
+        log.say(f"{name}: {left.summary()}")
 
 
 @app.command()
@@ -92,7 +93,7 @@ def samples(
         columns = ("name", "modality", "holds", "from", "licence", "cached")
         show(table(), columns, as_json, "sample sets: --data sample:NAME")
         return
-    log.print(f"{name}: {sample(name).source.licence}", highlight=False)
+    log.say(f"{name}: {sample(name).source.licence}")
     rows = [{"place": r.place, "label": r.label, "record": _brief(r.raw)} for r in first(name, 5)]
     show(rows, ("place", "label", "record"), as_json, sample(name).summary)
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from broadbase.commands.options import app
 from broadbase.core.errors import ConfigError
+from broadbase.core.terminal import echo
 from broadbase.model.base import Base
 from broadbase.weights.beside import write_beside
 from broadbase.weights.check import BAR, differences
@@ -48,7 +49,7 @@ def import_weights(
             raise ConfigError(f"--to {to} is the folder that is read; name another")
         save(base, to)
         found["written"] = str(to)
-    typer.echo(json.dumps(found) if as_json else _lines(found))
+    echo(json.dumps(found) if as_json else _lines(found))
     if any(row["difference"] >= BAR for row in found.get("checked", ())):
         sys.exit(1)
 
@@ -77,7 +78,7 @@ def export(
         case Form.safetensors:
             state = {k: v.contiguous().clone() for k, v in base.model.state_dict().items()}
             save_file(state, out, metadata={"config": json.dumps(base.config.tree())})
-    typer.echo(str(out))
+    echo(str(out))
 
 
 def described(base: Base) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from broadbase.commands.options import app
 from broadbase.core.contracts import Reject
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.terminal import echo
 from broadbase.data.picture import picture as decoded
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
@@ -75,7 +76,7 @@ def generate(
     for i, (given, told) in enumerate(zip(asked, found, strict=True)):
         if isinstance(told, np.ndarray):
             told = written(told, out if len(found) == 1 else out.with_stem(f"{out.stem}-{i}"))
-        typer.echo(json.dumps({"prompt": given, "continuation": told}) if as_json else told)
+        echo(json.dumps({"prompt": given, "continuation": told}) if as_json else told)
 
 
 def asked_for(told: list[str], file: Path | None) -> list[str | None]:

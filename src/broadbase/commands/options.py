@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import typer.core
 import typer.main
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+
+from broadbase.core.terminal import Terminal, echo
 
 COMMANDS = {  # in the order of work: the module of each, and the first line of its help
     "prepare": ("data", "Clean, deduplicate and encode data into a store."),
@@ -58,27 +56,25 @@ class Commands(typer.core.TyperGroup):
 app = typer.Typer(
     name="broadbase",
     cls=Commands,
-    no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-log = Console(stderr=True)
+log = Terminal(stderr=True)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"broadbase {version('broadbase')}")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
-    ] = False,
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """One foundation model: pretrained on whatever data you have, adapted many times."""
+    if version:
+        echo(f"broadbase {metadata.version('broadbase')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        log.say(context.get_help())
+        raise typer.Exit(2)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -93,13 +89,6 @@ Start = Annotated[str | None, typer.Option(help="A base to go on with: a run or 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 
 
-def fail(message: object, code: int) -> None:
-    """Say what went wrong and how to mend it, and leave."""
-    log.print("error:", style="bold red", end=" ")
-    log.print(str(message), markup=False, highlight=False, soft_wrap=True)
-    sys.exit(code)
-
-
 def fresh(parent: Path, name: str) -> Path:
     """The first of parent/NAME-1, parent/NAME-2, ... that does not exist."""
     numbers = (i for i in range(1, 10_000) if not (parent / f"{name}-{i}").exists())
@@ -111,15 +100,6 @@ def show(
 ) -> None:
     """Print rows as a table of `columns`, or as JSON."""
     if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    table = Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    Console().print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+        echo(json.dumps(rows))
+    else:
+        Terminal().rows(rows, columns, title)

@@ -24,6 +24,7 @@ from broadbase.commands.options import (
     show,
 )
 from broadbase.core.errors import ConfigError
+from broadbase.core.terminal import echo
 from broadbase.recipes.recipe import all_recipes, expected
 from broadbase.recipes.resolved import overridden, resolved
 from broadbase.run.config import RunConfig
@@ -83,7 +84,7 @@ def sbatch(
     cpu: Annotated[bool, typer.Option("--cpu", help="Ask for no GPUs.")] = False,
 ) -> None:
     """Print a Slurm script that trains on many ranks and is requeued when preempted."""
-    typer.echo(slurm_script(command, nodes, ranks, time, partition, gpus=not cpu), nl=False)
+    echo(slurm_script(command, nodes, ranks, time, partition, gpus=not cpu), end="")
 
 
 @app.command()
@@ -102,6 +103,6 @@ def _train(run: Run, as_json: bool) -> None:
     result = run.train(log)
     if os.environ.get("RANK", "0") != "0":
         return
-    log.print(f"model in {run.folder / 'model'}")
+    log.say(f"model in {run.folder / 'model'}")
     rows = [{"source": k, **v} for k, v in result.items()]
     show(rows, ["source", "unit", "nats_per_place", "bits_per_unit"], as_json, "held out")

@@ -62,6 +62,8 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     words = str(error).lower()
-    if isinstance(error, RuntimeError | OSError) and any(each in words for each in _MEMORY):
+    if isinstance(error, RuntimeError | OSError | ImportError) and any(
+        each in words for each in _MEMORY
+    ):
         return True
     return error.__cause__ is not None and out_of_memory(error.__cause__)

@@ -19,6 +19,7 @@ from broadbase import report
 from broadbase.charts import Curve
 from broadbase.core.contracts import Record
 from broadbase.core.errors import ConfigError
+from broadbase.core.terminal import Terminal
 from broadbase.data.samples import DigitsConfig
 from broadbase.demo.molecules import DRAWN, Validity, molecules
 from broadbase.demo.tasks import LABELS, MANY, SEEDS, TEST, labels, tasks
@@ -214,7 +215,7 @@ def show(
         span = f"{v.low:.3f} {v.high:.3f}"
         drawn.add_row(v.model, f"{v.valid:.3f}", span, f"{v.unique:.3f}", f"{v.novel:.3f}")
     for table in (gains, nats, drawn):
-        Console().print(table)
+        Terminal().table(table)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -40,7 +40,7 @@ class Journal:
             self._progress = Progress(
                 TextColumn("{task.completed:>6}/{task.total}"),
                 BarColumn(bar_width=20),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 TimeRemainingColumn(compact=True),
                 console=self.console,
             )

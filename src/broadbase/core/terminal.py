@@ -1,0 +1,94 @@
+"""What is printed for people: names, data and models cannot style it, move the cursor, or crash it.
+
+Whatever a terminal shows goes through a `Terminal`, or through `visible`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+# Controls but for newline and tab, lone surrogates, and what turns the direction of a line
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+WIDEST = 10_000  # columns of a table that goes to a file
+
+
+def visible(text: str) -> str:
+    """The text with each character that a terminal would obey written as its escape, as \\x1b."""
+    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class Terminal(Console):
+    """A console that prints every text as it is: no markup, no emoji codes, `visible`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string as text, where rich makes one of it: so its width is right."""
+        return super().render_str(visible(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """What is printed, piece by piece; rich's own control codes stay."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else piece._replace(text=visible(piece.text))
+
+    def on_broken_pipe(self) -> None:
+        """Let the caller know; rich would end the process."""
+        raise BrokenPipeError
+
+    def say(self, text: str) -> None:
+        """Print a line, however long."""
+        self.print(text, soft_wrap=True)
+
+    def rows(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str) -> None:
+        """Print a table of `columns`; a key that a row has not is an empty cell."""
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+        for column in columns:
+            numbers = any(isinstance(row.get(column), int | float) for row in rows)
+            table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(cell(row.get(column)) for column in columns))
+        self.table(table)
+
+    def table(self, table: Table) -> None:
+        """Print a table: as wide as the terminal, and in a file as wide as it needs."""
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = WIDEST
+            table.width = Measurement.get(self, self.options, table).maximum
+        self.print(table)
+
+
+def cell(value: Any) -> str:
+    """A value in a table."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def echo(text: str = "", *, end: str = "\n") -> None:
+    """Print a result on stdout, `visible`."""
+    raw(visible(text), end=end)
+
+
+def raw(text: str, *, end: str = "\n") -> None:
+    """Print a result on stdout: unchanged where a program reads it, `visible` on a terminal."""
+    if sys.stdout is not None:
+        sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + end)
+        sys.stdout.flush()
