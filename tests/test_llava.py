@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
             base.logits(text, inside=given)
         with pytest.raises(ConfigError, match=message):
             base.generate(text, inside=given)
-    with pytest.raises(DataError, match="image in the text cannot be read: expected an image"):
+    with pytest.raises(DataError, match="record 0 cannot be read as image: expected an image"):
         base.generate(TEXTS[0], inside=["cat.png"])
     saved(llama, tmp_path / "llama")
     with pytest.raises(ConfigError, match="this base reads texts alone"):

@@ -196,6 +196,10 @@ class ModalityConfig(Choice):
         """A record in the form that is kept: ValueError where it has none. Idempotent."""
         return raw
 
+    def begun(self, raw: Any) -> Any:
+        """The beginning of a record in that form, as far as a part of a record has one."""
+        return self.clean(raw)
+
     def conversions(self, raw: Any) -> tuple[str, ...]:
         """What `clean` and the codec will change of a record knowingly: "44100 to 16000 Hz"."""
         return ()

@@ -46,6 +46,10 @@ class MoleculeConfig(IdsConfig):
             raise ValueError(f"not a molecule that RDKit can read: {raw[:80]!r}")
         return found
 
+    def begun(self, raw: Any) -> Any:
+        """As it is written: the beginning of a SMILES is no molecule yet, or another one."""
+        return raw
+
     def fit(self, records: Iterable[Any]) -> Codec:
         counts: dict[str, int] = {}
         for record in records:

@@ -36,6 +36,9 @@ class TokensConfig(ModalityConfig):
     def clean(self, raw: Any) -> Any:
         return raw if self.by is None else self.by.clean(raw)
 
+    def begun(self, raw: Any) -> Any:
+        return raw if self.by is None else self.by.begun(raw)
+
     def conversions(self, raw: Any) -> tuple[str, ...]:
         return () if self.by is None else self.by.conversions(raw)
 

@@ -5,7 +5,7 @@ Legend: N places, V vocabulary, D width, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.view import Read, Segment, Stream, View, pool, positions
-from broadbase.model.documents import alike, document, padded, prompts
+from broadbase.model.documents import alike, document, padded, several
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
 from broadbase.model.interleave import Slot, following, interleaved, reading, slots
@@ -26,6 +26,11 @@ from broadbase.model.rows import decoded, drawn
 from broadbase.nn.inference import eight_bit, packed
 
 Ask = Callable[[Segment, Segment], View]  # what is given, what is told so far
+Done = Callable[[int], None]  # called with how many records or steps were finished
+
+
+def ignored(count: int) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Origin:
     files: Mapping[str, bytes]  # of its tokenizer and generation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Base:
     """What `broadbase.load` gives: raw values in, raw values, vectors or logits out."""
 
@@ -48,6 +53,11 @@ class Base:
     pattern: str = "causal"  # who saw whom in pretraining
     origin: Origin | None = None
     patterns: Mapping[str, str] = field(default_factory=dict)  # of towers that saw otherwise
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{n}: {self.config.modalities[n].name}" for n in self.codecs)
+        size = sum(p.numel() for p in self.model.parameters())
+        return f"Base({kinds}; {size:,} parameters)"
 
     def scratch(self, seed: int) -> Base:
         """The same base from random init: what any claim of transfer is compared with."""
@@ -76,7 +86,7 @@ class Base:
         """
         space, codec = self.codec(modality)
         self._must_be_causal(space)
-        start = prompts(space, codec, [prompt])
+        start = self._begun(space, [prompt])
         given = start.position.shape[1] - 1
         view = self._view(space, start, inside=[inside])
         last = view.streams[-1]
@@ -106,14 +116,11 @@ class Base:
 
         `ask` is how the objective gives one before the other (`Conditional.prompt`).
         """
-        (before, heard), (space, codec) = self.codec(given), self.codec(told)
+        before, (space, codec) = self.codec(given)[0], self.codec(told)
         if begun is not None and grid is not None:
             raise ConfigError("a grid is told whole, from nothing; leave out what is begun")
-        start = prompts(space, codec, [begun] * len(raws))
-        try:
-            view = ask(prompts(before, heard, raws, whole=True), start)
-        except ValueError as error:
-            raise DataError(f"this is no {before} to tell of: {error}") from None
+        start = self._begun(space, [begun] * len(raws))
+        view = ask(self.read(raws, modality=before, whole=True), start)
         if grid is None:
             where_MB3 = following(view.streams[-1], places)
         else:
@@ -153,10 +160,10 @@ class Base:
         each, the records that it names."""
         space, codec = self.codec(modality)
         self._must_be_causal(space)
-        found: list[Any] = []
+        raws, found = several(raws), list[Any]()
         for i in range(0, len(raws), max(1, batch)):
             chosen = slice(i, i + max(1, batch))
-            start = prompts(space, codec, raws[chosen])
+            start = self._begun(space, raws[chosen], i)
             view = self._view(space, start, inside=None if inside is None else inside[chosen])
             where = following(view.streams[-1], places)
             choose = (sampling or SamplingConfig()).build(i)
@@ -179,13 +186,18 @@ class Base:
         modality: str | None = None,
         layers: bool = True,
         batch: int = 32,
+        done: Done = ignored,
     ) -> NDArray[np.float32]:
-        """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last."""
+        """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last.
+
+        `done` is called with the number of records of every batch.
+        """
         vectors = dict[int, Tensor]()
-        for chosen, parts, real in self._states(raws, modality, layers, batch):
-            means = torch.cat([pool(x, real) for x in parts], dim=-1).float().cpu()
+        for chosen, parts, documents in self._states(raws, modality, layers, batch):
+            means = torch.cat([pool(x, documents) for x in parts], dim=-1).float().cpu()
             vectors |= dict(zip(chosen, means, strict=True))
-        found = [vectors[i] for i in range(len(raws))]
+            done(len(chosen))
+        found = [vectors[i] for i in range(len(vectors))]
         return torch.stack(found).numpy() if found else np.zeros((0, 0), np.float32)
 
     @torch.inference_mode()
@@ -196,19 +208,24 @@ class Base:
         modality: str | None = None,
         layers: bool = True,
         batch: int = 32,
+        done: Done = ignored,
     ) -> list[NDArray[np.float32]]:
         """A vector a place of each record, of all layers joined [N,L*D] or of the last.
 
         Its start and end are left out.
         """
-        codec = self.codec(modality)[1]
+        space, codec = self.codec(modality)
         first = int(getattr(codec, "begins", True))
+        last = -1 if self.sees(space) == "full" and codec.end is not None else None
         states = dict[int, NDArray[np.float32]]()
-        for chosen, parts, _ in self._states(raws, modality, layers, batch):
+        for chosen, parts, documents in self._states(raws, modality, layers, batch):
             rows = torch.cat(list(parts), dim=-1).float().cpu().numpy()
-            for i, row in zip(chosen, rows, strict=True):
-                states[i] = row[first : first + len(codec.encode(raws[i]).values)]
-        return [states[i] for i in range(len(raws))]
+            sizes = [len(row) if documents is None else int((documents[b] >= 0).sum())
+                     for b, row in enumerate(rows)]  # fmt: skip
+            for i, row, size in zip(chosen, rows, sizes, strict=True):
+                states[i] = row[:size][first:last]
+            done(len(chosen))
+        return [states[i] for i in range(len(states))]
 
     def _states(
         self, raws: Sequence[Any], modality: str | None, layers: bool, batch: int
@@ -219,9 +236,8 @@ class Base:
         Where places see both ways, a document is read whole, its end value too. Records of about
         the same length are read together, `batch` or as many as their places allow.
         """
-        space, codec = self.codec(modality)
-        whole = self.sees(space) == "full"
-        documents = [document(codec, raw, whole) for raw in raws]
+        space = self.codec(modality)[0]
+        documents = self._documents(space, several(raws), self.sees(space) == "full")
         using = replace(self, model=packed(self.model))
         for chosen in alike([len(position) for _, position in documents], batch):
             segment = padded(space, [documents[i] for i in chosen])
@@ -233,7 +249,7 @@ class Base:
         self, raws: Sequence[Any], *, modality: str | None = None, batch: int = 32
     ) -> NDArray[np.float32] | None:
         """What the base tells of whole records [M,K] (descriptors, of molecules); None: nothing."""
-        space, codec = self.codec(modality)
+        space, raws = self.codec(modality)[0], several(raws)
         kind = self.config.modalities[space].name
         reads = tuple(
             Read(name, name, pooled=True)
@@ -242,7 +258,8 @@ class Base:
         )
         found: list[Tensor] = []
         for i in range(0, len(raws) if reads else 0, batch):
-            segment = prompts(space, codec, raws[i : i + batch], self.sees(space) == "full")
+            whole = self.sees(space) == "full"
+            segment = self.read(raws[i : i + batch], modality=space, whole=whole, first=i)
             said = self.model(self._view(space, segment, reads)).predictions
             found.append(torch.cat([said[r.term][:, 0] for r in reads], dim=-1).float().cpu())
         return torch.cat(found).numpy() if found else None
@@ -255,13 +272,55 @@ class Base:
 
         Records `inside` it have places of their own among these, in the order of reading.
         """
-        space, codec = self.codec(modality)
-        view = self._view(space, prompts(space, codec, [raw]), inside=[inside])
+        space = self.codec(modality)[0]
+        view = self._view(space, self._begun(space, [raw]), inside=[inside])
         *others, last = view.streams
         read = Read(space, "logits", index=reading(last))
         output = self.model(View((*others, replace(last, reads=(read,)))))
         logits: Tensor = output.predictions["logits"][0]
         return logits
+
+    def read(
+        self,
+        raws: Iterable[Any],
+        *,
+        modality: str | None = None,
+        whole: bool = False,
+        first: int = 0,
+    ) -> Segment:
+        """Records as `prepare` reads them, cleaned and encoded, with their start, side by side.
+
+        `whole` ones have their end value too. DataError names the first that is no such record,
+        counted from `first` on.
+        """
+        space = self.codec(modality)[0]
+        return padded(space, self._documents(space, several(raws), whole, first))
+
+    def _begun(self, space: str, raws: Sequence[Any], first: int = 0) -> Segment:
+        """Beginnings of records, to go on with; None: from nothing."""
+        return padded(space, self._documents(space, raws, False, first, begun=True))
+
+    def _documents(
+        self, space: str, raws: Sequence[Any], whole: bool, first: int = 0, *, begun: bool = False
+    ) -> list[tuple[Tensor, Tensor]]:
+        codec, kind = self.codecs[space], self.config.modalities[space]
+        clean = kind.begun if begun else kind.clean
+        found = []
+        for number, raw in enumerate(raws, first):
+            if raw is None and not begun:
+                raise DataError(f"record {number} is None; leave it out")
+            try:
+                made = None if raw is None else clean(raw)
+                found.append(document(codec, made, whole))
+            except BroadbaseError:
+                raise
+            except (TypeError, ValueError) as error:
+                more = ", ".join(name for name in self.codecs if name != space)
+                other = f"; this base has other modalities: {more}" if more else ""
+                raise DataError(
+                    f"record {number} cannot be read as {space}: {error}{other}"
+                ) from None
+        return found
 
     def _view(
         self,
@@ -276,10 +335,7 @@ class Base:
         records: list[tuple[Segment, Tensor]] = []
         for i, slot in enumerate(self._slots(space, segment, inside)):
             kind = slot.modality
-            try:
-                given = prompts(kind, self.codecs[kind], slot.raws, self.sees(kind) == "full")
-            except ValueError as error:
-                raise DataError(f"the {kind} in the text cannot be read: {error}") from None
+            given = self.read(slot.raws, modality=kind, whole=self.sees(kind) == "full")
             if self.tower(kind) != tower:
                 streams.append(Stream(f"{kind} {i}", self.tower(kind), (given,), self.sees(kind)))
                 connector: Any = self.model.connectors[f"{self.tower(kind)}>{tower}"]
@@ -298,6 +354,13 @@ class Base:
             return ()
         rows = inside or [()] * len(segment.position)
         return slots(segment, stands, rows, getattr(codec, "spell", str))
+
+    def most(self, modality: str | None = None) -> float:
+        """How many values a record may have at most, its start and end not counted: what the
+        positions of its tower leave for them."""
+        space, codec = self.codec(modality)
+        ends = int(getattr(codec, "begins", True)) + int(codec.end is not None)
+        return self.config.places(space) - ends
 
     def tower(self, space: str) -> str:
         """The tower that a Space belongs to."""

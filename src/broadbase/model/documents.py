@@ -5,7 +5,7 @@ Legend: B documents, N positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,18 @@ import torch
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
+from broadbase.core.errors import ConfigError
 from broadbase.core.view import Segment, positions
 
 PLACES = 2048  # of a batch of short records: enough for the products to be fast
+
+
+def several(raws: Any) -> list[Any]:
+    """Records as a list; ConfigError where it is one record, not several."""
+    if isinstance(raws, str | bytes | Mapping) or not isinstance(raws, Iterable):
+        kind = type(raws).__name__
+        raise ConfigError(f"expected a list of records, got one {kind}; write [record]")
+    return list(raws)
 
 
 def prompts(space: str, codec: Codec, raws: Sequence[Any], whole: bool = False) -> Segment:
@@ -32,17 +41,18 @@ def padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
     length = max(len(position) for _, position in pairs)
     even = all(len(position) == length for _, position in pairs)
     place = torch.arange(length)
-    document = torch.stack([torch.where(place < len(p), 0, -1) for _, p in pairs])
+    number = torch.stack([torch.where(place < len(p), 0, -1) for _, p in pairs])
     return Segment(
         space,
         values=torch.stack([_pad(values, length) for values, _ in pairs]),
         position=torch.stack([_pad(position, length) for _, position in pairs]),
-        document=None if even else document,
+        document=None if even else number,
         order=None if even else place.expand(len(pairs), -1),
     )
 
 
 def document(codec: Codec, raw: Any, whole: bool) -> tuple[Tensor, Tensor]:
+    """Values [N,...] and positions [N,3] of one document; see `prompts`."""
     values, position = codec.start[None], torch.zeros(1, 3, dtype=torch.int64)
     begins = getattr(codec, "begins", True)  # some published encoders have no start value
     if not begins:
