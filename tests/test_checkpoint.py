@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -36,7 +37,7 @@ GROUPS = {
 def write(folder: Path, *steps: int) -> None:
     with Saver(folder, keep_last=99) as saver:
         for step in steps:
-            saver.save(step, GROUPS, {"identity": {"n": step}})
+            saver.save(step, GROUPS, {"n": step})
 
 
 def loaded(saved: Checkpoint) -> dict[str, torch.Tensor]:
@@ -50,7 +51,7 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     write(tmp_path, 7)
     saved = read(tmp_path / "step-000007")
     assert saved.step == 7
-    assert saved.meta == {"identity": {"n": 7}}
+    assert saved.identity == {"n": 7}
     back = loaded(saved)
     assert set(back) == {name for tensors in GROUPS.values() for name in tensors}
     for tensors in GROUPS.values():
@@ -121,14 +122,101 @@ def test_any_damage_is_found(file: str, how: str, rng: random.Random) -> None:
 
 def test_half_written_and_future_ones_are_skipped(tmp_path: Path) -> None:
     write(tmp_path, 1, 2, 3)
-    (tmp_path / "step-000003").rename(tmp_path / ".draft-step-000003")
+    (tmp_path / "step-000003" / "COMPLETE").unlink()
     seal = tmp_path / "step-000002" / "COMPLETE"
     seal.write_text(json.dumps({**json.loads(seal.read_text()), "format": 2}))
     good, skipped = newest(tmp_path)
     assert good is not None
     assert good.step == 1
-    assert skipped[0].reason == "never finished"
+    assert "step-000003 was never finished" in skipped[0].reason
     assert "format 2, this program reads up to 1; upgrade" in skipped[1].reason
+
+
+def test_a_folder_of_the_users_is_no_checkpoint(tmp_path: Path) -> None:
+    """Copies and notes among the checkpoints are neither used nor erased."""
+    write(tmp_path, 1, 2)
+    for name in ("step-000002.bak", "step-abc", "step-", "step-1", "notes", "step-000001/mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step-000009").write_text("a file")
+    (tmp_path / "step-000002").rename(tmp_path / "step-000007")
+    good, skipped = newest(tmp_path)
+    assert good is not None
+    assert good.step == 1
+    (copy,) = skipped
+    assert "is a copy of step 2" in copy.reason
+    before = sorted(tmp_path.rglob("*"))
+    prune(tmp_path, 60, 1, None)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_a_killed_removal_left_is_removed(tmp_path: Path) -> None:
+    """A checkpoint that lost its COMPLETE goes where a newer good one is, and drafts go."""
+    write(tmp_path, 1, 2, 3, 4)
+    for step in (1, 4):
+        (tmp_path / f"step-{step:06d}" / "COMPLETE").unlink()
+    draft = tmp_path / ".step-000005.0123abcd.draft"
+    (draft / "step-000005").mkdir(parents=True)
+    prune(tmp_path, 3, 2, None)
+    assert {path.name for path in tmp_path.iterdir()} == {f"step-00000{n}" for n in (2, 3, 4)}
+
+
+def test_all_can_read_what_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write(tmp_path, 1)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "step-000001").iterdir()}
+    assert modes == {0o644}
+
+
+SEALS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=4), each),
+    max_leaves=6,
+)
+
+
+def spoilt(file: str, rng: random.Random, content: object) -> bytes:
+    """Other bytes, other JSON, or one field changed."""
+    match rng.randrange(3):
+        case 0:
+            return rng.randbytes(rng.randrange(40))
+        case 1:
+            return json.dumps(content).encode()
+    tree = json.loads(file)
+    tree[rng.choice(list(tree))] = content
+    return json.dumps(tree).encode()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(["COMPLETE", "meta.json"]), st.randoms(use_true_random=False), SEALS)
+def test_damaged_bookkeeping_is_skipped(file: str, rng: random.Random, content: object) -> None:
+    """Whatever stands in a checkpoint's own files, it is used as it was or not at all."""
+    damaged(file, rng, content)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None)
+@given(st.sampled_from(["COMPLETE", "meta.json"]), st.randoms(use_true_random=False), SEALS)
+def test_damaged_bookkeeping_is_skipped_often(
+    file: str, rng: random.Random, content: object
+) -> None:
+    damaged(file, rng, content)
+
+
+def damaged(file: str, rng: random.Random, content: object) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder, 1, 2)
+        path = folder / "step-000002" / file
+        path.write_bytes(spoilt(path.read_text(), rng, content))
+        good, skipped = newest(folder)
+        assert good is not None
+        if not skipped:  # what was changed says nothing, as the step of COMPLETE
+            assert good.step == 2
+            assert good.identity == {"n": 2}
+        loaded(good)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -146,7 +234,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_prune_keeps_what_it_promises(steps: set[int], last: int, every: int | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         write(Path(name), *sorted(steps))
-        prune(Path(name), last, every)
+        prune(Path(name), 60, last, every)
         left = {int(p.name.removeprefix("step-")) for p in Path(name).iterdir()}
         multiples = {s for s in steps if every and s % every == 0}
         assert left == set(sorted(steps)[-last:]) | multiples
@@ -175,7 +263,7 @@ def test_a_path_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     saver = Saver(tmp_path / "file" / "checkpoints")
     saver.save(1, GROUPS, {})
-    with pytest.raises(ResourceError, match=r"cannot be written.*there is no earlier one"):
+    with pytest.raises(ResourceError, match=r"cannot be written.*none is older"):
         saver.wait()
 
 

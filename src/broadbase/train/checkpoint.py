@@ -12,19 +12,19 @@ ranks reads either.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -37,12 +37,31 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as load_pieces
 from torch.distributed.checkpoint.state_dict_saver import save as save_pieces
 
-from broadbase.core.errors import DataError, ResourceError
+from broadbase.core.errors import BroadbaseError, DataError, ResourceError
+from broadbase.core.files import digest, draft_folder, sweep, sync, write_json
 
 FORMAT = 1
 COMPLETE = "COMPLETE"
+NAME = re.compile(r"step-\d{6,}")
+FILES = re.compile(rf"{COMPLETE}|meta\.json|[\w-]+\.safetensors")
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 Groups = Mapping[str, Mapping[str, Tensor]]  # group -> name -> tensor; a name is in one group only
+
+
+class Seal(BaseModel, strict=True):
+    """What COMPLETE holds."""
+
+    format: int
+    step: int
+    files: dict[str, tuple[int, str]]  # name: bytes, SHA-256
+
+
+class Meta(BaseModel, strict=True):
+    """What meta.json holds."""
+
+    step: int
+    identity: dict[str, Any] = {}  # what a resume must find unchanged
 
 
 @dataclass(frozen=True)
@@ -51,7 +70,7 @@ class Checkpoint:
 
     path: Path
     step: int
-    meta: Mapping[str, Any]
+    identity: Mapping[str, Any]
 
     @property
     def tensors(self) -> dict[str, TensorStorageMetadata]:
@@ -85,7 +104,8 @@ class Saver:
     """Saves beside the loop, one checkpoint at a time; leaving the context waits for the last.
 
     `peers` are the ranks that save together, by a group that nothing else talks in. ResourceError
-    of a save comes with the next, or with `wait`.
+    of a save comes with the next, or with `wait`. Where an error leaves the context, a save of
+    several ranks is waited for only if all of them have that error: a lost rank never comes.
     """
 
     def __init__(
@@ -103,10 +123,14 @@ class Saver:
     def __enter__(self) -> Saver:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.wait()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            self.wait()
+        elif self.peers is None or issubclass(kind, BroadbaseError):
+            with suppress(ResourceError):  # the error on its way says more
+                self.wait()
 
-    def save(self, step: int, tensors: Groups, meta: Mapping[str, Any]) -> None:
+    def save(self, step: int, tensors: Groups, identity: Mapping[str, Any]) -> None:
         """Copy the tensors and return; they may change at once, while the copy is written."""
         self.wait()
         contiguous = torch.contiguous_format  # safetensors takes nothing else
@@ -117,7 +141,7 @@ class Saver:
             }
             for group, each in tensors.items()
         }
-        self._pending = self._thread.submit(self._write, step, copies, meta)
+        self._pending = self._thread.submit(self._write, step, copies, identity)
 
     def wait(self) -> None:
         """Until what was given is on the disk."""
@@ -125,17 +149,17 @@ class Saver:
         if pending is not None:
             pending.result()
 
-    def _write(self, step: int, tensors: Groups, meta: Mapping[str, Any]) -> None:
-        save(self.folder, step, tensors, meta, self.peers)
+    def _write(self, step: int, tensors: Groups, identity: Mapping[str, Any]) -> None:
+        save(self.folder, step, tensors, identity, self.peers)
         if _first(self.peers):
-            prune(self.folder, self.keep_last, self.keep_every)
+            prune(self.folder, step, self.keep_last, self.keep_every)
 
 
 def save(
     folder: Path,
     step: int,
     tensors: Groups,
-    meta: Mapping[str, Any],
+    identity: Mapping[str, Any],
     peers: dist.ProcessGroup | None = None,
 ) -> Path:
     """Write a checkpoint that is there as a whole or not at all; all peers call it together.
@@ -144,38 +168,30 @@ def save(
     on every peer, where the disk refuses one; what was saved before stays good.
     """
     path = folder / f"step-{step:06d}"
-    draft = folder / f".draft-{path.name}"
-
-    def begin() -> None:
-        if _first(peers):
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-
-    def commit() -> None:
-        if _first(peers):
-            (draft / "meta.json").write_text(json.dumps({"step": step, **meta}, allow_nan=False))
-            files = {name: seal for each in seals for name, seal in each.items()}
-            files["meta.json"] = _seal(draft / "meta.json")
-            complete = {"format": FORMAT, "step": step, "files": files}
-            (draft / COMPLETE).write_text(json.dumps(complete))
-            _sync(draft / COMPLETE)
-            _sync(draft)
-            shutil.rmtree(path, ignore_errors=True)
-            draft.rename(path)
-            _sync(folder)
-
     try:
-        _together(peers, begin)
-        seals = _together(peers, lambda: _write(draft, tensors, peers))
-        _together(peers, commit)
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        finished = [p.parent for p in folder.glob(f"step-*/{COMPLETE}")]
-        good = max(finished, key=_step, default=None)
-        kept = f"{good.name} is still good" if good else "there is no earlier one"
-        raise ResourceError(
-            f"{path} cannot be written: {error}; {kept}. Free space or permissions, then resume"
-        ) from None
+        with ExitStack() as stack:
+
+            def begin() -> Path | None:
+                return stack.enter_context(draft_folder(path, ours)) if _first(peers) else None
+
+            draft = _together(peers, path, begin)[0]
+            assert draft is not None
+            seals = _together(peers, path, lambda: _write(draft, tensors, peers))
+
+            def commit() -> None:
+                if _first(peers):
+                    write_json(draft / "meta.json", {"step": step, "identity": dict(identity)})
+                    files = {name: seal for each in seals for name, seal in each.items()}
+                    files["meta.json"] = _seal(draft / "meta.json")
+                    seal = {"format": FORMAT, "step": step, "files": files}
+                    write_json(draft / COMPLETE, seal)
+                    stack.close()
+
+            _together(peers, path, commit)
+    except ResourceError as error:
+        good = max(_finished(folder), key=_step, default=None)
+        kept = f"{good.name} is still good, `resume` goes on from it" if good else "none is older"
+        raise ResourceError(f"{error}; {kept}") from None
     return path
 
 
@@ -196,20 +212,22 @@ def _write(
     return {file.name: _seal(file) for file in sorted(mine)}
 
 
-def _together(peers: dist.ProcessGroup | None, act: Callable[[], T]) -> list[T]:
-    """What `act` gave on each peer; OSError on every peer where it failed on one."""
+def _together(peers: dist.ProcessGroup | None, path: Path, act: Callable[[], T]) -> list[T]:
+    """What `act` gave on each peer; ResourceError on every peer where it failed on one."""
     mine: tuple[T | None, str]
     try:
         mine = (act(), "")
-    except (OSError, SafetensorError, CheckpointException) as error:
+    except BroadbaseError as error:
         mine = (None, str(error))
+    except (OSError, SafetensorError, CheckpointException) as error:
+        mine = (None, f"{path} cannot be written: {error}")
     everyone: list[Any] = [mine]
     if peers is not None:
         everyone = [None] * peers.size()
         dist.all_gather_object(everyone, mine, group=peers)
     reasons = [reason for _, reason in everyone if reason]
     if reasons:
-        raise OSError(reasons[0])
+        raise ResourceError(reasons[0])
     return [result for result, _ in everyone]
 
 
@@ -222,31 +240,32 @@ def read(path: Path) -> Checkpoint:
     """The checkpoint at `path`, every byte verified; DataError says what is wrong with it."""
     if not (path / COMPLETE).exists():
         raise DataError(f"{path} was never finished: it has no {COMPLETE}")
-    try:
-        seal = json.loads((path / COMPLETE).read_text())
-        form, files = seal["format"], seal["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path / COMPLETE} is damaged: {error}") from None
-    if form > FORMAT:
+    seal = _parsed(Seal, path / COMPLETE)
+    if seal.format > FORMAT:
         raise DataError(
-            f"{path} has format {form}, this program reads up to {FORMAT}; upgrade Broadbase"
+            f"{path} has format {seal.format}, this program reads up to {FORMAT}; upgrade Broadbase"
         )
-    for name, (size, digest) in files.items():
+    for name, (size, sha) in seal.files.items():
         file = path / name
-        if not file.exists():
+        if not file.is_file():
             raise DataError(f"{file} is missing")
         if file.stat().st_size != size:
             raise DataError(f"{file} has {file.stat().st_size} bytes instead of {size}")
-        if _digest(file) != digest:
+        if digest(file) != sha:
             raise DataError(f"{file} was altered: its SHA-256 differs from the one written")
-    meta = json.loads((path / "meta.json").read_text())
-    return Checkpoint(path, int(meta.pop("step")), meta)
+    held = {"meta.json", *(file.name for file in path.glob("*.safetensors"))}
+    if len(held) < 2 or not held <= seal.files.keys():
+        raise DataError(f"{path / COMPLETE} is damaged: it does not list {', '.join(sorted(held))}")
+    meta = _parsed(Meta, path / "meta.json")
+    if meta.step != _step(path):
+        raise DataError(f"{path} is a copy of step {meta.step}: its meta.json says so")
+    return Checkpoint(path, meta.step, meta.identity)
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, tuple[Skipped, ...]]:
     """The newest good checkpoint of a run, and each newer one that is not, with its reason."""
-    skipped = [Skipped(p, "never finished") for p in sorted(folder.glob(".draft-*"))]
-    for path in sorted(folder.glob("step-*"), key=_step, reverse=True):
+    skipped: list[Skipped] = []
+    for path in sorted(_steps(folder), key=_step, reverse=True):
         try:
             return read(path), tuple(skipped)
         except (DataError, OSError) as error:
@@ -254,16 +273,44 @@ def newest(folder: Path) -> tuple[Checkpoint | None, tuple[Skipped, ...]]:
     return None, tuple(skipped)
 
 
-def prune(folder: Path, keep_last: int, keep_every: int | None) -> None:
-    """Keep the last `keep_last`, and those whose step is a multiple of `keep_every`.
+def prune(folder: Path, step: int, keep_last: int, keep_every: int | None) -> None:
+    """Of the checkpoints up to `step`, keep the last `keep_last` and each multiple of `keep_every`.
 
+    What a killed process left goes too: drafts, and what lost its COMPLETE to an earlier removal.
     COMPLETE goes first: a removal cut short leaves something that is skipped.
     """
-    finished = sorted((p.parent for p in folder.glob(f"step-*/{COMPLETE}")), key=_step)
-    for path in finished[: -max(1, keep_last)]:
-        if keep_every is None or _step(path) % keep_every:
-            (path / COMPLETE).unlink()
-            shutil.rmtree(path, ignore_errors=True)
+    sweep(folder)
+    past = [path for path in _steps(folder) if _step(path) <= step and ours(path)]
+    finished = sorted((path for path in past if (path / COMPLETE).exists()), key=_step)
+    kept = {path for path in finished if keep_every and _step(path) % keep_every == 0}
+    for path in {*past} - kept - {*finished[-max(1, keep_last) :]}:
+        with suppress(OSError):
+            (path / COMPLETE).unlink(missing_ok=True)
+            shutil.rmtree(path)
+
+
+def ours(path: Path) -> bool:
+    """Whether a folder holds nothing but files of a checkpoint."""
+    return all(item.is_file() and FILES.fullmatch(item.name) for item in path.iterdir())
+
+
+def _parsed(kind: type[M], path: Path) -> M:
+    """A file of JSON as what it should be; DataError where it is not."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path} is damaged: {where} {first['msg']}") from None
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The folders that are named like checkpoints; a copy of another name is no checkpoint."""
+    return [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()]
+
+
+def _finished(folder: Path) -> list[Path]:
+    return [path for path in _steps(folder) if (path / COMPLETE).exists()]
 
 
 def _step(path: Path) -> int:
@@ -272,18 +319,5 @@ def _step(path: Path) -> int:
 
 def _seal(file: Path) -> tuple[int, str]:
     """Size and SHA-256 of a file that is safely on the disk."""
-    _sync(file)
-    return file.stat().st_size, _digest(file)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(file)
+    return file.stat().st_size, digest(file)

@@ -227,7 +227,7 @@ class Trainer:
         """Keep everything that the rest of the run depends on; written while the loop goes on."""
         if self.saver is not None:
             groups = {**self._held(), "optim": self.optim.state()}
-            self.saver.save(self.step, groups, {"identity": dict(self.identity)})
+            self.saver.save(self.step, groups, self.identity)
 
     def _held(self) -> dict[str, Mapping[str, Tensor]]:
         """What moves besides the optimiser's state, as it lies in memory, by file."""
@@ -236,7 +236,7 @@ class Trainer:
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Go on from a checkpoint; ConfigError says what differs from the run that wrote it."""
-        changes = difference(saved.meta["identity"], self.identity)
+        changes = difference(saved.identity, self.identity)
         if changes:
             raise ConfigError(
                 f"{saved.path} belongs to a run with other settings or data:\n  "

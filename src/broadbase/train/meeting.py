@@ -24,7 +24,6 @@ from broadbase.core.errors import RankError
 
 SOON = 60.0  # seconds, at most, that the first words between ranks may take
 BEAT = 1.0  # seconds between two signs of life
-LONG = timedelta(days=30)  # while the first rank prepares data
 # Gloo's threads let go of their last tensors after the others know the result, and need the
 # interpreter for it: once it is gone, that aborts the process (pytorch/pytorch#179291)
 BREATH = 0.25  # seconds
@@ -63,7 +62,7 @@ class Meeting:
             timeout=timedelta(seconds=timeout),
         )
         # of their own, as checkpoints are written while the loop talks in the main group
-        self.peers = dist.new_group(backend="gloo")
+        self.peers = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
         self.device, self._meshes = device, dict[int, DeviceMesh]()
         self.store = store
         own = store.clone()  # type: ignore[attr-defined]  # a store talks to one thread at a time
@@ -81,16 +80,27 @@ class Meeting:
         return self._meshes[tensor]
 
     def wait(self) -> None:
-        """Until every rank is here, however long that takes."""
+        """Until every rank is here, however long that takes; RankError where one shows no life."""
         self._calls += 1
         self.store.set(f"wait/{self._calls}/{self.rank}", "")
-        self.store.wait([f"wait/{self._calls}/{r}" for r in range(self.world)], LONG)
+        here = [f"wait/{self._calls}/{r}" for r in range(self.world)]
+        patience = timedelta(seconds=max(self.timeout, 4 * BEAT))
+        with self.watched():
+            while True:
+                before = self._beats()
+                try:
+                    return self.store.wait(here, patience)
+                except dist.DistStoreError:  # not yet: one may be at work, or lost
+                    if any(a == b for a, b in zip(before, self._beats(), strict=True)):
+                        raise
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Within, what fails because a rank is gone is a RankError that names it."""
         try:
             yield
+        except RankError:
+            raise
         except RuntimeError:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's; it gives us 30 s
             lost = self._lost()

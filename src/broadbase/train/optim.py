@@ -90,6 +90,7 @@ class Muon(Optimizer):
 
     def __init__(self, parameters: Parameters, lr: float, decay: float, momentum: float) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": decay, "momentum": momentum})
+        self._gathered: tuple[Tensor, ...] = ()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -103,6 +104,9 @@ class Muon(Optimizer):
                 stacked = torch.stack([update for _, update in pairs])
                 # whole on every rank, by one message for all of them
                 whole = stacked.full_tensor() if isinstance(stacked, DTensor) else stacked
+                # Gloo's thread may let go of a message's tensors after its result is known; kept
+                # until the next message, they are never freed by two threads at once
+                self._gathered = (stacked, whole)
                 rows, columns = whole.shape[1:]
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for (parameter, _), update in zip(pairs, orthogonalise(whole), strict=True):

@@ -93,6 +93,7 @@ class Ranks:
     def agree(self, decide: Callable[[], T]) -> T:
         """What `decide` gives on the first rank, told to all."""
         told = [decide() if self.main else None]
+        self.wait()  # that may take longer than ranks wait for a message
         if self.world > 1:
             dist.broadcast_object_list(told, group=self.peers)
         return cast(T, told[0])
