@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, Record
-from broadbase.core.errors import BroadbaseError, ConfigError, DataError
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.batches import Mixture, Order, held_out
-from broadbase.data.prepare import training_records
+from broadbase.data.codecs import training_records
 from broadbase.data.rows import Rows
 from broadbase.data.shards import Wanted
 from broadbase.data.sources import JsonLinesConfig, TextFilesConfig
@@ -265,12 +265,6 @@ def test_labels_are_read(tmp_path: Path) -> None:
     path.write_text('{"text": "a", "label": 1}\n\n{"text": "b", "label": 0}\n')
     records = list(JsonLinesConfig(path=str(path), label="label").records())
     assert [(r.raw, r.label) for r in records if isinstance(r, Record)] == [("a", "1"), ("b", "0")]
-
-
-def test_too_few_records_name_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / "one.txt").write_text("one")
-    with pytest.raises(BroadbaseError, match=r"none of the 1 records.*another data\.holdout"):
-        stored(TextFilesConfig(path=str(tmp_path)), tmp_path / "s", holdout=0.5)
 
 
 def test_a_limit_repeats_the_same_rows(store: Store) -> None:

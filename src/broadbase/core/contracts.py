@@ -190,6 +190,7 @@ class ModalityConfig(Choice):
     """Settings of a modality; `fit` makes its Codec, `space` its Space, for one set of numbers."""
 
     package: ClassVar[str] = "modalities"
+    divisible: ClassVar[bool] = False  # whether a part of a record is a record too, as of a text
     tells: ClassVar[str] = ""  # modality whose whole records its values describe, where any is
 
     def clean(self, raw: Any) -> Any:
@@ -207,6 +208,13 @@ class ModalityConfig(Choice):
     def pieces(self, raw: Any) -> Sequence[str]:
         """What two near duplicates have in common (n-grams); nothing: only equal ones count."""
         return ()
+
+    def chunks(self, raw: Any) -> Iterable[Any]:
+        """A record in parts, a long one in many: their encodings end to end are the record's.
+
+        So a long one need not be in memory as numbers. Where there are no such parts, it is one.
+        """
+        return (raw,)
 
     def fit(self, records: Iterable[Any]) -> Codec:
         """A codec learned from training records (a tokenizer), or ready as it is."""

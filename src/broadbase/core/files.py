@@ -106,6 +106,13 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     write_text(path, json.dumps(content, indent=indent, allow_nan=False))
 
 
+def discard(path: Path) -> None:
+    """Remove a file or folder at once: it is never seen half there, however the process ends."""
+    with _named(path), _draft(path) as (draft, _):
+        path.rename(draft)
+        sync(path.parent)
+
+
 def sweep(folder: Path) -> None:
     """Remove the drafts in `folder` whose process has ended; put back a folder it had moved."""
     with suppress(OSError):

@@ -4,11 +4,38 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
 from typing import Any
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived. As with Ctrl-C, no `except Exception` on the way holds it up."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within, SIGTERM raises Terminated in the main thread; a second one acts as usual.
+
+    Code in the block may set a handler of its own and put this one back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, old)
+        raise Terminated
+
+    old = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 @contextmanager
@@ -28,18 +55,22 @@ def no_main() -> Iterator[None]:
         main.update(kept)
 
 
-def end_with_parent() -> None:
+def end_with_parent(link: Connection | None = None) -> None:
     """In a process that `multiprocessing` started: end it when its parent has ended.
 
     A daemon process ends only where its parent leaves by the normal way; a parent that is killed
-    leaves it waiting for ever. Call it first thing in the worker, as its initializer.
+    leaves it waiting for ever. Call it first thing in the worker, as its initializer. It ends, too,
+    when the parent closes the other end of `link`. Ctrl-C, which the terminal sends to all, is
+    left to the parent.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ends: list[Any] = [parent.sentinel, *([link] if link else [])]
 
     def watch() -> None:
-        parent.join()
+        wait(ends)
         os._exit(1)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

@@ -18,7 +18,7 @@ from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ResourceError
-from broadbase.core.processes import no_main
+from broadbase.core.processes import end_with_parent, no_main
 
 Read = Callable[[UPath], Iterator[Record | Reject]]  # can be pickled
 START = 60  # seconds until a process must be there
@@ -84,6 +84,7 @@ os.register_at_fork(after_in_child=_idle.clear)  # another's readers are not our
 
 
 def _serve(link: Connection) -> None:
+    end_with_parent()
     most = min(MEMORY, int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * SHARE))
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))

@@ -7,46 +7,52 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec, SourceConfig
+from broadbase.core.contracts import Codec
 from broadbase.core.errors import DataError
+from broadbase.core.files import discard, draft_folder, write_json, write_text
 from broadbase.data.duplicates import clusters, estimates
-from broadbase.data.shards import Shard, Wanted, finished, part_key
+from broadbase.data.shards import Listing, Shard, add_files, finished
+from broadbase.data.split import Ints, Numbers, cut, numbers_of, threshold
 from broadbase.data.store import COLUMNS, FORMAT, SPLITS, file_hashes
 
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-Sides = Mapping[str, Flags]  # side: which of the N documents it has
+Documents = Mapping[str, Ints]  # by side: which of the N documents it has
+LISTED = 3  # rejects that a message shows
 
 
 def join(
-    wanted: Mapping[str, Wanted],
+    listings: Mapping[str, Listing],
     folder: Path,
     codec: Codec,
     *,
     holdout: float,
     rejects: float,
     similarity: float,
+    among: Numbers | None = None,
 ) -> None:
     """Index the shards of all sources of a modality at once.
 
     Of each cluster of duplicates the first document stays, and its content decides the side. So
-    the result depends on the documents alone. DataError where more than `rejects` of a source's
-    records cannot be used, or a side is empty.
+    the result depends on the documents alone; should one side be empty, it gets the document that
+    is nearest to it (of those `among` whose numbers it is, where given). DataError where more than
+    `rejects` of a source's records cannot be used, or a side cannot but be empty.
     """
-    tables = {name: _Table.of(w, folder / name) for name, w in wanted.items()}
+    tables = {name: _Table.of(each, folder / name) for name, each in listings.items()}
     for name, table in tables.items():
         _within_budget(table, rejects, folder / name)
+        if not len(table.ids):
+            raise DataError(
+                f"{name}: no record that can be used, of {table.counts['records']:,}"
+                f"{_reasons(table, folder / name / 'rejected.jsonl')}"
+            )
     ids = np.concatenate([table.ids for table in tables.values()])
     sketches = [s for table in tables.values() for s in table.sketches]
     head, exact = clusters(ids, sketches, similarity)
@@ -55,9 +61,10 @@ def join(
     first = 0
     for name, table in tables.items():
         last = first + len(table.ids)
-        keep = head[first:last] == np.arange(first, last)
-        held = held_out(table.ids, holdout)
-        sides = {"train": keep & ~held, "validation": keep & held}
+        kept = np.flatnonzero(head[first:last] == np.arange(first, last))
+        numbers = numbers_of(table.ids[kept]) if among is None else among
+        limit = threshold(numbers, holdout)
+        table, documents = _split(table, kept, limit, holdout, codec, listings[name])
         mine = (twins >= first) & (twins < last)
         lines = [
             _twin(tables, ids, int(head[twin]), int(twin), float(share), exact)
@@ -68,24 +75,10 @@ def join(
             **table.counts,
             "exact": same,
             "near": int(mine.sum()) - same,
-            **{side: int(chosen.sum()) for side, chosen in sides.items()},
+            **{side: len(chosen) for side, chosen in documents.items()},
         }
-        _write(folder / name, wanted[name], codec, table, sides, counts, lines)
+        _write(folder / name, listings[name], codec, table, documents, counts, lines)
         first = last
-
-
-def held_out(ids: NDArray[np.uint8], holdout: float) -> Flags:
-    """Which of some contents' hashes [N,16] fall on the validation side: [N]."""
-    number = np.ascontiguousarray(ids[:, :8]).view(">u8").ravel()
-    chosen: Flags = number < np.uint64(min(holdout * 2.0**64, 2.0**64 - 2048))
-    return chosen
-
-
-def digests(source: SourceConfig) -> dict[str, str]:
-    """The content's hash of each part's file, or one of everything for a source in one part."""
-    found = source.fingerprint()
-    whole = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
-    return {part.name: found.get(part.name, whole) for part in source.parts()}
 
 
 @dataclass(frozen=True)
@@ -98,44 +91,61 @@ class _Table:
     ids: NDArray[np.uint8]  # [N,16]
     sketches: list[NDArray[np.uint32]]  # together [N,SKETCH]
     counts: dict[str, int]
+    size: int  # bytes of its parts
     converted: dict[str, int]
     rejected: list[str]
+    cut: int = 0  # values before the place where a single document was cut in two
 
     @classmethod
-    def of(cls, wanted: Wanted, store: Path) -> _Table:
-        found = digests(wanted.source)
-        parts = wanted.source.parts()
-        keys = [part_key(part, found[part.name], wanted.paired) for part in parts]
+    def of(cls, listing: Listing, store: Path) -> _Table:
+        keys = listing.keys
         order = {key: i for i, key in enumerate(keys)}
-        shards = sorted(finished(store), key=lambda shard: order[shard.facts["keys"][0]])
+        made = sorted(finished(store), key=lambda shard: order[shard.facts["keys"][0]])
+        shards = [shard for shard in made if shard.documents]
         where = {key: (n, rows) for n, s in enumerate(shards) for key, rows in _parts(s)}
-        chunks = [_chunk(shards[n], n, rows) for n, rows in _joined(where[key] for key in keys)]
+        chunks = [
+            _chunk(shards[n], n, rows)
+            for n, rows in _joined(where[key] for key in keys if key in where)
+        ]
         empty = (np.zeros((0, COLUMNS + 1), np.int64), np.zeros(0, np.int64))
         index, rows, ids, sketches = zip(
             *(chunks or [(*empty, np.zeros((0, 16), np.uint8), np.zeros((0, 0), np.uint32))]),
             strict=True,
         )
-        made = [part for shard in shards for part in shard.facts["parts"]]
-        sums = {
-            k: sum(p[k] for p in made) for k in ("records", "rejected", "empty", "removed", "bytes")
-        }
+        parts = [part for shard in made for part in shard.facts["parts"]]
+        names = ("records", "rejected", "lost", "empty", "removed", "bytes")
         rejected = [
             line
-            for shard in shards
+            for shard in made
             for line in (shard.folder / "rejected.jsonl").read_text().splitlines()
         ]
-        converted = sum((Counter(p.get("converted", {})) for p in made), Counter[str]())
-        counts = {"files": len(wanted.source.fingerprint()), **sums}
+        converted = sum((Counter(p.get("converted", {})) for p in parts), Counter[str]())
         return cls(
             shards,
             index=np.concatenate(index),
             rows=np.concatenate(rows),
             ids=np.concatenate(ids),
             sketches=list(sketches) if chunks else [],
-            counts=counts,
+            counts={"files": len(listing.files)}
+            | {name: sum(p.get(name, 0) for p in parts) for name in names},
+            size=sum(part.size for part in listing.parts),
             converted=dict(sorted(converted.items())),
             rejected=rejected,
         )
+
+    def divided(self, one: int, codec: Codec, holdout: float) -> _Table:
+        """A table of two documents: document `one` up to a cut, and from there on."""
+        shard, first, length, units = (int(n) for n in self.index[one, :COLUMNS])
+        values = self.shards[shard].array("values")[first : first + length]
+        head = cut(values, codec, holdout)
+        tail = units - round(units * head / length)
+        if codec.unit == "byte":
+            tail = len(codec.decode(values[head:], (length - head,)).encode(errors="replace"))
+        index = [
+            [shard, first, head, units - tail, head],
+            [shard, first + head, length - head, tail, length - head],
+        ]
+        return replace(self, index=np.array(index), ids=self.ids[[one, one]], cut=head)
 
     def place(self, i: int) -> str:
         """Where document i came from."""
@@ -177,15 +187,52 @@ def _chunk(shard: Shard, number: int, rows: range) -> tuple[Ints, Ints, Any, Any
 
 
 def _within_budget(table: _Table, budget: float, store: Path) -> None:
+    """DataError where too large a share of the records, or of the bytes, cannot be used."""
     path, counts = store / "rejected.jsonl", table.counts
-    path.write_text("".join(line + "\n" for line in table.rejected))
-    if counts["rejected"] > budget * counts["records"]:
-        rows = [row for row in map(json.loads, table.rejected) if "empty" not in row["reason"]][:3]
-        first = "\n  ".join(f"{row['place']}: {row['reason']}" for row in rows)
+    write_text(path, "".join(line + "\n" for line in table.rejected))
+    shares = [(counts["rejected"], counts["records"], "records")]
+    shares += [(counts["lost"], max(table.size, counts["lost"]), "bytes")]
+    if over := [(n, of, what) for n, of, what in shares if n > budget * of]:
+        lost = " and ".join(f"{n:,} of {of:,} {what}" for n, of, what in over)
         raise DataError(
-            f"{counts['rejected']} of {counts['records']} records cannot be used, more than the"
-            f" {budget:.1%} allowed (data.rejects):\n  {first}\nall of them are in {path}"
+            f"{lost} cannot be used, more than the {budget:.1%} allowed (data.rejects):"
+            f"{_reasons(table, path)}"
         )
+
+
+def _reasons(table: _Table, path: Path) -> str:
+    """The first reasons for which records were rejected."""
+    rows = [json.loads(line) for line in table.rejected]
+    rows = [row for row in rows if "empty" not in row["reason"]][:LISTED] or rows[:LISTED]
+    first = "".join(f"\n  {row['place']}: {row['reason']}" for row in rows)
+    return f"{first}\nall of them are in {path}"
+
+
+def _split(
+    table: _Table, kept: Ints, limit: np.uint64, holdout: float, codec: Codec, listing: Listing
+) -> tuple[_Table, Documents]:
+    """Which of the kept documents are on which side; a single one is cut in two.
+
+    DataError where a side stays empty.
+    """
+    held = numbers_of(table.ids[kept]) < limit
+    if held.any() and not held.all():
+        return table, {"train": kept[~held], "validation": kept[held]}
+    source, n = getattr(listing.wanted.source, "path", "the source"), table.counts["records"]
+    if len(kept) > 1:
+        raise DataError(
+            f"all {len(kept)} records of {source} are of one group, and a group is never on both"
+            " sides of the split; give records of another group, or no `group`"
+        )
+    modality, length = listing.wanted.modality, int(table.index[kept[0], 2]) if len(kept) else 0
+    if not len(kept):
+        what = "no record of its own: all are duplicates of another source's"
+    elif length < 2 or listing.wanted.paired or not modality.divisible:
+        what = f"one record alone (of {n:,}), and the split for validation takes at least two"
+    else:
+        sides = {"train": np.array([0]), "validation": np.array([1])}
+        return table.divided(int(kept[0]), codec, holdout), sides
+    raise DataError(f"{source} holds {what}; add more data to it")
 
 
 def _twin(
@@ -212,24 +259,21 @@ def _twin(
 
 def _write(
     store: Path,
-    wanted: Wanted,
+    listing: Listing,
     codec: Codec,
     table: _Table,
-    sides: Sides,
+    documents: Documents,
     counts: Mapping[str, int],
     duplicates: Sequence[str],
 ) -> None:
     """The index, then the manifest, which makes it count."""
-    for side, chosen in sides.items():
-        if not chosen.any():
-            kept = counts["train"] + counts["validation"]
-            raise DataError(
-                f"none of the {kept} records fell on the {side} side; give more records or another"
-                " data.holdout"
-            )
-    fingerprint = _fingerprint(table, sides, store / "codec")
-    index = _index(store, table, sides, fingerprint)
-    (store / "duplicates.jsonl").write_text("".join(line + "\n" for line in duplicates))
+    fingerprint, wanted = _fingerprint(table, documents, store / "codec"), listing.wanted
+    index = store / f"index-{fingerprint[:16]}"
+    with draft_folder(index, ours=lambda _: True) as draft:
+        for side in SPLITS:
+            np.save(draft / f"{side}.npy", table.index[documents[side]], allow_pickle=False)
+            np.save(draft / f"{side}.ids.npy", table.ids[documents[side]], allow_pickle=False)
+    write_text(store / "duplicates.jsonl", "".join(line + "\n" for line in duplicates))
     names = [f"{index.name}/{path.name}" for path in sorted(index.iterdir())]
     hashes = {
         f"shards/{shard.folder.name}/{name}": facts
@@ -243,7 +287,7 @@ def _write(
         "kind": wanted.name,
         "paired": wanted.paired,
         "licence": wanted.source.licence,
-        "files": wanted.source.fingerprint(),
+        "files": listing.files,
         "unit": codec.unit,
         "start": codec.start.tolist(),
         "end": None if codec.end is None else codec.end.tolist(),
@@ -254,34 +298,18 @@ def _write(
         "hashes": {**hashes, **file_hashes(store, names)},
         "fingerprint": fingerprint,
     }
-    draft = store / "manifest.draft"
-    draft.write_text(json.dumps(manifest, indent=1))
-    draft.replace(store / "manifest.json")
+    write_json(store / "manifest.json", manifest, indent=1)
     for old in store.glob("index-*"):
         if old != index:
-            shutil.rmtree(old)
+            discard(old)
 
 
-def _index(store: Path, table: _Table, sides: Sides, fingerprint: str) -> Path:
-    draft, index = store / ".index.draft", store / f"index-{fingerprint[:16]}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    for side in SPLITS:
-        for name, array in ((side, table.index), (f"{side}.ids", table.ids)):
-            with (draft / f"{name}.npy").open("wb") as file:
-                np.save(file, array[sides[side]], allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-    shutil.rmtree(index, ignore_errors=True)
-    draft.replace(index)
-    return index
-
-
-def _fingerprint(table: _Table, sides: Sides, codec: Path) -> str:
+def _fingerprint(table: _Table, documents: Documents, codec: Path) -> str:
     """SHA-256 over the documents' ids side by side, and the codec: independent of the shards."""
     digest = hashlib.sha256()
     for side in SPLITS:
-        digest.update(table.ids[sides[side]].tobytes() + side.encode())
-    for path in sorted(path for path in codec.rglob("*") if path.is_file()):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+        digest.update(table.ids[documents[side]].tobytes() + side.encode())
+    if table.cut:
+        digest.update(str(table.cut).encode())
+    found: str = add_files(digest, codec).hexdigest()
+    return found

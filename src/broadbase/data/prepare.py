@@ -8,8 +8,8 @@ themselves, and a document leaves by its id.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,17 +19,31 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, SourceConfig
+from broadbase.core.contracts import Codec, ModalityConfig, Part, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
-from broadbase.data.index import digests, held_out, join
-from broadbase.data.shards import ShardTask, Wanted, finished, identity, part_key, size_of
+from broadbase.core.files import discard, sweep, write_json, write_text
+from broadbase.data.codecs import codecs_of
+from broadbase.data.index import join
+from broadbase.data.shards import (
+    NAME,
+    Listing,
+    Shard,
+    ShardTask,
+    Wanted,
+    codec_digest,
+    finished,
+)
 from broadbase.data.sources import FilesConfig
-from broadbase.data.store import Store, open_store
+from broadbase.data.split import in_common
+from broadbase.data.store import AGAIN, Manifest, Store, check_files, open_store, read_facts
 from broadbase.data.workers import Progress, run_here
 
 MEBI = 1 << 20
-SHARD = 16 * MEBI  # bytes of source that a shard has at least, where there are more
-WHERE = ("path", "pattern")  # of a source: which files it reads; what they are, their hashes tell
+SHARD, PARTS = 16 * MEBI, 4096  # a shard has so many bytes of source, or so many parts of it
+OLD_DRAFT = re.compile(r"\..+\.\d+\.draft")  # of a shard, by an earlier version
+INDEX = 2  # the version of how an index is made: another one is made again
+LOST = "put a copy back: it lists what must not come back"
+Removed = list[str]
 
 
 class PrepareConfig(Config):
@@ -59,17 +73,52 @@ def prepare(
     for w in wanted.values():
         _apart(w.source, folder)
     with _alone(folder):
-        codecs = _codecs(wanted, folder, config, given or {})
-        tasks = [task for name, w in wanted.items() for task in plan(w, folder / name)]
-        joined = folder / "joined.json"
-        if tasks:
-            joined.unlink(missing_ok=True)
-            progress(tasks, config.processes)
-        known = joined.exists() and joined.read_text() == _state(wanted, folder, config)
-        if not (known and _whole(wanted, folder)):
-            _join(wanted, folder, config, codecs)
-            joined.write_text(_state(wanted, folder, config))
-    return {name: open_store(folder / name, verify=True) for name in wanted}, codecs
+        stores = [folder / name for name in wanted]
+        for each in (folder, *stores, *(store / "shards" for store in stores)):
+            sweep(each)
+        listings = {name: Listing.of(w) for name, w in wanted.items()}
+        codecs = codecs_of(
+            wanted, folder, given or {}, holdout=config.holdout, mebibytes=config.fit
+        )
+        _make(listings, folder, config, codecs, progress)
+        try:
+            return {name: open_store(folder / name, verify=True) for name in wanted}, codecs
+        except DataError:  # something was damaged since it was written: it is made again
+            for store in stores:
+                _discard_altered(store)
+            _make(listings, folder, config, codecs, progress)
+            return {name: open_store(folder / name, verify=True) for name in wanted}, codecs
+
+
+def _make(
+    listings: Mapping[str, Listing],
+    folder: Path,
+    config: PrepareConfig,
+    codecs: Mapping[str, Codec],
+    progress: Progress,
+) -> None:
+    """The shards that are missing, then the index, where it is not there or is of other shards."""
+    removed = removed_ids(folder)
+    tasks = [task for name, each in listings.items() for task in plan(each, folder / name, removed)]
+    joined = folder / "joined.json"
+    if tasks:
+        joined.unlink(missing_ok=True)
+        progress(tasks, config.processes)
+    known = joined.exists() and joined.read_bytes() == _state(listings, folder, config).encode()
+    if not (known and _whole(listings, folder)):
+        write_json(folder / "settings.json", _settings(config))
+        _join(listings, folder, config, codecs)
+        write_text(joined, _state(listings, folder, config))
+
+
+def _discard_altered(store: Path) -> None:
+    """Remove the shards whose files were altered since they were written, and the index."""
+    (store.parent / "joined.json").unlink(missing_ok=True)
+    for shard in finished(store):
+        try:
+            check_files(shard.folder, shard.facts["hashes"], verify=True)
+        except DataError:
+            discard(shard.folder)
 
 
 def _apart(source: SourceConfig, folder: Path) -> None:
@@ -86,14 +135,23 @@ def _apart(source: SourceConfig, folder: Path) -> None:
 
 
 def _join(
-    wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig, codecs: Mapping[str, Codec]
+    listings: Mapping[str, Listing],
+    folder: Path,
+    config: PrepareConfig,
+    codecs: Mapping[str, Codec],
 ) -> None:
     """Sources of one modality are looked at together; one of a pair keeps what is like another."""
-    together: dict[str, dict[str, Wanted]] = {}
-    for name, w in wanted.items():
-        together.setdefault(f"pair {name}" if w.paired else w.name, {})[name] = w
-    for some in together.values():
-        one = next(iter(some.values()))
+    together: dict[str, dict[str, Listing]] = {}
+    pairs: dict[str, Any] = {}
+    for name, each in listings.items():
+        group = f"pair {name}" if each.wanted.paired else each.wanted.name
+        together.setdefault(group, {})[name] = each
+        if each.wanted.paired:
+            ids = [s.array("ids") for s in finished(folder / name) if s.documents]
+            pairs[group] = np.concatenate([np.zeros((0, 16), np.uint8), *ids])
+    among = in_common(pairs)
+    for group, some in together.items():
+        one = next(iter(some.values())).wanted
         join(
             some,
             folder,
@@ -101,14 +159,14 @@ def _join(
             holdout=config.holdout,
             rejects=config.rejects,
             similarity=1.0 if one.paired else config.similarity,
+            among=among.get(group),
         )
-    (folder / "settings.json").write_text(json.dumps(_settings(config)))
 
 
-def _whole(wanted: Mapping[str, Wanted], folder: Path) -> bool:
+def _whole(names: Iterable[str], folder: Path) -> bool:
     """Whether no file of the stores is missing or of another size."""
     try:
-        for name in wanted:
+        for name in names:
             open_store(folder / name)
     except DataError:
         return False
@@ -119,107 +177,117 @@ def _settings(config: PrepareConfig) -> dict[str, Any]:
     return {key: config.tree()[key] for key in PrepareConfig.model_fields}
 
 
-def _state(wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig) -> str:
+def _state(listings: Mapping[str, Listing], folder: Path, config: PrepareConfig) -> str:
     """All that an index depends on, but for shards just made: equal, it need not be made again."""
     sources = {
         name: {
-            "source": w.source.tree(),
-            "modality": w.modality.tree(),
-            "kind": w.name,
-            "paired": w.paired,
+            "source": each.wanted.source.tree(),
+            "modality": each.wanted.modality.tree(),
+            "kind": each.wanted.name,
+            "paired": each.wanted.paired,
             "shards": [shard.folder.name for shard in finished(folder / name)],
         }
-        for name, w in wanted.items()
+        for name, each in listings.items()
     }
     settings = {k: v for k, v in _settings(config).items() if k != "processes"}
-    return json.dumps({"settings": settings, "sources": sources})
+    return json.dumps({"index": INDEX, "settings": settings, "sources": sources})
 
 
-def plan(wanted: Wanted, store: Path) -> list[ShardTask]:
-    """The shards that a store still lacks; those whose parts changed or went are deleted."""
-    found = digests(wanted.source)
-    keys = {part_key(p, found[p.name], wanted.paired): p for p in wanted.source.parts()}
+def plan(listing: Listing, store: Path, removed: frozenset[str] = frozenset()) -> list[ShardTask]:
+    """The shards that a store still lacks.
+
+    Those that are damaged, hold a `removed` document, or whose codec or parts changed or went are
+    deleted.
+    """
+    keys = dict(zip(listing.keys, zip(listing.parts, listing.digests, strict=True), strict=True))
+    codec, wanted = codec_digest(store / "codec"), listing.wanted
     covered: set[str] = set()
+    good: set[str] = set()
     for shard in finished(store):
-        if set(shard.facts["keys"]) <= keys.keys() - covered:
-            covered |= set(shard.facts["keys"])
-        else:
-            shutil.rmtree(shard.folder)
-    missing = [part for key, part in keys.items() if key not in covered]
-    removed = frozenset(removed_ids(store))
+        mine = set(shard.facts["keys"])
+        same = shard.facts.get("codec", codec) == codec  # earlier versions did not say
+        if same and mine <= keys.keys() - covered and not _holds(shard, removed):
+            covered |= mine
+            good.add(shard.folder.name)
+    for left in (store / "shards").glob("*"):
+        ours = NAME.fullmatch(left.name) or OLD_DRAFT.fullmatch(left.name)
+        if ours and left.name not in good:
+            discard(left)
+    missing = [pair for key, pair in keys.items() if key not in covered]
     return [
         ShardTask(
-            store, wanted.source, wanted.modality, parts, tuple(found[p.name] for p in parts),
-            removed, wanted.paired,
+            store, wanted.source, wanted.modality, tuple(part for part, _ in group),
+            tuple(digest for _, digest in group), removed, wanted.paired,
         )
-        for parts in _groups(missing)
+        for group in _groups(missing)
     ]  # fmt: skip
 
 
-def training_records(
-    wanted: Sequence[Wanted], holdout: float, mebibytes: int = 64
-) -> Iterator[Any]:
-    """Cleaned records that fall on the training side by themselves: what codecs are fitted on.
-
-    An equal share of the budget from every part, so that no file speaks for all.
-    """
-    parts = [(w, part) for w in wanted for part in w.source.parts()]
-    budget = max(1, mebibytes * MEBI // max(1, len(parts)))
-    for w, part in parts:
-        taken = 0
-        for record in w.source.read(part):
-            if taken >= budget:
-                break
-            if isinstance(record, Record):
-                try:
-                    raw = w.modality.clean(record.raw)
-                except ValueError:
-                    continue
-                taken += size_of(raw)
-                mine = np.frombuffer(identity(record, raw, w.paired), np.uint8)
-                if not held_out(mine[None], holdout)[0]:
-                    yield raw
+def _holds(shard: Shard, removed: frozenset[str]) -> bool:
+    """Whether one of these ids is in a shard."""
+    if not removed or not shard.documents:
+        return False
+    gone = np.frombuffer(bytes.fromhex("".join(sorted(removed))), "V16")
+    ids = np.ascontiguousarray(shard.array("ids")).view("V16").ravel()
+    return bool(len(np.intersect1d(ids, gone)))
 
 
 def remove(folder: Path, ids: Sequence[str], progress: Progress = run_here) -> dict[str, Store]:
     """Take documents out of the stores in `folder` for good, with all that duplicate them.
 
-    Their shards are made again without them, so nothing of them stays on disk; DataError where an
-    id is in no store.
+    Their shards are made again without them, so nothing of them stays on disk. Once the list of
+    them is written, whatever prepares the stores next does the same. DataError where an id is in
+    no store.
     """
-    manifests = {p.parent.name: json.loads(p.read_text()) for p in folder.glob("*/manifest.json")}
-    gone = set(ids)
-    for name in manifests:
-        lines = (folder / name / "duplicates.jsonl").read_text().splitlines()
-        gone |= {row["id"] for row in map(json.loads, lines) if row["kept_id"] in ids}
-    known: set[str] = set()
-    for name in manifests:
-        for shard in finished(folder / name):
-            mine = gone & {bytes(row).hex() for row in shard.array("ids")}
-            known |= mine
-            if mine:
-                kept = sorted({*removed_ids(folder / name), *mine})
-                (folder / name / "removed.json").write_text(json.dumps(kept))
-                shutil.rmtree(shard.folder)
-    if unknown := sorted(set(ids) - known):
-        raise DataError(f"no document of {folder} has the id {unknown[0]}; `inspect` shows ids")
-    wanted = {
-        name: Wanted(
-            SourceConfig.from_tree(m["source"]),
-            ModalityConfig.from_tree(m["modality"]),
-            m["kind"],
-            m["paired"],
-        )
-        for name, m in manifests.items()
-    }
-    settings = PrepareConfig.from_tree(json.loads((folder / "settings.json").read_text()))
-    return prepare(wanted, folder, settings, progress)[0]
+    paths = sorted(folder.glob("*/manifest.json"))
+    manifests = {path.parent.name: read_facts(path, Manifest) for path in paths}
+    if not manifests:
+        raise DataError(f"{folder} holds no prepared data (NAME/manifest.json)")
+    try:
+        settings = read_facts(folder / "settings.json", dict)
+        config = PrepareConfig.from_tree(settings)
+        wanted = {
+            name: Wanted(
+                SourceConfig.from_tree(m["source"]),
+                ModalityConfig.from_tree(m["modality"]),
+                m["kind"],
+                m["paired"],
+            )
+            for name, m in manifests.items()
+        }
+    except ConfigError as error:
+        raise DataError(
+            f"the settings in {folder} are damaged: {error}; prepare it again"
+        ) from None
+    with _alone(folder):
+        gone, before = {*ids, *_duplicates(folder, manifests, ids)}, removed_ids(folder)
+        known = set(before)
+        for name in manifests:
+            for shard in finished(folder / name):
+                known |= gone & {bytes(row).hex() for row in shard.array("ids")}
+        if unknown := sorted(set(ids) - known):
+            raise DataError(f"no document of {folder} has the id {unknown[0]}; `inspect` shows ids")
+        write_json(folder / "removed.json", sorted(before | (gone & known)))
+    return prepare(wanted, folder, config, progress)[0]
 
 
-def removed_ids(store: Path) -> list[str]:
-    """The ids of documents that were removed and must not come back."""
-    path = store / "removed.json"
-    return json.loads(path.read_text()) if path.exists() else []
+def _duplicates(folder: Path, names: Iterable[str], ids: Sequence[str]) -> set[str]:
+    """The ids of documents that are left out as duplicates of some."""
+    found = set()
+    for name in names:
+        path = folder / name / "duplicates.jsonl"
+        try:
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            found |= {row["id"] for row in rows if row["kept_id"] in ids}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError(f"{path} is damaged; {AGAIN}") from None
+    return found
+
+
+def removed_ids(folder: Path) -> frozenset[str]:
+    """The ids of documents that were removed from stores and must not come back."""
+    lists = [folder / "removed.json", *folder.glob("*/removed.json")]  # earlier: one a store
+    return frozenset(i for path in lists if path.exists() for i in read_facts(path, Removed, LOST))
 
 
 @contextmanager
@@ -229,7 +297,7 @@ def _alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
             yield
-        (folder / ".lock").unlink(missing_ok=True)
+            (folder / ".lock").unlink(missing_ok=True)  # others look whether theirs is still there
     except Timeout:
         raise ConfigError(f"another process is preparing {folder}; wait for it") from None
     except ResourceError:
@@ -241,78 +309,15 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _codecs(
-    wanted: Mapping[str, Wanted], folder: Path, config: PrepareConfig, given: Mapping[str, Codec]
-) -> dict[str, Codec]:
-    """The codec of each modality, as it lies in the stores, or given or fitted and kept there."""
-    found: dict[str, Codec] = {}
-    for name in dict.fromkeys(w.name for w in wanted.values()):
-        sources = {n: w for n, w in wanted.items() if w.name == name}
-        settings = {n: _reading(w.source.tree()) for n, w in sources.items()}
-        for source, its in settings.items():
-            _same_source(folder / source / "source.json", its)
-        kept = [n for n in sources if (folder / n / "codec" / "modality.json").exists()]
-        modality = next(iter(sources.values())).modality
-        if kept:
-            _same_codec(folder / kept[0] / "codec" / "modality.json", modality)
-            codec = modality.load(folder / kept[0] / "codec")
-        elif name in given:
-            codec = given[name]
-        else:
-            codec = modality.fit(
-                training_records(list(sources.values()), config.holdout, config.fit)
-            )
-        for source in sources:
-            if source not in kept:
-                _save_codec(codec, modality, folder / source / "codec")
-            (folder / source / "source.json").write_text(json.dumps(settings[source]))
-        found[name] = codec
-    return found
-
-
-def _reading(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """How a source reads its files, a source within it too, wherever they lie."""
-    parts = {key: value for key, value in tree.items() if key not in WHERE}
-    return {k: _reading(v) if isinstance(v, Mapping) else v for k, v in parts.items()}
-
-
-def _same_source(path: Path, settings: Mapping[str, Any]) -> None:
-    """ConfigError where a store was begun with other settings: its shards hold other records."""
-    before = json.loads(path.read_text()) if path.exists() else settings
-    if before != settings:
-        keys = before.keys() | settings.keys()
-        changed = sorted(key for key in keys if before.get(key) != settings.get(key))
-        raise ConfigError(
-            f"{path.parent} was prepared with other settings of its source ({', '.join(changed)});"
-            " delete it, or give another folder"
-        )
-
-
-def _same_codec(path: Path, modality: ModalityConfig) -> None:
-    if json.loads(path.read_text()) != modality.tree():
-        raise ConfigError(
-            f"{path.parent.parent} was prepared with other settings of modality"
-            f" {modality.name!r}; delete it, or give another folder"
-        )
-
-
-def _save_codec(codec: Codec, modality: ModalityConfig, folder: Path) -> None:
-    draft = folder.with_name(".codec.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    codec.save(draft)
-    (draft / "modality.json").write_text(json.dumps(modality.tree()))
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.replace(folder)
-
-
-def _groups(parts: Sequence[Part]) -> Iterator[tuple[Part, ...]]:
-    """Parts in order, together at least SHARD bytes a group."""
-    group: list[Part] = []
-    for part in parts:
-        group.append(part)
-        if sum(p.size for p in group) >= SHARD:
+def _groups(parts: Sequence[tuple[Part, str]]) -> Iterator[tuple[tuple[Part, str], ...]]:
+    """Parts in order, together at least SHARD bytes a group, or PARTS of them."""
+    group: list[tuple[Part, str]] = []
+    size = 0
+    for part, digest in parts:
+        group.append((part, digest))
+        size += part.size
+        if size >= SHARD or len(group) == PARTS:
             yield tuple(group)
-            group = []
+            group, size = [], 0
     if group:
         yield tuple(group)

@@ -17,27 +17,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NotRequired, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
+from typing_extensions import TypedDict
 
 from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, Reject, SourceConfig
-from broadbase.core.errors import BroadbaseError, ResourceError
-from broadbase.data.store import file_hashes, read_array
+from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.files import draft_folder, write_json
+from broadbase.data.columns import Column
+from broadbase.data.store import check_files, file_hashes, read_array, read_facts
 
 SKETCH = 126  # minima of a sketch: 21 bands of 6
 NONE = np.iinfo(np.uint32).max  # every minimum of a document without pieces
 BATCH, SIZE = 256, 1 << 20  # records sketched at once, and about their bytes
+STEP = 1 << 20  # characters that are hashed, and pieces that are sketched, at once
+NAME = re.compile("[0-9a-f]{16}")  # of a shard's folder
 ARRAYS = ("values", "lengths", "units", "grids", "ids", "sketches", "places", "place_ends")
+Counts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,38 +85,87 @@ class ShardTask:
         return sum(part.size for part in self.parts)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What a source consists of at a moment; listed once, since there may be very many files."""
+
+    wanted: Wanted
+    files: Mapping[str, str]  # name: SHA-256
+    parts: Sequence[Part]
+    digests: Sequence[str]  # of the parts' files
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Listing:
+        """Look at the source; DataError where there is nothing to read."""
+        files, parts = wanted.source.fingerprint(), wanted.source.parts()
+        whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        return cls(wanted, files, parts, [files.get(part.name, whole) for part in parts])
+
+    @property
+    def keys(self) -> list[str]:
+        """What tells each part from all others, its content included."""
+        pairs = zip(self.parts, self.digests, strict=True)
+        return [part_key(part, digest, self.wanted.paired) for part, digest in pairs]
+
+
 def part_key(part: Part, digest: str, paired: bool = False) -> str:
     """A part's name, place and content in one string, and what its documents are known by."""
     return f"{part.name}@{part.start}-{part.stop}:{digest}" + (":paired" if paired else "")
 
 
+class PartFacts(TypedDict):
+    """What shard.json says of a part."""
+
+    records: int
+    rejected: int
+    empty: int
+    removed: int
+    documents: int
+    bytes: int
+    lost: NotRequired[int]
+    converted: NotRequired[dict[str, int]]
+
+
+class ShardFacts(TypedDict):
+    """What shard.json must hold; names of files may be no UTF-8, so that they are not typed."""
+
+    keys: list[Any]
+    parts: list[PartFacts]
+    hashes: dict[str, tuple[int, str]]
+    codec: NotRequired[str]
+
+
 def write_shard(task: ShardTask) -> Path:
     """Make one shard; ResourceError where the disk refuses, with nothing half-written left."""
-    target = task.target
-    draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
     codec = task.modality.load(task.folder / "codec")
-    try:
-        draft.mkdir(parents=True)
-        with _Shard(draft, codec, task) as shard:
-            for part in task.parts:
-                shard.part(part)
-        if target.exists():
-            shutil.rmtree(target)
-        draft.replace(target)
-    except OSError as error:
-        raise ResourceError(
-            f"{target.parent} cannot be written: {error.strerror or error}; free space or"
-            " permissions there, or give another folder"
-        ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return target
+    with (
+        draft_folder(task.target, ours=lambda folder: (folder / "shard.json").exists()) as draft,
+        _Shard(draft, codec, task) as shard,
+    ):
+        shard.read()
+    return task.target
+
+
+def codec_digest(folder: Path) -> str:
+    """The SHA-256 of a codec as it lies on disk."""
+    found: str = add_files(hashlib.sha256(), folder).hexdigest()
+    return found
+
+
+def add_files(digest: Any, folder: Path) -> Any:
+    """A digest that has been fed with the names and contents of a folder's files."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest
 
 
 def digest_of(raw: Any) -> bytes:
     """The SHA-256 of a record's content."""
     if isinstance(raw, str):
-        raw = raw.encode(errors="surrogatepass")
+        digest = hashlib.sha256()
+        for i in range(0, len(raw), STEP):  # a copy of a long one would take as much memory again
+            digest.update(raw[i : i + STEP].encode(errors="surrogatepass"))
+        return digest.digest()
     data = raw if isinstance(raw, bytes) else np.ascontiguousarray(np.asarray(raw)).tobytes()
     return hashlib.sha256(data).digest()
 
@@ -132,76 +186,121 @@ def size_of(raw: Any) -> int:
 
 
 @dataclass
+class _Kept:
+    """A document of a shard."""
+
+    raw: Any
+    place: str
+    digest: bytes
+    length: int = 0
+    units: int = 0
+    grid: tuple[int, ...] = ()
+
+
+@dataclass
 class _Shard:
     folder: Path
     codec: Codec
     task: ShardTask
-    done: list[dict[str, Any]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self.columns: dict[str, _Column] = {}
+        self.columns: dict[str, Column] = {}
         self.rejected = (self.folder / "rejected.jsonl").open("w")
         self.place_end = 0
+        names = ("records", "rejected", "empty", "removed", "documents", "bytes", "lost")
+        self.done: list[Counts] = [
+            {"part": vars(part), **dict.fromkeys(names, 0), "converted": Counter()}
+            for part in self.task.parts
+        ]
         return self
 
-    def part(self, part: Part) -> None:
-        """Read, clean, sketch and encode one part."""
-        counts = dict.fromkeys(("records", "rejected", "empty", "removed", "documents", "bytes"), 0)
-        modality, converted = self.task.modality, Counter[str]()
-        for batch in _batches(self.task.source.read(part)):
-            counts["records"] += len(batch)
-            good: list[tuple[Record, Any]] = []
-            for record in batch:
-                if isinstance(record, Reject):
-                    self._reject(record, counts)
-                    continue
-                try:
-                    good.append((record, modality.clean(record.raw)))
-                    converted.update((*record.converted, *modality.conversions(record.raw)))
-                except BroadbaseError:
-                    raise
-                except ValueError as error:
-                    self._reject(Reject(record.place, str(error)), counts)
-            self._documents(good, counts)
-        self.done.append({"part": vars(part), **counts, "converted": dict(converted)})
+    def read(self) -> None:
+        """Read, clean, sketch and encode all parts."""
+        parts = zip(self.done, self.task.parts, strict=True)
+        for batch in _batches((c, r) for c, part in parts for r in self.task.source.read(part)):
+            self._keep([kept for counts, item in batch for kept in self._encoded(item, counts)])
 
-    def _documents(self, good: Sequence[tuple[Record, Any]], counts: dict[str, int]) -> None:
-        kept = []
-        for record, raw in good:
-            place, digest = record.place, identity(record, raw, self.task.paired)
-            if digest.hex() in self.task.removed:
-                counts["removed"] += 1
-                continue
-            try:
-                sample = self.codec.encode(raw)
-            except ValueError as error:
-                self._reject(Reject(place, str(error)), counts)
-                continue
-            counts["documents"] += 1
-            counts["bytes"] += size_of(raw)
-            kept.append((raw, place, digest, sample))
+    def _encoded(self, record: Record | Reject, counts: Counts) -> Iterator[_Kept]:
+        """The document of a record, its values written; nothing where it is rejected or removed."""
+        if isinstance(record, Reject):
+            self._reject(record, counts)
+            return
+        modality, before = self.task.modality, self.values
+        try:
+            raw = modality.clean(record.raw)
+            digest = identity(record, raw, self.task.paired)
+            removed = digest.hex() in self.task.removed
+            kept = None if removed else self._values(_Kept(raw, record.place, digest))
+        except BroadbaseError:
+            raise
+        except ValueError as error:
+            if "values" in self.columns:
+                self.columns["values"].cut(before)
+            self._reject(Reject(record.place, str(error)), counts)
+            return
+        counts["records"] += 1
+        counts["converted"].update((*record.converted, *modality.conversions(record.raw)))
+        if kept is None:
+            counts["removed"] += 1
+            return
+        counts["documents"] += 1
+        counts["bytes"] += size_of(raw)
+        yield kept
+
+    @property
+    def values(self) -> int:
+        """How many are written."""
+        return self.columns["values"].rows if "values" in self.columns else 0
+
+    def _values(self, kept: _Kept) -> _Kept:
+        """Encode and write a document; a long one chunk by chunk."""
+        for chunk in self.task.modality.chunks(kept.raw):
+            sample = self.codec.encode(chunk)
+            self._append("values", sample.values)
+            kept.grid = (kept.length + len(sample.values),) if kept.length else sample.grid
+            kept.length += len(sample.values)
+            kept.units += sample.units
+        return kept
+
+    def _keep(self, kept: Sequence[_Kept]) -> None:
         if not kept:
             return
-        raws, places, digests, samples = zip(*kept, strict=True)
-        marks = [place.encode() for place in places]
+        marks = [each.place.encode(errors="surrogateescape") for each in kept]
         ends = self.place_end + np.cumsum([len(mark) for mark in marks])
         self.place_end = int(ends[-1])
-        self._append("values", np.concatenate([s.values for s in samples]))
-        self._append("lengths", np.array([len(s.values) for s in samples]))
-        self._append("units", np.array([s.units for s in samples]))
-        self._append("grids", np.array([s.grid for s in samples]))
-        self._append("ids", np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16))
-        self._append("sketches", sketch([self.task.modality.pieces(raw) for raw in raws]))
+        digests = b"".join(each.digest for each in kept)
+        self._append("lengths", np.array([each.length for each in kept]))
+        self._append("units", np.array([each.units for each in kept]))
+        self._append("grids", np.array([each.grid for each in kept]))
+        self._append("ids", np.frombuffer(digests, np.uint8).reshape(-1, 16))
+        self._append("sketches", self._sketches([each.raw for each in kept]))
         self._append("places", np.frombuffer(b"".join(marks), np.uint8))
         self._append("place_ends", ends)
 
+    def _sketches(self, raws: Sequence[Any]) -> NDArray[np.uint32]:
+        """Of each record [records, SKETCH]; a long one's is the least of its chunks'."""
+        found = np.full((len(raws), SKETCH), NONE, dtype=np.uint32)
+        rows: list[int] = []
+        pieces: list[Sequence[str]] = []
+        for row, raw in enumerate(raws):
+            for chunk in self.task.modality.chunks(raw):
+                if len(pieces) == BATCH:
+                    np.minimum.at(found, rows, sketch(pieces))
+                    rows, pieces = [], []
+                rows.append(row)
+                pieces.append(self.task.modality.pieces(chunk))
+        np.minimum.at(found, rows, sketch(pieces))
+        return found
+
     def _append(self, name: str, array: NDArray[Any]) -> None:
         if name not in self.columns:
-            self.columns[name] = _Column(self.folder / f"{name}.npy", array)
+            self.columns[name] = Column(self.folder / f"{name}.npy", array)
         self.columns[name].append(array)
 
-    def _reject(self, reject: Reject, counts: dict[str, int]) -> None:
-        counts["empty" if reject.empty else "rejected"] += 1
+    def _reject(self, reject: Reject, counts: Counts) -> None:
+        counts["records"] += reject.records
+        counts["empty" if reject.empty else "rejected"] += reject.records
+        counts["lost"] += reject.lost
         line = {"place": reject.place, "reason": reject.reason}
         self.rejected.write(json.dumps(line) + "\n")
 
@@ -215,68 +314,22 @@ class _Shard:
                 "keys": self.task.keys,
                 "parts": self.done,
                 "hashes": file_hashes(self.folder, arrays),
+                "codec": codec_digest(self.task.folder / "codec"),
             }
-            (self.folder / "shard.json").write_text(json.dumps(facts))
+            write_json(self.folder / "shard.json", facts)
 
 
-def _batches(records: Iterable[Record | Reject]) -> Iterator[list[Record | Reject]]:
-    batch: list[Record | Reject] = []
+def _batches(records: Iterable[tuple[Counts, Record | Reject]]) -> Iterator[list[Any]]:
+    batch: list[tuple[Counts, Record | Reject]] = []
     size = 0
-    for record in records:
-        batch.append(record)
+    for counts, record in records:
+        batch.append((counts, record))
         size += size_of(record.raw) if isinstance(record, Record) else 0
         if len(batch) == BATCH or size >= SIZE:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
-
-
-class _Column:
-    """An array on disk that grows at its end; ids below 65,536 take two bytes when it closes."""
-
-    HEADER = 128
-
-    def __init__(self, path: Path, like: NDArray[Any]) -> None:
-        self.path, self.shape, self.rows, self.largest = path, like.shape[1:], 0, 0
-        self.dtype = {"i": np.dtype("<u4"), "f": np.dtype("<f4")}.get(like.dtype.kind, like.dtype)
-        if path.stem in ("lengths", "units", "grids", "place_ends"):
-            self.dtype = np.dtype("<i8")
-        self.file = path.open("wb")
-        self.file.write(b"\0" * self.HEADER)
-
-    def append(self, array: NDArray[Any]) -> None:
-        self.rows += len(array)
-        if self.dtype == np.dtype("<u4") and array.size:
-            self.largest = max(self.largest, int(array.max()))
-        self.file.write(np.ascontiguousarray(array, dtype=self.dtype).tobytes())
-
-    def close(self) -> None:
-        self._header(self.dtype)
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        if self.path.stem == "values" and self.dtype == np.dtype("<u4") and self.largest < 1 << 16:
-            self._narrow()
-
-    def _header(self, dtype: np.dtype[Any]) -> None:
-        """The .npy header (format 1.0), padded to a fixed size so that it can be written last."""
-        facts = {"descr": dtype.str, "fortran_order": False, "shape": (self.rows, *self.shape)}
-        text = repr(facts).encode()
-        self.file.seek(0)
-        self.file.write(b"\x93NUMPY\x01\x00" + (self.HEADER - 10).to_bytes(2, "little"))
-        self.file.write(text.ljust(self.HEADER - 11) + b"\n")
-
-    def _narrow(self) -> None:
-        wide, step = read_array(self.path), 1 << 22
-        narrow = self.path.with_suffix(".u2")
-        with narrow.open("wb") as self.file:
-            self._header(np.dtype("<u2"))
-            for i in range(0, len(wide), step):
-                self.file.write(wide[i : i + step].astype("<u2").tobytes())
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        narrow.replace(self.path)
 
 
 def sketch(pieces: Sequence[Sequence[str]]) -> NDArray[np.uint32]:
@@ -311,14 +364,24 @@ class Shard:
     def place(self, i: int) -> str:
         """Where document i came from."""
         ends, places = self.array("place_ends"), self.array("places")
-        return bytes(places[int(ends[i - 1]) if i else 0 : int(ends[i])]).decode()
+        mark = bytes(places[int(ends[i - 1]) if i else 0 : int(ends[i])])
+        return mark.decode(errors="surrogateescape")
 
 
 def finished(store: Path) -> Iterator[Shard]:
-    """The shards that a store has; drafts of a killed process are deleted."""
-    for folder in sorted((store / "shards").glob("*")) if (store / "shards").exists() else ():
-        facts = folder / "shard.json"
-        if folder.name.endswith(".draft") or not facts.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            yield Shard(folder, json.loads(facts.read_text()))
+    """The shards that a store has; a damaged one is none."""
+    for folder in sorted((store / "shards").glob("*")):
+        if NAME.fullmatch(folder.name) and (shard := _opened(folder)) is not None:
+            yield shard
+
+
+def _opened(folder: Path) -> Shard | None:
+    """The shard in a folder; None where its files are not all there, or of another size."""
+    try:
+        shard = Shard(folder, read_facts(folder / "shard.json", ShardFacts))
+        check_files(folder, shard.facts["hashes"], verify=False)
+        columns = (len(shard.array("lengths")), len(shard.array("ids"))) if shard.documents else ()
+    except (DataError, OSError, ValueError):
+        return None
+    fits = len(shard.facts["keys"]) == len(shard.facts["parts"])
+    return shard if fits and all(n == shard.documents for n in columns) else None

@@ -10,24 +10,74 @@ FOLDER/index-ID/SPLIT.npy        which of them a split has, in order
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import DataError
+from broadbase.core.files import digest
 
 FORMAT = 3
 SPLITS = ("train", "validation")
+AGAIN = "delete it and prepare the data again"
 
 Ints = NDArray[np.int64]
+Hashes = Mapping[str, tuple[int, str]]  # of files: size, SHA-256
+
+
+class Numbered(TypedDict):
+    """What any manifest.json holds, of whatever format."""
+
+    format: int
+
+
+class Manifest(TypedDict):
+    """What manifest.json must hold; names of files may be no UTF-8, so that they are not typed."""
+
+    format: int
+    source: dict[str, Any]
+    modality: dict[str, Any]
+    kind: str
+    paired: bool
+    licence: str
+    files: dict[Any, Any]
+    unit: str
+    start: Any
+    end: Any
+    counts: dict[str, int]
+    index: str
+    shards: list[str]
+    hashes: dict[str, tuple[int, str]]
+    fingerprint: str
+
+
+def read_facts(path: Path, kind: type, remedy: str = AGAIN) -> Any:
+    """What a JSON file of the store's bookkeeping holds, of the type `kind` (a TypedDict, a list).
+
+    DataError where it cannot be read, is damaged or holds something else.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        _checked(kind).validate_python(found)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; {remedy}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its content"
+        raise DataError(f"{path} is damaged: {where}: {first['msg']}; {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged, it is no JSON: {error}; {remedy}") from None
+    return found
 
 
 @dataclass(frozen=True)
@@ -114,7 +164,9 @@ class Store:
         """One line: how many records, what became of them, how long they are."""
         c, split = self.manifest["counts"], self.split("train")
         lost = f"{c['exact']:,} exact and {c['near']:,} near duplicates, {c['rejected']:,} rejected"
+        lost += f" ({c['lost']:,} bytes)" if c.get("lost") else ""
         lost += f", {c['empty']:,} empty" if c["empty"] else ""
+        lost += f", {c['removed']:,} removed" if c.get("removed") else ""
         changed = self.manifest.get("converted", {})
         lost += "".join(f", {n:,} converted from {what}" for what, n in changed.items())
         size = f"{split.units:,} {self.unit}s in {split.targets:,} places"
@@ -148,29 +200,31 @@ class Store:
 COLUMNS = 4  # of an index before the grid: shard, first, length, units
 
 
+@cache
+def _checked(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def open_store(folder: Path, *, verify: bool = False, source: SourceConfig | None = None) -> Store:
     """The store at `folder`; DataError where it is missing, of another format, or damaged.
 
     `verify` reads every byte; `source` is compared, file by file, with what the store was made of.
     """
     path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; prepare the data again") from None
-    if manifest["format"] != FORMAT:
-        newer = manifest["format"] > FORMAT
+    number = read_facts(path, Numbered, "prepare the data again")["format"]
+    if number != FORMAT:
         raise DataError(
-            f"{path} has format {manifest['format']}, this program reads format {FORMAT}; "
-            + ("upgrade Broadbase" if newer else "prepare the data again")
+            f"{path} has format {number}, this program reads format {FORMAT}; "
+            + ("upgrade Broadbase" if number > FORMAT else "prepare the data again")
         )
+    manifest = read_facts(path, Manifest)
     check_files(folder, manifest["hashes"], verify=verify)
     if source is not None:
         _unchanged(folder, manifest["files"], source.fingerprint())
     return Store(folder, manifest)
 
 
-def check_files(folder: Path, hashes: Mapping[str, tuple[int, str]], *, verify: bool) -> None:
+def check_files(folder: Path, hashes: Hashes, *, verify: bool) -> None:
     """DataError where a file of `hashes` (name: size, SHA-256) is missing, cut short or altered."""
     for name, (size, _) in hashes.items():
         file = folder / name
@@ -178,9 +232,9 @@ def check_files(folder: Path, hashes: Mapping[str, tuple[int, str]], *, verify: 
             raise DataError(f"{file} is missing or cut short; prepare the data again")
     if verify:
         with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter lock
-            digests = pool.map(file_digest, (folder / name for name in hashes))
-            for (name, (_, digest)), found in zip(hashes.items(), digests, strict=True):
-                if found != digest:
+            digests = pool.map(digest, (folder / name for name in hashes))
+            for (name, (_, wanted)), found in zip(hashes.items(), digests, strict=True):
+                if found != wanted:
                     raise DataError(
                         f"{folder / name} was altered since it was written; delete"
                         f" {(folder / name).parent} and prepare the data again"
@@ -189,13 +243,7 @@ def check_files(folder: Path, hashes: Mapping[str, tuple[int, str]], *, verify: 
 
 def file_hashes(folder: Path, names: list[str]) -> dict[str, tuple[int, str]]:
     """Size and SHA-256 of files below a folder."""
-    return {n: ((folder / n).stat().st_size, file_digest(folder / n)) for n in names}
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {n: ((folder / n).stat().st_size, digest(folder / n)) for n in names}
 
 
 def read_array(path: Path) -> NDArray[Any]:

@@ -55,7 +55,8 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
     context = multiprocessing.get_context("forkserver")
     kinds = {type(part).__module__ for t in tasks for part in (t, t.source, t.modality)}
     context.set_forkserver_preload(sorted(kinds))  # imported once, its memory shared
-    with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
+    theirs, ours = context.Pipe(duplex=False)
+    with theirs, ours, ProcessPoolExecutor(processes, context, end_with_parent, (theirs,)) as pool:
         with no_main():
             futures = {pool.submit(write_shard, task): task for task in tasks}
         try:
@@ -67,5 +68,8 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
                 "a worker process was killed, likely for want of memory; finished shards are kept:"
                 " run the same command again with fewer processes (data.processes)"
             ) from None
+        except BaseException:
+            ours.close()  # the workers end at once, whatever they do
+            raise
         finally:
             pool.shutdown(cancel_futures=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ SILENCE, LOUDEST = -10.0, 4.0  # log-mel of no sound, and above that of any
 class AudioConfig(ModalityConfig):
     """Mono sound, brought to one rate: Whisper's log-mel frames (Radford et al. 2023, 2.2)."""
 
+    divisible: ClassVar[bool] = True
     name: Literal["audio"] = "audio"
     rate: Annotated[int, Field(ge=4000)] = 16_000  # Hz
     window: Annotated[int, Field(ge=2)] = 400  # samples of a frame: 25 ms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -19,10 +19,13 @@ from broadbase.core.contracts import Codec, Corruption, Sample, Units
 from broadbase.core.errors import DataError
 from broadbase.modalities.ids import IdsConfig
 from broadbase.modalities.noise import MaskOrSwap
+from broadbase.modalities.strings import chunks, refuse_surrogates
 from broadbase.modalities.units import units
 
 START, END = "<|start|>", "<|end|>"
 WORD = re.compile(r"\w+")
+LONGEST = 1024  # characters of a word that merges are learned from: time goes with its square
+LONG = re.compile(r"[^\W\d_]{64,}|(?:[^\w\s]|_){64,}|\s{64,}")
 PLAIN = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
 ODD = sorted(set(range(256)) - PLAIN)
 
@@ -30,14 +33,19 @@ ODD = sorted(set(range(256)) - PLAIN)
 class BytePairConfig(IdsConfig):
     """A modality of strings; a subclass names itself and says in `words` what no merge crosses."""
 
+    divisible: ClassVar[bool] = True
     words: ClassVar[str]
     vocabulary: Annotated[int, Field(ge=258)] = 4096
 
     def clean(self, raw: Any) -> str:
-        """Line ends as \n, and Unicode composed (NFC)."""
+        """Line ends as \n, Unicode composed (NFC); ValueError where it holds half a character."""
         if not isinstance(raw, str):
             raise ValueError(f"expected text, got {type(raw).__name__}")
+        refuse_surrogates(raw)
         return unicodedata.normalize("NFC", raw.replace("\r\n", "\n").replace("\r", "\n"))
+
+    def chunks(self, raw: Any) -> Iterable[Any]:
+        return chunks(raw)
 
     def pieces(self, raw: Any) -> list[str]:
         """Runs of three words."""
@@ -94,7 +102,7 @@ class BytePairCodec:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        learned.train_from_iterator(texts, trainer)
+        learned.train_from_iterator(_capped(texts), trainer)
         vocab = learned.get_vocab()
         merges = [
             (token[:cut], token[cut:])
@@ -119,8 +127,9 @@ class BytePairCodec:
     def encode(self, raw: Any) -> Sample:
         if not isinstance(raw, str):
             raise ValueError(f"expected text, got {type(raw).__name__}")
-        ids = self._ids[np.array(self._fast.encode_ordinary(raw), dtype=np.int64)]
-        return Sample(ids, (len(ids),), len(raw.encode(errors="replace")))
+        ranks = [np.array(self._fast.encode_ordinary(c), dtype=np.int64) for c in chunks(raw)]
+        ids = self._ids[np.concatenate(ranks)]
+        return Sample(ids, (len(ids),), len(raw.encode(errors="surrogatepass")))
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str:
         return b"".join(self._tokens.get(int(i), b"") for i in values).decode(errors="replace")
@@ -132,6 +141,13 @@ class BytePairCodec:
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _capped(texts: Iterable[str]) -> Iterator[str]:
+    """Texts in chunks, with no word (of letters, other signs or blanks) of more than LONGEST."""
+    for text in texts:
+        for chunk in chunks(text):
+            yield LONG.sub(lambda word: word.group()[:LONGEST], chunk)
 
 
 def _tokenizer(model: models.Model, words: str) -> Tokenizer:

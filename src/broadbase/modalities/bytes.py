@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from broadbase.core.contracts import Codec, Corruption, Sample
 from broadbase.modalities.ids import IdsConfig
 from broadbase.modalities.noise import MaskOrSwap
+from broadbase.modalities.strings import STEP, chunks, refuse_surrogates
 from broadbase.modalities.units import units
 
 VOCABULARY = 258  # 256 bytes, start, end
@@ -20,7 +21,13 @@ VOCABULARY = 258  # 256 bytes, start, end
 class BytesConfig(IdsConfig):
     """Text or bytes, one place a byte."""
 
+    divisible: ClassVar[bool] = True
     name: Literal["bytes"] = "bytes"
+
+    def chunks(self, raw: Any) -> Iterable[Any]:
+        if isinstance(raw, bytes):
+            return (raw[i : i + STEP] for i in range(0, max(len(raw), 1), STEP))
+        return chunks(raw) if isinstance(raw, str) else (raw,)
 
     def fit(self, records: Iterable[Any]) -> Codec:
         return BytesCodec()
@@ -47,6 +54,8 @@ class BytesCodec:
     def encode(self, raw: Any) -> Sample:
         if not isinstance(raw, str | bytes):
             raise ValueError(f"expected text or bytes, got {type(raw).__name__}")
+        if isinstance(raw, str):
+            refuse_surrogates(raw)
         data = raw.encode() if isinstance(raw, str) else raw
         return Sample(np.frombuffer(data, dtype=np.uint8).astype(np.int64), (len(data),), len(data))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ TOKENIZER = _tokenizer()
 class ProteinConfig(IdsConfig):
     """Sequences of residues."""
 
+    divisible: ClassVar[bool] = True
     name: Literal["protein"] = "protein"
     dropped: Annotated[float, Field(gt=0, lt=1)] | None = None  # token dropout; ESM-2: 0.12
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class TokensConfig(ModalityConfig):
     With `by`, records are those of that modality, ids made as there; only the Space is another.
     """
 
+    divisible: ClassVar[bool] = True
     name: Literal["tokens"] = "tokens"
     discrete: DiscreteConfig
     start: int = 0

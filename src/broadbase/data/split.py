@@ -1,0 +1,82 @@
+"""The two sides of a store: documents to train on, and documents held out for validation.
+
+The hash of a document's content, or of its group, is a number that decides its side: below a
+threshold it is held out. So a side depends on the document alone, not on the others. Only where
+one side would be empty does the threshold move, to the nearest document.
+
+Legend: N documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broadbase.core.contracts import Codec
+
+Ints = NDArray[np.int64]
+Numbers = NDArray[np.uint64]
+Ids = NDArray[np.uint8]  # [N,16]
+Boundary = Callable[[str, str], bool]  # whether one begins between two neighbours
+
+WINDOW = 4096  # values on each side of a cut in which a better one is looked for
+STOPS = (".", "!", "?", "\u3002")
+BOUNDARIES: tuple[Boundary, ...] = (  # the best first: lines, sentences, words
+    lambda before, _: before.endswith("\n"),
+    lambda before, after: before.rstrip("\"')").endswith(STOPS) and after[:1].isspace(),
+    lambda _, after: after[:1].isspace(),
+)
+
+
+def numbers_of(ids: Ids) -> Numbers:
+    """The numbers that decide sides: [N]."""
+    found: Numbers = np.ascontiguousarray(ids[:, :8]).view(">u8").ravel().astype(np.uint64)
+    return found
+
+
+def threshold(numbers: Numbers, holdout: float) -> np.uint64:
+    """Documents with a number below it are held out.
+
+    It is `holdout` of the range, moved so far that neither side is empty: impossible only where
+    all numbers are the same.
+    """
+    found = np.uint64(min(holdout * 2.0**64, 2.0**64 - 2048))
+    if not len(numbers):
+        return found
+    least, most = numbers.min(), numbers.max()
+    if found <= least < most:
+        return np.uint64(int(least) + 1)
+    return np.uint64(most) if least < most < found else found
+
+
+def in_common(ids: Mapping[str, Ids]) -> dict[str, Numbers]:
+    """The numbers of the ids that each source shares with the sources that it shares any with."""
+    keys = {name: np.unique(np.ascontiguousarray(rows).view("V16")) for name, rows in ids.items()}
+    found = {}
+    for name, mine in keys.items():
+        both = [np.intersect1d(mine, other) for other in keys.values()]
+        shared = reduce(np.intersect1d, [rows for rows in both if len(rows)], mine)
+        found[name] = numbers_of(shared.view(np.uint8).reshape(-1, 16))
+    return found
+
+
+def cut(values: NDArray[Any], codec: Codec, holdout: float) -> int:
+    """Where to cut a single document, so that its end is held out: how many values come before.
+
+    At the end of a line, of a sentence or of a word, where one is near.
+    """
+    n = len(values)
+    aim = min(max(n - round(n * holdout), 1), n - 1)
+    if values.ndim > 1:  # of sound, any place is like any other
+        return aim
+    first, last = max(1, aim - min(WINDOW, n // 4)), min(n - 1, aim + min(WINDOW, n // 4))
+    texts = [codec.decode(values[i : i + 1], (1,)) for i in range(first - 1, last + 1)]
+    for begins in BOUNDARIES:
+        found = [first + i for i in range(last - first + 1) if begins(texts[i], texts[i + 1])]
+        if found:
+            return min(found, key=lambda place: abs(place - aim))
+    return aim
