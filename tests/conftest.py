@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from broadbase.core.contracts import Batch, SourceConfig
+from broadbase.core.errors import ResourceError
 from broadbase.core.random import Draws
 from broadbase.core.view import Segment, positions
 from broadbase.data.prepare import PrepareConfig, prepare
 from broadbase.data.shards import Wanted
 from broadbase.data.store import Store
+from broadbase.measures.sandbox import require_wall
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
@@ -30,6 +32,15 @@ torch.set_num_threads(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A worker takes a file whole: the one that takes minutes begins first."""
     items.sort(key=lambda item: item.path.name != "test_ranks.py")
+
+
+@pytest.fixture
+def wall() -> None:
+    """Skips a test of programs that run behind a wall where the system gives none."""
+    try:
+        require_wall()
+    except ResourceError as error:
+        pytest.skip(str(error))
 
 
 HEADS = {"heads": 2, "kv_heads": 1, "head_dim": 8}

@@ -25,8 +25,13 @@ class Problem(NamedTuple):
         return self.prompt.rstrip()
 
     def program(self, body: str) -> str:
-        """The head with a body, then its tests: runs to its end if and only if all are passed."""
-        return f"{self.head}{body}\n{self.test}\ncheck({self.entry_point})\n"
+        """The head with a body: what is judged."""
+        return f"{self.head}{body}\n"
+
+    @property
+    def check(self) -> str:
+        """The tests, after the prompt and its solution, whose helper functions they may use."""
+        return f"{self.prompt}{self.canonical_solution}\n{self.test}\n"
 
 
 class ProblemsConfig(LinesConfig):

@@ -15,7 +15,7 @@ from broadbase.core.errors import DataError
 from broadbase.data.detect import named
 from broadbase.data.problems import Problem, ProblemsConfig
 from broadbase.measures.measure import Measure, Measured, compared
-from broadbase.measures.sandbox import passes
+from broadbase.measures.sandbox import passes, require_wall
 from broadbase.modalities.code import CodeConfig
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
@@ -31,6 +31,7 @@ STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # where a function has e
 def passed(_: Run, base: Base, data: str) -> Iterator[Measured]:
     """pass@k on the problems of `data`, beside their solutions and a body that does nothing."""
     problems = _problems(data)
+    require_wall()
     bodies = {
         "base": [_drawn(base, problem, i) for i, problem in enumerate(problems)],
         "canonical solutions": [[f"\n{problem.canonical_solution}"] for problem in problems],
@@ -66,7 +67,7 @@ def judged(problem: Problem, body: str) -> bool:
             ast.parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return passes(program)
+    return passes(program, problem.entry_point, problem.check)
 
 
 def _drawn(base: Base, problem: Problem, seed: int) -> list[str]:
