@@ -10,10 +10,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from copy import deepcopy
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -21,6 +24,9 @@ from pydantic_core import ErrorDetails
 
 from broadbase.core.errors import ConfigError
 from broadbase.core.outside import outside
+from broadbase.core.trees import RefusedError, brief, check_plain, parsed
+
+MOST_LINES = 4  # of a message: each names one field
 
 
 class Config(BaseModel):
@@ -39,6 +45,7 @@ class Config(BaseModel):
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
         """Settings from plain dicts; ConfigError names each bad field and the nearest good one."""
+        check_plain(tree)
         try:
             return cls.model_validate(dict(tree))
         except ValidationError as error:
@@ -81,7 +88,7 @@ class Choice(Config):
             discover(cls.package)
         if name not in cls.choices:
             known = sorted(cls.choices)
-            raise ValueError(f"no {_kind(cls)} is called {name!r}{hint(name, known)}")
+            raise ValueError(f"no {_kind(cls)} is called {brief(name)}{hint(name, known)}")
         return cls.choices[name]  # type: ignore[return-value]
 
 
@@ -97,28 +104,37 @@ def discover(package: str) -> None:
 def hint(word: str, known: Iterable[str], prefix: str = "") -> str:
     """'; did you mean `x`?' where something known is near, otherwise the known words."""
     known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.5)
     initials = "".join(part[:1] for part in word.split("_"))  # learning_rate is lr
     near = near or [k for k in known if k == initials or word.endswith(k) or k.endswith(word)]
-    return f"; did you mean `{prefix}{near[0]}`?" if near else f"; known: {', '.join(known)}"
+    if near:
+        return f"; did you mean `{prefix}{near[0]}`?"
+    return f"; known: {_cut(', '.join(known), 300)}" if known else ""
 
 
 def override(tree: Mapping[str, Any], setting: str) -> dict[str, Any]:
-    """A copy of a config tree with one `a.b=value` applied; the value is read as YAML."""
+    """A copy of a config tree with one `a.b=value` applied; the value is read as YAML.
+
+    A value that is no YAML is taken as text, as **/*.gz is.
+    """
     path, equals, text = setting.partition("=")
     if not equals:
-        raise ConfigError(f"--set {setting!r} has no '='; write --set path.to.field=value")
+        raise ConfigError(f"--set {brief(setting)} has no '='; write --set path.to.field=value")
     *parents, last = path.strip().split(".")
-    copy: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(tree), sort_keys=False))
+    copy = deepcopy(dict(tree))
     node: Any = copy
     for depth, key in enumerate([*parents, last]):
         here = ".".join([*parents, last][:depth])
-        if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+        if isinstance(node, list) and key.isdecimal() and int(key[:9]) < len(node):
             key = int(key)  # type: ignore[assignment]
         elif not isinstance(node, dict) or (node and key not in node):
             known = list(node) if isinstance(node, dict) else []
             prefix = f"{here}." if here else ""
-            raise ConfigError(f"unknown field `{prefix}{key}`{hint(key, known, prefix)}")
+            raise ConfigError(
+                f"unknown field `{_cut(prefix + key)}`{hint(key, known, prefix)}"
+                if isinstance(node, dict)
+                else f"`{_cut(here)}` has no field {brief(key)}: it holds {brief(node)}"
+            )
         if depth < len(parents):
             node[key] = {} if node[key] is None else node[key]  # an empty slot takes any field
             node = node[key]
@@ -130,41 +146,66 @@ def override(tree: Mapping[str, Any], setting: str) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     if text in ("on", "off", "yes", "no"):  # YAML 1.1 reads booleans
         return text
-    try:  # YAML 1.1 reads 3e-4 as a string
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)
+    with suppress(ValueError):  # YAML 1.1 reads 3e-4 as a string
+        if re.fullmatch(r"[-+]?[0-9][0-9_.]*[eE][-+]?[0-9]+", text.strip()):
+            return float(text)
+    try:
+        return parsed(text)
+    except RefusedError as error:
+        raise ConfigError(f"--set: {brief(text)}: {error}") from None
     except ValueError:
-        return yaml.safe_load(text)
+        return text
 
 
 def _kind(cls: type[Choice]) -> str:
     return cls.__name__.removesuffix("Config").lower()
 
 
+def _cut(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
+
+
 def _explain(cls: type[Config], tree: Mapping[str, Any], error: ValidationError) -> str:
-    return "\n".join(_line(cls, tree, e) for e in error.errors())
+    found = error.errors()
+    inner = [e for e in found if not any(_within(other["loc"], e["loc"]) for other in found)]
+    lines = [_line(cls, tree, e) for e in inner[:MOST_LINES]]
+    more = [f"and {len(inner) - MOST_LINES} more"] if len(inner) > MOST_LINES else []
+    return _cut("\n".join([*lines, *more]), 600)
+
+
+def _within(inner: tuple[Any, ...], outer: tuple[Any, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _line(cls: type[Config], tree: Mapping[str, Any], error: ErrorDetails) -> str:
-    path = ".".join(str(part) for part in error["loc"])
+    path = _cut(".".join(str(part) for part in error["loc"]))
     if error["type"] == "extra_forbidden":
         *parents, last = error["loc"]
         known = _fields(cls, tree, parents)
         prefix = "".join(f"{parent}." for parent in parents)
         return f"unknown field `{path}`{hint(str(last), known, prefix)}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"`{path}`: {message} (got {error['input']!r})" if path else message
+    message = _cut(message, 400)
+    return f"`{path}`: {message} (got {brief(error['input'])})" if path else message
 
 
 def _fields(cls: Any, tree: Any, parents: Iterable[Any]) -> list[str]:
-    """The fields that the class at `parents` has, following slots to the choice the tree names."""
+    """The fields that the class at `parents` has, following slots to the choice the tree names;
+    none where the way is not known."""
     for parent in parents:
         if isinstance(cls, type) and issubclass(cls, Config):
-            cls = cls.model_fields[str(parent)].annotation
+            field = cls.model_fields.get(str(parent))
+            cls = field.annotation if field else None
         else:  # a dict's or a list's own key: the value type stands last
-            cls = get_args(cls)[-1]
-        tree = tree[parent]
+            cls = next((each for each in reversed(get_args(cls)) if each is not Ellipsis), None)
+        inside = isinstance(tree, Mapping) and parent in tree
+        inside = inside or (isinstance(tree, list | tuple) and isinstance(parent, int))
+        tree = tree[parent] if inside else None
         if get_origin(cls) in (Union, UnionType):  # of X or nothing: X
             cls = next(option for option in get_args(cls) if option is not NoneType)
+        if get_origin(cls) is Annotated:
+            cls = get_args(cls)[0]
         if isinstance(cls, type) and issubclass(cls, Choice) and cls.is_slot():
-            cls = cls.named(str(tree.get("name", "")))
-    return list(cls.model_fields)
+            name = tree.get("name", "") if isinstance(tree, Mapping) else ""
+            cls = cls.named(str(name))
+    return list(cls.model_fields) if isinstance(cls, type) and issubclass(cls, Config) else []

@@ -9,12 +9,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Choice, Config
 from broadbase.core.loss import Loss, Share
 from broadbase.core.random import Draws
 from broadbase.core.view import Hidden, Output, Segment, Tokens, View
@@ -261,7 +262,7 @@ class TowerConfig(Choice):
     """Settings of a backbone."""
 
     package: ClassVar[str] = "nn"
-    width: int
+    width: Annotated[int, Field(ge=1)]
 
     @property
     def places(self) -> float:
@@ -298,6 +299,22 @@ class Objective(Protocol):
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
         """The total of every term; outputs in the order of their views."""
         ...
+
+
+TOWER = "tower"  # marks the fields of an objective that name a tower
+TowerName = Annotated[str, TOWER]
+
+
+def named_towers(config: Config, path: str) -> Iterator[tuple[str, str]]:
+    """The towers that an objective's settings name, each with the field that names it."""
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if TOWER in field.metadata and value is not None:
+            yield f"{path}.{name}", value
+        parts = value if isinstance(value, Mapping) else {"": value}
+        for key, part in parts.items():
+            if isinstance(part, Config):
+                yield from named_towers(part, ".".join(filter(None, (path, name, key))))
 
 
 class ObjectiveConfig(Choice):

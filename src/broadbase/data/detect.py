@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-import yaml
-
 from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.trees import read_tree
 from broadbase.data.cells import H5adConfig
 from broadbase.data.samples import SAMPLES, sample
 from broadbase.data.sound import FOLDER, AudioFilesConfig
@@ -88,13 +87,7 @@ def named(path: str) -> SourceConfig | None:
         return sample(rest).source
     if kind != "source":
         return None
-    try:
-        tree = yaml.safe_load(Path(rest).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{rest} cannot be read as YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{rest} holds {type(tree).__name__}, not the settings of a source")
-    return SourceConfig.from_tree(tree)
+    return SourceConfig.from_tree(read_tree(Path(rest), "the settings of a source"))
 
 
 def _holds(source: FilesConfig) -> bool:

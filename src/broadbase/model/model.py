@@ -6,16 +6,17 @@ Legend: B batch, N places of a segment, T places of a stream, S scored places, D
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from broadbase.core.config import Config
+from broadbase.core.config import Config, hint
 from broadbase.core.contracts import ModalityConfig, Space, Tower, TowerConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.loss import Share
+from broadbase.core.trees import brief
 from broadbase.core.view import Hidden, Output, Read, Segment, Stream, Tokens, View, pool
 from broadbase.nn.cache import Cache
 from broadbase.nn.connector import Connector, ConnectorConfig
@@ -30,6 +31,18 @@ class ModelConfig(Config):
         default_factory=dict
     )  # Space -> tower; unnamed Spaces belong to the first tower
     connectors: tuple[ConnectorConfig, ...] = ()  # between two towers, at most one each way
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        named = [(f"at.{space}", tower) for space, tower in self.at.items()]
+        for i, c in enumerate(self.connectors):
+            named += [(f"connectors.{i}.source", c.source), (f"connectors.{i}.target", c.target)]
+        for field, tower in named:
+            if tower not in self.towers:
+                raise ValueError(
+                    f"{field}: no tower is called {brief(tower)}{hint(tower, self.towers)}"
+                )
+        return self
 
     def places(self, space: str) -> float:
         """How many places a row of a Space may have at most, by the positions of its tower."""

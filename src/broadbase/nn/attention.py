@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
@@ -25,8 +26,8 @@ class AttentionConfig(Choice):
     """A way for places to read other places."""
 
     package: ClassVar[str] = "nn"
-    heads: int
-    head_dim: int
+    heads: Annotated[int, Field(ge=1)]
+    head_dim: Annotated[int, Field(ge=1)]
     reach: ReachConfig | None = None  # None: as far as the tower's pattern
 
     def build(self, width: int) -> nn.Module:
@@ -45,7 +46,7 @@ class GroupedQueryConfig(AttentionConfig):
     """
 
     name: Literal["grouped"] = "grouped"
-    kv_heads: int
+    kv_heads: Annotated[int, Field(ge=1)]
     bias: bool = False  # on queries, keys and values
     k_bias: bool | None = None  # on keys, where that is another matter
     out_bias: bool = False

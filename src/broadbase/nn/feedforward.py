@@ -30,7 +30,7 @@ class FeedForwardConfig(Choice):
     """What each place computes by itself."""
 
     package: ClassVar[str] = "nn"
-    hidden: int
+    hidden: Annotated[int, Field(ge=1)]
 
     @property
     def penalties(self) -> Mapping[str, float]:

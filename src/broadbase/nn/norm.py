@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
@@ -25,7 +26,7 @@ class RMSNormConfig(NormConfig):
     """Root-mean-square norm with a gain (Zhang & Sennrich 2019, eq. 4)."""
 
     name: Literal["rms"] = "rms"
-    eps: float = 1e-5
+    eps: Annotated[float, Field(gt=0)] = 1e-5
 
     def build(self, width: int) -> nn.Module:
         return RMSNorm(width, eps=self.eps)
@@ -77,7 +78,7 @@ class OffsetRMSNormConfig(NormConfig):
     """Root-mean-square norm whose gain is 1 + weight (Gemma), so that decay draws it to 1."""
 
     name: Literal["rms_offset"] = "rms_offset"
-    eps: float = 1e-6
+    eps: Annotated[float, Field(gt=0)] = 1e-6
 
     def build(self, width: int) -> nn.Module:
         return OffsetRMSNorm(width, eps=self.eps)
@@ -99,7 +100,7 @@ class LayerNormConfig(NormConfig):
     """Layer norm with a gain, and a bias unless told otherwise (Ba et al. 2016)."""
 
     name: Literal["layer"] = "layer"
-    eps: float = 1e-5
+    eps: Annotated[float, Field(gt=0)] = 1e-5
     bias: bool = True
 
     def build(self, width: int) -> nn.Module:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
@@ -82,10 +83,10 @@ class ProbeConfig(PoolingConfig):
     """A learned query reads all places, then a feed-forward (Zhai et al. 2022, MAP; SigLIP)."""
 
     name: Literal["probe"] = "probe"
-    heads: int
-    hidden: int
+    heads: Annotated[int, Field(ge=1)]
+    hidden: Annotated[int, Field(ge=1)]
     activation: Activation = "gelu_tanh"
-    eps: float = 1e-6
+    eps: Annotated[float, Field(gt=0)] = 1e-6
 
     def build(self, width: int) -> nn.Module:
         return Probe(self, width)

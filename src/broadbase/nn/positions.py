@@ -6,9 +6,10 @@ Legend: B batch, T places, Q queries, K keys, D width, H heads, E head_dim, F = 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
@@ -84,7 +85,7 @@ class LinearScaling(RotaryScaling):
     """Position interpolation: all frequencies divided by a factor (Chen et al. 2023)."""
 
     name: Literal["linear"] = "linear"
-    factor: float
+    factor: Annotated[float, Field(gt=0)]
 
     def scale(self, frequency_F: Tensor, theta: float) -> Tensor:
         return frequency_F / self.factor
@@ -94,10 +95,10 @@ class Llama3Scaling(RotaryScaling):
     """Low frequencies divided, high ones kept, a ramp between (Llama 3.1), for long contexts."""
 
     name: Literal["llama3"] = "llama3"
-    factor: float = 8.0
+    factor: Annotated[float, Field(gt=0)] = 8.0
     low: float = 1.0
     high: float = 4.0
-    original: int = 8192
+    original: Annotated[int, Field(ge=1)] = 8192
 
     def scale(self, frequency_F: Tensor, theta: float) -> Tensor:
         turns_F = self.original * frequency_F / (2 * math.pi)
@@ -113,8 +114,8 @@ class YarnScaling(RotaryScaling):
     """
 
     name: Literal["yarn"] = "yarn"
-    factor: float
-    original: int
+    factor: Annotated[float, Field(gt=0)]
+    original: Annotated[int, Field(ge=1)]
     fast: float = 32.0
     slow: float = 1.0
     truncate: bool = True  # the ends of the ramp, to whole numbers
@@ -148,7 +149,7 @@ class RotaryConfig(PositionsConfig):
     """
 
     name: Literal["rotary"] = "rotary"
-    theta: float = 10000.0
+    theta: Annotated[float, Field(gt=0)] = 10000.0
     scaling: RotaryScaling | None = None
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
@@ -213,8 +214,10 @@ class LearnedConfig(PositionsConfig):
     """A learned vector for each place (GPT-2, BERT), and for each part where there are parts."""
 
     name: Literal["learned"] = "learned"
-    length: int
-    offset: int = 0  # the row of place 0: rows before it have no use here (RoBERTa, BART: 2)
+    length: Annotated[int, Field(ge=1)]
+    offset: Annotated[int, Field(ge=0)] = (
+        0  # the row of place 0: rows before it have no use here (RoBERTa, BART: 2)
+    )
     parts: int = 0
 
     @property
@@ -247,8 +250,8 @@ class PlaneConfig(PositionsConfig):
     """A learned vector for each place of a plane, and one before them for a start (ViT)."""
 
     name: Literal["plane"] = "plane"
-    rows: int
-    columns: int
+    rows: Annotated[int, Field(ge=1)]
+    columns: Annotated[int, Field(ge=1)]
     start: bool = True
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
@@ -277,7 +280,7 @@ class SinusoidConfig(PositionsConfig):
     """
 
     name: Literal["sinusoid"] = "sinusoid"
-    theta: float = 10000.0
+    theta: Annotated[float, Field(gt=0)] = 10000.0
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
         if width % 4:

@@ -23,14 +23,14 @@ class LayersConfig(Config):
     """`repeat` layers of one kind."""
 
     block: BlockConfig
-    repeat: Annotated[int, Field(ge=1)]
+    repeat: Annotated[int, Field(ge=1, le=1000)]
 
 
 class TransformerConfig(TowerConfig):
     """A stack of layers; a mixture of kinds is a list of them."""
 
     name: Literal["transformer"] = "transformer"
-    layers: tuple[LayersConfig, ...]
+    layers: Annotated[tuple[LayersConfig, ...], Field(min_length=1)]
     positions: PositionsConfig = RotaryConfig()
     input_norm: NormConfig | None = None  # after the embedding (BERT)
     registers: Annotated[int, Field(ge=0)] = 0  # learned places put first, and dropped at the end

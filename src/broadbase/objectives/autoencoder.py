@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.masks import at, take
@@ -24,8 +24,8 @@ class AutoencoderConfig(ObjectiveConfig):
     """Tell every place of a record from all of it, through a connector."""
 
     name: Literal["autoencoder"] = "autoencoder"
-    encoder: str = "encoder"  # towers, joined by a connector
-    decoder: str = "decoder"
+    encoder: TowerName = "encoder"  # towers, joined by a connector
+    decoder: TowerName = "decoder"
     target: str = "pixels"  # the Space, at the decoder, that the places are told in
 
     def build(self) -> Objective:

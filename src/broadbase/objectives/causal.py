@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import shifted
 from broadbase.objectives.scoring import ReadScores
@@ -16,7 +16,7 @@ class CausalConfig(ObjectiveConfig):
 
     name: Literal["causal"] = "causal"
     pattern: ClassVar[str] = "causal"
-    tower: str = "main"
+    tower: TowerName = "main"
 
     def likelihoods(self, sources: Iterable[str]) -> Mapping[str, str]:
         return {source: source for source in sources}

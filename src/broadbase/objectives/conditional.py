@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 
-from broadbase.core.contracts import Batch, Corruption, ObjectiveConfig
+from broadbase.core.contracts import TOWER, Batch, Corruption, ObjectiveConfig, TowerName
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import paired, shifted
 from broadbase.objectives.scoring import ReadScores
@@ -39,8 +39,8 @@ class Seq2SeqConfig(GivenConfig):
     """Given to an encoder (Sutskever et al. 2014; Vaswani et al. 2017)."""
 
     name: Literal["seq2seq"] = "seq2seq"
-    encoder: str = "encoder"  # towers
-    decoder: str = "decoder"
+    encoder: TowerName = "encoder"  # towers
+    decoder: TowerName = "decoder"
 
     def build(self) -> Conditional:
         return Conditional(self, Encoded(self.encoder, self.decoder))
@@ -51,8 +51,8 @@ class PrefixedConfig(GivenConfig):
 
     name: Literal["prefixed"] = "prefixed"
     pattern: ClassVar[str] = "causal"
-    tower: str = "main"
-    through: str | None = None
+    tower: TowerName = "main"
+    through: Annotated[str | None, TOWER] = None
 
     def build(self) -> Conditional:
         return Conditional(self, Prefixed(self.tower, self.through))

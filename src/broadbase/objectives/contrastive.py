@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.loss import Loss, Share
 from broadbase.core.view import Output, Read, Stream, View
 from broadbase.objectives.documents import paired
@@ -30,7 +30,7 @@ class Side(Config):
     """One half of the pairs: the source, its tower, its side of the joint Space."""
 
     source: str
-    tower: str
+    tower: TowerName
     joint: str
 
 

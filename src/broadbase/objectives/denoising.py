@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import Document, assemble, documents, known, shifted
 from broadbase.objectives.masks import unit
@@ -32,8 +32,8 @@ Spans = Sequence[tuple[int, int]]  # first place and length of each, in order, a
 class DenoisingConfig(ObjectiveConfig):
     """What both have; not a choice by itself."""
 
-    encoder: str = "encoder"  # towers
-    decoder: str = "decoder"
+    encoder: TowerName = "encoder"  # towers
+    decoder: TowerName = "decoder"
 
 
 class SpanCorruptionConfig(DenoisingConfig):

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.loss import Loss, Share
 from broadbase.core.random import Draws
 from broadbase.core.view import Output, Read, Segment, Stream, View
@@ -40,7 +40,7 @@ class DinoConfig(ObjectiveConfig):
     """Multi-crop self-distillation; the run needs a teacher, usually teacher.name=ema."""
 
     name: Literal["dino"] = "dino"
-    tower: str = "main"
+    tower: TowerName = "main"
     space: str = "prototypes"
     large: CropConfig = CropConfig(scale=1.0, area=(0.4, 1.0))
     small: CropConfig = CropConfig(scale=0.5, area=(0.05, 0.4))

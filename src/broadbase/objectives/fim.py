@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import Document, assemble, documents, known, shifted
 from broadbase.objectives.scoring import ReadScores
@@ -27,7 +27,7 @@ class FillInMiddleConfig(ObjectiveConfig):
 
     name: Literal["fim"] = "fim"
     pattern: ClassVar[str] = "causal"
-    tower: str = "main"
+    tower: TowerName = "main"
     rate: Annotated[float, Field(ge=0, le=1)] = 0.5  # of documents that are cut
     spm: Annotated[float, Field(ge=0, le=1)] = 0.5  # of those, suffix first
 

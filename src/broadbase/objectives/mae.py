@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
@@ -24,8 +24,8 @@ class MaskedAutoencoderConfig(ObjectiveConfig):
     """Hide most places from the encoder altogether; the decoder tells them."""
 
     name: Literal["mae"] = "mae"
-    encoder: str = "encoder"  # towers, joined by a connector
-    decoder: str = "decoder"
+    encoder: TowerName = "encoder"  # towers, joined by a connector
+    decoder: TowerName = "decoder"
     target: str = "pixels"  # the Space, at the decoder, that the hidden places are told in
     share: Annotated[float, Field(gt=0, lt=1)] = 0.75
     masks: MasksConfig = PlacesConfig()

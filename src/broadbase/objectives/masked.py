@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
@@ -27,7 +27,7 @@ class MaskedConfig(ObjectiveConfig):
     """Hide a share of the places and predict those."""
 
     name: Literal["masked"] = "masked"
-    tower: str = "main"
+    tower: TowerName = "main"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the places of a row; BERT's: 0.15
     masks: MasksConfig = PlacesConfig()
     told: Mapping[

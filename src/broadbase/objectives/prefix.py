@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import shifted
@@ -24,7 +24,7 @@ class PrefixConfig(ObjectiveConfig):
 
     name: Literal["prefix"] = "prefix"
     pattern: ClassVar[str] = "causal"
-    tower: str = "main"
+    tower: TowerName = "main"
 
     def build(self) -> Objective:
         return Prefix(self)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.view import Read, Stream, View
 from broadbase.objectives.documents import paired
 from broadbase.objectives.scoring import ReadScores
@@ -21,7 +21,7 @@ class PropertiesConfig(ObjectiveConfig):
     name: Literal["properties"] = "properties"
     source: str = "record"
     target: str = "properties"  # the source of one place a record that is told
-    tower: str = "main"
+    tower: TowerName = "main"
     sees: Literal["causal", "full"] = "causal"  # the pattern of the stream
 
     @property

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import shifted
 from broadbase.objectives.scoring import ReadScores
@@ -28,7 +28,7 @@ class RecallConfig(ObjectiveConfig):
 
     name: Literal["recall"] = "recall"
     pattern: ClassVar[str] = "causal"
-    tower: str = "main"
+    tower: TowerName = "main"
     others: Annotated[float, Field(gt=0, le=1)] = 0.03
 
     def build(self) -> Objective:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
+from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import shifted
@@ -27,8 +27,8 @@ class RegionsConfig(ObjectiveConfig):
     """Spans of a sequence, or blocks of a plane with `masks.name=blocks`."""
 
     name: Literal["regions"] = "regions"
-    encoder: str = "encoder"  # towers
-    decoder: str = "decoder"
+    encoder: TowerName = "encoder"  # towers
+    decoder: TowerName = "decoder"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.4  # of the places of a row
     masks: MasksConfig = SpansConfig()
     damage: Literal["hide", "replace"] = "hide"  # replace: by values of other places of the row

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
+import torch
 from pydantic import Field, model_validator
 
 from broadbase.core.config import Config, hint
-from broadbase.core.contracts import ObjectiveConfig, SourceConfig
-from broadbase.core.errors import ConfigError
+from broadbase.core.contracts import ObjectiveConfig, SourceConfig, named_towers
+from broadbase.core.trees import brief, read_tree
 from broadbase.data.prepare import PrepareConfig
 from broadbase.model.model import ModelConfig
 from broadbase.train.loop import TrainConfig
@@ -18,6 +18,9 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import MuonConfig, OptimConfig
 from broadbase.train.schedule import ScheduleConfig, StableConfig
 from broadbase.train.teacher import TeacherConfig
+
+# A source's name is also that of the folder of its prepared data
+SourceName = Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$", max_length=100)]
 
 
 class MixedSource(Config):
@@ -35,7 +38,7 @@ class MixedSource(Config):
 class DataConfig(PrepareConfig):
     """What to train on, and how it is prepared."""
 
-    sources: Annotated[dict[str, MixedSource], Field(min_length=1)]
+    sources: Annotated[dict[SourceName, MixedSource], Field(min_length=1)]
     store: str | None = None  # the folder of the prepared sources; None: the run's own
     validation_rows: Annotated[int, Field(ge=1)] = 64  # of each source, at an evaluation on the way
     final_rows: Annotated[int, Field(ge=1)] = 2048  # of each source, at the end
@@ -77,6 +80,10 @@ class RunConfig(Config):
                     f"{at}.length: {mixed.length} places, and the tower of {kind!r} has positions"
                     f" for {most:g}; set it to that or less"
                 )
+        for at, tower in named_towers(self.objective, "objective"):
+            if tower not in self.model.towers:
+                known = hint(tower, self.model.towers)
+                raise ValueError(f"{at}: the model has no tower {brief(tower)}{known}")
         self.objective.check({name: mixed.pairs for name, mixed in self.data.sources.items()})
         for group, names in self.data.groups().items():
             for field in ("rows", "limit", "repeats"):
@@ -85,13 +92,18 @@ class RunConfig(Config):
                     raise ValueError(f"sources of pairs {group!r} differ in {field}: {found}")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        """What PyTorch would refuse when training begins, it refuses here, without any memory."""
+        try:
+            with torch.device("meta"):
+                self.optim.build(self.model.build())
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"no model can be built with these settings: {reason}") from None
+        return self
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """The config that a YAML file holds; ConfigError where it is none."""
-        try:
-            tree = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{path} holds {type(tree).__name__}, not a config tree")
-        return cls.from_tree(tree)
+        return cls.from_tree(read_tree(path, "a config"))

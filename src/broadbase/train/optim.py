@@ -18,6 +18,7 @@ from broadbase.core.config import Choice, hint
 from broadbase.core.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Parameters = list[tuple[str, nn.Parameter]]
 
@@ -27,7 +28,7 @@ class OptimConfig(Choice):
 
     package: ClassVar[str] = "train"
     lr: Positive = 3e-3  # the peak rate of AdamW
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     hold: dict[str, Share] = Field(default_factory=dict)  # how names begin -> share of the run
@@ -62,7 +63,7 @@ class MuonConfig(OptimConfig):
 
     name: Literal["muon"] = "muon"
     muon_lr: Positive = 0.02
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    momentum: Momentum = 0.95
 
     def build(self, model: nn.Module) -> Optim:
         matrices = {
