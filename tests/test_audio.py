@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import WhisperFeatureExtractor
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.data.sound import FOLDER, AudioFilesConfig
+from broadbase.data.sound import AudioFilesConfig
 from broadbase.modalities.audio import LOUDEST, SILENCE, AudioConfig
 from broadbase.modalities.mel import log_mel
 from broadbase.nn.logistic import LogisticConfig
@@ -217,7 +217,7 @@ def test_labels_are_of_the_path(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir()
         form = name.rpartition(".")[2].upper()
         (tmp_path / name).write_bytes(written(noise(500), format=form))
-    records = list(AudioFilesConfig(path=str(tmp_path), label=FOLDER).records())
+    records = list(AudioFilesConfig(path=str(tmp_path), labels="folder").records())
     assert [r.label for r in records if isinstance(r, Record)] == ["cat", "dog"]
 
 

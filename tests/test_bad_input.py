@@ -21,7 +21,8 @@ from PIL import Image
 from broadbase.core.config import override
 from broadbase.core.contracts import Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.sources import ImageFilesConfig, JsonLinesConfig, TextFilesConfig
+from broadbase.data.json_files import JsonLinesConfig
+from broadbase.data.sources import ImageFilesConfig, TextFilesConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig

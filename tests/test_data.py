@@ -19,9 +19,10 @@ from broadbase.core.contracts import Batch, Record
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.batches import Mixture, Order, held_out
 from broadbase.data.codecs import training_records
+from broadbase.data.json_files import JsonLinesConfig
 from broadbase.data.rows import Rows
 from broadbase.data.shards import Wanted
-from broadbase.data.sources import JsonLinesConfig, TextFilesConfig
+from broadbase.data.sources import TextFilesConfig
 from broadbase.data.store import Split, Store, open_store
 from broadbase.modalities.bytes import BytesCodec, BytesConfig
 from broadbase.modalities.image import ImageConfig

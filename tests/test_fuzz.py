@@ -27,16 +27,12 @@ from broadbase.core.errors import DataError
 from broadbase.core.processes import no_main
 from broadbase.data.cells import H5adConfig
 from broadbase.data.containers import flac_digest
+from broadbase.data.json_files import JsonLinesConfig
 from broadbase.data.prepare import PrepareConfig, prepare
 from broadbase.data.sequences import FastaConfig, SdfConfig, SmilesFilesConfig
 from broadbase.data.shards import Wanted
 from broadbase.data.sound import AudioFilesConfig
-from broadbase.data.sources import (
-    FilesConfig,
-    ImageFilesConfig,
-    JsonLinesConfig,
-    TextFilesConfig,
-)
+from broadbase.data.sources import FilesConfig, ImageFilesConfig, TextFilesConfig
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.video import VideoFilesConfig
 from broadbase.modalities.audio import AudioConfig

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from broadbase.cli import app
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.sources import JsonLinesConfig
+from broadbase.data.json_files import JsonLinesConfig
 from broadbase.data.structures import StructuresConfig
 from broadbase.modalities.protein import ProteinConfig
 from broadbase.model.base import Base

@@ -25,9 +25,10 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.data import prepare as preparing
 from broadbase.data import sources
 from broadbase.data.duplicates import clusters
+from broadbase.data.json_files import JsonLinesConfig
 from broadbase.data.prepare import PrepareConfig, prepare, remove
 from broadbase.data.shards import Wanted, digest_of, sketch
-from broadbase.data.sources import JsonLinesConfig, TextFilesConfig
+from broadbase.data.sources import TextFilesConfig
 from broadbase.data.store import Store, open_store
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.text import TextConfig
@@ -228,7 +229,7 @@ from pathlib import Path
 from broadbase.data import prepare as preparing, shards, sources, workers
 from broadbase.data.prepare import PrepareConfig, prepare
 from broadbase.data.shards import Wanted
-from broadbase.data.sources import JsonLinesConfig
+from broadbase.data.json_files import JsonLinesConfig
 from broadbase.modalities.text import TextConfig
 sources.PIECE, preparing.SHARD = 1000, 3000
 def slow(tasks, processes):

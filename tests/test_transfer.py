@@ -16,7 +16,7 @@ from rdkit.Chem.Descriptors import MolWt
 from scipy import stats
 
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.sources import JsonLinesConfig
+from broadbase.data.json_files import JsonLinesConfig
 from broadbase.transfer.adapt import Method, adapt
 from broadbase.transfer.classical import BASELINES, classical
 from broadbase.transfer.compare import paired_interval

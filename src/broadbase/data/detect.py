@@ -2,73 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fnmatch import fnmatch
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from broadbase.core.contracts import Record, SourceConfig
-from broadbase.core.errors import ConfigError
+from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.trees import read_tree
 from broadbase.data.cells import H5adConfig
+from broadbase.data.fields import ABSENT, WHOLE, ColumnsConfig, known, missing, value
+from broadbase.data.finding import counted, endings
+from broadbase.data.json_files import JsonConfig, JsonLinesConfig
+from broadbase.data.listed import ListedConfig
 from broadbase.data.samples import SAMPLES, sample
-from broadbase.data.sound import FOLDER, AudioFilesConfig
-from broadbase.data.sources import (
-    FilesConfig,
-    ImageFilesConfig,
-    JsonLinesConfig,
-    TextFilesConfig,
-)
+from broadbase.data.sequences import SdfConfig
+from broadbase.data.sound import AudioFilesConfig
+from broadbase.data.sources import FilesConfig, ImageFilesConfig, TextFilesConfig
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.video import VideoFilesConfig
 
 FILES = {"image": ImageFilesConfig, "text": TextFilesConfig, "audio": AudioFilesConfig}
-TABLES = (JsonLinesConfig, CsvConfig, ParquetConfig, ArrowConfig)
+TABLES = (JsonLinesConfig, CsvConfig, ParquetConfig, ArrowConfig, JsonConfig)
+TEXTS = ("text", "caption", "captions", "sentence", "description", "transcript", "transcription")
+LOOK = 100  # rows of a table that are looked at
+
+Row = Mapping[str, Any]
 
 
-def detect(path: str, plain: FilesConfig) -> Sequence[SourceConfig]:
+def detect(path: str, *plain: FilesConfig) -> Sequence[SourceConfig]:
     """The sources of a folder, a file, a "sample:NAME" or a "source:FILE.yaml".
 
-    `plain` reads a modality's own files; the others are tables of records. Beside plain files a
-    table counts only where its first row has the field it would be read for. Where nothing matches
-    the answer is `plain`, whose error says what there is instead.
+    `plain` read a modality's own files; the others are tables of records, or of paths of pictures
+    or sounds where the modality is of such. A table counts where one of its first rows can be read.
+    Where nothing matches the answer is the first of `plain`, whose error says what there is.
     """
     if found := named(path):
         return [found]
-    tables = [t for t in (table(path=path) for table in TABLES) if _holds(t)]
-    if not _holds(plain):
-        return tables or [plain]
-    return [plain, *(table for table in tables if _readable(table))]
+    own = [source for source in plain if source.holds()]
+    tables = _tables(path)
+    kind = next((kind for kind, files in FILES.items() if isinstance(plain[0], files)), "text")
+    media = [source for table in tables if (source := _medium(table, kind))]
+    good = media if kind != "text" else [table for table in tables if _readable(table)]
+    return [*own, *good] or tables or plain[:1]
 
 
 def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, SourceConfig]:
-    """Records of several kinds, by modality: a sample set that has them, columns of their names in
-    a table, or files of one name (cat.png, cat.txt). ConfigError where a sample set has not all."""
+    """Records of several kinds, by modality.
+
+    Those of a sample set that has them; columns of a table, with pictures and sounds in it or named
+    by their paths; or files of one name (cat.png, cat.txt). ConfigError where a sample set or a
+    table has not all.
+    """
     if path.startswith("sample:"):
         name = path.removeprefix("sample:")
         found = sample(name).kinds
         if not found.keys() >= set(kinds):
-            known = ", ".join(n for n, each in SAMPLES.items() if each.kinds.keys() >= set(kinds))
+            names = ", ".join(n for n, each in SAMPLES.items() if each.kinds.keys() >= set(kinds))
             what = " and ".join(kinds)
-            raise ConfigError(f"sample set {name!r} has no pairs of {what}; these have: {known}")
+            raise ConfigError(f"sample set {name!r} has no pairs of {what}; these have: {names}")
         return {kind: found[kind] for kind in kinds}
-    for table in (ParquetConfig, ArrowConfig):
-        if _holds(table(path=path)):
-            return {kind: table(path=path, field=kind) for kind in kinds}
+    for table in _tables(path):
+        media = {kind: _medium(table, kind) for kind in kinds if kind != "text"}
+        columns = {kind: each for kind, each in media.items() if each}
+        if columns:
+            if lacking := [kind for kind in media if kind not in columns]:
+                raise ConfigError(f"{table.path} has no column of {lacking[0]} files")
+            return columns | ({"text": _texts(table)} if "text" in kinds else {})
     return {kind: FILES[kind](path=path) for kind in kinds}
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:
-    """Labelled records: a sample or named source, table, cells, pictures, videos, sounds."""
+    """Labelled records: a sample or named source, a table, cells, molecules, or classes in folders.
+
+    A table counts where it has the column `label`, and `field` or paths of pictures or sounds. Of
+    the kinds of files in folders the one counts of which there are most. DataError says what lacks.
+    """
     if source := named(path):
         return source
-    cells = H5adConfig(path=path, label=label)
-    pictures = ImageFilesConfig(path=path, labels="folder")
-    videos = VideoFilesConfig(path=path, labels="folder")
-    tables = [table(path=path, field=field, label=label) for table in TABLES]
-    sounds = AudioFilesConfig(path=path, label=FOLDER)
-    plain = (*tables, cells, pictures, videos, sounds)
-    found: list[FilesConfig] = [source for source in plain if _holds(source)]
-    return found[0] if found else tables[0]
+    tables = _tables(path)
+    for table in tables:
+        if source := _labelled(table, field, label):
+            return source
+    for other in (H5adConfig(path=path, label=label), SdfConfig(path=path, label=label)):
+        if other.holds():
+            return other
+    classes = (
+        ImageFilesConfig(path=path, labels="folder"),
+        VideoFilesConfig(path=path, labels="folder"),
+        AudioFilesConfig(path=path, labels="folder"),
+        TextFilesConfig(path=path, labels="folder"),
+    )
+    most = max(classes, key=in_folders)
+    if in_folders(most):
+        return most
+    raise DataError(_no_labels(path, tables, field, label))
 
 
 def media(path: str) -> SourceConfig:
@@ -77,7 +105,7 @@ def media(path: str) -> SourceConfig:
         return found
     kinds = (ImageFilesConfig, AudioFilesConfig, VideoFilesConfig)
     plain = [kind(path=path) for kind in kinds]
-    return next((source for source in plain if _holds(source)), plain[0])
+    return next((source for source in plain if source.holds()), plain[0])
 
 
 def named(path: str) -> SourceConfig | None:
@@ -90,12 +118,112 @@ def named(path: str) -> SourceConfig | None:
     return SourceConfig.from_tree(read_tree(Path(rest), "the settings of a source"))
 
 
-def _holds(source: FilesConfig) -> bool:
+def _tables(path: str) -> list[ColumnsConfig]:
+    return [source for source in (table(path=path) for table in TABLES) if source.holds()]
+
+
+def _readable(source: SourceConfig) -> bool:
+    return any(isinstance(item, Record) for item in islice(source.records(), LOOK))
+
+
+def _rows(table: ColumnsConfig) -> list[Row]:
+    """The first rows of a table, whole."""
+    whole = table.model_copy(update={"field": WHOLE})
+    items = islice(whole.records(), LOOK)
+    return [item.raw for item in items if isinstance(item, Record)]
+
+
+def _labelled(table: ColumnsConfig, field: str, label: str) -> SourceConfig | None:
+    """A table with its labels, or the files that it lists; None where it lacks either."""
+    rows = _rows(table)
+    if not any(value(row, label) is not ABSENT for row in rows):
+        return None
+    table = table.model_copy(update={"field": field, "label": label})
+    if any(value(row, field) is not ABSENT for row in rows):
+        listed = (_listing(table, rows, field, kind) for kind in ("image", "audio"))
+        return next((source for source in listed if source), table)
+    return next((source for kind in ("image", "audio") if (source := _medium(table, kind))), None)
+
+
+def _medium(table: ColumnsConfig, kind: str) -> SourceConfig | None:
+    """The pictures or sounds of a table: in a column of it, or named there by their paths."""
+    rows = _rows(table)
+    columns = sorted(_columns(rows), key=lambda name: name != kind)
+    found = (_listing(table, rows, name, kind) for name in columns)
+    return next((source for source in found if source), None)
+
+
+def _listing(
+    table: ColumnsConfig, rows: Sequence[Row], name: str, kind: str
+) -> SourceConfig | None:
+    """What a column holds or names of a kind; None where it does not."""
+    values = [each for row in rows if not missing(each := value(row, name))]
+    folder = table.root.parent if table.root.is_file() else table.root
+    files = FILES[kind](path=str(folder))
+    if not values:
+        return None
+    if kind == "image" and all(isinstance(_part(each, "bytes"), bytes) for each in values):
+        return table.model_copy(update={"field": name})
+    for field, part in ((name, None), (f"{name}.path", "path")):
+        if all(_names(files, _part(each, part) if part else each) for each in values):
+            return ListedConfig(table=table.model_copy(update={"field": field}), files=files)
+    return None
+
+
+def _part(whole: Any, name: str) -> Any:
+    return whole.get(name) if isinstance(whole, Mapping) else None
+
+
+def _names(files: FilesConfig, text: Any) -> bool:
+    """Whether a value looks like the path of such a file."""
+    return isinstance(text, str) and "\n" not in text and files.wants(PurePosixPath(text).name)
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _texts(table: ColumnsConfig) -> ColumnsConfig:
+    """The column of a table that holds its texts; ConfigError where that is not clear."""
+    rows = _rows(table)
+    found = [
+        name
+        for name in _columns(rows)
+        if all(isinstance(row.get(name), str | None) for row in rows)
+        and not any(_listing(table, rows, name, kind) for kind in ("image", "audio"))
+    ]
+    usual = [name for name in TEXTS if name in found]
+    if not usual and len(found) != 1:
+        raise ConfigError(
+            f"{table.path} has no column `text`{known('text', found)}; call the one of texts `text`"
+        )
+    return table.model_copy(update={"field": [*usual, *found][0]})
+
+
+def in_folders(source: FilesConfig) -> int:
+    """How many of its files lie in a folder below its own."""
     root = source.root
-    if root.is_file():
-        return any(fnmatch(root.name, one.rpartition("/")[2]) for one in source.pattern.split())
-    return any(True for one in source.pattern.split() for _ in root.glob(one))
+    if not root.is_dir():
+        return 0
+    return sum("/" in name and source.wants(name) for name in source.listing().files)
 
 
-def _readable(source: FilesConfig) -> bool:
-    return isinstance(next(source.records(), None), Record)
+def _no_labels(path: str, tables: Sequence[ColumnsConfig], field: str, label: str) -> str:
+    """Why no labelled record was found."""
+    for table in tables:
+        rows, columns = _rows(table), {"field": field, "label": label}
+        for option, name in columns.items() if rows else ():
+            if all(value(row, name) is ABSENT for row in rows):
+                names = _columns(rows)
+                return f"{path} has no column `{name}`{known(name, names)}; name it with --{option}"
+        for item in islice(table.records(), LOOK):
+            if isinstance(item, Reject) and not item.empty:
+                return f"{item.place}: {item.reason}"
+    root = TextFilesConfig(path=path).root
+    if not root.exists():
+        return f"{root} does not exist; give a folder or a file with --data"
+    there = [root.name] if root.is_file() else TextFilesConfig(path=path).listing().files
+    return (
+        f"{path} has no labels that can be read: it holds {counted(endings(there)) or 'nothing'};"
+        " give a table with a column for them, or a folder for each class"
+    )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Iterator
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import IO, cast
@@ -16,19 +18,21 @@ from typing import IO, cast
 import pyarrow as pa
 from upath import UPath
 
-COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 RATIO = 250  # bytes that a byte of a packed file may hold; texts pack to a third or a tenth
 SMALL = 64 << 20  # bytes that any may hold
 STEP = 1 << 20
+LIBRARIES: dict[str, Callable[[IO[bytes]], object]] = {"gzip": gzip.open, "xz": lzma.open}
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 @contextmanager
 def opened(path: UPath) -> Iterator[IO[bytes]]:
-    """A file's bytes; .gz, .zst and .bz2 unpacked on the way.
+    """A file's bytes; .gz, .zst, .bz2 and .xz unpacked on the way.
 
-    OSError, EOFError or zlib.error where a packed one is damaged, before any of it is given.
+    One of DAMAGED, or OSError, where a packed one is damaged, before any of it is given.
     """
-    packed = path.suffix in COMPRESSED
+    packed = path.suffix.lower() in COMPRESSED
     if packed:
         facts = path.stat()
         _check(path, facts.st_size, getattr(facts, "st_mtime_ns", 0))
@@ -37,9 +41,10 @@ def opened(path: UPath) -> Iterator[IO[bytes]]:
 
 
 def _unpacked(path: UPath, raw: IO[bytes]) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(raw))
-    return io.BufferedReader(pa.CompressedInputStream(raw, COMPRESSED[path.suffix]))
+    kind = COMPRESSED[path.suffix.lower()]
+    if kind in LIBRARIES:
+        return cast(IO[bytes], LIBRARIES[kind](raw))
+    return io.BufferedReader(pa.CompressedInputStream(raw, kind))
 
 
 @lru_cache(maxsize=1 << 12)
@@ -58,3 +63,18 @@ def allow(held: int, size: int) -> None:
         raise OSError(
             f"it holds more than {RATIO} times its {size:,} bytes: a decompression bomb? Unpack it"
         )
+
+
+class Utf8:
+    """A file of text in another encoding, read as UTF-8; a byte that it cannot hold is kept."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self.text = io.TextIOWrapper(file, encoding, "surrogateescape", newline="\n")
+
+    def read(self, size: int = -1) -> bytes:
+        """About `size` bytes; all, where it is below 0."""
+        return self.text.read(size).encode("utf-8", "surrogateescape")
+
+    def readline(self, size: int = -1) -> bytes:
+        """A line, or about `size` bytes of it."""
+        return self.text.readline(size).encode("utf-8", "surrogateescape")

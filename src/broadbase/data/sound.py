@@ -22,9 +22,9 @@ from broadbase.core.contracts import Record, Reject
 from broadbase.core.optional import optional
 from broadbase.data import containers
 from broadbase.data.apart import apart
-from broadbase.data.sources import MEBI, FilesConfig
+from broadbase.data.sources import MEBI, FilesConfig, Labels
 
-FOLDER, NAME = r"([^/]+)/[^/]+$", r"([^/]+)\.[^./]+$"  # of a file: labels that are often wanted
+NAME = r"([^/]+)\.[^./]+$"  # a file's name without ending, as its label
 RATES = (4_000, 192_000)  # Hz
 PEAK = 4.0  # times full scale, above which floats are no sound but integers
 QUIET = 1e-4  # of their power that channels must leave when they are mixed
@@ -129,17 +129,20 @@ class AudioFilesConfig(SoundsConfig):
     """Every file is a sound: WAV, FLAC, Ogg, MP3 of any rate and depth.
 
     `label` and `group` are patterns, searched for in a file's path: what their brackets hold is the
-    class of the record, and what it has in common with others (a speaker, an instrument).
+    class of the record, and what it has in common with others (a speaker, an instrument). With
+    labels="folder" the class is the first folder that a file lies in.
     """
 
     single: ClassVar[bool] = True
     name: Literal["audio_files"] = "audio_files"
     pattern: str = "**/*.wav **/*.flac **/*.ogg **/*.oga **/*.opus **/*.mp3"
+    labels: Labels = "none"
     label: str | None = None
     group: str | None = None
 
     def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
-        yield self._sound(path, found(self.label, path), found(self.group, path))
+        label = self._class(path) if self.labels == "folder" else found(self.label, path)
+        yield self._sound(path, label, found(self.group, path))
 
 
 Kind = Literal["all", "letters", "syllables"]  # of KLettres: A to Z; all others, words too

@@ -1,32 +1,39 @@
-"""Sources of raw records: text files, JSON lines, image files. What cannot be used is a Reject."""
+"""Sources of raw records in files: texts, lines, pictures. What cannot be used is a Reject."""
 
 from __future__ import annotations
 
-import gzip
+import codecs
 import hashlib
-import io
-import json
 import time
-import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import PurePosixPath
+from typing import IO, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from upath import UPath
 
-from broadbase.core.config import hint
 from broadbase.core.contracts import Part, Record, Reject, SourceConfig
-from broadbase.core.errors import DataError
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.apart import apart
-from broadbase.data.packed import COMPRESSED, opened
+from broadbase.data.finding import (
+    Listing,
+    check_pattern,
+    counted,
+    endings,
+    listing,
+    matches,
+    wants_hidden,
+)
+from broadbase.data.packed import COMPRESSED, DAMAGED, Utf8, opened
 from broadbase.data.picture import PIXELS, picture
 
 MEBI = 1 << 20
 PIECE = 16 * MEBI  # bytes of a large file of lines that are read as one part
+Labels = Literal["none", "folder"]  # of files: nothing, or the first folder that a file lies in
 
 
 class FilesConfig(SourceConfig):
@@ -37,16 +44,35 @@ class FilesConfig(SourceConfig):
 
     wait: ClassVar[float] = 20.0  # seconds that a decoder may say nothing
     single: ClassVar[bool] = False  # whether every file is one record
+    unpacks: ClassVar[bool] = False  # whether packed files are read too (.gz, .zst, .bz2, .xz)
     path: str
-    pattern: str  # one or more globs, with spaces between
+    pattern: str  # one or more globs, with spaces between; endings count in either case
+
+    @field_validator("pattern")
+    @classmethod
+    def _in_the_folder(cls, pattern: str) -> str:
+        return check_pattern(pattern)
 
     @property
     def root(self) -> UPath:
-        """The folder or file."""
-        try:
-            return UPath(self.path).expanduser()
-        except (ImportError, ValueError) as error:
-            raise DataError(f"{self.path} cannot be opened: {error}") from None
+        """The folder or file; DataError where it cannot be opened at all."""
+        return _root(self.path)
+
+    def holds(self) -> bool:
+        """Whether there is a file that this source reads."""
+        root = self.root
+        if root.is_file():
+            last = " ".join(one.rpartition("/")[2] for one in self.pattern.split())
+            return matches(root.name, last, packed=self.unpacks)
+        return root.is_dir() and any(map(self.wants, self.listing().files))
+
+    def wants(self, name: str) -> bool:
+        """Whether it reads a file of its folder, by its path there."""
+        return matches(name, self.pattern, packed=self.unpacks)
+
+    def listing(self) -> Listing:
+        """All files of its folder."""
+        return listing(self.root, hidden=wants_hidden(self.pattern))
 
     def files(self) -> list[UPath]:
         """The files; DataError where there are none, saying what there is instead."""
@@ -55,16 +81,15 @@ class FilesConfig(SourceConfig):
             return [root]
         if not root.is_dir():
             raise DataError(f"{root} does not exist; give a folder or a file with --data")
-        found = {p for one in self.pattern.split() for p in root.glob(one) if p.is_file()}
-        files = sorted(found, key=str)
-        if not files:
-            endings = Counter(p.suffix or p.name for p in root.rglob("*") if p.is_file())
-            there = ", ".join(f"{n} {e}" for e, n in endings.most_common(5)) or "nothing"
+        names = self.listing().files
+        found = [root / name for name in names if self.wants(name)]
+        if not found:
             raise DataError(
-                f"no file in {root} matches {self.pattern!r}; it holds {there}. Name other files"
+                f"no file in {root} matches {self.pattern!r}; it holds"
+                f" {counted(endings(names)) or 'nothing'}. Name other files"
                 " with --set data.sources.NAME.source.pattern='**/*.ending'"
             )
-        return files
+        return found
 
     def parts(self) -> Sequence[Part]:
         return [part for path in self.files() for part in self._parts(path)]
@@ -72,9 +97,10 @@ class FilesConfig(SourceConfig):
     def read(self, part: Part) -> Iterator[Record | Reject]:
         """The items of a file; a reject of a whole file takes all its bytes with it."""
         path = self.root if self.root.is_file() else self.root / part.name
+        above = str(self.root)
         for item in self._readable(path, part):
             if isinstance(item, Record) and not item.key:  # wherever the folder lies
-                item = replace(item, key=item.place.removeprefix(str(self.root)))
+                item = replace(item, key=item.place.removeprefix(above))
             elif isinstance(item, Reject) and item.place == str(path):
                 whole = not (self.single or item.empty or item.lost)
                 item = replace(item, lost=part.size) if whole else item
@@ -86,23 +112,31 @@ class FilesConfig(SourceConfig):
             yield from self._part(path, part)
         except PermissionError:
             yield Reject(str(path), f"no permission to read it; chmod +r {path.name}")
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield Reject(str(path), f"truncated or damaged gzip: {error}")
+        except DAMAGED as error:
+            kind = COMPRESSED.get(path.suffix.lower(), "file")
+            yield Reject(str(path), f"truncated or damaged {kind}: {error}")
+        except UnicodeDecodeError as error:
+            yield Reject(str(path), f"not in the encoding {error.encoding}: {error.reason}")
         except OSError as error:
             yield Reject(str(path), f"cannot be read: {error.strerror or error}")
 
     def fingerprint(self) -> dict[str, str]:
         files = self.files()
         with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter lock
-            return dict(zip(map(self._name, files), pool.map(_digest, files), strict=True))
+            return dict(zip(map(self._name, files), pool.map(digest, files), strict=True))
 
     def _name(self, path: UPath) -> str:
         return path.name if path == self.root else str(path.relative_to(self.root))
 
     def _key(self, path: UPath) -> str:
         """What cat.png and cat.txt have in common."""
-        plain = path.with_suffix("") if path.suffix in COMPRESSED else path
+        plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
         return self._name(path).removesuffix(path.name) + plain.stem
+
+    def _class(self, path: UPath) -> str | None:
+        """The first folder below the source's that a file lies in; None: it lies in none."""
+        folders = PurePosixPath(self._name(path)).parts[:-1]
+        return folders[0] if folders else None
 
     def _parts(self, path: UPath) -> Iterator[Part]:
         yield Part(self._name(path), path.stat().st_size)
@@ -114,14 +148,41 @@ class FilesConfig(SourceConfig):
         raise TypeError(f"{type(self).__name__} has no _file()")
 
 
-class LinesConfig(FilesConfig):
+class EncodedConfig(FilesConfig):
+    """Files of text in one encoding; packed files are unpacked."""
+
+    unpacks: ClassVar[bool] = True
+    encoding: str = "utf-8"  # as Python names it: latin-1, cp1252, utf-16, shift-jis
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+        except LookupError:
+            raise ValueError(f"no encoding is called {encoding!r}; try latin-1 or utf-16") from None
+        return encoding
+
+    @property
+    def plain(self) -> bool:
+        """Whether its bytes are UTF-8 as they are."""
+        return codecs.lookup(self.encoding).name == "utf-8"
+
+    @contextmanager
+    def _opened(self, path: UPath) -> Iterator[IO[bytes] | Utf8]:
+        """The bytes of a file, unpacked, in UTF-8."""
+        with opened(path) as file:
+            yield file if self.plain else Utf8(file, self.encoding)
+
+
+class LinesConfig(EncodedConfig):
     """Files whose every line is an item; a large one is read in parts, a packed one unpacked."""
 
     limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one line
 
     def _parts(self, path: UPath) -> Iterator[Part]:
         size, name = path.stat().st_size, self._name(path)
-        if size <= PIECE or path.suffix in COMPRESSED:
+        if size <= PIECE or path.suffix.lower() in COMPRESSED or not self.plain:
             yield Part(name, size)
             return
         start, line = 0, 1
@@ -135,8 +196,8 @@ class LinesConfig(FilesConfig):
                 start = stop
 
     def _part(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
-        with opened(path) as file:
-            if part.start:
+        with self._opened(path) as file:
+            if part.start and not isinstance(file, Utf8):
                 file.seek(part.start)
             number, at = part.line - 1, part.start
             while line := file.readline(self.limit * MEBI + 1):
@@ -156,16 +217,17 @@ class LinesConfig(FilesConfig):
         raise TypeError(f"{type(self).__name__} has no _line()")
 
 
-class TextFilesConfig(FilesConfig):
-    """Every file is one text, UTF-8; packed files are unpacked."""
+class TextFilesConfig(EncodedConfig):
+    """Every file is one text; with labels="folder" its class is the first folder it lies in."""
 
     single: ClassVar[bool] = True
     name: Literal["text_files"] = "text_files"
     pattern: str = "**/*.txt **/*.txt.gz **/*.txt.zst **/*.md **/*.rst"
+    labels: Labels = "none"
     limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one text, unpacked
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        with opened(path) as file:
+        with self._opened(path) as file:
             data = file.read(self.limit * MEBI + 1)
         if len(data) > self.limit * MEBI:
             yield Reject(
@@ -174,69 +236,19 @@ class TextFilesConfig(FilesConfig):
             )
             return
         record = as_text(str(path), data)
-        yield record if isinstance(record, Reject) else replace(record, key=self._key(path))
-
-
-class ColumnsConfig(FilesConfig):
-    """Files of rows with named columns; not a choice by itself."""
-
-    field: str = "text"  # a text, or a picture as {"bytes": ...}
-    label: str | None = None
-    key: str | None = None  # what a row is known by among paired sources; None: its place
-    group: str | None = None  # rows that are equal here fall on one side of the split
-
-    @property
-    def columns(self) -> list[str]:
-        """Those that are read."""
-        return [name for name in (self.field, self.label, self.key, self.group) if name]
-
-    def _row(self, place: str, row: Mapping[str, Any]) -> Record | Reject:
-        for name in self.columns:
-            if name not in row:
-                return Reject(place, f"no field `{name}`{hint(name, row)}")
-        raw, label = row[self.field], str(row[self.label]) if self.label else None
-        if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
-            record = picture(place, io.BytesIO(raw["bytes"]), PIXELS, label)
-        elif not isinstance(raw, str):
-            return Reject(place, f"field `{self.field}` is {type(raw).__name__}, expected a text")
-        elif not raw.strip():
-            return Reject(place, f"field `{self.field}` is empty", empty=True)
-        else:
-            record = Record(raw, place, label)
-        if isinstance(record, Reject) or not (self.key or self.group):
-            return record
-        key = str(row[self.key]) if self.key else record.key
-        return replace(record, key=key, group=str(row[self.group]) if self.group else record.group)
-
-
-class JsonLinesConfig(ColumnsConfig, LinesConfig):
-    """Every line is a JSON object with a text in `field`."""
-
-    name: Literal["jsonl"] = "jsonl"
-    pattern: str = "**/*.jsonl **/*.jsonl.gz **/*.jsonl.zst **/*.ndjson"
-
-    def _line(self, place: str, line: bytes) -> Record | Reject:
-        text = as_text(place, line)
-        if isinstance(text, Reject):
-            return text
-        try:
-            item = json.loads(text.raw)
-        except json.JSONDecodeError as error:
-            return Reject(place, f"broken JSON at column {error.colno}: {error.msg}")
-        except (ValueError, RecursionError) as error:  # of numbers and nesting without end
-            return Reject(place, f"JSON that cannot be read: {error}")
-        if not isinstance(item, dict):
-            return Reject(place, f"expected an object, got {type(item).__name__}")
-        return self._row(place, item)
+        if isinstance(record, Record):
+            label = self._class(path) if self.labels == "folder" else None
+            record = replace(record, key=self._key(path), label=label)
+        yield record
 
 
 class ImageFilesConfig(FilesConfig):
-    """Every file is a picture; with labels="folder" its class is the folder it lies in."""
+    """Every file is a picture; with labels="folder" its class is the first folder it lies in."""
 
     single: ClassVar[bool] = True
     name: Literal["image_files"] = "image_files"
     pattern: str = "**/*.png **/*.jpg **/*.jpeg **/*.webp **/*.bmp **/*.gif **/*.tif **/*.tiff"
-    labels: Literal["none", "folder"] = "none"
+    labels: Labels = "none"
     limit: Annotated[int, Field(ge=1)] = PIXELS  # megapixels
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
@@ -245,26 +257,43 @@ class ImageFilesConfig(FilesConfig):
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
         """The picture of a file, decoded by this process."""
         with path.open("rb") as file:
-            label = path.parent.name if self.labels == "folder" else None
+            label = self._class(path) if self.labels == "folder" else None
             found = picture(str(path), file, self.limit, label)
             yield found if isinstance(found, Reject) else replace(found, key=self._key(path))
 
 
 def as_text(place: str, data: bytes) -> Record | Reject:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Reject(place, "UTF-16; set the source's `encoding` to utf-16, or convert it")
     if b"\0" in data:
         return Reject(place, f"binary data, not a text (a NUL byte at {data.index(0)})")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return Reject(
-            place,
-            f"not UTF-8 at byte {error.start} (0x{data[error.start]:02x}); convert it, for example"
-            " with: iconv -f latin1 -t utf-8",
-        )
+        return Reject(place, f"not UTF-8 at byte {error.start} (0x{data[error.start]:02x}); {MEND}")
     return Record(text, place) if text.strip() else Reject(place, "empty", empty=True)
 
 
-def _digest(path: UPath) -> str:
+MEND = (
+    "set the source's `encoding` (data.sources.NAME.source.encoding=latin-1), or convert the file:"
+    " iconv -f latin1 -t utf-8"
+)
+
+
+@lru_cache(maxsize=64)
+def _root(path: str) -> UPath:
+    if not path.strip():
+        raise ConfigError("the path of the data is empty; give a folder or a file with --data")
+    try:
+        found = UPath(path).expanduser()
+        if "://" in path or "::" in path:
+            found.exists()  # its package is loaded, and what is behind it is asked
+    except Exception as error:  # a store behind a URL raises almost any kind
+        raise DataError(f"{path} cannot be opened: {error}") from None
+    return found
+
+
+def digest(path: UPath) -> str:
     """The SHA-256 of a file's content, or why it has none."""
     try:
         facts = path.stat()
@@ -276,8 +305,8 @@ def _digest(path: UPath) -> str:
 @lru_cache(maxsize=1 << 16)
 def _sha256(path: UPath, size: int, changed: int) -> str:  # noqa: ARG001
     """Read once a process, as long as size and time of change stay."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(MEBI):
-            digest.update(block)
-    return digest.hexdigest()
+            found.update(block)
+    return found.hexdigest()

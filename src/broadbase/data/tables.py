@@ -3,69 +3,102 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import IO, Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import StringConstraints
 from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.data.apart import apart
-from broadbase.data.packed import allow, opened
-from broadbase.data.sources import ColumnsConfig
+from broadbase.data.fields import ColumnsConfig
+from broadbase.data.csv_rows import FIELD, HopelessError, rows
+from broadbase.data.packed import allow
+from broadbase.data.sources import EncodedConfig
 
-FIELD = 16 << 20  # the longest field of a CSV row
+SEPARATORS = ",\t;|"
+SAID = re.compile(rb'"?sep=(.)"?\r?\n?')  # a first line by which Excel is told
 SOME = 16  # rows that are decoded at once: a long word of a dictionary may be in each
+ROWS = 1 << 22  # rows that any Parquet file may have: equal ones take next to no bytes
+
+Letter = Annotated[str, StringConstraints(min_length=1, max_length=1)]
 
 
-class TableConfig(ColumnsConfig):
-    """Files of rows in a format of tables."""
-
-    def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        for place, row in self._rows(path):
-            yield row if isinstance(row, Reject) else self._row(place, row)
-
-    def _rows(self, path: UPath) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
-        raise TypeError(f"{type(self).__name__} has no _rows()")
-
-
-class CsvConfig(TableConfig):
-    """Rows of comma-separated values under a header, UTF-8; packed files are unpacked."""
+class CsvConfig(ColumnsConfig, EncodedConfig):
+    """Rows of values between separators, under a header or under `names`."""
 
     name: Literal["csv"] = "csv"
     pattern: str = "**/*.csv **/*.tsv **/*.csv.gz **/*.tsv.gz **/*.csv.zst"
-    separator: str | None = None  # None: a tab in .tsv files, else a comma
+    separator: Letter | None = None  # None: the one by which the header has the columns
+    names: tuple[str, ...] = ()  # of the columns, where a file has no header
+    escape: Letter | None = None  # before a quote in a field; None: a quote is written twice
 
-    def _rows(self, path: UPath) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
-        separator = self.separator or ("\t" if ".tsv" in path.name else ",")
-        csv.field_size_limit(FIELD)
-        with opened(path) as file:
-            text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-            reader = csv.DictReader(_lines(text), delimiter=separator)
-            place = ""
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        size = path.stat().st_size
+        with self._opened(path) as file:
+            head = file.readline(FIELD).removeprefix(b"\xef\xbb\xbf")
+            said = SAID.fullmatch(head)
+            head = file.readline(FIELD) if said else head
+        separator = said[1].decode("latin-1") if said else self._separator(path, head)
+        with self._opened(path) as file:
+            if said:
+                file.readline()
+            found = rows(file, separator, self.escape, 1 + bool(said))
             try:
-                for row in reader:
-                    place = f"{path}:{reader.line_num}"
-                    if None in row or None in row.values():
-                        found = sum(v is not None for v in row.values())
-                        wanted = len(reader.fieldnames or ())
-                        reason = f"{found} or more fields under a header of {wanted}"
-                        yield place, Reject(place, reason)
-                    else:
-                        yield place, row
-                if not place:
-                    yield str(path), Reject(str(path), "no rows", empty=True)
-            except UnicodeDecodeError as error:
-                place = f"{path}:{reader.line_num + 1}"
-                yield place, Reject(place, f"not UTF-8 from here on ({error.reason})")
-            except csv.Error as error:
-                place = f"{path}:{reader.line_num}"
-                yield place, Reject(place, f"not readable as CSV from here on: {error}")
+                yield from self._records(path, size, found)
+            except HopelessError as error:
+                yield Reject(str(path), f"not CSV: {error}")
+
+    def _records(
+        self, path: UPath, size: int, found: Iterator[tuple[int, list[str] | str]]
+    ) -> Iterator[Record | Reject]:
+        names, count = list(self.names), 0
+        if not names:
+            first, header = next(found, (1, list[str]()))
+            if isinstance(header, str):
+                yield Reject(f"{path}:{first}", f"no header can be read: {header}", lost=size)
+                return
+            names = [name.strip() for name in header]
+        if twice := self.twice(names):
+            reason = f"the header has the column `{twice}` twice; rename one of them"
+            yield Reject(f"{path}:1", reason, lost=size)
+            return
+        for line, row in found:
+            place, count = f"{path}:{line}", count + 1
+            if isinstance(row, str):
+                yield Reject(place, row)
+            elif len(row) != len(names):
+                yield Reject(place, f"{len(row)} fields under a header of {len(names)}")
+            else:
+                yield self._row(place, dict(zip(names, row, strict=True)))
+        if not count:
+            yield Reject(str(path), "no rows", empty=True)
+
+    def _separator(self, path: UPath, head: bytes) -> str:
+        """The one that is set, or by which the first line has most of the columns."""
+        if self.separator is not None:
+            return self.separator
+        usual = "\t" if ".tsv" in path.name.lower() else ","
+        line = head.decode(errors="replace")
+        wanted = set(self.columns)
+
+        def fit(separator: str) -> tuple[int, bool, int]:
+            try:
+                found = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+            except csv.Error:
+                found = []
+            there = len(self.names) == len(found) if self.names else len(wanted & {*found})
+            return int(there), separator == usual and bool(there), len(found)
+
+        best: str = max([usual, *SEPARATORS], key=fit)
+        return best
 
 
-class DecodedConfig(TableConfig):
+class DecodedConfig(ColumnsConfig):
     """Tables that a library in C++ decodes, by another process; not a choice by itself."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
@@ -73,17 +106,37 @@ class DecodedConfig(TableConfig):
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
         """The rows of a file, decoded by this process; a Reject from where it is damaged on."""
-        size, held = path.stat().st_size, 0
+        size, held, number, done = path.stat().st_size, 0, 0, 0.0
         try:
-            for record in super()._file(path):
-                if isinstance(record, Record) and isinstance(record.raw, str):
-                    held += len(record.raw)
-                    allow(held, size)
-                yield record
+            with path.open("rb") as file:
+                names, batches = self._batches(file, size)
+                if twice := self.twice(names):
+                    reason = f"the column `{twice}` stands twice in it; rename one of them"
+                    yield Reject(str(path), reason)
+                    return
+                for batch, share in batches:
+                    for row in batch.to_pylist():
+                        number += 1
+                        record = self._row(f"{path}:row {number}", row)
+                        if isinstance(record, Record) and isinstance(record.raw, str):
+                            held += len(record.raw)
+                            allow(held, size)
+                        yield record
+                    done = share
+            if not number:
+                yield Reject(str(path), "no rows", empty=True)
         except MemoryError:
             raise
         except Exception as error:  # Arrow's, and what its damaged answers bring about
-            yield Reject(str(path), f"damaged from here on: {error}")
+            lost = math.ceil(size * (1 - done))
+            yield Reject(str(path), f"damaged from here on: {error}", lost=lost)
+
+    def _batches(self, file: IO[bytes], size: int) -> tuple[Sequence[str], Batches]:
+        """The names of all columns; and rows, with the share of the file that is read by then."""
+        raise TypeError(f"{type(self).__name__} has no _batches()")
+
+
+Batches = Iterator[tuple[pa.RecordBatch, float]]
 
 
 class ParquetConfig(DecodedConfig):
@@ -92,20 +145,28 @@ class ParquetConfig(DecodedConfig):
     name: Literal["parquet"] = "parquet"
     pattern: str = "**/*.parquet"
 
-    def _rows(self, path: UPath) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
-        with path.open("rb") as file:
-            table = pq.ParquetFile(file, page_checksum_verification=True)
-            if table.metadata.num_rows > (size := path.stat().st_size):
-                raise ValueError(f"{table.metadata.num_rows:,} rows in {size:,} bytes")
-            known = [n for n in self.columns if n in table.schema_arrow.names]
-            columns = known if self.field in known else None  # all, so that a hint can be given
-            rows, held = 0, 0
-            for batch in table.iter_batches(SOME, columns=columns):  # heads of pages have no sums
-                rows, held = rows + len(batch), held + batch.nbytes
-                allow(held, size)
-            if rows != table.metadata.num_rows:
-                raise ValueError(f"{rows:,} of {table.metadata.num_rows:,} rows")
-            yield from _numbered(path, table.iter_batches(SOME, columns=columns))
+    def _batches(self, file: IO[bytes], size: int) -> tuple[Sequence[str], Batches]:
+        table = pq.ParquetFile(file, page_checksum_verification=True)
+        names = table.schema_arrow.names
+        outer = {name if name in names else name.split(".")[0] for name in self.columns}
+        field = self.field if self.field in names else self.field.split(".")[0]
+        columns = [n for n in names if n in outer] if field in names else None  # all, for a hint
+        return names, self._checked(table, size, columns)
+
+    def _checked(self, table: Any, size: int, columns: list[str] | None) -> Batches:
+        """All rows, once they were read to the end: heads of pages have no sums."""
+        total, count, held = table.metadata.num_rows, 0, 0
+        if total > max(ROWS, size):
+            raise ValueError(f"{total:,} rows in {size:,} bytes: a decompression bomb?")
+        for batch in table.iter_batches(SOME, columns=columns):
+            count, held = count + len(batch), held + batch.nbytes
+            allow(held, size)
+        if count != total:
+            raise ValueError(f"{count:,} of {total:,} rows")
+        count = 0
+        for batch in table.iter_batches(SOME, columns=columns):
+            count += len(batch)
+            yield batch, count / total
 
 
 class ArrowConfig(DecodedConfig):
@@ -114,31 +175,12 @@ class ArrowConfig(DecodedConfig):
     name: Literal["arrow"] = "arrow"
     pattern: str = "**/*.arrow"
 
-    def _rows(self, path: UPath) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
-        with path.open("rb") as file:
-            magic = file.read(6)
-            file.seek(0)
-            if magic == b"ARROW1":
-                table = pa.ipc.open_file(file)
-                batches = (table.get_batch(i) for i in range(table.num_record_batches))
-                yield from _numbered(path, batches)
-            else:
-                yield from _numbered(path, pa.ipc.open_stream(file))
-
-
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """Line by line, none of them without end."""
-    while line := text.readline(FIELD + 1):
-        if len(line) > FIELD:
-            raise csv.Error(f"a line of more than {FIELD:,} characters")
-        yield line
-
-
-def _numbered(path: UPath, batches: Any) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
-    number = 0
-    for batch in batches:
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{path}:row {number}", row
-    if not number:
-        yield str(path), Reject(str(path), "no rows", empty=True)
+    def _batches(self, file: IO[bytes], size: int) -> tuple[Sequence[str], Batches]:
+        magic = file.read(6)
+        file.seek(0)
+        if magic == b"ARROW1":
+            table = pa.ipc.open_file(file)
+            total = table.num_record_batches
+            return table.schema.names, ((table.get_batch(i), (i + 1) / total) for i in range(total))
+        stream = pa.ipc.open_stream(file)
+        return stream.schema.names, ((batch, file.tell() / size) for batch in stream)

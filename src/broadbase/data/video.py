@@ -91,7 +91,7 @@ class ClipsConfig(FilesConfig):
         yield from self._clips(path, first, stretch)
 
     def _clips(self, path: UPath, first: int, stretch: Sequence[Pixels]) -> Iterator[Record]:
-        named = {"none": None, "file": path.stem, "folder": path.parent.name}[self.labels]
+        named = {"none": None, "file": path.stem, "folder": self._class(path)}[self.labels]
         group = f"{self._name(path)}:{first}"
         span = (self.frames - 1) * self.stride + 1
         for start in range(0, len(stretch) - span + 1, self.hop):

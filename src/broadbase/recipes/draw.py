@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broadbase.core.contracts import SourceConfig
-from broadbase.data.detect import pairs
+from broadbase.data.detect import in_folders, pairs
 from broadbase.data.labels import LabelsConfig
 from broadbase.data.sources import ImageFilesConfig
 from broadbase.modalities.bytes import BytesConfig
@@ -50,10 +50,12 @@ def build(depth: int, data: str | None) -> RunConfig:
 
 
 def _pair(data: str) -> dict[str, SourceConfig]:
-    """Pictures and words: a sample set's, or those of a folder for each class, and its name."""
+    """Pictures and words: those of a folder for each class, and its name; otherwise pairs."""
     if data.startswith("sample:"):
         return pairs(data)
     pictures = ImageFilesConfig(path=data, labels="folder")
+    if pictures.root.exists() and not in_folders(pictures):
+        return pairs(data)
     return {"image": pictures, "text": LabelsConfig(source=pictures)}
 
 

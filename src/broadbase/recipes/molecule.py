@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.data.sequences import SmilesFilesConfig
+from broadbase.data.sequences import SdfConfig, SmilesFilesConfig
 from broadbase.modalities.molecule import MoleculeConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run
@@ -10,9 +10,14 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Causal modelling of the SMILES files of a folder, or of a table with --field smiles."""
+    """Causal modelling of the SMILES and SD files of a folder, or a table with --field smiles."""
     return sequence_run(
-        "molecule", MoleculeConfig(), depth, data, plain=lambda p: SmilesFilesConfig(path=p)
+        "molecule",
+        MoleculeConfig(),
+        depth,
+        data,
+        plain=lambda p: SmilesFilesConfig(path=p),
+        also=(lambda p: SdfConfig(path=p),),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def resolved(
         config = onward(config, start)
     tree = config.tree()
     if field is not None:
-        tables = [s["source"] for s in tree["data"]["sources"].values() if "field" in s["source"]]
+        tables = [t for s in tree["data"]["sources"].values() for t in _tables(s["source"])]
         if not tables:
             raise ConfigError("--field names a column of a table, and the data hold no table")
         for table in tables:
@@ -41,6 +41,15 @@ def resolved(
     if changes or field:
         config = RunConfig.from_tree(overridden(tree, changes))
     return config if like is None else alike(config, like)
+
+
+def _tables(source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The settings of all tables that a source reads, itself or through others."""
+    if isinstance(source, dict) and "field" in source:
+        yield source
+    for inner in source.values():
+        if isinstance(inner, Mapping):
+            yield from _tables(inner)
 
 
 def overridden(tree: Mapping[str, Any], settings: Sequence[str]) -> Mapping[str, Any]:

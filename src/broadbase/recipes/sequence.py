@@ -25,18 +25,20 @@ def sequence_run(
     data: str | None,
     *,
     plain: Callable[[str], FilesConfig] | None = None,
+    also: Sequence[Callable[[str], FilesConfig]] = (),
     recipe: str | None = None,
     objective: ObjectiveConfig | None = None,
     towers: Mapping[str, TowerConfig] | None = None,
     length: int = LENGTH,
     normed: bool = False,
 ) -> RunConfig:
-    """Training on a folder: its `plain` files, and tables with a text field.
+    """Training on a folder: its `plain` files, `also` others, and tables with a text field.
 
     Causal modelling by one tower, where nothing else is said; its embedding is `normed`, or not.
     """
     path = dial.needed(data, recipe or name)
     files = plain(path) if plain else TextFilesConfig(path=path)
+    more = [each(path) for each in also]
     norm = RMSNormConfig() if normed else None
     towers = dict(towers or {"main": dial.backbone(depth, input_norm=norm)})
     return RunConfig(
@@ -44,7 +46,7 @@ def sequence_run(
         depth=depth,
         model=ModelConfig(modalities={name: modality}, towers=towers),
         objective=objective or CausalConfig(),
-        data=DataConfig(sources=mixed(name, detect(path, files), depth, length)),
+        data=DataConfig(sources=mixed(name, detect(path, files, *more), depth, length)),
         optim=dial.optim(depth, normed=normed),
         train=dial.horizon(depth),
     )

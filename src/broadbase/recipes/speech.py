@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import ConfigError
+from broadbase.data.detect import pairs
 from broadbase.data.samples import sample
-from broadbase.data.sound import AudioFilesConfig
-from broadbase.data.sources import TextFilesConfig
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.model.model import ModelConfig
@@ -58,7 +57,8 @@ def build(depth: int, data: str | None) -> RunConfig:
 
 def _pair(data: str) -> tuple[SourceConfig, SourceConfig]:
     if not data.startswith("sample:"):
-        return AudioFilesConfig(path=data), TextFilesConfig(path=data)
+        files = pairs(data, ("audio", "text"))
+        return files["audio"], files["text"]
     found = sample(data.removeprefix("sample:"))
     if "bytes" not in found.beside:
         raise ConfigError(f"{data} has no words to learn; sample:klettres has")

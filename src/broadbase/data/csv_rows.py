@@ -1,0 +1,155 @@
+"""Rows of CSV, line by line: a row that cannot be read costs its first line, and no other row.
+
+After a quote that is never closed a parser would take all rows up to the next quote, or to the end
+of the file, for one field. Here such a row is an error of the line where it begins, and reading
+goes on with the line after it.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import deque
+from collections.abc import Iterator
+from typing import IO, Protocol
+
+from broadbase.data.sources import MEND
+
+FIELD = 16 << 20  # the longest field of a row, and the longest line
+RECORD = 4 * FIELD  # the longest row
+AGAIN = 8 * RECORD  # characters that may be read a second time before a file is given up
+MANY = 10  # lines of a row, from which on they are looked at one by one
+OPEN = "a quote that is opened in this line is never closed; close it, or write it twice"
+INSIDE = (
+    "a quote within a quoted field, or one that was opened here and never closed; write a quote"
+    ' within a field twice (""), or set the source\'s `escape`'
+)
+REASONS = {"unexpected end of data": OPEN, "expected after": INSIDE}
+
+
+class Bytes(Protocol):
+    """What lines are read from."""
+
+    def readline(self, size: int = -1, /) -> bytes: ...
+
+
+class HopelessError(ValueError):
+    """So much of a file was read again and again that it is no CSV."""
+
+
+def rows(
+    file: Bytes | IO[bytes], separator: str, escape: str | None = None, number: int = 1
+) -> Iterator[tuple[int, list[str] | str]]:
+    """Each row with the number of its first line; of a row that cannot be read why not.
+
+    `number` is that of the first line of the file that is still to be read.
+    HopelessError where nearly every row would take the rest of the file.
+    """
+    lines = _Lines(file, number)
+    csv.field_size_limit(FIELD)
+    reader = csv.reader(lines, delimiter=separator, escapechar=escape, strict=True)
+    columns = 0
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            found = next((why for part, why in REASONS.items() if part in str(error)), str(error))
+            yield lines.back(), found
+            continue
+        if row is None:
+            return
+        if columns > 1 and lines.look_like_rows(columns, separator):
+            span = len(lines.taken)
+            yield (
+                lines.back(),
+                (
+                    f"a quote that is opened in this line is closed {span - 1} lines later, and"
+                    f" the lines between are rows of {columns} fields of their own; close it"
+                ),
+            )
+            continue
+        columns = columns or len(row)
+        first, bad = lines.end()
+        if bad is not None:
+            yield bad
+        elif row:
+            yield first, row
+
+
+class _Lines:
+    """The lines of a file as text; those of the row that is being read can be gone back to."""
+
+    def __init__(self, file: Bytes | IO[bytes], number: int) -> None:
+        self.source = _physical(file)
+        self.number = number  # of the first line that is taken
+        self.taken: list[tuple[str, str]] = []  # texts, and why they are none
+        self.again: deque[tuple[str, str]] = deque()
+        self.size, self.twice = 0, 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.again.popleft() if self.again else next(self.source)
+        self.taken.append(line)
+        self.size += len(line[0])
+        if self.size > RECORD:
+            raise csv.Error(f"a row of more than {RECORD:,} characters")
+        return line[0]
+
+    def end(self) -> tuple[int, tuple[int, str] | None]:
+        """The row is read: its first line, and the first of its lines that is no text and why."""
+        bad = next(((i, why) for i, (_, why) in enumerate(self.taken) if why), None)
+        first = self.number
+        self.number += len(self.taken)
+        self.taken, self.size = [], 0
+        return first, None if bad is None else (first + bad[0], bad[1])
+
+    def back(self) -> int:
+        """Only the first line of the row counts as read; its number."""
+        self.twice += self.size
+        if self.twice > AGAIN:
+            raise HopelessError(f"line {self.number}: row after row opens a quote without an end")
+        self.again.extendleft(reversed(self.taken[1:]))
+        self.number += 1
+        self.taken, self.size = [], 0
+        return self.number - 1
+
+    def look_like_rows(self, columns: int, separator: str) -> bool:
+        """Whether a row has many lines, and those within it are rows by themselves."""
+        inner = [text for text, _ in self.taken[1:-1] if text.strip()]
+        return len(inner) >= MANY and all(_fields(line, separator) == columns for line in inner)
+
+
+def _fields(line: str, separator: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=separator, strict=True), []))
+    except csv.Error:
+        return 0
+
+
+def _physical(file: Bytes | IO[bytes]) -> Iterator[tuple[str, str]]:
+    """Lines, of any line end, as text; what is no text comes with the reason."""
+    first = True
+    while line := file.readline(FIELD + 1):
+        if first:
+            line, first = line.removeprefix(b"\xef\xbb\xbf"), False
+        if len(line) > FIELD:
+            while (rest := file.readline(FIELD)) and not rest.endswith(b"\n"):
+                pass
+            yield "\n", f"a line of more than {FIELD:,} bytes"
+            continue
+        for one in re.split(rb"(?<=\r)(?!\n)", line):
+            if one:
+                yield _text(one)
+
+
+def _text(line: bytes) -> tuple[str, str]:
+    try:
+        text, why = line.decode(), ""
+    except UnicodeDecodeError as error:
+        text = line.decode(errors="replace")
+        why = f"not UTF-8 at byte {error.start} of the line (0x{line[error.start]:02x}); {MEND}"
+    if "\0" in text:
+        text, why = text.replace("\0", "\ufffd"), "binary data, not a text (a NUL byte)"
+    return text, why
