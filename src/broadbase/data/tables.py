@@ -15,8 +15,8 @@ from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.data.apart import apart
-from broadbase.data.fields import ColumnsConfig
 from broadbase.data.csv_rows import FIELD, HopelessError, rows
+from broadbase.data.fields import ColumnsConfig
 from broadbase.data.packed import allow
 from broadbase.data.sources import EncodedConfig
 
