@@ -287,7 +287,7 @@ def test_import_and_export_from_the_shell(tmp_path: Path) -> None:
     assert torch.equal(again.cls.predictions.bias, reference.cls.predictions.bias)
     save(text_base(), tmp_path / "text")
     for form in ("hf", "safetensors", "gguf"):
-        out = tmp_path / f"as-{form}"
+        out = tmp_path / (f"as-{form}" if form == "hf" else f"as.{form}")
         done = run.invoke(app, ["export", str(tmp_path / "text"), "--to", form, "--out", str(out)])
         assert done.exit_code == 0, done.output
         assert out.exists()
