@@ -17,12 +17,12 @@ from torch import Tensor
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.view import Read, Segment, Stream, View, pool, positions
-from broadbase.model.documents import alike, document, padded, several
+from broadbase.model.documents import alike, closing, document, opening, padded, several
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
-from broadbase.model.interleave import Slot, following, interleaved, reading, slots
+from broadbase.model.interleave import Slot, following, furthest, interleaved, reading, slots
 from broadbase.model.model import Model, ModelConfig
-from broadbase.model.rows import decoded, drawn
+from broadbase.model.rows import decoded, drawn, must_stop, rows_of
 from broadbase.nn.inference import eight_bit, packed
 
 Ask = Callable[[Segment, Segment], View]  # what is given, what is told so far
@@ -80,23 +80,29 @@ class Base:
         """Continue `prompt` (None: from nothing) by up to `places`, or until `grid` is full.
 
         `inside` are the records of other modalities that the prompt names, in its order: pictures,
-        for each `<image>` of a LLaVA. A sequence ends at the modality's end value or where one of
-        the `stop` strings appears (which is cut off). Returns the new raw value: for text without
-        the prompt, for a grid the whole.
+        for each `<image>` of a LLaVA. A sequence ends at any end of its modality or where one of
+        the `stop` strings appears (which is cut off); both may be special tokens, which a prompt
+        may hold too. Returns the new raw value: for text without the prompt, for a grid the whole.
         """
+        if grid is None:
+            (found,) = self.continuations(
+                [prompt],
+                inside=[inside],
+                modality=modality,
+                places=places,
+                stop=stop,
+                sampling=sampling,
+            )
+            return found
         space, codec = self.codec(modality)
         self._must_be_causal(space)
         start = self._begun(space, [prompt])
-        given = start.position.shape[1] - 1
         view = self._view(space, start, inside=[inside])
-        last = view.streams[-1]
-        where = following(last, places) if grid is None else (1 + positions(grid))[given:]
+        where = (1 + positions(grid))[start.position.shape[1] - 1 :]
         choose = (sampling or SamplingConfig()).build()
-        (row,) = drawn(continued(self.model, view, where, choose), 1, codec, stop, grid)
-        if grid is not None:
-            before = [] if start.values is None else [*start.values[0, 1:].numpy()]
-            return codec.decode(np.array(before + row), grid)
-        return decoded(codec, row, stop)
+        (before,) = rows_of(start)
+        (row,) = drawn(continued(self.model, view, where, choose), [before], codec, (), grid)
+        return decoded(codec, before, [*before[1:], *row], (), grid)
 
     def answers(
         self,
@@ -116,20 +122,21 @@ class Base:
 
         `ask` is how the objective gives one before the other (`Conditional.prompt`).
         """
-        before, (space, codec) = self.codec(given)[0], self.codec(told)
+        space, codec = self.codec(told)
         if begun is not None and grid is not None:
             raise ConfigError("a grid is told whole, from nothing; leave out what is begun")
         start = self._begun(space, [begun] * len(raws))
-        view = ask(self.read(raws, modality=before, whole=True), start)
+        view = ask(self.read(raws, modality=given, whole=True), start)
         if grid is None:
-            where_MB3 = following(view.streams[-1], places)
+            self._must_fit(space, start.position.shape[1], places)
+            where_MB3: Iterable[Tensor] = following(view.streams[-1], places)
         else:
             first_B13 = view.streams[-1].segments[-1].position
             where_MB3 = 1 + positions(grid)[:, None] + first_B13.transpose(0, 1)
         choose = (sampling or SamplingConfig()).build()
-        steps = continued(self.model, view, where_MB3, choose)
-        rows = drawn(steps, len(raws), codec, (), grid)
-        return [decoded(codec, row, (), grid) for row in rows]
+        before = rows_of(start)
+        rows = drawn(continued(self.model, view, where_MB3, choose), before, codec, (), grid)
+        return [decoded(codec, b, row, (), grid) for b, row in zip(before, rows, strict=True)]
 
     def samples(
         self,
@@ -160,16 +167,18 @@ class Base:
         each, the records that it names."""
         space, codec = self.codec(modality)
         self._must_be_causal(space)
+        must_stop(stop)
         raws, found = several(raws), list[Any]()
         for i in range(0, len(raws), max(1, batch)):
             chosen = slice(i, i + max(1, batch))
             start = self._begun(space, raws[chosen], i)
             view = self._view(space, start, inside=None if inside is None else inside[chosen])
-            where = following(view.streams[-1], places)
-            choose = (sampling or SamplingConfig()).build(i)
-            steps = continued(self.model, view, where, choose)
-            rows = drawn(steps, len(start.position), codec, stop, None)
-            found += [decoded(codec, row, stop) for row in rows]
+            last = view.streams[-1]
+            self._must_fit(space, furthest(last), places)
+            choose, before = (sampling or SamplingConfig()).build(i), rows_of(start)
+            steps = continued(self.model, view, following(last, places), choose)
+            rows = drawn(steps, before, codec, stop, None)
+            found += [decoded(codec, b, row, stop) for b, row in zip(before, rows, strict=True)]
         return found
 
     def eight_bit(self) -> Base:
@@ -214,9 +223,10 @@ class Base:
 
         Its start and end are left out.
         """
-        space, codec = self.codec(modality)
-        first = int(getattr(codec, "begins", True))
-        last = -1 if self.sees(space) == "full" and codec.end is not None else None
+        codec = self.codec(modality)[1]
+        first, last = len(opening(codec)), None
+        if self._whole(modality):
+            last = -len(closing(codec)) or None
         states = dict[int, NDArray[np.float32]]()
         for chosen, parts, documents in self._states(raws, modality, layers, batch):
             rows = torch.cat(list(parts), dim=-1).float().cpu().numpy()
@@ -237,7 +247,7 @@ class Base:
         the same length are read together, `batch` or as many as their places allow.
         """
         space = self.codec(modality)[0]
-        documents = self._documents(space, several(raws), self.sees(space) == "full")
+        documents = self._documents(space, several(raws), self._whole(modality))
         using = replace(self, model=packed(self.model))
         for chosen in alike([len(position) for _, position in documents], batch):
             segment = padded(space, [documents[i] for i in chosen])
@@ -258,7 +268,7 @@ class Base:
         )
         found: list[Tensor] = []
         for i in range(0, len(raws) if reads else 0, batch):
-            whole = self.sees(space) == "full"
+            whole = self._whole(modality)
             segment = self.read(raws[i : i + batch], modality=space, whole=whole, first=i)
             said = self.model(self._view(space, segment, reads)).predictions
             found.append(torch.cat([said[r.term][:, 0] for r in reads], dim=-1).float().cpu())
@@ -270,10 +280,13 @@ class Base:
     ) -> Tensor:
         """Predictions at every place of the document that `raw` begins: [N+1, V] for ids.
 
-        Records `inside` it have places of their own among these, in the order of reading.
+        Where places see both ways the document is read whole, its end too: [N+2, V]. What comes
+        before and after it is as the tokenizer's template says. Special tokens may be written in a
+        text. Records `inside` it have places of their own among these, in the order of reading.
         """
         space = self.codec(modality)[0]
-        view = self._view(space, self._begun(space, [raw]), inside=[inside])
+        start = self._begun(space, [raw], whole=self.sees(space) == "full")
+        view = self._view(space, start, inside=[inside])
         *others, last = view.streams
         read = Read(space, "logits", index=reading(last))
         output = self.model(View((*others, replace(last, reads=(read,)))))
@@ -296,9 +309,12 @@ class Base:
         space = self.codec(modality)[0]
         return padded(space, self._documents(space, several(raws), whole, first))
 
-    def _begun(self, space: str, raws: Sequence[Any], first: int = 0) -> Segment:
-        """Beginnings of records, to go on with; None: from nothing."""
-        return padded(space, self._documents(space, raws, False, first, begun=True))
+    def _begun(
+        self, space: str, raws: Sequence[Any], first: int = 0, whole: bool = False
+    ) -> Segment:
+        """Beginnings of records, to go on with; None: from nothing. A text may hold special
+        tokens."""
+        return padded(space, self._documents(space, raws, whole, first, begun=True))
 
     def _documents(
         self, space: str, raws: Sequence[Any], whole: bool, first: int = 0, *, begun: bool = False
@@ -311,7 +327,7 @@ class Base:
                 raise DataError(f"record {number} is None; leave it out")
             try:
                 made = None if raw is None else clean(raw)
-                found.append(document(codec, made, whole))
+                found.append(document(codec, made, whole, special=begun))
             except BroadbaseError:
                 raise
             except (TypeError, ValueError) as error:
@@ -331,6 +347,7 @@ class Base:
     ) -> View:
         """`segment` [B,N] to its tower; what is `inside` each row goes through a tower of its own,
         where it has one, to the place that the ids of the segment give it."""
+        self._must_fit(space, segment.position.shape[1])
         tower, streams = self.tower(space), list[Stream]()
         records: list[tuple[Segment, Tensor]] = []
         for i, slot in enumerate(self._slots(space, segment, inside)):
@@ -359,8 +376,7 @@ class Base:
         """How many values a record may have at most, its start and end not counted: what the
         positions of its tower leave for them."""
         space, codec = self.codec(modality)
-        ends = int(getattr(codec, "begins", True)) + int(codec.end is not None)
-        return self.config.places(space) - ends
+        return self.config.places(space) - len(opening(codec)) - len(closing(codec))
 
     def tower(self, space: str) -> str:
         """The tower that a Space belongs to."""
@@ -377,6 +393,26 @@ class Base:
             known = ", ".join(self.codecs) or "none"
             raise ConfigError(f"this base has no modality {name!r}; it has: {known}")
         return name, self.codecs[name]
+
+    def _whole(self, modality: str | None) -> bool:
+        """Whether a record is read with what comes after it: where places see both ways, or where
+        a tokenizer's template says what that is."""
+        space, codec = self.codec(modality)
+        return self.sees(space) == "full" or getattr(codec, "after", None) is not None
+
+    def _must_fit(self, space: str, given: int, places: int = 0) -> None:
+        """DataError where there are no positions for what is given and `places` more."""
+        longest = self.config.places(space)
+        if given > longest:
+            raise DataError(
+                f"a {space} of {given} positions, its start and end among them, is too long: this"
+                f" base has {longest:g}; give a shorter one"
+            )
+        if given + places > longest:
+            raise ConfigError(
+                f"{given} positions are given and places={places} more are asked for, and this base"
+                f" has {longest:g}; ask for at most --places {longest - given:g}"
+            )
 
     def _must_be_causal(self, space: str) -> None:
         if self.sees(space) != "causal":

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
@@ -27,13 +28,20 @@ def several(raws: Any) -> list[Any]:
     return list(raws)
 
 
-def prompts(space: str, codec: Codec, raws: Sequence[Any], whole: bool = False) -> Segment:
-    """Documents as far as they are given: the start value, then each of `raws` (None: nothing).
+def prompts(
+    space: str,
+    codec: Codec,
+    raws: Sequence[Any],
+    whole: bool = False,
+    special: bool = False,
+) -> Segment:
+    """Documents as far as they are given: what comes before a record, then each of `raws` (None:
+    nothing).
 
-    `whole` ones have their end value, where the modality has one. Shorter ones are padded at the
-    end: [B, N+1].
+    `whole` ones have what comes after it, where the modality has such. With `special`, special
+    tokens may be written in a text, else it is data. Shorter ones are padded at the end: [B, N+1].
     """
-    return padded(space, [document(codec, raw, whole) for raw in raws])
+    return padded(space, [document(codec, raw, whole, special) for raw in raws])
 
 
 def padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
@@ -51,21 +59,40 @@ def padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
     )
 
 
-def document(codec: Codec, raw: Any, whole: bool) -> tuple[Tensor, Tensor]:
-    """Values [N,...] and positions [N,3] of one document; see `prompts`."""
-    values, position = codec.start[None], torch.zeros(1, 3, dtype=torch.int64)
-    begins = getattr(codec, "begins", True)  # some published encoders have no start value
-    if not begins:
-        values, position = values[:0], position[:0]
+def document(codec: Codec, raw: Any, whole: bool, special: bool = False) -> tuple[Tensor, Tensor]:
+    """The values and positions of one document, as `prompts` reads it; never empty."""
+    values = opening(codec)
+    position = _line(len(values))
     if raw is not None:
-        sample = codec.encode(raw)
+        encode = getattr(codec, "encode_prompt", codec.encode) if special else codec.encode
+        sample = encode(raw)
+        first = max(len(values), int(len(sample.grid) > 1))
         values = np.concatenate([values, sample.values])
-        first = 1 if begins or len(sample.grid) > 1 else 0
         position = torch.cat([position, first + positions(sample.grid)])
-    if whole and codec.end is not None:
-        values = np.concatenate([values, codec.end[None]])
-        position = torch.cat([position, 1 + position[-1:]])
+    if whole:
+        last = closing(codec)
+        values = np.concatenate([values, last])
+        furthest = position[-1] if len(position) else -torch.ones(3, dtype=torch.int64)
+        position = torch.cat([position, 1 + furthest + _line(len(last))])
+    if not len(values):
+        values, position = codec.start[None], _line(1)
     return torch.from_numpy(values), position
+
+
+def opening(codec: Codec) -> NDArray[Any]:
+    """What comes before a record that is read: what a tokenizer's template says, or the start."""
+    before: NDArray[Any] | None = getattr(codec, "before", None)
+    if before is not None:
+        return before
+    return codec.start[None][: int(getattr(codec, "begins", True))]
+
+
+def closing(codec: Codec) -> NDArray[Any]:
+    """What comes after a record that is read whole: what a template says, or the end."""
+    after: NDArray[Any] | None = getattr(codec, "after", None)
+    if after is not None:
+        return after
+    return codec.start[None][:0] if codec.end is None else codec.end[None]
 
 
 def alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
@@ -79,6 +106,11 @@ def alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
         else:
             batches.append([i])
     return batches
+
+
+def _line(length: int) -> Tensor:
+    """Positions from the first on: [length,3]."""
+    return torch.arange(length).unsqueeze(-1).expand(-1, 3)
 
 
 def _pad(values: Tensor, length: int) -> Tensor:

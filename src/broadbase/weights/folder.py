@@ -25,11 +25,11 @@ from broadbase.model.base import Base, Origin
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights import translate
-from broadbase.weights.architecture import published
 from broadbase.weights.folded import folded, unfolded, without_norm
 from broadbase.weights.out import Relative, relatives
 from broadbase.weights.shards import LIMIT, Later, cut
 from broadbase.weights.shards import write as write_tensors
+from broadbase.weights.spoken import spoken
 from broadbase.weights.tensors import OURS, Tensors
 
 FORMAT = 1
@@ -148,8 +148,8 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         )
     names = [name for name, stored in tensors.stored.items() if stored.file.name != OURS]
     rest = {name: tensors.whole(name) for name in tensors.stored.keys() - set(names)}
-    origin, fresh = None, "(?!)"
-    spoken: Sequence[str] = ()
+    origin, fresh, beside = None, "(?!)", _beside(folder)
+    named: Sequence[str] = ()
     patterns: Mapping[str, str] = (own or {}).get("patterns", {})
     if own is not None:
         model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
@@ -157,7 +157,7 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         model = _blank(model_config)
         state = tensors.read({name: tensors.whole(name) for name in names})
     else:
-        source = published(config, names)
+        source = spoken(config, names, beside)
         if own is None:
             model_config, pattern = source.config, source.pattern
         model, theirs = _blank(model_config), model_config
@@ -168,15 +168,15 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         state = state if theirs is model_config else unfolded(model_config, state)
     if own is None:
         files = {name: tensors.stored[name].file.name for name in names}
-        origin, fresh = Origin(config, files, kept, _beside(folder)), source.fresh
-        spoken, patterns = source.codecs, source.patterns
+        origin, fresh = Origin(config, files, kept, beside), source.fresh
+        named, patterns = source.codecs, source.patterns
     _fill(model, state | tensors.read(rest), str(folder), fresh)
-    spoken = spoken or (own or {}).get("codecs", list(model_config.modalities))
+    named = named or (own or {}).get("codecs", list(model_config.modalities))
     codecs = {
         name: model_config.modalities[name].load(
             place if own is not None and (place := folder / "codecs" / name).exists() else folder
         )
-        for name in spoken
+        for name in named
     }
     return Base(model_config, model.to(device).eval(), codecs, pattern, origin, patterns)
 
@@ -257,7 +257,7 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
     state = base.model.state_dict()
     if base.origin is not None:
         config, names, kept = base.origin.config, base.origin.names, base.origin.kept
-        source = published(config, names)
+        source = spoken(config, names, base.origin.files)
         if source.config == base.config and source.pattern == base.pattern:
             return config, *translate.written(source, base.config, state, names, kept)
     own = {
