@@ -15,14 +15,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import BroadbaseError, ConfigError, DataError
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.view import Read, Segment, Stream, View, pool, positions
-from broadbase.model.documents import alike, closing, document, opening, padded, several
+from broadbase.model.documents import (
+    alike,
+    closing,
+    document,
+    must_fit,
+    opening,
+    padded,
+    several,
+    unreadable,
+)
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
 from broadbase.model.interleave import Slot, following, furthest, interleaved, reading, slots
 from broadbase.model.model import Model, ModelConfig
-from broadbase.model.rows import decoded, drawn, must_stop, rows_of
+from broadbase.model.rows import drawn, must_stop
 from broadbase.nn.inference import eight_bit, packed
 
 Ask = Callable[[Segment, Segment], View]  # what is given, what is told so far
@@ -86,13 +95,9 @@ class Base:
         """
         if grid is None:
             (found,) = self.continuations(
-                [prompt],
-                inside=[inside],
-                modality=modality,
-                places=places,
-                stop=stop,
+                [prompt], inside=[inside], modality=modality, places=places, stop=stop,
                 sampling=sampling,
-            )
+            )  # fmt: skip
             return found
         space, codec = self.codec(modality)
         self._must_be_causal(space)
@@ -100,9 +105,8 @@ class Base:
         view = self._view(space, start, inside=[inside])
         where = (1 + positions(grid))[start.position.shape[1] - 1 :]
         choose = (sampling or SamplingConfig()).build()
-        (before,) = rows_of(start)
-        (row,) = drawn(continued(self.model, view, where, choose), [before], codec, (), grid)
-        return decoded(codec, before, [*before[1:], *row], (), grid)
+        (found,) = drawn(continued(self.model, view, where, choose), start, codec, grid=grid)
+        return found
 
     def answers(
         self,
@@ -128,24 +132,18 @@ class Base:
         start = self._begun(space, [begun] * len(raws))
         view = ask(self.read(raws, modality=given, whole=True), start)
         if grid is None:
-            self._must_fit(space, start.position.shape[1], places)
+            must_fit(space, self.config.places(space), start.position.shape[1], places)
             where_MB3: Iterable[Tensor] = following(view.streams[-1], places)
         else:
             first_B13 = view.streams[-1].segments[-1].position
             where_MB3 = 1 + positions(grid)[:, None] + first_B13.transpose(0, 1)
         choose = (sampling or SamplingConfig()).build()
-        before = rows_of(start)
-        rows = drawn(continued(self.model, view, where_MB3, choose), before, codec, (), grid)
-        return [decoded(codec, b, row, (), grid) for b, row in zip(before, rows, strict=True)]
+        return drawn(continued(self.model, view, where_MB3, choose), start, codec, grid=grid)
 
     def samples(
-        self,
-        count: int,
-        *,
-        modality: str | None = None,
-        places: int = 64,
+        self, count: int, *, modality: str | None = None, places: int = 64,
         sampling: SamplingConfig | None = None,
-    ) -> list[Any]:
+    ) -> list[Any]:  # fmt: skip
         """`count` sequences from nothing, drawn side by side, up to `places` or their end each."""
         return self.continuations(
             [None] * count, modality=modality, places=places, sampling=sampling, batch=count
@@ -174,11 +172,10 @@ class Base:
             start = self._begun(space, raws[chosen], i)
             view = self._view(space, start, inside=None if inside is None else inside[chosen])
             last = view.streams[-1]
-            self._must_fit(space, furthest(last), places)
-            choose, before = (sampling or SamplingConfig()).build(i), rows_of(start)
+            must_fit(space, self.config.places(space), furthest(last), places)
+            choose = (sampling or SamplingConfig()).build(i)
             steps = continued(self.model, view, following(last, places), choose)
-            rows = drawn(steps, before, codec, stop, None)
-            found += [decoded(codec, b, row, stop) for b, row in zip(before, rows, strict=True)]
+            found += drawn(steps, start, codec, stop)
         return found
 
     def eight_bit(self) -> Base:
@@ -320,22 +317,14 @@ class Base:
         self, space: str, raws: Sequence[Any], whole: bool, first: int = 0, *, begun: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
         codec, kind = self.codecs[space], self.config.modalities[space]
-        clean = kind.begun if begun else kind.clean
+        clean, others = kind.begun if begun else kind.clean, [n for n in self.codecs if n != space]
         found = []
         for number, raw in enumerate(raws, first):
-            if raw is None and not begun:
-                raise DataError(f"record {number} is None; leave it out")
-            try:
+            with unreadable(number, space, others):
+                if raw is None and not begun:
+                    raise DataError(f"record {number} is None; leave it out")
                 made = None if raw is None else clean(raw)
                 found.append(document(codec, made, whole, special=begun))
-            except BroadbaseError:
-                raise
-            except (TypeError, ValueError) as error:
-                more = ", ".join(name for name in self.codecs if name != space)
-                other = f"; this base has other modalities: {more}" if more else ""
-                raise DataError(
-                    f"record {number} cannot be read as {space}: {error}{other}"
-                ) from None
         return found
 
     def _view(
@@ -347,7 +336,7 @@ class Base:
     ) -> View:
         """`segment` [B,N] to its tower; what is `inside` each row goes through a tower of its own,
         where it has one, to the place that the ids of the segment give it."""
-        self._must_fit(space, segment.position.shape[1])
+        must_fit(space, self.config.places(space), segment.position.shape[1])
         tower, streams = self.tower(space), list[Stream]()
         records: list[tuple[Segment, Tensor]] = []
         for i, slot in enumerate(self._slots(space, segment, inside)):
@@ -399,20 +388,6 @@ class Base:
         a tokenizer's template says what that is."""
         space, codec = self.codec(modality)
         return self.sees(space) == "full" or getattr(codec, "after", None) is not None
-
-    def _must_fit(self, space: str, given: int, places: int = 0) -> None:
-        """DataError where there are no positions for what is given and `places` more."""
-        longest = self.config.places(space)
-        if given > longest:
-            raise DataError(
-                f"a {space} of {given} positions, its start and end among them, is too long: this"
-                f" base has {longest:g}; give a shorter one"
-            )
-        if given + places > longest:
-            raise ConfigError(
-                f"{given} positions are given and places={places} more are asked for, and this base"
-                f" has {longest:g}; ask for at most --places {longest - given:g}"
-            )
 
     def _must_be_causal(self, space: str) -> None:
         if self.sees(space) != "causal":

@@ -5,7 +5,8 @@ Legend: B documents, N positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import ConfigError
+from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.view import Segment, positions
 
 PLACES = 2048  # of a batch of short records: enough for the products to be fast
@@ -26,6 +27,32 @@ def several(raws: Any) -> list[Any]:
         kind = type(raws).__name__
         raise ConfigError(f"expected a list of records, got one {kind}; write [record]")
     return list(raws)
+
+
+def must_fit(space: str, longest: float, given: int, places: int = 0) -> None:
+    """DataError where there are no positions for what is given and `places` more."""
+    if given > longest:
+        raise DataError(
+            f"a {space} of {given} positions, its start and end among them, is too long: this base"
+            f" has {longest:g}; give a shorter one"
+        )
+    if given + places > longest:
+        raise ConfigError(
+            f"{given} positions are given and places={places} more are asked for, and this base"
+            f" has {longest:g}; ask for at most --places {longest - given:g}"
+        )
+
+
+@contextmanager
+def unreadable(number: int, space: str, others: Sequence[str]) -> Iterator[None]:
+    """What a codec raises of record `number`, as a DataError that names it."""
+    try:
+        yield
+    except BroadbaseError:
+        raise
+    except (TypeError, ValueError) as error:
+        more = f"; this base has other modalities: {', '.join(others)}" if others else ""
+        raise DataError(f"record {number} cannot be read as {space}: {error}{more}") from None
 
 
 def prompts(

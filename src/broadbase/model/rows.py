@@ -16,15 +16,6 @@ from broadbase.core.view import Segment
 Values = Sequence[NDArray[Any]]
 
 
-def rows_of(prompt: Segment) -> list[NDArray[Any]]:
-    """The values of each row of a prompt, without padding."""
-    assert prompt.values is not None
-    rows = prompt.values.cpu().numpy()
-    if prompt.document is None:
-        return list(rows)
-    return [row[real] for row, real in zip(rows, prompt.document.numpy() >= 0, strict=True)]
-
-
 def must_stop(stop: Sequence[str]) -> None:
     """ConfigError where a text to stop at is empty."""
     if isinstance(stop, str) or not all(stop):
@@ -35,13 +26,14 @@ def must_stop(stop: Sequence[str]) -> None:
 
 def drawn(
     steps: Iterator[Tensor],
-    before: Values,
+    prompt: Segment,
     codec: Codec,
-    stop: Sequence[str],
-    grid: tuple[int, ...] | None,
-) -> list[list[NDArray[Any]]]:
-    """The values of each row, after those `before` it, up to any end of its modality (which is left
-    out) or a text of `stop`."""
+    stop: Sequence[str] = (),
+    grid: tuple[int, ...] | None = None,
+) -> list[Any]:
+    """What each row says after its `prompt`, as a raw value: up to any end of its modality (which
+    is left out) or a text of `stop`. A grid is told whole."""
+    before = _rows(prompt)
     found: list[list[NDArray[Any]]] = [[] for _ in before]
     live = [*range(len(before))]
     for values in steps:
@@ -55,19 +47,23 @@ def drawn(
                 live.remove(row)
         if not live:
             break
-    return found
-
-
-def decoded(
-    codec: Codec,
-    before: NDArray[Any],
-    values: Values,
-    stop: Sequence[str],
-    grid: tuple[int, ...] | None = None,
-) -> Any:
-    """What the values of a row say after those `before` them, as a raw value, up to a `stop`."""
+    rows = zip(before, found, strict=True)
     if grid is not None:
-        return codec.decode(np.array(values), grid)
+        return [codec.decode(np.array([*b[1:], *row]), grid) for b, row in rows]
+    return [_decoded(codec, b, row, stop) for b, row in rows]
+
+
+def _rows(prompt: Segment) -> list[NDArray[Any]]:
+    """The values of each row of a prompt, without padding."""
+    assert prompt.values is not None
+    rows = prompt.values.cpu().numpy()
+    if prompt.document is None:
+        return list(rows)
+    return [row[real] for row, real in zip(rows, prompt.document.numpy() >= 0, strict=True)]
+
+
+def _decoded(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[str]) -> Any:
+    """What the values of a row say after those `before` them, up to a `stop`."""
     text = _text(codec, before, values)
     if ends := [text.index(s) for s in stop if s in text]:
         return text[: min(ends)]
