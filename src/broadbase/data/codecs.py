@@ -64,7 +64,7 @@ def _begun(store: Path, wanted: Wanted) -> bool:
                 f"{store} was prepared with other settings of its source ({', '.join(changed)});"
                 " give the same ones, delete it, or give another folder"
             )
-    elif shards or (_content(path), _content(codec / "modality.json")) != (settings, modality):
+    elif shards or path.exists() and _content(path) != settings or _other(codec, modality):
         for left in (codec, *(shard.folder for shard in shards)):
             if left.exists():
                 discard(left)
@@ -75,6 +75,11 @@ def _reading(tree: Mapping[str, Any]) -> dict[str, Any]:
     """How a source reads its files, a source within it too, wherever they lie."""
     parts = {key: value for key, value in tree.items() if key not in WHERE}
     return {k: _reading(v) if isinstance(v, Mapping) else v for k, v in parts.items()}
+
+
+def _other(codec: Path, modality: Mapping[str, Any]) -> bool:
+    """Whether a codec is there that is of another modality, or damaged."""
+    return codec.exists() and _content(codec / "modality.json") != modality
 
 
 def _content(path: Path) -> Any:
