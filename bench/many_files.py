@@ -17,7 +17,7 @@ from machine import Measured, description, measured
 
 PROCESSES = 2
 FOLDER = 1000  # files in a folder
-WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa".split()
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 
 
 def small_files(folder: Path, count: int) -> None:
@@ -44,9 +44,12 @@ def long_line(path: Path, megabytes: int) -> None:
 
 
 def prepared(recipe: str, data: Path, store: Path, *settings: str) -> Measured:
+    """Our command on data, in so many processes."""
     command = [sys.executable, "-m", "broadbase.cli", "prepare", recipe, "--data", data]
     changes = [part for each in settings for part in ("--set", each)]
-    return measured([*command, "--store", store, "--processes", str(PROCESSES), *changes], once=True)
+    return measured(
+        [*command, "--store", store, "--processes", str(PROCESSES), *changes], once=True
+    )
 
 
 def main() -> None:

@@ -113,9 +113,7 @@ def test_remove_killed(tmp_path: Path, full: bool) -> None:
         folder = tmp_path / f"{count}"
         shutil.copytree(tmp_path / "before", folder)
         (folder / "store" / "s" / "manifest.json").write_text(
-            (tmp_path / "before/store/s/manifest.json")
-            .read_text()
-            .replace(str(whole), str(folder))
+            (tmp_path / "before/store/s/manifest.json").read_text().replace(str(whole), str(folder))
         )
         died = dies(count, without, folder, [gone])
         assert died or count > SOME[-1]

@@ -13,31 +13,6 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. As with Ctrl-C, no `except Exception` on the way holds it up."""
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Within, SIGTERM raises Terminated in the main thread; a second one acts as usual.
-
-    Code in the block may set a handler of its own and put this one back.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: object) -> None:
-        signal.signal(number, old)
-        raise Terminated
-
-    old = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)
-
-
 @contextmanager
 def no_main() -> Iterator[None]:
     """Workers started in here do not import the program that started them: 150 MB each, 1.5 s.

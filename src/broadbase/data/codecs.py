@@ -64,7 +64,7 @@ def _begun(store: Path, wanted: Wanted) -> bool:
                 f"{store} was prepared with other settings of its source ({', '.join(changed)});"
                 " give the same ones, delete it, or give another folder"
             )
-    elif shards or path.exists() and _content(path) != settings or _other(codec, modality):
+    elif shards or (path.exists() and _content(path) != settings) or _other(codec, modality):
         for left in (codec, *(shard.folder for shard in shards)):
             if left.exists():
                 discard(left)

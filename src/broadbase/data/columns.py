@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.data.store import read_array
+STEP = 1 << 20  # values that are copied at once
 
 
 class Column:
@@ -52,10 +52,12 @@ class Column:
         self.file.write(text.ljust(self.HEADER - 11) + b"\n")
 
     def _narrow(self) -> None:
-        wide, step = read_array(self.path), 1 << 22
-        narrow = self.path.with_suffix(".u2")
-        with narrow.open("wb") as self.file:
+        narrow, left = self.path.with_suffix(".u2"), self.rows * math.prod(self.shape)
+        with self.path.open("rb") as wide, narrow.open("wb") as self.file:
+            wide.seek(self.HEADER)
             self._header(np.dtype("<u2"))
-            for i in range(0, len(wide), step):
-                self.file.write(wide[i : i + step].astype("<u2").tobytes())
+            while left:  # not mapped: its pages would count as this process's memory
+                block = np.fromfile(wide, "<u4", min(left, STEP))
+                self.file.write(block.astype("<u2").tobytes())
+                left -= len(block)
         narrow.replace(self.path)

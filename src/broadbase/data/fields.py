@@ -90,7 +90,7 @@ def value(row: Mapping[str, Any], name: str) -> Any:
 def missing(value: Any) -> bool:
     """Whether a value is null, NaN or blank."""
     if isinstance(value, str):
-        return not value.strip()
+        return not value or value.isspace()
     return value is None or value is ABSENT or (isinstance(value, float) and math.isnan(value))
 
 

@@ -20,7 +20,7 @@ from broadbase.core.contracts import Codec
 from broadbase.core.errors import DataError
 from broadbase.core.files import discard, draft_folder, write_json, write_text
 from broadbase.data.duplicates import clusters, estimates
-from broadbase.data.shards import Listing, Shard, add_files, finished
+from broadbase.data.shards import Shard, Snapshot, add_files, finished
 from broadbase.data.split import Ints, Numbers, cut, numbers_of, threshold
 from broadbase.data.store import COLUMNS, FORMAT, SPLITS, file_hashes
 
@@ -29,7 +29,7 @@ LISTED = 3  # rejects that a message shows
 
 
 def join(
-    listings: Mapping[str, Listing],
+    snapshots: Mapping[str, Snapshot],
     folder: Path,
     codec: Codec,
     *,
@@ -45,7 +45,7 @@ def join(
     is nearest to it (of those `among` whose numbers it is, where given). DataError where more than
     `rejects` of a source's records cannot be used, or a side cannot but be empty.
     """
-    tables = {name: _Table.of(each, folder / name) for name, each in listings.items()}
+    tables = {name: _Table.of(each, folder / name) for name, each in snapshots.items()}
     for name, table in tables.items():
         _within_budget(table, rejects, folder / name)
         if not len(table.ids):
@@ -64,7 +64,7 @@ def join(
         kept = np.flatnonzero(head[first:last] == np.arange(first, last))
         numbers = numbers_of(table.ids[kept]) if among is None else among
         limit = threshold(numbers, holdout)
-        table, documents = _split(table, kept, limit, holdout, codec, listings[name])
+        table, documents = _split(table, kept, limit, holdout, codec, snapshots[name])
         mine = (twins >= first) & (twins < last)
         lines = [
             _twin(tables, ids, int(head[twin]), int(twin), float(share), exact)
@@ -77,7 +77,7 @@ def join(
             "near": int(mine.sum()) - same,
             **{side: len(chosen) for side, chosen in documents.items()},
         }
-        _write(folder / name, listings[name], codec, table, documents, counts, lines)
+        _write(folder / name, snapshots[name], codec, table, documents, counts, lines)
         first = last
 
 
@@ -97,8 +97,8 @@ class _Table:
     cut: int = 0  # values before the place where a single document was cut in two
 
     @classmethod
-    def of(cls, listing: Listing, store: Path) -> _Table:
-        keys = listing.keys
+    def of(cls, snapshot: Snapshot, store: Path) -> _Table:
+        keys = snapshot.keys
         order = {key: i for i, key in enumerate(keys)}
         made = sorted(finished(store), key=lambda shard: order[shard.facts["keys"][0]])
         shards = [shard for shard in made if shard.documents]
@@ -126,9 +126,9 @@ class _Table:
             rows=np.concatenate(rows),
             ids=np.concatenate(ids),
             sketches=list(sketches) if chunks else [],
-            counts={"files": len(listing.files)}
+            counts={"files": len(snapshot.files)}
             | {name: sum(p.get(name, 0) for p in parts) for name in names},
-            size=sum(part.size for part in listing.parts),
+            size=sum(part.size for part in snapshot.parts),
             converted=dict(sorted(converted.items())),
             rejected=rejected,
         )
@@ -209,7 +209,7 @@ def _reasons(table: _Table, path: Path) -> str:
 
 
 def _split(
-    table: _Table, kept: Ints, limit: np.uint64, holdout: float, codec: Codec, listing: Listing
+    table: _Table, kept: Ints, limit: np.uint64, holdout: float, codec: Codec, snapshot: Snapshot
 ) -> tuple[_Table, Documents]:
     """Which of the kept documents are on which side; a single one is cut in two.
 
@@ -218,16 +218,16 @@ def _split(
     held = numbers_of(table.ids[kept]) < limit
     if held.any() and not held.all():
         return table, {"train": kept[~held], "validation": kept[held]}
-    source, n = getattr(listing.wanted.source, "path", "the source"), table.counts["records"]
+    source, n = getattr(snapshot.wanted.source, "path", "the source"), table.counts["records"]
     if len(kept) > 1:
         raise DataError(
             f"all {len(kept)} records of {source} are of one group, and a group is never on both"
             " sides of the split; give records of another group, or no `group`"
         )
-    modality, length = listing.wanted.modality, int(table.index[kept[0], 2]) if len(kept) else 0
+    modality, length = snapshot.wanted.modality, int(table.index[kept[0], 2]) if len(kept) else 0
     if not len(kept):
         what = "no record of its own: all are duplicates of another source's"
-    elif length < 2 or listing.wanted.paired or not modality.divisible:
+    elif length < 2 or snapshot.wanted.paired or not modality.divisible:
         what = f"one record alone (of {n:,}), and the split for validation takes at least two"
     else:
         sides = {"train": np.array([0]), "validation": np.array([1])}
@@ -259,7 +259,7 @@ def _twin(
 
 def _write(
     store: Path,
-    listing: Listing,
+    snapshot: Snapshot,
     codec: Codec,
     table: _Table,
     documents: Documents,
@@ -267,7 +267,7 @@ def _write(
     duplicates: Sequence[str],
 ) -> None:
     """The index, then the manifest, which makes it count."""
-    fingerprint, wanted = _fingerprint(table, documents, store / "codec"), listing.wanted
+    fingerprint, wanted = _fingerprint(table, documents, store / "codec"), snapshot.wanted
     index = store / f"index-{fingerprint[:16]}"
     with draft_folder(index, ours=lambda _: True) as draft:
         for side in SPLITS:
@@ -287,7 +287,7 @@ def _write(
         "kind": wanted.name,
         "paired": wanted.paired,
         "licence": wanted.source.licence,
-        "files": listing.files,
+        "files": snapshot.files,
         "unit": codec.unit,
         "start": codec.start.tolist(),
         "end": None if codec.end is None else codec.end.tolist(),

@@ -50,6 +50,7 @@ class JsonLinesConfig(ObjectsConfig, LinesConfig):
 
     def _line(self, place: str, line: bytes) -> Record | Reject:
         text = as_text(place, line)
+        del line  # of a long one, there is not room for several copies
         return text if isinstance(text, Reject) else self._object(place, text.raw)
 
 

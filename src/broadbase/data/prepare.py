@@ -26,9 +26,9 @@ from broadbase.data.codecs import codecs_of
 from broadbase.data.index import join
 from broadbase.data.shards import (
     NAME,
-    Listing,
     Shard,
     ShardTask,
+    Snapshot,
     Wanted,
     codec_digest,
     finished,
@@ -76,22 +76,22 @@ def prepare(
         stores = [folder / name for name in wanted]
         for each in (folder, *stores, *(store / "shards" for store in stores)):
             sweep(each)
-        listings = {name: Listing.of(w) for name, w in wanted.items()}
+        snapshots = {name: Snapshot.of(w) for name, w in wanted.items()}
         codecs = codecs_of(
             wanted, folder, given or {}, holdout=config.holdout, mebibytes=config.fit
         )
-        _make(listings, folder, config, codecs, progress)
+        _make(snapshots, folder, config, codecs, progress)
         try:
             return {name: open_store(folder / name, verify=True) for name in wanted}, codecs
         except DataError:  # something was damaged since it was written: it is made again
             for store in stores:
                 _discard_altered(store)
-            _make(listings, folder, config, codecs, progress)
+            _make(snapshots, folder, config, codecs, progress)
             return {name: open_store(folder / name, verify=True) for name in wanted}, codecs
 
 
 def _make(
-    listings: Mapping[str, Listing],
+    snapshots: Mapping[str, Snapshot],
     folder: Path,
     config: PrepareConfig,
     codecs: Mapping[str, Codec],
@@ -99,16 +99,18 @@ def _make(
 ) -> None:
     """The shards that are missing, then the index, where it is not there or is of other shards."""
     removed = removed_ids(folder)
-    tasks = [task for name, each in listings.items() for task in plan(each, folder / name, removed)]
+    tasks = [
+        task for name, each in snapshots.items() for task in plan(each, folder / name, removed)
+    ]
     joined = folder / "joined.json"
     if tasks:
         joined.unlink(missing_ok=True)
         progress(tasks, config.processes)
-    known = joined.exists() and joined.read_bytes() == _state(listings, folder, config).encode()
-    if not (known and _whole(listings, folder)):
+    known = joined.exists() and joined.read_bytes() == _state(snapshots, folder, config).encode()
+    if not (known and _whole(snapshots, folder)):
         write_json(folder / "settings.json", _settings(config))
-        _join(listings, folder, config, codecs)
-        write_text(joined, _state(listings, folder, config))
+        _join(snapshots, folder, config, codecs)
+        write_text(joined, _state(snapshots, folder, config))
 
 
 def _discard_altered(store: Path) -> None:
@@ -135,15 +137,15 @@ def _apart(source: SourceConfig, folder: Path) -> None:
 
 
 def _join(
-    listings: Mapping[str, Listing],
+    snapshots: Mapping[str, Snapshot],
     folder: Path,
     config: PrepareConfig,
     codecs: Mapping[str, Codec],
 ) -> None:
     """Sources of one modality are looked at together; one of a pair keeps what is like another."""
-    together: dict[str, dict[str, Listing]] = {}
+    together: dict[str, dict[str, Snapshot]] = {}
     pairs: dict[str, Any] = {}
-    for name, each in listings.items():
+    for name, each in snapshots.items():
         group = f"pair {name}" if each.wanted.paired else each.wanted.name
         together.setdefault(group, {})[name] = each
         if each.wanted.paired:
@@ -177,7 +179,7 @@ def _settings(config: PrepareConfig) -> dict[str, Any]:
     return {key: config.tree()[key] for key in PrepareConfig.model_fields}
 
 
-def _state(listings: Mapping[str, Listing], folder: Path, config: PrepareConfig) -> str:
+def _state(snapshots: Mapping[str, Snapshot], folder: Path, config: PrepareConfig) -> str:
     """All that an index depends on, but for shards just made: equal, it need not be made again."""
     sources = {
         name: {
@@ -187,20 +189,20 @@ def _state(listings: Mapping[str, Listing], folder: Path, config: PrepareConfig)
             "paired": each.wanted.paired,
             "shards": [shard.folder.name for shard in finished(folder / name)],
         }
-        for name, each in listings.items()
+        for name, each in snapshots.items()
     }
     settings = {k: v for k, v in _settings(config).items() if k != "processes"}
     return json.dumps({"index": INDEX, "settings": settings, "sources": sources})
 
 
-def plan(listing: Listing, store: Path, removed: frozenset[str] = frozenset()) -> list[ShardTask]:
+def plan(snapshot: Snapshot, store: Path, removed: frozenset[str] = frozenset()) -> list[ShardTask]:
     """The shards that a store still lacks.
 
     Those that are damaged, hold a `removed` document, or whose codec or parts changed or went are
     deleted.
     """
-    keys = dict(zip(listing.keys, zip(listing.parts, listing.digests, strict=True), strict=True))
-    codec, wanted = codec_digest(store / "codec"), listing.wanted
+    keys = dict(zip(snapshot.keys, zip(snapshot.parts, snapshot.digests, strict=True), strict=True))
+    codec, wanted = codec_digest(store / "codec"), snapshot.wanted
     covered: set[str] = set()
     good: set[str] = set()
     for shard in finished(store):

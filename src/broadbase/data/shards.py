@@ -39,7 +39,7 @@ from broadbase.data.store import check_files, file_hashes, read_array, read_fact
 SKETCH = 126  # minima of a sketch: 21 bands of 6
 NONE = np.iinfo(np.uint32).max  # every minimum of a document without pieces
 BATCH, SIZE = 256, 1 << 20  # records sketched at once, and about their bytes
-STEP = 1 << 20  # characters that are hashed, and pieces that are sketched, at once
+STEP, PIECES = 1 << 20, 1 << 17  # characters that are hashed, pieces that are sketched at once
 NAME = re.compile("[0-9a-f]{16}")  # of a shard's folder
 ARRAYS = ("values", "lengths", "units", "grids", "ids", "sketches", "places", "place_ends")
 Counts = dict[str, Any]
@@ -86,8 +86,8 @@ class ShardTask:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """What a source consists of at a moment; listed once, since there may be very many files."""
+class Snapshot:
+    """What a source consists of at a moment; looked at once, since there may be very many files."""
 
     wanted: Wanted
     files: Mapping[str, str]  # name: SHA-256
@@ -95,7 +95,7 @@ class Listing:
     digests: Sequence[str]  # of the parts' files
 
     @classmethod
-    def of(cls, wanted: Wanted) -> Listing:
+    def of(cls, wanted: Wanted) -> Snapshot:
         """Look at the source; DataError where there is nothing to read."""
         files, parts = wanted.source.fingerprint(), wanted.source.parts()
         whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
@@ -282,13 +282,15 @@ class _Shard:
         found = np.full((len(raws), SKETCH), NONE, dtype=np.uint32)
         rows: list[int] = []
         pieces: list[Sequence[str]] = []
+        many = 0
         for row, raw in enumerate(raws):
             for chunk in self.task.modality.chunks(raw):
-                if len(pieces) == BATCH:
+                if many > PIECES:
                     np.minimum.at(found, rows, sketch(pieces))
-                    rows, pieces = [], []
+                    rows, pieces, many = [], [], 0
                 rows.append(row)
                 pieces.append(self.task.modality.pieces(chunk))
+                many += len(pieces[-1])
         np.minimum.at(found, rows, sketch(pieces))
         return found
 

@@ -208,8 +208,10 @@ class LinesConfig(EncodedConfig):
                     while (line := file.readline(MEBI)) and not line.endswith(b"\n"):
                         at += len(line)
                     at += len(line)
-                elif line.strip():
-                    yield self._line(place, line)
+                elif not line.isspace():
+                    lines = [line]
+                    del line  # of a long one, there is not room for several copies
+                    yield self._line(place, lines.pop())
                 if part.stop is not None and at >= part.stop:
                     return
 
@@ -271,7 +273,8 @@ def as_text(place: str, data: bytes) -> Record | Reject:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return Reject(place, f"not UTF-8 at byte {error.start} (0x{data[error.start]:02x}); {MEND}")
-    return Record(text, place) if text.strip() else Reject(place, "empty", empty=True)
+    empty = not text or text.isspace()
+    return Reject(place, "empty", empty=True) if empty else Record(text, place)
 
 
 MEND = (
