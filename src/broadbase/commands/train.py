@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import echo
 from broadbase.recipes.recipe import all_recipes, expected
 from broadbase.recipes.resolved import overridden, resolved
-from broadbase.run.config import RunConfig
+from broadbase.run.prepare import removed_if_refused
 from broadbase.run.run import Run
 from broadbase.train.slurm import script as slurm_script
 
@@ -52,12 +53,14 @@ def pretrain(
     changes += [f"machine.device={device}"] if device != "auto" else []
     changes += [f"seed={seed}"] if seed is not None else []
     changes += [f"data.store={json.dumps(str(store))}"] if store else []
+    if data is None and store is not None and any(store.glob("*/manifest.json")):
+        data = f"store:{store}"
     config = resolved(recipe, data, depth, changes, field=field, start=start, like=like)
     if out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several ranks must agree on the run's folder: add --out")
     folder = out or fresh(Path("runs"), config.recipe)
-    run = Run.create(config, folder, log)
-    _train(run, as_json)
+    with removed_if_refused(folder):
+        _train(Run.create(config, folder, log), as_json)
 
 
 @app.command()
@@ -66,12 +69,14 @@ def resume(
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was stopped, from its newest good checkpoint."""
-    run = Run.open(folder)
-    if settings:
-        changed = overridden(run.config.tree(), settings)
-        run = run.with_config(RunConfig.from_tree(changed))
-    _train(run, as_json)
+    """Go on with a run that was stopped, from its newest good checkpoint.
+
+    With --set train.steps=N a finished run goes on, at the learning rate that a schedule of N steps
+    has there. The learning rate, its schedule, the weight decay and the clipping may change too;
+    the journal records it.
+    """
+    change = partial(overridden, settings=settings or [])
+    _train(Run.open(folder, change=change, compare=True), as_json)
 
 
 @app.command()
@@ -105,4 +110,5 @@ def _train(run: Run, as_json: bool) -> None:
         return
     log.say(f"model in {run.folder / 'model'}")
     rows = [{"source": k, **v} for k, v in result.items()]
-    show(rows, ["source", "unit", "nats_per_place", "bits_per_unit"], as_json, "held out")
+    title = f"held out: the first {run.config.data.final_rows:,} rows of each source"
+    show(rows, ["source", "unit", "nats_per_place", "bits_per_unit"], as_json, title)

@@ -36,7 +36,7 @@ def codecs_of(
         modality = next(iter(sources.values())).modality
         kept = [n for n, w in sources.items() if _begun(folder / n, w)]
         if kept:
-            codec = _loaded(folder / kept[0] / "codec", modality)
+            codec = load_codec(folder / kept[0] / "codec", modality)
         elif name in given:
             codec = given[name]
         else:
@@ -90,7 +90,7 @@ def _content(path: Path) -> Any:
         return None
 
 
-def _loaded(folder: Path, modality: ModalityConfig) -> Codec:
+def load_codec(folder: Path, modality: ModalityConfig) -> Codec:
     """The codec of a store."""
     if read_facts(folder / "modality.json", dict, f"delete {folder} and {MAKE}") != modality.tree():
         raise ConfigError(

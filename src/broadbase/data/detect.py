@@ -19,10 +19,12 @@ from broadbase.data.samples import SAMPLES, sample
 from broadbase.data.sequences import SdfConfig
 from broadbase.data.sound import AudioFilesConfig
 from broadbase.data.sources import FilesConfig, ImageFilesConfig, TextFilesConfig
+from broadbase.data.store import open_store
 from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.video import VideoFilesConfig
 
 FILES = {"image": ImageFilesConfig, "text": TextFilesConfig, "audio": AudioFilesConfig}
+STORE = "store:"  # prepared data, whose own sources are read
 TABLES = (JsonLinesConfig, CsvConfig, ParquetConfig, ArrowConfig, JsonConfig)
 TEXTS = ("text", "caption", "captions", "sentence", "description", "transcript", "transcription")
 LOOK = 100  # rows of a table that are looked at
@@ -31,7 +33,7 @@ Row = Mapping[str, Any]
 
 
 def detect(path: str, *plain: FilesConfig) -> Sequence[SourceConfig]:
-    """The sources of a folder, a file, a "sample:NAME" or a "source:FILE.yaml".
+    """The sources of a folder, a file, "sample:NAME", "source:FILE.yaml" or "store:FOLDER".
 
     `plain` read a modality's own files; the others are tables of records, or of paths of pictures
     or sounds where the modality is of such. A table counts where one of its first rows can be read.
@@ -39,6 +41,8 @@ def detect(path: str, *plain: FilesConfig) -> Sequence[SourceConfig]:
     """
     if found := named(path):
         return [found]
+    if path.startswith(STORE):
+        return [source for _, source in stored(path)]
     own = [source for source in plain if source.holds()]
     tables = _tables(path)
     kind = next((kind for kind, files in FILES.items() if isinstance(plain[0], files)), "text")
@@ -62,6 +66,8 @@ def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, Sour
             what = " and ".join(kinds)
             raise ConfigError(f"sample set {name!r} has no pairs of {what}; these have: {names}")
         return {kind: found[kind] for kind in kinds}
+    if path.startswith(STORE):
+        return dict(stored(path))
     for table in _tables(path):
         media = {kind: _medium(table, kind) for kind in kinds if kind != "text"}
         columns = {kind: each for kind, each in media.items() if each}
@@ -70,6 +76,13 @@ def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, Sour
                 raise ConfigError(f"{table.path} has no column of {lacking[0]} files")
             return columns | ({"text": _texts(table)} if "text" in kinds else {})
     return {kind: FILES[kind](path=path) for kind in kinds}
+
+
+def stored(path: str) -> list[tuple[str, SourceConfig]]:
+    """The sources that the stores of a "store:FOLDER" were made of, each with its modality."""
+    folder = Path(path.removeprefix(STORE))
+    made = [open_store(p.parent).manifest for p in sorted(folder.glob("*/manifest.json"))]
+    return [(m["kind"], SourceConfig.from_tree(m["source"])) for m in made]
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:

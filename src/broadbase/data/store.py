@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from broadbase.core.contracts import SourceConfig
-from broadbase.core.errors import DataError
+from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import digest
 
 FORMAT = 3
@@ -209,6 +209,7 @@ def open_store(folder: Path, *, verify: bool = False, source: SourceConfig | Non
     """The store at `folder`; DataError where it is missing, of another format, or damaged.
 
     `verify` reads every byte; `source` is compared, file by file, with what the store was made of.
+    Where its files are gone the store suffices.
     """
     path = folder / "manifest.json"
     number = read_facts(path, Numbered, "prepare the data again")["format"]
@@ -219,9 +220,17 @@ def open_store(folder: Path, *, verify: bool = False, source: SourceConfig | Non
         )
     manifest = read_facts(path, Manifest)
     check_files(folder, manifest["hashes"], verify=verify)
-    if source is not None:
+    if source is not None and present(source):
         _unchanged(folder, manifest["files"], source.fingerprint())
     return Store(folder, manifest)
+
+
+def present(source: SourceConfig) -> bool:
+    """Whether the files of a source are there: not moved, deleted, or out of reach."""
+    try:
+        return len(source.parts()) > 0
+    except (BroadbaseError, OSError):
+        return False
 
 
 def check_files(folder: Path, hashes: Hashes, *, verify: bool) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 from broadbase.core.config import override
 from broadbase.core.errors import ConfigError
+from broadbase.data.detect import STORE
 from broadbase.recipes.recipe import alike, find_recipe, onward
 from broadbase.run.config import RunConfig
+from broadbase.run.prepare import adopted
 
 
 def resolved(
@@ -23,12 +25,22 @@ def resolved(
     like: str | None = None,
 ) -> RunConfig:
     """A recipe, or a config.yaml to repeat, then `start`, the changes, and `like` at the end."""
+    if any(change.partition("=")[0].strip() == "depth" for change in changes):
+        raise ConfigError(
+            "depth is decided before a config is made: `pretrain RECIPE --depth N`; a config file"
+            " holds the layers themselves, in model.towers"
+        )
     if recipe.endswith((".yaml", ".yml")):
         if data is not None or depth is not None:
-            raise ConfigError("a config file says its data and depth; change them with --set")
+            raise ConfigError(
+                "a config file names its data and holds its layers: change data.sources and"
+                " model.towers in it, or with --set; --data and --depth are for a recipe's name"
+            )
         config = RunConfig.read(Path(recipe))
     else:
         config = find_recipe(recipe).build(depth or 4, data)
+        if data is not None and data.startswith(STORE):
+            config = adopted(config, Path(data.removeprefix(STORE)))
     if start is not None:
         config = onward(config, start)
     tree = config.tree()

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from broadbase.core.contracts import Codec
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.files import discard
+from broadbase.data.codecs import load_codec
 from broadbase.data.prepare import prepare
 from broadbase.data.shards import Wanted
-from broadbase.data.store import Store
+from broadbase.data.store import Store, open_store, present, read_facts
 from broadbase.data.workers import Progress, run_here, run_shown
 from broadbase.run.config import RunConfig
 from broadbase.weights import folder as model_folder
 from broadbase.weights.start import agree
+
+OURS = ("config.yaml", "env.json", "metrics.jsonl", "data", "checkpoints", "lock")
 
 
 def data_folder(config: RunConfig, folder: Path) -> Path:
@@ -27,14 +36,22 @@ def prepare_data(
     console: Console | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Store], dict[str, Codec]]:
-    """The stores `folder`/SOURCE of a config's data, made or brought up to date; and the codecs."""
+    """The stores `folder`/SOURCE of a config's data, made or brought up to date; and the codecs.
+
+    Where the files of the sources are gone, stores that were made of them suffice.
+    """
+    config = anchored(config)
     wanted = {
         name: Wanted(m.source, config.model.modalities[m.modality], m.modality, bool(m.pairs))
         for name, m in config.data.sources.items()
     }
     progress = progress or (run_here if console is None else run_shown(console))
     base = model_folder.base_at(config.start) if config.start else None
-    stores, codecs = prepare(wanted, folder, config.data, progress, base.codecs if base else {})
+    if all(_prepared(w, folder / name) for name, w in wanted.items()):
+        stores, codecs = open_stores(config, folder), load_codecs(config, folder)
+    else:
+        given = base.codecs if base else {}
+        stores, codecs = prepare(wanted, folder, config.data, progress, given)
     if base:
         agree(base, codecs, config.model, str(config.start))
     if console is not None:
@@ -43,10 +60,112 @@ def prepare_data(
     return stores, codecs
 
 
+def _prepared(wanted: Wanted, store: Path) -> bool:
+    """Whether a store is all that is left of a source: what it was made of, and nothing else."""
+    if present(wanted.source) or not (store / "manifest.json").exists():
+        return False
+    made = open_store(store).manifest
+    return (_anchor(made["source"]), made["modality"], made["kind"], made["paired"]) == (
+        _anchor(wanted.source.tree()),
+        wanted.modality.tree(),
+        wanted.name,
+        wanted.paired,
+    )
+
+
+def adopted(config: RunConfig, folder: Path) -> RunConfig:
+    """The config with the modalities and settings that the stores in `folder` were made with."""
+    tree = config.tree()
+    for name, mixed in config.data.sources.items():
+        if (folder / name / "manifest.json").exists():
+            made = open_store(folder / name).manifest
+            tree["data"]["sources"][name]["source"] = made["source"]
+            tree["model"]["modalities"][mixed.modality] = made["modality"]
+    if (folder / "settings.json").exists():
+        tree["data"] |= read_facts(folder / "settings.json", dict)
+    return RunConfig.from_tree(tree)
+
+
+def open_stores(config: RunConfig, folder: Path, *, compare: bool = False) -> dict[str, Store]:
+    """The stores of a config in `folder`, every byte verified; DataError where one is damaged.
+
+    With `compare` also where the files that it was made of are still there and have changed.
+    """
+    return {
+        name: open_store(folder / name, verify=True, source=mixed.source if compare else None)
+        for name, mixed in config.data.sources.items()
+    }
+
+
 def load_codecs(config: RunConfig, folder: Path) -> dict[str, Codec]:
     """The codecs that lie in the stores, by modality."""
     first = {m.modality: name for name, m in reversed(config.data.sources.items())}
     return {
-        modality: config.model.modalities[modality].load(folder / source / "codec")
+        modality: load_codec(folder / source / "codec", config.model.modalities[modality])
         for modality, source in first.items()
     }
+
+
+def anchored(config: RunConfig) -> RunConfig:
+    """The same config, good in every working folder: paths of files that are here are absolute."""
+    tree = config.tree()
+    for mixed in tree["data"]["sources"].values():
+        mixed["source"] = _anchor(mixed["source"], missing=False)
+    for part, key in ((tree["data"], "store"), (tree, "start"), (tree["teacher"] or {}, "path")):
+        if part.get(key):
+            part[key] = _absolute(part[key], missing=key == "store")
+    return RunConfig.from_tree(tree)
+
+
+def _anchor(source: Mapping[str, Any], *, missing: bool = True) -> dict[str, Any]:
+    """A source's settings, a source within it too, with absolute paths."""
+    found = dict(source)
+    for key, value in source.items():
+        if isinstance(value, Mapping):
+            found[key] = _anchor(value, missing=missing)
+        elif key == "path" and isinstance(value, str):
+            found[key] = _absolute(value, missing=missing)
+    return found
+
+
+def _absolute(text: str, *, missing: bool) -> str:
+    path = Path(text).expanduser()
+    return str(path.absolute()) if missing or path.exists() else text
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Within, no other process writes the run in `folder`; ConfigError where one does already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")  # stays there: another process may be about to lock it
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"another process trains {folder}; wait until it has ended, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def removed_if_refused(folder: Path) -> Iterator[None]:
+    """Within, a new run is begun in `folder`; where it is refused, nothing of it is left.
+
+    A folder that held anything before, and a run that has a checkpoint, stay.
+    """
+    new = not folder.exists() or not any(folder.iterdir())
+    parents = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except (ConfigError, DataError):
+        if new and not any((folder / "checkpoints").glob("step-*")):
+            for name in OURS:
+                if (folder / name).exists():
+                    discard(folder / name)
+            with suppress(OSError):
+                for path in parents:
+                    path.rmdir()
+        raise

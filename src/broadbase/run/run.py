@@ -6,12 +6,15 @@ runs/NAME/data/SOURCE/       the prepared stores
 runs/NAME/metrics.jsonl      one line a step
 runs/NAME/checkpoints/       resumable states
 runs/NAME/model/             the model folder, at the end
+runs/NAME/lock               held by the process that trains
+
+Paths in config.yaml are absolute, so that a run is good in every working folder.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,14 +25,22 @@ from rich.console import Console
 from torch import nn
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import ConfigError
-from broadbase.data.store import open_store
+from broadbase.core.errors import ConfigError, DivergedError, PreemptedError
+from broadbase.core.files import sweep, write_json, write_text
 from broadbase.modalities.noise import corruptions
 from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.run.config import RunConfig
 from broadbase.run.corpus import Corpus
-from broadbase.run.prepare import data_folder, load_codecs, prepare_data
+from broadbase.run.prepare import (
+    alone,
+    anchored,
+    data_folder,
+    load_codecs,
+    open_stores,
+    prepare_data,
+    removed_if_refused,
+)
 from broadbase.train import checkpoint
 from broadbase.train.journal import Journal
 from broadbase.train.loop import Trainer
@@ -38,6 +49,8 @@ from broadbase.train.ranks import Ranks, gather
 from broadbase.train.teacher import Teacher
 from broadbase.weights import folder as model_folder
 from broadbase.weights.start import carry
+
+Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a config tree
 
 
 @dataclass(frozen=True)
@@ -52,33 +65,34 @@ class Run(Corpus):
         """A new run: settles every `auto`, prepares the data, writes the folder."""
         ranks = Ranks(find_device(config.machine.device), config.machine)
         if ranks.main:
-            if (folder / "config.yaml").exists():
-                raise ConfigError(
-                    f"{folder} already holds a run; continue it with `broadbase resume {folder}`,"
-                    " or give another --out"
-                )
-            config = config.model_copy(update={"machine": config.machine.resolve()})
-            stores, codecs = prepare_data(config, data_folder(config, folder), console)
+            _must_be_new(folder)
+            with removed_if_refused(folder):
+                config = config.model_copy(update={"machine": config.machine.resolve()})
+                config = anchored(config)
+                stores, codecs = prepare_data(config, data_folder(config, folder), console)
             run = cls(config, stores, folder, codecs)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "env.json").write_text(json.dumps(run.environment(), indent=1))
-            draft = folder / "config.yaml.draft"
-            draft.write_text(config.yaml())
-            draft.replace(folder / "config.yaml")
+            with alone(folder):
+                _must_be_new(folder)  # preparing may have taken hours
+                write_json(folder / "env.json", run.environment(), indent=1)
+                write_text(folder / "config.yaml", config.yaml())
         ranks.wait()
         return run if ranks.main else cls.open(folder)
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
-        """A run that exists; DataError where its data changed since."""
+    def open(cls, folder: Path, *, change: Change | None = None, compare: bool = False) -> Run:
+        """A run that exists, from its config as `change` makes it, and its prepared data.
+
+        DataError where these are damaged, or, with `compare`, where the files that they were made
+        of are still there and have changed.
+        """
         if not (folder / "config.yaml").exists():
             raise ConfigError(f"{folder} holds no run: there is no config.yaml in it")
         config = RunConfig.read(folder / "config.yaml")
-        stores = {
-            name: open_store(data_folder(config, folder) / name, verify=True, source=mixed.source)
-            for name, mixed in config.data.sources.items()
-        }
-        return cls(config, stores, folder, load_codecs(config, data_folder(config, folder)))
+        if change is not None:
+            config = anchored(RunConfig.from_tree(change(config.tree())))
+        prepared = data_folder(config, folder)
+        stores = open_stores(config, prepared, compare=compare)
+        return cls(config, stores, folder, load_codecs(config, prepared))
 
     def trainer(self, journal: Journal) -> Trainer:
         """Everything built, at step 0; `restore` a checkpoint into it to go on."""
@@ -127,16 +141,24 @@ class Run(Corpus):
         Returns, by term, the loss on the first `final_rows` held-out rows of each source: nats a
         place; of a likelihood bits a unit.
         """
+        ranks = Ranks(find_device(self.config.machine.device), self.config.machine)
+        with ranks.watched(), alone(self.folder) if ranks.main else nullcontext():
+            return self._trained(console if ranks.main else None)
+
+    def _trained(self, console: Console | None) -> dict[str, dict[str, Any]]:
         bits = self.bits()
         units = {term: self.stores[source].unit for term, source in self.likelihoods().items()}
         path, steps = self.folder / "metrics.jsonl", self.config.train.steps
         journal = Journal(path, console, steps=steps, bits=bits, units=units)
         trainer = self.trainer(journal)
         if not trainer.ranks.main:
-            console = trainer.journal.console = trainer.journal.path = None
-        self._restore(trainer, console)
-        with trainer.ranks.watched(), journal:
-            trainer.train()
+            journal.path = None
+        self._restore(trainer)
+        try:
+            with journal:
+                trainer.train()
+        except (DivergedError, PreemptedError) as error:
+            raise type(error)(f"{error}. {self._remedy(error)}") from None
         base = self.base(gather(trainer.kept))
         if trainer.ranks.main:
             model_folder.save(base, self.folder / "model")
@@ -181,15 +203,53 @@ class Run(Corpus):
         """Versions, git state and fingerprints of the data."""
         return {**environment(), "data": {n: s.fingerprint for n, s in self.stores.items()}}
 
-    def _restore(self, trainer: Trainer, console: Console | None) -> None:
-        newest = partial(checkpoint.newest, self.folder / "checkpoints")
-        saved, skipped = trainer.ranks.agree(newest)
-        if console is not None:
-            for bad in skipped:
-                console.print(f"skipped {bad.path.name}: {bad.reason}", highlight=False)
+    def _restore(self, trainer: Trainer) -> None:
+        """Go on from the newest good checkpoint, remove what a killed process left, say so."""
+        folder, config, journal = self.folder / "checkpoints", self.config, trainer.journal
+        saved, skipped = trainer.ranks.agree(partial(checkpoint.newest, folder))
+        for bad in skipped:
+            journal.say(f"skipped {bad.path.name}: {bad.reason}")
         if saved is None:  # killed before there was one: step 1 is written again
-            trainer.journal.rewind(0)
+            journal.rewind(0)
         else:
-            trainer.restore(saved)
-            if console is not None:
-                console.print(f"resuming after step {saved.step}", highlight=False)
+            changes = trainer.restore(saved)
+            journal.say(f"resuming after step {saved.step}")
+            if changes:
+                journal.changed(saved.step, changes)
+        if trainer.ranks.main:
+            sweep(self.folder)
+            checkpoint.prune(folder, trainer.step, config.train.keep_last, config.train.keep_every)
+            if RunConfig.read(self.folder / "config.yaml") != config:
+                write_text(self.folder / "config.yaml", config.yaml())
+        if trainer.step < config.train.steps:
+            journal.say(self._size(trainer))
+
+    def _size(self, trainer: Trainer) -> str:
+        """How large the model and the training are, in a line."""
+        sources, steps = self.config.data.sources, self.config.train.steps
+        parameters = sum(each.numel() for each in trainer.model.parameters())
+        tokens = sum(mixed.rows * mixed.length for mixed in sources.values())
+        epochs = ", ".join(f"{n:.2g} of {name}" for name, n in self.epochs().items())
+        return (
+            f"{parameters:,} parameters; {steps:,} steps of {tokens:,} tokens: {steps * tokens:,}"
+            f" tokens, epochs: {epochs}"
+        )
+
+    def _remedy(self, error: DivergedError | PreemptedError) -> str:
+        """What to type after a run has stopped."""
+        resume = f"`broadbase resume {self.folder}"
+        if isinstance(error, PreemptedError):
+            return f"{resume}` continues it"
+        optim = self.config.optim.tree()
+        lower = [f"--set optim.{k}={v / 2:g}" for k, v in optim.items() if k in ("lr", "muon_lr")]
+        good, _ = checkpoint.newest(self.folder / "checkpoints")
+        where = f"from step {good.step}" if good else "from the start, as there is no checkpoint"
+        return f"{resume} {' '.join(lower)}` goes on {where}, with half the learning rate"
+
+
+def _must_be_new(folder: Path) -> None:
+    if (folder / "config.yaml").exists():
+        raise ConfigError(
+            f"{folder} already holds a run; continue it with `broadbase resume {folder}`, or give"
+            " another --out"
+        )

@@ -13,7 +13,6 @@ ranks reads either.
 from __future__ import annotations
 
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,7 +37,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_pieces
 from torch.distributed.checkpoint.state_dict_saver import save as save_pieces
 
 from broadbase.core.errors import BroadbaseError, DataError, ResourceError
-from broadbase.core.files import digest, draft_folder, sweep, sync, write_json
+from broadbase.core.files import digest, discard, draft_folder, sweep, sync, write_json
 
 FORMAT = 1
 COMPLETE = "COMPLETE"
@@ -276,17 +275,14 @@ def newest(folder: Path) -> tuple[Checkpoint | None, tuple[Skipped, ...]]:
 def prune(folder: Path, step: int, keep_last: int, keep_every: int | None) -> None:
     """Of the checkpoints up to `step`, keep the last `keep_last` and each multiple of `keep_every`.
 
-    What a killed process left goes too: drafts, and what lost its COMPLETE to an earlier removal.
-    COMPLETE goes first: a removal cut short leaves something that is skipped.
+    What a killed process left goes too: drafts, and what has lost its COMPLETE.
     """
     sweep(folder)
     past = [path for path in _steps(folder) if _step(path) <= step and ours(path)]
     finished = sorted((path for path in past if (path / COMPLETE).exists()), key=_step)
     kept = {path for path in finished if keep_every and _step(path) % keep_every == 0}
     for path in {*past} - kept - {*finished[-max(1, keep_last) :]}:
-        with suppress(OSError):
-            (path / COMPLETE).unlink(missing_ok=True)
-            shutil.rmtree(path)
+        discard(path)
 
 
 def ours(path: Path) -> bool:

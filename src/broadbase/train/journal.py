@@ -6,11 +6,17 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from broadbase.core.errors import ResourceError
+from broadbase.core.files import write_text
+
+SOON = 3  # steps after which the time of a run is estimated
 
 
 class Journal:
@@ -32,6 +38,7 @@ class Journal:
         self.path, self.console, self.steps = path, console, steps
         self.bits, self.units = dict(bits or {}), dict(units or {})
         self._seconds = self._places = 0.0
+        self._steps = 0  # of this process: a resumed run has more
         self._shown = time.monotonic()
         self._progress: Progress | None = None
 
@@ -69,13 +76,21 @@ class Journal:
         row |= {"watched": dict(watched)} if watched else {}
         self._write({**row, "bits": self._bits(losses), "seconds": seconds})
         self._seconds, self._places = self._seconds + seconds, self._places + places
+        self._steps += 1
         self._show(step, {**losses, **(watched or {})})
 
     def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
         """Note an evaluation on held-out data."""
         row = {"step": step, "validation": dict(losses), "validation_bits": self._bits(losses)}
         self._write(row)
-        self.say(f"step {step:>6}  held out: {self._words(losses)}")
+        self.say(f"step {step:>6}  validation: {self._words(losses)}")
+
+    def changed(self, step: int, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        """Note settings that a run goes on with after `step`, each with its value before."""
+        row = {"step": step, "changed": {name: list(pair) for name, pair in changes.items()}}
+        self._write(row)
+        for name, (before, after) in changes.items():
+            self.say(f"step {step:>6}  {name}: {before} became {after}")
 
     def say(self, line: str) -> None:
         """Show a line."""
@@ -83,18 +98,28 @@ class Journal:
             self.console.print(line, highlight=False, soft_wrap=True)
 
     def rewind(self, step: int) -> None:
-        """Forget what was written after `step`, as a resumed run will write it again."""
-        if self.path is None or not self.path.exists():
-            return
-        kept = [row for row in read(self.path) if row["step"] <= step]
-        draft = self.path.with_suffix(".draft")
-        draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        draft.replace(self.path)
+        """Forget what was written after `step`, as a resumed run will write it again.
+
+        The settings that an earlier resume changed there are forgotten too.
+        """
+        if self.path is not None and self.path.exists():
+            rows = read(self.path)
+            kept = [
+                r for r in rows if r["step"] < step or (r["step"] == step and "changed" not in r)
+            ]
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        if self.path is not None:
+        if self.path is None:
+            return
+        try:
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise ResourceError(
+                f"{self.path} cannot be written: {error.strerror or error}; free space or"
+                f" permissions there, then `broadbase resume {self.path.parent}`"
+            ) from None
 
     def _show(self, step: int, losses: Mapping[str, float]) -> None:
         rate = self._places / max(self._seconds, 1e-9)
@@ -102,9 +127,14 @@ class Journal:
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], completed=step, description=line)
         elif self.console is not None and time.monotonic() - self._shown > 10:
-            left = (self.steps - step) * self._seconds / max(step, 1)
-            self.say(f"step {step:>6}/{self.steps}  {line}  {left:,.0f} s left")
+            self.say(f"step {step:>6}/{self.steps}  {line}  {self._left(step):,.0f} s left")
             self._shown = time.monotonic()
+        if self._steps == SOON and step < self.steps:
+            self.say(f"about {self._left(step):,.0f} s to step {self.steps}, without evaluations")
+
+    def _left(self, step: int) -> float:
+        """Seconds that the steps after `step` take, as those of this process took."""
+        return (self.steps - step) * self._seconds / max(self._steps, 1)
 
     def _bits(self, losses: Mapping[str, float]) -> dict[str, float]:
         return {name: losses[name] * self.bits[name] for name in losses if name in self.bits}
@@ -120,13 +150,13 @@ class Journal:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line cut off by a crash is left out."""
+    """The rows of a metrics.jsonl; what is no row, as a line cut off by a crash, is left out."""
     rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and type(row.get("step")) is int:
+                rows.append(row)
     return rows
 
 

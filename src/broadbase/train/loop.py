@@ -27,6 +27,7 @@ from broadbase.core.loss import Loss, Share, combine
 from broadbase.core.view import Output, View
 from broadbase.train import checkpoint
 from broadbase.train.cached import join, leaves, pull
+from broadbase.train.identity import Change, changed
 from broadbase.train.journal import Journal
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import Optim
@@ -100,7 +101,7 @@ class Trainer:
                 if done or stopped or self.step % self.config.save_every == 0:
                     self.save()
                 if stopped and not done:
-                    raise PreemptedError(f"stopped after step {self.step}; `resume` continues it")
+                    raise PreemptedError(f"stopped after step {self.step}")
 
     def _advance(self, batch: Batch) -> None:
         start = time.perf_counter()
@@ -194,9 +195,8 @@ class Trainer:
             bad.append(f"the norm of the gradient is {norm}")
         if bad:
             raise DivergedError(
-                f"step {self.step + 1}: {'; '.join(bad)}. The step was not taken; the last"
-                " checkpoint is good. Lower optim.lr, raise schedule.warmup, or look at the data"
-                " of this step"
+                f"step {self.step + 1}: {'; '.join(bad)}. The step was not taken; a lower learning"
+                " rate, a longer warm-up or other data may help"
             )
 
     @torch.no_grad()
@@ -234,30 +234,24 @@ class Trainer:
         teacher = self.teacher.state()
         return {"model": named(self.model), **({"teacher": teacher} if teacher else {})}
 
-    def restore(self, saved: checkpoint.Checkpoint) -> None:
-        """Go on from a checkpoint; ConfigError says what differs from the run that wrote it."""
-        changes = difference(saved.identity, self.identity)
-        if changes:
+    def restore(self, saved: checkpoint.Checkpoint) -> dict[str, Change]:
+        """Go on from a checkpoint; returns the settings that differ from those that wrote it.
+
+        ConfigError names those that must not.
+        """
+        if saved.step > self.config.steps:
             raise ConfigError(
-                f"{saved.path} belongs to a run with other settings or data:\n  "
-                + "\n  ".join(changes)
-                + "\nundo the change, or start a new run"
+                f"train.steps={self.config.steps}: {saved.path} has taken {saved.step} steps"
+                " already; give as many or more"
             )
+        changes = changed(saved.identity, self.identity, str(saved.path))
         state = self.optim.room({name: each.size for name, each in saved.tensors.items()})
         held = (*self._held().values(), state)
         saved.load({name: value for each in held for name, value in each.items()})
         self.optim.load(state)
         self.step = saved.step
         self.journal.rewind(self.step)
-
-
-def difference(old: Any, new: Any, path: str = "") -> list[str]:
-    """What changed between two trees, a line for each leaf: `a.b: 1 became 2`."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = sorted({*old, *new})
-        prefix = f"{path}." if path else ""
-        return [line for k in keys for line in difference(old.get(k), new.get(k), f"{prefix}{k}")]
-    return [] if old == new else [f"{path}: {old!r} became {new!r}"]
+        return changes
 
 
 class Stop:

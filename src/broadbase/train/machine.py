@@ -143,15 +143,22 @@ def _bf16_is_faster(device: torch.device) -> bool:
 def environment() -> dict[str, Any]:
     """What this program runs on."""
     packages = ("broadbase", "torch", "numpy", "grain", "tokenizers", "safetensors")
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
         "threads": torch.get_num_threads(),
         "preloaded": preloaded,
         "speeds": asdict(speeds()),
-        "git": git.stdout.strip() or None,
+        "git": _git(),
         **{name: version(name) for name in packages},
     }
+
+
+def _git() -> str | None:
+    """The commit of the folder that we are in; None where there is no git, or no repository."""
+    words = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None

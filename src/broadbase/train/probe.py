@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from contextlib import suppress
@@ -17,6 +16,8 @@ import torch
 from torch import nn
 
 from broadbase.core.cache import cache
+from broadbase.core.errors import ConfigError
+from broadbase.core.files import write_json
 from broadbase.nn.norm import RMSNorm
 
 
@@ -52,11 +53,8 @@ def speeds(*, again: bool = False) -> Speeds:
         with suppress(OSError, ValueError, TypeError):
             return Speeds(**json.loads(path.read_text()))
     found = _measured()
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(asdict(found)))
-        draft.replace(path)
+    with suppress(OSError, ConfigError):  # where it cannot be kept it is measured each time
+        write_json(path, asdict(found))
     return found
 
 

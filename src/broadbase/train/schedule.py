@@ -13,7 +13,12 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class ScheduleConfig(Choice):
-    """How the learning rate moves over a run."""
+    """How the learning rate moves over a run.
+
+    It knows the step and the number of steps alone. So a run that is resumed with more steps goes
+    on at once at the rate that the longer schedule has at this step, without a new warm-up; after
+    a decay to 0 the rate rises again.
+    """
 
     package: ClassVar[str] = "train"
     warmup: Annotated[int, Field(ge=0)] = 20  # steps of linear rise
