@@ -82,11 +82,11 @@ class RunConfig(Config):
                     f"{at}.length: {mixed.length} places, and the tower of {kind!r} has positions"
                     f" for {most:g}; set it to that or less"
                 )
+        self.objective.check({name: mixed.pairs for name, mixed in self.data.sources.items()})
         for at, tower in named_towers(self.objective, "objective"):
             if tower not in self.model.towers:
                 known = hint(tower, self.model.towers)
                 raise ValueError(f"{at}: the model has no tower {brief(tower)}{known}")
-        self.objective.check({name: mixed.pairs for name, mixed in self.data.sources.items()})
         for group, names in self.data.groups().items():
             for field in ("rows", "limit", "repeats"):
                 found = {n: getattr(self.data.sources[n], field) for n in names}
