@@ -15,9 +15,11 @@ from rdkit.Chem import MolFromSmiles
 from rdkit.Chem.Descriptors import MolWt
 from scipy import stats
 
+from broadbase.core.contracts import Sample
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.json_files import JsonLinesConfig
 from broadbase.transfer.adapt import Method, adapt
+from broadbase.transfer.beginning import Beginning
 from broadbase.transfer.classical import BASELINES, classical
 from broadbase.transfer.compare import paired_interval
 from broadbase.transfer.finetune import FinetuneConfig, finetune, score_on
@@ -93,6 +95,7 @@ def test_a_probe_of_the_same_weights_gains_nothing() -> None:
 def test_a_base_reads_the_records_that_splits_use() -> None:
     """The scores of a probe on the vectors of all records, from a base that saw some of them."""
     base, things = mixed_base(), task(200)
+    things = replace(things, raws=[f"{raw} {i}" for i, raw in enumerate(things.raws)])
     (row,) = adapt(base, things, Method.probe, [20], 20, 3)
     splits = [things.split(20, 20, seed) for seed in range(3)]
     whole = base.embed(things.raws, modality="bytes")
@@ -100,9 +103,17 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
     wholes = [base.scratch(seed).embed(things.raws, modality="bytes") for seed in range(3)]
     told = [probe([w], things, *split) for w, split in zip(wholes, splits, strict=True)]
     assert row.random == tuple(told)
-    unused = set(range(200)) - {int(i) for split in splits for part in split for i in part}
-    raws = [None if i in unused else raw for i, raw in enumerate(things.raws)]
-    assert adapt(base, replace(things, raws=raws), Method.knn, [20], 20, 3)
+    used = {int(i) for split in splits for part in split for i in part}
+    read = list[str]()
+
+    class Noting(Beginning):
+        def encode(self, raw: str) -> Sample:
+            read.append(raw)
+            return super().encode(raw)
+
+    noting = replace(base, codecs={"bytes": Noting(base.codecs["bytes"], 99)})
+    assert adapt(noting, things, Method.knn, [20], 20, 3)
+    assert set(read) == {things.raws[i] for i in used}
 
 
 def test_the_interval_is_students() -> None:
@@ -269,4 +280,4 @@ def test_of_long_records_the_beginning_is_read(method: Method) -> None:
         np.unique(np.concatenate([i for seed in range(2) for i in long.split(20, 10, seed)]))
     )
     assert rows[0].cut == used
-    assert f"{used} records read to place 1024" in rows[0].title
+    assert f"{used} records cut at 1,024 positions" in rows[0].title

@@ -89,9 +89,9 @@ class Trainer:
         """Train to the last step; save, evaluate and report on the way and at the end.
 
         DivergedError before the step of a loss or gradient that is not finite; PreemptedError,
-        after saving, when told to stop by SIGTERM or SIGINT.
+        after saving, when told to stop by SIGTERM or SIGINT; without a saver these act as usual.
         """
-        with told_to_stop() as stop, self.saver or nullcontext():
+        with told_to_stop(self.saver is not None) as stop, self.saver or nullcontext():
             for batch in self.batches(self.step):
                 self._advance(batch)
                 done = self.step == self.config.steps
@@ -270,8 +270,9 @@ def penalties(outputs: Sequence[Output]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def told_to_stop() -> Iterator[Stop]:
-    """Within, SIGTERM and SIGINT only set a flag; a second one acts as usual."""
+def told_to_stop(caught: bool = True) -> Iterator[Stop]:
+    """Within, SIGTERM and SIGINT only set a flag; a second one, or one not `caught`, acts as
+    usual."""
     stop = Stop()
     old: dict[int, Any] = {}
 
@@ -279,7 +280,7 @@ def told_to_stop() -> Iterator[Stop]:
         stop.is_set = True
         signal.signal(number, old[number])
 
-    for wanted in (signal.SIGTERM, signal.SIGINT):
+    for wanted in (signal.SIGTERM, signal.SIGINT) if caught else ():
         old[wanted] = signal.signal(wanted, note)
     try:
         yield stop

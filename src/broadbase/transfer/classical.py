@@ -5,7 +5,7 @@ A feature that learns anything (a vocabulary, a scale) learns it from the traini
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
+from broadbase.core.contracts import Codec
+from broadbase.core.errors import DataError
 from broadbase.core.optional import chemistry, optional
 from broadbase.core.outside import outside
 from broadbase.modalities.audio import AudioConfig
 from broadbase.transfer.neighbours import nearest
 from broadbase.transfer.probe import fitted_score, ridge
-from broadbase.transfer.task import Indices, Task
+from broadbase.transfer.reading import as_seen
+from broadbase.transfer.splits import Indices
+from broadbase.transfer.task import Task
 
 COMPONENTS = 50  # of expression
 WINDOW = 17  # residues about the one that is told (Garnier, Osguthorpe & Robson 1978, GOR)
@@ -35,14 +39,18 @@ Inputs = Callable[[Task], NDArray[Any]]
 Baselines = Mapping[str, Mapping[str, tuple[Inputs, Make]]]  # modality -> name
 
 
-def classical(task: Task, known: Baselines | None = None) -> dict[str, Scorer]:
+def classical(
+    task: Task, known: Baselines | None = None, codec: Codec | None = None
+) -> dict[str, Scorer]:
     """The baselines of a task's modality by name, each fitted anew for every split.
 
+    They see what `codec` makes of the records, as a base does; without one, the records.
     `known` are those to choose from; by default the linear models and forests, and those from
     outside (`broadbase.baselines`, or a BASELINES).
     """
     tables = [BASELINES, *outside("baselines", "BASELINES")] if known is None else [known]
     found = {k: v for table in tables for k, v in table.get(task.modality, {}).items()}
+    task = task if codec is None or not found else as_seen(codec, task)
     features = {inputs: inputs(task) for inputs in {inputs for inputs, _ in found.values()}}
     return {name: _scorer(task, features[inputs], make) for name, (inputs, make) in found.items()}
 
@@ -65,23 +73,37 @@ def _morgan(task: Task) -> NDArray[np.float64]:
     """Counts of circular substructures, radius 2, in 2,048 bins (Rogers & Hahn 2010)."""
     generators = optional("rdkit.Chem.rdFingerprintGenerator", "chemistry", "Morgan fingerprints")
     make = generators.GetMorganGenerator(radius=2, fpSize=2048)
-    molecules = (chemistry().MolFromSmiles(raw) for raw in task.raws)
-    return np.stack([make.GetCountFingerprintAsNumPy(m).astype(np.float64) for m in molecules])
+    found = [make.GetCountFingerprintAsNumPy(m).astype(np.float64) for m in _molecules(task)]
+    return np.stack(found)
 
 
 def _descriptors(task: Task) -> NDArray[np.float64]:
     """RDKit's physico-chemical descriptors; what is not finite is 0."""
     table = optional("rdkit.Chem.Descriptors", "chemistry", "descriptors")
-    rows = [
-        list(table.CalcMolDescriptors(chemistry().MolFromSmiles(raw)).values()) for raw in task.raws
-    ]
+    rows = [list(table.CalcMolDescriptors(m).values()) for m in _molecules(task)]
     found = np.array(rows, dtype=np.float64)
     return np.clip(np.where(np.isfinite(found), found, 0), -1e6, 1e6)
 
 
+def _molecules(task: Task) -> Iterator[Any]:
+    """RDKit's molecules; DataError names what is none."""
+    for i, raw in enumerate(task.raws):
+        found = chemistry().MolFromSmiles(raw)
+        if found is None:
+            raise DataError(f"task {task.name!r}: record {i} is no molecule: {raw[:80]!r}")
+        yield found
+
+
+def _genes(raw: Any) -> Mapping[str, float]:
+    """A cell's counts by gene, however they are kept."""
+    if isinstance(raw, Mapping):
+        return raw
+    return {gene.decode(): float(count) for gene, count in raw}
+
+
 def _expression(task: Task) -> NDArray[np.float64]:
     """Log-normalised counts of genes: log(1 + 10,000 times a gene's share of its cell)."""
-    counts = DictVectorizer(sparse=False).fit_transform(task.raws)
+    counts = DictVectorizer(sparse=False).fit_transform(list(map(_genes, task.raws)))
     found: NDArray[np.float64] = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
     return found
 

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from broadbase.transfer.beginning import LONGEST
+FEWEST = 3  # splits that an interval is told of; of two it is a guess
+
+
+Interval = tuple[float, float | None, float | None]  # mean, low, high
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,34 @@ class Comparison:
     bases: int = 1  # pretraining seeds
     classical: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # a score a split
     cut: int = 0  # records of which the base read the beginning
+    limit: int = 0  # positions that it reads of a record
+    summary: str = ""  # what the labels are
+    counts: Mapping[str, int] = field(default_factory=dict)  # records of each class
+    notes: tuple[str, ...] = ()  # what was left out, and what is odd in the labels
 
     @property
     def title(self) -> str:
         """What is compared, in words."""
-        cut = f", {self.cut} records read to place {LONGEST}" if self.cut else ""
+        cut = f", {self.cut:,} records cut at {self.limit:,} positions" if self.cut else ""
+        splits = len(self.pretrained) // self.bases
+        interval = "95 % intervals" if splits >= FEWEST else f"{splits} splits: no interval"
         return (
             f"{self.task}, {self.method}: {self.metric} on {self.test} records from"
-            f" {self.labels} labels{cut}, 95 %"
+            f" {self.labels} labels{cut}, {interval}"
         )
 
     @property
-    def gain(self) -> tuple[float, float, float]:
-        """Mean paired difference to random init and its 95 % t-interval: mean, low, high."""
-        return paired_interval(self.pretrained, self.random, self.bases)
+    def guess(self) -> str:
+        """What the score without reading a record, `chance`, always answers."""
+        return "commonest class" if self.metric != "R2" else "mean"
+
+    @property
+    def gain(self) -> Interval:
+        """Mean paired difference to random init and its 95 % t-interval: mean, low, high.
+
+        Without an interval (None) where there are fewer than 3 splits.
+        """
+        return self._interval(self.random)
 
     @property
     def best(self) -> str | None:
@@ -52,11 +69,15 @@ class Comparison:
         return max(self.classical, key=lambda n: float(np.mean(self.classical[n])), default=None)
 
     @property
-    def lead(self) -> tuple[float, float, float] | None:
+    def lead(self) -> Interval | None:
         """The same difference to the best classical baseline; None where there is none."""
         if self.best is None:
             return None
-        return paired_interval(self.pretrained, self.classical[self.best] * self.bases, self.bases)
+        return self._interval(self.classical[self.best] * self.bases)
+
+    def _interval(self, others: Sequence[float]) -> Interval:
+        mean, low, high = paired_interval(self.pretrained, others, self.bases)
+        return (mean, low, high) if len(others) >= FEWEST * self.bases else (mean, None, None)
 
     def row(self) -> dict[str, Any]:
         """The comparison as plain numbers, for JSON."""
@@ -64,6 +85,7 @@ class Comparison:
         best, lead = self.best, self.lead
         return {
             **asdict(self),
+            "guess": self.guess,
             "best": best,
             "best_mean": None if best is None else float(np.mean(self.classical[best])),
             "lead": lead and lead[0],

@@ -5,7 +5,7 @@ Legend: B batch, N places.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -15,11 +15,11 @@ from pydantic import Field
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch
+from broadbase.core.errors import DivergedError
 from broadbase.core.random import Draws, seed_of
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.modalities.labels import LabelsConfig, ValuesConfig
-from broadbase.model.base import Base
-from broadbase.model.documents import prompts
+from broadbase.model.base import Base, Done, ignored
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.properties import Properties
@@ -29,11 +29,11 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig
-from broadbase.transfer.beginning import Beginning
-from broadbase.transfer.task import Indices, Task
+from broadbase.transfer.beginning import beginning
+from broadbase.transfer.splits import Indices
+from broadbase.transfer.task import Task
 
 LABEL = "label"
-Done = Callable[[int], None]  # told how many steps or records were finished
 
 
 class FinetuneConfig(Config):
@@ -52,7 +52,7 @@ def finetune(
     train: Indices,
     config: FinetuneConfig,
     device: str = "cpu",
-    done: Done | None = None,
+    done: Done = ignored,
 ) -> Base:
     """A copy of `base` with a Space `label`, trained on the labelled records `train`.
 
@@ -61,7 +61,7 @@ def finetune(
     adapted = _with_labels(base, task, train, config.seed)
     adapted.model.to(device)
     batch_size = min(config.batch, len(train))
-    Trainer(
+    trainer = Trainer(
         config=TrainConfig(steps=config.steps, evaluate_every=config.steps),
         model=adapted.model,
         objective=Properties(
@@ -75,7 +75,15 @@ def finetune(
         journal=Steps(done),
         batches=lambda start: _batches(adapted, task, train, config, batch_size, start),
         validation=lambda: (),
-    ).train()
+    )
+    try:
+        trainer.train()
+    except DivergedError as error:
+        what = str(error).partition(". The step")[0]
+        raise DivergedError(
+            f"fine-tuning diverged at {what}. Lower its learning rate, which is {config.lr:g}"
+            f" (--set lr={config.lr / 10:g}), or look at the records"
+        ) from None
     adapted.model.eval()
     return adapted
 
@@ -119,14 +127,13 @@ def score_on(base: Base, task: Task, test: Indices, batch: int = 64) -> float:
 class Steps(Journal):
     """Counts the steps of a training and writes nothing."""
 
-    def __init__(self, done: Done | None) -> None:
+    def __init__(self, done: Done) -> None:
         super().__init__()
         self._done = done
 
     def stepped(self, *args: Any) -> None:
         """Call `done`."""
-        if self._done is not None:
-            self._done(1)
+        self._done(1)
 
 
 def _batches(
@@ -147,5 +154,5 @@ def _batches(
 
 
 def _segment(base: Base, task: Task, chosen: Sequence[int] | Indices) -> Segment:
-    codec = Beginning(base.codec(task.modality)[1])
-    return prompts(task.modality, codec, [task.raws[i] for i in chosen])
+    reading = beginning(base, task.modality)
+    return reading.read([task.raws[i] for i in chosen], modality=task.modality)

@@ -11,7 +11,8 @@ from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from broadbase.transfer.task import Indices, Task
+from broadbase.transfer.splits import Indices
+from broadbase.transfer.task import Task
 
 PENALTIES = np.logspace(-1, 6, 15)
 

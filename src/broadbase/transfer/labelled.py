@@ -1,0 +1,121 @@
+"""The labelled records of a source; what has no label or cannot be read is left out and counted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from broadbase.core.contracts import Record, Reject
+from broadbase.core.errors import BroadbaseError, DataError
+
+REJECTS = 0.01  # the share of unusable records allowed, as in `prepare`
+NAMED = 5  # classes that a note names
+
+Read = Callable[[Any], Any]  # a raw record as it is read; ValueError where it is none
+
+
+def as_it_is(raw: Any) -> Any:
+    """A record unchanged."""
+    return raw
+
+
+@dataclass
+class Found:
+    """The labelled records of a source, and what it held besides."""
+
+    numeric: bool
+    labelled: list[tuple[Record, str]] = field(default_factory=list)
+    rejected: list[Reject] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)  # places
+    unlabelled: list[str] = field(default_factory=list)  # places
+    used: int = 0  # records with a label that can be read
+    lost: int = 0  # records that went with those rejected
+    notes: list[str] = field(default_factory=list)
+
+    def leave_out_single(self) -> None:
+        """Leave out records whose class has no other: none would be left to test on."""
+        counts = Counter(label for _, label in self.labelled)
+        single = sorted(label for label, count in counts.items() if count == 1)
+        self.labelled = [each for each in self.labelled if counts[each[1]] > 1]
+        named = ", ".join(map(repr, single[:NAMED])) + (", ..." if len(single) > NAMED else "")
+        if len(single) == 1:
+            self.notes.append(f"class {named} has 1 record and is left out: none would be tested")
+        elif single:
+            many = f"{len(single):,} classes have 1 record each and are left out"
+            self.notes.append(f"{many}: {named}")
+
+    @property
+    def size(self) -> int:
+        """All records that there were."""
+        return self.used + self.lost + len(self.empty) + len(self.unlabelled)
+
+    def add(self, item: Record | Reject, read: Read) -> None:
+        """Sort a record in by what can be done with it."""
+        if isinstance(item, Reject):
+            self._reject(item)
+            return
+        label = self._label(item)
+        if isinstance(label, Reject):
+            self._reject(label)
+        elif label is None:
+            self.unlabelled.append(item.place)
+        else:
+            try:
+                self.labelled.append((replace(item, raw=read(item.raw)), label))
+                self.used += 1
+            except BroadbaseError:
+                raise
+            except (TypeError, ValueError) as error:
+                self._reject(Reject(item.place, str(error)))
+
+    def _label(self, record: Record) -> str | Reject | None:
+        label = None if record.label is None else str(record.label).strip()
+        if not label or not self.numeric:
+            return label or None
+        try:
+            number = float(label)
+        except ValueError:
+            number = math.inf
+        if math.isnan(number):
+            return None
+        known = math.isfinite(number)
+        return label if known else Reject(record.place, f"label {label!r} is no number")
+
+    def _reject(self, item: Reject) -> None:
+        if item.empty:
+            self.empty.append(item.place)
+        else:
+            self.rejected.append(item)
+            self.lost += item.records
+
+    def must_suffice(self, name: str) -> None:
+        """DataError where too many records cannot be used, or none has a label."""
+        if self.lost > REJECTS * self.size:
+            first = "\n  ".join(f"{each.place}: {each.reason}" for each in self.rejected[:3])
+            raise DataError(
+                f"task {name!r}: {self.lost:,} of {self.size:,} records cannot be used, more than"
+                f" the {REJECTS:.0%} allowed:\n  {first}"
+            )
+        if not self.labelled:
+            if self.unlabelled:
+                raise DataError(
+                    f"{self.unlabelled[0]} has no label, and no other of the {self.size:,} records"
+                    f" of task {name!r} has one; name the field of the labels with --label"
+                )
+            raise DataError(f"task {name!r} has no records; look at its --data")
+
+    def summary(self) -> list[str]:
+        """What was left out, a line for each reason."""
+        lines = [
+            f"{len(places):,} of {self.size:,} records {what} and are left out (first: {places[0]})"
+            for places, what in ((self.unlabelled, "have no label"), (self.empty, "are empty"))
+            if places
+        ]
+        if self.rejected:
+            one = self.rejected[0]
+            first = f"first: {one.place}: {one.reason}"
+            lines.append(f"{self.lost:,} of {self.size:,} records cannot be used ({first})")
+        return lines + self.notes
