@@ -68,7 +68,7 @@ def test_what_cannot_be_told_of_is_named(told: Path, tmp_path: Path) -> None:
         (("--image", tmp_path / "no.png"), DataError, r"no\.png cannot be read"),
         (("--image", tmp_path / "large.png") * 2, ConfigError, "one --image"),
         ((), ConfigError, "add --prompt"),
-        (("--prompt", "seven"), DataError, "no image to tell of: "),
+        (("--prompt", "seven"), DataError, "cannot be read as image: "),
     ):
         done = shell(told, *words)
         assert isinstance(done.exception, kind)

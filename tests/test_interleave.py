@@ -56,7 +56,7 @@ def test_places_follow_each_other_as_read(rows: list[list[int]]) -> None:
                 where = segment.position[b, n].tolist()
                 seen.append((int(segment.order[b, n]), segment.source, where))
         assert sorted(seen) == expected
-        after = following(Stream("s", "main", (*parts, left)), 2)[:, b]
+        after = torch.stack([*following(Stream("s", "main", (*parts, left)), 2)])[:, b]
         furthest = max(max(where) for *_, where in expected)
         assert after.tolist() == [[furthest + 1] * 3, [furthest + 2] * 3]
 

@@ -114,6 +114,26 @@ def test_files(tmp_path: Path) -> None:
     assert isinstance(second, Record)
 
 
+def test_a_bad_molecule_of_a_file_takes_no_other_with_it(tmp_path: Path) -> None:
+    from rdkit import Chem
+
+    block = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
+    entries = [f"{block}> <act>\n{value}\n\n$$$$\n" for value in ("high", "h\xf6ch", "", "low")]
+    path = tmp_path / "a.sdf"
+    path.write_bytes("".join(entries).encode("latin-1"))
+    found = list(SdfConfig(path=str(path), label="act").records())
+    assert [r.label if isinstance(r, Record) else r.place for r in found] == [
+        "high",
+        f"{path}:molecule 2",
+        None,
+        "low",
+    ]
+    path.write_text("no molecule")
+    (bad,) = SdfConfig(path=str(path)).records()
+    assert isinstance(bad, Reject)
+    assert not bad.empty
+
+
 def test_rings_without_end_are_refused(tmp_path: Path) -> None:
     """A helicene of 44 rings takes RDKit seconds, of 80 a minute; odd marks in a file are kept."""
     helicene = "c1ccc2c(c1)ccc1c2ccc2" + "c(c1)ccc1c2ccc2" * 36 + "c1cccc2"

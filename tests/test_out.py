@@ -255,7 +255,11 @@ def untrained(name: str, data: Path) -> Base:
         ("clip", ["clip", "modalities.image_joint.pooling is mean and would be first"]),
         (
             "esm",
-            ["eurobert", "modalities.text.dropped is 0.12 and would be none", "esm (9 settings)"],
+            [
+                "eurobert",
+                "modalities.protein.dropped is 0.12 and would be none",
+                "esm (9 settings)",
+            ],
         ),
         ("dino", ["vit", "block.attention.qk_norm is rms and would be none"]),
     ],

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadbase.core.contracts import Record, Reject
+from broadbase.data import sequences
 from broadbase.data.duplicates import clusters
 from broadbase.data.homology import families
 from broadbase.data.sequences import FastaConfig
@@ -57,6 +58,33 @@ def test_fasta(tmp_path: Path) -> None:
     first, *_ = FastaConfig(path=str(tmp_path / "a.fasta")).records()
     assert isinstance(first, Reject)
     assert "before the first '>'" in first.reason
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_marks_of_any_system(end: str, mark: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.fasta"
+    path.write_bytes(f"{mark}>a{end}MKV{end}LA{end}{end}>b{end}GG".encode())
+    found = list(FastaConfig(path=str(path)).records())
+    assert [(r.raw, r.place) for r in found if isinstance(r, Record)] == [
+        ("MKVLA", f"{path}:1"),
+        ("GG", f"{path}:5"),
+    ]
+    assert len(found) == 2
+
+
+def test_what_is_no_sequence_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequences, "LONGEST", 20)
+    path = tmp_path / "a.fasta"
+    path.write_text(
+        "MKV\nMKV\n>long\n" + 9 * "MKVLA\n" + ">first\nGG\n>long\n" + 30 * "M" + "\n>b\nA"
+    )
+    found = list(FastaConfig(path=str(path)).records())
+    assert [r.raw for r in found if isinstance(r, Record)] == ["GG", "A"]
+    rejects = [r for r in found if isinstance(r, Reject)]
+    assert [r.place.rpartition(":")[2] for r in rejects] == ["1", "3", "15"]
 
 
 def test_relatives_are_found() -> None:

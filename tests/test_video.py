@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
@@ -167,6 +169,121 @@ def test_upright_grey_and_too_much(tmp_path: Path) -> None:
         VideoFilesConfig(path="x", frames=16, stride=4)
 
 
+def timed(path: Path, times: list[int], sound: int = 0, **options: str) -> None:
+    """A film whose frames are shown from these milliseconds, with seconds of silence."""
+    container = {".ts": "mpegts", ".mpg": "mpeg"}.get(path.suffix)
+    codec = {".webm": "libvpx", ".mpg": "mpeg2video"}.get(path.suffix, "mpeg4")
+    with av.open(str(path), "w", format=container, options=options) as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 24, 16, "yuv420p"
+        audio = out.add_stream("mp2" if container else "libopus", rate=48000) if sound else None
+        for frame, time in zip(numbered(len(times)), times, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, "rgb24")
+            picture.pts, picture.time_base = time, Fraction(1, 1000)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode())
+        for i in range(48000 * sound // 960 if audio else 0):
+            block = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.int16), "s16", "stereo")
+            block.sample_rate, block.pts = 48000, 960 * i
+            out.mux(audio.encode(block))
+
+
+STEADY = [40 * i for i in range(60)]
+
+
+@pytest.mark.parametrize("ending", ["mkv", "webm", "mp4", "mpg", "ts", "avi"])
+@pytest.mark.parametrize("kind", ["sound", "late", "slower"])
+def test_a_whole_film_is_not_called_cut_short(kind: str, ending: str, tmp_path: Path) -> None:
+    """Sound longer than the pictures, pictures that begin late, a rate that changes."""
+    path = tmp_path / f"a.{ending}"
+    if kind == "sound" and ending == "avi":
+        pytest.skip("FFmpeg writes no sound of ours into AVI")
+    times = {
+        "sound": STEADY,
+        "late": [3000 + time for time in STEADY],
+        "slower": [40 * i if i < 30 else 1200 + 400 * (i - 30) for i in range(60)],
+    }[kind]
+    timed(path, times, sound=10 if kind == "sound" else 0)
+    found = read(path)
+    assert [r.reason for r in found if isinstance(r, Reject)] == []
+    shown = list(VideoFilesConfig(path=str(path))._frames(UPath(path)))
+    assert len(shown) >= 60  # AVI repeats frames to keep one rate
+
+
+def test_a_live_film_says_no_length(tmp_path: Path) -> None:
+    timed(tmp_path / "a.mkv", STEADY, sound=10, live="1")
+    assert all(isinstance(r, Record) for r in read(tmp_path))
+
+
+def test_a_trimmed_film_is_whole(tmp_path: Path) -> None:
+    """A telephone trims by a list of what is shown; the rest stays in the file."""
+    timed(tmp_path / "a.mp4", STEADY)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = data.index(b"elst") + 12
+    data[at : at + 8] = struct.pack(">Ii", 800, 12_800)  # 0.8 s, from 1 s on
+    (tmp_path / "a.mp4").write_bytes(data)
+    found = read(tmp_path)
+    assert found
+    assert all(isinstance(r, Record) for r in found)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4", "avi"])
+def test_a_film_cut_short_is_refused_and_counts_what_is_lost(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{ending}"
+    timed(path, STEADY, **({"movflags": "faststart"} if ending == "mp4" else {}))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 7 // 10])
+    *_, last = read(path)
+    assert isinstance(last, Reject)
+    assert 0 < last.lost <= len(data)
+
+
+TURNS = {  # a, b, c, d of the display matrix, and what becomes of the pixels
+    (1, 0, 0, 1): lambda x: x,
+    (-1, 0, 0, -1): lambda x: np.rot90(x, 2),
+    (0, 1, -1, 0): lambda x: np.rot90(x, -1),
+    (0, -1, 1, 0): lambda x: np.rot90(x, 1),
+    (-1, 0, 0, 1): np.fliplr,
+    (1, 0, 0, -1): np.flipud,
+    (0, 1, 1, 0): lambda x: x.swapaxes(0, 1),
+    (0, -1, -1, 0): lambda x: np.rot90(x, 2).swapaxes(0, 1),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=str)
+def test_turned_and_mirrored_films_are_seen_as_they_are_shown(
+    turn: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    frame = np.zeros((16, 24, 3), np.uint8)
+    frame[:8, :12], frame[:8, 12:], frame[8:, :12] = 250, 160, 80
+    film(tmp_path / "a.mp4", np.stack([frame] * 12), "mpeg4", "yuv420p")
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    a, b, c, d = (65_536 * part for part in turn)
+    matrix = data.index(b"tkhd") + 44
+    data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(data)
+    source = VideoFilesConfig(path=str(tmp_path), side=16, size=16)
+    found = next(iter(source._frames(UPath(tmp_path / "a.mp4"))))
+    wanted = TURNS[turn](frame)
+    assert found.shape == wanted.shape
+    assert np.abs(found.astype(int) - wanted).mean() < 12
+
+
+@pytest.mark.parametrize(("ratio", "shape"), [((2, 1), (16, 48)), ((1, 2), (21, 16))])
+def test_pixels_that_are_not_square_are_stretched(
+    ratio: tuple[int, int], shape: tuple[int, int], tmp_path: Path
+) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 24, 16, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(*ratio)
+        for frame in numbered(12):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        out.mux(stream.encode())
+    source = VideoFilesConfig(path=str(tmp_path), side=16, size=8)
+    assert next(iter(source._frames(UPath(tmp_path / "a.mp4")))).shape == (*shape, 3)
+
+
 def moving(count: int = 50) -> np.ndarray:
     """A bright square that crosses a dark, noisy frame."""
     frames = np.random.default_rng(0).integers(0, 40, (count, 32, 32, 3), dtype=np.uint8)
@@ -179,7 +296,7 @@ def moving(count: int = 50) -> np.ndarray:
     ("name", "reason"),
     [
         ("cut short.mp4", "no pictures in it"),
-        ("cut short.mkv", "cut short: [0-9]+ of about 50 frames"),
+        ("cut short.mkv", "cut short: "),
         ("text.mp4", "Invalid data"),
         ("empty.mp4", "Invalid argument"),
         ("list.m3u8.mp4", "Invalid data"),

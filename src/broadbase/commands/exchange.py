@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 import sys
 from enum import StrEnum
+from math import ceil, inf
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from safetensors.torch import save_file
 
 from broadbase.commands.options import app
 from broadbase.core.errors import ConfigError
+from broadbase.core.files import draft_file, draft_folder
 from broadbase.core.terminal import echo
 from broadbase.model.base import Base
 from broadbase.weights.beside import write_beside
 from broadbase.weights.check import BAR, differences
-from broadbase.weights.folder import layout, load, save
+from broadbase.weights.folder import (
+    layout,
+    load,
+    model_folder,
+    must_be_free,
+    save,
+    write,
+)
 from broadbase.weights.gguf import write_gguf
 from broadbase.weights.hub import folder_of
 from broadbase.weights.out import why_not
+from broadbase.weights.shards import write_file
 
 
 class Form(StrEnum):
@@ -39,18 +48,21 @@ def import_weights(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Read published weights: say what they are, and whether they compute what they should."""
-    folder = folder_of(place)
+    folder = model_folder(folder_of(place))
+    to = to and to.expanduser()
+    if to is not None and to.resolve() == folder.resolve():
+        raise ConfigError(f"--to {to} is the folder that is read; name another")
+    if to is not None:
+        must_be_free(to)
     base = load(folder)
     found: dict[str, Any] = {"model": place, **described(base)}
     if check:
         found["checked"] = differences(folder)
     if to is not None:
-        if to.resolve() == folder.resolve():
-            raise ConfigError(f"--to {to} is the folder that is read; name another")
         save(base, to)
         found["written"] = str(to)
     echo(json.dumps(found) if as_json else _lines(found))
-    if any(row["difference"] >= BAR for row in found.get("checked", ())):
+    if not all(row["equal"] for row in found.get("checked", ())):
         sys.exit(1)
 
 
@@ -64,20 +76,27 @@ def export(
     ] = None,
 ) -> None:
     """Write a base for others: a folder that transformers opens, GGUF, or its bare tensors."""
-    base = load(model / "model" if (model / "config.yaml").exists() else model)
-    if out.exists():
+    out = out.expanduser()
+    if form is not Form.hf and out.suffix != f".{form}":
+        out = out.with_name(f"{out.name}.{form}")
+    if out.exists() or out.is_symlink():
         raise ConfigError(f"{out} is there already; name another --out")
+    if shard is not None and not 0 < shard < inf:
+        raise ConfigError(f"--shard {shard} is no size in GB; give a number above 0")
+    base = load(model)
     match form:
         case Form.hf:
             if layout(base)[0]["model_type"] == "broadbase":
                 raise ConfigError(f"{model}: {why_not(base)}")
-            save(base, out, None if shard is None else int(shard * 10**9))
-            write_beside(base, out, described(base))
+            with draft_folder(out) as draft:
+                write(base, draft, None if shard is None else ceil(shard * 10**9))
+                write_beside(base, draft, described(base))
         case Form.gguf:
             write_gguf(base, out)
         case Form.safetensors:
             state = {k: v.contiguous().clone() for k, v in base.model.state_dict().items()}
-            save_file(state, out, metadata={"config": json.dumps(base.config.tree())})
+            with draft_file(out) as draft:
+                write_file(state, draft, {"config": json.dumps(base.config.tree())})
     echo(str(out))
 
 
@@ -102,7 +121,7 @@ def _lines(found: dict[str, Any]) -> str:
     rows = found.pop("checked", [])
     lines = [f"{name + ':':16} {value}" for name, value in found.items()]
     for row in rows:
-        verdict = "equal" if row["difference"] < BAR else "DIFFERENT"
+        verdict = "equal" if row["equal"] else "DIFFERENT"
         lines.append(
             f"{row['inputs']} inputs: {row['compared']} differ by {row['difference']:.2e} of the"
             f" largest (bar {BAR:g}): {verdict}"

@@ -19,15 +19,17 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from broadbase.core.errors import ConfigError, ResourceError
+from broadbase.core.errors import ConfigError, DataError, ResourceError
 
 DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.draft", re.DOTALL)
+MOST, DEEPEST = 2**28, 64  # bytes of a JSON file, and lists and objects within each other
 Ours = Callable[[Path], bool]  # whether a folder that exists may be replaced
 _swept: set[Path] = set()  # folders that this process has looked through
 
@@ -58,6 +60,7 @@ def draft_folder(path: Path, ours: Ours | None = None) -> Iterator[Path]:
     replaced. ConfigError names what is in any other, before anything is written. ResourceError,
     which names `path`, where the disk refuses.
     """
+    path = path.absolute()
     refuse_foreign(path, ours)
     with _named(path), _draft(path) as (draft, mode):
         draft.mkdir()
@@ -76,6 +79,8 @@ def draft_folder(path: Path, ours: Ours | None = None) -> Iterator[Path]:
 
 def refuse_foreign(path: Path, ours: Ours | None = None) -> None:
     """ConfigError where `path` is a file, or a folder that holds what must not be erased."""
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise ConfigError(f"{path} is the current folder, or holds it; give another path")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ConfigError(f"{path} exists and is not a folder; give another path")
     if path.is_dir() and any(path.iterdir()) and not (ours and ours(path)):
@@ -111,6 +116,57 @@ def discard(path: Path) -> None:
     with _named(path), _draft(path) as (draft, _):
         path.rename(draft)
         sync(path.parent)
+
+
+def read_json(path: Path, remedy: str = "copy it again") -> dict[str, Any]:
+    """The object in a JSON file; DataError, which ends with `remedy`, where there is none.
+
+    No field may come twice and no number be NaN or infinite; a byte order mark is ignored.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("not a file")
+        if path.stat().st_size > MOST:
+            raise ValueError(f"more than {MOST} bytes")
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}; {remedy}") from None
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {error}; {remedy}") from None
+    try:
+        content = json.loads(
+            text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite
+        )
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}; {remedy}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no JSON object; {remedy}")
+    if _deeper(content):
+        raise DataError(f"{path} nests more than {DEEPEST} levels; {remedy}")
+    return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"it has the field {twice!r} twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    if not isfinite(number := float(text)):
+        raise ValueError(f"the number {text} is not finite")
+    return number
+
+
+def _deeper(content: Any) -> bool:
+    """Whether it nests more than DEEPEST levels."""
+    level = [content]
+    for _ in range(DEEPEST):
+        nested = (x.values() if isinstance(x, dict) else x for x in level)
+        level = [y for x in nested for y in x if isinstance(y, (dict, list))]
+    return bool(level)
 
 
 def sweep(folder: Path) -> None:

@@ -89,6 +89,8 @@ def _serve(link: Connection) -> None:
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
     link.send(None)
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 2)  # libraries in C write their remarks there; what matters is a Reject
     while True:
         try:
             read, path, here = link.recv()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from upath import UPath
 
@@ -17,6 +18,7 @@ from broadbase.data.packed import opened
 from broadbase.data.sources import MEBI, FilesConfig, LinesConfig, as_text
 
 BLANKS = " \t\r\n"  # other marks that Python takes for blanks are damage
+BOM = "\ufeff".encode().decode("latin-1")
 LONGEST = 256 * MEBI  # letters of a sequence
 ATOMS = 2000  # of a molecule
 
@@ -57,29 +59,31 @@ class FastaConfig(FilesConfig):
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         header, place, residues = "", "", list[str]()
-        length = 0
-        with opened(path) as file:
-            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
-                length = 0 if line.startswith(b">") else length + len(line)
-                if length > LONGEST:
-                    yield Reject(f"{path}:{number}", f"a sequence of over {LONGEST:,} letters")
-                    return
-                text = line.decode("latin-1").strip(BLANKS)
+        number, length, none = 0, 0, True
+        with opened(path) as raw, io.TextIOWrapper(raw, encoding="latin-1") as file:
+            while line := file.readline(LONGEST + 1):  # line ends of any system
+                number += 1
+                text = (line.removeprefix(BOM) if number == 1 else line).strip(BLANKS)
                 if text.startswith(">"):
-                    if place:
-                        yield from self._entry(place, header, residues)
-                    header, place, residues = text[1:], f"{path}:{number}", []
-                elif text and not place:
+                    yield from self._entry(place, header, residues)
+                    header, place, residues, length = text[1:], f"{path}:{number}", [], 0
+                    none = False
+                elif text and none:
                     yield Reject(f"{path}:{number}", "a sequence before the first '>' line")
-                    return
-                else:
+                    none = False
+                elif place:
                     residues.append(text)
-        if place:
+                    length += len(text)
+                if length > LONGEST:
+                    yield Reject(place, f"a sequence of over {LONGEST:,} letters")
+                    place, length = "", 0
             yield from self._entry(place, header, residues)
-        else:
+        if none:
             yield Reject(str(path), "no sequence in it", empty=True)
 
     def _entry(self, place: str, header: str, residues: list[str]) -> Iterator[Record | Reject]:
+        if not place:
+            return
         if not (sequence := "".join(residues)):
             yield Reject(place, f"no sequence under {header[:40]!r}", empty=True)
         elif found := re.search(self.label, header):
@@ -99,19 +103,26 @@ class SdfConfig(FilesConfig):
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
         """The molecules of a file, read by this process."""
-        chem = chemistry()
+        chem, number = chemistry(), 0
         with opened(path) as file:
             for number, found in enumerate(chem.ForwardSDMolSupplier(file), 1):
                 place = f"{path}:molecule {number}"
-                if found is None:
-                    yield Reject(place, "not a molecule that RDKit can read")
-                elif found.GetNumAtoms() > ATOMS:
-                    yield Reject(place, f"{found.GetNumAtoms():,} atoms, more than {ATOMS:,}")
-                elif self.label and not found.HasProp(self.label):
-                    yield Reject(place, f"no property `{self.label}`")
-                else:
-                    label = found.GetProp(self.label) if self.label else None
-                    yield Record(chem.MolToSmiles(found), place, label)
+                try:
+                    yield self._molecule(chem, place, found)
+                except (ValueError, RuntimeError) as error:  # what RDKit finds out late
+                    yield Reject(place, f"not a molecule that RDKit can read: {error}")
+        if not number:
+            yield Reject(str(path), "no molecule in it", empty=not path.stat().st_size)
+
+    def _molecule(self, chem: Any, place: str, found: Any) -> Record | Reject:
+        if found is None:
+            return Reject(place, "not a molecule that RDKit can read")
+        if found.GetNumAtoms() > ATOMS:
+            return Reject(place, f"{found.GetNumAtoms():,} atoms, more than {ATOMS:,}")
+        if self.label and not found.HasProp(self.label):
+            return Reject(place, f"no property `{self.label}`")
+        label = found.GetProp(self.label).strip() if self.label else None
+        return Record(chem.MolToSmiles(found), place, label or None)
 
 
 def grouped(items: Sequence[Record | Reject]) -> Iterator[Record | Reject]:

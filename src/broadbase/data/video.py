@@ -8,6 +8,7 @@ Legend: T frames of a clip, H and W height and width.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -29,6 +30,14 @@ HDR = {16: "PQ", 18: "HLG"}  # transfer functions (ITU-T H.273) that 8 bits woul
 WAYS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 
 Pixels = NDArray[np.uint8]  # [T,H,W,3]
+
+
+class DamagedError(ValueError):
+    """A file of which so many bytes are left unread."""
+
+    def __init__(self, error: Exception, left: int) -> None:
+        super().__init__(str(error))
+        self.left = max(1, left)
 
 
 class ClipsConfig(FilesConfig):
@@ -76,7 +85,8 @@ class ClipsConfig(FilesConfig):
         except ConfigError:
             raise
         except Exception as error:  # FFmpeg's, and what its damaged answers bring about
-            yield Reject(str(path), f"not a video that can be read: {error}")
+            lost = error.left if isinstance(error, DamagedError) and clip else 0  # else: all of it
+            yield Reject(str(path), f"not a video that can be read: {error}", lost=lost)
 
     def _stretches(self, path: UPath) -> Iterator[Record]:
         """The clips of one stretch after another."""
@@ -110,25 +120,38 @@ class ClipsConfig(FilesConfig):
         av.logging.set_level(av.logging.ERROR)
         logs = av.logging.Capture()
         with logs as told, path.open("rb") as file, av.open(file, options=options) as video:
-            if not video.streams.video:
-                raise ValueError("no pictures in it")
-            stream, count = video.streams.video[0], 0
-            stream.thread_type = "NONE"
-            stream.codec_context.options = {"err_detect": "explode"}
-            self._allow(stream.codec_context)
-            for count, frame in enumerate(video.decode(stream), 1):
-                if frame.is_corrupt or told:  # of sums that do not agree FFmpeg only complains
-                    why = f": {told[0][2].strip()}" if told else ""
-                    raise ValueError(f"frame {count} is damaged{why}")
-                if count > self.most:
-                    raise ValueError(f"more than {self.most:,} frames; cut it, or raise `most`")
-                self._allow(frame)  # a file may change its size on the way
-                yield self._scaled(frame)
-            seconds = (video.duration or 0) / av.time_base
-            if count < 0.9 * (wanted := stream.frames or seconds * (stream.average_rate or 0)):
-                raise ValueError(f"cut short: {count} of about {int(wanted)} frames")
+            try:
+                yield from self._shown(video, told)
+            except Exception as error:
+                raise DamagedError(error, path.stat().st_size - file.tell()) from None
 
-    def _allow(self, picture: Any) -> None:
+    def _shown(self, video: Any, told: Sequence[Any]) -> Iterator[Pixels]:
+        """The frames of an open file; ValueError where it is damaged, cut short or too much."""
+        if not video.streams.video:
+            raise ValueError("no pictures in it")
+        stream, first, end = video.streams.video[0], None, 0.0
+        stream.thread_type = "NONE"
+        stream.codec_context.options = {"err_detect": "explode"}
+        stretched = stream.sample_aspect_ratio or 1  # how much wider a pixel is than high
+        self._allow(stream.codec_context, stretched)
+        for count, frame in enumerate(video.decode(stream), 1):
+            if frame.is_corrupt or told:  # of sums that do not agree FFmpeg only complains
+                why = f": {told[0][2].strip()}" if told else ""
+                raise ValueError(f"frame {count} is damaged{why}")
+            if count > self.most:
+                raise ValueError(f"more than {self.most:,} frames; cut it, or raise `most`")
+            self._allow(frame, stretched)  # a file may change its size on the way
+            if frame.time is not None:
+                first = frame.time if first is None else first
+                end = max(end, frame.time + float(frame.duration * frame.time_base))
+            yield self._scaled(frame, stretched)
+        if told:
+            raise ValueError(f"cut short: {told[0][2].strip()}")
+        length = end - (first or 0.0)
+        if first is not None and length < 0.9 * (wanted := _promised(video, first)):
+            raise ValueError(f"cut short: {length:.3g} of {wanted:.3g} s")
+
+    def _allow(self, picture: Any, stretched: Any) -> None:
         """ValueError where frames are too large, or of colours that 8 bits of RGB would garble."""
         width, height = picture.width, picture.height
         if width * height > self.limit * 1e6:
@@ -136,21 +159,50 @@ class ClipsConfig(FilesConfig):
                 f"{width} x {height} pixels, more than {self.limit:g} megapixels; shrink it, or"
                 " raise the source's `limit`"
             )
-        if max(width, height) > THIN * min(width, height):
+        wide = width * stretched
+        if max(wide, height) > THIN * min(wide, height):
             raise ValueError(f"{width} x {height} pixels: too thin to cut windows from")
         if picture.color_trc in HDR:
             raise ValueError(f"high dynamic range ({HDR[picture.color_trc]}); map it to SDR first")
         if picture.format is not None and any(part.is_alpha for part in picture.format.components):
             raise ValueError("transparent pictures; lay them on a background first")
 
-    def _scaled(self, frame: Any) -> Pixels:
-        """The frame upright, in RGB, its shorter side `side`; any other mode is converted."""
-        if frame.rotation % 90:
-            raise ValueError(f"frames turned by {frame.rotation} degrees")
-        scale = self.side / min(frame.width, frame.height)
-        width, height = round(frame.width * scale), round(frame.height * scale)
+    def _scaled(self, frame: Any, stretched: Any) -> Pixels:
+        """The frame as it is shown, in RGB, its shorter side `side`; any mode is converted."""
+        wide = float(frame.width * stretched)
+        scale = self.side / min(wide, frame.height)
+        width, height = round(wide * scale), round(frame.height * scale)
         small = frame.reformat(width, height, "rgb24", interpolation="AREA")
-        return np.rot90(small.to_ndarray(), frame.rotation // 90)
+        return _upright(small.to_ndarray(), frame.side_data.get("DISPLAYMATRIX"))
+
+
+def _promised(video: Any, first: float) -> float:
+    """The seconds from the first frame that the container says its pictures take; 0: nothing."""
+    stream = video.streams.video[0]
+    if "avi" in video.format.name and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)  # its duration is a guess from its size
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(float, match.groups())
+        return 3600 * hours + 60 * minutes + seconds - first  # Matroska counts from its beginning
+    if len(video.streams) == 1 and video.duration:
+        return float(video.duration / optional("av", "video", "reading videos").time_base) - first
+    return 0.0
+
+
+def _upright(pixels: Pixels, matrix: Any) -> Pixels:
+    """Turned and mirrored as a display matrix says; ValueError where it does anything else."""
+    if matrix is None:
+        return pixels
+    turn = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2].astype(float)
+    turn = np.round(turn / max(1.0, abs(turn).max()), 2)
+    if turn[0, 0] == turn[1, 1] == 0:  # rows become columns
+        pixels, turn = pixels.swapaxes(0, 1), turn[::-1]
+    if turn[0, 1] or turn[1, 0] or not (turn[0, 0] and turn[1, 1]):
+        raise ValueError("frames that are turned by other than right angles, or skewed")
+    down, across = (int(np.sign(turn[i, i])) for i in (1, 0))
+    return pixels[::down, ::across]
 
 
 class VideoFilesConfig(ClipsConfig):

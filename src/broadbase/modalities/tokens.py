@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
-from broadbase.core.errors import ConfigError
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.modalities.noise import MaskOrSwap
+from broadbase.modalities.special import FILES, panics_as_errors, roles, tokenizer_of
 from broadbase.nn.spaces import Discrete, DiscreteConfig
 
 
 class TokensConfig(ModalityConfig):
-    """A vocabulary made by others; `start` and `end` are its ids for a document's two ends.
+    """A vocabulary made by others; in training, `start` and `end` are a document's two ends.
 
     With `by`, records are those of that modality, ids made as there; only the Space is another.
     """
@@ -31,8 +34,20 @@ class TokensConfig(ModalityConfig):
     stands: dict[str, int] = Field(
         default_factory=dict
     )  # modality -> the id in whose place a record of it is read (LLaVA's <image>)
-    begins: bool = True  # whether documents that are read have the start (T5's, SigLIP's have not)
+    before: tuple[int, ...] | None = None  # put before a text that is read; None: the start
+    after: tuple[int, ...] | None = None  # put after it; None: the end, where places see both ways
+    ends: tuple[int, ...] = ()  # any of them ends what is generated; none: the end
     by: ModalityConfig | None = None  # None: a tokenizer.json
+
+    @model_validator(mode="before")
+    @classmethod
+    def _begins(cls, tree: Any) -> Any:
+        """Folders of earlier versions say whether a text has the start before it."""
+        if isinstance(tree, dict) and "begins" in tree:
+            begins = tree["begins"]
+            tree = {k: v for k, v in tree.items() if k != "begins"}
+            return tree if begins else {"before": (), **tree}
+        return tree
 
     def clean(self, raw: Any) -> Any:
         return raw if self.by is None else self.by.clean(raw)
@@ -58,10 +73,13 @@ class TokensConfig(ModalityConfig):
         if self.by is not None:
             return self.by.load(folder)
         path = folder / "tokenizer.json"
-        tokenizer = Tokenizer.from_file(str(path)) if path.exists() else None
-        if tokenizer is not None:  # records are encoded whole, and padded by whoever batches them
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
+        if not path.exists():
+            return TokensCodec(self, None)
+        tokenizer = tokenizer_of(path.read_bytes(), str(path))
+        files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
+        added = {t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special}
+        named = [word for word in roles(files).values() if word not in added]
+        tokenizer.add_special_tokens([w for w in named if tokenizer.token_to_id(w) is not None])
         return TokensCodec(self, tokenizer)
 
     def space(self, width: int) -> Discrete:
@@ -75,38 +93,140 @@ class TokensConfig(ModalityConfig):
 
 
 class TokensCodec:
-    """Text by the folder's tokenizer.json, or sequences of ids as they are."""
+    """Text by the folder's tokenizer.json, or sequences of ids as they are.
+
+    A record is data: `</s>` in it is four characters. In a prompt it is the special token.
+    """
 
     unit = "byte"
 
     def __init__(self, config: TokensConfig, tokenizer: Tokenizer | None) -> None:
-        self.tokenizer, self.begins, self.stands = tokenizer, config.begins, config.stands
+        self.tokenizer, self.stands = tokenizer, config.stands
         self.start: NDArray[Any] = np.array(config.start)
         self.end: NDArray[Any] | None = None if config.end is None else np.array(config.end)
+        self.before, self.after = (
+            None if ids is None else np.array(ids, dtype=np.int64)
+            for ids in (config.before, config.after)
+        )
+        self.ends = config.ends
+        self._ids = config.discrete.vocabulary + config.discrete.controls
 
     def encode(self, raw: Any) -> Sample:
-        if not isinstance(raw, str):
-            given = np.asarray(raw, dtype=np.int64)
-            return Sample(given, (len(given),), len(given))
-        ids = np.array(self._known().encode(raw, add_special_tokens=False).ids, dtype=np.int64)
-        return Sample(ids, (len(ids),), len(raw.encode()))
+        return self._encoded(raw, prompt=False)
+
+    def encode_prompt(self, raw: Any) -> Sample:
+        """As a record, but that special tokens may be written in it."""
+        return self._encoded(raw, prompt=True)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str | Sequence[int]:
-        if self.tokenizer is None:
-            return [int(v) for v in values]
-        text: str = self.tokenizer.decode([int(v) for v in values])
-        return text
+        return self._text(values)
+
+    def continuation(
+        self, before: NDArray[Any], values: NDArray[Any], special: bool = False
+    ) -> str | Sequence[int]:
+        """What `values` add to the text of the ids before them: `special` tokens left out or not.
+
+        By themselves they may lack their first blank.
+        """
+        both = np.concatenate([before, values])
+        if special:
+            return self._text(both, special)[len(self._text(before, special)) :]
+        return self.decode(both, ())[len(self.decode(before, ())) :]
+
+    def is_special(self, identity: int) -> bool:
+        """Whether an id is of no text."""
+        return identity in self._special
 
     def spell(self, identity: int) -> str:
         """How an id is written in a text."""
-        known = None if self.tokenizer is None else self.tokenizer.id_to_token(identity)
+        inside = self.tokenizer is not None and 0 <= identity < 2**32
+        known = self.tokenizer.id_to_token(identity) if self.tokenizer and inside else None
         return known or f"id {identity}"
 
     def save(self, folder: Path) -> None:
         if self.tokenizer is not None:
             self.tokenizer.save(str(folder / "tokenizer.json"))
 
+    def _encoded(self, raw: Any, prompt: bool) -> Sample:
+        if not isinstance(raw, str):
+            ids = self._known_ids(_given(raw))
+            return Sample(ids, (len(ids),), len(ids))
+        size = len(_utf8(raw))
+        tokenizer = self._known() if prompt else self._plain
+        with panics_as_errors():
+            found = tokenizer.encode(raw, add_special_tokens=False).ids
+        ids = self._known_ids(np.array(found, dtype=np.int64))
+        return Sample(ids, (len(ids),), size)
+
+    def _known_ids(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same; ValueError where one has no row in the table of embeddings."""
+        beyond = ids[(ids < 0) | (ids >= self._ids)]
+        if len(beyond):
+            raise ValueError(
+                f"{self.spell(int(beyond[0]))!r} has the id {beyond[0]}, and the embedding has rows"
+                f" for the ids 0 to {self._ids - 1}: the tokenizer does not belong to these weights"
+            )
+        return ids
+
+    def _text(self, values: NDArray[Any], special: bool = False) -> str | Sequence[int]:
+        if self.tokenizer is None:
+            return [int(v) for v in values]
+        with panics_as_errors():
+            ids = [int(v) for v in values]
+            text: str = self.tokenizer.decode(ids, skip_special_tokens=not special)
+        return text
+
+    @cached_property
+    def _special(self) -> set[int]:
+        added = {} if self.tokenizer is None else self.tokenizer.get_added_tokens_decoder()
+        return {i for i, token in added.items() if token.special}
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        """The tokenizer without its special tokens: none can come of a text."""
+        tree = json.loads(self._known().to_str())
+        model, special = tree["model"], {t["content"] for t in tree["added_tokens"] if t["special"]}
+        special -= {model.get("unk_token")}
+        tree["added_tokens"] = [t for t in tree["added_tokens"] if not t["special"]]
+        tree["post_processor"] = None
+        if isinstance(model["vocab"], dict):
+            model["vocab"] = {k: v for k, v in model["vocab"].items() if k not in special}
+        else:  # a list by id: what no text holds keeps the place of each
+            model["vocab"] = [
+                [f"\U0010ffff{word}\U0010ffff", score] if word in special else [word, score]
+                for word, score in model["vocab"]
+            ]
+        if special and model.get("merges"):
+            pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
+            model["merges"] = [pair for pair in pairs if not special & {*pair, "".join(pair)}]
+        return Tokenizer.from_str(json.dumps(tree))
+
     def _known(self) -> Tokenizer:
         if self.tokenizer is None:
-            raise ValueError("the model folder has no tokenizer.json; give ids, or add the file")
+            raise DataError(
+                "text cannot be read: the model folder has no tokenizer.json. Add the file"
+                " (AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers"
+                " makes it of vocab.txt or a sentencepiece model), or give ids"
+            )
         return self.tokenizer
+
+
+def _given(raw: Any) -> NDArray[np.int64]:
+    """Ids as they are given; ValueError where they are none."""
+    try:
+        found = np.asarray(raw)
+    except ValueError:
+        found = np.array(None)
+    if isinstance(raw, bytes) or found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(f"expected text, or a sequence of ids, got {type(raw).__name__}")
+    return found.astype(np.int64)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"character {error.start + 1} is half of a pair ({text[error.start]!r}), which is no"
+            " Unicode text; mend or remove it"
+        ) from None

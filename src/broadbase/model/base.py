@@ -15,14 +15,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import BroadbaseError, ConfigError, DataError
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.view import Read, Segment, Stream, View, pool, positions
-from broadbase.model.documents import alike, document, padded, several
+from broadbase.model.documents import (
+    alike,
+    closing,
+    document,
+    must_fit,
+    opening,
+    padded,
+    several,
+    unreadable,
+)
 from broadbase.model.generate import SamplingConfig, continued
 from broadbase.model.initialise import initialise
-from broadbase.model.interleave import Slot, following, interleaved, reading, slots
+from broadbase.model.interleave import Slot, following, furthest, interleaved, reading, slots
 from broadbase.model.model import Model, ModelConfig
-from broadbase.model.rows import decoded, drawn
+from broadbase.model.rows import drawn, must_stop
 from broadbase.nn.inference import eight_bit, packed
 
 Ask = Callable[[Segment, Segment], View]  # what is given, what is told so far
@@ -80,23 +89,24 @@ class Base:
         """Continue `prompt` (None: from nothing) by up to `places`, or until `grid` is full.
 
         `inside` are the records of other modalities that the prompt names, in its order: pictures,
-        for each `<image>` of a LLaVA. A sequence ends at the modality's end value or where one of
-        the `stop` strings appears (which is cut off). Returns the new raw value: for text without
-        the prompt, for a grid the whole.
+        for each `<image>` of a LLaVA. A sequence ends at any end of its modality or where one of
+        the `stop` strings appears (which is cut off); both may be special tokens, which a prompt
+        may hold too. Returns the new raw value: for text without the prompt, for a grid the whole.
         """
+        if grid is None:
+            (found,) = self.continuations(
+                [prompt], inside=[inside], modality=modality, places=places, stop=stop,
+                sampling=sampling,
+            )  # fmt: skip
+            return found
         space, codec = self.codec(modality)
         self._must_be_causal(space)
         start = self._begun(space, [prompt])
-        given = start.position.shape[1] - 1
         view = self._view(space, start, inside=[inside])
-        last = view.streams[-1]
-        where = following(last, places) if grid is None else (1 + positions(grid))[given:]
+        where = (1 + positions(grid))[start.position.shape[1] - 1 :]
         choose = (sampling or SamplingConfig()).build()
-        (row,) = drawn(continued(self.model, view, where, choose), 1, codec, stop, grid)
-        if grid is not None:
-            before = [] if start.values is None else [*start.values[0, 1:].numpy()]
-            return codec.decode(np.array(before + row), grid)
-        return decoded(codec, row, stop)
+        (found,) = drawn(continued(self.model, view, where, choose), start, codec, grid=grid)
+        return found
 
     def answers(
         self,
@@ -116,29 +126,24 @@ class Base:
 
         `ask` is how the objective gives one before the other (`Conditional.prompt`).
         """
-        before, (space, codec) = self.codec(given)[0], self.codec(told)
+        space, codec = self.codec(told)
         if begun is not None and grid is not None:
             raise ConfigError("a grid is told whole, from nothing; leave out what is begun")
         start = self._begun(space, [begun] * len(raws))
-        view = ask(self.read(raws, modality=before, whole=True), start)
+        view = ask(self.read(raws, modality=given, whole=True), start)
         if grid is None:
-            where_MB3 = following(view.streams[-1], places)
+            must_fit(space, self.config.places(space), start.position.shape[1], places)
+            where_MB3: Iterable[Tensor] = following(view.streams[-1], places)
         else:
             first_B13 = view.streams[-1].segments[-1].position
             where_MB3 = 1 + positions(grid)[:, None] + first_B13.transpose(0, 1)
         choose = (sampling or SamplingConfig()).build()
-        steps = continued(self.model, view, where_MB3, choose)
-        rows = drawn(steps, len(raws), codec, (), grid)
-        return [decoded(codec, row, (), grid) for row in rows]
+        return drawn(continued(self.model, view, where_MB3, choose), start, codec, grid=grid)
 
     def samples(
-        self,
-        count: int,
-        *,
-        modality: str | None = None,
-        places: int = 64,
+        self, count: int, *, modality: str | None = None, places: int = 64,
         sampling: SamplingConfig | None = None,
-    ) -> list[Any]:
+    ) -> list[Any]:  # fmt: skip
         """`count` sequences from nothing, drawn side by side, up to `places` or their end each."""
         return self.continuations(
             [None] * count, modality=modality, places=places, sampling=sampling, batch=count
@@ -160,16 +165,17 @@ class Base:
         each, the records that it names."""
         space, codec = self.codec(modality)
         self._must_be_causal(space)
+        must_stop(stop)
         raws, found = several(raws), list[Any]()
         for i in range(0, len(raws), max(1, batch)):
             chosen = slice(i, i + max(1, batch))
             start = self._begun(space, raws[chosen], i)
             view = self._view(space, start, inside=None if inside is None else inside[chosen])
-            where = following(view.streams[-1], places)
+            last = view.streams[-1]
+            must_fit(space, self.config.places(space), furthest(last), places)
             choose = (sampling or SamplingConfig()).build(i)
-            steps = continued(self.model, view, where, choose)
-            rows = drawn(steps, len(start.position), codec, stop, None)
-            found += [decoded(codec, row, stop) for row in rows]
+            steps = continued(self.model, view, following(last, places), choose)
+            found += drawn(steps, start, codec, stop)
         return found
 
     def eight_bit(self) -> Base:
@@ -214,9 +220,10 @@ class Base:
 
         Its start and end are left out.
         """
-        space, codec = self.codec(modality)
-        first = int(getattr(codec, "begins", True))
-        last = -1 if self.sees(space) == "full" and codec.end is not None else None
+        codec = self.codec(modality)[1]
+        first, last = len(opening(codec)), None
+        if self._whole(modality):
+            last = -len(closing(codec)) or None
         states = dict[int, NDArray[np.float32]]()
         for chosen, parts, documents in self._states(raws, modality, layers, batch):
             rows = torch.cat(list(parts), dim=-1).float().cpu().numpy()
@@ -237,7 +244,7 @@ class Base:
         the same length are read together, `batch` or as many as their places allow.
         """
         space = self.codec(modality)[0]
-        documents = self._documents(space, several(raws), self.sees(space) == "full")
+        documents = self._documents(space, several(raws), self._whole(modality))
         using = replace(self, model=packed(self.model))
         for chosen in alike([len(position) for _, position in documents], batch):
             segment = padded(space, [documents[i] for i in chosen])
@@ -258,7 +265,7 @@ class Base:
         )
         found: list[Tensor] = []
         for i in range(0, len(raws) if reads else 0, batch):
-            whole = self.sees(space) == "full"
+            whole = self._whole(modality)
             segment = self.read(raws[i : i + batch], modality=space, whole=whole, first=i)
             said = self.model(self._view(space, segment, reads)).predictions
             found.append(torch.cat([said[r.term][:, 0] for r in reads], dim=-1).float().cpu())
@@ -270,10 +277,13 @@ class Base:
     ) -> Tensor:
         """Predictions at every place of the document that `raw` begins: [N+1, V] for ids.
 
-        Records `inside` it have places of their own among these, in the order of reading.
+        Where places see both ways the document is read whole, its end too: [N+2, V]. What comes
+        before and after it is as the tokenizer's template says. Special tokens may be written in a
+        text. Records `inside` it have places of their own among these, in the order of reading.
         """
         space = self.codec(modality)[0]
-        view = self._view(space, self._begun(space, [raw]), inside=[inside])
+        start = self._begun(space, [raw], whole=self.sees(space) == "full")
+        view = self._view(space, start, inside=[inside])
         *others, last = view.streams
         read = Read(space, "logits", index=reading(last))
         output = self.model(View((*others, replace(last, reads=(read,)))))
@@ -296,30 +306,25 @@ class Base:
         space = self.codec(modality)[0]
         return padded(space, self._documents(space, several(raws), whole, first))
 
-    def _begun(self, space: str, raws: Sequence[Any], first: int = 0) -> Segment:
-        """Beginnings of records, to go on with; None: from nothing."""
-        return padded(space, self._documents(space, raws, False, first, begun=True))
+    def _begun(
+        self, space: str, raws: Sequence[Any], first: int = 0, whole: bool = False
+    ) -> Segment:
+        """Beginnings of records, to go on with; None: from nothing. A text may hold special
+        tokens."""
+        return padded(space, self._documents(space, raws, whole, first, begun=True))
 
     def _documents(
         self, space: str, raws: Sequence[Any], whole: bool, first: int = 0, *, begun: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
         codec, kind = self.codecs[space], self.config.modalities[space]
-        clean = kind.begun if begun else kind.clean
+        clean, others = kind.begun if begun else kind.clean, [n for n in self.codecs if n != space]
         found = []
         for number, raw in enumerate(raws, first):
-            if raw is None and not begun:
-                raise DataError(f"record {number} is None; leave it out")
-            try:
+            with unreadable(number, space, others):
+                if raw is None and not begun:
+                    raise DataError(f"record {number} is None; leave it out")
                 made = None if raw is None else clean(raw)
-                found.append(document(codec, made, whole))
-            except BroadbaseError:
-                raise
-            except (TypeError, ValueError) as error:
-                more = ", ".join(name for name in self.codecs if name != space)
-                other = f"; this base has other modalities: {more}" if more else ""
-                raise DataError(
-                    f"record {number} cannot be read as {space}: {error}{other}"
-                ) from None
+                found.append(document(codec, made, whole, special=begun))
         return found
 
     def _view(
@@ -331,6 +336,7 @@ class Base:
     ) -> View:
         """`segment` [B,N] to its tower; what is `inside` each row goes through a tower of its own,
         where it has one, to the place that the ids of the segment give it."""
+        must_fit(space, self.config.places(space), segment.position.shape[1])
         tower, streams = self.tower(space), list[Stream]()
         records: list[tuple[Segment, Tensor]] = []
         for i, slot in enumerate(self._slots(space, segment, inside)):
@@ -359,8 +365,7 @@ class Base:
         """How many values a record may have at most, its start and end not counted: what the
         positions of its tower leave for them."""
         space, codec = self.codec(modality)
-        ends = int(getattr(codec, "begins", True)) + int(codec.end is not None)
-        return self.config.places(space) - ends
+        return self.config.places(space) - len(opening(codec)) - len(closing(codec))
 
     def tower(self, space: str) -> str:
         """The tower that a Space belongs to."""
@@ -377,6 +382,12 @@ class Base:
             known = ", ".join(self.codecs) or "none"
             raise ConfigError(f"this base has no modality {name!r}; it has: {known}")
         return name, self.codecs[name]
+
+    def _whole(self, modality: str | None) -> bool:
+        """Whether a record is read with what comes after it: where places see both ways, or where
+        a tokenizer's template says what that is."""
+        space, codec = self.codec(modality)
+        return self.sees(space) == "full" or getattr(codec, "after", None) is not None
 
     def _must_be_causal(self, space: str) -> None:
         if self.sees(space) != "causal":

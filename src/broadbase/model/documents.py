@@ -5,15 +5,17 @@ Legend: B documents, N positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import ConfigError
+from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.view import Segment, positions
 
 PLACES = 2048  # of a batch of short records: enough for the products to be fast
@@ -27,13 +29,46 @@ def several(raws: Any) -> list[Any]:
     return list(raws)
 
 
-def prompts(space: str, codec: Codec, raws: Sequence[Any], whole: bool = False) -> Segment:
-    """Documents as far as they are given: the start value, then each of `raws` (None: nothing).
+def must_fit(space: str, longest: float, given: int, places: int = 0) -> None:
+    """DataError where there are no positions for what is given and `places` more."""
+    if given > longest:
+        raise DataError(
+            f"a {space} of {given} positions, its start and end among them, is too long: this base"
+            f" has {longest:g}; give a shorter one"
+        )
+    if given + places > longest:
+        raise ConfigError(
+            f"{given} positions are given and places={places} more are asked for, and this base"
+            f" has {longest:g}; ask for at most --places {longest - given:g}"
+        )
 
-    `whole` ones have their end value, where the modality has one. Shorter ones are padded at the
-    end: [B, N+1].
+
+@contextmanager
+def unreadable(number: int, space: str, others: Sequence[str]) -> Iterator[None]:
+    """What a codec raises of record `number`, as a DataError that names it."""
+    try:
+        yield
+    except BroadbaseError:
+        raise
+    except (TypeError, ValueError) as error:
+        more = f"; this base has other modalities: {', '.join(others)}" if others else ""
+        raise DataError(f"record {number} cannot be read as {space}: {error}{more}") from None
+
+
+def prompts(
+    space: str,
+    codec: Codec,
+    raws: Sequence[Any],
+    whole: bool = False,
+    special: bool = False,
+) -> Segment:
+    """Documents as far as they are given: what comes before a record, then each of `raws` (None:
+    nothing).
+
+    `whole` ones have what comes after it, where the modality has such. With `special`, special
+    tokens may be written in a text, else it is data. Shorter ones are padded at the end: [B, N+1].
     """
-    return padded(space, [document(codec, raw, whole) for raw in raws])
+    return padded(space, [document(codec, raw, whole, special) for raw in raws])
 
 
 def padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
@@ -51,21 +86,40 @@ def padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
     )
 
 
-def document(codec: Codec, raw: Any, whole: bool) -> tuple[Tensor, Tensor]:
-    """Values [N,...] and positions [N,3] of one document; see `prompts`."""
-    values, position = codec.start[None], torch.zeros(1, 3, dtype=torch.int64)
-    begins = getattr(codec, "begins", True)  # some published encoders have no start value
-    if not begins:
-        values, position = values[:0], position[:0]
+def document(codec: Codec, raw: Any, whole: bool, special: bool = False) -> tuple[Tensor, Tensor]:
+    """The values and positions of one document, as `prompts` reads it; never empty."""
+    values = opening(codec)
+    position = _line(len(values))
     if raw is not None:
-        sample = codec.encode(raw)
+        encode = getattr(codec, "encode_prompt", codec.encode) if special else codec.encode
+        sample = encode(raw)
+        first = max(len(values), int(len(sample.grid) > 1))
         values = np.concatenate([values, sample.values])
-        first = 1 if begins or len(sample.grid) > 1 else 0
         position = torch.cat([position, first + positions(sample.grid)])
-    if whole and codec.end is not None:
-        values = np.concatenate([values, codec.end[None]])
-        position = torch.cat([position, 1 + position[-1:]])
+    if whole:
+        last = closing(codec)
+        values = np.concatenate([values, last])
+        furthest = position[-1] if len(position) else -torch.ones(3, dtype=torch.int64)
+        position = torch.cat([position, 1 + furthest + _line(len(last))])
+    if not len(values):
+        values, position = codec.start[None], _line(1)
     return torch.from_numpy(values), position
+
+
+def opening(codec: Codec) -> NDArray[Any]:
+    """What comes before a record that is read: what a tokenizer's template says, or the start."""
+    before: NDArray[Any] | None = getattr(codec, "before", None)
+    if before is not None:
+        return before
+    return codec.start[None][: int(getattr(codec, "begins", True))]
+
+
+def closing(codec: Codec) -> NDArray[Any]:
+    """What comes after a record that is read whole: what a template says, or the end."""
+    after: NDArray[Any] | None = getattr(codec, "after", None)
+    if after is not None:
+        return after
+    return codec.start[None][:0] if codec.end is None else codec.end[None]
 
 
 def alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
@@ -79,6 +133,11 @@ def alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
         else:
             batches.append([i])
     return batches
+
+
+def _line(length: int) -> Tensor:
+    """Positions from the first on: [length,3]."""
+    return torch.arange(length).unsqueeze(-1).expand(-1, 3)
 
 
 def _pad(values: Tensor, length: int) -> Tensor:

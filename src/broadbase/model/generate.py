@@ -5,7 +5,7 @@ Legend: B batch, N places, V categories, K channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Choose
+from broadbase.core.errors import DataError
 from broadbase.core.view import Hidden, Read, Segment, Stream, View
 from broadbase.model.model import Model
 from broadbase.nn.cache import Cache
@@ -49,6 +50,11 @@ class Sampler:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Categories [B,...], int64."""
+        if not bool(logits.amax(dim=-1).isfinite().all()):  # of NaN, too, the largest is NaN
+            raise DataError(
+                "the model predicts numbers that are not finite (NaN or infinity): its weights are"
+                " damaged, or too large for the type they are stored in"
+            )
         if self.config.temperature == 0:
             return logits.argmax(dim=-1)
         probability = restrict(logits.float(), self.config).softmax(dim=-1)
@@ -65,7 +71,8 @@ class Sampler:
 
 def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
     """Logits at a temperature, minus infinity outside top-k and top-p (Holtzman et al. 2020)."""
-    logits = logits / config.temperature
+    logits = logits - logits.amax(dim=-1, keepdim=True)  # so that no temperature is too low
+    logits = logits / max(config.temperature, torch.finfo(logits.dtype).tiny)
     if config.top_k is not None and config.top_k < logits.shape[-1]:
         floor = logits.topk(config.top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < floor, -torch.inf)
@@ -78,21 +85,23 @@ def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
 
 
 def generate(
-    model: Model, prompt: Segment, position: Tensor, choose: Choose, tower: str = "main"
+    model: Model, prompt: Segment, position: Iterable[Tensor], choose: Choose, tower: str = "main"
 ) -> Iterator[Tensor]:
     """Continue `prompt` ([B,N], whole documents, no padding), one place at a time.
 
-    `position` [M,3] are the places that follow; yields M times the new values [B,1,...].
+    `position`, M times [3], are the places that follow; yields M times the new values [B,1,...].
     """
     view = View((Stream("main", tower, (prompt,), "causal"),))
     return continued(model, view, position, choose)
 
 
 @torch.inference_mode()
-def continued(model: Model, view: View, position: Tensor, choose: Choose) -> Iterator[Tensor]:
+def continued(
+    model: Model, view: View, position: Iterable[Tensor], choose: Choose
+) -> Iterator[Tensor]:
     """Continue the last stream of `view` in the Space of its last segment, one place at a time.
 
-    `position` [M,3], or [M,B,3], are the places that follow; yields M times the new values
+    `position`, M times [3] or [B,3], are the places that follow; yields M times the new values
     [B,1,...]. Keys and values are cached: each place costs one place, other streams are run once.
     """
     model = packed(model)
@@ -102,11 +111,11 @@ def continued(model: Model, view: View, position: Tensor, choose: Choose) -> Ite
     source, (index, order, document) = last.segments[-1].source, _last(last)
     space, reads = model.spaces[source], (Read(source, "next", index=index),)
     view = replace(view, streams=(*view.streams[:-1], replace(last, reads=reads)))
-    for following in position.to(index.device):
+    for following in position:
         output = model(view, caches={last.name: cache}, before=before)
         values: Tensor = space.sample(output.predictions["next"], choose)  # type: ignore[operator]
         yield values
-        place = following.reshape(-1, 1, 3).expand(len(values), 1, 3)
+        place = following.to(index.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
         order = None if order is None else order + 1
         told = Segment(source, values, place, order, document)
         last = replace(last, segments=(told,), reads=(Read(source, "next"),))

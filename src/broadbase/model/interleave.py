@@ -6,7 +6,7 @@ Legend: B rows, N places of the text, P places of a record.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,12 +101,22 @@ def reading(stream: Stream) -> Tensor | None:
     return order_1T.masked_fill(~real_1T, order_1T.numel()).argsort(dim=1)[:, : real_1T.sum()]
 
 
-def following(stream: Stream, places: int) -> Tensor:
-    """The next places of each row: a line from after its furthest, [places,B,3]."""
+def following(stream: Stream, places: int) -> Iterator[Tensor]:
+    """The next places of each row: a line from after its furthest, [B,3] each."""
+    next_B1 = _next(stream).unsqueeze(-1)
+    for i in range(places):
+        yield (next_B1 + i).expand(-1, 3)
+
+
+def furthest(stream: Stream) -> int:
+    """How many positions the longest row takes."""
+    return int(_next(stream).max())
+
+
+def _next(stream: Stream) -> Tensor:
+    """The first position after each row: [B]."""
     ends = [s.position.amax(dim=-1).where(_real(s), -1).amax(dim=1) for s in stream.segments]
-    next_B = 1 + torch.stack(ends).amax(dim=0)
-    line_MB = next_B + torch.arange(places, device=next_B.device).unsqueeze(-1)
-    return line_MB.unsqueeze(-1).expand(-1, -1, 3)
+    return 1 + torch.stack(ends).amax(dim=0)
 
 
 def _real(segment: Segment) -> Tensor:

@@ -10,47 +10,91 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
+from broadbase.core.errors import ConfigError
+from broadbase.core.view import Segment
+
+Values = Sequence[NDArray[Any]]
+
+
+def must_stop(stop: Sequence[str]) -> None:
+    """ConfigError where a text to stop at is empty."""
+    if isinstance(stop, str) or not all(stop):
+        raise ConfigError(
+            "`stop` must be a list of texts that are not empty: an empty one is in every text"
+        )
 
 
 def drawn(
     steps: Iterator[Tensor],
-    rows: int,
+    prompt: Segment,
     codec: Codec,
-    stop: Sequence[str],
-    grid: tuple[int, ...] | None,
-) -> list[list[NDArray[Any]]]:
-    """The values of each row up to its end, which is left out, or a text of `stop`."""
-    told: list[list[NDArray[Any]]] = [[] for _ in range(rows)]
-    live = [*range(rows)]
+    stop: Sequence[str] = (),
+    grid: tuple[int, ...] | None = None,
+) -> list[Any]:
+    """What each row says after its `prompt`, as a raw value: up to any end of its modality (which
+    is left out) or a text of `stop`. A grid is told whole."""
+    before = _rows(prompt)
+    found: list[list[NDArray[Any]]] = [[] for _ in before]
+    live = [*range(len(before))]
     for values in steps:
         new = values[:, 0].cpu().numpy()
-        ended = np.zeros(rows, bool)
-        if grid is None and codec.end is not None:
-            ended = (new == codec.end).reshape(rows, -1).all(axis=1)
         for row in [*live]:
-            if ended[row]:
+            if grid is None and _ends(codec, new[row]):
                 live.remove(row)
                 continue
-            told[row].append(new[row])
-            text = codec.decode(np.array(told[row]), (len(told[row]),)) if stop else ""
-            if any(s in text for s in stop):
+            found[row].append(new[row])
+            if stop and _stopped(codec, before[row], found[row], stop):
                 live.remove(row)
         if not live:
             break
-    return told
+    rows = zip(before, found, strict=True)
+    if grid is not None:
+        return [codec.decode(np.array([*b[1:], *row]), grid) for b, row in rows]
+    return [_decoded(codec, b, row, stop) for b, row in rows]
 
 
-def decoded(
-    codec: Codec,
-    told: Sequence[NDArray[Any]],
-    stop: Sequence[str],
-    grid: tuple[int, ...] | None = None,
-) -> Any:
-    """What was told, as a raw value."""
-    found = codec.decode(np.array(told), grid or (len(told),))
-    return _cut(found, stop)
+def _rows(prompt: Segment) -> list[NDArray[Any]]:
+    """The values of each row of a prompt, without padding."""
+    assert prompt.values is not None
+    rows = prompt.values.cpu().numpy()
+    if prompt.document is None:
+        return list(rows)
+    return [row[real] for row, real in zip(rows, prompt.document.numpy() >= 0, strict=True)]
 
 
-def _cut(text: Any, stop: Sequence[str]) -> Any:
-    ends = [text.index(s) for s in stop if s in text]
-    return text[: min(ends)] if ends else text
+def _decoded(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[str]) -> Any:
+    """What the values of a row say after those `before` them, up to a `stop`."""
+    text = _text(codec, before, values)
+    if ends := [text.index(s) for s in stop if s in text]:
+        return text[: min(ends)]
+    spelled = _text(codec, before, values, special=True) if stop else ""
+    ends = [spelled.index(s) for s in stop if s in spelled]
+    return _until(codec, before, values, min(ends)) if ends else text
+
+
+def _until(codec: Any, before: NDArray[Any], values: Values, end: int) -> str:
+    """The text before a place in what is spelled with special tokens."""
+    spelled = [_text(codec, before, values[:n], special=True) for n in range(len(values) + 1)]
+    n = max(n for n, text in enumerate(spelled) if len(text) <= end)
+    inside = "" if codec.is_special(int(values[n])) else spelled[n + 1][len(spelled[n]) : end]
+    return str(_text(codec, before, values[:n])) + inside
+
+
+def _ends(codec: Codec, value: NDArray[Any]) -> bool:
+    if ends := getattr(codec, "ends", ()):
+        return int(value) in ends
+    return codec.end is not None and bool(np.all(value == codec.end))
+
+
+def _stopped(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[str]) -> bool:
+    """Whether a text of `stop` is in what a row says, special tokens spelled or left out."""
+    texts = [_text(codec, before, values, special) for special in (False, True)]
+    return any(s in text for s in stop for text in texts)
+
+
+def _text(codec: Codec, before: NDArray[Any], values: Values, special: bool = False) -> Any:
+    """What values say after others; only codecs of a tokenizer have special tokens."""
+    array = np.array(values)
+    if hasattr(codec, "continuation"):
+        return codec.continuation(before, array.astype(np.int64), special)
+    return codec.decode(array, (len(values),))

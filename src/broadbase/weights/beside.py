@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from broadbase.core.contracts import Codec
+from broadbase.core.files import read_json
 from broadbase.modalities.picture import PictureCodec
 from broadbase.modalities.resizing import SETTINGS
 from broadbase.model.base import Base
 from broadbase.weights.shape import ids
-from broadbase.weights.tensors import read_json
 
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 

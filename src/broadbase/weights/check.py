@@ -40,7 +40,15 @@ def differences(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for kind, what, ours, theirs in _compared(base, reference):
         worst = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1.0)
-        rows.append({"inputs": kind, "compared": what, "difference": float(worst), "bar": BAR})
+        rows.append(
+            {
+                "inputs": kind,
+                "compared": what,
+                "difference": float(worst),
+                "bar": BAR,
+                "equal": bool(worst < BAR),  # and not where it is no number
+            }
+        )
     return rows
 
 

@@ -122,17 +122,31 @@ def stack(blocks: Iterable[BlockConfig]) -> tuple[LayersConfig, ...]:
 
 
 def tokens(config: Mapping[str, Any], discrete: DiscreteConfig) -> TokensConfig:
-    """The text of a decoder: its ids for a document's two ends."""
+    """The text of a decoder: its ids for a document's two ends.
+
+    Without an id for the start, a document begins after the end of another, and a text that is
+    read has nothing before it.
+    """
+    start, end = config.get("bos_token_id"), first(config.get("eos_token_id"))
     return TokensConfig(
         discrete=discrete,
-        start=first(config.get("bos_token_id")) or 0,
-        end=first(config.get("eos_token_id")),
+        start=next((i for i in (start, end) if i is not None), 0),
+        end=end,
+        before=() if start is None else None,
     )
 
 
 def first(value: int | Sequence[int] | None) -> int | None:
     """An id, or the first of several."""
-    return value[0] if isinstance(value, Sequence) else value
+    known = every(value)
+    return known[0] if known else None
+
+
+def every(value: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Ids, of which a config may name one, several or none."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, Sequence) else (value,)
 
 
 def headed(discrete: DiscreteConfig, names: Collection[str], sign: str) -> DiscreteConfig:

@@ -9,31 +9,31 @@ under `broadbase`.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import ConfigError, DataError, ResourceError
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.files import draft_folder, read_json, refuse_foreign
 from broadbase.model.base import Base, Origin
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights import translate
-from broadbase.weights.architecture import published
 from broadbase.weights.folded import folded, unfolded, without_norm
 from broadbase.weights.out import Relative, relatives
-from broadbase.weights.shards import LIMIT, Later, cut, write
-from broadbase.weights.tensors import OURS, Tensors, read_json
+from broadbase.weights.shards import LIMIT, Later, cut
+from broadbase.weights.shards import write as write_tensors
+from broadbase.weights.spoken import spoken
+from broadbase.weights.tensors import OURS, Tensors
 
 FORMAT = 1
+WRITTEN = "broadbase.json"  # the files of a folder that `save` wrote, and their sizes
 BESIDE = (  # files of a published folder that travel with its weights
     "added_tokens.json",
     "chat_template.jinja",
@@ -57,46 +57,87 @@ def save(base: Base, folder: Path, limit: int | None = None) -> None:
 
     Weights of more than `limit` bytes are cut into several files with an index; without a limit
     those of a published folder lie in its files as they came, others are cut as the hub does.
+    ConfigError as `must_be_free`; ResourceError where the disk refuses.
     """
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
+    with draft_folder(folder, written_here) as draft:
+        write(base, draft, limit)
+        (draft / WRITTEN).write_text(json.dumps(_sizes(draft), indent=1, sort_keys=True))
+
+
+def must_be_free(folder: Path) -> None:
+    """ConfigError where `save` would erase more than a model folder that it wrote.
+
+    `save` says the same; ask this before hours of work.
+    """
+    refuse_foreign(folder, written_here)
+
+
+def written_here(folder: Path) -> bool:
+    """Whether `save` wrote a folder, and nothing in it was added or changed since."""
     try:
-        draft.mkdir(parents=True)
-        config, tensors, rest = layout(base)
-        came = base.origin.names if base.origin and limit is None else {}
-        files = came if came.keys() == tensors.keys() else cut(tensors, limit or LIMIT)
-        write({**tensors, **rest}, {**files, **dict.fromkeys(rest, OURS)}, draft)
-        (draft / "config.json").write_text(json.dumps(config, indent=1))
-        for name, codec in base.codecs.items():
-            place = draft if len(base.codecs) == 1 else draft / "codecs" / name
-            place.mkdir(parents=True, exist_ok=True)
-            codec.save(place)
-        for name, content in (base.origin.files if base.origin else {}).items():
-            (draft / name).write_bytes(content)
-        for file in draft.rglob("*"):
-            _sync(file)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
-    except (OSError, SafetensorError) as error:
-        raise ResourceError(
-            f"{folder} cannot be written: {error}; free space or permissions there"
-        ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        found = _sizes(folder)
+        found.pop(WRITTEN, None)
+        return found == read_json(folder / WRITTEN)
+    except DataError:
+        return False
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """The size of every file of a folder; 0 of what is none."""
+    items = [item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir()]
+    return {str(p.relative_to(folder)): p.stat().st_size if p.is_file() else 0 for p in items}
+
+
+def write(base: Base, folder: Path, limit: int | None = None) -> None:
+    """The files of a model folder into an empty folder, as `save` does."""
+    config, tensors, rest = layout(base)
+    came = base.origin.names if base.origin and limit is None else {}
+    files = came if came.keys() == tensors.keys() else cut(tensors, limit or LIMIT)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    for name, codec in base.codecs.items():
+        own = folder if len(base.codecs) == 1 else folder / "codecs" / name
+        own.mkdir(parents=True, exist_ok=True)
+        _keep(codec, own)
+    for name, content in (base.origin.files if base.origin else {}).items():
+        (folder / name).write_bytes(content)
+    write_tensors({**tensors, **rest}, {**files, **dict.fromkeys(rest, OURS)}, folder)
+
+
+def _keep(codec: Codec, folder: Path) -> None:
+    """A codec's own files; OSError where the disk refuses, also by the tokenizers library."""
+    try:
+        codec.save(folder)
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise OSError(str(error)) from None
 
 
 def base_at(path: Path | str) -> Base:
     """The base of a run, or in a model folder."""
+    return load(path)
+
+
+def model_folder(path: Path | str) -> Path:
+    """The model folder of a run, or `path` itself; DataError where the run is not finished."""
     folder = Path(path).expanduser()
-    return load(folder / "model" if (folder / "config.yaml").exists() else folder)
+    if not (folder / "config.yaml").exists() or (folder / "config.json").exists():
+        return folder
+    if not (folder / "model").exists():
+        raise DataError(
+            f"{folder} is a run that is not finished; `broadbase resume {folder}` first"
+        )
+    return folder / "model"
 
 
 def load(folder: Path | str, device: str = "cpu") -> Base:
-    """The base in a model folder, ours or a published one; DataError names what is wrong.
+    """The base of a run or in a model folder, ours or a published one; DataError names what is
+    wrong.
 
     Weights keep the type they are stored in.
     """
-    folder = Path(folder)
-    config = read_json(folder / "config.json")
+    folder = model_folder(folder)
+    config = read_json(folder / "config.json", "is this a model folder?")
     # what transformers has saved since may be another model, and lacks what lay beside
     own = None if "transformers_version" in config else config.get("broadbase")
     tensors = Tensors(folder)
@@ -107,8 +148,8 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         )
     names = [name for name, stored in tensors.stored.items() if stored.file.name != OURS]
     rest = {name: tensors.whole(name) for name in tensors.stored.keys() - set(names)}
-    origin, fresh = None, "(?!)"
-    spoken: Sequence[str] = ()
+    origin, fresh, beside = None, "(?!)", _beside(folder)
+    named: Sequence[str] = ()
     patterns: Mapping[str, str] = (own or {}).get("patterns", {})
     if own is not None:
         model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
@@ -116,7 +157,7 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         model = _blank(model_config)
         state = tensors.read({name: tensors.whole(name) for name in names})
     else:
-        source = published(config, names)
+        source = spoken(config, names, beside)
         if own is None:
             model_config, pattern = source.config, source.pattern
         model, theirs = _blank(model_config), model_config
@@ -127,15 +168,15 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         state = state if theirs is model_config else unfolded(model_config, state)
     if own is None:
         files = {name: tensors.stored[name].file.name for name in names}
-        origin, fresh = Origin(config, files, kept, _beside(folder)), source.fresh
-        spoken, patterns = source.codecs, source.patterns
+        origin, fresh = Origin(config, files, kept, beside), source.fresh
+        named, patterns = source.codecs, source.patterns
     _fill(model, state | tensors.read(rest), str(folder), fresh)
-    spoken = spoken or (own or {}).get("codecs", list(model_config.modalities))
+    named = named or (own or {}).get("codecs", list(model_config.modalities))
     codecs = {
         name: model_config.modalities[name].load(
             place if own is not None and (place := folder / "codecs" / name).exists() else folder
         )
-        for name in spoken
+        for name in named
     }
     return Base(model_config, model.to(device).eval(), codecs, pattern, origin, patterns)
 
@@ -200,6 +241,11 @@ def _fill(model: Model, state: Mapping[str, Tensor], place: str, fresh: str) -> 
                 f"{place}: {name!r} is {list(tensor.shape)}, and by config.json"
                 f" {list(wanted[name].shape)}"
             )
+        if tensor.numel() and not all(bound.isfinite() for bound in torch.aminmax(tensor)):
+            raise DataError(
+                f"{place}: {name!r} holds numbers that are not finite (NaN or infinity); copy it"
+                " again, or go back to an earlier version"
+            )
     kind = next(iter(state.values())).dtype
     new = {name: torch.empty(wanted[name].shape, dtype=kind) for name in missing}
     model.load_state_dict({**state, **new}, assign=True)
@@ -211,7 +257,7 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
     state = base.model.state_dict()
     if base.origin is not None:
         config, names, kept = base.origin.config, base.origin.names, base.origin.kept
-        source = published(config, names)
+        source = spoken(config, names, base.origin.files)
         if source.config == base.config and source.pattern == base.pattern:
             return config, *translate.written(source, base.config, state, names, kept)
     own = {
@@ -245,11 +291,3 @@ def _leaving(base: Base) -> tuple[Base, Relative | None]:
 
 def _beside(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in BESIDE if (folder / name).exists()}
-
-
-def _sync(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

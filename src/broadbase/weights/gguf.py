@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from broadbase.core.errors import ConfigError, ResourceError
+from broadbase.core.errors import ConfigError
+from broadbase.core.files import draft_file
 from broadbase.core.optional import optional
 from broadbase.modalities.code import CodeConfig
 from broadbase.modalities.text import TextConfig
@@ -65,8 +67,7 @@ def write_gguf(base: Base, file: Path) -> None:
     gguf = optional("gguf", "gguf", "--to gguf")
     config, tensors, _ = layout(base)
     form = _form(base, config)
-    try:
-        writer = gguf.GGUFWriter(file, form.name)
+    with draft_file(file) as draft, closing(gguf.GGUFWriter(draft, form.name)) as writer:
         _settings(writer, base, config)
         _tokenizer(writer, gguf.TokenType, base, config)
         kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == form.name)
@@ -80,10 +81,6 @@ def write_gguf(base: Base, file: Path) -> None:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        writer.close()
-    except OSError as error:
-        file.unlink(missing_ok=True)
-        raise ResourceError(f"{file} cannot be written: {error}; free space there") from None
 
 
 def _form(base: Base, config: Mapping[str, Any]) -> Form:

@@ -62,8 +62,8 @@ def relative(model: ModelConfig, kind: str, said: Said) -> Relative | None:
         or any(type(space).fit is not ModalityConfig.fit for space in beside)
     ):  # records that the family does not take are no part of it
         return None
-    back = {name: name for name in theirs.modalities}
-    found = _differences("model", _computed(model, names, theirs), _computed(theirs, back, theirs))
+    mine = _computed(model, {name: name for name in names}, names, theirs)
+    found = _differences("model", mine, _computed(theirs, names, names, theirs))
     return Relative(kind, config, source, tuple(found))
 
 
@@ -138,15 +138,21 @@ def _spoken(mine: ModalityConfig, theirs: ModalityConfig) -> ModalityConfig:
     return theirs
 
 
-def _computed(model: ModelConfig, names: Mapping[str, str], theirs: ModelConfig) -> dict[str, Any]:
-    """All settings that say what a family's part of a model computes, Spaces by their names."""
+def _computed(
+    model: ModelConfig, own: Mapping[str, str], names: Mapping[str, str], theirs: ModelConfig
+) -> dict[str, Any]:
+    """All settings that say what a family's part of a model computes, Spaces by our names.
+
+    `own` are the names of these Spaces in `model`, and `names` in `theirs`.
+    """
     first, tree = next(iter(model.towers)), model.tree()
-    spaces = {t: _settings(model.modalities[m], theirs.modalities[t]) for m, t in names.items()}
-    at = {t: model.at.get(m, first) for m, t in names.items()}
+    spaces = {
+        m: _settings(model.modalities[own[m]], theirs.modalities[t]) for m, t in names.items()
+    }
     return {
         "modalities": spaces,
         "towers": tree["towers"],
-        "at": at,
+        "at": {m: model.at.get(own[m], first) for m in names},
         "connectors": tree["connectors"],
     }
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -60,12 +61,20 @@ def write(tensors: Mapping[str, Later], files: Mapping[str, str], folder: Path) 
     """Every tensor into its file, one file after another, and an index where these are several."""
     for file in sorted(set(files.values())):
         held = {name: tensor for name, tensor in tensors.items() if files[name] == file}
-        save_file(_made(held), folder / file, metadata={"format": "pt"})
+        write_file(_made(held), folder / file, {"format": "pt"})
     named = {name: file for name, file in sorted(files.items()) if file != OURS}
     if set(named.values()) != {SINGLE}:
         total = sum(tensors[name].size for name in named)
         index = {"metadata": {"total_size": total}, "weight_map": named}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def write_file(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
+    """One file of tensors; OSError where the disk refuses."""
+    try:
+        save_file(tensors, file, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
 
 
 def _made(tensors: Mapping[str, Later]) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         ModelConfig(
             modalities={
                 "image": pictures(vision, start=False),
-                "text": TokensConfig(discrete=discrete, end=end, begins=False),
+                "text": TokensConfig(discrete=discrete, end=end, before=()),
                 "image_joint": JointConfig(dimensions=None, pooling=probe),
                 "text_joint": JointConfig(
                     dimensions=size,

@@ -15,9 +15,10 @@ from broadbase.core.contracts import Codec, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.model.base import Base
 from broadbase.model.model import Model, ModelConfig
-from broadbase.weights.architecture import architectures, published
+from broadbase.weights.architecture import architectures
 from broadbase.weights.folder import base_at, must_agree
 from broadbase.weights.out import HEAD, HEADS
+from broadbase.weights.spoken import spoken
 
 # settings of a modality that may differ from the base's: they change no id that it has
 FREE = ("vocabulary", "controls", "z", "tokenizer", *HEADS)
@@ -28,7 +29,7 @@ def whole(base: Base) -> ModelConfig:
     if base.origin is None:
         return base.config
     head = getattr(architectures()[base.origin.config["model_type"]], "HEAD", HEAD)
-    return published(base.origin.config, (*base.origin.names, *head)).config
+    return spoken(base.origin.config, (*base.origin.names, *head), base.origin.files).config
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         discrete=discrete,
         start=config["pad_token_id"] if start is None else start,
         end=first(config["eos_token_id"]),
-        begins=False,
+        before=(),
     )
     towers = {side: _tower(config, side) for side in SIDES}
     repeated = ["encoder.embed_tokens", "decoder.embed_tokens", *(["lm_head"] if tied else [])]

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from broadbase.core.errors import DataError
+from broadbase.core.files import read_json
 
 INDEX, SINGLE, OURS = (
     "model.safetensors.index.json",
@@ -195,21 +196,6 @@ def empty(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
     with suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=kind).view(shape)
-
-
-def read_json(path: Path) -> Mapping[str, Any]:
-    """The object in a JSON file."""
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}; is this a model folder?"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}; copy it again") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds no JSON object; copy it again")
-    return content
 
 
 def same(one: Tensor, other: Tensor) -> bool:

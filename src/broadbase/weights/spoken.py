@@ -1,0 +1,65 @@
+"""The text of published weights as its own tokenizer has it: special tokens, template, ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from broadbase.core.errors import DataError
+from broadbase.modalities.special import Special, special
+from broadbase.modalities.tokens import TokensConfig
+from broadbase.weights.architecture import Published, published
+from broadbase.weights.fields import every
+
+TEXT = "text"
+GENERATION = "generation_config.json"
+
+
+def spoken(
+    config: Mapping[str, Any], names: Collection[str], files: Mapping[str, bytes]
+) -> Published:
+    """A config.json in our terms, its text as the `files` of its folder say: the family's numbers
+    stay only where there is no tokenizer."""
+    found = published(config, names)
+    text = found.config.modalities.get(TEXT)
+    if not isinstance(text, TokensConfig):
+        return found
+    said = special(files)
+    told = config.get("text_config", config)
+    if said is not None:
+        text = _named(text, said, found.pattern == "full", told.get("mask_token_id"))
+    ends = [*every(told.get("eos_token_id")), *every(_generation(files).get("eos_token_id"))]
+    if found.pattern == "causal":
+        text = text.model_copy(update={"ends": tuple(dict.fromkeys(ends))})
+    model = found.config.model_copy(update={"modalities": {**found.config.modalities, TEXT: text}})
+    return replace(found, config=model)
+
+
+def _named(text: TokensConfig, said: Special, whole: bool, mask: Any) -> TokensConfig:
+    """A text with the ids that its tokenizer names; a `whole` one is read with both its ends."""
+    start, end, roles = text.start, text.end, said.roles
+    before, after = said.before, said.after
+    if whole and text.before is None:  # an encoder with a start
+        start = roles.get("cls_token", roles.get("bos_token", start))
+        end = roles.get("sep_token", roles.get("eos_token", end))
+    elif end is None:
+        end = roles.get("eos_token")
+    if before is None and said.readable:
+        before, after = (text.before, None) if whole else ((), ())
+    start, end = (before or (start,))[0], (after or (end,))[-1]
+    discrete = text.discrete
+    if discrete.mask_id is not None and discrete.dropped is None:
+        known = roles.get("mask_token", mask if mask == discrete.mask_id else None)
+        discrete = discrete.model_copy(update={"mask_id": known})
+    ids = {"start": start, "end": end, "before": before, "after": after, "discrete": discrete}
+    return text.model_copy(update=ids)
+
+
+def _generation(files: Mapping[str, bytes]) -> Mapping[str, Any]:
+    try:
+        found = json.loads(files.get(GENERATION, b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{GENERATION} is not JSON ({error}); copy the file again") from None
+    return found if isinstance(found, dict) else {}
