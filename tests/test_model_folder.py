@@ -100,7 +100,7 @@ def test_a_text_decoder_opens_as_a_llama(make: Callable[[], Base], tmp_path: Pat
 
 
 def test_an_encoder_of_text_opens_as_a_eurobert(tmp_path: Path) -> None:
-    """The vector that stands for what is hidden is no id there: it lies beside."""
+    """The vector that stands for what is hidden is the row of one more id there."""
     base = replace(text_base(), pattern="full")
     save(base, tmp_path)
     theirs, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
@@ -111,7 +111,7 @@ def test_an_encoder_of_text_opens_as_a_eurobert(tmp_path: Path) -> None:
     values = codec.encode("the cat sat").values
     ids = torch.tensor([[int(codec.start), *values, int(codec.end)]])  # type: ignore[arg-type]
     with torch.no_grad():
-        assert (theirs(ids).logits[0] - base.logits("the cat sat")).abs().max() < 1e-5
+        assert (theirs(ids).logits[0, :, :300] - base.logits("the cat sat")).abs().max() < 1e-5
     again = load(tmp_path)
     for name, value in base.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])

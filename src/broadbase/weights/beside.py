@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from broadbase.core.contracts import Codec
 from broadbase.core.files import read_json
 from broadbase.modalities.picture import PictureCodec
 from broadbase.modalities.resizing import SETTINGS
@@ -23,9 +22,8 @@ ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"
 def write_beside(base: Base, folder: Path, facts: Mapping[str, Any]) -> None:
     """The files that a folder of weights still lacks; `facts` are for the card."""
     config = read_json(folder / "config.json")
-    for name, codec in base.codecs.items():
-        if isinstance(getattr(codec, "tokenizer", None), Tokenizer):
-            _tokenizer(base, name, folder, config)
+    write_tokenizers(base, folder, config)
+    for codec in base.codecs.values():
         if isinstance(codec, PictureCodec) and not (folder / SETTINGS).exists():
             codec.save(folder)
     ends = {k: config[k] for k in ENDS if config.get(k) is not None}
@@ -34,50 +32,58 @@ def write_beside(base: Base, folder: Path, facts: Mapping[str, Any]) -> None:
     _card(folder, config, {**facts, "type": config["model_type"]})
 
 
+def write_tokenizers(base: Base, folder: Path, config: Mapping[str, Any]) -> None:
+    """What transformers' AutoTokenizer reads in a folder that lacks it: the tokenizer of a codec,
+    with a token for every id that the model has, and what comes around a document. The codec's own
+    lies apart, in codecs/."""
+    for name, codec in base.codecs.items():
+        known = (folder / "tokenizer_config.json").exists()
+        if isinstance(getattr(codec, "tokenizer", None), Tokenizer) and not known:
+            _tokenizer(base, name, folder, config.get("text_config", config))
+
+
 def _tokenizer(base: Base, name: str, folder: Path, config: Mapping[str, Any]) -> None:
-    """Ours, with a token for every id that the model has, and the ends that a document has; the
-    codec's own lies apart, in codecs/."""
-    if (folder / "tokenizer_config.json").exists():
-        return
     codec: Any = base.codecs[name]
     (own := folder / "codecs" / name).mkdir(parents=True, exist_ok=True)
     codec.save(own)
     told = Tokenizer.from_str(codec.tokenizer.to_str())
-    mask = _every_id(told, base, name, codec)
-    ends = {
-        k: v for k, v in (("bos_token", codec.start), ("eos_token", codec.end)) if v is not None
-    }
-    spelled = {kind: str(told.id_to_token(int(identity))) for kind, identity in ends.items()}
+    discrete = ids(base.config.modalities[name])
+    assert discrete is not None
+    mask = config.get("mask_token_id") if discrete.mask_id is None else discrete.mask_id
+    marks = base.config.modalities[name].corruption_of(codec).marks
+    _every_id(told, config.get("vocab_size", discrete.vocabulary), marks, mask)
+    ends = {"bos_token": codec.start, "eos_token": codec.end, "mask_token": mask}
+    known = {role: told.id_to_token(int(i)) for role, i in ends.items() if i is not None}
+    special = {role: str(token) for role, token in known.items() if token is not None}
     if told.post_processor is None:
-        read = list(spelled.values()) if base.sees(name) == "full" else [spelled["bos_token"]]
+        whole = base.sees(name) == "full"
+        read = [
+            special[role] for role in ("bos_token", "eos_token")[: 1 + whole] if role in special
+        ]
         told.post_processor = TemplateProcessing(
             single=[*read[:1], "$A", *read[1:]],
-            special_tokens=[(token, told.token_to_id(token)) for token in spelled.values()],
+            special_tokens=[(token, told.token_to_id(token)) for token in read],
         )
+    if "eos_token" in special:
+        special["pad_token"] = special["eos_token"]  # padding is not attended to
     told.save(str(folder / "tokenizer.json"))
-    places = config.get("text_config", config).get("max_position_embeddings")
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        **spelled,
-        "pad_token": spelled.get("eos_token"),  # padding is not attended to
-        "mask_token": mask,
-        "model_max_length": places,
+        **special,
+        "model_max_length": config.get("max_position_embeddings"),
         "clean_up_tokenization_spaces": False,
     }
     _json(folder / "tokenizer_config.json", {k: v for k, v in settings.items() if v is not None})
+    _json(folder / "special_tokens_map.json", special)
 
 
-def _every_id(told: Tokenizer, base: Base, name: str, codec: Codec) -> str | None:
+def _every_id(told: Tokenizer, count: int, marks: range, mask: int | None) -> None:
     """Add the ids that no record has: an objective's marks as T5 calls them, what stands for
-    hidden, and what training found no use for. The token for hidden, where there is one."""
-    modality = base.config.modalities[name]
-    discrete, marks = ids(modality), modality.corruption_of(codec).marks
-    assert discrete is not None
-    for i in range(told.get_vocab_size(), discrete.vocabulary):
+    hidden, and what training found no use for."""
+    for i in range(told.get_vocab_size(), count):
         spelled = f"<extra_id_{i - marks.start}>" if i in marks else f"<unused_{i}>"
-        told.add_special_tokens(["<mask>" if i == discrete.mask_id else spelled])
-    found: str | None = None if discrete.mask_id is None else told.id_to_token(discrete.mask_id)
-    return found
+        hidden = AddedToken("<mask>", lstrip=True)  # a word is hidden with the blank before it
+        told.add_special_tokens([hidden if i == mask else spelled])
 
 
 def _card(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -25,7 +25,9 @@ from broadbase.model.base import Base, Origin
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights import translate
+from broadbase.weights.beside import write_tokenizers
 from broadbase.weights.folded import folded, unfolded, without_norm
+from broadbase.weights.hidden import masked, unmasked, with_mask
 from broadbase.weights.out import Relative, relatives
 from broadbase.weights.shards import LIMIT, Later, cut
 from broadbase.weights.shards import write as write_tensors
@@ -100,6 +102,8 @@ def write(base: Base, folder: Path, limit: int | None = None) -> None:
         _keep(codec, own)
     for name, content in (base.origin.files if base.origin else {}).items():
         (folder / name).write_bytes(content)
+    if base.origin is None and config["model_type"] != "broadbase":
+        write_tokenizers(base, folder, config)
     write_tensors({**tensors, **rest}, {**files, **dict.fromkeys(rest, OURS)}, folder)
 
 
@@ -160,12 +164,15 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         source = spoken(config, names, beside)
         if own is None:
             model_config, pattern = source.config, source.pattern
-        model, theirs = _blank(model_config), model_config
+        model, unnormed, theirs = _blank(model_config), model_config, model_config
         if own is not None and own.get("folded"):
-            theirs = without_norm(model_config) or model_config
+            theirs = unnormed = without_norm(model_config) or model_config
+        if own is not None and own.get("masked"):
+            theirs = with_mask(unnormed) or unnormed
         told = _blank(theirs).state_dict()
         state, kept = translate.read(source, theirs, told, tensors, names)
-        state = state if theirs is model_config else unfolded(model_config, state)
+        state = state if theirs is unnormed else unmasked(unnormed, state)
+        state = state if unnormed is model_config else unfolded(model_config, state)
     if own is None:
         files = {name: tensors.stored[name].file.name for name in names}
         origin, fresh = Origin(config, files, kept, beside), source.fresh
@@ -267,26 +274,35 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
         "patterns": dict(base.patterns),
         "codecs": list(base.codecs),
     }
-    leaving, family = _leaving(base)
+    leaving, marks, family = _leaving(base)
     if family is None:
         ours = {name: Later.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
     told = leaving.model.state_dict()
     links = translate.grouped(family.source, leaving.config, told)
     tensors, rest = translate.written(family.source, leaving.config, told, links, {})
-    if leaving is not base:  # read back as it was, by the norm that lies apart
-        own["folded"] = True
-        rest |= {name: Later.of(each) for name, each in state.items() if name not in told}
-    return {**family.config, "broadbase": own}, tensors, rest
+    # read back as it was, by what lies apart
+    rest |= {name: Later.of(each) for name, each in state.items() if name not in told}
+    return {**family.config, "broadbase": {**own, **marks}}, tensors, rest
 
 
-def _leaving(base: Base) -> tuple[Base, Relative | None]:
-    """A base, or without its input norm, as one of a published family; None: it is of none."""
+def _leaving(base: Base) -> tuple[Base, dict[str, bool], Relative | None]:
+    """A base as one of a published family, without its input norm or with an id for hidden places,
+    and which of these; None: it is of none."""
+    (where, *_), (space, *_) = base.config.towers, base.config.modalities
     for each in filter(None, (base, folded(base))):
-        family = next((found for found in relatives(each) if not found.differences), None)
-        if family is not None:
-            return each, family
-    return base, None
+        mask, own = getattr(base.model.spaces[space], "mask", None), None
+        if mask is not None and base.pattern == "full":
+            normed = each is not base
+            norm: Any = base.model.towers[where].input_norm if normed else torch.nn.Identity()
+            with torch.no_grad():
+                own = masked(each, norm(mask))
+        for leaving in filter(None, (own, each)):
+            family = next((found for found in relatives(leaving) if not found.differences), None)
+            if family is not None:
+                marks = {"folded": each is not base, "masked": leaving is not each}
+                return leaving, {k: True for k, said in marks.items() if said}, family
+    return base, {}, None
 
 
 def _beside(folder: Path) -> dict[str, bytes]:

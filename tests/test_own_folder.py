@@ -1,0 +1,111 @@
+"""A run's own model folder in transformers, text in and numbers out, as in ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+from broadbase.core.view import Read, Stream, View
+from broadbase.model.base import Base
+from broadbase.model.documents import prompts
+from broadbase.model.generate import SamplingConfig
+from broadbase.weights.folder import load, save
+from test_model_folder import normed_base, text_base
+
+TEXT = "the cat sat"
+MAKES = [text_base, normed_base]
+
+
+def encoder(make: Callable[[], Base]) -> Base:
+    base = replace(make(), pattern="full")
+    with torch.no_grad():
+        base.model.spaces["text"].mask.normal_()
+    return base
+
+
+def hidden(base: Base, text: str, place: int) -> torch.Tensor:
+    """What a base says of a place that is hidden."""
+    segment = prompts("text", base.codecs["text"], [text], whole=True)
+    marks = torch.zeros_like(segment.values, dtype=torch.bool)
+    marks[0, place] = True
+    seen = replace(segment, hidden=marks)
+    stream = Stream("main", "main", (seen,), "full", reads=(Read("text", "told"),))
+    with torch.no_grad():
+        return base.model(View((stream,))).predictions["told"][0, place]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", MAKES)
+def test_a_decoder(make: Callable[[], Base], tmp_path: Path) -> None:
+    base = make()
+    save(base, tmp_path)
+    words = AutoTokenizer.from_pretrained(tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    found = theirs(**words(TEXT, return_tensors="pt")).logits[0]
+    assert (found - base.logits(TEXT)).abs().max() < 1e-5
+    said = pipeline("text-generation", model=theirs, tokenizer=words)(
+        TEXT, max_new_tokens=9, do_sample=False
+    )
+    greedy = SamplingConfig(temperature=0)
+    assert said[0]["generated_text"] == TEXT + base.generate(TEXT, places=9, sampling=greedy)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", MAKES)
+def test_an_encoder_leaves_with_its_mask(make: Callable[[], Base], tmp_path: Path) -> None:
+    base = encoder(make)
+    save(base, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    words = AutoTokenizer.from_pretrained(tmp_path)
+    assert words.mask_token_id == config["mask_token_id"] == config["vocab_size"] - 1
+    assert words.mask_token == "<mask>"
+    assert json.loads((tmp_path / "special_tokens_map.json").read_text())["mask_token"] == "<mask>"
+    theirs, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    theirs.eval()
+    ids = words(TEXT, return_tensors="pt").input_ids
+    V = config["vocab_size"] - 1
+    assert (theirs(ids).logits[0, :, :V] - base.logits(TEXT)).abs().max() < 1e-5
+    ids[0, 2] = words.mask_token_id
+    told = theirs(ids).logits[0, 2]
+    expected = hidden(base, TEXT, 2)
+    assert (told[:V] - expected).abs().max() < 1e-5
+    assert told[V] == pytest.approx(float(expected[int(base.codecs["text"].start)]), abs=1e-5)
+    fill = pipeline("fill-mask", model=theirs, tokenizer=words)
+    said = {each["token"]: each["score"] for each in fill("the <mask> sat", top_k=V + 1)}
+    place = int((words("the <mask> sat", return_tensors="pt").input_ids[0] == V).nonzero())
+    scores = hidden(base, "the cat sat", place).softmax(dim=-1)
+    assert max(said, key=lambda i: said[i]) == int(scores.argmax())
+    again = load(tmp_path)
+    assert again.config == base.config
+    for name, value in base.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+    assert torch.equal(hidden(again, TEXT, 2), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", MAKES)
+def test_what_transformers_saved_of_it_is_read_again(
+    make: Callable[[], Base], tmp_path: Path
+) -> None:
+    """With the mask that a prompt may hold."""
+    base: Any = encoder(make)
+    save(base, tmp_path / "ours")
+    for auto in (AutoModelForMaskedLM, AutoTokenizer):
+        auto.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    again = load(tmp_path / "theirs")
+    V = again.config.modalities["text"].discrete.mask_id  # type: ignore[attr-defined]
+    assert base.config.modalities["text"].discrete.vocabulary == V
+    assert (again.logits(TEXT)[:, :V] - base.logits(TEXT)).abs().max() < 1e-5
+    assert again.embed([TEXT]) == pytest.approx(base.embed([TEXT]), abs=1e-5)
+    values = base.codecs["text"].encode(TEXT).values
+    assert (again.codecs["text"].encode(TEXT).values == values).all()
+    marked = again.codecs["text"].encode_prompt("<mask> sat").values  # type: ignore[attr-defined]
+    assert marked[0] == V
