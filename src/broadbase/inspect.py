@@ -13,6 +13,7 @@ import numpy as np
 from broadbase.core.contracts import Codec, ModalityConfig
 from broadbase.core.errors import DataError
 from broadbase.core.terminal import Terminal
+from broadbase.data.finding import counted
 from broadbase.data.store import Store, open_store
 from broadbase.run.run import Run
 
@@ -61,6 +62,8 @@ def _show_source(entry: Mapping[str, Any], say: Callable[[str], None]) -> None:
     say(f"places a document, by powers of two: {span}; median {entry['median']:,}")
     for what, number in entry["converted"].items():
         say(f"  {number:,} converted from {what}")
+    if entry["left_out"]:
+        say(f"  left out, as no source reads them: {counted(entry['left_out'])}")
     for record in entry["examples"]:
         say(f"  {record['id']}  {record['places']:,} places: {record['record']}")
     for twin in entry["duplicates"]:
@@ -79,6 +82,7 @@ def _source(name: str, store: Store, examples: int, mixture: Mapping[str, float]
         "source": name,
         **store.manifest["counts"],
         "converted": store.manifest.get("converted", {}),
+        "left_out": store.left_out,
         **mixture,
         "licence": store.manifest["licence"],
         "unit": store.unit,

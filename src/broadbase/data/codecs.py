@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from broadbase.core.contracts import Codec, ModalityConfig, Part, Record
+from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.files import discard, draft_folder, write_json
 from broadbase.data.shards import Wanted, finished, identity, size_of
@@ -57,7 +57,8 @@ def _begun(store: Path, wanted: Wanted) -> bool:
     settings, modality = _reading(wanted.source.tree()), wanted.modality.tree()
     codec, path, shards = store / "codec", store / "source.json", list(finished(store))
     if any(shard.documents for shard in shards):
-        before = read_facts(path, dict, f"delete {store} and prepare the data again")
+        kept = read_facts(path, dict, f"delete {store} and prepare the data again")
+        before = _with_defaults(kept, wanted.source)
         changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
         if changed:
             raise ConfigError(
@@ -80,6 +81,18 @@ def _reading(tree: Mapping[str, Any]) -> dict[str, Any]:
 def _other(codec: Path, modality: Mapping[str, Any]) -> bool:
     """Whether a codec is there that is of another modality, or damaged."""
     return codec.exists() and _content(codec / "modality.json") != modality
+
+
+def _with_defaults(kept: Mapping[str, Any], source: SourceConfig) -> dict[str, Any]:
+    """What an earlier version wrote of a source, with settings that it did not have yet."""
+    now, filled = _reading(source.tree()), dict(kept)
+    for name, field in type(source).model_fields.items():
+        value = getattr(source, name)
+        if isinstance(value, SourceConfig) and isinstance(kept.get(name), Mapping):
+            filled[name] = _with_defaults(kept[name], value)
+        elif name in now and value == field.get_default(call_default_factory=True):
+            filled.setdefault(name, now[name])
+    return filled
 
 
 def _content(path: Path) -> Any:

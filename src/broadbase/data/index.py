@@ -288,6 +288,7 @@ def _write(
         "paired": wanted.paired,
         "licence": wanted.source.licence,
         "files": snapshot.files,
+        "left_out": snapshot.left_out,
         "unit": codec.unit,
         "start": codec.start.tolist(),
         "end": None if codec.end is None else codec.end.tolist(),

@@ -24,6 +24,7 @@ from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.core.files import discard, sweep, write_json, write_text
 from broadbase.data.codecs import codecs_of
 from broadbase.data.index import join
+from broadbase.data.left_out import left_out
 from broadbase.data.shards import (
     NAME,
     Shard,
@@ -76,7 +77,8 @@ def prepare(
         stores = [folder / name for name in wanted]
         for each in (folder, *stores, *(store / "shards" for store in stores)):
             sweep(each)
-        snapshots = {name: Snapshot.of(w) for name, w in wanted.items()}
+        left = left_out(w.source for w in wanted.values())
+        snapshots = {name: Snapshot.of(w, left) for name, w in wanted.items()}
         codecs = codecs_of(
             wanted, folder, given or {}, holdout=config.holdout, mebibytes=config.fit
         )
@@ -187,6 +189,7 @@ def _state(snapshots: Mapping[str, Snapshot], folder: Path, config: PrepareConfi
             "modality": each.wanted.modality.tree(),
             "kind": each.wanted.name,
             "paired": each.wanted.paired,
+            "left_out": each.left_out,
             "shards": [shard.folder.name for shard in finished(folder / name)],
         }
         for name, each in snapshots.items()

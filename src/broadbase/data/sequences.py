@@ -15,6 +15,7 @@ from broadbase.core.optional import chemistry
 from broadbase.data.apart import apart
 from broadbase.data.homology import families
 from broadbase.data.packed import opened
+from broadbase.data.searching import Pattern, searched
 from broadbase.data.sources import MEBI, FilesConfig, LinesConfig, as_text
 
 BLANKS = " \t\r\n"  # other marks that Python takes for blanks are damage
@@ -45,7 +46,7 @@ class FastaConfig(FilesConfig):
 
     name: Literal["fasta"] = "fasta"
     pattern: str = "**/*.fasta **/*.fa **/*.faa **/*.fasta.gz **/*.fa.gz **/*.fasta.zst"
-    label: str = r"^(\S*)"  # its first group
+    label: Pattern = r"^(\S*)"  # its first group, or all of it where it has none
     homologs: bool = False
 
     def parts(self) -> Sequence[Part]:
@@ -86,8 +87,8 @@ class FastaConfig(FilesConfig):
             return
         if not (sequence := "".join(residues)):
             yield Reject(place, f"no sequence under {header[:40]!r}", empty=True)
-        elif found := re.search(self.label, header):
-            yield Record(sequence, place, found.group(1) or None)
+        elif found := searched(self.label, header):
+            yield Record(sequence, place, (found[1] if found.re.groups else found[0]) or None)
 
 
 class SdfConfig(FilesConfig):
@@ -119,9 +120,8 @@ class SdfConfig(FilesConfig):
             return Reject(place, "not a molecule that RDKit can read")
         if found.GetNumAtoms() > ATOMS:
             return Reject(place, f"{found.GetNumAtoms():,} atoms, more than {ATOMS:,}")
-        if self.label and not found.HasProp(self.label):
-            return Reject(place, f"no property `{self.label}`")
-        label = found.GetProp(self.label).strip() if self.label else None
+        told = self.label and found.HasProp(self.label)
+        label = found.GetProp(self.label).strip() if told else None
         return Record(chem.MolToSmiles(found), place, label or None)
 
 

@@ -93,13 +93,15 @@ class Snapshot:
     files: Mapping[str, str]  # name: SHA-256
     parts: Sequence[Part]
     digests: Sequence[str]  # of the parts' files
+    left_out: Mapping[str, int] = field(default_factory=dict)  # files that no source reads
 
     @classmethod
-    def of(cls, wanted: Wanted) -> Snapshot:
+    def of(cls, wanted: Wanted, left_out: Mapping[str, int]) -> Snapshot:
         """Look at the source; DataError where there is nothing to read."""
         files, parts = wanted.source.fingerprint(), wanted.source.parts()
         whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-        return cls(wanted, files, parts, [files.get(part.name, whole) for part in parts])
+        found = [files.get(part.name, whole) for part in parts]
+        return cls(wanted, files, parts, found, left_out)
 
     @property
     def keys(self) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import string
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -22,6 +21,7 @@ from broadbase.core.contracts import Record, Reject
 from broadbase.core.optional import optional
 from broadbase.data import containers
 from broadbase.data.apart import apart
+from broadbase.data.searching import Pattern, searched
 from broadbase.data.sources import MEBI, FilesConfig, Labels
 
 NAME = r"([^/]+)\.[^./]+$"  # a file's name without ending, as its label
@@ -137,8 +137,8 @@ class AudioFilesConfig(SoundsConfig):
     name: Literal["audio_files"] = "audio_files"
     pattern: str = "**/*.wav **/*.flac **/*.ogg **/*.oga **/*.opus **/*.mp3"
     labels: Labels = "none"
-    label: str | None = None
-    group: str | None = None
+    label: Pattern | None = None
+    group: Pattern | None = None
 
     def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
         label = self._class(path) if self.labels == "folder" else found(self.label, path)
@@ -184,7 +184,7 @@ def _listed(path: UPath, sounds: Kind) -> Iterator[tuple[UPath, str]]:
 
 def found(pattern: str | None, path: UPath) -> str | None:
     """What the brackets of a pattern hold in a path; None where it does not occur."""
-    match = re.search(pattern, path.as_posix()) if pattern else None
+    match = searched(pattern, path.as_posix()) if pattern else None
     return match[1] if match and match.re.groups else None
 
 

@@ -156,6 +156,11 @@ class Store:
         return str(self.manifest["fingerprint"])
 
     @property
+    def left_out(self) -> dict[str, int]:
+        """How many files of the data's folders no source of the run reads, by ending."""
+        return dict(self.manifest.get("left_out", {}))
+
+    @property
     def index(self) -> Path:
         """The folder of the splits."""
         return self.folder / str(self.manifest["index"])

@@ -14,6 +14,7 @@ from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.files import discard
 from broadbase.data.codecs import load_codec
+from broadbase.data.finding import counted
 from broadbase.data.prepare import prepare
 from broadbase.data.shards import Wanted
 from broadbase.data.store import Store, open_store, present, read_facts
@@ -57,6 +58,8 @@ def prepare_data(
     if console is not None:
         for name, store in stores.items():
             console.print(f"{name}: {store.summary()}", highlight=False, soft_wrap=True)
+        if left := counted(next(iter(stores.values())).left_out):
+            console.print(f"left out, as no source reads them: {left}", soft_wrap=True)
     return stores, codecs
 
 
