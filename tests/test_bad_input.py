@@ -122,7 +122,7 @@ def test_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         list(TextFilesConfig(path=str(tmp_path / "no")).records())
     (tmp_path / "a.log").write_text("x")
-    with pytest.raises(DataError, match=r"no file .* matches .*it holds 1 \.log.*pattern="):
+    with pytest.raises(DataError, match=r"no file .* matches .*it holds 1 \.log.*pattern"):
         list(TextFilesConfig(path=str(tmp_path)).records())
 
 

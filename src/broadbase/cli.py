@@ -19,10 +19,7 @@ __all__ = ["app", "main"]
 UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of a command's words
 CLOSED, INTERRUPTED, TERMINATED = 141, 130, 143  # as a shell says of SIGPIPE, SIGINT, SIGTERM
 
-NO_ROOM = (
-    "out of memory; use fewer rows a step (data.sources.NAME.rows), more train.micro_batches, or a"
-    " smaller --depth"
-)
+NO_ROOM = "out of memory; use a smaller --batch-size or --depth, or more train.micro_batches"
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def preloads(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     with colons between; "off": none), else those found on this system."""
     wanted = environment.get(SETTING, "auto")
     if wanted != "auto":
-        return {path: path for path in wanted.split(":") if Path(path).is_file()}
+        return {path: path for path in wanted.split(":") if os.path.isfile(path)}  # noqa: PTH113
     if not sys.platform.startswith("linux"):
         return {}
     found = {use: _first(names) for use, names in LIBRARIES.items()}
@@ -68,8 +68,8 @@ def _first(names: tuple[str, ...]) -> Path | None:
 
 def _arrived(environment: MutableMapping[str, str]) -> list[str]:
     """What was loaded before this process; its children start as if nothing had been."""
-    loaded = environment.pop("LD_PRELOAD").split(":")
+    loaded = environment.pop("LD_PRELOAD", "").split(":")
     before = environment.pop(BEFORE)
     if before:
         environment["LD_PRELOAD"] = before
-    return [Path(path).name for path in loaded if path not in before.split(":")]
+    return [Path(path).name for path in loaded if path and path not in before.split(":")]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from broadbase.commands.options import Json, app, log, show
+from broadbase.commands.options import Json, OneData, app, log, show
 from broadbase.core.config import override
 from broadbase.core.errors import ConfigError
 from broadbase.core.files import refuse_foreign
@@ -29,7 +29,7 @@ from broadbase.weights.folder import base_at, save
 @app.command()
 def adapt(
     model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
-    data: Annotated[str, typer.Option(help="A table, a folder, sample:NAME, source:FILE.yaml.")],
+    data: OneData,
     modality: Annotated[str | None, typer.Option(help="The modality of the records.")] = None,
     method: Annotated[Method, typer.Option(help="How to adapt.")] = Method.probe,
     labels: Annotated[int, typer.Option(min=2, help="Labelled records to learn from.")] = 100,

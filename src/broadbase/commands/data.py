@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from broadbase.commands.options import Data, FieldName, Json, Like, RecipeName, Set, app, log, show
+from broadbase.commands.options import (
+    Data,
+    FieldName,
+    Json,
+    Like,
+    Pattern,
+    RecipeName,
+    Set,
+    app,
+    log,
+    show,
+)
 from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import echo
 from broadbase.data.cluster import on_ray, on_slurm
@@ -22,6 +33,8 @@ from broadbase.inspect import show as show_inspected
 from broadbase.recipes.resolved import resolved
 from broadbase.run.prepare import prepare_data
 
+CORES = os.cpu_count() or 1
+
 
 @app.command()
 def prepare(
@@ -29,7 +42,8 @@ def prepare(
     store: Annotated[Path, typer.Option(help="The folder of the prepared data.")],
     data: Data = None,
     field: FieldName = None,
-    processes: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    pattern: Pattern = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of this machine.")] = CORES,
     on: Annotated[str, typer.Option(help="Who makes it: here, ray, slurm:PARTITION.")] = "here",
     like: Like = None,
     settings: Set = None,
@@ -37,7 +51,7 @@ def prepare(
 ) -> None:
     """Clean, deduplicate and encode data into a store; go on where an earlier try was stopped."""
     changes = [*(settings or []), f"data.processes={processes}"]
-    config = resolved(recipe, data, None, changes, field=field, like=like)
+    config = resolved(recipe, data, None, changes, field=field, pattern=pattern, like=like)
     stores, _ = prepare_data(config, store, log, _makers(on))
     rows = [
         {"source": name, **s.manifest["counts"], "licence": s.manifest["licence"]}

@@ -46,10 +46,14 @@ def generate(
     modality: Annotated[str | None, typer.Option(help="Which modality; default the first.")] = None,
     places: Annotated[int, typer.Option(min=1, help="The most new places (tokens).")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(min=1)] = None,
-    top_p: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Of so many tokens, the likeliest.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the likeliest tokens of this share.")
+    ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End where this text appears.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The source of all chance.")] = 0,
     weights: Annotated[
         Weights, typer.Option(help="int8: faster on a CPU, the perplexity a little higher.")
     ] = Weights.stored,

@@ -81,12 +81,48 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one field of the config.")
 ]
-RecipeName = Annotated[str, typer.Argument(help="A recipe's name, or a config.yaml to repeat.")]
-Data = Annotated[str | None, typer.Option(help="Folder, file, URL, sample:NAME, source:FILE.yaml.")]
-FieldName = Annotated[str | None, typer.Option("--field", help="Of a table, that holds the text.")]
+
+
+def _recipes(incomplete: str) -> list[str]:
+    folder = Path(__file__).parents[1] / "recipes"
+    texts = {path.stem: path.read_text() for path in folder.glob("*.py")}
+    return sorted(n for n, text in texts.items() if n.startswith(incomplete) and "RECIPE =" in text)
+
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe (`broadbase recipes` lists them), or a config.yaml to repeat.",
+        autocompletion=_recipes,
+    ),
+]
+
+
+def _not_empty(value: Any) -> Any:
+    """A shell variable that is not set gives an empty text, which would mean the current folder."""
+    if value == "" or (isinstance(value, list | tuple) and "" in value):
+        raise typer.BadParameter("it is empty; give a folder, a file, a URL or sample:NAME")
+    return value
+
+
+WHERE = "A folder, a file, a URL, sample:NAME or source:FILE.yaml"
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH", callback=_not_empty, help=f"{WHERE.capitalize()}; several: a mixture."
+    ),
+]
+OneData = Annotated[str, typer.Option(metavar="PATH", callback=_not_empty, help=WHERE)]
+Depth = Annotated[int | None, typer.Option(min=1, help="The size: layers, width, steps grow. [4]")]
+FieldName = Annotated[
+    str | None, typer.Option("--field", help="The column of a table that holds the record.")
+]
+Pattern = Annotated[
+    str | None, typer.Option(help="Which files of a folder are read, as '**/*.txt **/*.log'.")
+]
 Like = Annotated[str | None, typer.Option(help="A published family to be one of: vit, t5, ...")]
 Start = Annotated[str | None, typer.Option(help="A base to go on with: a run or a model folder.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
+Device = Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda or mps.")]
 
 
 def fresh(parent: Path, name: str) -> Path:

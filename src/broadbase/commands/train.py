@@ -12,10 +12,12 @@ import typer
 
 from broadbase.commands.options import (
     Data,
+    Depth,
     Device,
     FieldName,
     Json,
     Like,
+    Pattern,
     RecipeName,
     Set,
     Start,
@@ -26,7 +28,9 @@ from broadbase.commands.options import (
 )
 from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import echo
-from broadbase.recipes.recipe import all_recipes, expected
+from broadbase.data.detect import STORE
+from broadbase.recipes.printed import documented
+from broadbase.recipes.recipe import all_recipes, example, expected, find_recipe
 from broadbase.recipes.resolved import overridden, resolved
 from broadbase.run.prepare import removed_if_refused
 from broadbase.run.run import Run
@@ -37,25 +41,48 @@ from broadbase.train.slurm import script as slurm_script
 def pretrain(
     recipe: RecipeName,
     data: Data = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="The one dial of size.")] = None,
+    depth: Depth = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps. [by depth]")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=2, help="Tokens of a row: the context length. [by recipe]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows a step. [by depth]")] = None,
     store: Annotated[Path | None, typer.Option(help="Prepared data to use or make.")] = None,
     field: FieldName = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    pattern: Pattern = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. [runs/RECIPE-N]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The source of all chance. [0]")] = None,
     device: Device = "auto",
     start: Start = None,
     like: Like = None,
     settings: Set = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the config, as YAML, and train nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a base on raw data, without labels; from nothing, or on from another base."""
-    changes = list(settings or [])
-    changes += [f"machine.device={device}"] if device != "auto" else []
+    changes = [f"machine.device={device}"] if device != "auto" else []
     changes += [f"seed={seed}"] if seed is not None else []
     changes += [f"data.store={json.dumps(str(store))}"] if store else []
     if data is None and store is not None and any(store.glob("*/manifest.json")):
-        data = f"store:{store}"
-    config = resolved(recipe, data, depth, changes, field=field, start=start, like=like)
+        data = [f"{STORE}{store}"]
+    config = resolved(
+        recipe,
+        data,
+        depth,
+        [*(settings or []), *changes],
+        field=field,
+        pattern=pattern,
+        start=start,
+        like=like,
+        steps=steps,
+        context=context,
+        batch_size=batch_size,
+    )
+    if print_config:
+        echo(documented(config), end="")
+        return
     if out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several ranks must agree on the run's folder: add --out")
     folder = out or fresh(Path("runs"), config.recipe)
@@ -82,7 +109,7 @@ def resume(
 @app.command()
 def sbatch(
     command: Annotated[list[str], typer.Argument(help="-- pretrain ... --out FOLDER")],
-    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     ranks: Annotated[int, typer.Option(min=1, help="Processes a node; GPUs, where it has.")] = 1,
     time: Annotated[str, typer.Option(help="The longest a job may take.")] = "24:00:00",
     partition: Annotated[str | None, typer.Option(help="Slurm's partition.")] = None,
@@ -93,8 +120,18 @@ def sbatch(
 
 
 @app.command()
-def recipes(as_json: Json = False) -> None:
-    """What can be trained out of the box."""
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="A recipe, whose whole config is printed.")
+    ] = None,
+    depth: Depth = None,
+    as_json: Json = False,
+) -> None:
+    """What can be trained out of the box; of one recipe every setting, as a config.yaml."""
+    if name is not None:
+        config = example(find_recipe(name), depth or 4)
+        echo(json.dumps(config.tree()) if as_json else documented(config), end="")
+        return
     known = expected()
     rows = [
         {"recipe": r.name, "what": r.summary, **known.get(r.name, {})}

@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from broadbase.core.errors import ConfigError
+from broadbase.core.errors import BroadbaseError, ConfigError
 
 VARIABLE = "BROADBASE_MODULES"
 
@@ -23,23 +24,39 @@ VARIABLE = "BROADBASE_MODULES"
 def outside(group: str, attribute: str = "") -> list[Any]:
     """The parts of `group` from outside; of a named module its `attribute`, where it has one.
 
-    ConfigError where a named module is not found.
+    ConfigError where a named module is not found, or cannot be imported.
     """
     found = [point.load() for point in entry_points(group=f"broadbase.{group}")]
-    modules = [_module(name.strip()) for name in os.environ.get(VARIABLE, "").split(",") if name]
+    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
+    modules = [_module(name) for name in names if name]
     return found + [getattr(module, attribute) for module in modules if hasattr(module, attribute)]
 
 
 def _module(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(
+            f"{VARIABLE} names {name!r}, which is no name of a module; name modules as in `import`,"
+            " with commas between"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)  # the last: a file of yours hides no module of another's
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"{VARIABLE}: {name} imports {error.name}, which is not installed"
+            ) from error
         raise ConfigError(
             f"{VARIABLE} names {name!r}, and there is no {name}.py or {name}/ in {here}, nor where"
             " Python looks (PYTHONPATH); name modules as in `import`, with commas between"
         ) from None
+    except BroadbaseError:
+        raise
+    except Exception as error:  # whatever the module's own code does
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"{VARIABLE}: {name} cannot be imported: {type(error).__name__}: {error}"
+            f" ({at.filename}:{at.lineno})"
+        ) from error

@@ -87,7 +87,7 @@ class FilesConfig(SourceConfig):
             raise DataError(
                 f"no file in {root} matches {self.pattern!r}; it holds"
                 f" {counted(endings(names)) or 'nothing'}. Name other files"
-                " with --set data.sources.NAME.source.pattern='**/*.ending'"
+                " with --pattern '**/*.ending'"
             )
         return found
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from broadbase.core.contracts import SourceConfig
-from broadbase.core.errors import ConfigError
-from broadbase.data.samples import SAMPLES, DigitsConfig, StandardLibraryConfig
+from contextlib import suppress
+
+from broadbase.core.contracts import SourceConfig, TowerConfig
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.data.samples import SAMPLES, DigitsConfig, StandardLibraryConfig, sample
+from broadbase.data.sequences import FastaConfig, SmilesFilesConfig
+from broadbase.data.sources import ImageFilesConfig
 from broadbase.modalities.code import CodeConfig
 from broadbase.modalities.descriptors import DescriptorsConfig
 from broadbase.modalities.image import ImageConfig
@@ -16,7 +20,8 @@ from broadbase.objectives.causal import CausalConfig
 from broadbase.objectives.mixture import MixtureConfig, Part
 from broadbase.objectives.properties import PropertiesConfig
 from broadbase.recipes import dial
-from broadbase.recipes.recipe import Recipe
+from broadbase.recipes.code import programs
+from broadbase.recipes.recipe import Recipe, find_recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.loop import TrainConfig
 from broadbase.train.machine import MachineConfig
@@ -35,9 +40,11 @@ def build(depth: int, data: str | None) -> RunConfig:
     (docs/log.md). Molecules are short and many; there a fresh row is better, and a second source
     knows the atoms and charges that the first leaves out. Of its molecules the base also tells what
     RDKit computes of them, from their mean place (MolBERT): no measured label is among that.
+    On one's own data it is causal modelling of what that is: pictures, code, proteins, molecules,
+    or text; several folders make a mixture.
     """
     if data is not None:
-        raise ConfigError("recipe 'mixed' brings its own data; drop --data, or write a config file")
+        return _own(depth, data)
     image = ImageConfig(height=8, width=8, channels=1, patch=2, levels=17)
     places = 1 + (image.height // image.patch) * (image.width // image.patch)
     code = StandardLibraryConfig(exclude=TASK_PACKAGES)
@@ -68,17 +75,47 @@ def build(depth: int, data: str | None) -> RunConfig:
             sources=("structure", "descriptors"),
         ),
     }
-    tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
     return RunConfig(
         recipe="mixed",
         depth=depth,
-        model=ModelConfig(modalities=modalities, towers={"main": tower}),
+        model=ModelConfig(modalities=modalities, towers={"main": _tower(depth)}),
         objective=MixtureConfig(parts=parts),
         data=DataConfig(sources=sources),
         optim=dial.optim(depth, normed=True).model_copy(update={"weight_decay": 0.4}),
         train=TrainConfig(steps=600, evaluate_every=200, save_every=200),
         machine=MachineConfig(precision="fp32"),  # at this width bf16 saves nothing on CPUs
     )
+
+
+def _tower(depth: int) -> TowerConfig:
+    return dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
+
+
+def _own(depth: int, data: str) -> RunConfig:
+    """The recipe of what a folder holds, with the tower that all of a mixture share."""
+    config = find_recipe(_kind(data)).build(depth, data)
+    if set(config.model.towers) != {"main"}:
+        raise ConfigError(
+            f"{data} is for recipe {config.recipe!r}, whose towers are its own: train on it alone"
+        )
+    model = config.model.model_copy(update={"towers": {"main": _tower(depth)}})
+    return config.model_copy(update={"recipe": "mixed", "model": model})
+
+
+def _kind(data: str) -> str:
+    """The recipe for a sample set's modality, or for the files of a folder."""
+    if data.startswith("sample:"):
+        return sample(data.removeprefix("sample:")).modality
+    for recipe, source in (
+        ("image", ImageFilesConfig(path=data)),
+        ("protein", FastaConfig(path=data)),
+        ("molecule", SmilesFilesConfig(path=data)),
+        ("code", programs(data)),
+    ):
+        with suppress(DataError):
+            if source.files():
+                return recipe
+    return "text"
 
 
 def _source(

@@ -59,6 +59,14 @@ def find_recipe(name: str) -> Recipe:
     return known[name]
 
 
+def example(recipe: Recipe, depth: int) -> RunConfig:
+    """The config of a recipe on no data in particular."""
+    try:
+        return recipe.build(depth, None)
+    except ConfigError:  # it needs some
+        return recipe.build(depth, "PATH")
+
+
 def alike(config: RunConfig, kind: str) -> RunConfig:
     """The same training of a model that leaves as one of a published family (a model_type)."""
     length = max(mixed.length for mixed in config.data.sources.values())
