@@ -181,6 +181,33 @@ def refused() -> dict[str, tuple[bytes, str]]:
     }
 
 
+@pytest.mark.parametrize(
+    ("riff", "data"),
+    [
+        (0xFFFFFFFF, 0xFFFFFFFF),  # FFmpeg
+        (0, 0),  # GStreamer
+        (36, 0),  # recorders that were switched off
+        (0x7FFFF024, 0x7FFFF000),  # SoX
+        (0x80000024, 0x80000000),  # arecord
+        (0xFFFFFFFF, None),
+        (0, None),
+    ],
+)
+@pytest.mark.parametrize("more", [b"", b"\1\2\3"])
+def test_a_wav_file_from_a_pipe_is_as_long_as_it_is(
+    riff: int, data: int | None, more: bytes, tmp_path: Path
+) -> None:
+    whole = written(np.stack([noise(8000), noise(8000)], axis=1))
+    wanted = read(tmp_path, whole, "a.wav")
+    piped = wav_header(whole, 4, riff)
+    if data is not None:
+        piped = wav_header(piped, 40, data) + more  # a frame that was not finished
+    found = read(tmp_path, piped, "a.wav")
+    assert isinstance(found, Record), found
+    assert isinstance(wanted, Record)
+    assert np.array_equal(found.raw.samples, wanted.raw.samples)
+
+
 @pytest.mark.parametrize("name", sorted(refused()))
 def test_bad_files_are_refused_by_name(name: str, tmp_path: Path) -> None:
     data, why = refused()[name]

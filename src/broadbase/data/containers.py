@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import IO
 
 PLAIN = (1, 3, 0xFFFE)  # WAV: whole numbers, floats, either of them under an extended header
+UNKNOWN = 0xFFFFFFFF  # a size in a WAV file from a pipe; others there: 0, and these
+STREAMED = (0x7FFFF000, 0x7FFFFFFF, 0x80000000, UNKNOWN)
 STEP = 1 << 20
 FLAC_RATES = dict(
     zip(
@@ -24,14 +26,19 @@ FIRST, LAST = 2, 4  # Ogg: the flags of a stream's first and last page
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def check(data: bytes) -> None:
-    """ValueError where a WAV, FLAC or Ogg file is cut short or contradicts itself; others pass."""
+def checked(data: bytes) -> bytes:
+    """The same file; ValueError where a WAV, FLAC or Ogg file is cut short or contradicts itself.
+
+    A WAV file from a pipe does not know its sizes; they are filled in.
+    """
     if data.startswith(b"RIFF"):
+        data = _sized(data)
         _wav(data)
     elif data.startswith(b"fLaC"):
         _flac(data)
     elif data.startswith(b"OggS"):
         _ogg(data)
+    return data
 
 
 def check_png(file: IO[bytes]) -> None:
@@ -92,6 +99,26 @@ def _wav(data: bytes) -> None:
     for needed in (b"fmt ", b"data"):
         if needed not in sizes:
             raise ValueError(f"a WAV file without a chunk {needed.decode()!r}")
+
+
+def _sized(data: bytes) -> bytes:
+    """The same, with the true sizes where the writer of a WAV file could not know them."""
+    promised, block = int.from_bytes(data[4:8], "little"), 1
+    for name, at, size in _chunks(data):
+        if name == b"fmt ":
+            block = max(1, int.from_bytes(data[at + 12 : at + 14], "little"))
+        elif name == b"data":
+            begun = size == 0 and promised in (0, UNKNOWN, at - 8)
+            if begun or size in STREAMED:
+                size = (len(data) - at) // block * block
+            elif promised not in (0, UNKNOWN):
+                break
+            whole = bytearray(data)
+            whole[4:8], whole[at - 4 : at] = (
+                number.to_bytes(4, "little") for number in (len(data) - 8, size)
+            )
+            return bytes(whole)
+    return data
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

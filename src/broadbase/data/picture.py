@@ -35,11 +35,16 @@ def picture(
                     at = file.tell()
                     containers.check_png(file)
                     file.seek(at)
+                deep = image.mode not in DEEP and ";16" in str(image.tile)  # Pillow keeps 8 bits
                 frames = getattr(image, "n_frames", 1)
                 image.load()
                 turned = image.getexif().get(ORIENTATION, 1) != 1
                 found, converted = _eight_bits(ImageOps.exif_transpose(image))
-                converted += ["turned upright"] * turned + ["several frames to 1"] * (frames > 1)
+                converted += (
+                    ["16 bits to 8"] * deep
+                    + ["turned upright"] * turned
+                    + ["several frames to 1"] * (frames > 1)
+                )
                 return Record(found, place, label, converted=tuple(converted))
     except UnidentifiedImageError:
         return Reject(place, "not an image that Pillow can read")

@@ -73,7 +73,7 @@ class SoundsConfig(FilesConfig):
         """The sound that a file's bytes hold, and its channels; ValueError says why not."""
         if len(data) > self.limit * MEBI:
             raise ValueError(f"more than {self.limit} MiB; cut it, or raise the source's `limit`")
-        containers.check(data)
+        data = containers.checked(data)
         library = optional("soundfile", "audio", "reading sound files")
         try:
             with library.SoundFile(io.BytesIO(data)) as file:
@@ -175,7 +175,11 @@ class KLettresNamesConfig(FilesConfig):
 
 def _listed(path: UPath, sounds: Kind) -> Iterator[tuple[UPath, str]]:
     """Files and names of a list; some are listed and not shipped."""
-    for each in ElementTree.fromstring(path.read_bytes()).iter("sound"):
+    try:
+        listed = ElementTree.fromstring(path.read_bytes())
+    except ElementTree.ParseError as error:
+        raise OSError(f"not a list of sounds: {error}") from None
+    for each in listed.iter("sound"):
         file, name = path.parent.parent / each.get("file", ""), each.get("name", "").lower()
         kind = "letters" if name in ALPHABET else "syllables"
         if sounds in ("all", kind) and file.is_file():

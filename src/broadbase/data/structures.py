@@ -20,6 +20,7 @@ CODES = (
     " SER:S THR:T TRP:W TYR:Y VAL:V MSE:M"
 )
 LETTERS = dict(code.split(":") for code in CODES.split())
+LONGEST = 1 << 20  # bytes of a list of states, and of a line of a PDB file
 STATES = frozenset("HE-")
 
 
@@ -42,7 +43,8 @@ class StructuresConfig(FilesConfig):
         )
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        states = path.read_text(encoding="latin-1").split()[:1]
+        with path.open("rb") as file:
+            states = file.read(LONGEST).decode("utf-8-sig", "replace").split()[:1]
         plain = path.with_suffix("")
         residues = _residues(plain if plain.is_file() else plain.with_name(f"{plain.name}.gz"))
         if not states or not set(states[0]) <= STATES:
@@ -57,7 +59,7 @@ def _residues(path: UPath) -> str:
     """The residues that have a C-alpha, in order; X where they are none of the 20."""
     found: dict[str, str] = {}
     with opened(path) as file:
-        for line in file:
+        while line := file.readline(LONGEST):
             text = line.decode("latin-1")
             if text.startswith(("ATOM", "HETATM")) and text[12:16] == " CA ":
                 found.setdefault(text[21:27], LETTERS.get(text[17:20], "X"))

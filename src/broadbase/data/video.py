@@ -131,7 +131,8 @@ class ClipsConfig(FilesConfig):
             raise ValueError("no pictures in it")
         stream, first, end = video.streams.video[0], None, 0.0
         stream.thread_type = "NONE"
-        stream.codec_context.options = {"err_detect": "explode"}
+        most = str(int(self.limit * 1e6))  # which FFmpeg heeds before it makes room for a frame
+        stream.codec_context.options = {"err_detect": "explode", "max_pixels": most}
         stretched = stream.sample_aspect_ratio or 1  # how much wider a pixel is than high
         self._allow(stream.codec_context, stretched)
         for count, frame in enumerate(video.decode(stream), 1):

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.modalities.crops import Crops, CropsConfig
+from broadbase.modalities.resizing import opaque
 from broadbase.nn.spaces import Vector, VectorConfig
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -99,7 +100,8 @@ class ImageCodec:
     def _pixels(self, raw: Any) -> NDArray[np.float64]:
         c = self.config
         if isinstance(raw, Image.Image):
-            raw = np.asarray(raw.convert(MODES[c.channels]).resize((c.width, c.height)))
+            shown = raw if c.channels == len("RGBA") else opaque(raw)
+            raw = np.asarray(shown.convert(MODES[c.channels]).resize((c.width, c.height)))
         if not isinstance(raw, np.ndarray):
             raise ValueError(f"expected an image or an array, got {type(raw).__name__}")
         pixels = raw / 255.0 if raw.dtype == np.uint8 else raw.astype(np.float64)

@@ -13,6 +13,8 @@ from PIL import Image
 from broadbase.core.errors import DataError
 
 MODES = {1: "L", 3: "RGB"}
+THIN = 20  # times as long as wide: more is not resized
+LARGEST = 1 << 28  # pixels of a square
 SETTINGS = "preprocessor_config.json"
 
 
@@ -62,6 +64,8 @@ class Resizing:
         image = opaque(image).convert(MODES[self.channels])
         if self.colour is not None:
             image = _framed(image, self.colour)
+        if not self.whole:
+            image = _middle(image)
         short = min(image.size)
         width, height = (self.edge if self.whole else self.edge * n // short for n in image.size)
         image = image.resize((width, height), self.resample)
@@ -72,15 +76,25 @@ class Resizing:
 
 def opaque(image: Image.Image) -> Image.Image:
     """What is transparent, on white."""
-    if "A" not in image.getbands() and "transparency" not in image.info:
+    if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
+def _middle(image: Image.Image) -> Image.Image:
+    """What is left of a thin picture without its ends, which no crop to a square would keep."""
+    over = [max(0, n - THIN * min(image.size)) // 2 for n in image.size]
+    return image.crop((over[0], over[1], image.width - over[0], image.height - over[1]))
+
+
 def _framed(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
     """In the middle of a square of its longer edge."""
     side = max(image.size)
+    if side * side > LARGEST:
+        raise ValueError(
+            f"{image.width} x {image.height} pixels: too thin to be put into a square; crop it"
+        )
     whole = Image.new(image.mode, (side, side), colour)
     whole.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return whole
