@@ -176,6 +176,13 @@ def test_what_cannot_be_paired_is_said(album: Path, tmp_path: Path) -> None:
         RunConfig.from_tree(uneven)
     with pytest.raises(ConfigError, match="no source 'picture'"):
         RunConfig.from_tree(tree(album, first={"source": "picture", "tower": "a", "joint": "b"}))
+    twice = tree(album)
+    twice["data"]["sources"]["image"]["source"]["pattern"] = "**/*.png **/*.gif"
+    first = min(album.glob("*.png"))
+    Image.new("L", (4, 4)).save(first.with_suffix(".gif"))
+    with pytest.raises(DataError, match=r"\.gif and .*\.png have the same name without its"):
+        Run.create(RunConfig.from_tree(twice), tmp_path / "twice")
+    first.with_suffix(".gif").unlink()
     strangers = tree(album)
     other = tmp_path / "other"
     for i in range(40):

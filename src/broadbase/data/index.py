@@ -66,6 +66,9 @@ def join(
         limit = threshold(numbers, holdout)
         table, documents = _split(table, kept, limit, holdout, codec, snapshots[name])
         mine = (twins >= first) & (twins < last)
+        wanted = snapshots[name].wanted
+        if wanted.paired and getattr(wanted.source, "single", False):  # keys are names of files
+            _own_keys(table, exact[first:last] - first)
         lines = [
             _twin(tables, ids, int(head[twin]), int(twin), float(share), exact)
             for twin, share in zip(twins[mine], alike[mine], strict=True)
@@ -233,6 +236,17 @@ def _split(
         sides = {"train": np.array([0]), "validation": np.array([1])}
         return table.divided(int(kept[0]), codec, holdout), sides
     raise DataError(f"{source} holds {what}; add more data to it")
+
+
+def _own_keys(table: _Table, exact: Ints) -> None:
+    """DataError where two files of a source are told by the same name among paired sources."""
+    again = np.flatnonzero((exact != np.arange(len(exact))) & (exact >= 0))
+    if len(again):
+        one, other = (table.place(int(i)) for i in (exact[again[0]], again[0]))
+        raise DataError(
+            f"{one} and {other} have the same name without its ending, by which pairs are found;"
+            " rename one, or take it out"
+        )
 
 
 def _twin(

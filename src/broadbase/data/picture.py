@@ -35,7 +35,7 @@ def picture(
                     at = file.tell()
                     containers.check_png(file)
                     file.seek(at)
-                deep = image.mode not in DEEP and ";16" in str(image.tile)  # Pillow keeps 8 bits
+                deep = _cut_to_eight_bits(image)
                 frames = getattr(image, "n_frames", 1)
                 image.load()
                 turned = image.getexif().get(ORIENTATION, 1) != 1
@@ -66,3 +66,12 @@ def _eight_bits(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if image.mode == "F":
         raise ValueError("greys as floats, whose range is not known; save them in 8 or 16 bits")
     return image, []
+
+
+def _cut_to_eight_bits(image: Image.Image) -> bool:
+    """Whether Pillow is about to keep 8 of 16 bits of colours, by what its decoder is given."""
+    args = [tile.args for tile in getattr(image, "tile", [])]
+    parts = [part for each in args for part in (each if isinstance(each, tuple) else (each,))]
+    deep = any(";16" in part for part in parts if isinstance(part, str))
+    most = max([part for part in parts if isinstance(part, int)], default=0)
+    return image.mode not in DEEP and (deep or (image.format == "PPM" and most > 255))

@@ -43,7 +43,7 @@ class ImageConfig(ModalityConfig):
         return self
 
     def conversions(self, raw: Any) -> tuple[str, ...]:
-        if not isinstance(raw, Image.Image):
+        if not isinstance(raw, Image.Image) or self.channels not in MODES:
             return ()
         mode, size = MODES[self.channels], (self.width, self.height)
         changed = (f"{raw.mode} to {mode}",) if raw.mode != mode else ()
@@ -100,6 +100,8 @@ class ImageCodec:
     def _pixels(self, raw: Any) -> NDArray[np.float64]:
         c = self.config
         if isinstance(raw, Image.Image):
+            if c.channels not in MODES:
+                raise ValueError(f"a picture has no {c.channels} channels; give an array")
             shown = raw if c.channels == len("RGBA") else opaque(raw)
             raw = np.asarray(shown.convert(MODES[c.channels]).resize((c.width, c.height)))
         if not isinstance(raw, np.ndarray):

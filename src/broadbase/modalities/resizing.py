@@ -75,7 +75,9 @@ class Resizing:
 
 
 def opaque(image: Image.Image) -> Image.Image:
-    """What is transparent, on white."""
+    """What is transparent, on white; ValueError where a channel has more than 8 bits."""
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"a picture of mode {image.mode}; bring it to 8 bits a channel first")
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
