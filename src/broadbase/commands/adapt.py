@@ -14,7 +14,6 @@ import typer
 from broadbase.commands.options import Json, OneData, app, log, show
 from broadbase.core.config import override
 from broadbase.core.errors import ConfigError
-from broadbase.core.files import refuse_foreign
 from broadbase.core.terminal import echo
 from broadbase.data.detect import labelled
 from broadbase.train.machine import MachineConfig
@@ -23,7 +22,7 @@ from broadbase.transfer.adapt import adapt as adapt_to
 from broadbase.transfer.finetune import FinetuneConfig, finetune
 from broadbase.transfer.reading import as_read, kind_of, reader
 from broadbase.transfer.task import read_task
-from broadbase.weights.folder import base_at, save
+from broadbase.weights.folder import base_at, must_be_free, save
 
 
 @app.command()
@@ -92,7 +91,7 @@ def _tuning(method: Method, settings: Sequence[str] | None, out: Path | None) ->
             if given:
                 raise ConfigError(f"{option} a fine-tuned model; add --method finetune")
     if out is not None:
-        refuse_foreign(out, lambda folder: (folder / "config.json").exists())
+        must_be_free(out)
     tree = FinetuneConfig().tree()
     for setting in settings or ():
         tree = override(tree, setting)

@@ -42,7 +42,8 @@ class Comparison:
     @property
     def title(self) -> str:
         """What is compared, in words."""
-        cut = f", {self.cut:,} records cut at {self.limit:,} positions" if self.cut else ""
+        many = "s" if self.cut > 1 else ""
+        cut = f", {self.cut:,} record{many} cut at {self.limit:,} positions" if self.cut else ""
         splits = len(self.pretrained) // self.bases
         interval = "95 % intervals" if splits >= FEWEST else f"{splits} splits: no interval"
         return (

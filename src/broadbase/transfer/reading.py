@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec, ModalityConfig, Record, SourceConfig
+from broadbase.core.contracts import Codec, Record, SourceConfig
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.modalities.audio import AudioCodec
 from broadbase.model.base import Base
@@ -49,11 +49,20 @@ def as_read(base: Base, task: Task) -> Task:
 
     DataError names the first that is no record of the modality.
     """
+    if task.read:
+        return task
     name, codec = base.codec(task.modality)
-    kind = base.config.modalities[name]
-    raws = [_cleaned(kind, raw, f"task {task.name!r}: record {i}", name)
-            for i, raw in enumerate(task.raws)]  # fmt: skip
-    task = replace(task, raws=_aligned(codec, task, raws))
+    read, raws = reader(base, name), list[Any]()
+    for i, raw in enumerate(task.raws):
+        try:
+            raws.append(read(raw))
+        except BroadbaseError:
+            raise
+        except (TypeError, ValueError) as error:
+            place = f"task {task.name!r}: record {i}"
+            raise DataError(f"{place} cannot be read as {name}: {error}") from None
+    _must_align(codec, task, raws)
+    task = replace(task, raws=raws, read=True)
     content = np.array([_content(raw) for raw in raws])
     copies = len(content) - len(np.unique(content))
     if not copies:
@@ -84,26 +93,16 @@ def _seen(codec: Codec, raw: Any) -> Any:
     return codec.decode(sample.values, sample.grid) if len(sample.grid) > 1 else raw
 
 
-def _cleaned(kind: ModalityConfig, raw: Any, place: str, name: str) -> Any:
-    try:
-        return kind.clean(raw)
-    except BroadbaseError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{place} cannot be read as {name}: {error}") from None
-
-
-def _aligned(codec: Codec, task: Task, raws: Sequence[Any]) -> Sequence[Any]:
-    """The records; DataError where labelled positions would not be those of the cleaned record."""
+def _must_align(codec: Codec, task: Task, raws: Sequence[Any]) -> None:
+    """DataError where labelled positions would not be those of the cleaned record."""
     if task.places is None:
-        return raws
+        return
     for i, (old, new) in enumerate(zip(task.raws, raws, strict=True)):
         if not np.array_equal(codec.encode(old).values, codec.encode(new).values):
             raise DataError(
                 f"task {task.name!r}: record {i} is read in another spelling, {new!r:.60}, so that"
                 " its labels do not fit; give it and its labels in that one"
             )
-    return raws
 
 
 def _contradicting(content: NDArray[Any], labels: NDArray[Any]) -> int:

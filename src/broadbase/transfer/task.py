@@ -36,6 +36,7 @@ class Task:
     groups: NDArray[np.int64] | None = None  # [M], e.g. the file a chunk of code comes from
     macro: bool = False  # score classes by the mean of their F1, rare ones as much as common ones
     places: Indices | None = None  # [M,2]: the number of its record, and the place in it
+    read: bool = False  # whether records are cleaned and copies in groups (reading.as_read)
     notes: tuple[str, ...] = ()  # what was left out of the data, and what is odd in them
 
     @classmethod
