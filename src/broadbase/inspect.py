@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from broadbase.core.contracts import Codec, ModalityConfig
 from broadbase.core.errors import DataError
 from broadbase.core.terminal import Terminal
 from broadbase.data.finding import counted
-from broadbase.data.store import Store, open_store
+from broadbase.data.store import AGAIN, Store, open_store
 from broadbase.run.run import Run
 
 BARS = " ▁▂▃▄▅▆▇█"
+Fields = Mapping[str, type | UnionType]
+TWIN: Fields = {"similarity": int | float, "place": str, "kept": str}
+REJECT: Fields = {"place": str, "reason": str}
 WIDE = 160  # characters of a record that are shown
 
 
@@ -98,8 +102,8 @@ def _source(name: str, store: Store, examples: int, mixture: Mapping[str, float]
             }
             for i in chosen.tolist()
         ],
-        "duplicates": _first(store.folder / "duplicates.jsonl", examples),
-        "rejects": _first(store.folder / "rejected.jsonl", examples),
+        "duplicates": _first(store.folder / "duplicates.jsonl", examples, TWIN),
+        "rejects": _first(store.folder / "rejected.jsonl", examples, REJECT),
     }
 
 
@@ -122,6 +126,16 @@ def _mixture(run: Run, name: str) -> dict[str, float]:
     }
 
 
-def _first(path: Path, count: int) -> list[dict[str, Any]]:
-    with path.open() as file:
-        return [json.loads(line) for line in islice(file, count)]
+def _first(path: Path, count: int, fields: Fields) -> list[dict[str, Any]]:
+    """The first rows of a JSONL file; DataError where one is no object with these fields."""
+    try:
+        with path.open("rb") as file:
+            rows = [json.loads(line) for line in islice(file, count)]
+        lacking = [row for row in rows if not isinstance(row, dict) or not row.keys() >= {*fields}]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; {AGAIN}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {error}; {AGAIN}") from None
+    if lacking or not all(isinstance(r[k], t) for r in rows for k, t in fields.items()):
+        raise DataError(f"{path} is damaged: a row lacks {' or '.join(fields)}; {AGAIN}")
+    return rows
