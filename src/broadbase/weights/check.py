@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from broadbase.modalities.picture import PictureCodec, PictureConfig
 from broadbase.modalities.spectrum import SpectrumConfig
 from broadbase.model.base import Base
 from broadbase.model.documents import prompts
+from broadbase.weights import text_check
 from broadbase.weights.folder import load
 
 Compared = tuple[str, str, Tensor, Tensor]  # inputs, what is compared, ours, theirs
@@ -32,13 +34,15 @@ ROWS, PLACES = 3, 48
 def differences(folder: Path) -> list[dict[str, Any]]:
     """What is compared for which inputs, and the largest relative difference.
 
-    Ids are given without and with padding, pictures and sounds as noise. Needs transformers. Both
+    Texts are given to the tokenizers of both, ids without and with padding, pictures and sounds as
+    noise. Needs transformers. Both
     compute in fp32; no code of the folder runs.
     """
     base, reference = load(folder), _reference(folder)
     base.model.float()
     rows = []
-    for kind, what, ours, theirs in _compared(base, reference):
+    both = chain(_compared(base, reference), text_check.compared(base, reference, folder))
+    for kind, what, ours, theirs in both:
         worst = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1.0)
         rows.append(
             {
