@@ -21,6 +21,7 @@ from broadbase import weights
 from broadbase.core.errors import ConfigError
 from broadbase.model.model import ModelConfig
 from broadbase.weights.tensors import Piece, empty
+from broadbase.weights.typed import errors_of
 
 
 @dataclass(frozen=True)
@@ -210,12 +211,11 @@ def architectures() -> dict[str, Any]:
 
 
 def published(config: Mapping[str, Any], names: Collection[str]) -> Published:
-    """A config.json in our terms; ConfigError where nobody wrote its mapping."""
+    """A config.json in our terms; ConfigError where nobody wrote its mapping, DataError where a
+    field is missing or has no meaning."""
     known, kind = architectures(), config.get("model_type")
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise ConfigError(f"model_type {kind!r} is not known here; known: {', '.join(known)}")
-    try:
-        found: Published = known[str(kind)].read(config, names)
-    except KeyError as error:
-        raise ConfigError(f"config.json of a {kind} has no field {error}; copy it again") from None
+    with errors_of(f"config.json of a {kind}"):
+        found: Published = known[kind].read(config, names)
     return found

@@ -11,6 +11,7 @@ from broadbase.nn.block import BlockConfig, PreNormConfig, ResidualConfig
 from broadbase.nn.feedforward import FeedForwardConfig, GatedConfig
 from broadbase.nn.norm import NormConfig, RMSNormConfig
 from broadbase.nn.patterns import WindowConfig
+from broadbase.nn.positions import RotaryConfig
 from broadbase.nn.spaces import DiscreteConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.architecture import At, Published
@@ -27,6 +28,7 @@ from broadbase.weights.fields import (
 
 SPACE = "text"
 MINE, THEIRS = "towers.main.blocks.*", "model.layers.*"
+TURNS = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"  # of files before 2023
 TABLE: dict[str, At | str] = {
     "spaces.text.embedding": "model.embed_tokens",
     "spaces.text.output": "lm_head",
@@ -90,7 +92,9 @@ def decoder(
     text = tokens(config, space if tied else headed(space, names, "lm_head"))
     model = ModelConfig(modalities={SPACE: text}, towers={"main": tower})
     copies = {"lm_head.weight": "model.embed_tokens.weight"} if tied else {}
-    return Published(model, "causal", table, "model.", copies=copies)
+    head_dim = next(iter(layers.values())).attention.head_dim  # type: ignore[attr-defined]
+    turns = {TURNS: lambda: RotaryConfig(theta=_turns(config).theta).frequencies(head_dim)}
+    return Published(model, "causal", table, "model.", copies=copies, derived=turns)
 
 
 def _attention(

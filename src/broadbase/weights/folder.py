@@ -9,49 +9,32 @@ under `broadbase`.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.files import draft_folder, read_json, refuse_foreign
-from broadbase.model.base import Base, Origin
-from broadbase.model.initialise import initialise
-from broadbase.model.model import Model, ModelConfig
+from broadbase.model.base import Base
+from broadbase.model.model import ModelConfig
 from broadbase.weights import translate
 from broadbase.weights.beside import write_tokenizers
-from broadbase.weights.folded import folded, unfolded, without_norm
-from broadbase.weights.hidden import masked, unmasked, with_mask
+from broadbase.weights.folded import folded
+from broadbase.weights.hidden import masked
 from broadbase.weights.out import Relative, relatives
+from broadbase.weights.own import FORMAT, Own
+from broadbase.weights.reading import look, ours, theirs, with_codecs
 from broadbase.weights.shards import LIMIT, Later, cut
 from broadbase.weights.shards import write as write_tensors
 from broadbase.weights.spoken import spoken
 from broadbase.weights.tensors import OURS, Tensors
+from broadbase.weights.typed import errors_of
 
-FORMAT = 1
 WRITTEN = "broadbase.json"  # the files of a folder that `save` wrote, and their sizes
-BESIDE = (  # files of a published folder that travel with its weights
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "merges.txt",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
 
 
 def save(base: Base, folder: Path, limit: int | None = None) -> None:
@@ -142,50 +125,14 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
     """
     folder = model_folder(folder)
     config = read_json(folder / "config.json", "is this a model folder?")
-    # what transformers has saved since may be another model, and lacks what lay beside
-    own = None if "transformers_version" in config else config.get("broadbase")
-    tensors = Tensors(folder)
-    if own is not None and own["format"] > FORMAT:
-        raise DataError(
-            f"{folder} has format {own['format']}, this program reads up to {FORMAT}; upgrade"
-            " Broadbase"
-        )
-    names = [name for name, stored in tensors.stored.items() if stored.file.name != OURS]
-    rest = {name: tensors.whole(name) for name in tensors.stored.keys() - set(names)}
-    origin, fresh, beside = None, "(?!)", _beside(folder)
-    named: Sequence[str] = ()
-    patterns: Mapping[str, str] = (own or {}).get("patterns", {})
-    if own is not None:
-        model_config, pattern = ModelConfig.from_tree(own["model"]), own["pattern"]
-    if own is not None and config["model_type"] == "broadbase":
-        model = _blank(model_config)
-        state = tensors.read({name: tensors.whole(name) for name in names})
-    else:
-        source = spoken(config, names, beside)
-        if own is None:
-            model_config, pattern = source.config, source.pattern
-        model, unnormed, theirs = _blank(model_config), model_config, model_config
-        if own is not None and own.get("folded"):
-            theirs = unnormed = without_norm(model_config) or model_config
-        if own is not None and own.get("masked"):
-            theirs = with_mask(unnormed) or unnormed
-        told = _blank(theirs).state_dict()
-        state, kept = translate.read(source, theirs, told, tensors, names)
-        state = state if theirs is unnormed else unmasked(unnormed, state)
-        state = state if unnormed is model_config else unfolded(model_config, state)
-    if own is None:
-        files = {name: tensors.stored[name].file.name for name in names}
-        origin, fresh = Origin(config, files, kept, beside), source.fresh
-        named, patterns = source.codecs, source.patterns
-    _fill(model, state | tensors.read(rest), str(folder), fresh)
-    named = named or (own or {}).get("codecs", list(model_config.modalities))
-    codecs = {
-        name: model_config.modalities[name].load(
-            place if own is not None and (place := folder / "codecs" / name).exists() else folder
-        )
-        for name in named
-    }
-    return Base(model_config, model.to(device).eval(), codecs, pattern, origin, patterns)
+    look(folder)
+    with errors_of(f"{folder / 'config.json'} does not fit the folder"):
+        # what transformers has saved since may be another model, and lacks what lay beside
+        own = None if "transformers_version" in config else Own.of(config)
+        tensors = Tensors(folder)
+        base = theirs(config, tensors) if own is None else ours(config, own, tensors)
+    base.model.to(device)
+    return with_codecs(base, folder)
 
 
 def must_agree(
@@ -226,37 +173,6 @@ def _files(codec: Codec) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         codec.save(Path(name))
         return {str(p.relative_to(name)): p.read_bytes() for p in Path(name).rglob("*.*")}
-
-
-def _blank(config: ModelConfig) -> Model:
-    """The model without any numbers."""
-    with torch.device("meta"):
-        return config.build()
-
-
-def _fill(model: Model, state: Mapping[str, Tensor], place: str, fresh: str) -> None:
-    """Make these tensors the model's own; those that `fresh` (a regex) allows may lack."""
-    wanted = model.state_dict()
-    missing = [name for name in wanted if name not in state]
-    wrong = [name for name in missing if not re.fullmatch(fresh, name)]
-    wrong += [name for name in state if name not in wanted]
-    if wrong:
-        raise DataError(f"{place}: tensors missing or unknown: {', '.join(wrong[:5])}")
-    for name, tensor in state.items():
-        if tensor.shape != wanted[name].shape:
-            raise DataError(
-                f"{place}: {name!r} is {list(tensor.shape)}, and by config.json"
-                f" {list(wanted[name].shape)}"
-            )
-        if tensor.numel() and not all(bound.isfinite() for bound in torch.aminmax(tensor)):
-            raise DataError(
-                f"{place}: {name!r} holds numbers that are not finite (NaN or infinity); copy it"
-                " again, or go back to an earlier version"
-            )
-    kind = next(iter(state.values())).dtype
-    new = {name: torch.empty(wanted[name].shape, dtype=kind) for name in missing}
-    model.load_state_dict({**state, **new}, assign=True)
-    initialise(model, 0, missing)
 
 
 def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, Later]]:
@@ -303,7 +219,3 @@ def _leaving(base: Base) -> tuple[Base, dict[str, bool], Relative | None]:
                 marks = {"folded": each is not base, "masked": leaving is not each}
                 return leaving, {k: True for k, said in marks.items() if said}, family
     return base, {}, None
-
-
-def _beside(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in BESIDE if (folder / name).exists()}

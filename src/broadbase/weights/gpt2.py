@@ -28,7 +28,6 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     width, length = config["n_embd"], config["n_positions"]
     turned = (1, 0)  # matrices are kept as [in, out]
     cuts = {name: (j * width, (j + 1) * width) for j, name in enumerate("qkv")}
-    seen = torch.ones(1, 1, length, length).tril()
     return Published(
         model(config, config["n_head"]),
         "causal",
@@ -36,7 +35,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         "transformer.",
         copies={"lm_head.weight": "transformer.wte.weight"},
         derived={
-            r"transformer\.h\.\d+\.attn\.bias": lambda: seen,
+            r"transformer\.h\.\d+\.attn\.bias": lambda: torch.ones(1, 1, length, length).tril(),
             r"transformer\.h\.\d+\.attn\.masked_bias": lambda: torch.tensor(-1e4),
         },
     )

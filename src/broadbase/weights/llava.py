@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -83,7 +84,10 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         within(SPEAKS, text.table) | _seen(vision),
         spellings=SPELLINGS,
         copies={SPEAKS + copy: SPEAKS + whole for copy, whole in text.copies.items()},
-        derived={POSITIONS: lambda: torch.arange(places)[None]},
+        derived={
+            POSITIONS: lambda: torch.arange(places)[None],
+            **{re.escape(SPEAKS) + name: value for name, value in text.derived.items()},
+        },
         patterns={"vision": "full"},
         kept=rf"{SEES}vision_model\.post_layernorm\..*|{LAYERS}\.({unread})\..*",
     )

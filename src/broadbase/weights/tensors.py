@@ -203,6 +203,13 @@ def same(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool(torch.equal(one, other.to(one.dtype)))
 
 
+def alike(one: Tensor, other: Tensor) -> bool:
+    """The same, but for the precision of fractions."""
+    if not (one.is_floating_point() and other.is_floating_point()) or one.shape != other.shape:
+        return same(one, other)
+    return torch.allclose(one.double(), other.double(), rtol=1e-2, atol=1e-6)
+
+
 def _named(index: Path) -> dict[str, str]:
     named = read_json(index).get("weight_map")
     if not isinstance(named, dict) or not named:

@@ -13,7 +13,7 @@ from broadbase.core.errors import DataError
 from broadbase.model.model import ModelConfig
 from broadbase.weights.architecture import Link, Published, shape, write
 from broadbase.weights.shards import Later
-from broadbase.weights.tensors import FLOATS, Tensors, same
+from broadbase.weights.tensors import FLOATS, Tensors, alike
 
 
 def read(
@@ -47,7 +47,7 @@ def read(
     found = tensors.read(ours), tensors.read(kept)
     for name, tensor in found[1].items():
         for pattern, value in source.derived.items():
-            if re.fullmatch(pattern, known[name]) and not same(value(), tensor):
+            if re.fullmatch(pattern, known[name]) and not alike(value(), tensor):
                 raise DataError(f"{tensors.folder}: {name!r} is not what it is derived from")
     return found
 
