@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from broadbase.model.base import Base
 from broadbase.weights import check
 from broadbase.weights.check import BAR, differences
 from references import BEIT, DECODERS, ENCODERS, LLAVA, MEETING, PAIRED, VISION, saved, whisper
@@ -52,10 +53,10 @@ def test_a_wrong_conversion_is_seen(
     tensors = load_file(tmp_path / "model.safetensors")
     read = check._reference
 
-    def changed(folder: Path) -> Any:
+    def changed(base: Base, folder: Path) -> Any:
         tensors[tensor][0] += 1
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-        return read(folder)
+        return read(base, folder)
 
     monkeypatch.setattr(check, "_reference", changed)
     assert max(row["difference"] for row in differences(tmp_path)) > BAR

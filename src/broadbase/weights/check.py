@@ -5,8 +5,9 @@ Legend: B rows, N places.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from broadbase.core.errors import ConfigError
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.files import read_json
 from broadbase.core.optional import optional
 from broadbase.core.view import Output, Read, Segment, Stream, View, positions
 from broadbase.modalities.picture import PictureCodec, PictureConfig
 from broadbase.modalities.spectrum import SpectrumConfig
 from broadbase.model.base import Base
 from broadbase.model.documents import prompts
+from broadbase.nn.spaces import NoHeadConfig
 from broadbase.weights import text_check
 from broadbase.weights.folder import load
+from broadbase.weights.shape import ids
+from broadbase.weights.tensors import OURS, Tensors
+from broadbase.weights.typed import errors_of
 
 Compared = tuple[str, str, Tensor, Tensor]  # inputs, what is compared, ours, theirs
 BAR = 1e-4
+CLASSES = {  # of each family with a head, and of its bare backbone
+    "bart": ("BartForConditionalGeneration", "BartModel"),
+    "beit": ("BeitForMaskedImageModeling", "BeitModel"),
+    "bert": ("BertForMaskedLM", "BertModel"),
+    "clip": ("CLIPModel", "CLIPModel"),
+    "dinov2": ("Dinov2Model", "Dinov2Model"),
+    "dinov2_with_registers": ("Dinov2WithRegistersModel", "Dinov2WithRegistersModel"),
+    "esm": ("EsmForMaskedLM", "EsmModel"),
+    "eurobert": ("EuroBertForMaskedLM", "EuroBertModel"),
+    "gemma2": ("Gemma2ForCausalLM", "Gemma2Model"),
+    "gemma3_text": ("Gemma3ForCausalLM", "Gemma3TextModel"),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Model"),
+    "gpt_bigcode": ("GPTBigCodeForCausalLM", "GPTBigCodeModel"),
+    "gpt_oss": ("GptOssForCausalLM", "GptOssModel"),
+    "llama": ("LlamaForCausalLM", "LlamaModel"),
+    "llava": ("LlavaForConditionalGeneration", "LlavaForConditionalGeneration"),
+    "mistral": ("MistralForCausalLM", "MistralModel"),
+    "mixtral": ("MixtralForCausalLM", "MixtralModel"),
+    "modernbert": ("ModernBertForMaskedLM", "ModernBertModel"),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen2Model"),
+    "qwen3": ("Qwen3ForCausalLM", "Qwen3Model"),
+    "roberta": ("RobertaForMaskedLM", "RobertaModel"),
+    "siglip": ("SiglipModel", "SiglipModel"),
+    "starcoder2": ("Starcoder2ForCausalLM", "Starcoder2Model"),
+    "t5": ("T5ForConditionalGeneration", "T5ForConditionalGeneration"),
+    "vit": ("ViTForImageClassification", "ViTModel"),
+    "vit_mae": ("ViTMAEForPreTraining", "ViTMAEForPreTraining"),
+    "whisper": ("WhisperForConditionalGeneration", "WhisperForConditionalGeneration"),
+}
+HOW = re.compile(  # fields of a config.json that transformers takes code, files or classes from
+    "implementation|kernel|quantization|auto_map|adapter|name_or_path|architectures|_plan$|dtype"
+    "|per_layer_config|return_dict|output_attentions|output_hidden_states|torchscript"
+)
 ROWS, PLACES = 3, 48
 
 
@@ -38,22 +77,23 @@ def differences(folder: Path) -> list[dict[str, Any]]:
     noise. Needs transformers. Both
     compute in fp32; no code of the folder runs.
     """
-    base, reference = load(folder), _reference(folder)
-    base.model.float()
-    rows = []
-    both = chain(_compared(base, reference), text_check.compared(base, reference, folder))
-    for kind, what, ours, theirs in both:
-        worst = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1.0)
-        rows.append(
-            {
-                "inputs": kind,
-                "compared": what,
-                "difference": float(worst),
-                "bar": BAR,
-                "equal": bool(worst < BAR),  # and not where it is no number
-            }
-        )
-    return rows
+    base = load(folder)
+    with _offline(), errors_of(f"{folder} cannot be compared with transformers"):
+        reference = _reference(base, folder)
+        base.model.float()
+        both = chain(_compared(base, reference), text_check.compared(base, reference, folder))
+        return [_row(*each) for each in both]
+
+
+def _row(inputs: str, what: str, ours: Tensor, theirs: Tensor) -> dict[str, Any]:
+    worst = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1.0)
+    return {
+        "inputs": inputs,
+        "compared": what,
+        "difference": float(worst),
+        "bar": BAR,
+        "equal": bool(worst < BAR),  # and not where it is no number
+    }
 
 
 def _compared(base: Base, reference: Any) -> Iterator[Compared]:
@@ -73,14 +113,52 @@ def _compared(base: Base, reference: Any) -> Iterator[Compared]:
             yield kind, *_both(base, reference, real_BN)
 
 
-def _reference(folder: Path) -> Any:
-    config = json.loads((folder / "config.json").read_text())
+def _reference(base: Base, folder: Path) -> Any:
+    """transformers' model with the folder's sizes and tensors. Its class is one of ours, by family;
+    of the folder nothing else is read, and nothing is fetched."""
     hf = optional("transformers", "transformers", "--check")
-    name = next(iter(config.get("architectures") or ["AutoModel"]))
-    if not hasattr(hf, name):
-        raise ConfigError(f"this transformers has no {name}, which config.json names")
-    how = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False}
-    return getattr(hf, name).from_pretrained(folder, **how).eval()
+    config, tensors = read_json(folder / "config.json"), Tensors(folder)
+    family = config["model_type"]
+    if family not in CLASSES:
+        raise ConfigError(
+            f"transformers has no {family}, so there is nothing to compare {folder} with; leave"
+            " --check out"
+        )
+    headed, bare = CLASSES[family]
+    spaces = filter(None, map(ids, base.config.modalities.values()))
+    heads = any(not isinstance(space.head, NoHeadConfig) for space in spaces)
+    names = [name for name, stored in tensors.stored.items() if stored.file.name != OURS]
+    state = tensors.read({name: tensors.whole(name) for name in names})
+    kind = getattr(hf, headed if heads else bare)
+    how = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
+    try:
+        sizes = kind.config_class.from_dict(_computed(config))
+        return kind.from_pretrained(None, config=sizes, state_dict=state, **how).eval()
+    except Exception as error:  # of many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            f"{folder / 'config.json'}: transformers builds no {kind.__name__} of it: {reason}"
+        ) from None
+
+
+def _computed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json without what says how and with what code to compute, at any depth."""
+    return {
+        name: _computed(value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if not HOW.search(name)
+    }
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """The hub's client fetches nothing in here."""
+    constants: Any = optional("huggingface_hub.constants", "transformers", "--check")
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _masks() -> Iterator[tuple[str, Tensor]]:

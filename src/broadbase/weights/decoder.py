@@ -92,7 +92,7 @@ def decoder(
     text = tokens(config, space if tied else headed(space, names, "lm_head"))
     model = ModelConfig(modalities={SPACE: text}, towers={"main": tower})
     copies = {"lm_head.weight": "model.embed_tokens.weight"} if tied else {}
-    head_dim = next(iter(layers.values())).attention.head_dim  # type: ignore[attr-defined]
+    head_dim = next(iter(layers.values())).attention.head_dim
     turns = {TURNS: lambda: RotaryConfig(theta=_turns(config).theta).frequencies(head_dim)}
     return Published(model, "causal", table, "model.", copies=copies, derived=turns)
 

@@ -45,6 +45,7 @@ FORMS = {
     "starcoder2": Form("starcoder2"),
     "gpt2": Form("gpt2", turned=("c_attn", "c_proj", "c_fc")),
 }
+LENGTH = 2048  # of a context, where a config.json does not say it: transformers' own for Llama
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -116,7 +117,7 @@ def _settings(writer: Any, base: Base, config: Mapping[str, Any]) -> None:
     else:
         writer.add_layer_norm_eps(norm.eps)
     if isinstance(positions, RotaryConfig):
-        writer.add_context_length(config["max_position_embeddings"])
+        writer.add_context_length(config.get("max_position_embeddings", LENGTH))
         writer.add_rope_dimension_count(block.attention.head_dim)
         writer.add_rope_freq_base(positions.theta)
         if positions.scaling is not None:
@@ -156,9 +157,9 @@ def _tokenizer(writer: Any, kinds: Any, base: Base, config: Mapping[str, Any]) -
     )
     for role in ("bos", "eos"):
         known = first(config.get(f"{role}_token_id"))
-        if known is not None:
+        if known is not None and known >= 0:
             getattr(writer, f"add_{role}_token_id")(known)
-    begins = base.origin is None or tokenizer.encode("").ids[:1] == [config["bos_token_id"]]
+    begins = base.origin is None or tokenizer.encode("").ids[:1] == [config.get("bos_token_id")]
     writer.add_add_bos_token(begins)
 
 
