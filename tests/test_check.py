@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from broadbase.model.base import Base
 from broadbase.weights import check
 from broadbase.weights.check import BAR, differences
+from broadbase.weights.folder import load
 from references import BEIT, DECODERS, ENCODERS, LLAVA, MEETING, PAIRED, VISION, saved, whisper
 
 FAMILIES: dict[str, Callable[[], Any]] = {
@@ -60,3 +64,45 @@ def test_a_wrong_conversion_is_seen(
 
     monkeypatch.setattr(check, "_reference", changed)
     assert max(row["difference"] for row in differences(tmp_path)) > BAR
+
+
+@pytest.mark.parametrize("name", ["llama biased", "llava", "clip"])
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"attn_implementation": "kernels-community/flash-attn2"},
+        {"_attn_implementation": "kernels-community/flash-attn2"},
+        {"experts_implementation": "kernels-community/megablocks", "use_kernels": True},
+        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
+        {"auto_map": {"AutoModel": "theirs.Model"}, "dtype": "x", "torch_dtype": 5},
+        {"architectures": ["pipeline"]},
+        {"architectures": [], "return_dict": False, "name_or_path": "somebody/model"},
+    ],
+)
+def test_a_folder_chooses_no_code(
+    name: str, wish: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the class that it is compared with, nor how that computes; nothing is fetched."""
+    saved(FAMILIES[name], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    nested = {part: {**config[part], **wish} for part in config if part.endswith("_config")}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **nested, **wish}))
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/model"}')
+    (tmp_path / "theirs.py").write_text("raise SystemExit('it ran')")
+
+    def connect(*_: object) -> None:
+        raise AssertionError("something was fetched")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    base = load(tmp_path)
+    reference = check._reference(base, tmp_path)
+    parts = [reference.config, *(getattr(reference.config, part) for part in nested)]
+    assert {part._attn_implementation for part in parts} == {"eager"}
+    assert all(row["equal"] for row in differences(tmp_path))
+
+
+def test_what_is_no_number_is_not_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(FAMILIES["bert"], tmp_path)
+    nothing = torch.full((1,), torch.nan)
+    monkeypatch.setattr(check, "_compared", lambda *_: [("whole", "logits", nothing, nothing)])
+    assert [row["equal"] for row in differences(tmp_path)] == [False]

@@ -11,18 +11,21 @@ import os
 import random
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from broadbase.cli import app
-from broadbase.core.errors import BroadbaseError
+from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.weights.folder import load, save
-from references import saved
+from references import llama, saved
 from test_check import FAMILIES
 from test_model_folder import mixed_base, normed_base, text_base
 
@@ -55,12 +58,16 @@ SIDES: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+class LateError(BaseException):
+    """Not done in time; nothing catches it."""
+
+
 @contextmanager
 def within(seconds: int) -> Iterator[None]:
     """What takes longer fails."""
 
     def late(*_: object) -> None:
-        raise KeyboardInterrupt(f"not done after {seconds} s")
+        raise LateError(f"not done after {seconds} s")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
@@ -174,6 +181,122 @@ def fuzz(folders: Callable[[str], Path], work: Path, name: str, tries: int, seed
 @pytest.mark.parametrize("name", ["gemma3 scaled", "llava", "beit each layer", "ours normed"])
 def test_a_damaged_folder(folders: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     assert fuzz(folders, tmp_path / "work", name, 12) < 12
+
+
+def tree(folder: Path) -> Any:
+    """What its config.json holds."""
+    return json.loads((folder / "config.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("llama")
+    saved(lambda: llama(num_hidden_layers=1), folder)
+    return folder
+
+
+@pytest.fixture
+def folder(llama_folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(llama_folder, tmp_path / "m")
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_hidden_layers", 10**9, r"num_hidden_layers is 1000000000, .* more than \d+ tensors"),
+        ("hidden_size", "48", r"field `hidden_size`: .*integer \(got '48'\)"),
+        ("hidden_size", 10**12, "field `hidden_size`: .*less than or equal"),
+        ("vocab_size", 10**9, r"is \[97, 48\], and by config.json \[1000000000, 48\]"),
+        ("rms_norm_eps", None, "field `rms_norm_eps`"),
+        ("num_attention_heads", 0, "field `num_attention_heads`"),
+        ("tie_word_embeddings", "false", "field `tie_word_embeddings`"),
+        ("eos_token_id", [], "field `eos_token_id"),
+        ("rope_parameters", {"rope_type": "linear"}, "no field 'factor'"),
+        ("rope_parameters", {"rope_theta": "x"}, "field `rope_parameters.rope_theta`"),
+        ("layer_types", ["full_attention"] * 9, "names 9 layers, and num_hidden_layers is 1"),
+        ("model_type", ["llama"], "model_type"),
+    ],
+)
+def test_a_field_without_meaning_is_named(
+    folder: Path, field: str, value: Any, message: str
+) -> None:
+    (folder / "config.json").write_text(json.dumps({**tree(folder), field: value}))
+    with within(10), pytest.raises(BroadbaseError, match=message):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("format", "x", "field `format`"),
+        ("format", 10**30, "upgrade"),
+        ("pattern", "x", "no pattern is called 'x'; known: full, causal"),
+        ("patterns", {"text": "full"}, "no tower is called 'text'"),
+        ("codecs", "text", "field `codecs`"),
+        ("codecs", ["texts"], "no modality is called 'texts'; known: text"),
+        ("model", [], "field `model`"),
+        ("model.towers.main.layers.0.repeat", 10**9, "repeat"),
+        ("model.modalities.text.vocabulary", 10**9, "by config.json"),
+    ],
+)
+def test_our_own_part_is_as_strict(tmp_path: Path, path: str, value: Any, message: str) -> None:
+    save(text_base(), tmp_path / "m")
+    config = tree(tmp_path / "m")
+    *parents, last = path.split(".")
+    node = config["broadbase"]
+    for key in parents:
+        node = node[int(key) if key.isdigit() else key]
+    node[last] = value
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    with within(10), pytest.raises(BroadbaseError, match=message):
+        load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_what_is_no_json_object_is_named(folder: Path, name: str, text: bytes) -> None:
+    (folder / name).write_bytes(text)
+    with within(10), pytest.raises(BroadbaseError, match=r"json|model_type|holds"):
+        load(folder)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "socket"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt"]
+)
+def test_what_is_no_file_is_not_opened(folder: Path, name: str, kind: str) -> None:
+    item = folder / name
+    item.unlink(missing_ok=True)
+    if kind == "fifo":
+        os.mkfifo(item)
+    elif kind == "device":
+        item.symlink_to("/dev/zero")
+    elif kind == "folder":
+        item.mkdir()
+    else:
+        os.chdir(folder)  # the path of a socket is short
+        socket.socket(socket.AF_UNIX).bind(name)
+    with within(10), pytest.raises(DataError, match=name):
+        load(folder)
+
+
+def test_frequencies_of_old_files_are_read(tmp_path: Path) -> None:
+    """As Llamas were saved before 2023, in any precision; other frequencies are refused."""
+    saved(lambda: llama(num_hidden_layers=2), tmp_path / "m")
+    file, name = (
+        tmp_path / "m" / "model.safetensors",
+        "model.layers.{}.self_attn.rotary_emb.inv_freq",
+    )
+    weights = load_file(file)
+    turns = 1 / 10000.0 ** (torch.arange(0, 16, 2) / 16)
+    for kind in (torch.float32, torch.float16, torch.bfloat16):
+        save_file(weights | {name.format(i): turns.to(kind).clone() for i in range(2)}, file)
+        save(load(tmp_path / "m"), tmp_path / "again")
+        assert load_file(tmp_path / "again" / "model.safetensors")[name.format(1)].dtype == kind
+    save_file(weights | {name.format(1): turns**2}, file)
+    with pytest.raises(DataError, match=r"layers\.1.*not what it is derived from"):
+        load(tmp_path / "m")
 
 
 @pytest.mark.slow
