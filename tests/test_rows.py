@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -133,20 +134,47 @@ OPEN = st.sampled_from([b'"never closed,a\n', b'fine,"never closed\n', b'"two\n'
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(csv_rows.map(lambda row: row[1]), OPEN), min_size=1, max_size=20))
-def test_an_open_quote_costs_no_other_plain_row(
+def test_an_open_quote_costs_no_row_unsaid(
     tmp_path_factory: pytest.TempPathFactory, rows: list[bytes]
 ) -> None:
-    """Rows without quotes stay what they are, wherever quotes are opened between them."""
+    """Rows without quotes are kept, or lie between two stray quotes, or are counted as lost."""
     folder = tmp_path_factory.mktemp("o")
-    plain = [b"plain %d,a\n" % i for i in range(len(rows) + 1)]
-    pairs = zip(plain, [*rows, b""], strict=True)
-    (folder / "a.csv").write_bytes(b"text,label\n" + b"".join(a + b for a, b in pairs))
-    found = [item.raw for item in CsvConfig(path=str(folder)).records() if isinstance(item, Record)]
-    swallowed = [text for text in found if "plain" in text and "\n" in text]
-    kept = Counter(found)
-    for i in range(len(plain)):
-        inside = any(f"plain {i},a" in text for text in swallowed)  # between two stray quotes
-        assert inside or kept[f"plain {i}"] == 1
+    plain = [b"sure %d,a\n" % i for i in range(len(rows) + 1)]
+    pieces = [piece for pair in zip(plain, [*rows, b""], strict=True) for piece in pair]
+    (folder / "a.csv").write_bytes(b"text,label\n" + b"".join(pieces))
+    items = list(CsvConfig(path=str(folder)).records())
+    kept = Counter(item.raw for item in items if isinstance(item, Record))
+    lost = {
+        line
+        for item in items
+        if isinstance(item, Reject) and item.lost
+        for line in range(line_of(item), line_of(item) + int(lines_after(item)) + 1)
+    }
+    at = 2
+    for piece in pieces:
+        if piece.startswith(b"sure"):
+            text = piece.decode().strip()
+            inside = any(text in raw for raw in kept if "\n" in raw)
+            assert inside or at in lost or kept[text.removesuffix(",a")] == 1
+        at += piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n")
+
+
+def lines_after(item: Reject) -> str:
+    found = re.search(r"the (\d+) lines after it are lost", item.reason)
+    assert found is not None
+    return found[1]
+
+
+def test_a_last_row_that_is_cut_short(tmp_path: Path) -> None:
+    """Its lines are no rows by themselves, so none of them becomes one."""
+    rows = [csv_row(f"text {i}, of\ntwo lines", "x") for i in range(100)]
+    poem = csv_row("a first line\nand a second, with a comma\n\nan end", "x")
+    (tmp_path / "a.csv").write_bytes(b"text,label\n" + b"".join(rows) + poem[:-8])
+    *good, last = CsvConfig(path=str(tmp_path)).records()
+    assert len(good) == 100
+    assert isinstance(last, Reject)
+    assert line_of(last) == 202
+    assert 25 < last.lost < 50
 
 
 @pytest.mark.parametrize("columns", [1, 2])

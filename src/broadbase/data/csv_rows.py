@@ -1,8 +1,8 @@
-"""Rows of CSV, line by line: a row that cannot be read costs its first line, and no other row.
+"""Rows of CSV, line by line: a row that cannot be read costs no other row.
 
 After a quote that is never closed a parser would take all rows up to the next quote, or to the end
-of the file, for one field. Here such a row is an error of the line where it begins, and reading
-goes on with the line after it.
+of the file, for one field. Here such a row is an error of the line where it begins. Where the lines
+after it are rows by themselves, reading goes on with them; else they are lost, and counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 from broadbase.data.sources import MEND
 
@@ -19,6 +19,7 @@ FIELD = 16 << 20  # the longest field of a row, and the longest line
 RECORD = 4 * FIELD  # the longest row
 AGAIN = 8 * RECORD  # characters that may be read a second time before a file is given up
 MANY = 10  # lines of a row, from which on they are looked at one by one
+MOST = 0.9  # of some lines that must be rows, so that reading goes on with them
 OPEN = "a quote that is opened in this line is never closed; close it, or write it twice"
 INSIDE = (
     "a quote within a quoted field, or one that was opened here and never closed; write a quote"
@@ -33,13 +34,20 @@ class Bytes(Protocol):
     def readline(self, size: int = -1, /) -> bytes: ...
 
 
+class Bad(NamedTuple):
+    """A row that cannot be read."""
+
+    why: str
+    lost: int = 0  # characters of the lines after its first that are lost with it
+
+
 class HopelessError(ValueError):
     """So much of a file was read again and again that it is no CSV."""
 
 
 def rows(
     file: Bytes | IO[bytes], separator: str, escape: str | None = None, number: int = 1
-) -> Iterator[tuple[int, list[str] | str]]:
+) -> Iterator[tuple[int, list[str] | Bad]]:
     """Each row with the number of its first line; of a row that cannot be read why not.
 
     `number` is that of the first line of the file that is still to be read.
@@ -53,20 +61,22 @@ def rows(
         try:
             row = next(reader, None)
         except csv.Error as error:
-            found = next((why for part, why in REASONS.items() if part in str(error)), str(error))
-            yield lines.back(), found
+            why = next((why for part, why in REASONS.items() if part in str(error)), str(error))
+            if lines.go_on(columns, separator):
+                yield lines.back(), Bad(why)
+            else:
+                lost = lines.size - len(lines.taken[0][0])
+                why += f"; the {len(lines.taken) - 1} lines after it are lost with it"
+                yield lines.end()[0], Bad(why, lost)
             continue
         if row is None:
             return
-        if columns > 1 and lines.look_like_rows(columns, separator):
-            span = len(lines.taken)
-            yield (
-                lines.back(),
-                (
-                    f"a quote that is opened in this line is closed {span - 1} lines later, and"
-                    f" the lines between are rows of {columns} fields of their own; close it"
-                ),
+        if columns > 1 and lines.hold_rows(columns, separator):
+            why = (
+                f"a quote that is opened in this line is closed {len(lines.taken) - 1} lines later,"
+                f" and the lines between are rows of {columns} fields of their own; close it"
             )
+            yield lines.back(), Bad(why)
             continue
         columns = columns or len(row)
         first, bad = lines.end()
@@ -97,13 +107,13 @@ class _Lines:
             raise csv.Error(f"a row of more than {RECORD:,} characters")
         return line[0]
 
-    def end(self) -> tuple[int, tuple[int, str] | None]:
+    def end(self) -> tuple[int, tuple[int, Bad] | None]:
         """The row is read: its first line, and the first of its lines that is no text and why."""
         bad = next(((i, why) for i, (_, why) in enumerate(self.taken) if why), None)
         first = self.number
         self.number += len(self.taken)
         self.taken, self.size = [], 0
-        return first, None if bad is None else (first + bad[0], bad[1])
+        return first, None if bad is None else (first + bad[0], Bad(bad[1]))
 
     def back(self) -> int:
         """Only the first line of the row counts as read; its number."""
@@ -115,17 +125,32 @@ class _Lines:
         self.taken, self.size = [], 0
         return self.number - 1
 
-    def look_like_rows(self, columns: int, separator: str) -> bool:
-        """Whether a row has many lines, and those within it are rows by themselves."""
-        inner = [text for text, _ in self.taken[1:-1] if text.strip()]
-        return len(inner) >= MANY and all(_fields(line, separator) == columns for line in inner)
+    def hold_rows(self, columns: int, separator: str) -> bool:
+        """Whether a row has many lines, and all within it are rows by themselves."""
+        inner = [text for text, _ in self.taken[1:-1]]
+        if len(inner) < MANY:
+            return False
+        good, whole = _counted(inner, columns, separator)
+        return good == whole >= MANY
+
+    def go_on(self, columns: int, separator: str) -> bool:
+        """Whether the lines after the first are nearly all rows by themselves."""
+        good, whole = _counted([text for text, _ in self.taken[1:]], columns, separator)
+        return good >= MOST * whole
 
 
-def _fields(line: str, separator: str) -> int:
-    try:
-        return len(next(csv.reader([line], delimiter=separator, strict=True), []))
-    except csv.Error:
-        return 0
+def _counted(lines: list[str], columns: int, separator: str) -> tuple[int, int]:
+    """How many rows of so many fields there are in some lines, and how many rows in all."""
+    reader, good, count = csv.reader(lines, delimiter=separator, strict=True), 0, 0
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error:
+            count += 1
+            continue
+        if row is None:
+            return good, count
+        good, count = good + (len(row) == columns), count + bool(row)
 
 
 def _physical(file: Bytes | IO[bytes]) -> Iterator[tuple[str, str]]:

@@ -72,7 +72,7 @@ class ListedConfig(SourceConfig):
         root = self.table.root
         above = root.parent if root.is_file() else root
         plain = name.strip().replace("\\", "/")
-        for folder in (above if root.is_file() else (above / part.name).parent, above):
+        for folder in (above if root.is_file() else (above / part.name).parent, above, UPath()):
             if (path := folder / plain).is_file():
                 return path
-        return f"there is no file {name!r}, seen from the folder of the table"
+        return f"there is no file {name!r}, seen from the folder of the table, or from here"

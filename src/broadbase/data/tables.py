@@ -15,7 +15,7 @@ from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.data.apart import apart
-from broadbase.data.csv_rows import FIELD, HopelessError, rows
+from broadbase.data.csv_rows import FIELD, Bad, HopelessError, rows
 from broadbase.data.fields import ColumnsConfig
 from broadbase.data.packed import allow
 from broadbase.data.sources import EncodedConfig
@@ -54,13 +54,13 @@ class CsvConfig(ColumnsConfig, EncodedConfig):
                 yield Reject(str(path), f"not CSV: {error}")
 
     def _records(
-        self, path: UPath, size: int, found: Iterator[tuple[int, list[str] | str]]
+        self, path: UPath, size: int, found: Iterator[tuple[int, list[str] | Bad]]
     ) -> Iterator[Record | Reject]:
         names, count = list(self.names), 0
         if not names:
             first, header = next(found, (1, list[str]()))
-            if isinstance(header, str):
-                yield Reject(f"{path}:{first}", f"no header can be read: {header}", lost=size)
+            if isinstance(header, Bad):
+                yield Reject(f"{path}:{first}", f"no header can be read: {header.why}", lost=size)
                 return
             names = [name.strip() for name in header]
         if twice := self.twice(names):
@@ -69,8 +69,8 @@ class CsvConfig(ColumnsConfig, EncodedConfig):
             return
         for line, row in found:
             place, count = f"{path}:{line}", count + 1
-            if isinstance(row, str):
-                yield Reject(place, row)
+            if isinstance(row, Bad):
+                yield Reject(place, row.why, lost=min(row.lost, size))
             elif len(row) != len(names):
                 yield Reject(place, f"{len(row)} fields under a header of {len(names)}")
             else:
