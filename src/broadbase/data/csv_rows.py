@@ -58,32 +58,33 @@ def rows(
     reader = csv.reader(lines, delimiter=separator, escapechar=escape, strict=True)
     columns = 0
     while True:
+        row, why = list[str](), ""
         try:
-            row = next(reader, None)
+            row = next(reader)
+        except StopIteration:
+            return
         except csv.Error as error:
             why = next((why for part, why in REASONS.items() if part in str(error)), str(error))
-            if lines.go_on(columns, separator):
-                yield lines.back(), Bad(why)
-            else:
-                lost = lines.size - len(lines.taken[0][0])
-                why += f"; the {len(lines.taken) - 1} lines after it are lost with it"
-                yield lines.end()[0], Bad(why, lost)
-            continue
-        if row is None:
-            return
-        if columns > 1 and lines.hold_rows(columns, separator):
-            why = (
-                f"a quote that is opened in this line is closed {len(lines.taken) - 1} lines later,"
-                f" and the lines between are rows of {columns} fields of their own; close it"
-            )
+        span = len(lines.taken)
+        if columns and not why and span > 1 and len(row) != columns:
+            why = f"{len(row)} fields in {span} lines under a header of {columns}: a stray quote?"
+        if why and not lines.go_on(columns, separator):
+            lost = lines.size - len(lines.taken[0][0])
+            why += f"; the {span - 1} lines after it are lost with it"
+            yield lines.end()[0], Bad(why, lost)
+        elif why:
             yield lines.back(), Bad(why)
-            continue
-        columns = columns or len(row)
-        first, bad = lines.end()
-        if bad is not None:
-            yield bad
-        elif row:
-            yield first, row
+        elif columns > 1 and lines.hold_rows(columns, separator):
+            why = f"a quote that is opened in this line is closed {span - 1} lines later, and the"
+            why += f" lines between are rows of {columns} fields of their own; close it"
+            yield lines.back(), Bad(why)
+        else:
+            columns = columns or len(row)
+            first, bad = lines.end()
+            if bad is not None:
+                yield bad
+            elif row:
+                yield first, row
 
 
 class _Lines:

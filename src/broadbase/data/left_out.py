@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from broadbase.core.contracts import SourceConfig
 from broadbase.data.finding import endings
+from broadbase.data.listed import ListedConfig
 from broadbase.data.packages import PackagedConfig
 from broadbase.data.sources import FilesConfig
 
@@ -26,11 +27,17 @@ def left_out(sources: Iterable[SourceConfig]) -> dict[str, int]:
     return dict(found)
 
 
+def _of_a_folder(source: SourceConfig) -> bool:
+    return isinstance(source, FilesConfig) and source.root.is_dir()
+
+
 def _files(source: SourceConfig) -> Iterator[FilesConfig]:
     """The sources of files that a source reads, itself or through others."""
     if isinstance(source, FilesConfig):
         yield source
     if isinstance(source, PackagedConfig):  # what it leaves out of its package is no loss
+        return
+    if isinstance(source, ListedConfig) and not _of_a_folder(source.table):
         return
     for name in type(source).model_fields:
         inner = getattr(source, name)

@@ -40,7 +40,8 @@ class ListedConfig(SourceConfig):
             if isinstance(path, str):
                 yield Reject(row.place, path)
                 continue
-            for item in self._decoder._readable(path, Part(path.name)):
+            decoder = self.files.model_copy(update={"path": str(path)})
+            for item in decoder.records():
                 if isinstance(item, Reject):
                     yield replace(item, place=f"{row.place} ({item.place})")
                 else:
@@ -58,11 +59,6 @@ class ListedConfig(SourceConfig):
                     content = path if isinstance(path, str) else digest(path)
                     found[part.name].update(content.encode(errors="surrogateescape"))
         return {name: sums.hexdigest() for name, sums in found.items()}
-
-    @property
-    def _decoder(self) -> FilesConfig:
-        assert isinstance(self.files, FilesConfig)
-        return self.files
 
     def _path(self, part: Part, name: str) -> UPath | str:
         """The file that a row names, or why there is none."""
