@@ -8,7 +8,7 @@ Legend: C cells, G genes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
@@ -30,6 +30,7 @@ LOOK = 256  # cells that are looked at to tell counts from their logarithm
 RATIO = 1000  # bytes of an array to a byte of its file: about what deflate packs at most
 GENES = 200_000
 
+Read = Callable[[int, int], Any]
 Cell = tuple[NDArray[Any], NDArray[np.float64]]  # places of the genes it shows, and their values
 
 
@@ -68,17 +69,28 @@ class H5adConfig(FilesConfig):
         cells = _rows(matrix)
         first = list(islice(cells, LOOK))
         logged = _logged(first) if self.values == "auto" else self.values == "log1p"
-        for name, label, (places, values) in zip(
-            obs.index, labels, chain(first, cells), strict=True
-        ):
-            found: dict[str, float] = {}
-            for at, value in zip(places, np.expm1(values) if logged else values, strict=True):
-                found[genes[at]] = found.get(genes[at], 0.0) + float(value)
-            place = f"{path}:{name}"
-            if found:
-                yield Record(found, place, label)
-            else:
-                yield Reject(place, "a cell without counts", empty=True)
+        for name, label, cell in zip(obs.index, labels, chain(first, cells), strict=True):
+            yield _record(f"{path}:{name}", label, cell, genes, logged)
+
+
+def _record(
+    place: str, label: str | None, cell: Cell | str, genes: Sequence[str], logged: bool
+) -> Record | Reject:
+    if isinstance(cell, str):
+        return Reject(place, f"damaged: {cell}")
+    places, values = cell
+    if not _possible(values):
+        worst = int(np.argmin(np.where(np.isfinite(values), values, -np.inf)))
+        gene = genes[places[worst]]
+        return Reject(place, f"{values[worst]:g} of gene {gene!r}, below 0 or not finite: no count")
+    found: dict[str, float] = {}
+    with np.errstate(over="ignore"):  # what is infinite then is refused as a count
+        counts = np.expm1(values) if logged else values
+    for at, value in zip(places, counts, strict=True):
+        found[genes[at]] = found.get(genes[at], 0.0) + float(value)
+    if not found:
+        return Reject(place, "a cell without counts", empty=True)
+    return Record(found, place, label)
 
 
 def _chosen(file: Any, layer: str | None) -> tuple[Any, Any]:
@@ -90,7 +102,11 @@ def _chosen(file: Any, layer: str | None) -> tuple[Any, Any]:
     for x, var in (("raw/X", "raw/var"), ("raw.X", "raw.var")):  # since anndata 0.7, and before
         if x in file:
             return file[x], file[var]
-    return file["X"], file["var"]
+    matrix = file.get("X")
+    if getattr(matrix, "shape", ()) is None or matrix is None:
+        layers = ", ".join(f"`{name}`" for name in file.get("layers", {})) or "none"
+        raise ValueError(f"no X; its layers: {layers}; name one with the source's `layer`")
+    return matrix, file["var"]
 
 
 def _bounded(size: int, nodes: Sequence[Any]) -> None:
@@ -148,22 +164,39 @@ def _attribute(matrix: Any, *names: str) -> Any:
     return next(matrix.attrs[name] for name in names if name in matrix.attrs)
 
 
-def _rows(matrix: Any) -> Iterator[Cell]:
-    """The cells of a matrix in order; ValueError where its parts do not belong together."""
-    for block in _blocks(matrix):
-        block.eliminate_zeros()
-        for a, b in zip(block.indptr, block.indptr[1:], strict=False):
-            yield block.indices[a:b], block.data[a:b].astype(np.float64)
-
-
-def _blocks(matrix: Any) -> Iterator[Any]:
-    """A matrix as scipy's compressed rows, some at a time."""
+def _rows(matrix: Any) -> Iterator[Cell | str]:
+    """The cells of a matrix in order, or why one cannot be read; ValueError where none can."""
     C, G = _attribute(matrix, "shape", "h5sparse_shape")
-    step = max(1, BLOCK // max(1, G))
-    if hasattr(matrix, "dtype"):
-        for i in range(0, C, step):
-            yield sparse.csr_matrix(matrix[i : i + step])
+    read, step = _reader(matrix), max(1, BLOCK // max(1, G))
+    for first in range(0, C, step):
+        yield from _block(read, first, min(first + step, C))
+
+
+def _block(read: Read, first: int, last: int) -> Iterator[Cell | str]:
+    """Some cells at once; where they cannot be read, the halves of them, down to the bad ones."""
+    try:
+        block = read(first, last)
+    except Exception as error:  # h5py and scipy raise almost any kind
+        if last - first == 1:
+            yield str(error)
+            return
+        middle = (first + last) // 2
+        yield from _block(read, first, middle)
+        yield from _block(read, middle, last)
         return
+    block.eliminate_zeros()
+    for a, b in zip(block.indptr, block.indptr[1:], strict=False):
+        yield block.indices[a:b], block.data[a:b].astype(np.float64)
+
+
+def _reader(matrix: Any) -> Read:
+    """Reads cells from a first to a last as scipy's compressed rows.
+
+    ValueError where parts of the matrix do not belong together.
+    """
+    C, G = _attribute(matrix, "shape", "h5sparse_shape")
+    if hasattr(matrix, "dtype"):
+        return lambda first, last: sparse.csr_matrix(matrix[first:last])
     columns = "csc" in str(_attribute(matrix, "encoding-type", "h5sparse_format"))
     ends, places, data = matrix["indptr"][()].astype(np.int64), matrix["indices"], matrix["data"]
     across = C if columns else G
@@ -179,26 +212,35 @@ def _blocks(matrix: Any) -> Iterator[Any]:
     if columns:
         whole = sparse.csc_matrix((data[()], places[()], ends), shape=(C, G))
         whole.check_format(full_check=True)
-        yield whole.tocsr()
-        return
-    for i in range(0, C, step):
-        part = ends[i : i + step + 1]
-        inside = slice(part[0], part[-1])
-        shape = (len(part) - 1, G)
+        rows = whole.tocsr()
+        return lambda first, last: rows[first:last]
+
+    def read(first: int, last: int) -> Any:
+        part = ends[first : last + 1]
+        inside, shape = slice(part[0], part[-1]), (last - first, G)
         block = sparse.csr_matrix((data[inside], places[inside], part - part[0]), shape=shape)
         block.check_format(full_check=True)
-        yield block
+        return block
+
+    return read
 
 
-def _logged(cells: Sequence[Cell]) -> bool:
-    """Whether values are log1p of counts; ValueError where they are neither."""
-    values = [each for _, each in cells if len(each)]
-    together = np.concatenate([np.zeros(1), *values])
-    if not np.isfinite(together).all() or together.min() < 0:
+def _possible(values: NDArray[np.float64]) -> bool:
+    """Whether they may be counts, or logarithms of counts."""
+    return bool(np.isfinite(values).all() and values.min(initial=0) >= 0)
+
+
+def _logged(cells: Sequence[Cell | str]) -> bool:
+    """Whether values are log1p of counts; ValueError where those of most cells are neither."""
+    found = [cell[1] for cell in cells if not isinstance(cell, str) and len(cell[1])]
+    values = [each for each in found if _possible(each)]
+    if len(values) < len(found) / 2:
         raise ValueError("values below 0 or not finite, so no counts; name a `layer` of counts")
+    together = np.concatenate([np.zeros(1), *values])
     if (together == np.round(together)).all():
         return False
-    counts, logs = _multiples(values), _multiples([np.expm1(each) for each in values])
+    with np.errstate(over="ignore", invalid="ignore"):
+        counts, logs = _multiples(values), _multiples([np.expm1(each) for each in values])
     if max(counts, logs) < 0.8:
         raise ValueError(
             f"values such as {together[1]:.4g} are neither counts nor their log1p; say which they"

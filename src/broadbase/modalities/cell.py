@@ -23,7 +23,7 @@ from broadbase.core.errors import DataError
 from broadbase.modalities.ids import IdsConfig
 
 START = 0
-CELL = np.dtype([("gene", "S32"), ("count", "<f8")])  # sorted by gene, counts above 0
+USUAL, LONGEST = 32, 255  # bytes of the longest gene name of most cells, and of any
 
 
 class CellConfig(IdsConfig):
@@ -34,18 +34,23 @@ class CellConfig(IdsConfig):
     longest: Annotated[int, Field(ge=1)] = 2048  # genes of a cell, the first by rank
 
     def clean(self, raw: Any) -> NDArray[Any]:
-        """A mapping {gene: count} as an array of CELL; ValueError where it has no counts."""
-        if isinstance(raw, np.ndarray) and raw.dtype == CELL:
+        """A mapping {gene: count} as an array (`_dtype`); ValueError where it has no counts."""
+        if isinstance(raw, np.ndarray) and raw.dtype.names == ("gene", "count"):
             return raw
         if not isinstance(raw, Mapping):
             raise ValueError(f"expected a cell as {{gene: count}}, got {type(raw).__name__}")
         shown = sorted((str(gene).encode(), float(n)) for gene, n in raw.items() if n != 0)
-        for gene, count in shown:
-            if not (0 < count < np.inf and 0 < len(gene) <= CELL["gene"].itemsize):
-                raise ValueError(f"{count:g} of gene {gene.decode()!r} is no count of a gene")
         if not shown:
             raise ValueError("a cell without counts")
-        return np.array(shown, dtype=CELL)
+        for gene, count in shown:
+            if not 0 < count < np.inf:
+                raise ValueError(f"{count:g} of gene {gene.decode()!r} is no count of a gene")
+            if not 0 < len(gene) <= LONGEST:
+                raise ValueError(
+                    f"a gene name of {len(gene)} bytes, {gene.decode()[:40]!r}; it takes 1 to"
+                    f" {LONGEST}"
+                )
+        return np.array(shown, dtype=_dtype(max(len(gene) for gene, _ in shown)))
 
     def fit(self, records: Iterable[Any]) -> Codec:
         cells = [self.clean(record) for record in records]
@@ -65,7 +70,7 @@ class CellConfig(IdsConfig):
         path = folder / "genes.json"
         try:
             found = json.loads(path.read_text())
-            genes = np.array([gene.encode() for gene in found], dtype=CELL["gene"])
+            genes = np.array([gene.encode() for gene in found], dtype="S")
             return CellCodec(self, genes, np.array(list(found.values())))
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read: {error}") from None
@@ -110,6 +115,11 @@ class CellCodec:
         names = [gene.decode() for gene in self.genes]
         medians = dict(zip(names, self.medians.tolist(), strict=True))
         (folder / "genes.json").write_text(json.dumps(medians))
+
+
+def _dtype(longest: int) -> np.dtype[Any]:
+    """Of a cell, sorted by gene, its counts above 0."""
+    return np.dtype([("gene", f"S{max(USUAL, longest)}"), ("count", "<f8")])
 
 
 def _shares(cell: NDArray[Any]) -> NDArray[np.float64]:
