@@ -131,6 +131,13 @@ def test_one_process_trains_a_run(data: Path, tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert f"another process trains {run}" in done.stderr
     assert (run / "metrics.jsonl").read_bytes() == before
+    (tmp_path / "q").mkdir()
+    with FileLock(tmp_path / "q" / "lock"):  # just begun: what is refused removes nothing of it
+        (tmp_path / "q" / "data").mkdir()
+        words = [sys.executable, "-c", script, "pretrain", "bytes", "--data", str(data)]
+        done = subprocess.run([*words, "--out", str(tmp_path / "q")], check=False)
+    assert done.returncode == 2
+    assert (tmp_path / "q" / "data").exists()
     broadbase("resume", run)
     assert (run / "lock").exists()  # never removed: another may be about to lock it
 

@@ -32,7 +32,7 @@ from broadbase.data.detect import STORE
 from broadbase.recipes.printed import documented
 from broadbase.recipes.recipe import all_recipes, example, expected, find_recipe
 from broadbase.recipes.resolved import overridden, resolved
-from broadbase.run.prepare import removed_if_refused
+from broadbase.run.prepare import beginning
 from broadbase.run.run import Run
 from broadbase.train.slurm import script as slurm_script
 
@@ -86,7 +86,7 @@ def pretrain(
     if out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several ranks must agree on the run's folder: add --out")
     folder = out or fresh(Path("runs"), config.recipe)
-    with removed_if_refused(folder):
+    with beginning(folder):
         _train(Run.create(config, folder, log), as_json)
 
 

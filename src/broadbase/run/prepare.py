@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -138,9 +139,16 @@ def _absolute(text: str, *, missing: bool) -> str:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Within, no other process writes the run in `folder`; ConfigError where one does already."""
+    """Within, no other process writes the run in `folder`; ConfigError where one does already.
+
+    A process may enter it again. Of several ranks the first holds the lock.
+    """
+    if not first_rank():
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")  # stays there: another process may be about to lock it
+    # The file stays there, as another process may be about to lock it
+    lock = FileLock(folder / "lock", is_singleton=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -154,21 +162,27 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def removed_if_refused(folder: Path) -> Iterator[None]:
+def beginning(folder: Path) -> Iterator[None]:
     """Within, a new run is begun in `folder`; where it is refused, nothing of it is left.
 
     A folder that held anything before, and a run that has a checkpoint, stay.
     """
-    new = not folder.exists() or not any(folder.iterdir())
+    new = first_rank() and (not folder.exists() or not any(folder.iterdir()))
     parents = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        yield
-    except (ConfigError, DataError):
-        if new and not any((folder / "checkpoints").glob("step-*")):
-            for name in OURS:
-                if (folder / name).exists():
-                    discard(folder / name)
-            with suppress(OSError):
-                for path in parents:
-                    path.rmdir()
-        raise
+    with alone(folder):
+        try:
+            yield
+        except (ConfigError, DataError):
+            if new and not any((folder / "checkpoints").glob("step-*")):
+                for name in OURS:
+                    if (folder / name).exists():
+                        discard(folder / name)
+                with suppress(OSError):
+                    for path in parents:
+                        path.rmdir()
+            raise
+
+
+def first_rank() -> bool:
+    """Whether this process is the one that writes the run's files."""
+    return os.environ.get("RANK", "0") == "0"

@@ -14,7 +14,6 @@ Paths in config.yaml are absolute, so that a run is good in every working folder
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,11 +34,11 @@ from broadbase.run.corpus import Corpus
 from broadbase.run.prepare import (
     alone,
     anchored,
+    beginning,
     data_folder,
     load_codecs,
     open_stores,
     prepare_data,
-    removed_if_refused,
 )
 from broadbase.train import checkpoint
 from broadbase.train.journal import Journal
@@ -66,13 +65,12 @@ class Run(Corpus):
         ranks = Ranks(find_device(config.machine.device), config.machine)
         if ranks.main:
             _must_be_new(folder)
-            with removed_if_refused(folder):
+            with beginning(folder):
+                _must_be_new(folder)  # another process may just have made it
                 config = config.model_copy(update={"machine": config.machine.resolve()})
                 config = anchored(config)
                 stores, codecs = prepare_data(config, data_folder(config, folder), console)
-            run = cls(config, stores, folder, codecs)
-            with alone(folder):
-                _must_be_new(folder)  # preparing may have taken hours
+                run = cls(config, stores, folder, codecs)
                 write_json(folder / "env.json", run.environment(), indent=1)
                 write_text(folder / "config.yaml", config.yaml())
         ranks.wait()
@@ -142,7 +140,7 @@ class Run(Corpus):
         place; of a likelihood bits a unit.
         """
         ranks = Ranks(find_device(self.config.machine.device), self.config.machine)
-        with ranks.watched(), alone(self.folder) if ranks.main else nullcontext():
+        with ranks.watched(), alone(self.folder):
             return self._trained(console if ranks.main else None)
 
     def _trained(self, console: Console | None) -> dict[str, dict[str, Any]]:
