@@ -5,7 +5,7 @@ Legend: B rows of a source, T places.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 
@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from broadbase.core.contracts import Batch
-from broadbase.core.errors import ConfigError
+from broadbase.core.errors import ConfigError, ResourceError
+from broadbase.core.processes import end_with_parent
 from broadbase.core.random import Draws, seed_of
 from broadbase.core.view import Segment
 from broadbase.data.rows import Row, Rows
@@ -42,21 +43,29 @@ class Mixture:
                     f"data.sources.{name}.rows={count} does not divide over {world} ranks; use a"
                     f" multiple of {world}"
                 )
+        return self._batches(start, stop, workers, rank, world)
+
+    def _batches(
+        self, start: int, stop: int, workers: int, rank: int, world: int
+    ) -> Iterator[Batch]:
         orders = self.orders
 
-        def build(step: int) -> Batch:
-            segments = dict[str, Segment]()
+        def build(step: int) -> dict[str, Row]:
+            found = {}
             for name, rows in self.rows.items():
                 first, count = step * self.counts[name], self.counts[name]
                 chosen = [orders[name][i] for i in range(first + rank, first + count, world)]
-                segments[name] = _told(rows.batch(chosen), self.spaces[name], rows.plain)
-            return Batch(step, segments, Draws(self.seed, step, rank, world))
+                found[name] = rows.batch(chosen)
+            return found
 
-        if not workers:
-            return map(build, range(start, stop))
-        steps = grain.MapDataset.range(start, stop).map(build)
-        stream = steps.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-        return iter(stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers)))
+        # Loader processes send arrays: a tensor could not be opened once its process has ended.
+        made = _made(build, start, stop, workers) if workers else map(build, range(start, stop))
+        for step, rows in enumerate(made, start):
+            segments = {
+                name: _told(found, self.spaces[name], self.rows[name].plain)
+                for name, found in rows.items()
+            }
+            yield Batch(step, segments, Draws(self.seed, step, rank, world))
 
     @cached_property
     def orders(self) -> dict[str, Order]:
@@ -72,6 +81,33 @@ class Mixture:
                 rows = np.random.default_rng(seed_of(self.seed, chance)).permutation(rows)[:limit]
             found[name] = Order(rows, seed_of(self.seed, chance, "order"))
         return found
+
+
+def _made(
+    build: Callable[[int], dict[str, Row]], start: int, stop: int, workers: int
+) -> Iterator[dict[str, Row]]:
+    """What loader processes build, in order; ResourceError where one of them was killed."""
+    steps = grain.MapDataset.range(start, stop).map(build)
+    stream = steps.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    built = iter(stream.mp_prefetch(options, worker_init_fn=_begin))
+    try:
+        for rows in built:  # noqa: UP028 (it must be closed below, and only there)
+            yield rows
+    except (RuntimeError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "terminated unexpectedly" not in str(error):
+            raise
+        raise ResourceError(
+            "a loader process was killed, likely for want of memory; `resume` goes on from the last"
+            " checkpoint, with fewer of them by --set train.workers=N"
+        ) from None
+    finally:
+        built.close()
+
+
+def _begin(*_: int) -> None:
+    """What a loader process does first."""
+    end_with_parent()
 
 
 class Order:
