@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,29 @@ def test_every_tensor_is_read_back(name: str, tmp_path: Path) -> None:
     assert text["tokenizer.ggml.pre"] == ("llama-bpe" if name == "llama llama3" else "gpt-2")
     assert text["tokenizer.ggml.add_bos_token"] == (name in ("ours", "llama llama3"))
     assert text["tokenizer.ggml.bos_token_id"] == int(base.codecs["text"].start)
+
+
+def test_every_end_and_the_chat_template_go_along(tmp_path: Path) -> None:
+    """Of a conversation: its turns have an end of their own."""
+    base_of("llama llama3", tmp_path / "m")
+    for name in ("config.json", "generation_config.json"):
+        known = json.loads((tmp_path / "m" / name).read_text())
+        ends = 1 if name == "config.json" else [1, 2]
+        (tmp_path / "m" / name).write_text(json.dumps({**known, "eos_token_id": ends}))
+    for name, content in (
+        ("tokenizer_config.json", {"chat_template": [{"name": "default", "template": "{{ 1 }}"}]}),
+        ("tokenizer_config.json", {"chat_template": "{{ 1 }}"}),
+        ("chat_template.jinja", None),
+    ):
+        told = "{{ 1 }}" if content is None else json.dumps(content)
+        (tmp_path / "m" / name).write_text(told)
+        write_gguf(load(tmp_path / "m"), tmp_path / "m.gguf")
+        fields = GGUFReader(tmp_path / "m.gguf").fields
+        text = {k.removeprefix("tokenizer."): v.contents() for k, v in fields.items()}
+        assert [text[f"ggml.{role}_token_id"] for role in ("bos", "eos", "eot")] == [3, 1, 2]
+        assert text["chat_template"] == "{{ 1 }}"
+        (tmp_path / "m" / name).unlink()
+        (tmp_path / "m.gguf").unlink()
 
 
 @pytest.mark.parametrize("name", ["ours", *MODELS])

@@ -65,7 +65,7 @@ def roles(files: Mapping[str, bytes]) -> dict[str, str]:
     """How special_tokens_map.json and tokenizer_config.json spell the token of each role."""
     found: dict[str, str] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        told = _tree(files, name)
+        told = tree_of(files, name)
         for role in ROLES:
             word = told.get(role)
             word = word.get("content") if isinstance(word, Mapping) else word
@@ -122,15 +122,15 @@ def _words(files: Mapping[str, bytes]) -> dict[str, int]:
         raise DataError(f"vocab.txt is not UTF-8: {error}; copy the file again") from None
     words = {line.rstrip("\r"): i for i, line in enumerate(lines) if line}
     for name in ("vocab.json", "added_tokens.json"):
-        words |= {k: v for k, v in _tree(files, name).items() if isinstance(v, int)}
-    added = _tree(files, "tokenizer_config.json").get("added_tokens_decoder")
+        words |= {k: v for k, v in tree_of(files, name).items() if isinstance(v, int)}
+    added = tree_of(files, "tokenizer_config.json").get("added_tokens_decoder")
     for i, token in added.items() if isinstance(added, Mapping) else ():
         if str(i).isdecimal() and isinstance(token, Mapping):
             words[str(token.get("content"))] = int(i)
     return words
 
 
-def _tree(files: Mapping[str, bytes], name: str) -> Mapping[str, Any]:
+def tree_of(files: Mapping[str, bytes], name: str) -> Mapping[str, Any]:
     """The object in a JSON file; an empty one where there is no such file."""
     try:
         found = json.loads(files.get(name, b"{}"))

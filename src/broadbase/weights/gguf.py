@@ -21,9 +21,10 @@ from broadbase.core.optional import optional
 from broadbase.modalities.code import CodeConfig
 from broadbase.modalities.text import TextConfig
 from broadbase.model.base import Base
+from broadbase.model.documents import opening
 from broadbase.nn.norm import RMSNormConfig
 from broadbase.nn.positions import RotaryConfig
-from broadbase.weights.fields import first
+from broadbase.weights.fields import every, first
 from broadbase.weights.folder import layout
 from broadbase.weights.shards import Later
 
@@ -155,12 +156,27 @@ def _tokenizer(writer: Any, kinds: Any, base: Base, config: Mapping[str, Any]) -
     writer.add_token_merges(
         [pair if isinstance(pair, str) else " ".join(pair) for pair in tree["model"]["merges"]]
     )
-    for role in ("bos", "eos"):
-        known = first(config.get(f"{role}_token_id"))
+    codec = next(iter(base.codecs.values()))
+    before, after = opening(codec), getattr(codec, "after", None)
+    start = int(before[0]) if len(before) else first(config.get("bos_token_id"))
+    ends = getattr(codec, "ends", ()) or every(config.get("eos_token_id"))
+    for role, known in zip(("bos", "eos", "eot", "eom"), (start, *ends), strict=False):
         if known is not None and known >= 0:
             getattr(writer, f"add_{role}_token_id")(known)
-    begins = base.origin is None or tokenizer.encode("").ids[:1] == [config.get("bos_token_id")]
-    writer.add_add_bos_token(begins)
+    writer.add_add_bos_token(len(before) > 0)
+    writer.add_add_eos_token(after is not None and len(after) > 0)
+    if (talk := _chat(base.origin.files if base.origin else {})) is not None:
+        writer.add_chat_template(talk)
+
+
+def _chat(files: Mapping[str, bytes]) -> str | None:
+    """The chat template that came with the tokenizer: in a file of its own, or in its settings."""
+    if "chat_template.jinja" in files:
+        return files["chat_template.jinja"].decode(errors="replace")
+    found = json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template")
+    if isinstance(found, list):  # several with names
+        found = next((t.get("template") for t in found if t.get("name") == "default"), None)
+    return found if isinstance(found, str) else None
 
 
 def _cut(tree: Mapping[str, Any]) -> str:

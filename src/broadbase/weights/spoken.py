@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from broadbase.core.errors import DataError
-from broadbase.modalities.special import Special, special
+from broadbase.modalities.special import Special, special, tree_of
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.weights.architecture import Published, published
 from broadbase.weights.fields import every
@@ -30,9 +29,10 @@ def spoken(
     told = config.get("text_config", config)
     if said is not None:
         text = _named(text, said, found.pattern == "full", told.get("mask_token_id"))
-    ends = [*every(told.get("eos_token_id")), *every(_generation(files).get("eos_token_id"))]
     if found.pattern == "causal":
-        text = text.model_copy(update={"ends": tuple(dict.fromkeys(ends))})
+        ends = [*every(told.get("eos_token_id")), *_generation_ends(files)]
+        known = tuple(dict.fromkeys(i for i in ends if i >= 0))
+        text = text.model_copy(update={"ends": known})
     model = found.config.model_copy(update={"modalities": {**found.config.modalities, TEXT: text}})
     return replace(found, config=model)
 
@@ -48,18 +48,29 @@ def _named(text: TokensConfig, said: Special, whole: bool, mask: Any) -> TokensC
         end = roles.get("eos_token")
     if before is None and said.readable:
         before, after = (text.before, None) if whole else ((), ())
+    _must_have_rows((*(before or ()), *(after or ())), text.discrete.vocabulary)
     start, end = (before or (start,))[0], (after or (end,))[-1]
     discrete = text.discrete
     if discrete.mask_id is not None and discrete.dropped is None:
         known = roles.get("mask_token", mask if mask == discrete.mask_id else None)
+        known = None if known is not None and known >= discrete.vocabulary else known
         discrete = discrete.model_copy(update={"mask_id": known})
     ids = {"start": start, "end": end, "before": before, "after": after, "discrete": discrete}
     return text.model_copy(update=ids)
 
 
-def _generation(files: Mapping[str, bytes]) -> Mapping[str, Any]:
-    try:
-        found = json.loads(files.get(GENERATION, b"{}"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{GENERATION} is not JSON ({error}); copy the file again") from None
-    return found if isinstance(found, dict) else {}
+def _must_have_rows(around: Sequence[int], rows: int) -> None:
+    """DataError where a template puts an id around texts that has no row in the embedding."""
+    if any(i >= rows for i in around):
+        raise DataError(
+            f"tokenizer.json puts the ids {list(around)} around a text, and the embedding has rows"
+            f" for the ids 0 to {rows - 1}: the tokenizer does not belong to these weights"
+        )
+
+
+def _generation_ends(files: Mapping[str, bytes]) -> tuple[int, ...]:
+    found = tree_of(files, GENERATION).get("eos_token_id")
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+        raise DataError(f"{GENERATION}: eos_token_id={found!r} is no id, nor a list of ids")
+    return tuple(ids)
