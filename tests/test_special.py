@@ -359,3 +359,19 @@ def test_an_empty_stop_is_refused(tmp_path: Path) -> None:
 def test_many_places_are_not_made_before_they_are_reached(tmp_path: Path) -> None:
     folder(llama, words(["<unk>"]), tmp_path, eos_token_id=list(range(12)))
     assert load(tmp_path).generate("the", places=10**12) == ""
+
+
+def test_ids_that_no_table_has(tmp_path: Path) -> None:
+    """Of a template, and of what ends a text."""
+    folder(llama, around(words(["<unk>", "<s>"]), ["<s>"]), tmp_path)
+    path = tmp_path / "generation_config.json"
+    for ends in ("x", [1.5], {"a": 1}, [True]):
+        path.write_text(json.dumps({"eos_token_id": ends}))
+        with pytest.raises(DataError, match=r"generation_config\.json: eos_token_id"):
+            load(tmp_path)
+    path.write_text(json.dumps({"eos_token_id": [-1, 2]}))
+    assert load(tmp_path).config.modalities["text"].ends == (2,)  # type: ignore[attr-defined]
+    own = words([f"<{i}>" for i in range(90)])
+    around(own, ["<80>"]).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(DataError, match="does not belong to these weights"):
+        load(tmp_path)

@@ -143,10 +143,9 @@ def first(value: int | Sequence[int] | None) -> int | None:
 
 
 def every(value: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Ids, of which a config may name one, several or none."""
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, Sequence) else (value,)
+    """Ids, of which a config may name one, several or none; a negative one stands for none."""
+    found = value if isinstance(value, Sequence) else [] if value is None else [value]
+    return tuple(i for i in found if i >= 0)
 
 
 def headed(discrete: DiscreteConfig, names: Collection[str], sign: str) -> DiscreteConfig:

@@ -31,8 +31,7 @@ def spoken(
         text = _named(text, said, found.pattern == "full", told.get("mask_token_id"))
     if found.pattern == "causal":
         ends = [*every(told.get("eos_token_id")), *_generation_ends(files)]
-        known = tuple(dict.fromkeys(i for i in ends if i >= 0))
-        text = text.model_copy(update={"ends": known})
+        text = text.model_copy(update={"ends": tuple(dict.fromkeys(ends))})
     model = found.config.model_copy(update={"modalities": {**found.config.modalities, TEXT: text}})
     return replace(found, config=model)
 
@@ -73,4 +72,4 @@ def _generation_ends(files: Mapping[str, bytes]) -> tuple[int, ...]:
     ids = found if isinstance(found, list) else [] if found is None else [found]
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
         raise DataError(f"{GENERATION}: eos_token_id={found!r} is no id, nor a list of ids")
-    return tuple(ids)
+    return every(ids)
