@@ -114,10 +114,10 @@ def test_few_bad_records_are_counted_and_many_refused() -> None:
     assert len(task.labels) == 297
     assert task.notes[0] == "1 of 300 records are empty and are left out (first: here:8)"
     assert task.notes[1] == "2 of 300 records cannot be used (first: here:4: damaged image)"
-    with pytest.raises(DataError, match="3 of 100 records cannot be used, more than the 1%"):
+    with pytest.raises(DataError, match="3 of 100 records cannot be used as bytes"):
         read([*labelled([*"ab" * 49])[:97], *[(5, "a")] * 3])
     lost = Reject("a.csv:9", "an open quote", records=40)
-    with pytest.raises(DataError, match="40 of 140 records cannot be used"):
+    with pytest.raises(DataError, match="40 of 140 records cannot be used as bytes"):
         read([*labelled([*"ab" * 50]), lost])
 
 

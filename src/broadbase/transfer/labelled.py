@@ -91,13 +91,13 @@ class Found:
             self.rejected.append(item)
             self.lost += item.records
 
-    def must_suffice(self, name: str) -> None:
+    def must_suffice(self, name: str, modality: str) -> None:
         """DataError where too many records cannot be used, or none has a label."""
         if self.lost > REJECTS * self.size:
             first = "\n  ".join(f"{each.place}: {each.reason}" for each in self.rejected[:3])
             raise DataError(
-                f"task {name!r}: {self.lost:,} of {self.size:,} records cannot be used, more than"
-                f" the {REJECTS:.0%} allowed:\n  {first}"
+                f"task {name!r}: {self.lost:,} of {self.size:,} records cannot be used as"
+                f" {modality}, more than the {REJECTS:.0%} allowed:\n  {first}"
             )
         if not self.labelled:
             if self.unlabelled:

@@ -220,7 +220,7 @@ def read_task(
     found = Found(numeric)
     for item in source.records():
         found.add(item, read)
-    found.must_suffice(name)
+    found.must_suffice(name, modality)
     if not numeric and not places:
         found.leave_out_single()
     records, labels = [r for r, _ in found.labelled], [label for _, label in found.labelled]
