@@ -127,14 +127,17 @@ class Journal:
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], completed=step, description=line)
         elif self.console is not None and time.monotonic() - self._shown > 10:
-            self.say(f"step {step:>6}/{self.steps}  {line}  {self._left(step):,.0f} s left")
+            self.say(f"step {step:>6}/{self.steps}  {line}  {self._left(step)} left")
             self._shown = time.monotonic()
-        if self._steps == SOON and step < self.steps:
-            self.say(f"about {self._left(step):,.0f} s to step {self.steps}, without evaluations")
+        elif self._steps == SOON and step < self.steps:
+            self.say(f"about {self._left(step)} to step {self.steps}, without evaluations")
 
-    def _left(self, step: int) -> float:
-        """Seconds that the steps after `step` take, as those of this process took."""
-        return (self.steps - step) * self._seconds / max(self._steps, 1)
+    def _left(self, step: int) -> str:
+        """The time that the steps after `step` take, if they take as long as this process's."""
+        seconds = (self.steps - step) * self._seconds / max(self._steps, 1)
+        if seconds < 100:
+            return f"{seconds:.0f} s"
+        return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
     def _bits(self, losses: Mapping[str, float]) -> dict[str, float]:
         return {name: losses[name] * self.bits[name] for name in losses if name in self.bits}
