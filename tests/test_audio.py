@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,21 @@ def test_the_rate_of_a_flac_file_is_that_of_its_frames(rate: int, tmp_path: Path
     found = read(tmp_path, flac[:18] + told.to_bytes(3, "big") + flac[21:], "a.flac")
     assert isinstance(found, Reject)
     assert f"{rate + 50} Hz, its first frame {rate} Hz" in found.reason
+
+
+def test_decoders_write_nothing_on_the_terminal(tmp_path: Path) -> None:
+    """What libmpg123 and libtiff remark about damaged files is a reject or nothing."""
+    mp3 = bytearray(written(noise(20_000), format="MP3", subtype="MPEG_LAYER_III"))
+    for i in range(900, len(mp3), 47):
+        mp3[i] ^= 0xFF
+    (tmp_path / "a.mp3").write_bytes(mp3)
+    code = (
+        "from broadbase.data.sound import AudioFilesConfig\n"
+        f"print([r.reason for r in AudioFilesConfig(path={str(tmp_path)!r}).records()])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "cut short" in told.stdout
+    assert told.stderr == ""
 
 
 def test_caps(tmp_path: Path) -> None:

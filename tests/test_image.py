@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from broadbase.core.contracts import Record
+from broadbase.core.errors import DataError
 from broadbase.data.picture import picture
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.picture import PictureConfig
@@ -129,6 +130,13 @@ def test_a_thin_picture_is_not_framed() -> None:
     assert framed(Image.new("RGB", (40, 4))).shape == (8, 8, 3)
     with pytest.raises(ValueError, match="60000 x 4 pixels: too thin"):
         framed(Image.new("RGB", (60_000, 4)))
+
+
+@pytest.mark.parametrize("edge", [-1, 0, 10**9])
+def test_sizes_of_a_folder_that_fit_nothing_are_refused(edge: int) -> None:
+    settings = {"size": {"shortest_edge": edge}, "do_center_crop": True, "crop_size": 224}
+    with pytest.raises(DataError, match="do not fit together"):
+        Resizing.read(settings, 224, 3, Image.Resampling.BICUBIC)
 
 
 @pytest.mark.parametrize("ending", ["png", "ppm"])

@@ -45,6 +45,8 @@ class Resizing:
                 whole, first = "shortest_edge" not in first, first.get("shortest_edge", first)
             edge = _square(first, "size")
             end = _square(settings.get("crop_size", edge), "crop_size") if crops else edge
+            if not 0 < edge <= THIN * end:
+                raise DataError(f"{SETTINGS}: size={edge} and crop_size={end} do not fit together")
             if not (whole or crops) or not settings.get("do_resize", True):
                 raise DataError(f"{SETTINGS} gives no square of one size, and the tower takes one")
             mean = settings["image_mean"] if settings.get("do_pad", False) else None
