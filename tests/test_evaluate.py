@@ -10,6 +10,7 @@ import pytest
 
 from broadbase.core.errors import ConfigError
 from broadbase.measures.likelihood import compare, likelihoods
+from broadbase.recipes.resolved import resolved
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from test_recipes import corpus, small  # noqa: F401
@@ -48,3 +49,17 @@ def test_the_interval_covers_a_planted_difference() -> None:
         row = compare(source="s", unit="u", baseline="b", model=model, other=other, units=60 * 100)
         hits += row.low <= 0.1 <= row.high
     assert 180 <= hits <= 199
+
+
+def test_one_text_is_measured_over_its_chunks(tmp_path: Path) -> None:
+    """The head of a single text is trained on; of its end each chunk is an item."""
+    words = np.random.default_rng(0).choice(["one ", "two ", "three ", "four "], 4000)
+    (tmp_path / "input.txt").write_text("".join(words))
+    settings = ["train.steps=2", "data.holdout=0.2", "data.sources.bytes.length=64"]
+    run = Run.create(resolved("bytes", str(tmp_path), 1, settings), tmp_path / "run")
+    run.train()
+    rows = likelihoods(run, load(run.folder / "model"), order=2)
+    for row in rows:
+        assert row.measure == "bits a byte, parts of one text"
+        assert row.items > 10
+        assert row.low < row.difference < row.high
