@@ -29,7 +29,7 @@ from broadbase.modalities.tokens import TokensCodec, TokensConfig
 from broadbase.model.generate import SamplingConfig
 from broadbase.nn.spaces import DiscreteConfig
 from broadbase.weights.folder import load, save
-from references import bart, bert, gpt2, llama, modernbert, qwen2, roberta, saved
+from references import bart, bert, gpt2, llama, modernbert, qwen2, roberta, saved, t5, whisper
 
 WORDS = ["the", "cell", "gene", "protein", "binds", "to", "a", "receptor", "in", "mouse", "liver"]
 GREEDY = SamplingConfig(temperature=0)
@@ -375,3 +375,25 @@ def test_ids_that_no_table_has(tmp_path: Path) -> None:
     around(own, ["<80>"]).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(DataError, match="does not belong to these weights"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "tokenizer.json"])
+def test_what_a_decoder_begins_with_is_in_its_config(name: str, tmp_path: Path) -> None:
+    """A Whisper's tokenizer calls the end of a text its bos; T5's puts nothing first."""
+    marks = ["<unk>", "<|end|>", "</s>", "<|start|>", "<|en|>"]
+    own = words(marks)
+    if name == "tokenizer.json":
+        around(own, ["<|start|>", "<|en|>"], ["<|end|>"])
+    for build in (whisper, t5):
+        at = tmp_path / build.__name__
+        saved(lambda build=build: build(decoder_start_token_id=3, eos_token_id=1), at)
+        named = {"bos_token": "<|end|>", "eos_token": "<|end|>"}
+        (at / "special_tokens_map.json").write_text(json.dumps(named))
+        if name == "tokenizer.json":
+            own.save(str(at / name))
+        else:
+            (at / name).write_text(json.dumps(own.get_vocab()))
+        codec: Any = load(at).codecs["text"]
+        assert (int(codec.start), int(codec.end)) == (3, 1)
+        if name == "tokenizer.json":
+            assert (codec.before.tolist(), codec.after.tolist()) == ([3, 4], [1])

@@ -23,11 +23,12 @@ FILES = (
     "vocab.json",
     "vocab.txt",
 )
-USUAL = {  # how a role is spelled where no file says so
+USUAL = {  # how a role is spelled where no file says so, and none says it of its like
     "cls_token": ("[CLS]", "<s>"),
     "sep_token": ("[SEP]", "</s>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
+LIKE = {"cls_token": "bos_token", "sep_token": "eos_token"}
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", *USUAL)
 
 
@@ -55,7 +56,9 @@ def special(files: Mapping[str, bytes]) -> Special | None:
     before, after = (None, None) if tokenizer is None else template(tokenizer)
     named = {role: word for role, word in roles(files).items() if word in words}
     for role, usual in USUAL.items():
-        if role not in named and (found := [word for word in usual if word in words]):
+        if not {role, LIKE.get(role)} & named.keys() and (
+            found := [word for word in usual if word in words]
+        ):
             named[role] = found[0]
     ids = {role: words[word] for role, word in named.items()}
     return Special(ids, before, after, tokenizer is not None)

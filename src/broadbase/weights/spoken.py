@@ -28,7 +28,7 @@ def spoken(
     said = special(files)
     told = config.get("text_config", config)
     if said is not None:
-        text = _named(text, said, found.pattern == "full", told.get("mask_token_id"))
+        text = _named(text, said, found.pattern == "full", told)
     if found.pattern == "causal":
         ends = [*every(told.get("eos_token_id")), *_generation_ends(files)]
         text = text.model_copy(update={"ends": tuple(dict.fromkeys(ends))})
@@ -36,11 +36,15 @@ def spoken(
     return replace(found, config=model)
 
 
-def _named(text: TokensConfig, said: Special, whole: bool, mask: Any) -> TokensConfig:
-    """A text with the ids that its tokenizer names; a `whole` one is read with both its ends."""
+def _named(
+    text: TokensConfig, said: Special, whole: bool, config: Mapping[str, Any]
+) -> TokensConfig:
+    """A text with the ids that its tokenizer names; a `whole` one is read with both its ends. What
+    a decoder begins with only the config says."""
     start, end, roles = text.start, text.end, said.roles
     before, after = said.before, said.after
-    if whole and text.before is None:  # an encoder with a start
+    decoder = config.get("decoder_start_token_id") == start
+    if whole and text.before is None and not decoder:  # an encoder with a start
         start = roles.get("cls_token", roles.get("bos_token", start))
         end = roles.get("sep_token", roles.get("eos_token", end))
     elif end is None:
@@ -48,9 +52,11 @@ def _named(text: TokensConfig, said: Special, whole: bool, mask: Any) -> TokensC
     if before is None and said.readable:
         before, after = (text.before, None) if whole else ((), ())
     _must_have_rows((*(before or ()), *(after or ())), text.discrete.vocabulary)
-    start, end = (before or (start,))[0], (after or (end,))[-1]
+    start = before[0] if before and not decoder else start
+    end = after[-1] if after else end
     discrete = text.discrete
     if discrete.mask_id is not None and discrete.dropped is None:
+        mask = config.get("mask_token_id")
         known = roles.get("mask_token", mask if mask == discrete.mask_id else None)
         known = None if known is not None and known >= discrete.vocabulary else known
         discrete = discrete.model_copy(update={"mask_id": known})
