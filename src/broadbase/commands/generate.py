@@ -13,14 +13,17 @@ import numpy as np
 import typer
 from PIL import Image, ImageOps
 
-from broadbase.commands.options import app
+from broadbase.commands.options import app, log, not_empty
 from broadbase.core.contracts import Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.terminal import echo
+from broadbase.core.terminal import echo, raw
+from broadbase.core.trees import brief
 from broadbase.data.picture import picture as decoded
+from broadbase.data.sound import AudioFilesConfig
 from broadbase.model.base import Base
 from broadbase.model.generate import SamplingConfig
 from broadbase.objectives.conditional import GivenConfig
+from broadbase.objectives.denoising import DenoisingConfig
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
@@ -41,7 +44,10 @@ def generate(
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of them, one a line.")] = None,
     image: Annotated[
-        list[Path] | None, typer.Option(help="A picture in the prompt, or to tell of; repeatable.")
+        list[Path] | None, typer.Option(help="A picture in the prompt, or to describe; repeatable.")
+    ] = None,
+    audio: Annotated[
+        list[Path] | None, typer.Option(help="A sound to transcribe; repeatable.")
     ] = None,
     modality: Annotated[str | None, typer.Option(help="Which modality; default the first.")] = None,
     places: Annotated[int, typer.Option(min=1, help="The most new places (tokens).")] = 64,
@@ -52,7 +58,9 @@ def generate(
     top_p: Annotated[
         float | None, typer.Option(min=0, max=1, help="Of the likeliest tokens of this share.")
     ] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End where this text appears.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(callback=not_empty, help="End where this text appears.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The source of all chance.")] = 0,
     weights: Annotated[
         Weights, typer.Option(help="int8: faster on a CPU, the perplexity a little higher.")
@@ -63,11 +71,21 @@ def generate(
     """Continue prompts; a run of a conditional objective answers them (draws what they name)."""
     tree = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     sampling = SamplingConfig.from_tree(tree)
-    asked, seen = asked_for(prompt or [], prompts), [opened(file) for file in image or ()]
+    asked = asked_for(prompt or [], prompts)
+    seen, heard = [opened(file) for file in image or ()], [listened(file) for file in audio or ()]
     base, config = base_at(model), model / "config.yaml"
     base = base.eight_bit() if weights is Weights.int8 else base
-    if config.exists() and isinstance(RunConfig.read(config).objective, GivenConfig):
-        found = answered(Run.open(model), base, asked, seen, places, sampling)
+    objective = RunConfig.read(config).objective if config.exists() else None
+    if heard and not isinstance(objective, GivenConfig):
+        raise ConfigError(f"{model} takes no --audio: a run of recipe speech transcribes sounds")
+    if isinstance(objective, GivenConfig):
+        asked, found = answered(Run.open(model), base, asked, [*heard, *seen], places, sampling)
+    elif isinstance(objective, DenoisingConfig):
+        found = denoised(base, objective, asked, modality, places, sampling)
+    elif (grid := getattr(base.codec(modality)[1], "grid", None)) is not None:
+        if asked != [None]:
+            raise ConfigError("a picture is drawn from nothing: leave out --prompt")
+        found = [base.generate(modality=modality, grid=grid, sampling=sampling)]
     else:
         found = base.continuations(
             asked,
@@ -80,7 +98,12 @@ def generate(
     for i, (given, told) in enumerate(zip(asked, found, strict=True)):
         if isinstance(told, np.ndarray):
             told = written(told, out if len(found) == 1 else out.with_stem(f"{out.stem}-{i}"))
-        echo(json.dumps({"prompt": given, "continuation": told}) if as_json else told)
+        if as_json:
+            echo(json.dumps({"prompt": given, "continuation": told}))
+        else:
+            if len(found) > 1:
+                log.say(f"{'' if i == 0 else chr(10)}{i + 1}/{len(found)}  {brief(given)}")
+            raw(told)
 
 
 def asked_for(told: list[str], file: Path | None) -> list[str | None]:
@@ -88,9 +111,10 @@ def asked_for(told: list[str], file: Path | None) -> list[str | None]:
     if file is None:
         return [*told] or [None]
     try:
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, UnicodeDecodeError) as error:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error}; name a text file") from None
+    lines = [line for line in text.split("\n") if line]  # read_text makes one of CRLF
     if not lines:
         raise DataError(f"{file} holds no prompt: write one a line")
     return [*told, *lines]
@@ -100,19 +124,19 @@ def answered(
     run: Run,
     base: Base,
     asked: Sequence[str | None],
-    seen: Sequence[Image.Image],
+    given: Sequence[Any],
     places: int,
     sampling: SamplingConfig,
-) -> list[Any]:
-    """What the base of a conditional run tells after what is given: texts, or whole pictures.
-
-    A picture is given where one is `seen`; what is told of it then begins with each prompt.
-    """
-    if len(seen) > 1 or (None in asked and not seen):
+) -> tuple[list[Any], list[Any]]:
+    """What the base of a conditional run says of what is given: of each prompt, or of a picture or
+    sound; of one of these, after each prompt. The prompts, and the texts or whole pictures."""
+    if None in asked and not given:
         raise ConfigError(
-            "this base tells one thing after another: add --prompt, or one --image if it tells"
-            " of pictures"
+            "this base says something of what it is given: add --prompt, --image or --audio,"
+            " whichever it was trained on"
         )
+    if len(given) > 1 and [*asked] != [None]:
+        raise ConfigError("of several pictures or sounds leave out --prompt, or give one at a time")
     config, mixed = run.config.objective, run.config.data.sources
     assert isinstance(config, GivenConfig)
     grid = run.stores[config.told].split("train").grids[0]
@@ -125,9 +149,33 @@ def answered(
         grid=tuple(int(n) for n in grid) if len(grid) > 1 else None,
         sampling=sampling,
     )
-    if seen:
-        return [told for prompt in asked for told in tell(seen, begun=prompt)]
-    return tell(asked)
+    if not given:
+        return [*asked], tell(asked)
+    found = [told for one in given for begun in asked for told in tell([one], begun=begun)]
+    return [*asked] * len(given), found
+
+
+def denoised(
+    base: Base,
+    config: DenoisingConfig,
+    asked: Sequence[str | None],
+    modality: str | None,
+    places: int,
+    sampling: SamplingConfig,
+) -> list[Any]:
+    """What the decoder says of each prompt, which the encoder reads."""
+    if None in asked:
+        raise ConfigError("this base has an encoder that reads a text first: add --prompt")
+    space, codec = base.codec(modality)
+    corrupt = base.config.modalities[space].corruption_of(codec)
+    ask = partial(config.build().prompt, corrupt=corrupt, ended=codec.end is not None)
+    return [
+        told
+        for prompt in asked
+        for told in base.answers(
+            ask, [prompt], given=space, told=space, places=places, sampling=sampling
+        )
+    ]
 
 
 def written(pixels: np.ndarray[Any, Any], out: Path) -> str:
@@ -148,6 +196,14 @@ def opened(file: Path) -> Image.Image:
     if isinstance(found, Reject):
         raise DataError(f"{file}: {found.reason}")
     return ImageOps.exif_transpose(found.raw)
+
+
+def listened(file: Path) -> Any:
+    """The sound in a file; DataError names the file and what is wrong."""
+    (found,) = AudioFilesConfig(path=str(file)).records()
+    if isinstance(found, Reject):
+        raise DataError(f"{file}: {found.reason}")
+    return found.raw
 
 
 def picture(pixels: np.ndarray[Any, Any]) -> Image.Image:

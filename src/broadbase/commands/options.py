@@ -98,10 +98,10 @@ RecipeName = Annotated[
 ]
 
 
-def _not_empty(value: Any) -> Any:
+def not_empty(value: Any) -> Any:
     """A shell variable that is not set gives an empty text, which would mean the current folder."""
     if value == "" or (isinstance(value, list | tuple) and "" in value):
-        raise typer.BadParameter("it is empty; give a folder, a file, a URL or sample:NAME")
+        raise typer.BadParameter("it is empty; give a value, or leave the option out")
     return value
 
 
@@ -109,10 +109,10 @@ WHERE = "A folder, a file, a URL, sample:NAME or source:FILE.yaml"
 Data = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PATH", callback=_not_empty, help=f"{WHERE.capitalize()}; several: a mixture."
+        metavar="PATH", callback=not_empty, help=f"{WHERE.capitalize()}; several: a mixture."
     ),
 ]
-OneData = Annotated[str, typer.Option(metavar="PATH", callback=_not_empty, help=WHERE)]
+OneData = Annotated[str, typer.Option(metavar="PATH", callback=not_empty, help=WHERE)]
 Depth = Annotated[int | None, typer.Option(min=1, help="The size: layers, width, steps grow. [4]")]
 FieldName = Annotated[
     str | None, typer.Option("--field", help="The column of a table that holds the record.")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from broadbase import measures
+from broadbase.core.config import Choice
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.outside import outside
@@ -64,9 +65,15 @@ class Measure:
     @property
     def known(self) -> list[str]:
         """What it is of, for messages: "causal", "mae (audio)"."""
-        kinds = ", ".join(k.model_fields["name"].default for k in self.modalities)
-        names = [k.model_fields["name"].default for k in self.objectives]
-        return [f"{name} ({kinds})" if kinds else name for name in names]
+        kinds = ", ".join(_names(self.modalities, ModalityConfig.choices))
+        names = _names(self.objectives, ObjectiveConfig.choices)
+        of = f" ({kinds})" if self.modalities != (ModalityConfig,) else ""
+        return [f"{name}{of}" for name in names]
+
+
+def _names(kinds: Iterable[type[Choice]], choices: Mapping[str, type[Choice]]) -> list[str]:
+    """The names of choices that are one of some kinds, which may be no choices themselves."""
+    return sorted(name for name, each in choices.items() if issubclass(each, tuple(kinds)))
 
 
 def all_measures() -> list[Measure]:
@@ -100,7 +107,8 @@ def measured(run: Run, base: Base, task: str | None = None) -> list[Measured]:
         known = sorted({each for measure in measures for each in measure.known})
         raise ConfigError(
             f"there is no measure of objective {config.objective.name!r} where the data"
-            f" are of {', '.join(kinds)}; there is one of: {', '.join(known)}"
+            f" are of {', '.join(kinds)}; there is one of: {', '.join(known)}. `broadbase adapt RUN"
+            " --method knn` compares its embeddings on labelled data"
         )
     return found
 

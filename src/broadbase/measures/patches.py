@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.interpolate import griddata
 
 from broadbase.core.contracts import Batch
-from broadbase.core.errors import ConfigError
 from broadbase.core.random import Draws
 from broadbase.core.view import positions
 from broadbase.data.batches import held_out
@@ -19,6 +18,7 @@ from broadbase.measures.measure import Measure, Measured, asked, compared
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.picture import PictureConfig
 from broadbase.model.base import Base
+from broadbase.nn.regression import Regression
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.run.run import Run
 
@@ -36,11 +36,8 @@ def _patches(run: Run, base: Base, source: str) -> Iterator[Measured]:
     config, mixed = run.config.objective, run.config.data.sources[source]
     assert isinstance(config, MaskedAutoencoderConfig)
     target: Any = run.config.model.modalities[config.target]
-    if target.normalise:
-        raise ConfigError(
-            "this base tells patches brought to mean 0 and variance 1, which no picture can be"
-            f" filled with; train with --set model.modalities.{config.target}.normalise=false"
-        )
+    scaled = _scaled if target.normalise else np.asarray
+    what = "squared error, patches normalised" if target.normalise else "squared error"
     image: Any = run.config.model.modalities[mixed.modality]
     found: dict[str, list[list[float]]] = {"base": [], "bilinear": [], "mean of the seen": []}
     for segment in held_out(run.rows("validation")[source], mixed.modality, 64):
@@ -50,10 +47,9 @@ def _patches(run: Run, base: Base, source: str) -> Iterator[Measured]:
         assert read.values is not None
         encoder, decoder = view.streams
         told = base.model(asked(view)).predictions["p"]
-        error = (told - read.values).square().mean(dim=-1)
         seen, hidden = encoder.segments[0], decoder.segments[1]
         assert seen.values is not None
-        for b in range(len(error)):
+        for b in range(len(told)):
             if len(found["base"]) == PICTURES:
                 break
             inside = seen.position[b, :, 1] > 0  # not the start
@@ -64,12 +60,20 @@ def _patches(run: Run, base: Base, source: str) -> Iterator[Measured]:
                 image.patch,
                 image.channels,
             )
-            truth = read.values[b].numpy()
-            found["base"].append(error[b].tolist())
-            found["bilinear"].append(((filled - truth) ** 2).mean(axis=1).tolist())
-            mean = float(seen.values[b, inside].mean())
+            truth = scaled(read.values[b].numpy())
+            found["base"].append(((told[b].numpy() - truth) ** 2).mean(axis=1).tolist())
+            found["bilinear"].append(((scaled(filled) - truth) ** 2).mean(axis=1).tolist())
+            mean = scaled(np.full_like(filled, float(seen.values[b, inside].mean())))
             found["mean of the seen"].append(((mean - truth) ** 2).mean(axis=1).tolist())
-    yield from compared(source, "squared error", found)
+    yield from compared(source, what, found)
+
+
+def _scaled(patches: NDArray[Any]) -> NDArray[Any]:
+    """Each patch [S,K] at mean 0 and variance 1, as the base's targets: its shape."""
+    mean = patches.mean(axis=-1, keepdims=True)
+    deviation = np.sqrt(patches.var(axis=-1, keepdims=True, ddof=1) + Regression.EPSILON)
+    scaled: NDArray[Any] = (patches - mean) / deviation
+    return scaled
 
 
 def bilinear(

@@ -157,7 +157,7 @@ class Sentinels(_Spans):
         c = self.config
         spans = [(a + 1, n) for a, n in even_spans(len(document) - 1, c.share, c.mean, rng)]
         rng.bit_generator.state = state  # the same spans once more, as the objective draws them
-        given, told = c.build().pair(document, self.corrupt, self.one(document), rng)  # type: ignore[attr-defined]
+        given, told = c.build().pair(document, self.corrupt, self.one(document), rng)
         views, at = [], 1
         for _, length in spans:
             views.append(self.decoded(given, told, range(at + 1, at + 1 + length)))
@@ -183,7 +183,7 @@ class Holes(Sentinels):
         c = self.config.model_copy(update={"permuted": 0.0})  # its holes alone
         spans = [(a + 1, n) for a, n in poisson(len(document) - 1, c.share, c.mean, rng) if n]
         rng.bit_generator.state = state
-        given, told = c.build().pair(document, self.corrupt, self.one(document), rng)  # type: ignore[attr-defined]
+        given, told = c.build().pair(document, self.corrupt, self.one(document), rng)
         return spans, [self.decoded(given, told, range(a, a + n)) for a, n in spans]
 
 

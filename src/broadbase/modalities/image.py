@@ -78,16 +78,17 @@ class ImageCodec:
         self.config = config
         channels = config.patch * config.patch * config.channels
         self.start = np.full(channels, -1.0, dtype=np.float32)  # no image holds this
+        self.grid = (config.height // config.patch, config.width // config.patch)  # of every image
 
     def encode(self, raw: Any) -> Sample:
         """Takes a PIL image, uint8 [H,W] or [H,W,N], or floats in [0, 1] of the same shapes."""
         c = self.config
         pixels = self._pixels(raw)
         steps = np.round(pixels * (c.levels - 1)) / (c.levels - 1)
-        rows, columns, p = c.height // c.patch, c.width // c.patch, c.patch
+        (rows, columns), p = self.grid, c.patch
         patches = steps.reshape(rows, p, columns, p, c.channels).transpose(0, 2, 1, 3, 4)
         values = patches.reshape(rows * columns, -1).astype(np.float32)
-        return Sample(values, (rows, columns), c.height * c.width * c.channels)
+        return Sample(values, self.grid, c.height * c.width * c.channels)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
         c, (rows, columns) = self.config, grid

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.contracts import Batch, Corruption, ObjectiveConfig, TowerName
 from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.objectives.conditional import marked
 from broadbase.objectives.documents import Document, assemble, documents, known, shifted
 from broadbase.objectives.masks import unit
 from broadbase.objectives.scoring import ReadScores
@@ -35,6 +36,9 @@ class DenoisingConfig(ObjectiveConfig):
     encoder: TowerName = "encoder"  # towers
     decoder: TowerName = "decoder"
 
+    def build(self) -> Denoising:
+        raise TypeError(f"{type(self).__name__} has no build()")
+
 
 class SpanCorruptionConfig(DenoisingConfig):
     """T5's objective."""
@@ -43,7 +47,7 @@ class SpanCorruptionConfig(DenoisingConfig):
     share: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the places of a document
     mean: Annotated[float, Field(ge=1)] = 3.0  # places a span
 
-    def build(self) -> Objective:
+    def build(self) -> Denoising:
         return SpanCorruption(self)
 
 
@@ -55,7 +59,7 @@ class InfillingConfig(DenoisingConfig):
     mean: Annotated[float, Field(ge=0.5)] = 3.0  # of the Poisson distribution of lengths
     permuted: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the sentences, before that; BART: 1
 
-    def build(self) -> Objective:
+    def build(self) -> Denoising:
         return Infilling(self)
 
 
@@ -94,6 +98,17 @@ class Denoising(ReadScores):
             )
         )
 
+    def prompt(self, given: Segment, told: Segment, corrupt: Corruption, ended: bool) -> View:
+        """What to continue: the encoder reads one record, `ended` by its end value or not; the
+        decoder has `told`, the start."""
+        encoder, decoder = self.config.encoder, self.config.decoder
+        return View(
+            (
+                Stream("encoder", encoder, (marked(given),), pattern="full"),
+                Stream("decoder", decoder, (marked(told),), pattern="causal", context="encoder"),
+            )
+        )
+
     @abstractmethod
     def pair(
         self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
@@ -108,6 +123,19 @@ class SpanCorruption(Denoising):
 
     def __init__(self, config: SpanCorruptionConfig) -> None:
         self.config = config
+
+    def prompt(self, given: Segment, told: Segment, corrupt: Corruption, ended: bool) -> View:
+        """The rest of the record is the one span that is missing: the decoder tells it."""
+        assert given.values is not None
+        assert told.values is not None
+        values, mark = given.values[0], torch.tensor(known(corrupt.marks, given, 1))
+        rest = [values[:-1] if ended else values, mark.to(values)]
+        return super().prompt(
+            _row(given.source, *rest),
+            _row(told.source, told.values[0], mark.to(values)),
+            corrupt,
+            ended,
+        )
 
     def pair(
         self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
@@ -143,6 +171,11 @@ class Infilling(Denoising):
             given = document.taken(permuted(begins, c.permuted, rng))
         spans = poisson_spans(len(document) - 1, c.share, c.mean, rng)
         return replaced(given, [(first + 1, length) for first, length in spans]), document
+
+
+def _row(source: str, *parts: torch.Tensor) -> Segment:
+    values = torch.cat(parts)
+    return assemble(source, [[Document(values, torch.ones(len(values)))]], len(values))
 
 
 def replaced(document: Document, spans: Spans, marks: torch.Tensor | None = None) -> Document:
