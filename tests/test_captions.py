@@ -66,7 +66,7 @@ def test_what_cannot_be_told_of_is_named(told: Path, tmp_path: Path) -> None:
     Image.new("L", (9, 8)).save(tmp_path / "large.png")
     for words, kind, message in (
         (("--image", tmp_path / "no.png"), DataError, r"no\.png cannot be read"),
-        (("--image", tmp_path / "large.png") * 2, ConfigError, "one --image"),
+        (("--image", tmp_path / "large.png") * 2 + ("--prompt", "s"), ConfigError, "one at a time"),
         ((), ConfigError, "add --prompt"),
         (("--prompt", "seven"), DataError, "cannot be read as image: "),
     ):
