@@ -95,6 +95,11 @@ def generate(
             stop=stop or (),
             sampling=sampling,
         )
+    shown(asked, found, out, as_json)
+
+
+def shown(asked: Sequence[Any], found: Sequence[Any], out: Path, as_json: bool) -> None:
+    """Print what was generated, and of which prompt where there are several; write pictures."""
     for i, (given, told) in enumerate(zip(asked, found, strict=True)):
         if isinstance(told, np.ndarray):
             told = written(told, out if len(found) == 1 else out.with_stem(f"{out.stem}-{i}"))
