@@ -24,6 +24,7 @@ from broadbase.transfer.classical import BASELINES, classical
 from broadbase.transfer.compare import paired_interval
 from broadbase.transfer.finetune import FinetuneConfig, finetune, score_on
 from broadbase.transfer.probe import probe
+from broadbase.transfer.reading import as_read
 from broadbase.transfer.task import Task, read_task
 from broadbase.weights.folder import load, save
 from test_model_folder import mixed_base
@@ -112,7 +113,7 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
             return super().encode(raw)
 
     noting = replace(base, codecs={"bytes": Noting(base.codecs["bytes"], 99)})
-    assert adapt(noting, things, Method.knn, [20], 20, 3)
+    assert adapt(noting, as_read(base, things), Method.knn, [20], 20, 3)
     assert set(read) == {things.raws[i] for i in used}
 
 
