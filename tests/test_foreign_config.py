@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -147,7 +148,10 @@ def attempt(folder: Path, work: Path, rng: random.Random) -> bool:
     with within(20):
         if what == "load":
             with suppress(BroadbaseError):
-                load(folder)
+                codec = load(folder).codecs.get("image")
+                with suppress(ValueError):  # what is no picture of the size that it takes
+                    if codec is not None:
+                        codec.encode(Image.new("RGB", (30, 20), "red"))
                 return True
             return False
         command = ["export", folder, "--to", what, "--out", out]
@@ -279,6 +283,25 @@ def test_what_is_no_file_is_not_opened(folder: Path, name: str, kind: str) -> No
         socket.socket(socket.AF_UNIX).bind(name)
     with within(10), pytest.raises(DataError, match=name):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_mean", [0.5, 0.5]), ("image_mean", "x"), ("image_std", [0.5, 0.5, 0]),
+        ("rescale_factor", None), ("rescale_factor", "x"), ("resample", 99), ("do_resize", "yes"),
+        ("size", {"height": 10**9, "width": 10**9}), ("size", {"shortest_edge": 10**6}),
+        ("size", 0), ("size", []), ("size", {}), ("crop_size", 0), ("crop_size", {"height": 20}),
+    ],
+)  # fmt: skip
+def test_how_pictures_are_taken_is_as_strict(
+    folders: Callable[[str], Path], tmp_path: Path, field: str, value: Any
+) -> None:
+    shutil.copytree(folders("vit"), tmp_path / "m")
+    said = {**SIDES["preprocessor_config.json"], field: value}
+    (tmp_path / "m" / "preprocessor_config.json").write_text(json.dumps(said))
+    with within(10), pytest.raises(DataError, match=r"preprocessor_config\.json"):
+        load(tmp_path / "m")
 
 
 def test_frequencies_of_old_files_are_read(tmp_path: Path) -> None:

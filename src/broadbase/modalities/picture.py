@@ -13,15 +13,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.core.errors import DataError
+from broadbase.core.files import read_json
 from broadbase.modalities.crops import Crops, CropsConfig
 from broadbase.modalities.resizing import MODES, SETTINGS, Resizing
 from broadbase.nn.patches import START, Patches, PatchesConfig
 
 WHOLE = "processor_config.json"  # of all codecs of a folder
+Edge = Annotated[int, Field(ge=1, le=1 << 20)]  # pixels
 
 
 class PictureConfig(ModalityConfig):
@@ -99,6 +101,9 @@ class PictureCodec:
         normal, scaled = settings.get("do_normalize", True), settings.get("do_rescale", True)
         self.mean = np.array(settings.get("image_mean", config.mean) if normal else 0.0)
         self.deviation = np.array(settings.get("image_std", config.deviation) if normal else 1.0)
+        for name, value in (("image_mean", self.mean), ("image_std", self.deviation)):
+            if value.shape not in ((), (config.channels,)) or value.dtype.kind not in "fi":
+                raise DataError(f"{SETTINGS}: {name} is not {config.channels} numbers")
         self.scale = settings.get("rescale_factor", 1 / 255) if scaled else 1.0
         channels = config.patch * config.patch * config.channels
         self.start = np.full(channels, START, dtype=np.float32)
@@ -137,16 +142,38 @@ class PictureCodec:
             (folder / SETTINGS).write_text(json.dumps(dict(self.settings), indent=2))
 
 
+class _Published(BaseModel):
+    """The fields of a preprocessor_config.json that are read, by their types."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    do_center_crop: bool | None = None
+    do_normalize: bool | None = None
+    do_pad: bool | None = None
+    do_rescale: bool | None = None
+    do_resize: bool | None = None
+    image_mean: list[float] | None = None
+    image_std: list[Annotated[float, Field(gt=0)]] | None = None
+    rescale_factor: Annotated[float, Field(gt=0)] = 1 / 255
+    size: Edge | dict[str, Edge | None] | None = None
+    crop_size: Edge | dict[str, Edge | None] | None = None
+
+
 def _settings(folder: Path) -> Mapping[str, Any]:
     """What a published folder says of its pictures; nothing where it has no such file."""
     for name in (WHOLE, SETTINGS):
-        try:
-            found = json.loads((folder / name).read_text())
-            found = found.get("image_processor") if name == WHOLE else found
-        except FileNotFoundError:
+        if not (folder / name).exists():
             continue
-        except (OSError, ValueError, AttributeError) as error:
-            raise DataError(f"{folder / name} cannot be read: {error}; copy it again") from None
+        whole = read_json(folder / name)
+        found = whole.get("image_processor") if name == WHOLE else whole
         if found:
+            try:
+                _Published.model_validate(found)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise DataError(
+                    f"{folder / name}: field `{'.'.join(map(str, first['loc']))}`: {first['msg']};"
+                    " copy it again"
+                ) from None
             return dict(found)
     return {}

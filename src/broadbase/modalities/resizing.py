@@ -49,6 +49,8 @@ class Resizing:
                 raise DataError(f"{SETTINGS}: size={edge} and crop_size={end} do not fit together")
             if not (whole or crops) or not settings.get("do_resize", True):
                 raise DataError(f"{SETTINGS} gives no square of one size, and the tower takes one")
+            if not 0 < edge * size / end < THIN * size:
+                raise DataError(f"{SETTINGS} resizes to {edge} and crops to {end}; copy it again")
             mean = settings["image_mean"] if settings.get("do_pad", False) else None
             return cls(
                 size,
@@ -58,7 +60,7 @@ class Resizing:
                 Image.Resampling(settings.get("resample", resample)),
                 None if mean is None else tuple(int(255 * part) for part in mean),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{SETTINGS} is not as published: {error!r}; copy it again") from None
 
     def __call__(self, image: Image.Image) -> NDArray[np.float64]:
