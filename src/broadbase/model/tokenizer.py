@@ -5,7 +5,6 @@ Legend: N places, C codebooks.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from broadbase.core.errors import DataError
+from broadbase.core.files import read_json
 from broadbase.core.view import Segment, Stream, Tokens, View, positions
 from broadbase.model.model import ModelConfig
 from broadbase.nn.quantise import QuantisedConfig
@@ -28,26 +28,28 @@ class Tokenizer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder = folder / "model" if (folder / "model").is_dir() else folder
         try:
-            own = json.loads((folder / "config.json").read_text())["broadbase"]
-            tensors = load_file(folder / "model.safetensors")
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            self._read(read_json(folder / "config.json")["broadbase"])
+        except (LookupError, OSError, RuntimeError, TypeError, ValueError, SafetensorError) as bad:
+            reason = " ".join(str(bad).split())[:300]
             raise DataError(
-                f"{folder} holds no tokenizer ({error}); give the folder of a run of recipe vq"
+                f"{folder} holds no tokenizer ({reason}); give the folder of a run of recipe vq"
             ) from None
+        self.model.eval()
+
+    def _read(self, own: Any) -> None:
         config = ModelConfig.from_tree(own["model"])
         quantised = [c for c in config.connectors if isinstance(c, QuantisedConfig)]
         if not quantised or len(own["codecs"]) != 1:
             raise DataError(
-                f"{folder} is no tokenizer: it has {len(quantised)} quantised connectors and"
+                f"{self.folder} is no tokenizer: it has {len(quantised)} quantised connectors and"
                 f" {len(own['codecs'])} codecs; give the folder of a run of recipe vq"
             )
         self.config = quantised[0]
         self.space = own["codecs"][0]
         self.target = next(k for k, tower in config.at.items() if tower == self.config.target)
-        self.codec = config.modalities[self.space].load(folder)
+        self.codec = config.modalities[self.space].load(self.folder)
         self.model = config.build()
-        self.model.load_state_dict(tensors)
-        self.model.eval()
+        self.model.load_state_dict(load_file(self.folder / "model.safetensors"))
         self.quantised: Any = self.model.connectors[f"{self.config.source}>{self.config.target}"]
 
     @torch.inference_mode()

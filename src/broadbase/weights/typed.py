@@ -16,6 +16,7 @@ from broadbase.core.errors import BroadbaseError, DataError, out_of_memory
 
 LARGEST = 2**31 - 1
 Size = Annotated[int, Field(ge=1, le=LARGEST)]
+Side = Annotated[int, Field(ge=1, le=1 << 14)]  # numbers of a record along one axis
 Amount = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Id = Annotated[int, Field(ge=-1, le=LARGEST)]  # -1 stands for none in older files
@@ -38,10 +39,11 @@ FIELDS: dict[Any, tuple[str, ...]] = {
         "encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim",
         "decoder_hidden_size", "decoder_intermediate_size", "decoder_num_attention_heads",
         "vocab_size", "type_vocab_size", "max_position_embeddings", "max_source_positions",
-        "max_target_positions", "num_mel_bins", "image_size", "patch_size", "num_channels",
+        "max_target_positions",
         "num_register_tokens", "local_attention", "global_attn_every_n_layers",
         "relative_attention_num_buckets", "relative_attention_max_distance",
     ),
+    Side: ("image_size", "patch_size", "num_channels", "num_mel_bins"),
     Size | None: (
         "num_key_value_heads", "head_dim", "n_inner", "sliding_window", "sliding_window_pattern",
         "_sliding_window_pattern", "projection_dim", "projection_size", "max_window_layers",
