@@ -15,7 +15,7 @@ from PIL import Image
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.data.detect import detect, labelled, pairs
-from broadbase.data.left_out import left_out
+from broadbase.data.left_out import left_out, notes
 from broadbase.data.sources import FilesConfig, ImageFilesConfig, TextFilesConfig
 from broadbase.recipes.molecule import build as molecules
 from broadbase.recipes.resolved import resolved
@@ -107,6 +107,10 @@ def test_a_list_with_mistakes(media: Path, tmp_path: Path) -> None:
 def test_the_first_folder_is_the_class(media: Path, tmp_path: Path) -> None:
     found = records(labelled(str(media), "text", "label"))
     assert [r.label for r in found] == ["cat", "cat", "dog", "dog"]
+    assert notes(labelled(str(media), "text", "label")) == [
+        "left out, as no source reads them: 4 .wav",
+        f"the class of a file is the first folder below {media}; files lie in folders 1 to 2 deep",
+    ]
     for name in ("pos/1.txt", "pos/deep/2.TXT", "neg/3.txt", "readme.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"text of {name}")
@@ -175,3 +179,8 @@ def test_molecules_of_lines_and_of_structures(tmp_path: Path) -> None:
     sources = [mixed.source for mixed in molecules(1, str(tmp_path)).data.sources.values()]
     assert [source.name for source in sources] == ["smiles", "sdf"]
     assert all(isinstance(source, FilesConfig) for source in sources)
+
+
+def test_a_field_of_data_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        resolved("text", str(tmp_path / "no"), 1, field="other")

@@ -16,6 +16,7 @@ from broadbase.core.config import override
 from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import echo
 from broadbase.data.detect import labelled
+from broadbase.data.left_out import notes
 from broadbase.train.machine import MachineConfig
 from broadbase.transfer.adapt import Method
 from broadbase.transfer.adapt import adapt as adapt_to
@@ -59,7 +60,7 @@ def adapt(
         Path(data).stem, kind, source, numeric=numeric, places=places, read=reader(base, kind)
     )
     task = as_read(base, replace(task, macro=macro))
-    for line in (task.summary, *task.notes):
+    for line in (task.summary, *task.notes, *notes(source)):
         log.say(line)
     (row,) = adapt_to(
         base, task, method, [labels], test, seeds, beside=True, settings=tuning, console=log

@@ -47,7 +47,8 @@ class ColumnsConfig(FilesConfig):
         found = {name: value(row, name) for name in self.columns}
         for name in self.columns if self.fixed else [self.field]:
             if found[name] is ABSENT:
-                return Reject(place, f"no field `{name}`{known(name, row)}")
+                option = "; name it with --field" if name == self.field else ""
+                return Reject(place, f"no field `{name}`{known(name, row)}{option}")
         raw, words = found[self.field], dict[str, str | None]()
         for name in self.columns:
             if name != self.field or name == self.label:

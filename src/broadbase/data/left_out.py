@@ -1,4 +1,4 @@
-"""What is left out: the files of the data's folders that no source reads."""
+"""What a user should know of how folders are read: files left out, and folders as classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from broadbase.core.contracts import SourceConfig
-from broadbase.data.finding import endings
+from broadbase.data.finding import counted, endings
 from broadbase.data.listed import ListedConfig
 from broadbase.data.packages import PackagedConfig
 from broadbase.data.sources import FilesConfig
@@ -25,6 +25,26 @@ def left_out(sources: Iterable[SourceConfig]) -> dict[str, int]:
         found.update(there.left)
         found.update(endings(n for n in there.files if not any(one.wants(n) for one in readers)))
     return dict(found)
+
+
+def notes(source: SourceConfig) -> list[str]:
+    """Lines to say before a source is used: what is left out, and where classes lie deeper."""
+    left = counted(left_out([source]))
+    found = [f"left out, as no source reads them: {left}"] if left else []
+    return found + [line for inner in _files(source) for line in _classes(inner)]
+
+
+def _classes(source: FilesConfig) -> list[str]:
+    """Whether the files of folders that are classes lie at several depths."""
+    if getattr(source, "labels", "") != "folder" or not source.root.is_dir():
+        return []
+    depths = {name.count("/") for name in source.listing().files if source.wants(name)} - {0}
+    if len(depths) < 2:
+        return []
+    return [
+        f"the class of a file is the first folder below {source.root}; files lie in folders"
+        f" {min(depths)} to {max(depths)} deep"
+    ]
 
 
 def _of_a_folder(source: SourceConfig) -> bool:

@@ -49,6 +49,8 @@ def resolved(
     if field is not None:
         tables = [t for s in sources.values() for t in _tables(s["source"])]
         if not tables:
+            for mixed in config.data.sources.values():
+                mixed.source.parts()  # where there is nothing to read, that is said first
             raise ConfigError("--field names a column of a table, and the data hold no table")
         for table in tables:
             table["field"] = field
