@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broadbase.data.json_files import JsonLinesConfig
 from broadbase.data.prepare import PrepareConfig, prepare, remove
 from broadbase.data.shards import Wanted
-from broadbase.data.sources import JsonLinesConfig
 from broadbase.data.store import Store, open_store
 from broadbase.modalities.text import TextConfig
 
@@ -125,3 +129,77 @@ def test_remove_killed(tmp_path: Path, full: bool) -> None:
         assert open_store(folder / "store" / "s", verify=True).manifest["counts"]["removed"] == 1
         if not died:
             return
+
+
+SLOW_DATA = """
+import sys, time
+from pathlib import Path
+from broadbase.core.contracts import Part, Record, SourceConfig
+from broadbase.data import shards
+from broadbase.data.prepare import PrepareConfig, prepare
+from broadbase.data.shards import Wanted
+from broadbase.modalities.bytes import BytesConfig
+from slow_source import SlowConfig
+
+prepare({"s": Wanted(SlowConfig(), BytesConfig(), "b")}, Path("store"), PrepareConfig(processes=2))
+"""
+SLOW_SOURCE = """
+import time
+from typing import Literal
+from broadbase.core.contracts import Part, Record, SourceConfig
+
+class SlowConfig(SourceConfig):
+    name: Literal["slow"] = "slow"
+
+    def parts(self):
+        return [Part("a", 1 << 25), Part("b", 1 << 25)]
+
+    def fingerprint(self):
+        return {"a": "1", "b": "2"}
+
+    def read(self, part):
+        for i in range(10_000):
+            print("reading", flush=True)
+            time.sleep(0.05)
+            yield Record(f"{part.name} {i}", f"{i}")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_prepare(tmp_path: Path, sign: signal.Signals) -> None:
+    """However it ends, nothing of it is left soon after; of an interrupt there is one traceback."""
+    (tmp_path / "slow_source.py").write_text(SLOW_SOURCE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_DATA],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert [process.stdout.readline().strip() for _ in range(2)] == ["reading"] * 2
+    os.kill(process.pid, sign)
+    assert process.wait(timeout=20) != 0
+    said = process.stderr.read()  # ends when no process holds it any more
+    assert said.count("Traceback") == (sign == signal.SIGINT)
+    for _ in range(100):
+        if not (left := alive(process.pid)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{left} are still there after 10 s")
+
+
+def alive(session: int) -> list[str]:
+    """The processes of a session, but for those that have ended and wait for their parent."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = path.read_text().rpartition(")")
+            state, _, _, its, *_ = rest.split()
+            if int(its) == session and state != "Z":
+                found.append(name)
+    return found

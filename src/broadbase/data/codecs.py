@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
@@ -19,6 +20,12 @@ from broadbase.data.store import read_facts
 MEBI = 1 << 20
 WHERE = ("path", "pattern")  # of a source: which files it reads; what they are, their hashes tell
 MAKE = "prepare the data again"
+
+
+class Named(TypedDict):
+    """What source.json and modality.json must hold; the rest are settings."""
+
+    name: str
 
 
 def codecs_of(
@@ -57,7 +64,7 @@ def _begun(store: Path, wanted: Wanted) -> bool:
     settings, modality = _reading(wanted.source.tree()), wanted.modality.tree()
     codec, path, shards = store / "codec", store / "source.json", list(finished(store))
     if any(shard.documents for shard in shards):
-        kept = read_facts(path, dict, f"delete {store} and prepare the data again")
+        kept = read_facts(path, Named, f"delete {store} and prepare the data again")
         before = _with_defaults(kept, wanted.source)
         changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
         if changed:
@@ -105,7 +112,10 @@ def _content(path: Path) -> Any:
 
 def load_codec(folder: Path, modality: ModalityConfig) -> Codec:
     """The codec of a store."""
-    if read_facts(folder / "modality.json", dict, f"delete {folder} and {MAKE}") != modality.tree():
+    if (
+        read_facts(folder / "modality.json", Named, f"delete {folder} and {MAKE}")
+        != modality.tree()
+    ):
         raise ConfigError(
             f"{folder.parent} was prepared with other settings of modality"
             f" {modality.name!r}; delete it, or give another folder"

@@ -34,7 +34,7 @@ from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, Reject
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import draft_folder, write_json
 from broadbase.data.columns import Column
-from broadbase.data.store import check_files, file_hashes, read_array, read_facts
+from broadbase.data.store import Pair, check_files, file_hashes, read_array, read_facts
 
 SKETCH = 126  # minima of a sketch: 21 bands of 6
 NONE = np.iinfo(np.uint32).max  # every minimum of a document without pieces
@@ -133,7 +133,7 @@ class ShardFacts(TypedDict):
 
     keys: list[Any]
     parts: list[PartFacts]
-    hashes: dict[str, tuple[int, str]]
+    hashes: dict[str, Pair]
     codec: NotRequired[str]
 
 
@@ -313,11 +313,11 @@ class _Shard:
         for column in self.columns.values():
             column.close()
         if kind is None:
-            arrays = [f"{name}.npy" for name in self.columns]
+            names = ["rejected.jsonl", *(f"{name}.npy" for name in self.columns)]
             facts = {
                 "keys": self.task.keys,
                 "parts": self.done,
-                "hashes": file_hashes(self.folder, arrays),
+                "hashes": file_hashes(self.folder, names),
                 "codec": codec_digest(self.task.folder / "codec"),
             }
             write_json(self.folder / "shard.json", facts)

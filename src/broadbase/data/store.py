@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from broadbase.core.contracts import SourceConfig
@@ -33,6 +33,7 @@ AGAIN = "delete it and prepare the data again"
 
 Ints = NDArray[np.int64]
 Hashes = Mapping[str, tuple[int, str]]  # of files: size, SHA-256
+Pair = Annotated[list[int | str], Field(min_length=2, max_length=2)]  # JSON has no tuples
 
 
 class Numbered(TypedDict):
@@ -57,7 +58,7 @@ class Manifest(TypedDict):
     counts: dict[str, int]
     index: str
     shards: list[str]
-    hashes: dict[str, tuple[int, str]]
+    hashes: dict[str, Pair]
     fingerprint: str
 
 
@@ -68,7 +69,7 @@ def read_facts(path: Path, kind: type, remedy: str = AGAIN) -> Any:
     """
     try:
         found = json.loads(path.read_bytes())
-        _checked(kind).validate_python(found)
+        _checked(kind).validate_python(found, strict=True)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; {remedy}") from None
     except ValidationError as error:
