@@ -108,7 +108,7 @@ def parsed_or(text: str) -> Any:
 SETTINGS: dict[str, tuple[str, str]] = {
     "betas": ("optim.betas.0=1000", r"`optim\.betas\.0`: .*less than 1"),
     "no layers": ("model.towers.main.layers=[]", r"layers`: .*at least 1 item"),
-    "many layers": ("model.towers.main.layers.0.repeat=1000000000", "less than or equal to 1000"),
+    "many layers": ("model.towers.main.layers.0.repeat=1000000000", "less than or equal to 256"),
     "no tower": ("objective.tower=mian", r"objective\.tower: the model has no tower 'mian'; did"),
     "at": ("model.at={text: x}", r"at\.text: no tower is called 'x'"),
     "wide": ("model.towers.main.width=1000000000000000000", "no model can be built"),

@@ -89,6 +89,21 @@ LINES = {  # a shell's line, its exit code, what stderr says
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("INT", 130), ("TERM", 143)])
+def test_a_stopped_command_says_so(name: str, code: int, tmp_path: Path) -> None:
+    """Bash gives a background process no SIGINT, so Python sends it by itself."""
+    (tmp_path / "stop.py").write_text(
+        f"import os, signal, threading\n"
+        f"threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIG{name})).start()\n"
+        "while True: pass\n"
+    )
+    done = broadbase("BROADBASE_MODULES=stop broadbase recipes", tmp_path)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count(b"\n") == 1
+    assert f"stopped by SIG{name} before it was done".encode() in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LINES)
 def test_the_program(kind: str, tmp_path: Path) -> None:
     line, code, message = LINES[kind]

@@ -23,7 +23,7 @@ class LayersConfig(Config):
     """`repeat` layers of one kind."""
 
     block: BlockConfig
-    repeat: Annotated[int, Field(ge=1, le=1000)]
+    repeat: Annotated[int, Field(ge=1, le=256)]
 
 
 class TransformerConfig(TowerConfig):
