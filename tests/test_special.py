@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import (
@@ -23,7 +26,7 @@ from tokenizers import (
     processors,
 )
 
-from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.modalities.special import special
 from broadbase.modalities.tokens import TokensCodec, TokensConfig
 from broadbase.model.generate import SamplingConfig
@@ -397,3 +400,40 @@ def test_what_a_decoder_begins_with_is_in_its_config(name: str, tmp_path: Path) 
         assert (int(codec.start), int(codec.end)) == (3, 1)
         if name == "tokenizer.json":
             assert (codec.before.tolist(), codec.after.tolist()) == ([3, 4], [1])
+
+
+FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+ODD: list[Any] = [None, True, -1, 10**12, 1.5, "", "x", "(a+)+$", [], [None], {}, {"content": 3}]
+
+
+def mutate(rng: Random, tree: Any) -> Any:
+    """One value somewhere replaced, or left out."""
+    if not isinstance(tree, dict | list) or not tree or rng.random() < 0.1:
+        return rng.choice(ODD)
+    key = rng.choice([*tree]) if isinstance(tree, dict) else rng.randrange(len(tree))
+    found = tree.copy()
+    if rng.random() < 0.1:
+        del found[key]
+    else:
+        found[key] = mutate(rng, found[key])
+    return found
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
+def test_damaged_tokenizers(count: int, tmp_path: Path) -> None:
+    """Each is read, or named in an error for users: none ends in another one."""
+    rng, own = Random(0), pairs()
+    folder(llama, around(own, ["</s>"]), tmp_path)
+    hf.PreTrainedTokenizerFast(
+        tokenizer_object=own, eos_token="</s>", mask_token="<mask>"
+    ).save_pretrained(tmp_path)
+    (tmp_path / FILES[2]).write_text(json.dumps({"eos_token": "</s>", "mask_token": "<mask>"}))
+    whole = {name: (tmp_path / name).read_text() for name in FILES}
+    for _ in range(count):
+        name = rng.choice(FILES)
+        (tmp_path / name).write_text(json.dumps(mutate(rng, json.loads(whole[name]))))
+        with suppress(BroadbaseError):
+            base = load(tmp_path)
+            base.generate("the </s>", places=1, stop=["x"])
+            base.embed(["the </s> cell"])
+        (tmp_path / name).write_text(whole[name])

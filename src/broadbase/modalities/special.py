@@ -112,8 +112,15 @@ def template(tokenizer: Tokenizer) -> tuple[tuple[int, ...] | None, tuple[int, .
     if tokenizer.post_processor is None:
         return None, None
     word = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
-    whole: Encoding = tokenizer.post_process(word.encode("a"))
-    at = whole.sequence_ids.index(0)
+    try:
+        with panics_as_errors():
+            whole: Encoding = tokenizer.post_process(word.encode("a"))
+            at = whole.sequence_ids.index(0)
+    except ValueError as error:
+        raise DataError(
+            f"tokenizer.json has a post_processor that puts nothing usable around a text ({error});"
+            " copy the file again"
+        ) from None
     return tuple(whole.ids[:at]), tuple(whole.ids[at + 1 :])
 
 

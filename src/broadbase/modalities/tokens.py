@@ -199,7 +199,7 @@ class TokensCodec:
         if special and model.get("merges"):
             pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
             model["merges"] = [pair for pair in pairs if not special & {*pair, "".join(pair)}]
-        return Tokenizer.from_str(json.dumps(tree))
+        return tokenizer_of(json.dumps(tree).encode(), "tokenizer.json without special tokens")
 
     def _known(self) -> Tokenizer:
         if self.tokenizer is None:
