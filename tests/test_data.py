@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, Record
-from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.data.batches import Mixture, Order, held_out
 from broadbase.data.codecs import training_records
 from broadbase.data.json_files import JsonLinesConfig
@@ -266,6 +267,18 @@ def test_labels_are_read(tmp_path: Path) -> None:
     path.write_text('{"text": "a", "label": 1}\n\n{"text": "b", "label": 0}\n')
     records = list(JsonLinesConfig(path=str(path), label="label").records())
     assert [(r.raw, r.label) for r in records if isinstance(r, Record)] == [("a", "1"), ("b", "0")]
+
+
+@pytest.mark.slow
+def test_a_loader_process_that_is_killed_is_said_so(store: Store) -> None:
+    mixed = Mixture({"a": Rows(store.split("train"), 32)}, {"a": "bytes"}, {"a": 2}, seed=0)
+    batches = mixed.batches(0, 1_000_000, workers=1)
+    next(batches)
+    (worker,) = [p for p in multiprocessing.active_children() if "grain" in p.name]
+    worker.kill()
+    with pytest.raises(ResourceError, match=r"a loader process was killed.*resume"):
+        for _ in batches:
+            pass
 
 
 def test_a_limit_repeats_the_same_rows(store: Store) -> None:

@@ -132,10 +132,7 @@ def test_remove_killed(tmp_path: Path, full: bool) -> None:
 
 
 SLOW_DATA = """
-import sys, time
 from pathlib import Path
-from broadbase.core.contracts import Part, Record, SourceConfig
-from broadbase.data import shards
 from broadbase.data.prepare import PrepareConfig, prepare
 from broadbase.data.shards import Wanted
 from broadbase.modalities.bytes import BytesConfig
@@ -143,8 +140,8 @@ from slow_source import SlowConfig
 
 prepare({"s": Wanted(SlowConfig(), BytesConfig(), "b")}, Path("store"), PrepareConfig(processes=2))
 """
-SLOW_SOURCE = """
-import time
+SLOW_SOURCE = r"""
+import os, time
 from typing import Literal
 from broadbase.core.contracts import Part, Record, SourceConfig
 
@@ -159,7 +156,7 @@ class SlowConfig(SourceConfig):
 
     def read(self, part):
         for i in range(10_000):
-            print("reading", flush=True)
+            os.write(1, b"reading\n")
             time.sleep(0.05)
             yield Record(f"{part.name} {i}", f"{i}")
 """
