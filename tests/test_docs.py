@@ -74,6 +74,9 @@ def shortened(arguments: list[str]) -> list[str]:
     if arguments[0] == "pretrain":
         config = arguments[1].endswith(".yaml")
         size = [] if "--depth" in arguments or config else ["--depth", "1"]
+        if "--steps" in arguments:
+            at = arguments.index("--steps")
+            arguments = arguments[:at] + arguments[at + 2 :]
         return [*arguments, *size, *SHORT]
     if arguments[0] == "adapt" and "--seeds" not in arguments:
         return [*arguments, "--seeds", "2", "--test", "50"]
@@ -87,8 +90,15 @@ def test_every_page_with_commands_is_known() -> None:
 
 @pytest.mark.usefixtures("desk")
 def test_the_commands_of_the_readme_run_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    follow(ROOT / "README.md", capsys)
+    for snippet in snippets(ROOT / "README.md"):
+        exec(compile(snippet, "README.md", "exec"), {})
+
+
+def follow(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run the commands of a page in order."""
     known = {}
-    for line in commands(ROOT / "README.md"):
+    for line in commands(page):
         program, *arguments = shlex.split(line.replace("DOCUMENT", known.get("id", "")))
         if line.startswith(ELSEWHERE):
             assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.M)
@@ -98,8 +108,27 @@ def test_the_commands_of_the_readme_run_in_order(capsys: pytest.CaptureFixture[s
         said = run(shortened(arguments), capsys)
         if arguments[0] == "inspect" and "runs" not in line:
             known["id"] = str(re.search(r"\b[0-9a-f]{32}\b", said)[0])  # type: ignore[index]
-    for snippet in snippets(ROOT / "README.md"):
-        exec(compile(snippet, "README.md", "exec"), {})
+
+
+def test_the_page_of_your_data_runs_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its script, every command on a part of the data, and its use of the result."""
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "your-data.md"
+    script, use = snippets(page)
+    exec(compile(script, "make_data.py", "exec"), {})
+    for file in sorted(Path("notes").iterdir())[40:]:
+        file.unlink()
+    rows = Path("table.csv").read_text().splitlines(keepends=True)
+    assert rows[0] == "text,label\n"
+    for folder in Path("digits").iterdir():
+        for file in sorted(folder.iterdir())[20:]:
+            file.unlink()
+    follow(page, capsys)
+    exec(compile(use, "your-data.md", "exec"), space := {})  # type: ignore[var-annotated]
+    assert len(space["classifier"].predict(space["base"].embed(space["new"]))) == 2
+    assert {file.name for file in Path().iterdir()} >= {"notes-hf", "notes.gguf", "digit.png"}
 
 
 def test_other_pages_name_commands_that_exist() -> None:
