@@ -13,7 +13,7 @@ import typer
 
 from broadbase.commands.options import app
 from broadbase.core.errors import ConfigError
-from broadbase.core.files import draft_file, draft_folder
+from broadbase.core.files import draft_file, draft_folder, sweep
 from broadbase.core.terminal import echo
 from broadbase.model.base import Base
 from broadbase.weights.beside import write_beside
@@ -79,6 +79,7 @@ def export(
     out = out.expanduser()
     if form is not Form.hf and out.suffix != f".{form}":
         out = out.with_name(f"{out.name}.{form}")
+    sweep(out.parent)  # of what a killed export left beside a whole result
     if out.exists() or out.is_symlink():
         raise ConfigError(f"{out} is there already; name another --out")
     if shard is not None and not 0 < shard < inf:
