@@ -30,16 +30,21 @@ def compared(base: Base, reference: Any, folder: Path) -> Iterator[Compared]:
     if not found or not (folder / "tokenizer.json").exists():
         return
     space, theirs = found[0], _tokenizer(folder)
-    ours = {text: _ids(base, space, theirs, text) for text in TEXTS}
-    both = {text: (mine, torch.tensor(theirs(text).input_ids)) for text, mine in ours.items()}
-    same = [text for text, (mine, other) in both.items() if mine.tolist() == other.tolist()]
+    codec: Any = base.codecs[space]
+    named = (folder / "tokenizer_config.json").exists() or codec.tokenizer.post_processor
+    both = {text: _ids(base, space, text) for text in TEXTS}
+    same = []
+    for text, ids in both.items():  # where no file says what comes around a text, without that
+        ours = ids if named else torch.from_numpy(codec.encode_prompt(text).values)
+        if ours.tolist() == theirs(text, add_special_tokens=bool(named)).input_ids:
+            same.append(text)
     wrong = torch.tensor([float(text not in same) for text in TEXTS])
     yield "text", "ids", wrong, torch.zeros(len(TEXTS))
     longest = base.config.places(space)
     if len(base.codecs) > 1 or len(base.config.towers) > 1:
         return
     for text in same:
-        ids = both[text][1]
+        ids = both[text]
         if 0 < len(ids) <= longest and int(ids.max()) < reference.config.vocab_size:
             yield _predicted(base, reference, text, ids)
 
@@ -54,12 +59,10 @@ def _predicted(base: Base, reference: Any, text: str, ids: Tensor) -> Compared:
     return f"text of {len(ids)} ids", "mean states", states, found.last_hidden_state[0].mean(dim=0)
 
 
-def _ids(base: Base, space: str, theirs: Any, text: str) -> Tensor:
-    """Of a text that is read whole; without what comes around it where theirs puts nothing."""
-    codec: Any = base.codecs[space]
-    if theirs.backend_tokenizer.post_processor is None:
-        return torch.from_numpy(codec.encode_prompt(text).values)
-    whole = base.sees(space) == "full" or codec.after is not None
+def _ids(base: Base, space: str, text: str) -> Tensor:
+    """Of a text that is read whole."""
+    codec = base.codecs[space]
+    whole = base.sees(space) == "full" or getattr(codec, "after", None) is not None
     return document(codec, text, whole, special=True)[0]
 
 
