@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broadbase.core.errors import DataError
 from broadbase.modalities.bpe import START, BytePairCodec, BytePairConfig
 from broadbase.modalities.code import CodeConfig
 from broadbase.modalities.text import TextConfig
@@ -49,3 +53,31 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     assert all(
         (again.encode(text).values == CODECS["text"].encode(text).values).all() for text in HERE
     )
+
+
+def _huge(tree: Any) -> None:
+    tree["model"]["vocab"]["a"] = 10**9
+
+
+def _no_start(tree: Any) -> None:
+    tree["added_tokens"], tree["model"]["vocab"] = [], {"a": 0}
+    tree["model"]["merges"] = []
+
+
+def _no_byte(tree: Any) -> None:
+    tree["model"]["vocab"]["\u4eac"] = 901
+
+
+def _no_regex(tree: Any) -> None:
+    tree["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "("
+
+
+@pytest.mark.parametrize("damage", [_huge, _no_start, _no_byte, _no_regex])
+def test_a_damaged_tokenizer_is_named(damage: Callable[[Any], None], tmp_path: Path) -> None:
+    CODECS["text"].save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    tree = json.loads(path.read_text())
+    damage(tree)
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match=r"tokenizer\.json is not a tokenizer"):
+        TextConfig(vocabulary=900).load(tmp_path)

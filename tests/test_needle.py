@@ -67,6 +67,17 @@ def test_every_needle_of_a_passage_is_asked_for_once(texts: Path) -> None:
     assert [r.raw for r in records(source(texts, seed=1))] != [r.raw for r in found]
 
 
+def test_data_that_no_needle_can_be_made_of_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a text of few words, \u5317\u4eac " * 30)
+    with pytest.raises(DataError, match=r"needles need as many .* have \d of 4 to 9"):
+        records(source(tmp_path, most=3))
+    (tmp_path / "a.txt").unlink()
+    name = next(name for name in WORDS if reserved(name))
+    (tmp_path / f"{name}.txt").write_text("the only one, and it is for testing")
+    with pytest.raises(DataError, match="too few pictures for albums"):
+        records(AlbumsConfig(source=TextFilesConfig(path=str(tmp_path))))
+
+
 def test_no_tested_word_is_a_needle(texts: Path) -> None:
     config = source(texts)
     used = {key for record in records(config) for key, _ in LINE.findall(record.raw)}

@@ -275,6 +275,20 @@ def test_a_record_is_data(name: str, parts: list[str]) -> None:
     assert codec.encode_prompt(text).values.tolist() == expected
 
 
+@pytest.mark.parametrize("model", ["pairs", "words", "unigram"])
+def test_other_added_tokens_keep_their_ids(model: str) -> None:
+    """As <tool_call> of Qwen, which comes after special tokens and is none."""
+    own = {"pairs": pairs, "words": lambda: words(["<unk>"]), "unigram": unigram}[model]()
+    own.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    own.add_tokens([AddedToken("<tool>", normalized=False), AddedToken("  ", normalized=False)])
+    codec, text = codec_of(own), "the <tool>  cell  <tool>"
+    expected = own.encode(text, add_special_tokens=False).ids
+    assert codec.encode(text).values.tolist() == expected
+    assert own.token_to_id("<tool>") in expected
+    for record in ("<|im_start|>", "<|im_end|>"):
+        assert own.token_to_id(record) not in codec.encode(record).values
+
+
 def test_what_has_no_position_and_no_row_is_named(tmp_path: Path) -> None:
     own = words(["<unk>", "<|end|>"])
     folder(gpt2, own, tmp_path, n_positions=16, bos_token_id=1, eos_token_id=1)
@@ -300,6 +314,17 @@ def test_a_tokenizer_that_cannot_be_read_is_named(content: bytes, tmp_path: Path
     folder(llama, words(["<unk>"]), tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(DataError, match=r"tokenizer\.json is not a tokenizer"):
+        load(tmp_path)
+
+
+def test_an_id_that_no_vocabulary_has_is_named(tmp_path: Path) -> None:
+    """The library would count up to it when it writes the vocabulary."""
+    folder(llama, words(["<unk>"]), tmp_path)
+    path = tmp_path / "tokenizer.json"
+    tree = json.loads(path.read_text())
+    tree["model"]["vocab"]["the"] = 10**9
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match=r"tokenizer\.json .*the id 1000000000, and the largest"):
         load(tmp_path)
 
 

@@ -107,6 +107,8 @@ class AlbumsConfig(SourceConfig):
         """The pictures that albums are made of: those for testing, or all others."""
         records = (r for r in self.source.records() if isinstance(r, Record))
         found = [np.asarray(r.raw) for r in records if reserved(r.key or r.place) is apart]
+        if not found:
+            raise DataError("too few pictures for albums: a quarter is kept for testing; give more")
         if len(sizes := {picture.shape for picture in found}) != 1:
             raise DataError(f"albums are of pictures of one size, these are of {sorted(sizes)}")
         return np.stack(found)
@@ -131,7 +133,12 @@ def question(key: str) -> str:
 
 
 def drawn(words: Sequence[str], count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """So many pairs of a key, all different, and a digit."""
+    """So many pairs of a key, all different, and a digit; DataError of too few words."""
+    if len(words) < count:
+        raise DataError(
+            f"{count} needles need as many different words, and the texts have {len(words)}"
+            " of 4 to 9 lower-case Latin letters for them; give more text"
+        )
     keys = rng.choice(len(words), count, replace=False)
     return [(words[k], str(v)) for k, v in zip(keys, rng.integers(0, 10, count), strict=True)]
 

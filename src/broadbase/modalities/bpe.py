@@ -19,6 +19,7 @@ from broadbase.core.contracts import Codec, Corruption, Sample, Units
 from broadbase.core.errors import DataError
 from broadbase.modalities.ids import IdsConfig
 from broadbase.modalities.noise import MaskOrSwap
+from broadbase.modalities.special import panics_as_errors, tokenizer_of
 from broadbase.modalities.strings import chunks, refuse_surrogates
 from broadbase.modalities.units import units
 
@@ -78,6 +79,8 @@ class BytePairCodec:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        if {START, END} - tokenizer.get_vocab().keys():
+            raise ValueError(f"it has no token {START} or {END}")
         self.start: NDArray[Any] = np.array(tokenizer.token_to_id(START))
         self.end: NDArray[Any] | None = np.array(tokenizer.token_to_id(END))
         ids = {_bytes(t): i for t, i in tokenizer.get_vocab().items() if t not in (START, END)}
@@ -119,10 +122,16 @@ class BytePairCodec:
     def load(cls, folder: Path) -> BytePairCodec:
         """The codec whose tokenizer.json lies in `folder`."""
         path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise DataError(f"{path} is missing; copy the folder again")
+        tokenizer = tokenizer_of(path.read_bytes(), str(path))
         try:
-            return cls(Tokenizer.from_file(str(path)))
-        except Exception as error:  # the library raises bare Exception
-            raise DataError(f"{path} is not a tokenizer that can be read: {error}") from None
+            with panics_as_errors():
+                return cls(tokenizer)
+        except ValueError as error:
+            raise DataError(
+                f"{path} is not a tokenizer that was made here ({error}); copy the file again"
+            ) from None
 
     def encode(self, raw: Any) -> Sample:
         if not isinstance(raw, str):

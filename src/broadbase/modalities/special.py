@@ -29,6 +29,7 @@ USUAL = {  # how a role is spelled where no file says so, and none says it of it
     "mask_token": ("[MASK]", "<mask>"),
 }
 LIKE = {"cls_token": "bos_token", "sep_token": "eos_token"}
+LARGEST = 2**24  # an id: the library writes a vocabulary by counting up to its largest
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", *USUAL)
 
 
@@ -84,7 +85,10 @@ def tokenizer_of(content: bytes, name: str) -> Tokenizer:
             tokenizer = Tokenizer.from_buffer(content)
             tokenizer.no_padding()  # records are encoded whole, and padded by whoever batches them
             tokenizer.no_truncation()
-            return tokenizer
+            largest = max(tokenizer.get_vocab().values(), default=0)
+        if largest > LARGEST:
+            raise ValueError(f"it has the id {largest}, and the largest allowed is {LARGEST}")
+        return tokenizer
     except ValueError as error:
         raise DataError(
             f"{name} is not a tokenizer that can be read ({error}); copy the file again, or give"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,6 +18,8 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.modalities.special import FILES, panics_as_errors, roles, tokenizer_of
 from broadbase.nn.spaces import Discrete, DiscreteConfig
+
+BARE = {"special": False, "normalized": False, "lstrip": False, "rstrip": False}
 
 
 class TokensConfig(ModalityConfig):
@@ -183,19 +185,25 @@ class TokensCodec:
 
     @cached_property
     def _plain(self) -> Tokenizer:
-        """The tokenizer without its special tokens: none can come of a text."""
+        """The tokenizer whose special tokens are spelled as no text is: none can come of a text.
+
+        They keep their ids; without them the library would count others anew.
+        """
         tree = json.loads(self._known().to_str())
-        model, special = tree["model"], {t["content"] for t in tree["added_tokens"] if t["special"]}
-        special -= {model.get("unk_token")}
-        tree["added_tokens"] = [t for t in tree["added_tokens"] if not t["special"]]
+        model, added = tree["model"], tree["added_tokens"]
+        special = {t["content"] for t in added if t["special"]}
+        if isinstance(model["vocab"], dict) and (unknown := model.get("unk_token")) in special:
+            special -= {unknown} & model["vocab"].keys()  # which the model looks up
+            added = [t for t in added if t["content"] != unknown or unknown in special]
+        tree["added_tokens"] = [
+            {**t, **BARE, "content": _spelled(t["content"], special)} if t["special"] else t
+            for t in added
+        ]
         tree["post_processor"] = None
         if isinstance(model["vocab"], dict):
-            model["vocab"] = {k: v for k, v in model["vocab"].items() if k not in special}
-        else:  # a list by id: what no text holds keeps the place of each
-            model["vocab"] = [
-                [f"\U0010ffff{word}\U0010ffff", score] if word in special else [word, score]
-                for word, score in model["vocab"]
-            ]
+            model["vocab"] = {_spelled(k, special): v for k, v in model["vocab"].items()}
+        else:
+            model["vocab"] = [[_spelled(word, special), p] for word, p in model["vocab"]]
         if special and model.get("merges"):
             pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
             model["merges"] = [pair for pair in pairs if not special & {*pair, "".join(pair)}]
@@ -209,6 +217,11 @@ class TokensCodec:
                 " makes it of vocab.txt or a sentencepiece model), or give ids"
             )
         return self.tokenizer
+
+
+def _spelled(word: str, special: Collection[str]) -> str:
+    """As it is, or where it is `special` as no text is spelled."""
+    return f"\U0010ffff{word}\U0010ffff" if word in special else word
 
 
 def _given(raw: Any) -> NDArray[np.int64]:

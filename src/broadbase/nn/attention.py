@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
@@ -53,6 +53,12 @@ class GroupedQueryConfig(AttentionConfig):
     scale: float | None = None  # of the logits; None: 1 / sqrt(head_dim)
     qk_norm: NormConfig | None = None  # norm of each head's queries and keys (Henry et al. 2020)
     softmax: SoftmaxConfig = PlainSoftmaxConfig()
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        return self
 
     def build(self, width: int) -> nn.Module:
         return GroupedQueryAttention(self, width)

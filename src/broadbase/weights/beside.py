@@ -80,10 +80,13 @@ def _tokenizer(base: Base, name: str, folder: Path, config: Mapping[str, Any]) -
 def _every_id(told: Tokenizer, count: int, marks: range, mask: int | None) -> None:
     """Add the ids that no record has: an objective's marks as T5 calls them, what stands for
     hidden, and what training found no use for."""
-    for i in range(told.get_vocab_size(), count):
-        spelled = f"<extra_id_{i - marks.start}>" if i in marks else f"<unused_{i}>"
-        hidden = AddedToken("<mask>", lstrip=True)  # a word is hidden with the blank before it
-        told.add_special_tokens([hidden if i == mask else spelled])
+    missing = range(told.get_vocab_size(), count)
+    spelled: dict[int, str | AddedToken] = {
+        i: f"<extra_id_{i - marks.start}>" if i in marks else f"<unused_{i}>" for i in missing
+    }
+    if mask in spelled:
+        spelled[mask] = AddedToken("<mask>", lstrip=True)  # a word is hidden with its blank
+    told.add_special_tokens([*spelled.values()])  # at once: each call looks through all of them
 
 
 def _card(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
