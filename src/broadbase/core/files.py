@@ -111,8 +111,13 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     write_text(path, json.dumps(content, indent=indent, allow_nan=False))
 
 
-def discard(path: Path) -> None:
-    """Remove a file or folder at once: it is never seen half there, however the process ends."""
+def discard(path: Path, ours: Ours | None = None) -> None:
+    """Remove a file or folder at once: it is never seen half there, however the process ends.
+
+    ConfigError where `ours` is given, and is not true of a folder.
+    """
+    if ours and path.is_dir():
+        refuse_foreign(path, ours)
     with _named(path), _draft(path) as (draft, _):
         path.rename(draft)
         sync(path.parent)

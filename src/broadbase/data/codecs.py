@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.files import discard, draft_folder, write_json
+from broadbase.data.own import is_shard
 from broadbase.data.shards import Wanted, finished, identity, size_of
 from broadbase.data.split import numbers_of, threshold
 from broadbase.data.store import read_facts
@@ -75,7 +76,7 @@ def _begun(store: Path, wanted: Wanted) -> bool:
     elif shards or (path.exists() and _content(path) != settings) or _other(codec, modality):
         for left in (codec, *(shard.folder for shard in shards)):
             if left.exists():
-                discard(left)
+                discard(left, is_shard if left != codec else _is_codec)
     return (codec / "modality.json").exists()
 
 
@@ -128,8 +129,12 @@ def load_codec(folder: Path, modality: ModalityConfig) -> Codec:
         raise DataError(f"{folder} is damaged: {error!r}; delete it and {MAKE}") from None
 
 
+def _is_codec(folder: Path) -> bool:
+    return (folder / "modality.json").exists()
+
+
 def _save_codec(codec: Codec, modality: ModalityConfig, folder: Path) -> None:
-    with draft_folder(folder, ours=lambda old: (old / "modality.json").exists()) as draft:
+    with draft_folder(folder, _is_codec) as draft:
         codec.save(draft)
         write_json(draft / "modality.json", modality.tree())
 

@@ -20,6 +20,7 @@ from broadbase.core.contracts import Codec
 from broadbase.core.errors import DataError
 from broadbase.core.files import discard, draft_folder, write_json, write_text
 from broadbase.data.duplicates import clusters, estimates
+from broadbase.data.own import is_index
 from broadbase.data.shards import Shard, Snapshot, add_files, finished
 from broadbase.data.split import Ints, Numbers, cut, numbers_of, threshold
 from broadbase.data.store import COLUMNS, FORMAT, SPLITS, file_hashes
@@ -283,7 +284,7 @@ def _write(
     """The index, then the manifest, which makes it count."""
     fingerprint, wanted = _fingerprint(table, documents, store / "codec"), snapshot.wanted
     index = store / f"index-{fingerprint[:16]}"
-    with draft_folder(index, ours=lambda _: True) as draft:
+    with draft_folder(index, ours=is_index) as draft:
         for side in SPLITS:
             np.save(draft / f"{side}.npy", table.index[documents[side]], allow_pickle=False)
             np.save(draft / f"{side}.ids.npy", table.ids[documents[side]], allow_pickle=False)
@@ -315,7 +316,7 @@ def _write(
     }
     write_json(store / "manifest.json", manifest, indent=1)
     for old in store.glob("index-*"):
-        if old != index:
+        if old != index and is_index(old):
             discard(old)
 
 

@@ -25,6 +25,7 @@ from broadbase.core.files import discard, sweep, write_json, write_text
 from broadbase.data.codecs import codecs_of
 from broadbase.data.index import join
 from broadbase.data.left_out import left_out
+from broadbase.data.own import is_shard, refuse_other
 from broadbase.data.shards import (
     NAME,
     Shard,
@@ -68,11 +69,13 @@ def prepare(
 
     Codecs that `folder` has are kept, so that earlier shards stay good; others are `given` by
     modality, or fitted. DataError where too many
-    records cannot be used or a side is empty; ResourceError where the disk refuses.
+    records cannot be used or a side is empty; ConfigError where `folder` holds other things;
+    ResourceError where the disk refuses.
     """
     config = config or PrepareConfig()
     for w in wanted.values():
         _apart(w.source, folder)
+    refuse_other(folder, wanted)
     with _alone(folder):
         stores = [folder / name for name in wanted]
         for each in (folder, *stores, *(store / "shards" for store in stores)):
@@ -122,7 +125,7 @@ def _discard_altered(store: Path) -> None:
         try:
             check_files(shard.folder, shard.facts["hashes"], verify=True)
         except DataError:
-            discard(shard.folder)
+            discard(shard.folder, is_shard)
 
 
 def _apart(source: SourceConfig, folder: Path) -> None:
@@ -217,7 +220,7 @@ def plan(snapshot: Snapshot, store: Path, removed: frozenset[str] = frozenset())
     for left in (store / "shards").glob("*"):
         ours = NAME.fullmatch(left.name) or OLD_DRAFT.fullmatch(left.name)
         if ours and left.name not in good:
-            discard(left)
+            discard(left, is_shard)
     missing = [pair for key, pair in keys.items() if key not in covered]
     return [
         ShardTask(

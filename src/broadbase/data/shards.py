@@ -34,6 +34,7 @@ from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, Reject
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import draft_folder, write_json
 from broadbase.data.columns import Column
+from broadbase.data.own import is_shard
 from broadbase.data.store import Pair, check_files, file_hashes, read_array, read_facts
 
 SKETCH = 126  # minima of a sketch: 21 bands of 6
@@ -141,7 +142,7 @@ def write_shard(task: ShardTask) -> Path:
     """Make one shard; ResourceError where the disk refuses, with nothing half-written left."""
     codec = task.modality.load(task.folder / "codec")
     with (
-        draft_folder(task.target, ours=lambda folder: (folder / "shard.json").exists()) as draft,
+        draft_folder(task.target, is_shard) as draft,
         _Shard(draft, codec, task) as shard,
     ):
         shard.read()

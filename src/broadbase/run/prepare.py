@@ -16,6 +16,7 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.files import discard
 from broadbase.data.codecs import load_codec
 from broadbase.data.finding import counted
+from broadbase.data.own import is_lock
 from broadbase.data.prepare import prepare
 from broadbase.data.shards import Wanted
 from broadbase.data.store import Store, open_store, present, read_facts
@@ -25,6 +26,7 @@ from broadbase.weights import folder as model_folder
 from broadbase.weights.start import agree
 
 OURS = ("config.yaml", "env.json", "metrics.jsonl", "data", "checkpoints", "lock")
+WRITTEN = ("env.json", "metrics.jsonl", "checkpoints", "model")  # by a run, once it has its lock
 
 
 def data_folder(config: RunConfig, folder: Path) -> Path:
@@ -165,8 +167,11 @@ def alone(folder: Path) -> Iterator[None]:
 def beginning(folder: Path) -> Iterator[None]:
     """Within, a new run is begun in `folder`; where it is refused, nothing of it is left.
 
-    A folder that held anything before, and a run that has a checkpoint, stay.
+    A folder that held anything before, and a run that has a checkpoint, stay. ConfigError where it
+    holds what is not of a run, and would be overwritten.
     """
+    if first_rank():
+        _refuse_other(folder)
     new = first_rank() and (not folder.exists() or not any(folder.iterdir()))
     parents = [path for path in (folder, *folder.parents) if not path.exists()]
     with alone(folder):
@@ -181,6 +186,18 @@ def beginning(folder: Path) -> Iterator[None]:
                     for path in parents:
                         path.rmdir()
             raise
+
+
+def _refuse_other(folder: Path) -> None:
+    if (folder / "config.yaml").exists():
+        return
+    lock = folder / "lock"
+    others = ["lock"] if lock.exists() else [n for n in WRITTEN if (folder / n).exists()]
+    if others and not (lock.exists() and is_lock(lock)):
+        raise ConfigError(
+            f"{folder} holds no run, but {', '.join(others)}, which a run would overwrite; give"
+            " another --out"
+        )
 
 
 def first_rank() -> bool:
