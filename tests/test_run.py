@@ -192,6 +192,8 @@ def test_depth_of_a_config_file_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"pretrain RECIPE --depth N"):
         pretrain(data, tmp_path / "s", depth=2)
     assert not (tmp_path / "s").exists()
+    (tmp_path / "r" / "config.yaml").write_text(text + "depth: 2\n")  # of an earlier version
+    broadbase("resume", tmp_path / "r")
 
 
 def test_a_tower_that_is_missing_is_refused_in_the_config(data: Path, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ after it are rows by themselves, reading goes on with them; else they are lost, 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections import deque
 from collections.abc import Iterator
 from typing import IO, NamedTuple, Protocol
 
-from broadbase.data.sources import MEND
+from broadbase.data.sources import MEND, UTF16
 
 FIELD = 16 << 20  # the longest field of a row, and the longest line
 RECORD = 4 * FIELD  # the longest row
@@ -178,4 +179,6 @@ def _text(line: bytes) -> tuple[str, str]:
         why = f"not UTF-8 at byte {error.start} of the line (0x{line[error.start]:02x}); {MEND}"
     if "\0" in text:
         text, why = text.replace("\0", "\ufffd"), "binary data, not a text (a NUL byte)"
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        why = UTF16
     return text, why

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from upath import UPath
 
@@ -95,7 +95,7 @@ class SdfConfig(FilesConfig):
     """Molecules of SD files as SMILES; the label is the property `label`."""
 
     name: Literal["sdf"] = "sdf"
-    pattern: str = "**/*.sdf **/*.sdf.gz"
+    pattern: str = "**/*.sdf **/*.sdf.gz **/*.sd **/*.mol"
     label: str | None = None
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
@@ -106,7 +106,7 @@ class SdfConfig(FilesConfig):
         """The molecules of a file, read by this process."""
         chem, number = chemistry(), 0
         with opened(path) as file:
-            for number, found in enumerate(chem.ForwardSDMolSupplier(file), 1):
+            for number, found in enumerate(chem.ForwardSDMolSupplier(_Lines(file)), 1):
                 place = f"{path}:molecule {number}"
                 try:
                     yield self._molecule(chem, place, found)
@@ -123,6 +123,20 @@ class SdfConfig(FilesConfig):
         told = self.label and found.HasProp(self.label)
         label = found.GetProp(self.label).strip() if told else None
         return Record(chem.MolToSmiles(found), place, label or None)
+
+
+class _Lines:
+    """A file whose lines end in LF, also where they end in CR alone."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.old: bool | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.file.read(size)
+        if self.old is None:
+            self.old = b"\r" in block and b"\n" not in block
+        return block.replace(b"\r", b"\n") if self.old else block
 
 
 def grouped(items: Sequence[Record | Reject]) -> Iterator[Record | Reject]:

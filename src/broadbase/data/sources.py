@@ -209,14 +209,22 @@ class LinesConfig(EncodedConfig):
                         at += len(line)
                     at += len(line)
                 elif not line.isspace():
-                    lines = [line]
+                    lines = _parted(line)
                     del line  # of a long one, there is not room for several copies
-                    yield self._line(place, lines.pop())
+                    while lines:
+                        yield self._line(place, lines.pop())
                 if part.stop is not None and at >= part.stop:
                     return
 
     def _line(self, place: str, line: bytes) -> Record | Reject:
         raise TypeError(f"{type(self).__name__} has no _line()")
+
+
+def _parted(line: bytes) -> list[bytes]:
+    """The lines, last first, of one that may hold line ends of an old kind, a CR alone."""
+    if not 0 <= line.find(b"\r") < len(line) - 2:
+        return [line]
+    return [one for one in reversed(line.split(b"\r")) if one and not one.isspace()]
 
 
 class TextFilesConfig(EncodedConfig):
@@ -266,7 +274,7 @@ class ImageFilesConfig(FilesConfig):
 
 def as_text(place: str, data: bytes) -> Record | Reject:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return Reject(place, "UTF-16; set the source's `encoding` to utf-16, or convert it")
+        return Reject(place, UTF16)
     if b"\0" in data:
         return Reject(place, f"binary data, not a text (a NUL byte at {data.index(0)})")
     try:
@@ -277,6 +285,7 @@ def as_text(place: str, data: bytes) -> Record | Reject:
     return Reject(place, "empty", empty=True) if empty else Record(text, place)
 
 
+UTF16 = "UTF-16; set the source's `encoding` to utf-16, or convert it"
 MEND = (
     "set the source's `encoding` (data.sources.NAME.source.encoding=latin-1), or convert the file:"
     " iconv -f latin1 -t utf-8"

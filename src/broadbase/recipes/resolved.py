@@ -85,7 +85,14 @@ def _built(recipe: str, data: Sequence[str], depth: int | None) -> RunConfig:
                 "a config file names its data and holds its layers: change data.sources and"
                 " model.towers in it, or with --set; --data and --depth are for a recipe's name"
             )
-        return RunConfig.read(Path(recipe))
+        config = RunConfig.read(Path(recipe))
+        if config.depth is not None:
+            raise ConfigError(
+                f"{recipe}: `depth` has no effect in a config file, whose layers are in"
+                " model.towers; delete that line, and change the layers, or use"
+                " `pretrain RECIPE --depth N`"
+            )
+        return config
     paths: Sequence[str | None] = data or [None]
     configs = [_on(find_recipe(recipe), depth or 4, path) for path in paths]
     return configs[0] if len(configs) == 1 else mixture(configs)

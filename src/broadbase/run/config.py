@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import ObjectiveConfig, SourceConfig, named_towers
-from broadbase.core.errors import ConfigError
 from broadbase.core.trees import brief, read_tree
 from broadbase.data.prepare import PrepareConfig
 from broadbase.model.model import ModelConfig
@@ -57,7 +56,7 @@ class RunConfig(Config):
     """Everything a run depends on."""
 
     recipe: str
-    # what a recipe was built with; kept nowhere, as the model says what it is made of
+    # what a recipe was built with, in runs of an earlier version; the model says what it is made of
     depth: Annotated[int | None, Field(ge=1, exclude=True)] = None
     seed: Annotated[int, Field(ge=0)] = 0
     model: ModelConfig
@@ -108,10 +107,4 @@ class RunConfig(Config):
     @classmethod
     def read(cls, path: Path) -> Self:
         """The config that a YAML file holds; ConfigError where it is none."""
-        tree = read_tree(path, "a config")
-        if "depth" in tree:
-            raise ConfigError(
-                f"{path}: `depth` has no effect in a config file, whose layers are in model.towers;"
-                " delete that line, and change the layers, or use `pretrain RECIPE --depth N`"
-            )
-        return cls.from_tree(tree)
+        return cls.from_tree(read_tree(path, "a config"))

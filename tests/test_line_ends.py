@@ -1,0 +1,55 @@
+"""Files as other systems write them: CR alone at the ends of lines, UTF-16, other endings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broadbase.core.contracts import Record, Reject
+from broadbase.data.json_files import JsonLinesConfig
+from broadbase.data.sequences import SdfConfig, SmilesFilesConfig
+from broadbase.data.tables import CsvConfig
+
+MOLECULE = """
+  Broadbase
+
+  2  1  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.0000 C   0  0
+    1.5000    0.0000    0.0000 O   0  0
+  1  2  1  0
+M  END
+"""
+
+
+def texts(source: JsonLinesConfig | SmilesFilesConfig | SdfConfig) -> list[str]:
+    found = list(source.records())
+    assert all(isinstance(item, Record) for item in found), found
+    return [item.raw for item in found if isinstance(item, Record)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_any_system(tmp_path: Path, end: str) -> None:
+    (tmp_path / "a.smi").write_bytes(end.join(["CCO one", "CCN two", "", "C"]).encode())
+    assert texts(SmilesFilesConfig(path=str(tmp_path))) == ["CCO", "CCN", "C"]
+    rows = end.join(['{"text": "a\\rb"}', '{"text": "b"}', ""])
+    (tmp_path / "a.jsonl").write_bytes(rows.encode())
+    assert texts(JsonLinesConfig(path=str(tmp_path))) == ["a\rb", "b"]
+    (tmp_path / "a.sdf").write_bytes(f"{MOLECULE}$$$$\n{MOLECULE}".replace("\n", end).encode())
+    assert texts(SdfConfig(path=str(tmp_path))) == ["CO", "CO"]
+
+
+@pytest.mark.parametrize("name", ["a.mol", "a.sd", "a.SDF"])
+def test_molecules_by_other_endings(tmp_path: Path, name: str) -> None:
+    assert SdfConfig(path=str(tmp_path)).wants(name)
+
+
+def test_a_table_of_utf_16_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("text,label\na,b\n".encode("utf-16"))
+    source = CsvConfig(path=str(tmp_path))
+    (found,) = source.records()
+    assert isinstance(found, Reject)
+    assert "UTF-16; set the source's `encoding` to utf-16" in found.reason
+    (row,) = source.model_copy(update={"encoding": "utf-16"}).records()
+    assert isinstance(row, Record)
+    assert row.raw == "a"
