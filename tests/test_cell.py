@@ -22,6 +22,8 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.optional import optional
 from broadbase.data.cells import H5adConfig
 from broadbase.data.detect import labelled
+from broadbase.data.prepare import prepare
+from broadbase.data.shards import Wanted
 from broadbase.measures.measure import measured
 from broadbase.modalities.cell import CellConfig
 from broadbase.recipes.recipe import find_recipe
@@ -332,3 +334,10 @@ def test_without_its_extra_the_recipe_says_what_to_install(
     with pytest.raises(ConfigError, match=r"needs: pip install 'broadbase\[cells\]'"):
         read(tmp_path / "a.h5ad")
     optional.cache_clear()
+
+
+def test_why_no_genes_are_learned_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.h5ad").write_text("no cells")
+    wanted = Wanted(H5adConfig(path=str(tmp_path)), CellConfig(), "cell")
+    with pytest.raises(DataError, match=r"no cells to learn genes from\n  .*a\.h5ad"):
+        prepare({"cell": wanted}, tmp_path / "store")

@@ -132,6 +132,9 @@ def test_labels_that_are_no_numbers() -> None:
         read(labelled(["5", "5.0", "5"]), numeric=True)
     with pytest.raises(DataError, match="every label is 5"):
         Task.from_values("t", "bytes", ["a", "b"], [5.0, 5.0])
+    for far in ([1e308, -1e308], [1e-200, 2e-200]):
+        with pytest.raises(DataError, match="cannot be computed with; give them in another unit"):
+            Task.from_values("t", "bytes", ["a", "b"], far)
 
 
 def test_numbers_taken_for_classes_get_a_hint() -> None:

@@ -51,6 +51,8 @@ def adapt(
 ) -> None:
     """Adapt a base to a labelled task, beside its random init; it reads 1,024 positions of a record
     at most."""
+    if numeric and (places or macro):
+        raise ConfigError(f"{'--places' if places else '--macro'} is for classes, not --numeric")
     tuning = _tuning(method, settings, out)
     MachineConfig().prepare()
     base = base_at(model)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from typing_extensions import TypedDict
 
-from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, SourceConfig
+from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.files import discard, draft_folder, write_json
 from broadbase.data.own import is_shard
@@ -20,6 +21,7 @@ from broadbase.data.store import read_facts
 
 MEBI = 1 << 20
 WHERE = ("path", "pattern")  # of a source: which files it reads; what they are, their hashes tell
+SHOWN = 3  # records that cannot be used
 MAKE = "prepare the data again"
 
 
@@ -48,13 +50,36 @@ def codecs_of(
         elif name in given:
             codec = given[name]
         else:
-            codec = modality.fit(training_records(list(sources.values()), holdout, mebibytes))
+            codec = _fitted(modality, list(sources.values()), holdout, mebibytes)
         for source, w in sources.items():
             if source not in kept:
                 _save_codec(codec, modality, folder / source / "codec")
             write_json(folder / source / "source.json", _reading(w.source.tree()))
         found[name] = codec
     return found
+
+
+def _fitted(
+    modality: ModalityConfig, wanted: Sequence[Wanted], holdout: float, mebibytes: int
+) -> Codec:
+    """A codec fitted on the sources; DataError names what of them cannot be used."""
+    try:
+        return modality.fit(training_records(wanted, holdout, mebibytes))
+    except DataError as error:
+        refused = (line for w in wanted for line in _refused(w))
+        raise DataError("\n  ".join([str(error), *islice(refused, SHOWN)])) from None
+
+
+def _refused(wanted: Wanted) -> Iterator[str]:
+    """Each record of a source that cannot be used, with the reason."""
+    for item in wanted.source.records():
+        if isinstance(item, Reject):
+            yield f"{item.place}: {item.reason}"
+            continue
+        try:
+            wanted.modality.clean(item.raw)
+        except ValueError as error:
+            yield f"{item.place}: {error}"
 
 
 def _begun(store: Path, wanted: Wanted) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.trees import brief
 
 REJECTS = 0.01  # the share of unusable records allowed, as in `prepare`
 NAMED = 5  # classes that a note names
@@ -82,7 +83,7 @@ class Found:
         if math.isnan(number):
             return None
         known = math.isfinite(number)
-        return label if known else Reject(record.place, f"label {label!r} is no number")
+        return label if known else Reject(record.place, f"label {brief(label)} is no number")
 
     def _reject(self, item: Reject) -> None:
         if item.empty:

@@ -18,6 +18,7 @@ from broadbase.transfer.labelled import NAMED, Found, Read, as_it_is
 from broadbase.transfer.splits import Indices, cut, cut_groups
 
 MANY = 10  # classes called by numbers: with more they may be numbers to predict
+FAR = 1e100  # how far numbers to predict may spread, and its inverse how little
 SHOWN = 20  # classes that a report names
 
 
@@ -97,6 +98,13 @@ class Task:
             raise DataError(f"task {name!r}: the label of record {bad[0]} is {numbers[bad[0]]}")
         if len(numbers) and (numbers == numbers[0]).all():
             raise DataError(f"task {name!r}: every label is {numbers[0]:g}; nothing can be learned")
+        with np.errstate(over="ignore", invalid="ignore"):
+            if len(numbers) and not 1 / FAR < numbers.std() < FAR:
+                low, high = numbers.min(), numbers.max()
+                raise DataError(
+                    f"task {name!r}: labels from {low:g} to {high:g} cannot be computed with; give"
+                    " them in another unit"
+                )
         grouped = None if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
         return cls(name, modality, raws, numbers, (), grouped)
 
