@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import feather, parquet
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.data.detect import detect
 from broadbase.data.json_files import JsonLinesConfig
 from broadbase.data.sequences import SdfConfig, SmilesFilesConfig
+from broadbase.data.sources import TextFilesConfig
 from broadbase.data.tables import CsvConfig
 
 MOLECULE = """
@@ -22,7 +26,7 @@ M  END
 """
 
 
-def texts(source: JsonLinesConfig | SmilesFilesConfig | SdfConfig) -> list[str]:
+def texts(source: SourceConfig) -> list[str]:
     found = list(source.records())
     assert all(isinstance(item, Record) for item in found), found
     return [item.raw for item in found if isinstance(item, Record)]
@@ -42,6 +46,15 @@ def test_lines_end_as_on_any_system(tmp_path: Path, end: str) -> None:
 @pytest.mark.parametrize("name", ["a.mol", "a.sd", "a.SDF"])
 def test_molecules_by_other_endings(tmp_path: Path, name: str) -> None:
     assert SdfConfig(path=str(tmp_path)).wants(name)
+
+
+def test_a_table_by_any_of_its_endings(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "b"]})
+    feather.write_feather(table, str(tmp_path / "a.feather"))
+    parquet.write_table(table, str(tmp_path / "b.pq"))
+    (tmp_path / "c.jsonlines").write_text('{"text": "a"}\n{"text": "b"}\n')
+    found = detect(str(tmp_path), TextFilesConfig(path=str(tmp_path)))
+    assert [texts(source) for source in found] == [["a", "b"]] * 3
 
 
 def test_a_table_of_utf_16_is_named(tmp_path: Path) -> None:

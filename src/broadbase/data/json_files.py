@@ -46,7 +46,7 @@ class JsonLinesConfig(ObjectsConfig, LinesConfig):
     """Every line is a JSON object with a text in `field`."""
 
     name: Literal["jsonl"] = "jsonl"
-    pattern: str = "**/*.jsonl **/*.jsonl.gz **/*.jsonl.zst **/*.ndjson"
+    pattern: str = "**/*.jsonl **/*.jsonl.gz **/*.jsonl.zst **/*.ndjson **/*.jsonlines"
 
     def _line(self, place: str, line: bytes) -> Record | Reject:
         text = as_text(place, line)

@@ -45,7 +45,7 @@ class FastaConfig(FilesConfig):
     """
 
     name: Literal["fasta"] = "fasta"
-    pattern: str = "**/*.fasta **/*.fa **/*.faa **/*.fasta.gz **/*.fa.gz **/*.fasta.zst"
+    pattern: str = "**/*.fasta **/*.fa **/*.faa **/*.fas **/*.fasta.gz **/*.fa.gz **/*.fasta.zst"
     label: Pattern = r"^(\S*)"  # its first group, or all of it where it has none
     homologs: bool = False
 

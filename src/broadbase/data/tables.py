@@ -143,7 +143,7 @@ class ParquetConfig(DecodedConfig):
     """Rows of Parquet files; the sums of their pages are looked at where there are such."""
 
     name: Literal["parquet"] = "parquet"
-    pattern: str = "**/*.parquet"
+    pattern: str = "**/*.parquet **/*.pq"
 
     def _batches(self, file: IO[bytes], size: int) -> tuple[Sequence[str], Batches]:
         table = pq.ParquetFile(file, page_checksum_verification=True)
@@ -173,7 +173,7 @@ class ArrowConfig(DecodedConfig):
     """Rows of Arrow files: what `datasets` writes with save_to_disk, or into its cache."""
 
     name: Literal["arrow"] = "arrow"
-    pattern: str = "**/*.arrow"
+    pattern: str = "**/*.arrow **/*.feather"
 
     def _batches(self, file: IO[bytes], size: int) -> tuple[Sequence[str], Batches]:
         magic = file.read(6)
