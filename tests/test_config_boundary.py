@@ -114,6 +114,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "wide": ("model.towers.main.width=1000000000000000000", "no model can be built"),
     "heads": ("model.towers.main.layers.0.block.attention.heads=-3", "greater than or equal to 1"),
     "groups": ("model.towers.main.layers.0.block.attention.kv_heads=7", "multiple of kv_heads 7"),
+    "no pairs": ("model.towers.main.layers.0.block.attention.head_dim=3", "and head_dim is 3"),
     "more than 64 bits": ("seed=99999999999999999999", r"`seed`: .*larger than 2\*\*63"),
     "a NUL": (r'data.store="a\0b"', r"`data\.store`: .*a character that no text has"),
     "half a character": (r'data.store="\ud800"', r"`data\.store`: .*a character that no text has"),

@@ -54,6 +54,8 @@ _MEMORY = (
     "bad_alloc",
     "alloc_failed",
     "can't start new thread",
+    "failed to map segment",  # of a library that is loaded
+    "cannot create shared object",
 )
 
 

@@ -153,6 +153,8 @@ class RotaryConfig(PositionsConfig):
     scaling: RotaryScaling | None = None
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
+        if head_dim % 2:
+            raise ConfigError(f"rotary positions turn pairs of numbers, and head_dim is {head_dim}")
         return Rotary(self, head_dim)
 
     def frequencies(self, head_dim: int, device: torch.device | None = None) -> Tensor:
