@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from broadbase.core.errors import ConfigError
+from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.prepare import PrepareConfig, prepare
 from broadbase.data.shards import Wanted
 from broadbase.data.sources import TextFilesConfig
@@ -84,3 +85,20 @@ def test_a_users_folder_is_no_run(tmp_path: Path, name: str) -> None:
         with beginning(tmp_path / "mine"):
             raise AssertionError("the run was begun")
     assert content(tmp_path / "mine") == {name: b"mine"}
+
+
+@pytest.mark.parametrize("name", ["file", "file/below/it"])
+def test_a_file_is_no_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="file is not a folder; give another path"):
+        prepare(wanted(tmp_path), tmp_path / name)
+    with pytest.raises(ConfigError, match="file is not a folder; give another path"):  # noqa: SIM117
+        with beginning(tmp_path / name):
+            raise AssertionError("the run was begun")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_pipe_is_no_data(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match=r"pipe\.txt is a device, pipe or socket; give"):
+        TextFilesConfig(path=str(tmp_path / "pipe.txt")).files()

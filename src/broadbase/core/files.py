@@ -77,6 +77,13 @@ def draft_folder(path: Path, ours: Ours | None = None) -> Iterator[Path]:
         sync(path.parent)
 
 
+def refuse_file(path: Path) -> None:
+    """ConfigError where `path`, or a folder above it, is a file: no folder can be there."""
+    for each in (path, *path.parents):
+        if each.exists() and not each.is_dir():
+            raise ConfigError(f"{each} is not a folder; give another path")
+
+
 def refuse_foreign(path: Path, ours: Ours | None = None) -> None:
     """ConfigError where `path` is a file, or a folder that holds what must not be erased."""
     if Path.cwd().is_relative_to(path.resolve()):

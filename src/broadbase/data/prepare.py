@@ -21,7 +21,7 @@ from pydantic import Field
 from broadbase.core.config import Config
 from broadbase.core.contracts import Codec, ModalityConfig, Part, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
-from broadbase.core.files import discard, sweep, write_json, write_text
+from broadbase.core.files import discard, refuse_file, sweep, write_json, write_text
 from broadbase.data.codecs import codecs_of
 from broadbase.data.index import join
 from broadbase.data.left_out import left_out
@@ -75,6 +75,7 @@ def prepare(
     config = config or PrepareConfig()
     for w in wanted.values():
         _apart(w.source, folder)
+    refuse_file(folder)
     refuse_other(folder, wanted)
     with _alone(folder):
         stores = [folder / name for name in wanted]

@@ -80,7 +80,8 @@ class FilesConfig(SourceConfig):
         if root.is_file():
             return [root]
         if not root.is_dir():
-            raise DataError(f"{root} does not exist; give a folder or a file with --data")
+            what = "is a device, pipe or socket" if root.exists() else "does not exist"
+            raise DataError(f"{root} {what}; give a folder or a file with --data")
         names = self.listing().files
         found = [root / name for name in names if self.wants(name)]
         if not found:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.files import discard
+from broadbase.core.files import discard, refuse_file
 from broadbase.data.codecs import load_codec
 from broadbase.data.finding import counted
 from broadbase.data.own import is_lock
@@ -171,6 +171,7 @@ def beginning(folder: Path) -> Iterator[None]:
     holds what is not of a run, and would be overwritten.
     """
     if first_rank():
+        refuse_file(folder)
         _refuse_other(folder)
     new = first_rank() and (not folder.exists() or not any(folder.iterdir()))
     parents = [path for path in (folder, *folder.parents) if not path.exists()]
