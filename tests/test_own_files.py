@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.data.prepare import PrepareConfig, prepare
 from broadbase.data.shards import Wanted
 from broadbase.data.sources import TextFilesConfig
 from broadbase.modalities.bytes import BytesConfig
-from broadbase.run.prepare import beginning
+from broadbase.run.prepare import alone, beginning
 
 
 def wanted(tmp_path: Path) -> dict[str, Wanted]:
@@ -102,3 +102,10 @@ def test_a_pipe_is_no_data(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     with pytest.raises(DataError, match=r"pipe\.txt is a device, pipe or socket; give"):
         TextFilesConfig(path=str(tmp_path / "pipe.txt")).files()
+
+
+def test_a_run_that_cannot_be_begun_says_where(tmp_path: Path) -> None:
+    (tmp_path / "run" / "lock").mkdir(parents=True)
+    message = "run cannot be written: .*lock: .*; free space or permissions there"
+    with pytest.raises(ResourceError, match=message), alone(tmp_path / "run"):
+        pass

@@ -44,7 +44,7 @@ def draft_file(path: Path) -> Iterator[Path]:
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file():
         raise ConfigError(f"{path} exists and is not a file; give another path")
-    with _named(path), _draft(path) as (draft, mode):
+    with named(path), _draft(path) as (draft, mode):
         yield draft
         draft.chmod(mode)
         sync(draft)
@@ -62,7 +62,7 @@ def draft_folder(path: Path, ours: Ours | None = None) -> Iterator[Path]:
     """
     path = path.absolute()
     refuse_foreign(path, ours)
-    with _named(path), _draft(path) as (draft, mode):
+    with named(path), _draft(path) as (draft, mode):
         draft.mkdir()
         yield draft
         for item in draft.rglob("*"):
@@ -125,7 +125,7 @@ def discard(path: Path, ours: Ours | None = None) -> None:
     """
     if ours and path.is_dir():
         refuse_foreign(path, ours)
-    with _named(path), _draft(path) as (draft, _):
+    with named(path), _draft(path) as (draft, _):
         path.rename(draft)
         sync(path.parent)
 
@@ -207,8 +207,8 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Errors of the system as a ResourceError that names `path`."""
+def named(path: Path) -> Iterator[None]:
+    """Within, errors of the system are a ResourceError that names `path`."""
     try:
         yield
     except ResourceError:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.files import discard, refuse_file
+from broadbase.core.files import discard, named, refuse_file
 from broadbase.data.codecs import load_codec
 from broadbase.data.finding import counted
 from broadbase.data.own import is_lock
@@ -148,15 +148,16 @@ def alone(folder: Path) -> Iterator[None]:
     if not first_rank():
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
     # The file stays there, as another process may be about to lock it
     lock = FileLock(folder / "lock", is_singleton=True)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(
-            f"another process trains {folder}; wait until it has ended, or stop it"
-        ) from None
+    with named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"another process trains {folder}; wait until it has ended, or stop it"
+            ) from None
     try:
         yield
     finally:
