@@ -1,135 +1,164 @@
-"""Killed before any call that changes a file: the next start ends with the same bits, alone."""
+"""Every command that writes, killed before a change of the disk: its next start ends as a whole.
+
+Nothing is lost for good, nothing half-written has a final name, and nothing is left behind. A few
+kills are tried by default, every one with `-m slow`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import subprocess
-import sys
+import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from test_run import SET, data  # noqa: F401
+from broadbase.data.store import open_store
+from killed import attempt, command
 
-# Each try is a fork of a process that has imported everything. It kills itself before its Nth call
-# that changes a file below the folder; whoever starts after it is not killed.
-SCRIPT = """
-import hashlib, json, os, shutil, signal, sys
-from pathlib import Path
-import torch, safetensors.torch, grain
-from typer.testing import CliRunner
-import broadbase.commands.train, broadbase.transfer.adapt, broadbase.measures.measure
-from broadbase.commands.options import app
-from broadbase.recipes.recipe import all_recipes
-all_recipes()
-folder, given = Path(sys.argv[1]), json.load(sys.stdin)
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link"}
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-
-def changing(event, args):
-    if event == "open":
-        path, mode, flags = args
-        if not (any(c in mode for c in "wax+") if mode else (flags or 0) & WRITES):
-            return False
-    elif event not in CHANGES:
-        return False
-    return isinstance(args[0], (str, os.PathLike)) and str(args[0]).startswith(str(folder))
-
-def attempt(words, last=0):
-    "Run a command in a fork; the number of its calls, or None where it was killed before `last`."
-    theirs, ours = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        seen = 0
-        def hook(event, args):
-            nonlocal seen
-            if changing(event, args):
-                seen += 1
-                if seen == last:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        sys.addaudithook(hook)
-        result = CliRunner().invoke(app, words)
-        if result.exit_code:
-            sys.stderr.write(f"{words} {last}: {result.output} {result.exception!r}")
-        os.write(ours, str(seen).encode())
-        os._exit(result.exit_code)
-    os.close(ours)
-    with os.fdopen(theirs, "rb") as said:
-        found = said.read()
-    _, status = os.waitpid(pid, 0)
-    if os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
-        return None
-    assert status == 0, status
-    return int(found)
-
-def state(run):
-    "Every file and folder, and the bytes of the model."
-    names = sorted(str(path.relative_to(run)) for path in run.rglob("*"))
-    model = (run / "model" / "model.safetensors").read_bytes()
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    steps = [row["step"] for row in rows if "loss" in row]
-    return names, hashlib.sha256(model).hexdigest(), steps
-
-def started(run):
-    again = ["resume", str(run)] if (run / "config.yaml").exists() else pretrain(run)
-    return attempt(again)
-
-def pretrain(run):
-    return ["pretrain", "bytes", "--data", given["data"], "--depth", "1", "--out", str(run),
-            *given["words"]]
-
-whole = folder / "whole" / "run"
-calls = attempt(pretrain(whole))
-chosen = given["chosen"] or range(1, calls + 1)
-wrong, killed = [], 0
-for number in chosen:
-    run = folder / str(number) / "run"
-    if attempt(pretrain(run), min(number, calls)) is None:
-        killed += 1
-        second = given["second"] and attempt(
-            ["resume", str(run)] if (run / "config.yaml").exists() else pretrain(run),
-            number * 7 % 40 + 1,
-        ) is None
-        try:
-            started(run)
-            if state(run) != state(whole):
-                a, b = state(run), state(whole)
-                wrong.append([number, sorted({*a[0]} ^ {*b[0]}), a[1:] == b[1:]])
-        except AssertionError as error:
-            wrong.append([number, "unrecoverable", str(error)])
-    shutil.rmtree(folder / str(number), ignore_errors=True)
-print(json.dumps({"calls": calls, "killed": killed, "wrong": wrong}))
-"""
+SMALL = {
+    "train.steps": 6,
+    "train.save_every": 2,
+    "train.keep_last": 1,
+    "data.validation_rows": 2,
+    "data.final_rows": 4,
+    "data.holdout": 0.3,
+    "machine.precision": "fp32",
+    "machine.matmul": "torch",
+}
+ROWS = {"data.sources.text.rows": 4, "data.sources.text.length": 32}
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+CONTENT = (".safetensors", ".gguf", ".png", ".npy")  # what must come out with the same bytes
 
 
-def sweep(data: Path, tmp_path: Path, chosen: list[int], *, second: bool) -> dict[str, Any]:  # noqa: F811
-    settings = {**SET, "train.steps": 6, "train.keep_last": 1}
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    given = {"data": str(data), "words": words, "chosen": chosen, "second": second}
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder)],
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        check=False,
+def pretrain(place: Path, out: str, **more: object) -> tuple[object, ...]:
+    changes = {**SMALL, **ROWS, **more}
+    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    return (
+        "pretrain",
+        "text",
+        "--data",
+        place / "d",
+        "--depth",
+        1,
+        "--out",
+        place / out,
+        *settings,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(found)
-    assert not found["wrong"], done.stderr[-3000:]
+
+
+def resumed(place: Path) -> tuple[object, ...]:
+    """What a user types after a run was killed."""
+    began = (place / "out" / "config.yaml").exists()
+    return ("resume", place / "out") if began else pretrain(place, "out")
+
+
+def adapted(place: Path) -> tuple[object, ...]:
+    how = ("--method", "finetune", "--labels", 8, "--test", 8, "--seeds", 2, "--set", "steps=2")
+    return ("adapt", place / "base", "--data", place / "l.jsonl", *how, "--out", place / "out")
+
+
+def exported(form: str, name: str) -> Callable[[Path], tuple[object, ...]]:
+    return lambda place: ("export", place / "base", "--to", form, "--out", place / name)
+
+
+def longer(place: Path) -> tuple[object, ...]:
+    """A finished run that takes two more steps."""
+    return ("resume", place / "base", "--set", "train.steps=8")
+
+
+def removed(place: Path) -> tuple[object, ...]:
+    (store,) = place.glob("store/text")
+    ids = (place / "gone").read_text()
+    return ("remove", store.parent, ids)
+
+
+def gone(place: Path) -> None:
+    """A store, and in a file the id of a document to take out."""
+    command(*prepared(place))
+    (place / "gone").write_text(open_store(place / "store" / "text").ids("train")[0])
+
+
+def prepared(place: Path) -> tuple[object, ...]:
+    return ("prepare", "text", "--data", place / "d", "--store", place / "store",
+            "--processes", 1, "--set", "data.holdout=0.3")  # fmt: skip
+
+
+CASES: dict[str, tuple[Callable[[Path], tuple[object, ...]], tuple[int, ...]]] = {
+    "pretrain": (resumed, (150,)),
+    "resume": (longer, ()),
+    "prepare": (prepared, ()),
+    "remove": (removed, ()),
+    "adapt": (adapted, (12,)),
+    "import": (lambda place: ("import", place / "base", "--to", place / "out"), ()),
+    "hf": (exported("hf", "out"), (7,)),
+    "gguf": (exported("gguf", "out.gguf"), ()),
+    "safetensors": (exported("safetensors", "out.safetensors"), ()),
+    "generate": (lambda place: ("generate", place / "pictures", "--out", place / "out.png"), ()),
+}
+TRIES = [pytest.param(case, False, id=f"{case}-some") for case, (_, some) in CASES.items() if some]
+TRIES += [pytest.param(case, True, id=f"{case}-all", marks=pytest.mark.slow) for case in CASES]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, labels, a base of text and one of pictures."""
+    place = tmp_path_factory.mktemp("world")
+    chance = random.Random(0)
+    for folder in ("d", "p"):
+        (place / folder).mkdir()
+    for i in range(20):
+        words = " ".join(chance.choices(WORDS, k=12))
+        (place / "d" / f"{i}.txt").write_text(f"document {i} {words}")
+        pixels = np.random.default_rng(i).integers(0, 255, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / "p" / f"{i}.png")
+    rows = [{"text": " ".join(chance.choices(WORDS, k=4)), "label": "ab"[i % 2]} for i in range(60)]
+    (place / "l.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command(*pretrain(place, "base"))
+    settings = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    command("pretrain", "image", "--data", place / "p", "--depth", 1, "--out", place / "pictures",
+            *settings)  # fmt: skip
+    return place
+
+
+def state(place: Path) -> dict[str, str]:
+    """The name of every file and folder, and a hash of what must be the same to the bit."""
+    found = {}
+    for path in sorted(place.rglob("*")):
+        same = path.is_file() and path.suffix in CONTENT
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if same else ""
+        found[str(path.relative_to(place))] = digest
     return found
 
 
-def test_killed_before_some_calls(data: Path, tmp_path: Path) -> None:  # noqa: F811
-    found = sweep(data, tmp_path, [40, 150, 200, 255], second=False)
-    assert found["killed"] == 4
+def settled(world: Path, place: Path, case: str) -> None:
+    """A folder of its own for one try: paths in configs lead into it."""
+    place.parent.mkdir(exist_ok=True)
+    shutil.copytree(world, place)
+    if case == "remove":
+        gone(place)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("second", [False, True])
-def test_killed_before_every_call(data: Path, tmp_path: Path, second: bool) -> None:  # noqa: F811
-    found = sweep(data, tmp_path, [], second=second)
-    assert found["killed"] == found["calls"] > 100
+@pytest.mark.parametrize(("case", "every"), TRIES)
+def test_killed(world: Path, tmp_path: Path, case: str, every: bool) -> None:
+    words, some = CASES[case]
+    place = tmp_path / "place"
+    settled(world, place, case)
+    calls = attempt(place, command, *words(place))
+    assert calls is not None
+    whole = state(place)
+    killed = 0
+    for number in range(1, calls + 1) if every else some:
+        shutil.rmtree(place)
+        settled(world, place, case)
+        killed += attempt(place, command, *words(place), last=number) is None
+        if state(place) != whole:  # else it was done, and the same command says that it is there
+            attempt(place, command, *words(place))
+        left = {name: digest for name, digest in state(place).items() if whole.get(name) != digest}
+        assert not left, f"{case}, killed before change {number} of {calls}"
+        assert state(place).keys() == whole.keys(), f"{case}, killed at {number} of {calls}"
+    assert killed == (calls if every else len(some)), f"{calls} changes"
