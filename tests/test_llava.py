@@ -226,7 +226,7 @@ def test_settings_that_no_tower_takes(
     with pytest.raises(DataError, match=message):
         load(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text("{")
-    with pytest.raises(DataError, match=r"preprocessor_config\.json cannot be read"):
+    with pytest.raises(DataError, match=r"preprocessor_config\.json is not JSON"):
         load(tmp_path)
 
 

@@ -151,5 +151,3 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 def test_data_is_asked_for() -> None:
     with pytest.raises(ConfigError, match="add --data PATH"):
         find_recipe("text").build(4, None)
-    with pytest.raises(ConfigError, match="brings its own data"):
-        find_recipe("mixed").build(4, Path())

@@ -173,7 +173,7 @@ class ClipsConfig(FilesConfig):
         wide = float(frame.width * stretched)
         scale = self.side / min(wide, frame.height)
         width, height = round(wide * scale), round(frame.height * scale)
-        small = frame.reformat(width, height, "rgb24", interpolation="AREA")
+        small = frame.reformat(width, height, "rgb24", interpolation="AREA", threads=1)
         return _upright(small.to_ndarray(), frame.side_data.get("DISPLAYMATRIX"))
 
 
