@@ -82,7 +82,7 @@ def interrupt(words: list[str], run: Path, after: int, how: signal.Signals) -> i
     return process.wait(timeout=120)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_twice(corpus: Path, uninterrupted: Path, tmp_path: Path, workers: int) -> None:
     """kill -9 at two moments, the second across an epoch boundary."""
     run, count = tmp_path / "run", f"train.workers={workers}"
