@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from broadbase.commands.options import app
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
+from broadbase.inspect import inspected
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.train.journal import Journal, read
@@ -323,3 +324,9 @@ def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         BroadbaseError, match=r"metrics.jsonl cannot be written: .*broadbase resume"
     ):
         Journal(path).stepped(1, {"a": 1.0}, 1.0, 1.0, 1.0)
+
+
+def test_inspect_says_what_it_takes(data: Path, tmp_path: Path) -> None:
+    pretrain(data, tmp_path / "r")
+    with pytest.raises(DataError, match=r"model holds neither .* \(--out .* \(--store"):
+        inspected(tmp_path / "r" / "model", 1)

@@ -36,7 +36,10 @@ def inspected(folder: Path, examples: int) -> list[dict[str, Any]]:
         return [_source(name, s, examples, _mixture(run, name)) for name, s in run.stores.items()]
     stores = {p.parent.name: open_store(p.parent) for p in sorted(folder.glob("*/manifest.json"))}
     if not stores:
-        raise DataError(f"{folder} holds neither a run nor prepared data (NAME/manifest.json)")
+        raise DataError(
+            f"{folder} holds neither a run nor prepared data; give the folder of a run (--out of "
+            "pretrain), or of a store (--store of prepare)"
+        )
     return [_source(name, store, examples, {}) for name, store in stores.items()]
 
 
