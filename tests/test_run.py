@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from broadbase.commands.options import app
@@ -330,3 +332,15 @@ def test_inspect_says_what_it_takes(data: Path, tmp_path: Path) -> None:
     pretrain(data, tmp_path / "r")
     with pytest.raises(DataError, match=r"model holds neither .* \(--out .* \(--store"):
         inspected(tmp_path / "r" / "model", 1)
+
+
+def test_settings_that_do_not_fit_together_are_no_traceback(tmp_path: Path) -> None:
+    """Two modalities of one objective that differ in size: only the first step finds it."""
+    for i in range(20):
+        pixels = np.random.default_rng(i).integers(0, 255, (8, 8), dtype=np.uint8)
+        (tmp_path / "p").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "p" / f"{i}.png")
+    settings = {"train.steps": 1, "data.holdout": 0.3, "model.modalities.pixels.channels": 3}
+    with pytest.raises(ConfigError, match="the first step cannot be computed"):
+        broadbase("pretrain", "vq", "--data", tmp_path / "p", "--depth", "1",
+                  "--out", tmp_path / "run", **settings)  # fmt: skip

@@ -24,7 +24,13 @@ from rich.console import Console
 from torch import nn
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import ConfigError, DivergedError, PreemptedError
+from broadbase.core.errors import (
+    BroadbaseError,
+    ConfigError,
+    DivergedError,
+    PreemptedError,
+    out_of_memory,
+)
 from broadbase.core.files import sweep, write_json, write_text
 from broadbase.modalities.noise import corruptions
 from broadbase.model.base import Base
@@ -152,11 +158,20 @@ class Run(Corpus):
         if not trainer.ranks.main:
             journal.path = None
         self._restore(trainer)
+        begun = trainer.step
         try:
             with journal:
                 trainer.train()
         except (DivergedError, PreemptedError) as error:
             raise type(error)(f"{error}. {self._remedy(error)}") from None
+        except (RuntimeError, ValueError, IndexError) as error:
+            known = isinstance(error, BroadbaseError) or out_of_memory(error)
+            if known or trainer.step > begun or trainer.ranks.peers is not None:
+                raise
+            raise ConfigError(
+                f"the first step cannot be computed: {str(error).splitlines()[0][:200]}; parts of"
+                " the config do not fit together, or not to the data: undo what was changed last"
+            ) from error
         base = self.base(gather(trainer.kept))
         if trainer.ranks.main:
             model_folder.save(base, self.folder / "model")
