@@ -93,7 +93,7 @@ def test_a_picture_is_never_cut() -> None:
         end=None,
     )
     assert Rows(one, 17).plain
-    with pytest.raises(DataError, match=r"17 places does not fit a row of 16.*length >= 17"):
+    with pytest.raises(DataError, match=r"17 places does not fit a row of 16.*NAME.length=17"):
         Rows(one, 16)
 
 

@@ -106,7 +106,7 @@ def _fits(split: Split, length: int) -> None:
     if split.grids.shape[1] > 1 and int(places.max()) > length:
         raise DataError(
             f"a record of {int(places.max())} places does not fit a row of {length}, and a picture"
-            f" is not cut: set length >= {int(places.max())}, or a larger patch"
+            f" is not cut: --set data.sources.NAME.length={int(places.max())}, or a larger patch"
         )
 
 
