@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -210,66 +206,3 @@ def test_settings_of_a_refusal_are_the_runs_own(tmp_path: Path) -> None:
     said = str(shell("export", tmp_path / "m", "--to", "hf", "--out", tmp_path / "out"))
     assert "model.modalities.chain." in said
     assert "modalities.text" not in said
-
-
-# The command of the arguments, which ends before its n-th change of the disk.
-KILLED = """
-import os, signal, sys
-import torch, safetensors.torch, gguf
-from broadbase.cli import app
-count = int(sys.argv[1])
-
-def counted(function):
-    def call(*args, **kwargs):
-        global count
-        if not count:
-            os.kill(os.getpid(), signal.SIGKILL)
-        count -= 1
-        return function(*args, **kwargs)
-    return call
-
-for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "chmod"):
-    setattr(os, name, counted(getattr(os, name)))
-from broadbase.weights import shards
-shards.save_file = counted(shards.save_file)
-app(sys.argv[2:], standalone_mode=False)
-"""
-
-
-def killed(count: int, *arguments: object) -> int:
-    command = [sys.executable, "-c", KILLED, str(count), *map(str, arguments)]
-    return subprocess.run(command, check=False, capture_output=True).returncode
-
-
-def check_kills(tmp_path: Path, form: str, counts: range) -> bool:
-    """After each kill the same command gives the whole result, and nothing is left beside it."""
-    source, there = tmp_path / "source", tmp_path / "there"
-    save(text_base(), source)
-    name = FORMS.get(form, "out")
-    command = ("export", source, "--to", form, "--out", there / name)
-    if form == "import":
-        command = ("import", source, "--to", there / name)
-    shell(*command)
-    whole, code = files(there), 1
-    for count in counts:
-        shutil.rmtree(there)
-        there.mkdir()
-        code = killed(count, *command)
-        assert code in (0, -signal.SIGKILL)
-        held = (there / name).exists()
-        assert killed(10**6, *command) == 0 or (held and form != "import")  # there, and whole
-        assert files(there) == whole, f"killed at change {count}"
-        if code == 0:
-            break
-    return code == 0
-
-
-@pytest.mark.parametrize("form", ["import"])
-def test_killed_once(tmp_path: Path, form: str) -> None:
-    check_kills(tmp_path, form, range(6, 7))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", [*FORMS, "import"])
-def test_killed_at_any_change(tmp_path: Path, form: str) -> None:
-    assert check_kills(tmp_path, form, range(100))

@@ -13,33 +13,18 @@ import pytest
 from broadbase.core import files
 from broadbase.core.errors import ConfigError, ResourceError
 from broadbase.core.files import draft_file, draft_folder, sweep, write_json, write_text
+from killed import attempt
 
-# One result is written, or replaced, by a process that ends before its n-th change of the disk.
-KILLED = """
-import os, shutil, signal, sys
-from pathlib import Path
-from broadbase.core import files
-count, kind, place = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 
-def counted(function):
-    def call(*args, **kwargs):
-        global count
-        if not count:
-            os.kill(os.getpid(), signal.SIGKILL)
-        count -= 1
-        return function(*args, **kwargs)
-    return call
-
-for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "chmod"):
-    setattr(os, name, counted(getattr(os, name)))
-if kind == "file":
-    files.write_text(place, "new")
-else:
-    with files.draft_folder(place, ours=lambda _: True) as draft:
+def written(place: Path, kind: str) -> None:
+    """Write one result, or replace it."""
+    if kind == "file":
+        write_text(place, "new")
+        return
+    with draft_folder(place, ours=lambda _: True) as draft:
         (draft / "a").write_text("new")
         (draft / "deep").mkdir()
         (draft / "deep" / "b").write_text("new")
-"""
 
 
 def content(place: Path) -> dict[str, str]:
@@ -64,8 +49,7 @@ def test_killed_at_any_change(tmp_path: Path, kind: str, before: bool) -> None:
         elif before:
             place.mkdir()
             (place / "x").write_text("old")
-        command = [sys.executable, "-c", KILLED, str(count), kind, str(place)]
-        ended = subprocess.run(command, check=False).returncode == 0
+        ended = attempt(tmp_path, written, place, kind, last=count + 1) is not None
         sweep(tmp_path)
         assert content(place) in (new, old if before else {}), f"killed at change {count}"
         assert [p.name for p in tmp_path.iterdir()] in (["result"], [])

@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,10 +20,8 @@ from broadbase.data.prepare import PrepareConfig, prepare, remove
 from broadbase.data.shards import Wanted
 from broadbase.data.store import Store, open_store
 from broadbase.modalities.text import TextConfig
+from killed import attempt
 
-CHANGES = ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "chmod")
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["broadbase.data.prepare", "broadbase.modalities.text", __name__])
 SOME = (3, 20, 45, 70)  # of the changes, in the default run
 
 
@@ -38,32 +33,6 @@ def prepared(folder: Path) -> Store:
 
 def without(folder: Path, ids: list[str]) -> Store:
     return remove(folder / "store", ids)["s"]
-
-
-def killed(count: int, work: Callable[..., Any], *given: Any) -> None:
-    """Do some work, but die before the change of the disk number `count`."""
-
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal count
-            if not count:
-                os.kill(os.getpid(), signal.SIGKILL)
-            count -= 1
-            return function(*args, **kwargs)
-
-        return call
-
-    for name in CHANGES:
-        setattr(os, name, counted(getattr(os, name)))
-    work(*given)
-
-
-def dies(count: int, work: Callable[..., Any], *given: Any) -> bool:
-    process = CONTEXT.Process(target=killed, args=(count, work, *given))
-    process.start()
-    process.join()
-    assert process.exitcode in (0, -signal.SIGKILL)
-    return process.exitcode != 0
 
 
 def files(folder: Path) -> list[str]:
@@ -95,7 +64,7 @@ def test_prepare_killed(tmp_path: Path, full: bool) -> None:
         folder = tmp_path / f"{count}"
         folder.mkdir()
         shutil.copy(whole / "a.jsonl", folder)
-        died = dies(count, prepared, folder)
+        died = attempt(folder, prepared, folder, last=count + 1) is None
         assert died or count > SOME[-1]
         assert prepared(folder).fingerprint == fingerprint
         assert files(folder) == files(whole)
@@ -119,7 +88,7 @@ def test_remove_killed(tmp_path: Path, full: bool) -> None:
         (folder / "store" / "s" / "manifest.json").write_text(
             (tmp_path / "before/store/s/manifest.json").read_text().replace(str(whole), str(folder))
         )
-        died = dies(count, without, folder, [gone])
+        died = attempt(folder, without, folder, [gone], last=count + 1) is None
         assert died or count > SOME[-1]
         begun = (folder / "store" / "removed.json").exists()
         again = prepared(folder)

@@ -47,7 +47,11 @@ class ImageConfig(ModalityConfig):
             return ()
         mode, size = MODES[self.channels], (self.width, self.height)
         changed = (f"{raw.mode} to {mode}",) if raw.mode != mode else ()
-        return changed if raw.size == size else (*changed, f"to {size[0]} x {size[1]} pixels")
+        return (
+            changed
+            if raw.size == size
+            else (*changed, f"a size other than {size[0]} x {size[1]} pixels")
+        )
 
     def fit(self, records: Iterable[Any]) -> Codec:
         return ImageCodec(self)

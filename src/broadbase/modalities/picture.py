@@ -45,7 +45,11 @@ class PictureConfig(ModalityConfig):
             return ()
         mode, size = MODES[self.channels], (self.size, self.size)
         changed = (f"{raw.mode} to {mode}",) if raw.mode != mode else ()
-        return changed if raw.size == size else (*changed, f"to {self.size} x {self.size} pixels")
+        return (
+            changed
+            if raw.size == size
+            else (*changed, f"a size other than {self.size} x {self.size} pixels")
+        )
 
     def fit(self, records: Iterable[Any]) -> Codec:
         """What a picture becomes is settled: it is squeezed into the square."""
