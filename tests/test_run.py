@@ -165,6 +165,18 @@ def test_a_refused_first_try_leaves_nothing(
     assert (run / "model").exists()
 
 
+def test_a_refusal_names_no_file_that_is_gone(tmp_path: Path) -> None:
+    """The list of rejects goes with a run that never began, and stays in a store."""
+    table = tmp_path / "words.tsv"
+    table.write_text("word\tmeaning\n" + "".join(f"w{i}\tm{i}\n" for i in range(30)))
+    with pytest.raises(DataError, match=r"name it with --field\n.*--store keeps the list"):
+        broadbase("pretrain", "text", "--data", table, "--out", tmp_path / "r")
+    with pytest.raises(DataError, match=r"all of them are in (\S+)") as error:
+        broadbase("prepare", "text", "--data", table, "--store", tmp_path / "s")
+    named = Path(str(error.value).rpartition(" ")[2])
+    assert len(named.read_text().splitlines()) == 30
+
+
 def test_what_lay_in_the_folder_stays(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "r"
     run.mkdir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class BroadbaseError(Exception):
     """Base of all errors meant for users; the command line prints it without a traceback."""
@@ -19,6 +21,14 @@ class DataError(BroadbaseError, ValueError):
     """Data that cannot be used: names the file, the place in it and the remedy."""
 
     exit_code = 3
+
+
+class RejectedError(DataError):
+    """Too many records cannot be used: `reasons` says why of the first ones, `path` lists all."""
+
+    def __init__(self, reasons: str, path: Path) -> None:
+        super().__init__(f"{reasons}\nall of them are in {path}")
+        self.reasons, self.path = reasons, path
 
 
 class DivergedError(BroadbaseError):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import DataError
+from broadbase.core.errors import DataError, RejectedError
 from broadbase.core.files import discard, draft_folder, write_json, write_text
 from broadbase.data.duplicates import clusters, estimates
 from broadbase.data.own import is_index
@@ -50,9 +50,10 @@ def join(
     for name, table in tables.items():
         _within_budget(table, rejects, folder / name)
         if not len(table.ids):
-            raise DataError(
+            raise RejectedError(
                 f"{name}: no record that can be used, of {table.counts['records']:,}"
-                f"{_reasons(table, folder / name / 'rejected.jsonl')}"
+                f"{_reasons(table)}",
+                folder / name / "rejected.jsonl",
             )
     ids = np.concatenate([table.ids for table in tables.values()])
     sketches = [s for table in tables.values() for s in table.sketches]
@@ -198,18 +199,18 @@ def _within_budget(table: _Table, budget: float, store: Path) -> None:
     shares += [(counts["lost"], max(table.size, counts["lost"]), "bytes")]
     if over := [(n, of, what) for n, of, what in shares if n > budget * of]:
         lost = " and ".join(f"{n:,} of {of:,} {what}" for n, of, what in over)
-        raise DataError(
+        raise RejectedError(
             f"{lost} cannot be used, more than the {budget:.1%} allowed (data.rejects):"
-            f"{_reasons(table, path)}"
+            f"{_reasons(table)}",
+            path,
         )
 
 
-def _reasons(table: _Table, path: Path) -> str:
+def _reasons(table: _Table) -> str:
     """The first reasons for which records were rejected."""
     rows = [json.loads(line) for line in table.rejected]
     rows = [row for row in rows if "empty" not in row["reason"]][:LISTED] or rows[:LISTED]
-    first = "".join(f"\n  {row['place']}: {row['reason']}" for row in rows)
-    return f"{first}\nall of them are in {path}"
+    return "".join(f"\n  {row['place']}: {row['reason']}" for row in rows)
 
 
 def _split(

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from broadbase.core.contracts import Codec
-from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.errors import ConfigError, DataError, RejectedError
 from broadbase.core.files import discard, named, refuse_file
 from broadbase.data.codecs import load_codec
 from broadbase.data.finding import counted
@@ -179,14 +179,18 @@ def beginning(folder: Path) -> Iterator[None]:
     with alone(folder):
         try:
             yield
-        except (ConfigError, DataError):
-            if new and not any((folder / "checkpoints").glob("step-*")):
-                for name in OURS:
-                    if (folder / name).exists():
-                        discard(folder / name)
-                with suppress(OSError):
-                    for path in parents:
-                        path.rmdir()
+        except (ConfigError, DataError) as error:
+            if not new or any((folder / "checkpoints").glob("step-*")):
+                raise
+            for name in OURS:
+                if (folder / name).exists():
+                    discard(folder / name)
+            with suppress(OSError):
+                for path in parents:
+                    path.rmdir()
+            if isinstance(error, RejectedError) and not error.path.exists():
+                kept = "`broadbase prepare` with --store keeps the list of all of them"
+                raise DataError(f"{error.reasons}\n{kept}") from None
             raise
 
 
