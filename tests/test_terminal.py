@@ -56,7 +56,8 @@ def test_no_control_character_is_printed(text: str) -> None:
     assert not HIDDEN.search(file.getvalue())
 
 
-def test_a_table_in_a_file_has_no_cut_names() -> None:
+def test_a_table_in_a_file_has_no_cut_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     console, file = Terminal(file=io.StringIO()), io.StringIO()
     console.file = file
     name = "a_name_of_more_than_eighty_characters_" * 3

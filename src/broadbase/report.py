@@ -140,7 +140,7 @@ def headline(report: Report) -> str:
     things = f"{tasks} task{'s' * (tasks > 1)}"
     if tasks < len(rows):  # a task tried in two ways is not two tasks
         things = f"{len(rows)} comparisons on {things}"
-    found = [judge(row["gain_low"], row["gain_high"]) for row in rows]
+    found = [judge(*_known(row, "gain_low", "gain_high")) for row in rows]
     wins = f"beats the same model from random init on {{}} of {things}"
     return f"{base} {_tally(found, wins, 'loses on {}')}."
 
@@ -156,7 +156,7 @@ def _tally(found: Sequence[str], wins: str, losses: str) -> str:
 
 
 def _transfer(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    gains = [(row["gain"], row["gain_low"], row["gain_high"]) for row in rows]
+    gains = [_known(row, "gain", "gain_low", "gain_high") for row in rows]
     # a wider interval than all scores there are says no more and would shrink the other rows
     ends = [max(-1.0, min(1.0, end)) for gain in gains for end in gain if math.isfinite(end)]
     low, high = min([0.0, *ends]), max([0.0, *ends])
@@ -180,12 +180,17 @@ def _transfer(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield _row(verdict, cells)
 
 
+def _known(row: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
+    """These numbers of a row; NaN for what has no value, as the ends of no interval."""
+    return tuple(math.nan if row[name] is None else row[name] for name in names)
+
+
 def _classical(row: Mapping[str, Any]) -> str:
     """The best hand-made features' score, their name, and whether the base is above or below."""
     if row.get("best") is None:
         return ""
     verdict = {"better": "below", "worse": "above"}.get(
-        judge(row["lead_low"], row["lead_high"]), "undecided"
+        judge(*_known(row, "lead_low", "lead_high")), "undecided"
     )
     score = number(100 * row["best_mean"], ".1f")
     return f"{score} <small>{escape(row['best'])}, {verdict}</small>"
