@@ -17,7 +17,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from broadbase.core.contracts import Batch
-from broadbase.launch import relaunch
+from broadbase.core.preload import relaunch
 from machine import description, matmul_rate
 from step import SHAPES, ours, random
 

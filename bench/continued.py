@@ -26,7 +26,7 @@ SEED = 0  # of the random init
 
 def told(*words: object) -> Any:
     """What a command of ours prints as JSON."""
-    command = [sys.executable, "-m", "broadbase.cli", *map(str, words), "--json"]
+    command = [sys.executable, "-m", "broadbase", *map(str, words), "--json"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 

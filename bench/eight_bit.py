@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
+from broadbase.inference.base import Base
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from machine import Row, description, tell
@@ -40,7 +40,15 @@ def nats(base: Base, space: str, values: np.ndarray) -> float:
 
 def trained(folder: Path, steps: int) -> Path:
     """A run of the recipe `code`."""
-    command = [sys.executable, "-m", "broadbase.cli", "pretrain", "code", "--data", "sample:python"]
+    command = [
+        sys.executable,
+        "-m",
+        "broadbase.commands.main",
+        "pretrain",
+        "code",
+        "--data",
+        "sample:python",
+    ]
     command += ["--out", str(folder / "run"), "--set", f"train.steps={steps}"]
     subprocess.run(command, check=True, stdout=sys.stderr)
     return folder / "run"

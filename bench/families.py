@@ -25,8 +25,8 @@ import transformers as hf
 from torch import Tensor
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
-from broadbase.model.documents import prompts
+from broadbase.inference.base import Base
+from broadbase.inference.documents import prompts
 from broadbase.weights.folder import load
 from machine import description, ratio
 

@@ -16,10 +16,10 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
+from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.finetune import FinetuneConfig
+from broadbase.adapt.task import Task
 from broadbase.demo.tasks import TEST, measured
-from broadbase.transfer.adapt import Method, adapt
-from broadbase.transfer.finetune import FinetuneConfig
-from broadbase.transfer.task import Task
 from broadbase.weights.folder import load
 
 UNTAUGHT = ("qed", "BalabanJ")

@@ -21,7 +21,7 @@ import transformers as hf
 from torch import Tensor
 
 from broadbase.core.view import Segment, positions
-from broadbase.model.generate import SamplingConfig, generate
+from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.weights.folder import load
 from machine import Row, description, tell
 

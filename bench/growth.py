@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from broadbase.cli import app
-from broadbase.train.journal import read
+from broadbase.commands.main import app
 from broadbase.train.loop import Trainer
+from broadbase.train.metrics_log import read
 from machine import Row, description, measured, tell
 
 FEW = ["data.validation_rows=1", "data.final_rows=1"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from broadbase.charts import heat
-from broadbase.measures.needle import DEPTHS, HAYSTACKS, Told, told
-from broadbase.report import page
+from broadbase.evaluate.needle import DEPTHS, HAYSTACKS, Told, told
+from broadbase.report.charts import heat
+from broadbase.report.page import page
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
 

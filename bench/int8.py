@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from broadbase.launch import relaunch
+from broadbase.core.preload import relaunch
 from broadbase.recipes import code
 from broadbase.run.run import Run
-from broadbase.train.journal import Journal
+from broadbase.train.metrics_log import Journal
 from machine import Row, description, tell
 
 TINY = 1e-12  # stands for 0 where one divides

@@ -24,7 +24,7 @@ import torch
 from scipy import stats
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
+from broadbase.inference.base import Base
 from broadbase.weights.folder import load
 from broadbase.weights.gguf import write_gguf
 from machine import BENCH, description, peers

@@ -27,7 +27,7 @@ import numpy as np
 import step
 from broadbase.data.batches import Mixture
 from broadbase.data.rows import Rows
-from broadbase.data.store import Split, open_store, read_array
+from broadbase.data.store.store import Split, open_store, read_array
 from machine import BENCH, Row, description, measured, peers, tell
 from prepare import corpus
 
@@ -37,7 +37,7 @@ LENGTH, ROWS, STEPS, REPEATS, TRAINED = 512, 16, 300, 3, 12
 def prepared(folder: Path, megabytes: int) -> Path:
     """A store of so many megabytes of text."""
     corpus(folder / "texts", megabytes)
-    command = [sys.executable, "-m", "broadbase.cli", "prepare", "text"]
+    command = [sys.executable, "-m", "broadbase", "prepare", "text"]
     measured([*command, "--data", folder / "texts", "--store", folder / "store"], threads=2)
     return folder / "store" / "text"
 

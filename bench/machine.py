@@ -20,7 +20,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from broadbase.train.probe import speeds, use_onednn
+from broadbase.train.speeds import speeds, use_onednn
 
 BENCH = Path(__file__).parent
 

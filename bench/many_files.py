@@ -45,7 +45,7 @@ def long_line(path: Path, megabytes: int) -> None:
 
 def prepared(recipe: str, data: Path, store: Path, *settings: str) -> Measured:
     """Our command on data, in so many processes."""
-    command = [sys.executable, "-m", "broadbase.cli", "prepare", recipe, "--data", data]
+    command = [sys.executable, "-m", "broadbase", "prepare", recipe, "--data", data]
     changes = [part for each in settings for part in ("--set", each)]
     return measured(
         [*command, "--store", store, "--processes", str(PROCESSES), *changes], once=True

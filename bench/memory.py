@@ -41,7 +41,7 @@ def main() -> None:
             file = Path(name) / "texts.jsonl"
             corpus(file, count)
             size = file.stat().st_size / 1e6
-            command = [sys.executable, "-m", "broadbase.cli", "prepare", "text"]
+            command = [sys.executable, "-m", "broadbase", "prepare", "text"]
             store = Path(name) / "store"
             found = measured([*command, "--data", file, "--store", store], once=True)
         peaks.append(found.megabytes)

@@ -23,13 +23,13 @@ import transformers as hf
 from torch import Tensor, nn
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
-from broadbase.model.documents import prompts
+from broadbase.inference.base import Base
+from broadbase.inference.documents import prompts
 from broadbase.objectives.masks import take
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig
-from broadbase.train.probe import use_onednn
 from broadbase.train.ranks import clip
+from broadbase.train.speeds import use_onednn
 from broadbase.weights.folder import load
 from machine import Row, description, ratio, tell
 

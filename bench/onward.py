@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broadbase.core.config import override
-from broadbase.measures.likelihood import likelihoods
-from broadbase.measures.measure import Measured
+from broadbase.evaluate.likelihood import likelihoods
+from broadbase.evaluate.registry import Measured
+from broadbase.evidence.comparison import paired_interval
 from broadbase.recipes.recipe import find_recipe, onward
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.transfer.compare import paired_interval
 from broadbase.weights.folder import base_at
 
 SIDES = ("from text", "from nothing")

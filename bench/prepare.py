@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from broadbase.data.store import open_store
+from broadbase.data.store.store import open_store
 from machine import BENCH, Measured, description, measured, peers
 
 LONGEST, FILE = 20_000, 10_000_000  # characters of a record, bytes of a file
@@ -66,7 +66,7 @@ def _reversed(text: str) -> str:
 def ours(texts: Path, codec: Path, out: Path) -> list[object]:
     """Our command, with the codec already there: training it is no part of the comparison."""
     shutil.copytree(codec, out / "text" / "codec")
-    command = [sys.executable, "-m", "broadbase.cli", "prepare", "text", "--data", texts]
+    command = [sys.executable, "-m", "broadbase", "prepare", "text", "--data", texts]
     return [*command, "--store", out, "--processes", str(PROCESSES)]
 
 
@@ -102,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus(folder / "texts", options.megabytes)
-        first = [sys.executable, "-m", "broadbase.cli", "prepare", "text"]
+        first = [sys.executable, "-m", "broadbase", "prepare", "text"]
         measured([*first, "--data", folder / "texts", "--store", folder / "first"])
         codec = folder / "first" / "text" / "codec"
         results: dict[str, list[Measured]] = {"ours": [], "theirs": []}

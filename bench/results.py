@@ -24,12 +24,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from broadbase.run.run import Run
-from broadbase.train.journal import Journal
+from broadbase.train.metrics_log import Journal
 from machine import description
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
-EXPECTED = ROOT / "src" / "broadbase" / "recipes" / "results.json"
+EXPECTED = ROOT / "src" / "broadbase" / "recipes" / "expected.json"
 RUN = "RUN"  # the run's folder, in a command
 INTRODUCTION = """Written by `make results` (`python bench/results.py`): every recipe on real data,
 beside its baselines, on records it never saw. A difference is the base minus the other, with its
@@ -253,7 +253,7 @@ def asked(file: Path, words: Sequence[object]) -> None:
     """What `broadbase WORDS --json` says, and the seconds it took, into `file`, once."""
     if file.exists():
         return
-    command = [sys.executable, "-m", "broadbase.cli", *map(str, words), "--json"]
+    command = [sys.executable, "-m", "broadbase", *map(str, words), "--json"]
     print(shlex.join(["broadbase", *map(str, words)]), file=sys.stderr)
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from broadbase.run.run import Run
-from broadbase.train.journal import read
+from broadbase.train.metrics_log import read
 from machine import description, measured
 from prepare import corpus
 
@@ -25,7 +25,7 @@ FEW = ["--set", "data.validation_rows=1", "--set", "data.final_rows=1"]
 def prepared(folder: Path, megabytes: int) -> list[object]:
     """The command that trains one step on so many megabytes, prepared before."""
     corpus(folder / "texts", megabytes)
-    command = [sys.executable, "-m", "broadbase.cli"]
+    command = [sys.executable, "-m", "broadbase"]
     measured(
         [*command, "prepare", "bytes", "--data", folder / "texts", "--store", folder / "store"]
     )

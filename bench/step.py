@@ -22,14 +22,14 @@ from dataclasses import astuple, dataclass
 import torch
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
+from broadbase.core.preload import relaunch
 from broadbase.core.view import Segment, positions
-from broadbase.launch import relaunch
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.train.journal import Journal
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
+from broadbase.train.metrics_log import Journal
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import StableConfig

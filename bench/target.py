@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from broadbase.launch import relaunch
+from broadbase.core.preload import relaunch
 from broadbase.recipes import text
 from broadbase.run.run import Run
 from machine import BENCH, Row, description, measured, peers, tell

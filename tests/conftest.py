@@ -15,16 +15,16 @@ import torch
 
 from broadbase.core.contracts import Batch, SourceConfig
 from broadbase.core.errors import ResourceError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment, positions
-from broadbase.data.prepare import PrepareConfig, prepare
-from broadbase.data.shards import Wanted
-from broadbase.data.store import Store
-from broadbase.measures.sandbox import require_wall
+from broadbase.data.store.prepare import PrepareConfig, prepare
+from broadbase.data.store.shards import Wanted
+from broadbase.data.store.store import Store
+from broadbase.evaluate.sandbox import require_wall
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
-from broadbase.train.probe import use_onednn
+from broadbase.train.speeds import use_onednn
 
 torch.set_num_threads(1)
 

@@ -21,7 +21,7 @@ from PIL import Image
 from rdkit import Chem
 from scipy import sparse
 
-from broadbase.data.containers import REVERSED
+from broadbase.data.sources.integrity import REVERSED
 from conftest import cells_file
 
 Mutate = Callable[[np.random.Generator, bytes, bytes], bytes]  # chance, a file, another -> damaged

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from transformers import WhisperFeatureExtractor
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.data.sound import AudioFilesConfig
+from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.modalities.audio import LOUDEST, SILENCE, AudioConfig
 from broadbase.modalities.mel import log_mel
-from broadbase.nn.logistic import LogisticConfig
+from broadbase.nn.spaces.logistic import LogisticConfig
 
 RATE = 16_000
 CODEC = AudioConfig().fit([])
@@ -239,7 +239,7 @@ def test_decoders_write_nothing_on_the_terminal(tmp_path: Path) -> None:
         mp3[i] ^= 0xFF
     (tmp_path / "a.mp3").write_bytes(mp3)
     code = (
-        "from broadbase.data.sound import AudioFilesConfig\n"
+        "from broadbase.data.sources.sound import AudioFilesConfig\n"
         f"print([r.reason for r in AudioFilesConfig(path={str(tmp_path)!r}).records()])\n"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,13 +21,13 @@ from PIL import Image
 from broadbase.core.config import override
 from broadbase.core.contracts import Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.json_files import JsonLinesConfig
-from broadbase.data.sources import ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.files import ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.train.journal import Journal
+from broadbase.train.metrics_log import Journal
 from conftest import stored
 
 
@@ -202,7 +202,7 @@ def test_raw_values() -> None:
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "broadbase.cli", *words]
+    command = [sys.executable, "-m", "broadbase", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

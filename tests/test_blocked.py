@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from broadbase.nn import blocked
+from broadbase.nn import tiled
 from broadbase.nn.patterns import Mask
 from broadbase.nn.softmax import PlainSoftmaxConfig
 
@@ -31,8 +31,8 @@ def masks() -> dict[str, Mask]:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 8 queries, the last of 5; pieces of two rows, the last of one."""
-    monkeypatch.setattr(blocked, "QUERIES", 8)
-    monkeypatch.setattr(blocked, "LOGITS", 2 * H * 8 * T)
+    monkeypatch.setattr(tiled, "QUERIES", 8)
+    monkeypatch.setattr(tiled, "LOGITS", 2 * H * 8 * T)
 
 
 @pytest.mark.parametrize("name", list(masks()))
@@ -42,10 +42,10 @@ def test_it_is_pytorchs(name: str, scale: float | None) -> None:
     given = [torch.randn(B, T, H, E, generator=rng, dtype=torch.float64) for _ in range(4)]
     told = given.pop().transpose(1, 2)
     found = []
-    for way in (blocked.attention, F.scaled_dot_product_attention):
+    for way in (tiled.attention, F.scaled_dot_product_attention):
         q, k, v = (x.clone().requires_grad_().transpose(1, 2) for x in given)
-        if way is blocked.attention:
-            out = blocked.attention(q, k, v, mask, scale)
+        if way is tiled.attention:
+            out = tiled.attention(q, k, v, mask, scale)
         else:
             out = F.scaled_dot_product_attention(q, k, v, mask.table, 0.0, mask.causal, scale=scale)
         found.append([out, *torch.autograd.grad(out, (q, k, v), told)])
@@ -58,13 +58,13 @@ def test_keys_may_be_those_of_another_stream() -> None:
     q, k, v = (torch.randn(2, H, n, E, dtype=torch.float64) for n in (T, 30, 30))
     table = torch.rand(2, 1, T, 30) > 0.2
     table[1, :, 3] = False  # a padded query, which sees nothing
-    ours = blocked.attention(q, k, v, Mask(table), None)
+    ours = tiled.attention(q, k, v, Mask(table), None)
     torch.testing.assert_close(ours, F.scaled_dot_product_attention(q, k, v, table))
 
 
 def test_it_is_used_in_training_where_onednn_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[bool] = []
-    monkeypatch.setattr(blocked, "attention", lambda q, *_: used.append(True) or q)
+    monkeypatch.setattr(tiled, "attention", lambda q, *_: used.append(True) or q)
     softmax, before = PlainSoftmaxConfig().build(H), torch.get_float32_matmul_precision()
     q = torch.randn(2, H, T, E, requires_grad=True)
     cases = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from broadbase.core.errors import DataError
 from broadbase.modalities.bpe import START, BytePairCodec, BytePairConfig
-from broadbase.modalities.code import CodeConfig
+from broadbase.modalities.source_code import CodeConfig
 from broadbase.modalities.text import TextConfig
 
 HERE = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]

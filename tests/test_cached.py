@@ -12,14 +12,14 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import View
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.train.journal import Journal
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
+from broadbase.train.metrics_log import Journal
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import StableConfig

@@ -19,15 +19,15 @@ import soundfile
 from PIL import Image
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
-from broadbase.data import csv_rows, packed, sequences
-from broadbase.data.apart import apart
-from broadbase.data.json_files import JsonLinesConfig
-from broadbase.data.packed import RATIO
-from broadbase.data.sequences import FastaConfig, SdfConfig, SmilesFilesConfig
-from broadbase.data.sound import AudioFilesConfig
-from broadbase.data.sources import FilesConfig, ImageFilesConfig
-from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
-from broadbase.data.video import VideoFilesConfig
+from broadbase.data.sources import compressed, csv_rows, sequences
+from broadbase.data.sources.compressed import RATIO
+from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
+from broadbase.data.sources.isolated import apart
+from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.sources.sequences import FastaConfig, SdfConfig, SmilesFilesConfig
+from broadbase.data.sources.sound import AudioFilesConfig
+from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
+from broadbase.data.sources.video import VideoFilesConfig
 from broadbase.modalities.molecule import MoleculeConfig
 from mutated import packed_zst, photo
 
@@ -108,7 +108,7 @@ def test_molecules_of_a_hundred_thousand_atoms(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", PACK)
 def test_packed_bombs(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than 250 times their size is refused before any of it is used."""
-    monkeypatch.setattr(packed, "SMALL", MEBI)
+    monkeypatch.setattr(compressed, "SMALL", MEBI)
     bomb = PACK[ending](b"\n" * (4 * MEBI))
     assert len(bomb) * RATIO < 4 * MEBI
     (tmp_path / f"a.jsonl.{ending}").write_bytes(bomb)

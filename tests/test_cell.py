@@ -17,20 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from broadbase.adapt.features import classical
+from broadbase.adapt.task import Task
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.optional import optional
-from broadbase.data.cells import H5adConfig
+from broadbase.core.extras import optional
 from broadbase.data.detect import labelled
-from broadbase.data.prepare import prepare
-from broadbase.data.shards import Wanted
-from broadbase.measures.measure import measured
+from broadbase.data.sources.cells import H5adConfig
+from broadbase.data.store.prepare import prepare
+from broadbase.data.store.shards import Wanted
+from broadbase.evaluate.registry import measured
 from broadbase.modalities.cell import CellConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.transfer.classical import classical
-from broadbase.transfer.task import Task
 from broadbase.weights.folder import load
 from conftest import cells_file
 

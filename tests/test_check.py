@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from broadbase.model.base import Base
-from broadbase.weights import check
-from broadbase.weights.check import BAR, differences
+from broadbase.inference.base import Base
+from broadbase.weights import parity
 from broadbase.weights.folder import load
+from broadbase.weights.parity import BAR, differences
 from references import BEIT, DECODERS, ENCODERS, LLAVA, MEETING, PAIRED, VISION, saved, whisper
 
 FAMILIES: dict[str, Callable[[], Any]] = {
@@ -55,14 +55,14 @@ def test_a_wrong_conversion_is_seen(
     """Ours from the folder, the reference from the same with one bias changed."""
     saved(FAMILIES[name], tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    read = check._reference
+    read = parity._reference
 
     def changed(base: Base, folder: Path) -> Any:
         tensors[tensor][0] += 1
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
         return read(base, folder)
 
-    monkeypatch.setattr(check, "_reference", changed)
+    monkeypatch.setattr(parity, "_reference", changed)
     assert max(row["difference"] for row in differences(tmp_path)) > BAR
 
 
@@ -95,7 +95,7 @@ def test_a_folder_chooses_no_code(
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     base = load(tmp_path)
-    reference = check._reference(base, tmp_path)
+    reference = parity._reference(base, tmp_path)
     parts = [reference.config, *(getattr(reference.config, part) for part in nested)]
     assert {part._attn_implementation for part in parts} == {"eager"}
     assert all(row["equal"] for row in differences(tmp_path))
@@ -104,5 +104,5 @@ def test_a_folder_chooses_no_code(
 def test_what_is_no_number_is_not_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(FAMILIES["bert"], tmp_path)
     nothing = torch.full((1,), torch.nan)
-    monkeypatch.setattr(check, "_compared", lambda *_: [("whole", "logits", nothing, nothing)])
+    monkeypatch.setattr(parity, "_compared", lambda *_: [("whole", "logits", nothing, nothing)])
     assert [row["equal"] for row in differences(tmp_path)] == [False]

@@ -13,20 +13,20 @@ from string import ascii_lowercase
 import pytest
 
 from broadbase.core.errors import ConfigError
-from broadbase.data import prepare as preparing
-from broadbase.data.cluster import on_ray, on_slurm
-from broadbase.data.prepare import PrepareConfig, prepare
-from broadbase.data.shards import Wanted
-from broadbase.data.sources import TextFilesConfig
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.store import prepare as preparing
+from broadbase.data.store.cluster import on_ray, on_slurm
+from broadbase.data.store.prepare import PrepareConfig, prepare
+from broadbase.data.store.shards import Wanted
 from broadbase.modalities.bytes import BytesConfig
 
 STORE = """
 import sys
 from pathlib import Path
-from broadbase.data import prepare as p
-from broadbase.data.cluster import on_ray
-from broadbase.data.shards import Wanted
-from broadbase.data.sources import TextFilesConfig
+from broadbase.data.store import prepare as p
+from broadbase.data.store.cluster import on_ray
+from broadbase.data.store.shards import Wanted
+from broadbase.data.sources.files import TextFilesConfig
 from broadbase.modalities.bytes import BytesConfig
 p.SHARD = 1
 texts, store = map(Path, sys.argv[1:])
@@ -91,7 +91,7 @@ def test_what_is_not_here_is_named(
     with pytest.raises(ConfigError, match="needs its command sbatch"):
         prepare(wanted(texts), tmp_path / "store", progress=on_slurm("cpu"))
     monkeypatch.setitem(sys.modules, "ray", None)
-    from broadbase.core.optional import optional
+    from broadbase.core.extras import optional
 
     optional.cache_clear()
     with pytest.raises(ConfigError, match=r"pip install 'broadbase\[cluster\]'"):

@@ -11,11 +11,11 @@ import torch
 
 from broadbase.core.contracts import Batch, ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.random import Draws
-from broadbase.data.samples import DigitsConfig
-from broadbase.measures.measure import measured
+from broadbase.core.keyed_random import Draws
+from broadbase.data.samples.catalog import DigitsConfig
+from broadbase.evaluate.registry import measured
 from broadbase.modalities.codes import CodesCodec
-from broadbase.nn.codebooks import CodebooksConfig
+from broadbase.nn.spaces.codebooks import CodebooksConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

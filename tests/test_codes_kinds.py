@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from broadbase.core.contracts import ModalityConfig, Record
-from broadbase.measures.measure import measured
+from broadbase.evaluate.registry import measured
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

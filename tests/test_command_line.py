@@ -10,13 +10,13 @@ import typer.main
 import yaml
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.commands.main import app
 from broadbase.commands.options import COMMANDS
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.outside import VARIABLE, outside
+from broadbase.core.plugins import VARIABLE, outside
 from broadbase.recipes.printed import documented
 from broadbase.recipes.recipe import all_recipes, example
-from broadbase.recipes.resolved import resolved
+from broadbase.recipes.resolve import resolved
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 

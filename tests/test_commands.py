@@ -28,7 +28,7 @@ def test_every_command_is_where_the_list_says() -> None:
 @pytest.mark.parametrize("words", ["--help", "--version", "no-such-command"])
 def test_what_needs_no_model_loads_no_torch(words: str) -> None:
     script = (
-        "import sys; from broadbase.cli import app\n"
+        "import sys; from broadbase.commands.main import app\n"
         f"try: app(['{words}'])\nexcept SystemExit: pass\n"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
+from broadbase.core.keyed_random import Draws
 from broadbase.core.loss import combine
-from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, View, positions
-from broadbase.model.generate import SamplingConfig, continued
+from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.objectives.properties import PropertiesConfig

@@ -9,11 +9,11 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-from broadbase.cli import app
-from broadbase.data.prepare import PrepareConfig, prepare
-from broadbase.data.shards import Wanted
-from broadbase.data.sound import AudioFilesConfig
-from broadbase.data.sources import ImageFilesConfig
+from broadbase.commands.main import app
+from broadbase.data.sources.files import ImageFilesConfig
+from broadbase.data.sources.sound import AudioFilesConfig
+from broadbase.data.store.prepare import PrepareConfig, prepare
+from broadbase.data.store.shards import Wanted
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.image import ImageConfig
 

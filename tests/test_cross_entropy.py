@@ -9,7 +9,7 @@ from torch import Tensor
 
 from broadbase.nn import cross_entropy as module
 from broadbase.nn.cross_entropy import linear_cross_entropy
-from broadbase.nn.spaces import DiscreteConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig
 
 
 @pytest.fixture

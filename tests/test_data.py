@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from broadbase.core.contracts import Batch, Record
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.data.batches import Mixture, Order, held_out
-from broadbase.data.codecs import training_records
-from broadbase.data.json_files import JsonLinesConfig
 from broadbase.data.rows import Rows
-from broadbase.data.shards import Wanted
-from broadbase.data.sources import TextFilesConfig
-from broadbase.data.store import Split, Store, open_store
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.store.codecs import training_records
+from broadbase.data.store.shards import Wanted
+from broadbase.data.store.store import Split, Store, open_store
 from broadbase.modalities.bytes import BytesCodec, BytesConfig
 from broadbase.modalities.image import ImageConfig
 from conftest import stored
@@ -237,7 +237,7 @@ def test_a_full_disk_leaves_nothing_half_written(corpus: Path, tmp_path: Path) -
     script = (
         "import resource, signal, sys; from pathlib import Path;"
         "sys.path.insert(0, sys.argv[3]);"
-        "from broadbase.data.sources import TextFilesConfig;"
+        "from broadbase.data.sources.files import TextFilesConfig;"
         "from conftest import stored;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"

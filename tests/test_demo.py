@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_digits
 
-from broadbase.demo.command import filled
-from broadbase.model.base import Base
+from broadbase.demo.study import filled
+from broadbase.inference.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from conftest import TOWER

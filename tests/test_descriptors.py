@@ -11,8 +11,8 @@ from rdkit import Chem
 from rdkit.Chem import Descriptors
 
 from broadbase.core.errors import DataError
+from broadbase.inference.base import Base
 from broadbase.modalities.descriptors import NAMES, DescriptorsConfig
-from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from conftest import MODALITIES, TOWER

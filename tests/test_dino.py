@@ -14,23 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.features import NEAREST, classical
+from broadbase.adapt.task import Task
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError, DivergedError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment, View, positions
+from broadbase.inference.base import Base
 from broadbase.modalities.crops import Crops, CropsConfig, boxes
 from broadbase.modalities.image import ImageConfig
-from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
-from broadbase.nn.prototypes import PrototypesConfig
+from broadbase.nn.spaces.prototypes import PrototypesConfig
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.teacher import AverageConfig, Twin
-from broadbase.transfer.adapt import Method, adapt
-from broadbase.transfer.classical import NEAREST, classical
-from broadbase.transfer.task import Task
 from conftest import TOWER
 from test_gradient import trainer
 from test_recipes import corpus, small  # noqa: F401

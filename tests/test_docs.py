@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from broadbase import cli
+from broadbase.commands import main
 from broadbase.commands.options import COMMANDS
 from test_llava import published
 
@@ -65,7 +65,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """What the command printed; any error is raised."""
     capsys.readouterr()
-    cli.app(arguments, standalone_mode=False)
+    main.app(arguments, standalone_mode=False)
     return capsys.readouterr().out
 
 

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.commands.main import app
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
-from broadbase.data.labels import LabelsConfig
-from broadbase.data.samples import DigitsConfig, sample
-from broadbase.data.sources import ImageFilesConfig, TextFilesConfig
-from broadbase.measures.drawn import Real, classes_of, frechet
-from broadbase.measures.measure import measured
+from broadbase.data.samples.catalog import DigitsConfig, sample
+from broadbase.data.sources.files import ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.labels import LabelsConfig
+from broadbase.evaluate.image_generation import Real, classes_of, frechet
+from broadbase.evaluate.registry import measured
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

@@ -18,12 +18,12 @@ import yaml
 
 from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.outside import VARIABLE, outside
+from broadbase.core.plugins import VARIABLE, outside
 from broadbase.data.detect import detect, labelled
-from broadbase.data.packages import Package
-from broadbase.data.sources import TextFilesConfig
-from broadbase.data.tables import CsvConfig
-from broadbase.measures.measure import Measure, Measured, _told, all_measures
+from broadbase.data.samples.packages import Package
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.tables import CsvConfig
+from broadbase.evaluate.registry import Measure, Measured, _told, all_measures
 from test_docs import FENCE, ROOT, commands
 
 PAGE = ROOT / "docs" / "modality.md"
@@ -34,7 +34,7 @@ SHORT = {
 ABSENT = ("cannot be had", "is not here", "took more than")  # the registry, or its tool
 MANY = """
 import json, shlex, sys
-from broadbase.cli import app
+from broadbase.commands.main import app
 for line in sys.argv[1:]:
     print(f"$ {line}", flush=True)
     app(shlex.split(line)[1:], standalone_mode=False)

@@ -10,7 +10,7 @@ import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.model.model import Model, ModelConfig

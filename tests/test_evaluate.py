@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from broadbase.core.errors import ConfigError
-from broadbase.measures.likelihood import compare, likelihoods
-from broadbase.recipes.resolved import resolved
+from broadbase.evaluate.likelihood import compare, likelihoods
+from broadbase.recipes.resolve import resolved
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from test_recipes import corpus, small  # noqa: F401

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.commands.main import app
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
-from broadbase.model.base import Base
+from broadbase.inference.base import Base
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, must_be_free, save, written_here
 from conftest import TOWER

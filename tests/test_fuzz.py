@@ -25,16 +25,16 @@ from PIL import Image
 from broadbase.core.contracts import ModalityConfig, Part, Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
 from broadbase.core.processes import no_main
-from broadbase.data.cells import H5adConfig
-from broadbase.data.containers import flac_digest
-from broadbase.data.json_files import JsonLinesConfig
-from broadbase.data.prepare import PrepareConfig, prepare
-from broadbase.data.sequences import FastaConfig, SdfConfig, SmilesFilesConfig
-from broadbase.data.shards import Wanted
-from broadbase.data.sound import AudioFilesConfig
-from broadbase.data.sources import FilesConfig, ImageFilesConfig, TextFilesConfig
-from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
-from broadbase.data.video import VideoFilesConfig
+from broadbase.data.sources.cells import H5adConfig
+from broadbase.data.sources.files import FilesConfig, ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.integrity import flac_digest
+from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.sources.sequences import FastaConfig, SdfConfig, SmilesFilesConfig
+from broadbase.data.sources.sound import AudioFilesConfig
+from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
+from broadbase.data.sources.video import VideoFilesConfig
+from broadbase.data.store.prepare import PrepareConfig, prepare
+from broadbase.data.store.shards import Wanted
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.cell import CellConfig

@@ -12,11 +12,11 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-from broadbase.cli import app
 from broadbase.commands.generate import asked_for
+from broadbase.commands.main import app
 from broadbase.core.errors import DataError
-from broadbase.measures.measure import all_measures, measured
-from broadbase.recipes.resolved import resolved
+from broadbase.evaluate.registry import all_measures, measured
+from broadbase.recipes.resolve import resolved
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at, save
 from test_model_folder import text_base

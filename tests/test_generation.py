@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.commands.main import app
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import positions
-from broadbase.model.documents import prompts
-from broadbase.model.generate import SamplingConfig, generate
+from broadbase.inference.autoregressive import SamplingConfig, generate
+from broadbase.inference.documents import prompts
+from broadbase.inference.linear import EightBit, Normed, Packed, eight_bit, packed
 from broadbase.model.initialise import initialise
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.cache import LayerCache
 from broadbase.nn.connector import Linear
-from broadbase.nn.inference import EightBit, Normed, Packed, eight_bit, packed
-from broadbase.nn.joined import OneInput
+from broadbase.nn.fused import OneInput
 from broadbase.nn.norm import RMSNorm, RMSNormConfig
 from broadbase.nn.patterns import Mask
 from broadbase.weights.folder import load, save

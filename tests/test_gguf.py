@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, tra
 from broadbase.core.contracts import ModalityConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
+from broadbase.inference.base import Base
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, save
 from broadbase.weights.gguf import LLAMA3, write_gguf

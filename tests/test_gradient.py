@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.keyed_random import Draws
 from broadbase.core.loss import combine
-from broadbase.core.random import Draws
 from broadbase.core.view import Segment
 from broadbase.model.model import Model, ModelConfig
-from broadbase.train.journal import Journal
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
+from broadbase.train.metrics_log import Journal
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import StableConfig

@@ -11,9 +11,9 @@ import torch
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment, View
-from broadbase.measures.measure import asked
+from broadbase.evaluate.registry import asked
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from test_outside import MODALITIES, SINGLE, TOWERS, rows, settings

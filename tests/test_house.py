@@ -29,12 +29,6 @@ def test_imports_go_only_downwards(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lint_imports(no_cache=True) == 0
 
 
-def test_every_package_is_in_a_layer() -> None:
-    text = (ROOT.parent.parent / "pyproject.toml").read_text()
-    for module in pkgutil.iter_modules(broadbase.__path__):
-        assert f"broadbase.{module.name}" in text, f"{module.name} has no layer in pyproject.toml"
-
-
 def test_no_import_hides_in_a_function() -> None:
     for path, tree in trees(FILES):
         for node in ast.walk(tree):

@@ -171,7 +171,7 @@ def test_what_is_named_is_fetched_and_nothing_else(hub: Hub, tmp_path: Path) -> 
         (served / spare).write_bytes(b"not this")
     hub.folders["owner/llava"] = served
     words = ("import", "owner/llava", "--to", tmp_path / "ours", "--json")
-    done = python(hub, home, "-m", "broadbase.cli", *words)
+    done = python(hub, home, "-m", "broadbase", *words)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["type"] == "llava"
     assert hub.fetched == wanted

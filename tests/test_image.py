@@ -16,9 +16,9 @@ from PIL import Image
 
 from broadbase.core.contracts import Record
 from broadbase.core.errors import DataError
-from broadbase.data.picture import picture
+from broadbase.data.sources.pictures import picture
 from broadbase.modalities.image import ImageConfig
-from broadbase.modalities.picture import PictureConfig
+from broadbase.modalities.published_image import PictureConfig
 from broadbase.modalities.resizing import Resizing
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(1, 5))

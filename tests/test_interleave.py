@@ -11,10 +11,10 @@ from torch import Tensor
 
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig, continued
+from broadbase.inference.autoregressive import SamplingConfig, continued
+from broadbase.inference.base import Base
+from broadbase.inference.interleave import following, interleaved, reading, slots
 from broadbase.model.initialise import initialise
-from broadbase.model.interleave import following, interleaved, reading, slots
 from broadbase.model.model import ModelConfig
 from conftest import MODALITIES, TOWER
 

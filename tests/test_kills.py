@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from broadbase.data.store import open_store
+from broadbase.data.store.store import open_store
 from killed import attempt, command
 
 SMALL = {

@@ -21,20 +21,20 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.features import classical
+from broadbase.adapt.finetune import FinetuneConfig, finetune
+from broadbase.adapt.progress import Progress
+from broadbase.adapt.reading import as_read, kind_of, reader
+from broadbase.adapt.splits import joined
+from broadbase.adapt.task import Task, read_task
+from broadbase.commands.main import app
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
-from broadbase.model.base import Base
+from broadbase.evidence.comparison import Comparison
+from broadbase.inference.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.transfer.adapt import Method, adapt
-from broadbase.transfer.classical import classical
-from broadbase.transfer.compare import Comparison
-from broadbase.transfer.finetune import FinetuneConfig, finetune
-from broadbase.transfer.progress import Progress
-from broadbase.transfer.reading import as_read, kind_of, reader
-from broadbase.transfer.splits import joined
-from broadbase.transfer.task import Task, read_task
 from broadbase.weights.folder import save
 from conftest import TOWER
 from test_model_folder import mixed_base, text_base
@@ -329,7 +329,7 @@ def test_two_splits_have_no_interval() -> None:
 
 
 def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broadbase.transfer.progress.EVERY", 0.0)
+    monkeypatch.setattr("broadbase.adapt.progress.EVERY", 0.0)
     out = StringIO()
     things = Task.from_records("t", "bytes", texts(40), [*"ab" * 20])
     for method in Method:

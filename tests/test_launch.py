@@ -11,25 +11,25 @@ from typing import Any
 
 import pytest
 
-from broadbase import launch
+from broadbase.core import preload
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD")
 
 SAY = """
 import json, os, sys
 print("here")
-from broadbase import launch
-launch.relaunch(*sys.argv[1:2])
-child = [os.environ.get(name) for name in ("LD_PRELOAD", launch.BEFORE)]
+from broadbase.core import preload
+preload.relaunch(*sys.argv[1:2])
+child = [os.environ.get(name) for name in ("LD_PRELOAD", preload.BEFORE)]
 maps = open("/proc/self/maps").read()
-print(json.dumps([launch.preloaded, sys.argv[1:], child, "libBrokenLocale" in maps]))
+print(json.dumps([preload.preloaded, sys.argv[1:], child, "libBrokenLocale" in maps]))
 """
 
 
 @pytest.fixture(scope="module")
 def library() -> Path:
     """One that every glibc comes with and no program loads."""
-    found = [p for f in launch.FOLDERS for p in f.glob("*-linux-gnu/libBrokenLocale.so.1")]
+    found = [p for f in preload.FOLDERS for p in f.glob("*-linux-gnu/libBrokenLocale.so.1")]
     return found[0] if found else pytest.skip("no glibc")
 
 
@@ -65,14 +65,14 @@ def test_others_and_those_told_not_to_start_once(
 def test_what_is_installed_is_found_the_best_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "FOLDERS", (tmp_path,))
-    assert launch.preloads({}) == {}
+    monkeypatch.setattr(preload, "FOLDERS", (tmp_path,))
+    assert preload.preloads({}) == {}
     (tmp_path / "libiomp5.so").touch()
     (tmp_path / "x86_64-linux-gnu").mkdir()
     (tmp_path / "x86_64-linux-gnu" / "libomp.so.5").touch()
     (tmp_path / "libjemalloc.so.2").touch()
-    assert launch.preloads({}) == {
+    assert preload.preloads({}) == {
         "allocator": str(tmp_path / "libjemalloc.so.2"),
         "OpenMP": str(tmp_path / "x86_64-linux-gnu" / "libomp.so.5"),
     }
-    assert launch.preloads({"BROADBASE_PRELOAD": "off"}) == {}
+    assert preload.preloads({"BROADBASE_PRELOAD": "off"}) == {}

@@ -10,10 +10,10 @@ from pyarrow import feather, parquet
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.data.detect import detect
-from broadbase.data.json_files import JsonLinesConfig
-from broadbase.data.sequences import SdfConfig, SmilesFilesConfig
-from broadbase.data.sources import TextFilesConfig
-from broadbase.data.tables import CsvConfig
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.sources.sequences import SdfConfig, SmilesFilesConfig
+from broadbase.data.sources.tables import CsvConfig
 
 MOLECULE = """
   Broadbase

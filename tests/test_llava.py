@@ -21,10 +21,10 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.commands.main import app
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig
+from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
 from references import IMAGE, LLAVA, clip, llama, saved
 from test_parity import close

@@ -21,8 +21,8 @@ from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
+from broadbase.core.keyed_random import Draws
 from broadbase.core.loss import combine
-from broadbase.core.random import Draws
 from broadbase.core.view import Output, Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise

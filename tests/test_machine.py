@@ -11,7 +11,7 @@ import torch
 
 from broadbase.commands.machine import doctor
 from broadbase.train.machine import MachineConfig
-from broadbase.train.probe import Speeds, speeds, use_onednn
+from broadbase.train.speeds import Speeds, speeds, use_onednn
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_products_are_as_exact_whoever_multiplies() -> None:
 def test_where_rounding_would_be_coarser_onednn_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("broadbase.train.probe._exact", lambda: False)
+    monkeypatch.setattr("broadbase.train.speeds._exact", lambda: False)
     assert not use_onednn()
     assert torch.get_float32_matmul_precision() == "highest"
 

@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from PIL import Image
 
-from broadbase.charts import matrix
-from broadbase.measures.matrix import Alike
-from broadbase.measures.measure import measured
+from broadbase.evaluate.any_to_any import Alike
+from broadbase.evaluate.registry import measured
 from broadbase.recipes.recipe import find_recipe
+from broadbase.report.charts import matrix
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import load

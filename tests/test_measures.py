@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.measures.measure import Measured, compared, measured
-from broadbase.measures.patches import bilinear
+from broadbase.evaluate.masked_image import bilinear
+from broadbase.evaluate.registry import Measured, compared, measured
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

@@ -24,10 +24,10 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.commands.main import app
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig
+from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.inference.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, save

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.data.sequences import SdfConfig, SmilesFilesConfig
+from broadbase.data.sources.sequences import SdfConfig, SmilesFilesConfig
 from broadbase.modalities.molecule import MoleculeConfig, canonical
 
 SMILES = [

@@ -14,14 +14,14 @@ from PIL import Image
 
 from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import DataError
-from broadbase.data.needles import AlbumsConfig, NeedlesConfig, planted, reserved
-from broadbase.data.samples import DigitsConfig
-from broadbase.data.sources import TextFilesConfig
-from broadbase.measures.measure import measured
-from broadbase.measures.needle import DEPTHS, HAYSTACKS, Passages, Pictures, answers
+from broadbase.data.samples.catalog import DigitsConfig
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.needles import AlbumsConfig, NeedlesConfig, planted, reserved
+from broadbase.evaluate.needle import DEPTHS, HAYSTACKS, Passages, Pictures, answers
+from broadbase.evaluate.registry import measured
+from broadbase.inference.base import Base
 from broadbase.modalities.album import AlbumConfig
 from broadbase.modalities.bytes import BytesConfig
-from broadbase.model.base import Base
 from broadbase.model.model import ModelConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig

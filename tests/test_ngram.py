@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from broadbase.transfer.ngram import FALLBACK, KneserNey
+from broadbase.evidence.ngram import FALLBACK, KneserNey
 
 Gram = tuple[int, ...]
 Corpus = list[NDArray[np.int64]]

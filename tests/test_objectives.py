@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.keyed_random import Draws
 from broadbase.core.loss import combine
-from broadbase.core.random import Draws
 from broadbase.core.view import Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise

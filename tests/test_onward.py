@@ -16,12 +16,12 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from broadbase.core.errors import ConfigError
-from broadbase.measures.measure import measured
+from broadbase.evaluate.registry import measured
 from broadbase.modalities.noise import MaskOrSwap
-from broadbase.recipes.resolved import resolved
+from broadbase.recipes.resolve import resolved
 from broadbase.run.run import Run
-from broadbase.weights.check import differences
 from broadbase.weights.folder import base_at, load
+from broadbase.weights.parity import differences
 
 WORDS, TOPICS, PLACES = 60, 12, 64  # of the language; of a row
 SETTINGS = (

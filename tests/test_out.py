@@ -15,26 +15,26 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.commands.main import app
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.measures.measure import measured
+from broadbase.evaluate.registry import measured
+from broadbase.inference.autoregressive import SamplingConfig, continued
+from broadbase.inference.base import Base
+from broadbase.inference.documents import prompts
 from broadbase.modalities.image import ImageConfig
-from broadbase.modalities.picture import PictureConfig
-from broadbase.model.base import Base
-from broadbase.model.documents import prompts
-from broadbase.model.generate import SamplingConfig, continued
+from broadbase.modalities.published_image import PictureConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.conditional import marked
 from broadbase.recipes.recipe import alike, all_recipes
-from broadbase.recipes.resolved import resolved
+from broadbase.recipes.resolve import resolved
 from broadbase.run.run import Run
-from broadbase.weights.check import differences
 from broadbase.weights.folder import load, save
-from broadbase.weights.out import families, like, relative
-from broadbase.weights.shape import Said
+from broadbase.weights.match import families, like, relative
+from broadbase.weights.parity import differences
+from broadbase.weights.sizes import Said
 from test_parity import close
 from test_recipes import OWN_DATA, corpus, small  # noqa: F401
 

@@ -20,15 +20,15 @@ from broadbase.core.contracts import (
     Sample,
 )
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.scoring import ReadScores
-from broadbase.train.journal import Journal
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
+from broadbase.train.metrics_log import Journal
 from broadbase.train.optim import MuonConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig

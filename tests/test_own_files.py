@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from broadbase.core.errors import ConfigError, DataError, ResourceError
-from broadbase.data.prepare import PrepareConfig, prepare
-from broadbase.data.shards import Wanted
-from broadbase.data.sources import TextFilesConfig
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.store.prepare import PrepareConfig, prepare
+from broadbase.data.store.shards import Wanted
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.run.prepare import alone, beginning
 

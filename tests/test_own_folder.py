@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from broadbase.core.view import Read, Stream, View
-from broadbase.model.base import Base
-from broadbase.model.documents import prompts
-from broadbase.model.generate import SamplingConfig
-from broadbase.weights import beside
+from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.inference.base import Base
+from broadbase.inference.documents import prompts
+from broadbase.weights import companions
 from broadbase.weights.folder import load, save
 from test_model_folder import normed_base, text_base
 
@@ -119,7 +119,7 @@ def test_many_ids_that_no_record_has_are_added_at_once() -> None:
     codec: Any = base.codecs["text"]
     told, count = Tokenizer.from_str(codec.tokenizer.to_str()), 20_000
     first = told.get_vocab_size()
-    beside._every_id(told, count, range(first, first + 2), count - 1)
+    companions._every_id(told, count, range(first, first + 2), count - 1)
     spelled = [told.id_to_token(i) for i in (first, first + 1, first + 2, count - 1)]
     assert spelled == ["<extra_id_0>", "<extra_id_1>", f"<unused_{first + 2}>", "<mask>"]
     assert told.get_vocab_size() == count

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.prepare import remove
+from broadbase.data.store.prepare import remove
 from broadbase.run.config import RunConfig
 from broadbase.run.prepare import data_folder
 from broadbase.run.run import Run

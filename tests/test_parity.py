@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig, generate
+from broadbase.inference.autoregressive import SamplingConfig, generate
+from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
 from references import BACKBONES, DECODERS, ENCODERS, VOCABULARY, Forced, saved, stored
 

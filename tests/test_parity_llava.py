@@ -20,8 +20,8 @@ from torch import Tensor
 
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig, continued
+from broadbase.inference.autoregressive import SamplingConfig, continued
+from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
 from references import IMAGE, LLAVA, Forced, llava, saved, stored
 from test_parity import PAD, Pair, close, gradients, ids

@@ -13,8 +13,8 @@ import transformers as hf
 from torch import Tensor
 
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig, continued
+from broadbase.inference.autoregressive import SamplingConfig, continued
+from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
 from references import PAIRED, Forced, saved, stored, whisper
 from test_parity import PAD, Pair, close, gradients, ids, segment

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import DataError
+from broadbase.core.keyed_random import Draws
 from broadbase.core.loss import combine
-from broadbase.core.random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.inference.base import Base
+from broadbase.inference.documents import prompts
 from broadbase.modalities.noise import Hide
-from broadbase.model.base import Base
-from broadbase.model.documents import prompts
 from broadbase.objectives.masks import take
 from broadbase.weights.folder import load, save
 from references import BEIT, MEETING, VISION, clip, saved, siglip, stored, vit_mae

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from broadbase.measures.measure import measured
-from broadbase.measures.parsed import parses
+from broadbase.evaluate.registry import measured
+from broadbase.evaluate.syntax import parses
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.commands.main import app
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.problems import Problem, ProblemsConfig
-from broadbase.data.samples import sample
-from broadbase.measures.passed import judged, pass_at, passed
-from broadbase.model.generate import SamplingConfig
+from broadbase.data.samples.catalog import sample
+from broadbase.data.sources.problems import Problem, ProblemsConfig
+from broadbase.evaluate.pass_at_k import judged, pass_at, passed
+from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

@@ -11,17 +11,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from broadbase.cli import app
+from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.task import Task, read_task
+from broadbase.commands.main import app
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.json_files import JsonLinesConfig
-from broadbase.data.structures import StructuresConfig
+from broadbase.data.samples.structures import StructuresConfig
+from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.inference.base import Base
 from broadbase.modalities.protein import ProteinConfig
-from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.transfer.adapt import Method, adapt
-from broadbase.transfer.task import Task, read_task
 from broadbase.weights.folder import save
 from conftest import TOWER
 

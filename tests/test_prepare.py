@@ -22,14 +22,13 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data import prepare as preparing
-from broadbase.data import sources
-from broadbase.data.duplicates import clusters
-from broadbase.data.json_files import JsonLinesConfig
-from broadbase.data.prepare import PrepareConfig, prepare, remove
-from broadbase.data.shards import Wanted, digest_of, sketch
-from broadbase.data.sources import TextFilesConfig
-from broadbase.data.store import Store, open_store
+from broadbase.data.sources.files import TextFilesConfig, files
+from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.store import prepare as preparing
+from broadbase.data.store.duplicates import clusters
+from broadbase.data.store.prepare import PrepareConfig, prepare, remove
+from broadbase.data.store.shards import Wanted, digest_of, sketch
+from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.text import TextConfig
 from conftest import stored
@@ -114,7 +113,7 @@ def contents(store: Store) -> dict[str, list[bytes]]:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PIECE", 1000)
+    monkeypatch.setattr(files, "PIECE", 1000)
     monkeypatch.setattr(preparing, "SHARD", 3000)
 
 
@@ -128,11 +127,11 @@ def test_parts_of_a_file_are_its_lines(lines: list[str], piece: int, last: bool)
     (folder / "a.jsonl").write_text(text)
     source = JsonLinesConfig(path=str(folder / "a.jsonl"))
     whole = list(source.records())
-    before, sources.PIECE = sources.PIECE, piece
+    before, files.PIECE = files.PIECE, piece
     try:
         assert list(source.records()) == whole
     finally:
-        sources.PIECE = before
+        files.PIECE = before
         shutil.rmtree(folder)
 
 
@@ -156,7 +155,7 @@ def test_how_it_is_cut_and_by_whom_changes_nothing(tmp_path: Path, processes: in
     source = JsonLinesConfig(path=str(lines_file(tmp_path / "a.jsonl", 400)))
     store = stored(source, tmp_path / "s", holdout=0.3, processes=processes)
     assert len(store.manifest["shards"]) > 3
-    sources.PIECE = preparing.SHARD = 1 << 24
+    files.PIECE = preparing.SHARD = 1 << 24
     whole = stored(source, tmp_path / "t", holdout=0.3)
     assert len(whole.manifest["shards"]) == 1
     assert contents(store) == contents(whole)
@@ -226,12 +225,15 @@ def test_a_removed_document_is_gone_and_stays_away(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from broadbase.data import prepare as preparing, shards, sources, workers
-from broadbase.data.prepare import PrepareConfig, prepare
-from broadbase.data.shards import Wanted
-from broadbase.data.json_files import JsonLinesConfig
+from broadbase.data.store import prepare as preparing
+from broadbase.data.store import shards
+from broadbase.data.sources import files
+from broadbase.data.store import workers
+from broadbase.data.store.prepare import PrepareConfig, prepare
+from broadbase.data.store.shards import Wanted
+from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.modalities.text import TextConfig
-sources.PIECE, preparing.SHARD = 1000, 3000
+files.PIECE, preparing.SHARD = 1000, 3000
 def slow(tasks, processes):
     for task in tasks:
         shards.write_shard(task)

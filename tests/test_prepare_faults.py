@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
-from broadbase.data import prepare as preparing
-from broadbase.data.codecs import training_records
-from broadbase.data.json_files import JsonLinesConfig
-from broadbase.data.prepare import PrepareConfig, plan, prepare, remove
-from broadbase.data.shards import Snapshot, Wanted
-from broadbase.data.sources import TextFilesConfig
-from broadbase.data.split import in_common, numbers_of, threshold
-from broadbase.data.store import Store, open_store
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.store import prepare as preparing
+from broadbase.data.store.codecs import training_records
+from broadbase.data.store.prepare import PrepareConfig, plan, prepare, remove
+from broadbase.data.store.shards import Snapshot, Wanted
+from broadbase.data.store.split import in_common, numbers_of, threshold
+from broadbase.data.store.store import Store, open_store
 from broadbase.modalities import strings
 from broadbase.modalities.bytes import BytesConfig
-from broadbase.modalities.code import CodeConfig
+from broadbase.modalities.source_code import CodeConfig
 from broadbase.modalities.text import TextConfig
 from conftest import stored
 

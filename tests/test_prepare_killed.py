@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from broadbase.data.json_files import JsonLinesConfig
-from broadbase.data.prepare import PrepareConfig, prepare, remove
-from broadbase.data.shards import Wanted
-from broadbase.data.store import Store, open_store
+from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.store.prepare import PrepareConfig, prepare, remove
+from broadbase.data.store.shards import Wanted
+from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.text import TextConfig
 from killed import attempt
 
@@ -102,8 +102,8 @@ def test_remove_killed(tmp_path: Path, full: bool) -> None:
 
 SLOW_DATA = """
 from pathlib import Path
-from broadbase.data.prepare import PrepareConfig, prepare
-from broadbase.data.shards import Wanted
+from broadbase.data.store.prepare import PrepareConfig, prepare
+from broadbase.data.store.shards import Wanted
 from broadbase.modalities.bytes import BytesConfig
 from slow_source import SlowConfig
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
-from broadbase.nn.quantise import Codebook, Quantised, QuantisedConfig
+from broadbase.nn.vector_quantizer import Codebook, Quantised, QuantisedConfig
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.train.ranks import Ranks, gather

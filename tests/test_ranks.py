@@ -229,7 +229,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.model.model import ModelConfig
 from broadbase.train.machine import MachineConfig
 from broadbase.train.ranks import Ranks
-from broadbase.train.tensor import split
+from broadbase.train.tensor_parallel import split
 ranks = Ranks(torch.device("cpu"), MachineConfig(tensor=2))
 mesh = ranks.mesh["tensor"]
 def model(heads, **more):

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig
+from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.inference.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from conftest import TOWER

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment, positions
-from broadbase.objectives.recall import recurs
+from broadbase.objectives.induction import recurs
 from conftest import images, packed
 
 

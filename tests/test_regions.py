@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment, View, positions
 from broadbase.modalities.noise import Hide
 

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from broadbase.charts import heat
 from broadbase.core.errors import ResourceError
-from broadbase.report import (
+from broadbase.evidence.comparison import Comparison
+from broadbase.report.charts import heat
+from broadbase.report.page import (
     Baseline,
     Curve,
     Likelihood,
@@ -31,7 +32,6 @@ from broadbase.report import (
     render,
     write,
 )
-from broadbase.transfer.compare import Comparison
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 HOSTILE = '</script><script>alert(1)</script></pre></td><img src="http://x.y/z"> & \x00\x1b\ud800'

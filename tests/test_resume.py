@@ -38,7 +38,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "broadbase.cli", *(str(w) for w in words)]
+    return [sys.executable, "-m", "broadbase", *(str(w) for w in words)]
 
 
 def start(corpus: Path, out: Path, *more: str) -> list[str]:

@@ -15,10 +15,10 @@ from PIL import Image
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
 from broadbase.data.detect import pairs
-from broadbase.data.emoji import EmojiConfig
-from broadbase.measures.measure import measured
-from broadbase.measures.records import paired_records
-from broadbase.measures.retrieval import ranks
+from broadbase.data.samples.emoji import EmojiConfig
+from broadbase.evaluate.records import paired_records
+from broadbase.evaluate.registry import measured
+from broadbase.evaluate.retrieval import ranks
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

@@ -17,12 +17,12 @@ from filelock import FileLock
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from broadbase.commands.inspect import inspected
 from broadbase.commands.options import app
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
-from broadbase.inspect import inspected
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.train.journal import Journal, read
+from broadbase.train.metrics_log import Journal, read
 from broadbase.train.schedule import ScheduleConfig
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
@@ -128,7 +128,7 @@ def test_one_process_trains_a_run(data: Path, tmp_path: Path) -> None:
     pretrain(data, run)
     before = (run / "metrics.jsonl").read_bytes()
     with FileLock(run / "lock"):
-        script = "from broadbase.cli import main; main()"
+        script = "from broadbase.commands.main import main; main()"
         words = [sys.executable, "-c", script, "resume", str(run)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
@@ -324,7 +324,7 @@ def test_without_a_home_or_a_cache_that_can_be_written(
     nobody.pop("HOME", None)
     script = (
         "import os, pwd; pwd.getpwuid = lambda uid: (_ for _ in ()).throw(KeyError(uid))\n"
-        "from broadbase.core.cache import cache; print(cache())"
+        "from broadbase.core.paths import cache; print(cache())"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=nobody

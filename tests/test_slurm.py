@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from broadbase import cli
+from broadbase.commands import main
 from broadbase.core.errors import ConfigError
 from broadbase.train.slurm import script
 
@@ -46,7 +46,7 @@ def submit(folder: Path, code: int) -> int:
 
 def test_it_asks_for_what_was_wanted(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["sbatch", "--nodes", "2", "--ranks", "8", "--partition", "long", "--", *COMMAND]
-    cli.app(words, standalone_mode=False)
+    main.app(words, standalone_mode=False)
     text = capsys.readouterr().out
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
     for line in ("nodes=2", "ntasks-per-node=8", "gpus-per-node=8", "partition=long", "requeue"):

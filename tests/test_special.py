@@ -27,10 +27,10 @@ from tokenizers import (
 )
 
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
+from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.modalities.special import special
 from broadbase.modalities.tokens import TokensCodec, TokensConfig
-from broadbase.model.generate import SamplingConfig
-from broadbase.nn.spaces import DiscreteConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.weights.folder import load, save
 from references import bart, bert, gpt2, llama, modernbert, qwen2, roberta, saved, t5, whisper
 

@@ -13,8 +13,8 @@ from PIL import Image
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError
 from broadbase.data.detect import pairs
-from broadbase.data.samples import SAMPLES
-from broadbase.data.stamps import StampNamesConfig, StampPicturesConfig, StampSoundsConfig
+from broadbase.data.samples.catalog import SAMPLES
+from broadbase.data.samples.stamps import StampNamesConfig, StampPicturesConfig, StampSoundsConfig
 from broadbase.recipes.recipe import find_recipe
 
 RECTANGLE = '<rect width="99" height="99"/>'

@@ -19,9 +19,9 @@ from broadbase.nn.positions import Rotary, RotaryConfig
 from broadbase.recipes.recipe import onward
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.train.journal import Journal
-from broadbase.weights.fields import rope
+from broadbase.train.metrics_log import Journal
 from broadbase.weights.folder import base_at
+from broadbase.weights.hf_fields import rope
 from test_recipes import corpus, small, tokenizer  # noqa: F401
 
 SCALINGS: list[dict[str, Any] | None] = [

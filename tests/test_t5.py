@@ -14,10 +14,10 @@ from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.modalities.noise import MaskOrSwap
-from broadbase.model.generate import SamplingConfig, generate
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig

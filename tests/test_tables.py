@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
-from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
+from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
 
 ROWS = [{"text": f'row "{i}",\nsecond line', "label": i % 3} for i in range(700)]
 

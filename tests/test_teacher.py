@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.keyed_random import Draws
 from broadbase.core.loss import combine
-from broadbase.core.random import Draws
 from broadbase.model.model import Model
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

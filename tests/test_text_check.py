@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import transformers as hf
 
-from broadbase.weights.check import differences
+from broadbase.weights.parity import differences
 from references import bart, bert, clip, gpt2, qwen2, saved
 from test_special import BERT, ROBERTA, around, folder, words
 

@@ -15,17 +15,17 @@ from rdkit.Chem import MolFromSmiles
 from rdkit.Chem.Descriptors import MolWt
 from scipy import stats
 
+from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.features import BASELINES, classical
+from broadbase.adapt.finetune import FinetuneConfig, finetune, score_on
+from broadbase.adapt.probe import probe
+from broadbase.adapt.reading import as_read
+from broadbase.adapt.task import Task, read_task
+from broadbase.adapt.truncation import Beginning
 from broadbase.core.contracts import Sample
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.json_files import JsonLinesConfig
-from broadbase.transfer.adapt import Method, adapt
-from broadbase.transfer.beginning import Beginning
-from broadbase.transfer.classical import BASELINES, classical
-from broadbase.transfer.compare import paired_interval
-from broadbase.transfer.finetune import FinetuneConfig, finetune, score_on
-from broadbase.transfer.probe import probe
-from broadbase.transfer.reading import as_read
-from broadbase.transfer.task import Task, read_task
+from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.evidence.comparison import paired_interval
 from broadbase.weights.folder import load, save
 from test_model_folder import mixed_base
 

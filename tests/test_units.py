@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment, View
 from broadbase.modalities.text import TextConfig
 from broadbase.modalities.units import units

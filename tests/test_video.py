@@ -17,21 +17,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upath import UPath
 
+from broadbase.adapt.task import read_task
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
-from broadbase.core.optional import optional
-from broadbase.core.random import Draws
+from broadbase.core.extras import optional
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment
 from broadbase.data.detect import labelled
-from broadbase.data.video import PannedVideosConfig, VideoFilesConfig
-from broadbase.measures.measure import measured
-from broadbase.measures.tubelets import filled
+from broadbase.data.sources.video import PannedVideosConfig, VideoFilesConfig
+from broadbase.evaluate.masked_video import filled
+from broadbase.evaluate.registry import measured
 from broadbase.modalities.video import VideoConfig
 from broadbase.objectives.masks import TubesConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.transfer.task import read_task
 from broadbase.weights.folder import load
 
 sizes = st.tuples(*[st.integers(1, 3)] * 5, st.sampled_from([1, 3]))

@@ -6,15 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from broadbase.model.base import Base
-    from broadbase.model.generate import SamplingConfig
+    from broadbase.inference.autoregressive import SamplingConfig
+    from broadbase.inference.base import Base
     from broadbase.weights.folder import load
 
 __all__ = ["Base", "SamplingConfig", "__version__", "load"]
 
 _LAZY = {  # imported when they are first used: `import broadbase` loads no torch
-    "Base": "broadbase.model.base",
-    "SamplingConfig": "broadbase.model.generate",
+    "Base": "broadbase.inference.base",
+    "SamplingConfig": "broadbase.inference.autoregressive",
     "load": "broadbase.weights.folder",
 }
 

@@ -1,6 +1,6 @@
 """`python -m broadbase`: the command line."""
 
-from broadbase.cli import main
+from broadbase.commands.main import main
 
 if __name__ == "__main__":
     main()

@@ -11,18 +11,18 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from broadbase.adapt.adapt import Method
+from broadbase.adapt.adapt import adapt as adapt_to
+from broadbase.adapt.finetune import FinetuneConfig, finetune
+from broadbase.adapt.reading import as_read, kind_of, reader
+from broadbase.adapt.task import read_task
 from broadbase.commands.options import Json, OneData, app, log, show
 from broadbase.core.config import override
 from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import echo
 from broadbase.data.detect import labelled
-from broadbase.data.left_out import notes
+from broadbase.data.sources.left_out import notes
 from broadbase.train.machine import MachineConfig
-from broadbase.transfer.adapt import Method
-from broadbase.transfer.adapt import adapt as adapt_to
-from broadbase.transfer.finetune import FinetuneConfig, finetune
-from broadbase.transfer.reading import as_read, kind_of, reader
-from broadbase.transfer.task import read_task
 from broadbase.weights.folder import base_at, must_be_free, save
 
 

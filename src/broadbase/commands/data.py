@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from broadbase.commands.inspect import inspected
+from broadbase.commands.inspect import show as show_inspected
 from broadbase.commands.options import (
     Data,
     FieldName,
@@ -24,13 +26,11 @@ from broadbase.commands.options import (
 )
 from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import echo
-from broadbase.data.cluster import on_ray, on_slurm
-from broadbase.data.prepare import remove as remove_documents
-from broadbase.data.samples import first, sample, table
-from broadbase.data.workers import Progress, run_shown
-from broadbase.inspect import inspected
-from broadbase.inspect import show as show_inspected
-from broadbase.recipes.resolved import resolved
+from broadbase.data.samples.catalog import first, sample, table
+from broadbase.data.store.cluster import on_ray, on_slurm
+from broadbase.data.store.prepare import remove as remove_documents
+from broadbase.data.store.workers import Progress, run_shown
+from broadbase.recipes.resolve import resolved
 from broadbase.run.prepare import prepare_data
 
 CORES = os.cpu_count() or 1

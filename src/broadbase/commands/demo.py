@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from broadbase.commands.options import app, fresh, log
-from broadbase.demo.command import STEPS
-from broadbase.demo.command import demo as run_demo
+from broadbase.demo.study import STEPS
+from broadbase.demo.study import demo as run_demo
 
 
 @app.command()

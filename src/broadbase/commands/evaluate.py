@@ -9,7 +9,7 @@ import typer
 
 from broadbase.commands.options import Json, app, show
 from broadbase.core.errors import ConfigError
-from broadbase.measures.measure import beside, measured
+from broadbase.evaluate.registry import beside, measured
 from broadbase.run.run import Run
 from broadbase.train.machine import MachineConfig
 from broadbase.weights.folder import base_at

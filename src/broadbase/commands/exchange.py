@@ -15,9 +15,8 @@ from broadbase.commands.options import app
 from broadbase.core.errors import ConfigError
 from broadbase.core.files import draft_file, draft_folder, sweep
 from broadbase.core.terminal import echo
-from broadbase.model.base import Base
-from broadbase.weights.beside import write_beside
-from broadbase.weights.check import BAR, differences
+from broadbase.inference.base import Base
+from broadbase.weights.companions import write_beside
 from broadbase.weights.folder import (
     layout,
     load,
@@ -28,7 +27,8 @@ from broadbase.weights.folder import (
 )
 from broadbase.weights.gguf import write_gguf
 from broadbase.weights.hub import folder_of
-from broadbase.weights.out import why_not
+from broadbase.weights.match import why_not
+from broadbase.weights.parity import BAR, differences
 from broadbase.weights.shards import write_file
 
 

@@ -18,10 +18,10 @@ from broadbase.core.contracts import Reject
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.terminal import echo, raw
 from broadbase.core.trees import brief
-from broadbase.data.picture import picture as decoded
-from broadbase.data.sound import AudioFilesConfig
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig
+from broadbase.data.sources.pictures import picture as decoded
+from broadbase.data.sources.sound import AudioFilesConfig
+from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.inference.base import Base
 from broadbase.objectives.conditional import GivenConfig
 from broadbase.objectives.denoising import DenoisingConfig
 from broadbase.run.config import RunConfig

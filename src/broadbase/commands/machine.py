@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from broadbase.commands.options import Json, app, show
-from broadbase.launch import preloads
+from broadbase.core.preload import preloads
 from broadbase.train.machine import MachineConfig, environment
-from broadbase.train.probe import speeds
+from broadbase.train.speeds import speeds
 
 
 @app.command()

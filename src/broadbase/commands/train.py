@@ -31,7 +31,7 @@ from broadbase.core.terminal import echo
 from broadbase.data.detect import STORE
 from broadbase.recipes.printed import documented
 from broadbase.recipes.recipe import all_recipes, example, expected, find_recipe
-from broadbase.recipes.resolved import overridden, resolved
+from broadbase.recipes.resolve import overridden, resolved
 from broadbase.run.prepare import beginning
 from broadbase.run.run import Run
 from broadbase.train.slurm import script as slurm_script

@@ -2,14 +2,12 @@
 
 A component keeps its Config beside it. A *slot* (a norm, a modality, an objective) is a Choice: a
 family of configs told apart by `name`. A name is looked up among the classes of the slot's package
-and of those from outside (`core/outside.py`).
+and of those from outside (`core/plugins.py`).
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -23,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.outside import outside
+from broadbase.core.plugins import modules, outside
 from broadbase.core.trees import RefusedError, brief, check_plain, parsed
 
 MOST_LINES = 4  # of a message: each names one field
@@ -95,10 +93,9 @@ class Choice(Config):
 @cache
 def discover(package: str) -> None:
     """Import every module of broadbase.<package>, and what comes from outside."""
-    root = importlib.import_module(f"broadbase.{package}")
-    for module in pkgutil.walk_packages(root.__path__, f"broadbase.{package}."):
-        importlib.import_module(module.name)
-    outside(package)  # classes register themselves
+    for _ in modules(f"broadbase.{package}"):
+        pass  # classes register themselves
+    outside(package)
 
 
 def hint(word: str, known: Iterable[str], prefix: str = "") -> str:

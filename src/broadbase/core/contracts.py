@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor
 
 from broadbase.core.config import Choice, Config
+from broadbase.core.keyed_random import Draws
 from broadbase.core.loss import Loss, Share
-from broadbase.core.random import Draws
 from broadbase.core.view import Hidden, Output, Segment, Tokens, View
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError, ResourceError
+from broadbase.core.keyed_random import Draws, seed_of
 from broadbase.core.processes import end_with_parent
-from broadbase.core.random import Draws, seed_of
 from broadbase.core.view import Segment
 from broadbase.data.rows import Row, Rows
 

@@ -10,18 +10,18 @@ from typing import Any
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.trees import read_tree
-from broadbase.data.cells import H5adConfig
-from broadbase.data.fields import ABSENT, WHOLE, ColumnsConfig, known, missing, value
-from broadbase.data.finding import counted, endings
-from broadbase.data.json_files import JsonConfig, JsonLinesConfig
-from broadbase.data.listed import ListedConfig
-from broadbase.data.samples import SAMPLES, sample
-from broadbase.data.sequences import SdfConfig
-from broadbase.data.sound import AudioFilesConfig
-from broadbase.data.sources import FilesConfig, ImageFilesConfig, TextFilesConfig
-from broadbase.data.store import open_store
-from broadbase.data.tables import ArrowConfig, CsvConfig, ParquetConfig
-from broadbase.data.video import VideoFilesConfig
+from broadbase.data.samples.catalog import SAMPLES, sample
+from broadbase.data.sources.cells import H5adConfig
+from broadbase.data.sources.fields import ABSENT, WHOLE, ColumnsConfig, known, missing, value
+from broadbase.data.sources.files import FilesConfig, ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.finding import counted, endings
+from broadbase.data.sources.json_files import JsonConfig, JsonLinesConfig
+from broadbase.data.sources.manifests import ListedConfig
+from broadbase.data.sources.sequences import SdfConfig
+from broadbase.data.sources.sound import AudioFilesConfig
+from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
+from broadbase.data.sources.video import VideoFilesConfig
+from broadbase.data.store.store import open_store
 
 FILES = {"image": ImageFilesConfig, "text": TextFilesConfig, "audio": AudioFilesConfig}
 STORE = "store:"  # prepared data, whose own sources are read

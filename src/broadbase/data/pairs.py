@@ -12,7 +12,7 @@ from functools import reduce
 import numpy as np
 
 from broadbase.core.errors import DataError
-from broadbase.data.store import Split, Store
+from broadbase.data.store.store import Split, Store
 
 
 def aligned(stores: Mapping[str, Store], side: str) -> dict[str, Split]:

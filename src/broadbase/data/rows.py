@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from broadbase.core.errors import DataError
 from broadbase.core.view import positions
-from broadbase.data.store import Split
+from broadbase.data.store.store import Split
 
 Ints = NDArray[np.int64]
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from broadbase.core.optional import chemistry, optional
+from broadbase.core.extras import chemistry, optional
 from broadbase.data.batches import collate
-from broadbase.measures.likelihood import chunks
+from broadbase.evaluate.likelihood import chunks
+from broadbase.evidence.ngram import KneserNey
+from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.inference.base import Base
 from broadbase.modalities.molecule import MoleculeCodec, canonical
-from broadbase.model.base import Base
-from broadbase.model.generate import SamplingConfig
-from broadbase.report import Drawing
+from broadbase.report.page import Drawing
 from broadbase.run.run import Run
-from broadbase.transfer.ngram import KneserNey
 
 DRAWN, PLACES = 500, 100
 

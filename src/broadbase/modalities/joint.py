@@ -8,9 +8,9 @@ from pydantic import Field
 
 from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.noise import Hide
-from broadbase.nn.joint import Joint
-from broadbase.nn.joint import JointConfig as JointSpaceConfig
 from broadbase.nn.pooling import MeanConfig, PoolingConfig
+from broadbase.nn.spaces.joint import Joint
+from broadbase.nn.spaces.joint import JointConfig as JointSpaceConfig
 
 
 class JointConfig(ModalityConfig):

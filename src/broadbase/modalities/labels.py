@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from broadbase.core.contracts import Choose, Codec, Corruption, ModalityConfig
 from broadbase.core.errors import ConfigError
-from broadbase.nn.spaces import Discrete, DiscreteConfig
+from broadbase.nn.spaces.discrete import Discrete, DiscreteConfig
 
 
 class LabelsConfig(ModalityConfig):

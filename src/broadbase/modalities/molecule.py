@@ -17,7 +17,7 @@ from pydantic import Field
 
 from broadbase.core.contracts import Codec, Sample
 from broadbase.core.errors import DataError
-from broadbase.core.optional import chemistry
+from broadbase.core.extras import chemistry
 from broadbase.modalities.ids import IdsConfig
 
 TOKEN = re.compile(r"\[[^\]]+\]|Br|Cl|%\d\d|.", re.DOTALL)

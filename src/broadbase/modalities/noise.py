@@ -10,7 +10,7 @@ from torch import Tensor
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Units
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 
 
 class Whole:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.noise import Hide
-from broadbase.nn.regression import Regression, RegressionConfig
+from broadbase.nn.spaces.regression import Regression, RegressionConfig
 
 
 class PixelsConfig(ModalityConfig):

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from broadbase.core.contracts import Codec, Sample
 from broadbase.modalities.ids import IdsConfig
-from broadbase.nn.spaces import DiscreteConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWYXBZUOJ*-"  # 20, unknown, ambiguous, rare, stop, gap
 START, END = len(RESIDUES), len(RESIDUES) + 1

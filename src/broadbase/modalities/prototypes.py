@@ -6,8 +6,8 @@ from typing import Literal
 
 from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.noise import Hide
-from broadbase.nn.prototypes import Prototypes
-from broadbase.nn.prototypes import PrototypesConfig as PrototypesSpaceConfig
+from broadbase.nn.spaces.prototypes import Prototypes
+from broadbase.nn.spaces.prototypes import PrototypesConfig as PrototypesSpaceConfig
 
 
 class PrototypesConfig(PrototypesSpaceConfig, ModalityConfig):

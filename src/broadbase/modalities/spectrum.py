@@ -13,7 +13,7 @@ from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.mel import log_mel
 from broadbase.modalities.noise import Hide
-from broadbase.nn.frames import Frames, FramesConfig
+from broadbase.nn.spaces.frames import Frames, FramesConfig
 
 
 class SpectrumConfig(ModalityConfig):

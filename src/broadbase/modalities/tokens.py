@@ -17,7 +17,7 @@ from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.modalities.special import FILES, panics_as_errors, roles, tokenizer_of
-from broadbase.nn.spaces import Discrete, DiscreteConfig
+from broadbase.nn.spaces.discrete import Discrete, DiscreteConfig
 
 BARE = {"special": False, "normalized": False, "lstrip": False, "rstrip": False}
 

@@ -1,1 +1,1 @@
-"""The model: a backbone and its Spaces put together, initialised, and sampled from."""
+"""The model: a backbone and its Spaces put together and initialised."""

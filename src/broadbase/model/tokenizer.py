@@ -19,7 +19,7 @@ from broadbase.core.errors import DataError
 from broadbase.core.files import read_json
 from broadbase.core.view import Segment, Stream, Tokens, View, positions
 from broadbase.model.model import ModelConfig
-from broadbase.nn.quantise import QuantisedConfig
+from broadbase.nn.vector_quantizer import QuantisedConfig
 
 
 class Tokenizer:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Choice
 from broadbase.nn.cache import LayerCache
-from broadbase.nn.joined import OneInput
+from broadbase.nn.fused import OneInput
 from broadbase.nn.norm import NormConfig
 from broadbase.nn.patterns import Mask, ReachConfig
 from broadbase.nn.positions import Rotation, rotate
 from broadbase.nn.softmax import PlainSoftmaxConfig, SoftmaxConfig
-from broadbase.nn.split import Splits
+from broadbase.nn.tensor_parallel import Splits
 
 
 class AttentionConfig(Choice):

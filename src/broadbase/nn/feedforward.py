@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from broadbase.core.config import Choice
-from broadbase.nn.joined import OneInput
-from broadbase.nn.split import Splits
+from broadbase.nn.fused import OneInput
+from broadbase.nn.tensor_parallel import Splits
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu"]
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {

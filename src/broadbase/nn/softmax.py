@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
-from broadbase.nn import blocked
+from broadbase.nn import tiled
 from broadbase.nn.patterns import Mask
 
 
@@ -42,8 +42,8 @@ class PlainSoftmax(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
         if mask.table is not None and mask.table.requires_grad:  # fused kernels cannot learn it
             return _mean(_softmax(mask.add(_logits(q, k, scale))), v)
-        if blocked.suits(q, k, mask):
-            return blocked.attention(q, k, v, mask, scale)
+        if tiled.suits(q, k, mask):
+            return tiled.attention(q, k, v, mask, scale)
         return F.scaled_dot_product_attention(
             q,
             k,

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.keyed_random import Draws
 from broadbase.core.loss import Loss, Share
-from broadbase.core.random import Draws
 from broadbase.core.view import Output, Read, Segment, Stream, View
 
 Fraction = Annotated[float, Field(gt=0, le=1)]

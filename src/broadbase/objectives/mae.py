@@ -14,7 +14,7 @@ from torch import Tensor
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.masks import MasksConfig, PlacesConfig, at, take
 from broadbase.objectives.scoring import ReadScores

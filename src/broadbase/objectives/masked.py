@@ -16,7 +16,7 @@ from pydantic import Field
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import paired
 from broadbase.objectives.masks import MasksConfig, PlacesConfig, take

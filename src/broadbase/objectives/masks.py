@@ -18,7 +18,7 @@ from torch import Tensor
 from broadbase.core.config import Choice
 from broadbase.core.contracts import Units
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment
 
 Places = NDArray[np.int64]

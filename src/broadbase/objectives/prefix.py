@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.objectives.documents import shifted
 from broadbase.objectives.scoring import ReadScores

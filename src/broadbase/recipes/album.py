@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from broadbase.data.detect import media
-from broadbase.data.needles import AlbumsConfig
+from broadbase.data.sources.needles import AlbumsConfig
 from broadbase.modalities.album import AlbumConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
-from broadbase.objectives.recall import RecallConfig
+from broadbase.objectives.induction import RecallConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broadbase.data.detect import detect
-from broadbase.data.sound import AudioFilesConfig
+from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.pixels import PixelsConfig
 from broadbase.model.model import ModelConfig

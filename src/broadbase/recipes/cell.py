@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.data.cells import H5adConfig
+from broadbase.data.sources.cells import H5adConfig
 from broadbase.modalities.cell import CellConfig
 from broadbase.objectives.masked import MaskedConfig
 from broadbase.recipes.recipe import Recipe

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from broadbase.data.sources import TextFilesConfig
-from broadbase.modalities.code import CodeConfig
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.modalities.source_code import CodeConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run
 from broadbase.run.config import RunConfig

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from broadbase.core.contracts import SourceConfig
 from broadbase.data.detect import in_folders, pairs
-from broadbase.data.labels import LabelsConfig
-from broadbase.data.sources import ImageFilesConfig
+from broadbase.data.sources.files import ImageFilesConfig
+from broadbase.data.sources.labels import LabelsConfig
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.codes import CodesConfig
 from broadbase.model.model import ModelConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.data.sequences import FastaConfig
+from broadbase.data.sources.sequences import FastaConfig
 from broadbase.modalities.protein import ProteinConfig
 from broadbase.objectives.masked import MaskedConfig
 from broadbase.recipes.recipe import Recipe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.modalities.code import CodeConfig
+from broadbase.modalities.source_code import CodeConfig
 from broadbase.objectives.fim import MARKS, FillInMiddleConfig
 from broadbase.recipes.code import programs
 from broadbase.recipes.recipe import Recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broadbase.data.detect import detect
-from broadbase.data.sources import ImageFilesConfig
+from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig

@@ -6,13 +6,13 @@ from contextlib import suppress
 
 from broadbase.core.contracts import SourceConfig, TowerConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.samples import SAMPLES, DigitsConfig, StandardLibraryConfig, sample
-from broadbase.data.sequences import FastaConfig, SmilesFilesConfig
-from broadbase.data.sources import ImageFilesConfig
-from broadbase.modalities.code import CodeConfig
+from broadbase.data.samples.catalog import SAMPLES, DigitsConfig, StandardLibraryConfig, sample
+from broadbase.data.sources.files import ImageFilesConfig
+from broadbase.data.sources.sequences import FastaConfig, SmilesFilesConfig
 from broadbase.modalities.descriptors import DescriptorsConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.molecule import MoleculeConfig
+from broadbase.modalities.source_code import CodeConfig
 from broadbase.modalities.text import TextConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.data.sequences import SdfConfig, SmilesFilesConfig
+from broadbase.data.sources.sequences import SdfConfig, SmilesFilesConfig
 from broadbase.modalities.molecule import MoleculeConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run

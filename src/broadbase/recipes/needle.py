@@ -8,11 +8,11 @@ factor: 4, original: 64}'`. `evaluate` then tells what that gave, and `bench/hay
 from __future__ import annotations
 
 from broadbase.data.detect import detect
-from broadbase.data.needles import NeedlesConfig
-from broadbase.data.sources import TextFilesConfig
+from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.needles import NeedlesConfig
 from broadbase.modalities.text import TextConfig
 from broadbase.model.model import ModelConfig
-from broadbase.objectives.recall import RecallConfig
+from broadbase.objectives.induction import RecallConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import mixed

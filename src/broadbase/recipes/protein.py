@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.data.sequences import FastaConfig
+from broadbase.data.sources.sequences import FastaConfig
 from broadbase.modalities.protein import ProteinConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from broadbase import recipes
 from broadbase.core.config import hint
 from broadbase.core.errors import ConfigError
-from broadbase.core.outside import outside
+from broadbase.core.plugins import declared, outside
 from broadbase.modalities.bpe import BytePairConfig
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.run.config import RunConfig
 from broadbase.weights.folder import base_at
-from broadbase.weights.out import like
-from broadbase.weights.start import whole
+from broadbase.weights.match import like
+from broadbase.weights.warm_start import whole
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,7 @@ class Recipe:
 
 def all_recipes() -> dict[str, Recipe]:
     """Every recipe of this package and from outside (`broadbase.recipes`, or a RECIPE)."""
-    names = [m.name for m in pkgutil.iter_modules(recipes.__path__, "broadbase.recipes.")]
-    modules = [importlib.import_module(name) for name in names]
-    found = [module.RECIPE for module in modules if hasattr(module, "RECIPE")]
-    found += outside("recipes", "RECIPE")
+    found = declared("broadbase.recipes", "RECIPE") + outside("recipes", "RECIPE")
     return {recipe.name: recipe for recipe in found}
 
 
@@ -46,7 +40,7 @@ def expected() -> dict[str, dict[str, Any]]:
 
     Of several rows of a recipe the first one.
     """
-    file = files(recipes) / "results.json"
+    file = files("broadbase.recipes") / "expected.json"
     rows = json.loads(file.read_text()) if file.is_file() else []
     return {row["recipe"]: row for row in reversed(rows)}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from broadbase.objectives.block_denoising import RegionsConfig
 from broadbase.objectives.masks import BlocksConfig
-from broadbase.objectives.regions import RegionsConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import RunConfig

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig, SourceConfig, TowerConfig
 from broadbase.data.detect import detect
-from broadbase.data.samples import sample
-from broadbase.data.sources import FilesConfig, TextFilesConfig
+from broadbase.data.samples.catalog import sample
+from broadbase.data.sources.files import FilesConfig, TextFilesConfig
 from broadbase.modalities.ids import IdsConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import ConfigError
 from broadbase.data.detect import pairs
-from broadbase.data.samples import sample
+from broadbase.data.samples.catalog import sample
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.model.model import ModelConfig

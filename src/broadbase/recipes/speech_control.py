@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.data.shuffled import ShuffledConfig
+from broadbase.data.sources.shuffled import ShuffledConfig
 from broadbase.recipes import speech
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import RunConfig

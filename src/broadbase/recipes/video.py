@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broadbase.data.detect import detect
-from broadbase.data.video import VideoFilesConfig
+from broadbase.data.sources.video import VideoFilesConfig
 from broadbase.modalities.pixels import PixelsConfig
 from broadbase.modalities.video import VideoConfig
 from broadbase.model.model import ModelConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broadbase.modalities.pixels import PixelsConfig
-from broadbase.nn.quantise import QuantisedConfig
+from broadbase.nn.vector_quantizer import QuantisedConfig
 from broadbase.objectives.autoencoder import AutoencoderConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe

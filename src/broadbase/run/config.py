@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import ObjectiveConfig, SourceConfig, named_towers
 from broadbase.core.trees import brief, read_tree
-from broadbase.data.prepare import PrepareConfig
+from broadbase.data.store.prepare import PrepareConfig
 from broadbase.model.model import ModelConfig
 from broadbase.train.loop import TrainConfig
 from broadbase.train.machine import MachineConfig

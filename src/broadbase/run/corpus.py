@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError
-from broadbase.core.random import Draws
+from broadbase.core.keyed_random import Draws
 from broadbase.data.batches import Mixture, held_out
 from broadbase.data.pairs import aligned
 from broadbase.data.rows import Row, Rows, alone
-from broadbase.data.store import Store
+from broadbase.data.store.store import Store
 from broadbase.run.config import RunConfig
-from broadbase.train.journal import bits_per_unit
+from broadbase.train.metrics_log import bits_per_unit
 
 
 @dataclass(frozen=True)

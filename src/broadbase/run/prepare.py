@@ -14,16 +14,16 @@ from rich.console import Console
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError, RejectedError
 from broadbase.core.files import discard, named, refuse_file
-from broadbase.data.codecs import load_codec
-from broadbase.data.finding import counted
-from broadbase.data.own import is_lock
-from broadbase.data.prepare import prepare
-from broadbase.data.shards import Wanted
-from broadbase.data.store import Store, open_store, present, read_facts
-from broadbase.data.workers import Progress, run_here, run_shown
+from broadbase.data.sources.finding import counted
+from broadbase.data.store.codecs import load_codec
+from broadbase.data.store.ownership import is_lock
+from broadbase.data.store.prepare import prepare
+from broadbase.data.store.shards import Wanted
+from broadbase.data.store.store import Store, open_store, present, read_facts
+from broadbase.data.store.workers import Progress, run_here, run_shown
 from broadbase.run.config import RunConfig
 from broadbase.weights import folder as model_folder
-from broadbase.weights.start import agree
+from broadbase.weights.warm_start import agree
 
 OURS = ("config.yaml", "env.json", "metrics.jsonl", "data", "checkpoints", "lock")
 WRITTEN = ("env.json", "metrics.jsonl", "checkpoints", "model")  # by a run, once it has its lock

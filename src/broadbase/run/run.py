@@ -32,8 +32,8 @@ from broadbase.core.errors import (
     out_of_memory,
 )
 from broadbase.core.files import sweep, write_json, write_text
+from broadbase.inference.base import Base
 from broadbase.modalities.noise import corruptions
-from broadbase.model.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.run.config import RunConfig
 from broadbase.run.corpus import Corpus
@@ -47,13 +47,13 @@ from broadbase.run.prepare import (
     prepare_data,
 )
 from broadbase.train import checkpoint
-from broadbase.train.journal import Journal
 from broadbase.train.loop import Trainer
 from broadbase.train.machine import environment, find_device
+from broadbase.train.metrics_log import Journal
 from broadbase.train.ranks import Ranks, gather
 from broadbase.train.teacher import Teacher
 from broadbase.weights import folder as model_folder
-from broadbase.weights.start import carry
+from broadbase.weights.warm_start import carry
 
 Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a config tree
 

@@ -26,10 +26,10 @@ from broadbase.core.errors import ConfigError, DivergedError, PreemptedError
 from broadbase.core.loss import Loss, Share, combine
 from broadbase.core.view import Output, View
 from broadbase.train import checkpoint
-from broadbase.train.cached import join, leaves, pull
+from broadbase.train.grad_cache import join, leaves, pull
 from broadbase.train.identity import Change, changed
-from broadbase.train.journal import Journal
 from broadbase.train.machine import MachineConfig
+from broadbase.train.metrics_log import Journal
 from broadbase.train.optim import Optim
 from broadbase.train.ranks import Ranks, clip, named
 from broadbase.train.schedule import ScheduleConfig

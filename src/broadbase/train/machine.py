@@ -19,11 +19,11 @@ from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.checkpoint import checkpoint
 
-from broadbase.core.cache import cache
 from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
-from broadbase.launch import preloaded
-from broadbase.train.probe import speeds, use_onednn
+from broadbase.core.paths import cache
+from broadbase.core.preload import preloaded
+from broadbase.train.speeds import speeds, use_onednn
 
 KEPT = ((-3, 2**31 - 1), (-1, 2**31 - 1))  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of glibc
 Precision = Literal["auto", "fp32", "bf16"]

@@ -22,8 +22,8 @@ from torch.distributed.tensor import DTensor
 
 from broadbase.core.errors import ConfigError
 from broadbase.train.machine import MachineConfig, blocks
-from broadbase.train.meeting import meet
-from broadbase.train.tensor import split
+from broadbase.train.rendezvous import meet
+from broadbase.train.tensor_parallel import split
 
 T = TypeVar("T")
 

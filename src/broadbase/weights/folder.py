@@ -19,20 +19,20 @@ import torch
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.files import draft_folder, read_json, refuse_foreign
-from broadbase.model.base import Base
+from broadbase.inference.base import Base
 from broadbase.model.model import ModelConfig
-from broadbase.weights import translate
-from broadbase.weights.beside import write_tokenizers
-from broadbase.weights.folded import folded
-from broadbase.weights.hidden import masked
-from broadbase.weights.out import Relative, relatives
-from broadbase.weights.own import FORMAT, Own
+from broadbase.weights import convert
+from broadbase.weights.companions import write_tokenizers
+from broadbase.weights.field_types import errors_of
+from broadbase.weights.fold_norm import folded
+from broadbase.weights.mask_token import masked
+from broadbase.weights.match import Relative, relatives
+from broadbase.weights.native import FORMAT, Own
 from broadbase.weights.reading import look, ours, theirs, with_codecs
 from broadbase.weights.shards import LIMIT, Later, cut
 from broadbase.weights.shards import write as write_tensors
-from broadbase.weights.spoken import spoken
+from broadbase.weights.special_tokens import spoken
 from broadbase.weights.tensors import OURS, Tensors
-from broadbase.weights.typed import errors_of
 
 WRITTEN = "broadbase.json"  # the files of a folder that `save` wrote, and their sizes
 
@@ -182,7 +182,7 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
         config, names, kept = base.origin.config, base.origin.names, base.origin.kept
         source = spoken(config, names, base.origin.files)
         if source.config == base.config and source.pattern == base.pattern:
-            return config, *translate.written(source, base.config, state, names, kept)
+            return config, *convert.written(source, base.config, state, names, kept)
     own = {
         "format": FORMAT,
         "model": base.config.tree(),
@@ -195,8 +195,8 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
         ours = {name: Later.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
     told = leaving.model.state_dict()
-    links = translate.grouped(family.source, leaving.config, told)
-    tensors, rest = translate.written(family.source, leaving.config, told, links, {})
+    links = convert.grouped(family.source, leaving.config, told)
+    tensors, rest = convert.written(family.source, leaving.config, told, links, {})
     # read back as it was, by what lies apart
     rest |= {name: Later.of(each) for name, each in state.items() if name not in told}
     return {**family.config, "broadbase": {**own, **marks}}, tensors, rest

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
+from broadbase.core.extras import optional
 from broadbase.core.files import draft_file
-from broadbase.core.optional import optional
-from broadbase.modalities.code import CodeConfig
+from broadbase.inference.base import Base
+from broadbase.inference.documents import opening
+from broadbase.modalities.source_code import CodeConfig
 from broadbase.modalities.text import TextConfig
-from broadbase.model.base import Base
-from broadbase.model.documents import opening
 from broadbase.nn.norm import RMSNormConfig
 from broadbase.nn.positions import RotaryConfig
-from broadbase.weights.fields import every, first
 from broadbase.weights.folder import layout
+from broadbase.weights.hf_fields import every, first
 from broadbase.weights.shards import Later
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.optional import optional
+from broadbase.core.extras import optional
 from broadbase.weights.tensors import CONVERT, PICKLES
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")

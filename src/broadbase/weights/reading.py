@@ -14,17 +14,17 @@ from torch import Tensor
 
 from broadbase.core.errors import DataError
 from broadbase.core.files import MOST
-from broadbase.model.base import Base, Origin
+from broadbase.inference.base import Base, Origin
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
-from broadbase.weights import translate
-from broadbase.weights.architecture import Published
-from broadbase.weights.folded import unfolded, without_norm
-from broadbase.weights.hidden import unmasked, with_mask
-from broadbase.weights.own import Own
-from broadbase.weights.spoken import spoken
+from broadbase.weights import convert
+from broadbase.weights.field_types import bound, check, errors_of
+from broadbase.weights.fold_norm import unfolded, without_norm
+from broadbase.weights.mapping import Published
+from broadbase.weights.mask_token import unmasked, with_mask
+from broadbase.weights.native import Own
+from broadbase.weights.special_tokens import spoken
 from broadbase.weights.tensors import OURS, Piece, Tensors
-from broadbase.weights.typed import bound, check, errors_of
 
 BESIDE = (  # files of a published folder that travel with its weights
     "added_tokens.json",
@@ -55,7 +55,7 @@ def ours(config: Mapping[str, Any], own: Own, tensors: Tensors) -> Base:
         unnormed = (own.folded and without_norm(own.model)) or own.model
         leaving = (own.masked and with_mask(unnormed)) or unnormed
         wanted = _blank(leaving).state_dict()
-        state, _ = translate.read(source, leaving, wanted, tensors, names)
+        state, _ = convert.read(source, leaving, wanted, tensors, names)
         state = state if leaving is unnormed else unmasked(unnormed, state)
         state = state if unnormed is own.model else unfolded(own.model, state)
     _fill(model, state | tensors.read(rest), str(tensors.folder), "(?!)")
@@ -68,7 +68,7 @@ def theirs(config: Mapping[str, Any], tensors: Tensors) -> Base:
     names, rest = _apart(tensors)
     source, beside = _source(config, names, tensors)
     model = _blank(source.config)
-    state, kept = translate.read(source, source.config, model.state_dict(), tensors, names)
+    state, kept = convert.read(source, source.config, model.state_dict(), tensors, names)
     _fill(model, state | tensors.read(rest), str(tensors.folder), source.fresh)
     files = {name: tensors.stored[name].file.name for name in names}
     origin = Origin(config, files, kept, beside)

@@ -1,0 +1,181 @@
+"""Adapt a base to a task, each time beside the same architecture from random init."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from broadbase.adapt.features import NEAREST, PLACES, Baselines, Scorer, classical
+from broadbase.adapt.finetune import FinetuneConfig, finetune, score_on
+from broadbase.adapt.knn import nearest
+from broadbase.adapt.probe import fitted_score, probe
+from broadbase.adapt.progress import Progress
+from broadbase.adapt.reading import as_read
+from broadbase.adapt.splits import Indices
+from broadbase.adapt.task import Task
+from broadbase.adapt.truncation import beginning, long, reach
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.evidence.comparison import Comparison
+from broadbase.inference.base import Base, Done
+
+Split = tuple[Indices, Indices, int]  # train, test, seed
+
+
+class Method(StrEnum):
+    """Ways to adapt."""
+
+    probe = "probe"
+    finetune = "finetune"
+    knn = "knn"
+
+
+def adapt(
+    bases: Base | Sequence[Base],
+    task: Task,
+    method: Method,
+    labels: Sequence[int],
+    test: int,
+    seeds: int,
+    *,
+    beside: bool = False,
+    settings: FinetuneConfig | None = None,
+    console: Console | None = None,
+) -> list[Comparison]:
+    """A row for each number of labels: `seeds` splits, each with a random init of its own.
+
+    Split s of a base and of random init s are the same records, so their difference is paired.
+    Several bases are one recipe under several seeds. `beside` adds the classical baselines, which
+    read long records to their end; a base reads their beginning. Records are read as `prepare`
+    reads them, and equal ones stay on one side of every split. Progress goes to `console`.
+    """
+    bases = [bases] if isinstance(bases, Base) else bases
+    settings, progress = settings or FinetuneConfig(), Progress(console)
+    task = as_read(bases[0], task)
+    known = _baselines(bases[0], task, method)
+    splits = [[(*task.split(few, test, seed), seed) for few in labels] for seed in range(seeds)]
+    used = [np.unique(np.concatenate([i for *both, _ in each for i in both])) for each in splits]
+    ever = np.unique(np.concatenate(used))
+    inits = [(bases[0].scratch(seed), used[seed]) for seed in range(seeds)]
+    models = [*((base, ever) for base in bases), *inits]
+    work = 0 if method is Method.finetune else sum(len(_records(task, some)) for _, some in models)
+    with progress.phase("reading records", work):
+        scorers = [_scorer(*each, task, method, settings, progress.done) for each in models]
+    mine, random = scorers[: len(bases)], scorers[len(bases) :]
+    codec = bases[0].codec(task.modality)[1]
+    others = classical(task, known, codec) if beside else {}
+    steps = settings.steps if method is Method.finetune else 0
+    work = len(labels) * seeds * len(scorers[: len(bases) + 1]) * (steps or 1)
+
+    def scored(score: Scorer, split: Split) -> float:
+        found = score(*split)
+        progress.done(0 if steps else 1)
+        return found
+
+    facts = {**_facts(bases[0], task, ever), "method": method, "bases": len(bases)}
+    rows = []
+    with progress.phase("fine-tuning, steps" if steps else "fitting", work):
+        for few, those in zip(labels, zip(*splits, strict=True), strict=True):
+            scratch = tuple(scored(*both) for both in zip(random, those, strict=True))
+            pretrained = tuple(scored(score, split) for score in mine for split in those)
+            found = {n: tuple(s(*each) for each in those) for n, s in others.items()}
+            row: dict[str, Any] = {
+                "labels": few,
+                "test": len(those[0][1]),
+                "pretrained": pretrained,
+            }
+            row |= {"random": scratch * len(bases), "classical": found}
+            rows.append(Comparison(**facts, **row))
+    return rows
+
+
+def _facts(base: Base, task: Task, used: Indices) -> dict[str, Any]:
+    """What all rows of a task say alike."""
+    codec, limit = base.codec(task.modality)[1], reach(base, task.modality)
+    cut = 0 if task.places is not None else long(codec, (task.raws[i] for i in used), limit)
+    facts: dict[str, Any] = {"task": task.name, "chance": task.chance, "metric": task.metric}
+    facts |= {"summary": task.summary, "counts": task.counts, "notes": task.notes}
+    return {**facts, "cut": cut, "limit": limit}
+
+
+def _baselines(base: Base, task: Task, method: Method) -> Baselines | None:
+    """The hand-made features for a method (None: the usual ones); errors where it does not fit."""
+    if task.places is None:
+        return NEAREST if method is Method.knn else None
+    if method is Method.finetune:
+        raise ConfigError("labels of places are learned by a probe or as neighbours only")
+    _letters_have_places(base, task)
+    return PLACES
+
+
+def _scorer(
+    base: Base, used: Indices, task: Task, method: Method, settings: FinetuneConfig, done: Done
+) -> Scorer:
+    """What scores a split of the `used` records; a base reads no others."""
+    if method is not Method.finetune and task.places is None:
+        base = beginning(base, task.modality)
+    if method is Method.probe:
+        candidates = [_vectors(base, task, used, done, layers=True)]
+        if task.places is None:
+            told = base.told([task.raws[i] for i in used], modality=task.modality)
+            candidates += [] if told is None else [_spread(told, used, len(task.labels))]
+        return lambda train, test, _: probe(candidates, task, train, test)
+
+    if method is Method.knn:
+        last = _vectors(base, task, used, done, layers=False)
+        return lambda train, test, _: fitted_score(nearest(task), last, task, train, test)
+
+    def by_finetuning(train: Indices, test: Indices, seed: int) -> float:
+        config = settings.model_copy(update={"seed": settings.seed + seed})
+        return score_on(finetune(base, task, train, config, done=done), task, test)
+
+    return by_finetuning
+
+
+def _records(task: Task, used: Indices) -> Indices:
+    """The records that are read for the `used` labels."""
+    return used if task.places is None else np.unique(task.places[used, 0])
+
+
+def _vectors(
+    base: Base, task: Task, used: Indices, done: Done, *, layers: bool
+) -> NDArray[np.float32]:
+    """What a base makes of each labelled record, or of each labelled place: [M,D].
+
+    Those that no split uses are 0.
+    """
+    read = _records(task, used)
+    raws = [task.raws[i] for i in read]
+    if task.places is None:
+        found = base.embed(raws, modality=task.modality, layers=layers, done=done)
+        return _spread(found, used, len(task.labels))
+    record = task.places[:, 0]
+    rows = base.embed_places(raws, modality=task.modality, layers=layers, done=done)
+    return _spread(np.concatenate(rows), np.flatnonzero(np.isin(record, read)), len(record))
+
+
+def _letters_have_places(base: Base, task: Task) -> None:
+    assert task.places is not None
+    codec, most = base.codec(task.modality)[1], base.most(task.modality)
+    for i, labels in enumerate(np.bincount(task.places[:, 0])):
+        if (places := len(codec.encode(task.raws[i]).values)) != labels:
+            raise DataError(
+                f"task {task.name!r}: record {i} has {labels} labels, and {places} places in"
+                f" modality {task.modality!r}; give a letter a place"
+            )
+        if places > most:
+            raise DataError(
+                f"task {task.name!r}: record {i} has {places:,} positions, and the base reads"
+                f" {most:,.0f}; cut it and its labels"
+            )
+
+
+def _spread(found: NDArray[np.float32], at: Indices, size: int) -> NDArray[np.float32]:
+    """The rows of `found` at their places among `size`, the others 0."""
+    whole = np.zeros((size, found.shape[1]), found.dtype)
+    whole[at] = found
+    return whole

@@ -1,0 +1,205 @@
+"""What the field does without pretraining: hand-made features, and the same linear model on them.
+
+A feature that learns anything (a vocabulary, a scale) learns it from the training records alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dct
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+from broadbase.adapt.knn import nearest
+from broadbase.adapt.probe import fitted_score, ridge
+from broadbase.adapt.reading import as_seen
+from broadbase.adapt.splits import Indices
+from broadbase.adapt.task import Task
+from broadbase.core.contracts import Codec
+from broadbase.core.errors import DataError
+from broadbase.core.extras import chemistry, optional
+from broadbase.core.plugins import outside
+from broadbase.modalities.audio import AudioConfig
+
+COMPONENTS = 50  # of expression
+WINDOW = 17  # residues about the one that is told (Garnier, Osguthorpe & Robson 1978, GOR)
+
+Scorer = Callable[[Indices, Indices, int], float]  # train, test, seed -> score
+Make = Callable[[Task], Pipeline]  # an unfitted model
+Inputs = Callable[[Task], NDArray[Any]]
+Baselines = Mapping[str, Mapping[str, tuple[Inputs, Make]]]  # modality -> name
+
+
+def classical(
+    task: Task, known: Baselines | None = None, codec: Codec | None = None
+) -> dict[str, Scorer]:
+    """The baselines of a task's modality by name, each fitted anew for every split.
+
+    They see what `codec` makes of the records, as a base does; without one, the records.
+    `known` are those to choose from; by default the linear models and forests, and those from
+    outside (`broadbase.baselines`, or a BASELINES).
+    """
+    tables = [BASELINES, *outside("baselines", "BASELINES")] if known is None else [known]
+    found = {k: v for table in tables for k, v in table.get(task.modality, {}).items()}
+    task = task if codec is None or not found else as_seen(codec, task)
+    features = {inputs: inputs(task) for inputs in {inputs for inputs, _ in found.values()}}
+    return {name: _scorer(task, features[inputs], make) for name, (inputs, make) in found.items()}
+
+
+def _scorer(task: Task, inputs: NDArray[Any], make: Make) -> Scorer:
+    return lambda train, test, _: fitted_score(make(task), inputs, task, train, test)
+
+
+def _raw(task: Task) -> NDArray[Any]:
+    found = np.empty(len(task.raws), dtype=object)
+    found[:] = task.raws
+    return found
+
+
+def _pixels(task: Task) -> NDArray[np.float64]:
+    return np.stack([np.asarray(raw, dtype=np.float64).ravel() for raw in task.raws])
+
+
+def _morgan(task: Task) -> NDArray[np.float64]:
+    """Counts of circular substructures, radius 2, in 2,048 bins (Rogers & Hahn 2010)."""
+    generators = optional("rdkit.Chem.rdFingerprintGenerator", "chemistry", "Morgan fingerprints")
+    make = generators.GetMorganGenerator(radius=2, fpSize=2048)
+    found = [make.GetCountFingerprintAsNumPy(m).astype(np.float64) for m in _molecules(task)]
+    return np.stack(found)
+
+
+def _descriptors(task: Task) -> NDArray[np.float64]:
+    """RDKit's physico-chemical descriptors; what is not finite is 0."""
+    table = optional("rdkit.Chem.Descriptors", "chemistry", "descriptors")
+    rows = [list(table.CalcMolDescriptors(m).values()) for m in _molecules(task)]
+    found = np.array(rows, dtype=np.float64)
+    return np.clip(np.where(np.isfinite(found), found, 0), -1e6, 1e6)
+
+
+def _molecules(task: Task) -> Iterator[Any]:
+    """RDKit's molecules; DataError names what is none."""
+    for i, raw in enumerate(task.raws):
+        found = chemistry().MolFromSmiles(raw)
+        if found is None:
+            raise DataError(f"task {task.name!r}: record {i} is no molecule: {raw[:80]!r}")
+        yield found
+
+
+def _genes(raw: Any) -> Mapping[str, float]:
+    """A cell's counts by gene, however they are kept."""
+    if isinstance(raw, Mapping):
+        return raw
+    return {gene.decode(): float(count) for gene, count in raw}
+
+
+def _expression(task: Task) -> NDArray[np.float64]:
+    """Log-normalised counts of genes: log(1 + 10,000 times a gene's share of its cell)."""
+    counts = DictVectorizer(sparse=False).fit_transform(list(map(_genes, task.raws)))
+    found: NDArray[np.float64] = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
+    return found
+
+
+def _components(task: Task) -> NDArray[np.float64]:
+    """Principal components of that: of all records, as a base too may have seen them unlabelled."""
+    expression = _expression(task)
+    found: NDArray[np.float64] = PCA(
+        min(COMPONENTS, *expression.shape), random_state=0
+    ).fit_transform(expression)
+    return found
+
+
+def _logmel(task: Task) -> NDArray[np.float64]:
+    """Mean and deviation over time of every log-mel band, and of its change from frame to frame."""
+    codec = AudioConfig(patch=1).fit(())
+    return np.stack([_moments(codec.encode(raw).values) for raw in task.raws])
+
+
+def _mfcc(task: Task) -> NDArray[np.float64]:
+    """The same of 20 cepstral coefficients of the log-mel (Davis & Mermelstein 1980)."""
+    codec = AudioConfig(patch=1).fit(())
+    return np.stack([_moments(dct(codec.encode(raw).values)[:, :20]) for raw in task.raws])
+
+
+def _moments(frames: NDArray[Any]) -> NDArray[np.float64]:
+    change = np.diff(frames, axis=0, prepend=frames[:1])
+    parts = [each for part in (frames, change) for each in (part.mean(axis=0), part.std(axis=0))]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _window(task: Task) -> NDArray[np.float64]:
+    """Which letter, or none, stands at each place of a window about the labelled one."""
+    assert task.places is not None
+    half, letters = WINDOW // 2, sorted({letter for raw in task.raws for letter in raw})
+    codes = [np.array([letters.index(letter) for letter in raw]) for raw in task.raws]
+    ends = [np.pad(code, half, constant_values=len(letters)) for code in codes]
+    near = [np.lib.stride_tricks.sliding_window_view(code, WINDOW) for code in ends]
+    found: NDArray[np.float64] = np.eye(len(letters) + 1)[np.concatenate(near)]
+    return found.reshape(len(task.places), -1)
+
+
+def _tfidf(task: Task) -> Pipeline:
+    words = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
+    return make_pipeline(words, ridge(task))
+
+
+def _kmers(task: Task) -> Pipeline:
+    kmers = CountVectorizer(analyzer="char", ngram_range=(1, 3), lowercase=False)
+    return make_pipeline(kmers, MaxAbsScaler(), ridge(task))
+
+
+def _linear(task: Task) -> Pipeline:
+    return make_pipeline(StandardScaler(), ridge(task))
+
+
+def _logistic(_: Task) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def _nearest_scaled(task: Task) -> Pipeline:
+    return make_pipeline(StandardScaler(), nearest(task))
+
+
+def _forest(task: Task) -> Pipeline:
+    kind = RandomForestClassifier if task.classes else RandomForestRegressor
+    return make_pipeline(kind(200, random_state=0))
+
+
+BASELINES: Baselines = {
+    "text": {"TF-IDF of characters": (_raw, _tfidf)},
+    "code": {"TF-IDF of characters": (_raw, _tfidf)},
+    "bytes": {"TF-IDF of characters": (_raw, _tfidf)},
+    "image": {"pixels": (_pixels, _linear)},
+    "audio": {"log-mel": (_logmel, _linear), "MFCC": (_mfcc, _linear)},
+    "cell": {
+        "PCA, logistic": (_components, _logistic),
+        "PCA, ridge": (_components, _linear),
+        "expression, ridge": (_expression, _linear),
+    },
+    "video": {"pixels": (_pixels, _linear)},
+    "protein": {"3-mers": (_raw, _kmers)},
+    "molecule": {
+        "Morgan": (_morgan, _linear),
+        "descriptors": (_descriptors, _linear),
+        "descriptors, forest": (_descriptors, _forest),
+        "TF-IDF of characters": (_raw, _tfidf),
+    },
+}
+NEAREST: Baselines = {  # what a base's vectors are held against as neighbours
+    "image": {"pixels": (_pixels, nearest), "pixels, standardised": (_pixels, _nearest_scaled)},
+    "molecule": {"Morgan": (_morgan, nearest)},
+}
+PLACES: Baselines = {  # of tasks that label places
+    "protein": {
+        "window of 17, logistic": (_window, _logistic),
+        "window of 17, ridge": (_window, _linear),
+    },
+}

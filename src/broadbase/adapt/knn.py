@@ -1,0 +1,46 @@
+"""k nearest neighbours: what a base's vectors say as they are, with nothing learned on top."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+from broadbase.adapt.task import Task
+
+K = 20
+TEMPERATURE = 0.07
+
+
+def nearest(task: Task) -> Any:
+    """By cosine, 20 neighbours, each counted as exp(cosine / 0.07) (Wu et al. 2018, 3.4; DINO).
+
+    Where fewer records are known, all of them are neighbours.
+    """
+    kind = NearestClasses if task.classes else NearestNumbers
+    return kind(K, metric="cosine", weights=_votes)
+
+
+class NearestClasses(KNeighborsClassifier):  # type: ignore[misc]
+    """The classifier, with no more neighbours than there are records."""
+
+    def fit(self, inputs: Any, labels: Any) -> Any:
+        """Keep the records."""
+        self.n_neighbors = min(K, len(labels))
+        return super().fit(inputs, labels)
+
+
+class NearestNumbers(KNeighborsRegressor):  # type: ignore[misc]
+    """The regressor, with no more neighbours than there are records."""
+
+    def fit(self, inputs: Any, labels: Any) -> Any:
+        """Keep the records."""
+        self.n_neighbors = min(K, len(labels))
+        return super().fit(inputs, labels)
+
+
+def _votes(distance: NDArray[Any]) -> NDArray[Any]:
+    """A cosine distance is 1 - cosine; a constant factor changes no vote."""
+    return np.exp(-distance / TEMPERATURE)

@@ -1,0 +1,132 @@
+"""A task as a base reads it: records cleaned as in `prepare`, and equal ones kept together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broadbase.adapt.labelled import Read
+from broadbase.adapt.splits import joined
+from broadbase.adapt.task import Task
+from broadbase.core.contracts import Codec, Record, SourceConfig
+from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.inference.base import Base
+from broadbase.modalities.audio import AudioCodec
+
+
+def reader(base: Base, modality: str) -> Read:
+    """Gives a record in the form that the base reads; ValueError says why it is none."""
+    name, codec = base.codec(modality)
+    kind = base.config.modalities[name]
+
+    def read(raw: Any) -> Any:
+        cleaned = kind.clean(raw)
+        codec.encode(cleaned)
+        return cleaned
+
+    return read
+
+
+def kind_of(base: Base, source: SourceConfig) -> str:
+    """The first modality of the base that reads the first record of a source, or its first."""
+    first = next((item for item in source.records() if isinstance(item, Record)), None)
+    for name in base.codecs if first is not None else ():
+        try:
+            reader(base, name)(first.raw)  # type: ignore[union-attr]
+        except (TypeError, ValueError):
+            continue
+        return name
+    return base.codec()[0]
+
+
+def as_read(base: Base, task: Task) -> Task:
+    """The task with its records cleaned; those that are then equal are in one group.
+
+    DataError names the first that is no record of the modality.
+    """
+    if task.read:
+        return task
+    name, codec = base.codec(task.modality)
+    read, raws = reader(base, name), list[Any]()
+    for i, raw in enumerate(task.raws):
+        try:
+            raws.append(read(raw))
+        except BroadbaseError:
+            raise
+        except (TypeError, ValueError) as error:
+            place = f"task {task.name!r}: record {i}"
+            raise DataError(f"{place} cannot be read as {name}: {error}") from None
+    _must_align(codec, task, raws)
+    task = replace(task, raws=raws, read=True)
+    content = np.array([_content(raw) for raw in raws])
+    copies = len(content) - len(np.unique(content))
+    if not copies:
+        return task
+    notes = [f"{copies:,} of {len(raws):,} records equal another: equal ones stay on one side"]
+    owner = np.arange(len(raws)) if task.places is None else task.places[:, 0]
+    if task.places is None and (odd := _contradicting(content, task.labels)):
+        notes.append(f"{odd:,} records have equals with another label")
+    groups = joined(content[owner], owner if task.groups is None else task.groups)
+    return replace(task, groups=groups, notes=(*task.notes, *notes))
+
+
+def as_seen(codec: Codec, task: Task) -> Task:
+    """The task with its records as hand-made features take them: as the base sees them.
+
+    What lies on a grid (pictures, clips) is brought to one size, by way of the codec's numbers;
+    sound goes with its rate.
+    """
+    return replace(task, raws=[_seen(codec, raw) for raw in task.raws])
+
+
+def _seen(codec: Codec, raw: Any) -> Any:
+    if isinstance(codec, AudioCodec):
+        return raw, codec.config.rate
+    if isinstance(raw, str):
+        return raw
+    sample = codec.encode(raw)
+    return codec.decode(sample.values, sample.grid) if len(sample.grid) > 1 else raw
+
+
+def _must_align(codec: Codec, task: Task, raws: Sequence[Any]) -> None:
+    """DataError where labelled positions would not be those of the cleaned record."""
+    if task.places is None:
+        return
+    for i, (old, new) in enumerate(zip(task.raws, raws, strict=True)):
+        if not np.array_equal(codec.encode(old).values, codec.encode(new).values):
+            raise DataError(
+                f"task {task.name!r}: record {i} is read in another spelling, {new!r:.60}, so that"
+                " its labels do not fit; give it and its labels in that one"
+            )
+
+
+def _contradicting(content: NDArray[Any], labels: NDArray[Any]) -> int:
+    """How many records have an equal one with another label."""
+    number = np.unique(content, return_inverse=True)[1]
+    pairs = np.unique(np.stack([number, np.unique(labels, return_inverse=True)[1]]), axis=1)
+    kinds = np.bincount(pairs[0])
+    return int((kinds[number] > 1).sum())
+
+
+def _content(raw: Any) -> str:
+    """A digest of a record's content: equal for equal records."""
+    return hashlib.sha256(_bytes(raw)).hexdigest()
+
+
+def _bytes(raw: Any) -> bytes:
+    if isinstance(raw, bytes):
+        return raw
+    if isinstance(raw, str):
+        return raw.encode(errors="surrogatepass")
+    if isinstance(raw, tuple):
+        return b"".join(hashlib.sha256(_bytes(part)).digest() for part in raw)
+    if isinstance(raw, Mapping):
+        return repr(sorted(raw.items(), key=repr)).encode()
+    array = np.asarray(raw)
+    data = repr(raw).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
+    return f"{getattr(raw, 'mode', '')}{array.dtype}{array.shape}".encode() + data

@@ -1,0 +1,274 @@
+"""A labelled task, and its splits into few labels and a held-out test."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score, r2_score
+
+from broadbase.adapt.labelled import NAMED, Found, Read, as_it_is
+from broadbase.adapt.splits import Indices, cut, cut_groups
+from broadbase.core.contracts import SourceConfig
+from broadbase.core.errors import ConfigError, DataError
+
+MANY = 10  # classes called by numbers: with more they may be numbers to predict
+FAR = 1e100  # how far numbers to predict may spread, and its inverse how little
+SHOWN = 20  # classes that a report names
+
+
+@dataclass(frozen=True)
+class Task:
+    """Raw records of one modality with a class or a number each; groups stay on one side.
+
+    Or with a class a place: then M counts places, and `places` tells whose and which each is.
+    """
+
+    name: str
+    modality: str
+    raws: Sequence[Any]  # [M]; with `places` the records, whose places [M] are labelled
+    labels: NDArray[Any]  # [M] classes 0, 1, ... (int64), or numbers (float64)
+    classes: tuple[str, ...] = ()  # empty where the labels are numbers
+    groups: NDArray[np.int64] | None = None  # [M], e.g. the file a chunk of code comes from
+    macro: bool = False  # score classes by the mean of their F1, rare ones as much as common ones
+    places: Indices | None = None  # [M,2]: the number of its record, and the place in it
+    read: bool = False  # whether records are cleaned and copies in groups (reading.as_read)
+    notes: tuple[str, ...] = ()  # what was left out of the data, and what is odd in them
+
+    @classmethod
+    def from_records(
+        cls,
+        name: str,
+        modality: str,
+        raws: Sequence[Any],
+        labels: Sequence[str],
+        groups: Sequence[str] | None = None,
+    ) -> Task:
+        """A task from label strings; DataError where there are fewer than two classes."""
+        classes = tuple(sorted(set(labels)))
+        if len(classes) < 2:
+            raise DataError(
+                f"task {name!r} has {len(classes)} {'class' if len(classes) == 1 else 'classes'}"
+                f" in {len(raws):,} records{_listed(classes)}; a task needs at least two: check the"
+                " field of the labels (--label)"
+            )
+        number = {c: i for i, c in enumerate(classes)}
+        grouped = None if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
+        coded = np.array([number[label] for label in labels], dtype=np.int64)
+        return cls(name, modality, raws, coded, classes, grouped)
+
+    @classmethod
+    def from_places(
+        cls,
+        name: str,
+        modality: str,
+        raws: Sequence[Any],
+        labels: Sequence[str],
+        groups: Sequence[str] | None = None,
+    ) -> Task:
+        """A task from a string a record that has a letter, its class, for each place of it.
+
+        The places of a record stay on one side, and with those of its group.
+        """
+        owner = np.repeat(np.arange(len(raws)), [len(label) for label in labels])
+        place = np.concatenate([np.arange(len(label)) for label in labels])
+        names = groups or [str(i) for i in range(len(raws))]
+        flat = cls.from_records(
+            name, modality, raws, "".join(labels), [names[int(i)] for i in owner]
+        )
+        return replace(flat, places=np.stack([owner, place], axis=1))
+
+    @classmethod
+    def from_values(
+        cls,
+        name: str,
+        modality: str,
+        raws: Sequence[Any],
+        values: Sequence[float],
+        groups: Sequence[str] | None = None,
+    ) -> Task:
+        """A task from numbers; DataError names the first that is not finite, or the only one."""
+        numbers = np.array(values, dtype=np.float64)
+        if len(bad := np.flatnonzero(~np.isfinite(numbers))):
+            raise DataError(f"task {name!r}: the label of record {bad[0]} is {numbers[bad[0]]}")
+        if len(numbers) and (numbers == numbers[0]).all():
+            raise DataError(f"task {name!r}: every label is {numbers[0]:g}; nothing can be learned")
+        with np.errstate(over="ignore", invalid="ignore"):
+            if len(numbers) and not 1 / FAR < numbers.std() < FAR:
+                low, high = numbers.min(), numbers.max()
+                raise DataError(
+                    f"task {name!r}: labels from {low:g} to {high:g} cannot be computed with; give"
+                    " them in another unit"
+                )
+        grouped = None if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
+        return cls(name, modality, raws, numbers, (), grouped)
+
+    @property
+    def metric(self) -> str:
+        """How predictions are scored: accuracy or macro-F1 of classes, R2 of numbers."""
+        if not self.classes:
+            return "R2"
+        return "macro-F1" if self.macro else "accuracy"
+
+    @property
+    def chance(self) -> float:
+        """The score of the best answer that reads no record."""
+        if not self.classes:
+            return 0.0
+        common = np.full(len(self.labels), np.bincount(self.labels).argmax())
+        return self.score(common, np.arange(len(self.labels)))
+
+    def score(self, predicted: NDArray[Any], test: Indices) -> float:
+        """The metric of predictions for the records `test`."""
+        truth = self.labels[test]
+        if not self.classes:
+            return float(r2_score(truth, predicted))
+        if self.macro:
+            there = np.unique(truth)
+            return float(f1_score(truth, predicted, labels=there, average="macro", zero_division=0))
+        return float((predicted == truth).mean())
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many records each class has, the commonest first; empty where labels are numbers."""
+        found = Counter(
+            {name: int((self.labels == i).sum()) for i, name in enumerate(self.classes)}
+        )
+        return dict(found.most_common())
+
+    @property
+    def summary(self) -> str:
+        """What the labels are, in one line."""
+        if not self.classes:
+            low, high, mean = self.labels.min(), self.labels.max(), self.labels.mean()
+            return f"{len(self.labels):,} numbers from {low:g} to {high:g}, mean {mean:g}"
+        named = [f"{name} {count:,}" for name, count in self.counts.items()]
+        more = f", and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
+        return f"classes: {', '.join(named[:SHOWN])}{more}"
+
+    @property
+    def hint(self) -> str:
+        """What to do where the classes look like numbers; empty where they do not."""
+        if len(self.classes) <= MANY or not all(map(_is_number, self.classes)):
+            return ""
+        return f"; the {len(self.classes):,} classes are numbers: add --numeric to predict them"
+
+    def split(self, labels: int, test: int, seed: int) -> tuple[Indices, Indices]:
+        """`labels` training and up to `test` test records, classes in proportion, groups apart."""
+        self._must_suffice(labels)
+        everything, strata = np.arange(len(self.labels)), self._strata()
+        if self.groups is None:
+            size = min(test, len(everything) - labels)
+            pool, held = cut(everything, strata, len(everything) - size, size, seed)
+        else:
+            try:
+                pool, held = cut_groups(strata, self.groups, test, seed)
+            except ValueError as error:
+                raise DataError(
+                    f"task {self.name!r} cannot be split for a test: {error}; give more records"
+                ) from None
+        if len(pool) < labels:
+            raise DataError(
+                f"task {self.name!r}: with every group on one side, {len(pool)} records are left to"
+                f" train on, too few for {labels} labels; ask for fewer labels"
+            )
+        few = cut(pool, strata[pool], labels, len(pool) - labels, seed)[0]
+        if self.classes and len(np.unique(self.labels[few])) < 2:
+            only = self.classes[int(self.labels[few[0]])]
+            raise DataError(
+                f"task {self.name!r}: all {labels} labels of split {seed} are of class {only!r}, by"
+                " far the commonest; ask for more labels"
+            )
+        return few, held
+
+    def _must_suffice(self, labels: int) -> None:
+        """Errors where the records, or the labels to learn from, are too few for the classes."""
+        size, kinds = len(self.labels), len(self.classes)
+        if labels < kinds:
+            raise ConfigError(
+                f"task {self.name!r} has {kinds:,} classes, and {labels} labels cannot show one of"
+                f" each; ask for {kinds} labels or more (--labels){self.hint}"
+            )
+        if size < labels + max(2, kinds):
+            of = f" in {kinds:,} classes" if kinds else ""
+            raise DataError(
+                f"task {self.name!r} has {size:,} records{of}, too few for {labels} labels and a"
+                f" test; ask for fewer labels (--labels){self.hint}"
+            )
+
+    def _strata(self) -> Indices:
+        """The classes; of numbers their fifths, so that every split spans the range."""
+        if self.classes:
+            return self.labels
+        ranks = np.argsort(np.argsort(self.labels, kind="stable"), kind="stable")
+        return ranks * 5 // len(ranks)
+
+
+def read_task(
+    name: str,
+    modality: str,
+    source: SourceConfig,
+    *,
+    numeric: bool = False,
+    places: bool = False,
+    read: Read = as_it_is,
+) -> Task:
+    """A task from the labelled records of a source, each read by `read`.
+
+    `numeric` labels are numbers, to be predicted as such; where `places` are labelled, a label has
+    a letter for each. Where records have groups, a record without one is a group of its own.
+    Records without a label, empty ones and classes of one record are left out, and the task's notes
+    count them. DataError where no record has a label, or more than 1 % cannot be used.
+    """
+    found = Found(numeric)
+    for item in source.records():
+        found.add(item, read)
+    found.must_suffice(name, modality)
+    if not numeric and not places:
+        found.leave_out_single()
+    records, labels = [r for r, _ in found.labelled], [label for _, label in found.labelled]
+    raws = [record.raw for record in records]
+    groups = [r.group or r.place for r in records] if any(r.group for r in records) else None
+    try:
+        if numeric:
+            task = Task.from_values(name, modality, raws, [float(x) for x in labels], groups)
+        else:
+            make = Task.from_places if places else Task.from_records
+            task = make(name, modality, raws, labels, groups)
+    except DataError as error:
+        raise DataError(". ".join([str(error), *found.summary()])) from None
+    return replace(task, notes=(*found.summary(), *_odd(task)))
+
+
+def _odd(task: Task) -> list[str]:
+    """What may be a mistake in the labels."""
+    alike: dict[str, list[str]] = {}
+    for name in task.classes:
+        alike.setdefault(_plain(name), []).append(name)
+    twins = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    notes = [f"classes that may be the same: {'; '.join(twins[:NAMED])}"] if twins else []
+    return notes + ([task.hint.removeprefix("; ")] if task.hint else [])
+
+
+def _plain(label: str) -> str:
+    """A label without the differences that people seldom mean: case, spaces, 1 and 1.0."""
+    try:
+        return repr(float(label))
+    except ValueError:
+        return re.sub(r"[\s_-]+", " ", label).casefold().strip()
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return bool(np.isfinite(float(label)))
+    except ValueError:
+        return False
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return f" ({', '.join(map(repr, classes))})" if classes else ""

@@ -1,0 +1,1 @@
+"""Sample data sets, out of installed packages and of the standard library."""

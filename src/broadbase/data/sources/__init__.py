@@ -1,0 +1,1 @@
+"""Sources: raw records out of files, tables and folders."""

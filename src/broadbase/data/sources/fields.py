@@ -1,0 +1,113 @@
+"""Rows with named columns: which of them are read, and what a missing value means."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from broadbase.core.config import hint
+from broadbase.core.contracts import Record, Reject
+from broadbase.data.sources.files import FilesConfig
+from broadbase.data.sources.pictures import PIXELS, picture
+
+WHOLE = "*"  # as a field: the whole row, to look at
+SHOWN, LONG = 8, 30  # names of columns in a message, and characters of one
+
+
+class ColumnsConfig(FilesConfig):
+    """Files of rows with named columns; not a choice by itself.
+
+    A column may lie within another: `meta.title`, `answers.0.text`. A label, key or group that is
+    null, NaN or blank is missing.
+    """
+
+    fixed: ClassVar[bool] = True  # whether every row has every column
+    field: str = "text"  # a text, or a picture as {"bytes": ...}
+    label: str | None = None
+    key: str | None = None  # what a row is known by among paired sources; None: its place
+    group: str | None = None  # rows that are equal here fall on one side of the split
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that are read."""
+        return [name for name in (self.field, self.label, self.key, self.group) if name]
+
+    def twice(self, names: Iterable[str]) -> str | None:
+        """The first column that is read and stands twice in a header."""
+        known = list(names)
+        outer = [name if name in known else name.split(".")[0] for name in self.columns]
+        return next((name for name in outer if known.count(name) > 1), None)
+
+    def _row(self, place: str, row: Mapping[str, Any]) -> Record | Reject:
+        if self.field == WHOLE:
+            return Record(dict(row), place)
+        found = {name: value(row, name) for name in self.columns}
+        for name in self.columns if self.fixed else [self.field]:
+            if found[name] is ABSENT:
+                option = "; name it with --field" if name == self.field else ""
+                return Reject(place, f"no field `{name}`{known(name, row)}{option}")
+        raw, words = found[self.field], dict[str, str | None]()
+        for name in self.columns:
+            if name != self.field or name == self.label:
+                if isinstance(found[name], list | dict | bytes):
+                    kind = type(found[name]).__name__
+                    return Reject(place, f"field `{name}` is {kind}, expected a word or a number")
+                words[name] = word(found[name])
+        if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
+            record = picture(place, io.BytesIO(raw["bytes"]), PIXELS)
+        elif missing(raw):
+            return Reject(place, f"field `{self.field}` is empty", empty=True)
+        elif not isinstance(raw, str):
+            return Reject(place, f"field `{self.field}` is {type(raw).__name__}, expected a text")
+        else:
+            record = Record(raw, place)
+        if isinstance(record, Reject):
+            return record
+        label, key, group = (words.get(name or "") for name in (self.label, self.key, self.group))
+        return replace(record, label=label, key=key or record.key, group=group or record.group)
+
+
+ABSENT = object()
+
+
+def value(row: Mapping[str, Any], name: str) -> Any:
+    """A column of a row, or what lies within one; ABSENT where there is none."""
+    if name in row:
+        return row[name]
+    found: Any = row
+    for part in name.split("."):
+        if isinstance(found, Mapping) and part in found:
+            found = found[part]
+        elif isinstance(found, list) and part.isdecimal() and int(part) < len(found):
+            found = found[int(part)]
+        else:
+            return ABSENT
+    return found
+
+
+def missing(value: Any) -> bool:
+    """Whether a value is null, NaN or blank."""
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or value is ABSENT or (isinstance(value, float) and math.isnan(value))
+
+
+def word(value: Any) -> str | None:
+    """A label, key or group as text, None where it is missing; 1.0 is written as 1."""
+    if missing(value):
+        return None
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else str(value)
+
+
+def known(name: str, names: Iterable[str]) -> str:
+    """'; did you mean `x`?' or the columns there are, cut where they are many or long."""
+    short = [each if len(each) <= LONG else each[:LONG] + "..." for each in names]
+    more = [f"and {len(short) - SHOWN} more"] if len(short) > SHOWN else []
+    said = hint(name, short)
+    if said.startswith("; known") and more:
+        said = "; known: " + ", ".join([*sorted(short)[:SHOWN], *more])
+    return said

@@ -1,0 +1,325 @@
+"""Sources of raw records in files: texts, lines, pictures. What cannot be used is a Reject."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import IO, Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+from upath import UPath
+
+from broadbase.core.contracts import Part, Record, Reject, SourceConfig
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.data.sources.compressed import COMPRESSED, DAMAGED, Utf8, opened
+from broadbase.data.sources.finding import (
+    Listing,
+    check_pattern,
+    counted,
+    endings,
+    listing,
+    matches,
+    wants_hidden,
+)
+from broadbase.data.sources.isolated import apart
+from broadbase.data.sources.pictures import PIXELS, picture
+
+MEBI = 1 << 20
+PIECE = 16 * MEBI  # bytes of a large file of lines that are read as one part
+Labels = Literal["none", "folder"]  # of files: nothing, or the first folder that a file lies in
+
+
+class FilesConfig(SourceConfig):
+    """The files of a folder that match one of some patterns, in sorted order; or one file.
+
+    `path` may be a URL that fsspec knows (s3://, gs://, https://) where its package is installed.
+    """
+
+    wait: ClassVar[float] = 20.0  # seconds that a decoder may say nothing
+    single: ClassVar[bool] = False  # whether every file is one record
+    unpacks: ClassVar[bool] = False  # whether packed files are read too (.gz, .zst, .bz2, .xz)
+    path: str
+    pattern: str  # one or more globs, with spaces between; endings count in either case
+
+    @field_validator("pattern")
+    @classmethod
+    def _in_the_folder(cls, pattern: str) -> str:
+        return check_pattern(pattern)
+
+    @property
+    def root(self) -> UPath:
+        """The folder or file; DataError where it cannot be opened at all."""
+        return _root(self.path)
+
+    def holds(self) -> bool:
+        """Whether there is a file that this source reads."""
+        root = self.root
+        if root.is_file():
+            last = " ".join(one.rpartition("/")[2] for one in self.pattern.split())
+            return matches(root.name, last, packed=self.unpacks)
+        return root.is_dir() and any(map(self.wants, self.listing().files))
+
+    def wants(self, name: str) -> bool:
+        """Whether it reads a file of its folder, by its path there."""
+        return matches(name, self.pattern, packed=self.unpacks)
+
+    def listing(self) -> Listing:
+        """All files of its folder."""
+        return listing(self.root, hidden=wants_hidden(self.pattern))
+
+    def files(self) -> list[UPath]:
+        """The files; DataError where there are none, saying what there is instead."""
+        root = self.root
+        if root.is_file():
+            return [root]
+        if not root.is_dir():
+            what = "is a device, pipe or socket" if root.exists() else "does not exist"
+            raise DataError(f"{root} {what}; give a folder or a file with --data")
+        names = self.listing().files
+        found = [root / name for name in names if self.wants(name)]
+        if not found:
+            raise DataError(
+                f"no file in {root} matches {self.pattern!r}; it holds"
+                f" {counted(endings(names)) or 'nothing'}. Name other files"
+                " with --pattern '**/*.ending'"
+            )
+        return found
+
+    def parts(self) -> Sequence[Part]:
+        return [part for path in self.files() for part in self._parts(path)]
+
+    def read(self, part: Part) -> Iterator[Record | Reject]:
+        """The items of a file; a reject of a whole file takes all its bytes with it."""
+        path = self.root if self.root.is_file() else self.root / part.name
+        above = str(self.root)
+        for item in self._readable(path, part):
+            if isinstance(item, Record) and not item.key:  # wherever the folder lies
+                item = replace(item, key=item.place.removeprefix(above))
+            elif isinstance(item, Reject) and item.place == str(path):
+                whole = not (self.single or item.empty or item.lost)
+                item = replace(item, lost=part.size) if whole else item
+            yield item
+
+    def _readable(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
+        """The items of a file; a Reject from where the system or a packer fails."""
+        try:
+            yield from self._part(path, part)
+        except PermissionError:
+            yield Reject(str(path), f"no permission to read it; chmod +r {path.name}")
+        except DAMAGED as error:
+            kind = COMPRESSED.get(path.suffix.lower(), "file")
+            yield Reject(str(path), f"truncated or damaged {kind}: {error}")
+        except UnicodeDecodeError as error:
+            yield Reject(str(path), f"not in the encoding {error.encoding}: {error.reason}")
+        except OSError as error:
+            yield Reject(str(path), f"cannot be read: {error.strerror or error}")
+
+    def fingerprint(self) -> dict[str, str]:
+        files = self.files()
+        with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter lock
+            return dict(zip(map(self._name, files), pool.map(digest, files), strict=True))
+
+    def _name(self, path: UPath) -> str:
+        return path.name if path == self.root else str(path.relative_to(self.root))
+
+    def _key(self, path: UPath) -> str:
+        """What cat.png and cat.txt have in common."""
+        plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+        return self._name(path).removesuffix(path.name) + plain.stem
+
+    def _class(self, path: UPath) -> str | None:
+        """The first folder below the source's that a file lies in; None: it lies in none."""
+        folders = PurePosixPath(self._name(path)).parts[:-1]
+        return folders[0] if folders else None
+
+    def _parts(self, path: UPath) -> Iterator[Part]:
+        yield Part(self._name(path), path.stat().st_size)
+
+    def _part(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
+        return self._file(path)
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        raise TypeError(f"{type(self).__name__} has no _file()")
+
+
+class EncodedConfig(FilesConfig):
+    """Files of text in one encoding; packed files are unpacked."""
+
+    unpacks: ClassVar[bool] = True
+    encoding: str = "utf-8"  # as Python names it: latin-1, cp1252, utf-16, shift-jis
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+        except LookupError:
+            raise ValueError(f"no encoding is called {encoding!r}; try latin-1 or utf-16") from None
+        return encoding
+
+    @property
+    def plain(self) -> bool:
+        """Whether its bytes are UTF-8 as they are."""
+        return codecs.lookup(self.encoding).name == "utf-8"
+
+    @contextmanager
+    def _opened(self, path: UPath) -> Iterator[IO[bytes] | Utf8]:
+        """The bytes of a file, unpacked, in UTF-8."""
+        with opened(path) as file:
+            yield file if self.plain else Utf8(file, self.encoding)
+
+
+class LinesConfig(EncodedConfig):
+    """Files whose every line is an item; a large one is read in parts, a packed one unpacked."""
+
+    limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one line
+
+    def _parts(self, path: UPath) -> Iterator[Part]:
+        size, name = path.stat().st_size, self._name(path)
+        if size <= PIECE or path.suffix.lower() in COMPRESSED or not self.plain:
+            yield Part(name, size)
+            return
+        start, line = 0, 1
+        with path.open("rb") as file:
+            while start < size:
+                block = file.read(PIECE)
+                rest = file.readline()
+                stop = start + len(block) + len(rest)
+                yield Part(name, stop - start, start, stop, line)
+                line += block.count(b"\n") + rest.count(b"\n")
+                start = stop
+
+    def _part(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
+        with self._opened(path) as file:
+            if part.start and not isinstance(file, Utf8):
+                file.seek(part.start)
+            number, at = part.line - 1, part.start
+            while line := file.readline(self.limit * MEBI + 1):
+                number, at = number + 1, at + len(line)
+                place = f"{path}:{number}"
+                if len(line) > self.limit * MEBI:
+                    yield Reject(place, f"a line of more than {self.limit} MiB; raise its `limit`")
+                    while (line := file.readline(MEBI)) and not line.endswith(b"\n"):
+                        at += len(line)
+                    at += len(line)
+                elif not line.isspace():
+                    lines = _parted(line)
+                    del line  # of a long one, there is not room for several copies
+                    while lines:
+                        yield self._line(place, lines.pop())
+                if part.stop is not None and at >= part.stop:
+                    return
+
+    def _line(self, place: str, line: bytes) -> Record | Reject:
+        raise TypeError(f"{type(self).__name__} has no _line()")
+
+
+def _parted(line: bytes) -> list[bytes]:
+    """The lines, last first, of one that may hold line ends of an old kind, a CR alone."""
+    if not 0 <= line.find(b"\r") < len(line) - 2:
+        return [line]
+    return [one for one in reversed(line.split(b"\r")) if one and not one.isspace()]
+
+
+class TextFilesConfig(EncodedConfig):
+    """Every file is one text; with labels="folder" its class is the first folder it lies in."""
+
+    single: ClassVar[bool] = True
+    name: Literal["text_files"] = "text_files"
+    pattern: str = "**/*.txt **/*.txt.gz **/*.txt.zst **/*.md **/*.rst"
+    labels: Labels = "none"
+    limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one text, unpacked
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        with self._opened(path) as file:
+            data = file.read(self.limit * MEBI + 1)
+        if len(data) > self.limit * MEBI:
+            yield Reject(
+                str(path),
+                f"more than {self.limit} MiB in one text; cut it, or raise the source's `limit`",
+            )
+            return
+        record = as_text(str(path), data)
+        if isinstance(record, Record):
+            label = self._class(path) if self.labels == "folder" else None
+            record = replace(record, key=self._key(path), label=label)
+        yield record
+
+
+class ImageFilesConfig(FilesConfig):
+    """Every file is a picture; with labels="folder" its class is the first folder it lies in."""
+
+    single: ClassVar[bool] = True
+    name: Literal["image_files"] = "image_files"
+    pattern: str = "**/*.png **/*.jpg **/*.jpeg **/*.webp **/*.bmp **/*.gif **/*.tif **/*.tiff"
+    labels: Labels = "none"
+    limit: Annotated[int, Field(ge=1)] = PIXELS  # megapixels
+
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        return apart(self.decoded, path, self.wait, (__name__,))
+
+    def decoded(self, path: UPath) -> Iterator[Record | Reject]:
+        """The picture of a file, decoded by this process."""
+        with path.open("rb") as file:
+            label = self._class(path) if self.labels == "folder" else None
+            found = picture(str(path), file, self.limit, label)
+            yield found if isinstance(found, Reject) else replace(found, key=self._key(path))
+
+
+def as_text(place: str, data: bytes) -> Record | Reject:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Reject(place, UTF16)
+    if b"\0" in data:
+        return Reject(place, f"binary data, not a text (a NUL byte at {data.index(0)})")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return Reject(place, f"not UTF-8 at byte {error.start} (0x{data[error.start]:02x}); {MEND}")
+    empty = not text or text.isspace()
+    return Reject(place, "empty", empty=True) if empty else Record(text, place)
+
+
+UTF16 = "UTF-16; set the source's `encoding` to utf-16, or convert it"
+MEND = (
+    "set the source's `encoding` (data.sources.NAME.source.encoding=latin-1), or convert the file:"
+    " iconv -f latin1 -t utf-8"
+)
+
+
+@lru_cache(maxsize=64)
+def _root(path: str) -> UPath:
+    if not path.strip():
+        raise ConfigError("the path of the data is empty; give a folder or a file with --data")
+    try:
+        found = UPath(path).expanduser()
+        if "://" in path or "::" in path:
+            found.exists()  # its package is loaded, and what is behind it is asked
+    except Exception as error:  # a store behind a URL raises almost any kind
+        raise DataError(f"{path} cannot be opened: {error}") from None
+    return found
+
+
+def digest(path: UPath) -> str:
+    """The SHA-256 of a file's content, or why it has none."""
+    try:
+        facts = path.stat()
+        return _sha256(path, facts.st_size, getattr(facts, "st_mtime_ns", time.monotonic_ns()))
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+@lru_cache(maxsize=1 << 16)
+def _sha256(path: UPath, size: int, changed: int) -> str:  # noqa: ARG001
+    """Read once a process, as long as size and time of change stay."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(MEBI):
+            found.update(block)
+    return found.hexdigest()

@@ -1,0 +1,74 @@
+"""Pictures and sounds that a table lists by their paths: `file_name,text`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import SerializeAsAny
+from upath import UPath
+
+from broadbase.core.contracts import Part, Record, Reject, SourceConfig
+from broadbase.data.sources.files import FilesConfig, digest
+
+
+class ListedConfig(SourceConfig):
+    """The files that the texts of `table` name, relative to the table's folder.
+
+    What the table says of a row (label, key, group) holds for its file; `files` decodes it.
+    """
+
+    name: Literal["listed"] = "listed"
+    table: SerializeAsAny[SourceConfig]
+    files: SerializeAsAny[SourceConfig]
+
+    @property
+    def licence(self) -> str:
+        return self.table.licence
+
+    def parts(self) -> Sequence[Part]:
+        return self.table.parts()
+
+    def read(self, part: Part) -> Iterator[Record | Reject]:
+        for row in self.table.read(part):
+            if isinstance(row, Reject):
+                yield row
+                continue
+            path = self._path(part, row.raw)
+            if isinstance(path, str):
+                yield Reject(row.place, path)
+                continue
+            decoder = self.files.model_copy(update={"path": str(path)})
+            for item in decoder.records():
+                if isinstance(item, Reject):
+                    yield replace(item, place=f"{row.place} ({item.place})")
+                else:
+                    yield replace(item, label=row.label, key=row.key, group=row.group)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Of each table with all files that it names."""
+        found = {
+            name: hashlib.sha256(own.encode()) for name, own in self.table.fingerprint().items()
+        }
+        for part in self.parts():
+            for row in self.table.read(part):
+                if isinstance(row, Record):
+                    path = self._path(part, row.raw)
+                    content = path if isinstance(path, str) else digest(path)
+                    found[part.name].update(content.encode(errors="surrogateescape"))
+        return {name: sums.hexdigest() for name, sums in found.items()}
+
+    def _path(self, part: Part, name: str) -> UPath | str:
+        """The file that a row names, or why there is none."""
+        assert isinstance(self.table, FilesConfig)
+        if "://" in name:
+            return f"{name!r} is a URL; download the file, and name it by its path"
+        root = self.table.root
+        above = root.parent if root.is_file() else root
+        plain = name.strip().replace("\\", "/")
+        for folder in (above if root.is_file() else (above / part.name).parent, above, UPath()):
+            if (path := folder / plain).is_file():
+                return path
+        return f"there is no file {name!r}, seen from the folder of the table, or from here"

@@ -1,0 +1,171 @@
+"""Needles: records that hide something small in something long, and ask for it at their end.
+
+What tests a base is kept away from what trains it: a quarter of the words, and of the pictures, is
+in no record (`reserved`), and is what `evaluate/needle.py` plants.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.core.errors import DataError
+from broadbase.data.store.shards import digest_of
+
+WORD = re.compile("[a-z]{4,9}")
+VOCABULARY = 2000  # the commonest words of a source are what its needles are made of
+
+
+class NeedlesConfig(SourceConfig):
+    """Passages of `source` with needles, lines "- key value", and at the end questions for them.
+
+    Keys are common words of the source, different ones in a passage, values are digits. A passage
+    has between 1 and `most` needles, at random between its words; all are asked for, in random
+    order. Passages of one text have it as their group.
+    """
+
+    name: Literal["needles"] = "needles"
+    source: SourceConfig
+    characters: Annotated[int, Field(ge=100)] = 180  # the most of a record
+    most: Annotated[int, Field(ge=1)] = 3
+    seed: int = 0
+
+    @property
+    def licence(self) -> str:
+        return self.source.licence
+
+    def records(self) -> Iterator[Record | Reject]:
+        rng = np.random.default_rng(self.seed)
+        words = self.words(False)
+        for text in self.source.records():
+            if isinstance(text, Reject):
+                yield text
+                continue
+            left, number = text.raw.split(), 0
+            while left:
+                count = int(rng.integers(1, self.most + 1))
+                pairs = drawn(words, count, rng)
+                room = rng.uniform(0.3, 1) * self.characters
+                room -= 2 * sum(len(needle(*pair)) + 1 for pair in pairs)
+                passage, left = cut(left, max(int(room), 40))
+                lines = planted(passage, pairs, rng.uniform(size=count).tolist())
+                raw = "\n".join([*lines, *(needle(*pairs[i]) for i in rng.permutation(count))])
+                yield Record(raw, f"{text.place}:{number}", group=text.key or text.place)
+                number += 1
+
+    def words(self, apart: bool) -> list[str]:
+        """The words that needles are made of: those for testing, or all others."""
+        return [word for word in self._common if reserved(word) is apart]
+
+    @cached_property
+    def _common(self) -> list[str]:
+        counts = Counter[str]()
+        for text in self.source.records():
+            if isinstance(text, Record):
+                counts.update(word for word in text.raw.split() if WORD.fullmatch(word))
+        return sorted(word for word, _ in counts.most_common(VOCABULARY))
+
+    def fingerprint(self) -> dict[str, str]:
+        return self.source.fingerprint()
+
+
+class AlbumsConfig(SourceConfig):
+    """Pictures of `source` in a row, drawn at random; then stretches of it again, each of two to
+    eight, so that all but the first of a stretch can be told from before.
+
+    A record is an array [n,...] of up to `pictures`, half of it such stretches. DataError where
+    the pictures are not of one size.
+    """
+
+    name: Literal["albums"] = "albums"
+    source: SourceConfig
+    pictures: Annotated[int, Field(ge=8)] = 32  # the most of a record
+    count: Annotated[int, Field(ge=2)] = 8000  # records
+    seed: int = 0
+
+    @property
+    def licence(self) -> str:
+        return self.source.licence
+
+    def records(self) -> Iterator[Record | Reject]:
+        found = self.shown(False)
+        for i in range(self.count):
+            rng = np.random.default_rng([self.seed, i])
+            size = int(rng.integers(self.pictures // 4, self.pictures + 1))
+            row = rng.choice(len(found), size - size // 2, replace=len(found) < size)
+            again = [row[a:b] for a, b in _stretches(len(row), size // 2, rng)]
+            yield Record(found[np.concatenate([row, *again])], f"albums:{self.seed}:{i}")
+
+    def shown(self, apart: bool) -> np.ndarray[Any, Any]:
+        """The pictures that albums are made of: those for testing, or all others."""
+        records = (r for r in self.source.records() if isinstance(r, Record))
+        found = [np.asarray(r.raw) for r in records if reserved(r.key or r.place) is apart]
+        if not found:
+            raise DataError("too few pictures for albums: a quarter is kept for testing; give more")
+        if len(sizes := {picture.shape for picture in found}) != 1:
+            raise DataError(f"albums are of pictures of one size, these are of {sorted(sizes)}")
+        return np.stack(found)
+
+    def fingerprint(self) -> dict[str, str]:
+        return self.source.fingerprint()
+
+
+def reserved(name: str) -> bool:
+    """Whether a word or a picture of this name is kept for testing: a quarter of all is."""
+    return digest_of(name)[0] % 4 == 0
+
+
+def needle(key: str, value: str) -> str:
+    """A needle, which stands on a line of its own."""
+    return f"{question(key)} {value}"
+
+
+def question(key: str) -> str:
+    """A needle up to its value."""
+    return f"- {key}"
+
+
+def drawn(words: Sequence[str], count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """So many pairs of a key, all different, and a digit; DataError of too few words."""
+    if len(words) < count:
+        raise DataError(
+            f"{count} needles need as many different words, and the texts have {len(words)}"
+            " of 4 to 9 lower-case Latin letters for them; give more text"
+        )
+    keys = rng.choice(len(words), count, replace=False)
+    return [(words[k], str(v)) for k, v in zip(keys, rng.integers(0, 10, count), strict=True)]
+
+
+def cut(words: Sequence[str], characters: int) -> tuple[list[str], list[str]]:
+    """The first words, of about so many characters, and the others."""
+    ends = np.cumsum([len(word) + 1 for word in words])
+    count = max(1, int(np.searchsorted(ends, characters)))
+    return list(words[:count]), list(words[count:])
+
+
+def planted(
+    passage: Sequence[str], pairs: Sequence[tuple[str, str]], depths: Sequence[float]
+) -> list[str]:
+    """Lines: the passage, and a needle of each pair at its depth: 0 before all words, 1 after."""
+    places = np.round(np.asarray(depths) * len(passage)).astype(int)
+    lines, before = list[str](), 0
+    for i in np.argsort(places, kind="stable"):
+        lines += [" ".join(passage[before : places[i]]), needle(*pairs[i])]
+        before = int(places[i])
+    return [line for line in (*lines, " ".join(passage[before:])) if line]
+
+
+def _stretches(length: int, total: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+    """Where stretches of a row of `length` begin and end, `total` places together."""
+    while total > 0:
+        size = min(int(rng.integers(2, 9)), total, length)
+        first = int(rng.integers(length - size + 1))
+        yield first, first + size
+        total -= size

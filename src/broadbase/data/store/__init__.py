@@ -1,0 +1,1 @@
+"""Stores: data cleaned, deduplicated, encoded and split, on disk."""

@@ -1,0 +1,332 @@
+"""Prepare: sources to stores. Shards first, each on its own; then one look over all of them.
+
+The second step finds duplicates, gives every cluster a side and writes the index: a pure function
+of the shards, however they came about. So a killed `prepare` goes on, added files cost only
+themselves, and a document leaves by its id.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import Field
+
+from broadbase.core.config import Config
+from broadbase.core.contracts import Codec, ModalityConfig, Part, SourceConfig
+from broadbase.core.errors import ConfigError, DataError, ResourceError
+from broadbase.core.files import discard, refuse_file, sweep, write_json, write_text
+from broadbase.data.sources.files import FilesConfig
+from broadbase.data.sources.left_out import left_out
+from broadbase.data.store.codecs import codecs_of
+from broadbase.data.store.index import join
+from broadbase.data.store.ownership import is_shard, refuse_other
+from broadbase.data.store.shards import (
+    NAME,
+    Shard,
+    ShardTask,
+    Snapshot,
+    Wanted,
+    codec_digest,
+    finished,
+)
+from broadbase.data.store.split import in_common
+from broadbase.data.store.store import AGAIN, Manifest, Store, check_files, open_store, read_facts
+from broadbase.data.store.workers import Progress, run_here
+
+MEBI = 1 << 20
+SHARD, PARTS = 16 * MEBI, 4096  # a shard has so many bytes of source, or so many parts of it
+OLD_DRAFT = re.compile(r"\..+\.\d+\.draft")  # of a shard, by an earlier version
+INDEX = 2  # the version of how an index is made: another one is made again
+LOST = "put a copy back: it lists what must not come back"
+Removed = list[str]
+
+
+class PrepareConfig(Config):
+    """How records become a store."""
+
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.05  # the share kept for validation
+    rejects: Annotated[float, Field(ge=0, le=1)] = 0.01  # the share of unusable records allowed
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.75  # of near duplicates; 1: only exact
+    fit: Annotated[int, Field(ge=1)] = 64  # mebibytes that a tokenizer learns from
+    processes: Annotated[int, Field(ge=1)] = 1
+
+
+def prepare(
+    wanted: Mapping[str, Wanted],
+    folder: Path,
+    config: PrepareConfig | None = None,
+    progress: Progress = run_here,
+    given: Mapping[str, Codec] | None = None,
+) -> tuple[dict[str, Store], dict[str, Codec]]:
+    """Make or bring up to date the stores `folder`/NAME; returns them and the codecs by modality.
+
+    Codecs that `folder` has are kept, so that earlier shards stay good; others are `given` by
+    modality, or fitted. DataError where too many
+    records cannot be used or a side is empty; ConfigError where `folder` holds other things;
+    ResourceError where the disk refuses.
+    """
+    config = config or PrepareConfig()
+    for w in wanted.values():
+        _apart(w.source, folder)
+    refuse_file(folder)
+    refuse_other(folder, wanted)
+    with _alone(folder):
+        stores = [folder / name for name in wanted]
+        for each in (folder, *stores, *(store / "shards" for store in stores)):
+            sweep(each)
+        left = left_out(w.source for w in wanted.values())
+        snapshots = {name: Snapshot.of(w, left) for name, w in wanted.items()}
+        codecs = codecs_of(
+            wanted, folder, given or {}, holdout=config.holdout, mebibytes=config.fit
+        )
+        _make(snapshots, folder, config, codecs, progress)
+        try:
+            return {name: open_store(folder / name, verify=True) for name in wanted}, codecs
+        except DataError:  # something was damaged since it was written: it is made again
+            for store in stores:
+                _discard_altered(store)
+            _make(snapshots, folder, config, codecs, progress)
+            return {name: open_store(folder / name, verify=True) for name in wanted}, codecs
+
+
+def _make(
+    snapshots: Mapping[str, Snapshot],
+    folder: Path,
+    config: PrepareConfig,
+    codecs: Mapping[str, Codec],
+    progress: Progress,
+) -> None:
+    """The shards that are missing, then the index, where it is not there or is of other shards."""
+    removed = removed_ids(folder)
+    tasks = [
+        task for name, each in snapshots.items() for task in plan(each, folder / name, removed)
+    ]
+    joined = folder / "joined.json"
+    if tasks:
+        joined.unlink(missing_ok=True)
+        progress(tasks, config.processes)
+    known = joined.exists() and joined.read_bytes() == _state(snapshots, folder, config).encode()
+    if not (known and _whole(snapshots, folder)):
+        write_json(folder / "settings.json", _settings(config))
+        _join(snapshots, folder, config, codecs)
+        write_text(joined, _state(snapshots, folder, config))
+
+
+def _discard_altered(store: Path) -> None:
+    """Remove the shards whose files were altered since they were written, and the index."""
+    (store.parent / "joined.json").unlink(missing_ok=True)
+    for shard in finished(store):
+        try:
+            check_files(shard.folder, shard.facts["hashes"], verify=True)
+        except DataError:
+            discard(shard.folder, is_shard)
+
+
+def _apart(source: SourceConfig, folder: Path) -> None:
+    """ConfigError where a source would read what is written into `folder`."""
+    if not isinstance(source, FilesConfig) or not Path(source.path).expanduser().is_dir():
+        return
+    data, globs = Path(source.path).expanduser().resolve(), source.pattern.split()
+    written = [folder.resolve() / name for name in ("rejected.jsonl", "duplicates.jsonl")]
+    if data in written[0].parents and any(file.match(glob) for file in written for glob in globs):
+        raise ConfigError(
+            f"{folder} lies in the data {source.path}, whose files would be read as data the next"
+            " time; put the data into a folder of its own, or --store and --out elsewhere"
+        )
+
+
+def _join(
+    snapshots: Mapping[str, Snapshot],
+    folder: Path,
+    config: PrepareConfig,
+    codecs: Mapping[str, Codec],
+) -> None:
+    """Sources of one modality are looked at together; one of a pair keeps what is like another."""
+    together: dict[str, dict[str, Snapshot]] = {}
+    pairs: dict[str, Any] = {}
+    for name, each in snapshots.items():
+        group = f"pair {name}" if each.wanted.paired else each.wanted.name
+        together.setdefault(group, {})[name] = each
+        if each.wanted.paired:
+            ids = [s.array("ids") for s in finished(folder / name) if s.documents]
+            pairs[group] = np.concatenate([np.zeros((0, 16), np.uint8), *ids])
+    among = in_common(pairs)
+    for group, some in together.items():
+        one = next(iter(some.values())).wanted
+        join(
+            some,
+            folder,
+            codecs[one.name],
+            holdout=config.holdout,
+            rejects=config.rejects,
+            similarity=1.0 if one.paired else config.similarity,
+            among=among.get(group),
+        )
+
+
+def _whole(names: Iterable[str], folder: Path) -> bool:
+    """Whether no file of the stores is missing or of another size."""
+    try:
+        for name in names:
+            open_store(folder / name)
+    except DataError:
+        return False
+    return True
+
+
+def _settings(config: PrepareConfig) -> dict[str, Any]:
+    return {key: config.tree()[key] for key in PrepareConfig.model_fields}
+
+
+def _state(snapshots: Mapping[str, Snapshot], folder: Path, config: PrepareConfig) -> str:
+    """All that an index depends on, but for shards just made: equal, it need not be made again."""
+    sources = {
+        name: {
+            "source": each.wanted.source.tree(),
+            "modality": each.wanted.modality.tree(),
+            "kind": each.wanted.name,
+            "paired": each.wanted.paired,
+            "left_out": each.left_out,
+            "shards": [shard.folder.name for shard in finished(folder / name)],
+        }
+        for name, each in snapshots.items()
+    }
+    settings = {k: v for k, v in _settings(config).items() if k != "processes"}
+    return json.dumps({"index": INDEX, "settings": settings, "sources": sources})
+
+
+def plan(snapshot: Snapshot, store: Path, removed: frozenset[str] = frozenset()) -> list[ShardTask]:
+    """The shards that a store still lacks.
+
+    Those that are damaged, hold a `removed` document, or whose codec or parts changed or went are
+    deleted.
+    """
+    keys = dict(zip(snapshot.keys, zip(snapshot.parts, snapshot.digests, strict=True), strict=True))
+    codec, wanted = codec_digest(store / "codec"), snapshot.wanted
+    covered: set[str] = set()
+    good: set[str] = set()
+    for shard in finished(store):
+        mine = set(shard.facts["keys"])
+        same = shard.facts.get("codec", codec) == codec  # earlier versions did not say
+        if same and mine <= keys.keys() - covered and not _holds(shard, removed):
+            covered |= mine
+            good.add(shard.folder.name)
+    for left in (store / "shards").glob("*"):
+        ours = NAME.fullmatch(left.name) or OLD_DRAFT.fullmatch(left.name)
+        if ours and left.name not in good:
+            discard(left, is_shard)
+    missing = [pair for key, pair in keys.items() if key not in covered]
+    return [
+        ShardTask(
+            store, wanted.source, wanted.modality, tuple(part for part, _ in group),
+            tuple(digest for _, digest in group), removed, wanted.paired,
+        )
+        for group in _groups(missing)
+    ]  # fmt: skip
+
+
+def _holds(shard: Shard, removed: frozenset[str]) -> bool:
+    """Whether one of these ids is in a shard."""
+    if not removed or not shard.documents:
+        return False
+    gone = np.frombuffer(bytes.fromhex("".join(sorted(removed))), "V16")
+    ids = np.ascontiguousarray(shard.array("ids")).view("V16").ravel()
+    return bool(len(np.intersect1d(ids, gone)))
+
+
+def remove(folder: Path, ids: Sequence[str], progress: Progress = run_here) -> dict[str, Store]:
+    """Take documents out of the stores in `folder` for good, with all that duplicate them.
+
+    Their shards are made again without them, so nothing of them stays on disk. Once the list of
+    them is written, whatever prepares the stores next does the same. DataError where an id is in
+    no store.
+    """
+    paths = sorted(folder.glob("*/manifest.json"))
+    manifests = {path.parent.name: read_facts(path, Manifest) for path in paths}
+    if not manifests:
+        raise DataError(f"{folder} holds no prepared data (NAME/manifest.json)")
+    try:
+        settings = read_facts(folder / "settings.json", dict)
+        config = PrepareConfig.from_tree(settings)
+        wanted = {
+            name: Wanted(
+                SourceConfig.from_tree(m["source"]),
+                ModalityConfig.from_tree(m["modality"]),
+                m["kind"],
+                m["paired"],
+            )
+            for name, m in manifests.items()
+        }
+    except ConfigError as error:
+        raise DataError(
+            f"the settings in {folder} are damaged: {error}; prepare it again"
+        ) from None
+    with _alone(folder):
+        gone, before = {*ids, *_duplicates(folder, manifests, ids)}, removed_ids(folder)
+        known = set(before)
+        for name in manifests:
+            for shard in finished(folder / name):
+                known |= gone & {bytes(row).hex() for row in shard.array("ids")}
+        if unknown := sorted(set(ids) - known):
+            raise DataError(f"no document of {folder} has the id {unknown[0]}; `inspect` shows ids")
+        write_json(folder / "removed.json", sorted(before | (gone & known)))
+    return prepare(wanted, folder, config, progress)[0]
+
+
+def _duplicates(folder: Path, names: Iterable[str], ids: Sequence[str]) -> set[str]:
+    """The ids of documents that are left out as duplicates of some."""
+    found = set()
+    for name in names:
+        path = folder / name / "duplicates.jsonl"
+        try:
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            found |= {row["id"] for row in rows if row["kept_id"] in ids}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError(f"{path} is damaged; {AGAIN}") from None
+    return found
+
+
+def removed_ids(folder: Path) -> frozenset[str]:
+    """The ids of documents that were removed from stores and must not come back."""
+    lists = [folder / "removed.json", *folder.glob("*/removed.json")]  # earlier: one a store
+    return frozenset(i for path in lists if path.exists() for i in read_facts(path, Removed, LOST))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time may change a store; disk errors become ResourceError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+            (folder / ".lock").unlink(missing_ok=True)  # others look whether theirs is still there
+    except Timeout:
+        raise ConfigError(f"another process is preparing {folder}; wait for it") from None
+    except ResourceError:
+        raise
+    except OSError as error:
+        raise ResourceError(
+            f"{folder} cannot be written: {error.strerror or error}; free space or permissions"
+            " there, or give another folder"
+        ) from None
+
+
+def _groups(parts: Sequence[tuple[Part, str]]) -> Iterator[tuple[tuple[Part, str], ...]]:
+    """Parts in order, together at least SHARD bytes a group, or PARTS of them."""
+    group: list[tuple[Part, str]] = []
+    size = 0
+    for part, digest in parts:
+        group.append((part, digest))
+        size += part.size
+        if size >= SHARD or len(group) == PARTS:
+            yield tuple(group)
+            group, size = [], 0
+    if group:
+        yield tuple(group)

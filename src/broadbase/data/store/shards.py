@@ -1,0 +1,392 @@
+"""Shards: parts of a source, cleaned, sketched and encoded, each on its own and once.
+
+A shard is a function of its parts' content, the codec and nothing else, and is written whole or not
+at all. So shards may be made in any order, by any number of processes or machines, and a killed
+`prepare` goes on with those that are missing.
+
+ID/shard.json                    its parts, counts and hashes
+ID/rejected.jsonl                records it could not take
+ID/values.npy                    the values of all documents, end to end
+ID/{lengths,units,grids}.npy     by document
+ID/ids.npy                       by document: 16 bytes of its content's (or its key's) SHA-256
+ID/sketches.npy                  by document: MinHash of its pieces (Broder 1997); all ones: none
+ID/places.npy, place_ends.npy    by document: where it came from
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NotRequired, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash
+from typing_extensions import TypedDict
+
+from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, Reject, SourceConfig
+from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.files import draft_folder, write_json
+from broadbase.data.store.columns import Column
+from broadbase.data.store.ownership import is_shard
+from broadbase.data.store.store import Pair, check_files, file_hashes, read_array, read_facts
+
+SKETCH = 126  # minima of a sketch: 21 bands of 6
+NONE = np.iinfo(np.uint32).max  # every minimum of a document without pieces
+BATCH, SIZE = 256, 1 << 20  # records sketched at once, and about their bytes
+STEP, PIECES = 1 << 20, 1 << 17  # characters that are hashed, pieces that are sketched at once
+NAME = re.compile("[0-9a-f]{16}")  # of a shard's folder
+ARRAYS = ("values", "lengths", "units", "grids", "ids", "sketches", "places", "place_ends")
+Counts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A source and what its records are."""
+
+    source: SourceConfig
+    modality: ModalityConfig
+    name: str  # of the modality in the run: sources of one name share a codec
+    paired: bool = False  # documents are known by their records' keys, not by their content
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What one shard is made of; says everything a worker needs, also on another machine."""
+
+    folder: Path  # the store
+    source: SourceConfig
+    modality: ModalityConfig
+    parts: tuple[Part, ...]
+    digests: tuple[str, ...]  # of the parts' files
+    removed: frozenset[str] = frozenset()  # ids that must not come back
+    paired: bool = False
+
+    @property
+    def keys(self) -> list[str]:
+        """What tells each part from all others, its content included."""
+        digests = zip(self.parts, self.digests, strict=True)
+        return [part_key(part, digest, self.paired) for part, digest in digests]
+
+    @property
+    def target(self) -> Path:
+        """Where the shard will lie."""
+        name = hashlib.sha256(json.dumps(self.keys).encode()).hexdigest()[:16]
+        return self.folder / "shards" / name
+
+    @property
+    def size(self) -> int:
+        """Bytes of source that it reads."""
+        return sum(part.size for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a source consists of at a moment; looked at once, since there may be very many files."""
+
+    wanted: Wanted
+    files: Mapping[str, str]  # name: SHA-256
+    parts: Sequence[Part]
+    digests: Sequence[str]  # of the parts' files
+    left_out: Mapping[str, int] = field(default_factory=dict)  # files that no source reads
+
+    @classmethod
+    def of(cls, wanted: Wanted, left_out: Mapping[str, int]) -> Snapshot:
+        """Look at the source; DataError where there is nothing to read."""
+        files, parts = wanted.source.fingerprint(), wanted.source.parts()
+        whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        found = [files.get(part.name, whole) for part in parts]
+        return cls(wanted, files, parts, found, left_out)
+
+    @property
+    def keys(self) -> list[str]:
+        """What tells each part from all others, its content included."""
+        pairs = zip(self.parts, self.digests, strict=True)
+        return [part_key(part, digest, self.wanted.paired) for part, digest in pairs]
+
+
+def part_key(part: Part, digest: str, paired: bool = False) -> str:
+    """A part's name, place and content in one string, and what its documents are known by."""
+    return f"{part.name}@{part.start}-{part.stop}:{digest}" + (":paired" if paired else "")
+
+
+class PartFacts(TypedDict):
+    """What shard.json says of a part."""
+
+    records: int
+    rejected: int
+    empty: int
+    removed: int
+    documents: int
+    bytes: int
+    lost: NotRequired[int]
+    converted: NotRequired[dict[str, int]]
+
+
+class ShardFacts(TypedDict):
+    """What shard.json must hold; names of files may be no UTF-8, so that they are not typed."""
+
+    keys: list[Any]
+    parts: list[PartFacts]
+    hashes: dict[str, Pair]
+    codec: NotRequired[str]
+
+
+def write_shard(task: ShardTask) -> Path:
+    """Make one shard; ResourceError where the disk refuses, with nothing half-written left."""
+    codec = task.modality.load(task.folder / "codec")
+    with (
+        draft_folder(task.target, is_shard) as draft,
+        _Shard(draft, codec, task) as shard,
+    ):
+        shard.read()
+    return task.target
+
+
+def codec_digest(folder: Path) -> str:
+    """The SHA-256 of a codec as it lies on disk."""
+    found: str = add_files(hashlib.sha256(), folder).hexdigest()
+    return found
+
+
+def add_files(digest: Any, folder: Path) -> Any:
+    """A digest that has been fed with the names and contents of a folder's files."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest
+
+
+def digest_of(raw: Any) -> bytes:
+    """The SHA-256 of a record's content."""
+    if isinstance(raw, str):
+        digest = hashlib.sha256()
+        for i in range(0, len(raw), STEP):  # a copy of a long one would take as much memory again
+            digest.update(raw[i : i + STEP].encode(errors="surrogatepass"))
+        return digest.digest()
+    data = raw if isinstance(raw, bytes) else np.ascontiguousarray(np.asarray(raw)).tobytes()
+    return hashlib.sha256(data).digest()
+
+
+def identity(record: Record, raw: Any, paired: bool) -> bytes:
+    """A document's id, 16 bytes: of its content, or of its key where it is one of a pair.
+
+    The first half, which decides the side of the split, is its group's where it has one.
+    """
+    key = record.key or record.place
+    own = digest_of(key) if paired else digest_of(raw)
+    return (digest_of(record.group)[:8] if record.group else own[:8]) + own[8:16]
+
+
+def size_of(raw: Any) -> int:
+    """About how many bytes a record's content takes."""
+    return len(raw) if isinstance(raw, str | bytes) else np.asarray(raw).nbytes
+
+
+@dataclass
+class _Kept:
+    """A document of a shard."""
+
+    raw: Any
+    place: str
+    digest: bytes
+    length: int = 0
+    units: int = 0
+    grid: tuple[int, ...] = ()
+
+
+@dataclass
+class _Shard:
+    folder: Path
+    codec: Codec
+    task: ShardTask
+
+    def __enter__(self) -> Self:
+        self.columns: dict[str, Column] = {}
+        self.rejected = (self.folder / "rejected.jsonl").open("w")
+        self.place_end = 0
+        names = ("records", "rejected", "empty", "removed", "documents", "bytes", "lost")
+        self.done: list[Counts] = [
+            {"part": vars(part), **dict.fromkeys(names, 0), "converted": Counter()}
+            for part in self.task.parts
+        ]
+        return self
+
+    def read(self) -> None:
+        """Read, clean, sketch and encode all parts."""
+        parts = zip(self.done, self.task.parts, strict=True)
+        for batch in _batches((c, r) for c, part in parts for r in self.task.source.read(part)):
+            self._keep([kept for counts, item in batch for kept in self._encoded(item, counts)])
+
+    def _encoded(self, record: Record | Reject, counts: Counts) -> Iterator[_Kept]:
+        """The document of a record, its values written; nothing where it is rejected or removed."""
+        if isinstance(record, Reject):
+            self._reject(record, counts)
+            return
+        modality, before = self.task.modality, self.values
+        try:
+            raw = modality.clean(record.raw)
+            digest = identity(record, raw, self.task.paired)
+            removed = digest.hex() in self.task.removed
+            kept = None if removed else self._values(_Kept(raw, record.place, digest))
+        except BroadbaseError:
+            raise
+        except ValueError as error:
+            if "values" in self.columns:
+                self.columns["values"].cut(before)
+            self._reject(Reject(record.place, str(error)), counts)
+            return
+        counts["records"] += 1
+        counts["converted"].update((*record.converted, *modality.conversions(record.raw)))
+        if kept is None:
+            counts["removed"] += 1
+            return
+        counts["documents"] += 1
+        counts["bytes"] += size_of(raw)
+        yield kept
+
+    @property
+    def values(self) -> int:
+        """How many are written."""
+        return self.columns["values"].rows if "values" in self.columns else 0
+
+    def _values(self, kept: _Kept) -> _Kept:
+        """Encode and write a document; a long one chunk by chunk."""
+        for chunk in self.task.modality.chunks(kept.raw):
+            sample = self.codec.encode(chunk)
+            self._append("values", sample.values)
+            kept.grid = (kept.length + len(sample.values),) if kept.length else sample.grid
+            kept.length += len(sample.values)
+            kept.units += sample.units
+        return kept
+
+    def _keep(self, kept: Sequence[_Kept]) -> None:
+        if not kept:
+            return
+        marks = [each.place.encode(errors="surrogateescape") for each in kept]
+        ends = self.place_end + np.cumsum([len(mark) for mark in marks])
+        self.place_end = int(ends[-1])
+        digests = b"".join(each.digest for each in kept)
+        self._append("lengths", np.array([each.length for each in kept]))
+        self._append("units", np.array([each.units for each in kept]))
+        self._append("grids", np.array([each.grid for each in kept]))
+        self._append("ids", np.frombuffer(digests, np.uint8).reshape(-1, 16))
+        self._append("sketches", self._sketches([each.raw for each in kept]))
+        self._append("places", np.frombuffer(b"".join(marks), np.uint8))
+        self._append("place_ends", ends)
+
+    def _sketches(self, raws: Sequence[Any]) -> NDArray[np.uint32]:
+        """Of each record [records, SKETCH]; a long one's is the least of its chunks'."""
+        found = np.full((len(raws), SKETCH), NONE, dtype=np.uint32)
+        rows: list[int] = []
+        pieces: list[Sequence[str]] = []
+        many = 0
+        for row, raw in enumerate(raws):
+            for chunk in self.task.modality.chunks(raw):
+                if many > PIECES:
+                    np.minimum.at(found, rows, sketch(pieces))
+                    rows, pieces, many = [], [], 0
+                rows.append(row)
+                pieces.append(self.task.modality.pieces(chunk))
+                many += len(pieces[-1])
+        np.minimum.at(found, rows, sketch(pieces))
+        return found
+
+    def _append(self, name: str, array: NDArray[Any]) -> None:
+        if name not in self.columns:
+            self.columns[name] = Column(self.folder / f"{name}.npy", array)
+        self.columns[name].append(array)
+
+    def _reject(self, reject: Reject, counts: Counts) -> None:
+        counts["records"] += reject.records
+        counts["empty" if reject.empty else "rejected"] += reject.records
+        counts["lost"] += reject.lost
+        line = {"place": reject.place, "reason": reject.reason}
+        self.rejected.write(json.dumps(line) + "\n")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType) -> None:
+        self.rejected.close()
+        for column in self.columns.values():
+            column.close()
+        if kind is None:
+            names = ["rejected.jsonl", *(f"{name}.npy" for name in self.columns)]
+            facts = {
+                "keys": self.task.keys,
+                "parts": self.done,
+                "hashes": file_hashes(self.folder, names),
+                "codec": codec_digest(self.task.folder / "codec"),
+            }
+            write_json(self.folder / "shard.json", facts)
+
+
+def _batches(records: Iterable[tuple[Counts, Record | Reject]]) -> Iterator[list[Any]]:
+    batch: list[tuple[Counts, Record | Reject]] = []
+    size = 0
+    for counts, record in records:
+        batch.append((counts, record))
+        size += size_of(record.raw) if isinstance(record, Record) else 0
+        if len(batch) == BATCH or size >= SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def sketch(pieces: Sequence[Sequence[str]]) -> NDArray[np.uint32]:
+    """MinHash of each record's pieces, [records, SKETCH]: the share of equal minima estimates the
+    Jaccard similarity of two sets of pieces (Broder 1997)."""
+    found = np.full((len(pieces), SKETCH), NONE, dtype=np.uint32)
+    some = [i for i, each in enumerate(pieces) if each]
+    if some:
+        found[some] = RMinHash.digests_from_token_sets([pieces[i] for i in some], SKETCH, 0)
+    return found
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard, memory-mapped."""
+
+    folder: Path
+    facts: Mapping[str, Any]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """One of ARRAYS, opened once."""
+        if name not in self.arrays:
+            self.arrays[name] = read_array(self.folder / f"{name}.npy")
+        return self.arrays[name]
+
+    @property
+    def documents(self) -> int:
+        """How many documents it holds."""
+        return sum(part["documents"] for part in self.facts["parts"])
+
+    def place(self, i: int) -> str:
+        """Where document i came from."""
+        ends, places = self.array("place_ends"), self.array("places")
+        mark = bytes(places[int(ends[i - 1]) if i else 0 : int(ends[i])])
+        return mark.decode(errors="surrogateescape")
+
+
+def finished(store: Path) -> Iterator[Shard]:
+    """The shards that a store has; a damaged one is none."""
+    for folder in sorted((store / "shards").glob("*")):
+        if NAME.fullmatch(folder.name) and (shard := _opened(folder)) is not None:
+            yield shard
+
+
+def _opened(folder: Path) -> Shard | None:
+    """The shard in a folder; None where its files are not all there, or of another size."""
+    try:
+        shard = Shard(folder, read_facts(folder / "shard.json", ShardFacts))
+        check_files(folder, shard.facts["hashes"], verify=False)
+        columns = (len(shard.array("lengths")), len(shard.array("ids"))) if shard.documents else ()
+    except (DataError, OSError, ValueError):
+        return None
+    fits = len(shard.facts["keys"]) == len(shard.facts["parts"])
+    return shard if fits and all(n == shard.documents for n in columns) else None

@@ -1,0 +1,282 @@
+"""A store: the records of a source as numbers on disk, split, counted and fingerprinted.
+
+FOLDER/manifest.json             what is in it, from what, with hashes
+FOLDER/rejected.jsonl            every record left out, with place and reason
+FOLDER/duplicates.jsonl          every record like another, with the one that was kept
+FOLDER/codec/                    what turned records into numbers, e.g. tokenizer.json
+FOLDER/shards/ID/                the encoded records (data/store/shards.py)
+FOLDER/index-ID/SPLIT.npy        which of them a split has, in order
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from broadbase.core.contracts import SourceConfig
+from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.files import digest
+
+FORMAT = 3
+SPLITS = ("train", "validation")
+AGAIN = "delete it and prepare the data again"
+
+Ints = NDArray[np.int64]
+Hashes = Mapping[str, tuple[int, str]]  # of files: size, SHA-256
+Pair = Annotated[list[int | str], Field(min_length=2, max_length=2)]  # JSON has no tuples
+
+
+class Numbered(TypedDict):
+    """What any manifest.json holds, of whatever format."""
+
+    format: int
+
+
+class Manifest(TypedDict):
+    """What manifest.json must hold; names of files may be no UTF-8, so that they are not typed."""
+
+    format: int
+    source: dict[str, Any]
+    modality: dict[str, Any]
+    kind: str
+    paired: bool
+    licence: str
+    files: dict[Any, Any]
+    unit: str
+    start: Any
+    end: Any
+    counts: dict[str, int]
+    index: str
+    shards: list[str]
+    hashes: dict[str, Pair]
+    fingerprint: str
+
+
+def read_facts(path: Path, kind: type, remedy: str = AGAIN) -> Any:
+    """What a JSON file of the store's bookkeeping holds, of the type `kind` (a TypedDict, a list).
+
+    DataError where it cannot be read, is damaged or holds something else.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        _checked(kind).validate_python(found, strict=True)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; {remedy}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its content"
+        raise DataError(f"{path} is damaged: {where}: {first['msg']}; {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged, it is no JSON: {error}; {remedy}") from None
+    return found
+
+
+@dataclass(frozen=True)
+class Split:
+    """Documents of one side of a store, memory-mapped."""
+
+    values: tuple[NDArray[Any], ...]  # by shard: [total] or [total, K], memory-mapped
+    shards: Ints  # [documents]
+    firsts: Ints  # [documents] the place of its first value in its shard
+    lengths: Ints  # [documents] values, without start and end
+    units_each: Ints  # [documents]
+    grids: Ints  # [documents, axes]
+    start: NDArray[Any]
+    end: NDArray[Any] | None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def ends(self) -> int:
+        """How many end values a document has: 0 or 1."""
+        return 0 if self.end is None else 1
+
+    @property
+    def targets(self) -> int:
+        """Places that are predicted in one epoch: every value, and every end."""
+        return int(self.lengths.sum()) + len(self) * self.ends
+
+    @property
+    def units(self) -> int:
+        """The size of all documents in the codec's unit."""
+        return int(self.units_each.sum())
+
+    def take(self, chosen: Ints) -> Split:
+        """Some of the documents, in the order given."""
+        columns = ("shards", "firsts", "lengths", "units_each", "grids")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
+
+    def document(self, i: int) -> NDArray[Any]:
+        """Document i as the model sees it: start, values, end."""
+        return self.piece(i, 0, int(self.lengths[i]) + 1 + self.ends)
+
+    def piece(self, i: int, first: int, places: int) -> NDArray[Any]:
+        """`places` of document i from place `first` on, the start being place 0."""
+        found = np.empty((places, *self.start.shape), dtype=self.start.dtype)
+        self.copy(i, first, found)
+        return found
+
+    def copy(self, i: int, first: int, out: NDArray[Any]) -> None:
+        """Fill `out` with document i from place `first` on, the start being place 0."""
+        length, at, last = int(self.lengths[i]), int(self.firsts[i]), first + len(out)
+        begins, ends = int(first == 0), int(last > length + 1)
+        if begins:
+            out[0] = self.start
+        if ends:
+            out[-1] = self.end
+        inside = self.values[int(self.shards[i])][at + first + begins - 1 : at + last - ends - 1]
+        out[begins : len(out) - ends] = inside
+
+
+@dataclass(frozen=True)
+class Store:
+    """A prepared source."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def unit(self) -> str:
+        """What sizes are counted in: bytes, pixels."""
+        return str(self.manifest["unit"])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the encoded documents of both sides: equal for equal data and codec."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many files of the data's folders no source of the run reads, by ending."""
+        return dict(self.manifest.get("left_out", {}))
+
+    @property
+    def index(self) -> Path:
+        """The folder of the splits."""
+        return self.folder / str(self.manifest["index"])
+
+    def summary(self) -> str:
+        """One line: how many records, what became of them, how long they are."""
+        c, split = self.manifest["counts"], self.split("train")
+        lost = f"{c['exact']:,} exact and {c['near']:,} near duplicates, {c['rejected']:,} rejected"
+        lost += f" ({c['lost']:,} bytes)" if c.get("lost") else ""
+        lost += f", {c['empty']:,} empty" if c["empty"] else ""
+        lost += f", {c['removed']:,} removed" if c.get("removed") else ""
+        changed = self.manifest.get("converted", {})
+        lost += "".join(f", {n:,} converted from {what}" for what, n in changed.items())
+        size = f"{split.units:,} {self.unit}s in {split.targets:,} places"
+        return f"{c['records']:,} records ({lost}), {c['train']:,} to train on: {size}"
+
+    def split(self, name: str) -> Split:
+        """The documents of "train" or "validation"."""
+        values = tuple(
+            read_array(self.folder / "shards" / shard / "values.npy")
+            for shard in self.manifest["shards"]
+        )
+        table = read_array(self.index / f"{name}.npy")
+        end = self.manifest["end"]
+        dtype = np.float32 if any(v.dtype.kind == "f" for v in values) else np.int64
+        return Split(
+            values=values,
+            shards=table[:, 0],
+            firsts=table[:, 1],
+            lengths=table[:, 2],
+            units_each=table[:, 3],
+            grids=table[:, COLUMNS:],
+            start=np.array(self.manifest["start"], dtype=dtype),
+            end=None if end is None else np.array(end, dtype=dtype),
+        )
+
+    def ids(self, name: str) -> list[str]:
+        """The id of every document of a split: the hash of its content, or of its key in pairs."""
+        return [bytes(row).hex() for row in read_array(self.index / f"{name}.ids.npy")]
+
+
+COLUMNS = 4  # of an index before the grid: shard, first, length, units
+
+
+@cache
+def _checked(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def open_store(folder: Path, *, verify: bool = False, source: SourceConfig | None = None) -> Store:
+    """The store at `folder`; DataError where it is missing, of another format, or damaged.
+
+    `verify` reads every byte; `source` is compared, file by file, with what the store was made of.
+    Where its files are gone the store suffices.
+    """
+    path = folder / "manifest.json"
+    number = read_facts(path, Numbered, "prepare the data again")["format"]
+    if number != FORMAT:
+        raise DataError(
+            f"{path} has format {number}, this program reads format {FORMAT}; "
+            + ("upgrade Broadbase" if number > FORMAT else "prepare the data again")
+        )
+    manifest = read_facts(path, Manifest)
+    check_files(folder, manifest["hashes"], verify=verify)
+    if source is not None and present(source):
+        _unchanged(folder, manifest["files"], source.fingerprint())
+    return Store(folder, manifest)
+
+
+def present(source: SourceConfig) -> bool:
+    """Whether the files of a source are there: not moved, deleted, or out of reach."""
+    try:
+        return len(source.parts()) > 0
+    except (BroadbaseError, OSError):
+        return False
+
+
+def check_files(folder: Path, hashes: Hashes, *, verify: bool) -> None:
+    """DataError where a file of `hashes` (name: size, SHA-256) is missing, cut short or altered."""
+    for name, (size, _) in hashes.items():
+        file = folder / name
+        if not file.exists() or file.stat().st_size != size:
+            raise DataError(f"{file} is missing or cut short; prepare the data again")
+    if verify:
+        with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter lock
+            digests = pool.map(digest, (folder / name for name in hashes))
+            for (name, (_, wanted)), found in zip(hashes.items(), digests, strict=True):
+                if found != wanted:
+                    raise DataError(
+                        f"{folder / name} was altered since it was written; delete"
+                        f" {(folder / name).parent} and prepare the data again"
+                    )
+
+
+def file_hashes(folder: Path, names: list[str]) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of files below a folder."""
+    return {n: ((folder / n).stat().st_size, digest(folder / n)) for n in names}
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """An array of a store, memory-mapped (an empty one cannot be)."""
+    try:
+        found: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except ValueError:
+        found = np.load(path, allow_pickle=False)
+    return found
+
+
+def _unchanged(folder: Path, old: dict[str, str], new: dict[str, str]) -> None:
+    changes = [f"{n} is gone" for n in old if n not in new]
+    changes += [f"{n} is new" for n in new if n not in old]
+    changes += [f"{n} changed" for n in old if n in new and old[n] != new[n]]
+    if changes:
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        raise DataError(
+            f"the data changed since {folder} was prepared: {', '.join(changes[:3])}{more}; undo"
+            " that, or start a new run"
+        )

@@ -1,0 +1,26 @@
+"""The raw records behind the rows of paired sources: what a store does not keep."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from broadbase.core.contracts import Record
+from broadbase.data.store.shards import identity
+from broadbase.run.run import Run
+
+
+def paired_records(run: Run, source: str, side: str, group: Collection[str] = ()) -> list[Record]:
+    """The records of a paired source, row by row of one side of the split.
+
+    `group`: the sources that must have a record; by default those that it is paired with.
+    """
+    mixed = run.config.data.sources
+    known = {
+        identity(record, record.raw, paired=True).hex(): record
+        for record in mixed[source].source.records()
+        if isinstance(record, Record)
+    }
+    names = group or run.config.data.groups()[str(mixed[source].pairs)]
+    return [
+        known[id] for id in sorted(set.intersection(*(set(run.stores[n].ids(side)) for n in names)))
+    ]

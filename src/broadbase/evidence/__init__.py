@@ -1,0 +1,1 @@
+"""Evidence: a number, its baseline and the interval of their difference."""

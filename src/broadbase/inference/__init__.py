@@ -1,0 +1,1 @@
+"""Inference: a trained base embeds, scores and generates."""

@@ -1,0 +1,136 @@
+"""Generation: small functions over (model, places so far).
+
+Legend: B batch, N places, V categories, K channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from broadbase.core.config import Config
+from broadbase.core.contracts import Choose
+from broadbase.core.errors import DataError
+from broadbase.core.view import Hidden, Read, Segment, Stream, View
+from broadbase.inference.linear import packed
+from broadbase.model.model import Model
+from broadbase.nn.cache import Cache
+
+STRIDE = 1_000_003  # between the seeds of two requests
+
+
+class SamplingConfig(Config):
+    """How the next value is drawn; temperature 0 takes the likeliest."""
+
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: int = 0
+
+    def build(self, first: int = 0) -> Sampler:
+        """A sampler with generators of its own, whose row 0 is request `first`."""
+        return Sampler(self, first)
+
+
+class Sampler:
+    """Draws categories from logits [B,...,V]; repeats itself for the same seed.
+
+    Request i is drawn by seed + 1,000,003 i whatever is drawn beside it, so the first (or only) one
+    by the seed itself.
+    """
+
+    def __init__(self, config: SamplingConfig, first: int = 0) -> None:
+        self.config, self.first = config, first
+        self.generators: list[Generator] = []
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Categories [B,...], int64."""
+        if not bool(logits.amax(dim=-1).isfinite().all()):  # of NaN, too, the largest is NaN
+            raise DataError(
+                "the model predicts numbers that are not finite (NaN or infinity): its weights are"
+                " damaged, or too large for the type they are stored in"
+            )
+        if self.config.temperature == 0:
+            return logits.argmax(dim=-1)
+        probability = restrict(logits.float(), self.config).softmax(dim=-1)
+        rows = probability.reshape(len(logits), -1, logits.shape[-1]).cpu()
+        for i in range(len(self.generators), len(rows)):
+            seed = self.config.seed + STRIDE * (self.first + i)
+            self.generators.append(Generator().manual_seed(seed))
+        drawn = [
+            torch.multinomial(row, 1, generator=chance)
+            for row, chance in zip(rows, self.generators, strict=False)
+        ]
+        return torch.stack(drawn).view(logits.shape[:-1]).to(logits.device)
+
+
+def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
+    """Logits at a temperature, minus infinity outside top-k and top-p (Holtzman et al. 2020)."""
+    logits = logits - logits.amax(dim=-1, keepdim=True)  # so that no temperature is too low
+    logits = logits / max(config.temperature, torch.finfo(logits.dtype).tiny)
+    if config.top_k is not None and config.top_k < logits.shape[-1]:
+        floor = logits.topk(config.top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < floor, -torch.inf)
+    if config.top_p is not None:
+        ordered, index = logits.sort(dim=-1, descending=True)
+        before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
+        drop = (before >= config.top_p).scatter(-1, index, before >= config.top_p)
+        logits = logits.masked_fill(drop, -torch.inf)
+    return logits
+
+
+def generate(
+    model: Model, prompt: Segment, position: Iterable[Tensor], choose: Choose, tower: str = "main"
+) -> Iterator[Tensor]:
+    """Continue `prompt` ([B,N], whole documents, no padding), one place at a time.
+
+    `position`, M times [3], are the places that follow; yields M times the new values [B,1,...].
+    """
+    view = View((Stream("main", tower, (prompt,), "causal"),))
+    return continued(model, view, position, choose)
+
+
+@torch.inference_mode()
+def continued(
+    model: Model, view: View, position: Iterable[Tensor], choose: Choose
+) -> Iterator[Tensor]:
+    """Continue the last stream of `view` in the Space of its last segment, one place at a time.
+
+    `position`, M times [3] or [B,3], are the places that follow; yields M times the new values
+    [B,1,...]. Keys and values are cached: each place costs one place, other streams are run once.
+    """
+    model = packed(model)
+    view = view.to(next(model.parameters()).device)
+    last, before = view.streams[-1], dict[str, Hidden]()
+    cache = Cache(len(model.towers[last.tower].blocks))  # type: ignore[arg-type]
+    source, (index, order, document) = last.segments[-1].source, _last(last)
+    space, reads = model.spaces[source], (Read(source, "next", index=index),)
+    view = replace(view, streams=(*view.streams[:-1], replace(last, reads=reads)))
+    for following in position:
+        output = model(view, caches={last.name: cache}, before=before)
+        values: Tensor = space.sample(output.predictions["next"], choose)  # type: ignore[operator]
+        yield values
+        place = following.to(index.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
+        order = None if order is None else order + 1
+        told = Segment(source, values, place, order, document)
+        last = replace(last, segments=(told,), reads=(Read(source, "next"),))
+        view, before = View((last,)), dict(output.streams)
+
+
+def _last(stream: Stream) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Where in memory each row ends, by the order of its places; its order and document there:
+    [B,1] each, the latter None where the stream says neither."""
+    orders = [s.order for s in stream.segments if s.order is not None]
+    documents = [s.document for s in stream.segments if s.document is not None]
+    if not orders or not documents:
+        place = stream.segments[-1].position
+        end = sum(segment.position.shape[1] for segment in stream.segments) - 1
+        return torch.full((len(place), 1), end, device=place.device), None, None
+    order, document = torch.cat(orders, dim=1), torch.cat(documents, dim=1)
+    index = order.masked_fill(document < 0, -1).argmax(dim=1, keepdim=True)
+    return index, order.gather(1, index), document.gather(1, index)

@@ -1,0 +1,183 @@
+"""Pictures as published encoders take them: resized, normalised, cut into patches.
+
+Legend: R rows and C columns of patches, K = patch * patch * channels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.errors import DataError
+from broadbase.core.files import read_json
+from broadbase.modalities.crops import Crops, CropsConfig
+from broadbase.modalities.resizing import MODES, SETTINGS, Resizing
+from broadbase.nn.spaces.patches import START, Patches, PatchesConfig
+
+WHOLE = "processor_config.json"  # of all codecs of a folder
+Edge = Annotated[int, Field(ge=1, le=1 << 20)]  # pixels
+
+
+class PictureConfig(ModalityConfig):
+    """Square pictures of one size, and what their numbers are normalised by."""
+
+    name: Literal["picture"] = "picture"
+    size: Annotated[int, Field(ge=1)]
+    patch: Annotated[int, Field(ge=1)]
+    channels: Annotated[int, Field(ge=1)] = 3
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
+    resample: Literal["bilinear", "bicubic"] = "bicubic"
+    start: bool = True  # whether a class token stands first
+    bias: bool = True  # of the map of patches
+    crops: CropsConfig = CropsConfig()
+
+    def conversions(self, raw: Any) -> tuple[str, ...]:
+        if not isinstance(raw, Image.Image):
+            return ()
+        mode, size = MODES[self.channels], (self.size, self.size)
+        changed = (f"{raw.mode} to {mode}",) if raw.mode != mode else ()
+        return (
+            changed
+            if raw.size == size
+            else (*changed, f"a size other than {self.size} x {self.size} pixels")
+        )
+
+    def fit(self, records: Iterable[Any]) -> Codec:
+        """What a picture becomes is settled: it is squeezed into the square."""
+        return PictureCodec(self, self.settings)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The same as a preprocessor_config.json."""
+        return {
+            "image_processor_type": "ViTImageProcessor",
+            "do_convert_rgb": self.channels == 3,
+            "do_resize": True,
+            "size": {"height": self.size, "width": self.size},
+            "resample": int(Image.Resampling[self.resample.upper()]),
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.deviation),
+        }
+
+    def load(self, folder: Path) -> Codec:
+        """As the folder's processor_config.json or preprocessor_config.json says; where it has
+        neither, a picture is squeezed into the square."""
+        return PictureCodec(self, _settings(folder))
+
+    def space(self, width: int) -> Patches:
+        channels = self.patch * self.patch * self.channels
+        return PatchesConfig(channels=channels, start=self.start, bias=self.bias).build(width)
+
+    def corruption(self) -> Corruption:
+        side = self.size // self.patch
+        return Crops(
+            config=self.crops,
+            rows=side,
+            columns=side,
+            patch=self.patch,
+            mean=self.mean,
+            deviation=self.deviation,
+        )
+
+
+class PictureCodec:
+    """Numbers around 0 as [R*C, K]."""
+
+    unit = "pixel"
+    end: NDArray[Any] | None = None
+
+    def __init__(self, config: PictureConfig, settings: Mapping[str, Any]) -> None:
+        self.config, self.begins, self.settings = config, config.start, settings
+        resample = Image.Resampling[config.resample.upper()]
+        self.resized = Resizing.read(settings, config.size, config.channels, resample)
+        normal, scaled = settings.get("do_normalize", True), settings.get("do_rescale", True)
+        self.mean = np.array(settings.get("image_mean", config.mean) if normal else 0.0)
+        self.deviation = np.array(settings.get("image_std", config.deviation) if normal else 1.0)
+        for name, value in (("image_mean", self.mean), ("image_std", self.deviation)):
+            if value.shape not in ((), (config.channels,)) or value.dtype.kind not in "fi":
+                raise DataError(f"{SETTINGS}: {name} is not {config.channels} numbers")
+        self.scale = settings.get("rescale_factor", 1 / 255) if scaled else 1.0
+        channels = config.patch * config.patch * config.channels
+        self.start = np.full(channels, START, dtype=np.float32)
+
+    def encode(self, raw: Any) -> Sample:
+        """Takes a PIL image or [H,W,C] of uint8, of any size, or [size,size,C] of [0, 1]; of one
+        channel without its axis too."""
+        c, side = self.config, self.config.size // self.config.patch
+        if isinstance(raw, np.ndarray) and raw.ndim == 2 and c.channels == 1:
+            raw = raw[..., None]
+        if isinstance(raw, np.ndarray) and raw.dtype == np.uint8 and raw.shape[2:] == (c.channels,):
+            raw = Image.fromarray(raw if c.channels > 1 else raw[..., 0])
+        if isinstance(raw, Image.Image):
+            pixels = self.resized(raw) * self.scale
+        elif isinstance(raw, np.ndarray) and raw.shape == (c.size, c.size, c.channels):
+            pixels = raw.astype(np.float64)
+        else:
+            got = raw.shape if isinstance(raw, np.ndarray) else type(raw).__name__
+            wanted = (c.size, c.size, c.channels)
+            raise ValueError(f"expected an image, or an array of {wanted}; got {got}")
+        normal = (pixels - self.mean) / self.deviation
+        patches = normal.reshape(side, c.patch, side, c.patch, c.channels).transpose(0, 2, 1, 3, 4)
+        values = patches.reshape(side * side, -1).astype(np.float32)
+        return Sample(values, (side, side), c.size * c.size * c.channels)
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
+        c, (rows, columns) = self.config, grid
+        patches = values.reshape(rows, columns, c.patch, c.patch, c.channels)
+        normal = patches.transpose(0, 2, 1, 3, 4).reshape(c.size, c.size, c.channels)
+        pixels: NDArray[np.float32] = normal * self.deviation + self.mean
+        return pixels.astype(np.float32)
+
+    def save(self, folder: Path) -> None:
+        """What was read beside the config, where anything was."""
+        if self.settings:
+            (folder / SETTINGS).write_text(json.dumps(dict(self.settings), indent=2))
+
+
+class _Published(BaseModel):
+    """The fields of a preprocessor_config.json that are read, by their types."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    do_center_crop: bool | None = None
+    do_normalize: bool | None = None
+    do_pad: bool | None = None
+    do_rescale: bool | None = None
+    do_resize: bool | None = None
+    image_mean: list[float] | None = None
+    image_std: list[Annotated[float, Field(gt=0)]] | None = None
+    rescale_factor: Annotated[float, Field(gt=0)] = 1 / 255
+    size: Edge | dict[str, Edge | None] | None = None
+    crop_size: Edge | dict[str, Edge | None] | None = None
+
+
+def _settings(folder: Path) -> Mapping[str, Any]:
+    """What a published folder says of its pictures; nothing where it has no such file."""
+    for name in (WHOLE, SETTINGS):
+        if not (folder / name).exists():
+            continue
+        whole = read_json(folder / name)
+        found = whole.get("image_processor") if name == WHOLE else whole
+        if found:
+            try:
+                _Published.model_validate(found)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise DataError(
+                    f"{folder / name}: field `{'.'.join(map(str, first['loc']))}`: {first['msg']};"
+                    " copy it again"
+                ) from None
+            return dict(found)
+    return {}

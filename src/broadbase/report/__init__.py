@@ -1,0 +1,1 @@
+"""Reports: charts as SVG, and the page of a demo."""

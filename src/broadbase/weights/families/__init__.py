@@ -1,0 +1,1 @@
+"""Published families, one mapping each."""

@@ -1,0 +1,113 @@
+"""ESM-2 (Lin et al. 2023): a rotary encoder of residues, with token dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+
+from broadbase.modalities.tokens import TokensConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.attention import GroupedQueryConfig
+from broadbase.nn.block import BlockConfig, PreNormConfig
+from broadbase.nn.feedforward import PlainConfig
+from broadbase.nn.norm import LayerNormConfig
+from broadbase.nn.positions import RotaryConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig, TransformConfig
+from broadbase.nn.tower import LayersConfig, TransformerConfig
+from broadbase.weights.families.bert import GAMMA
+from broadbase.weights.families.bert import table as bert_table
+from broadbase.weights.hf_fields import headed, only
+from broadbase.weights.mapping import Published
+from broadbase.weights.sizes import Said, Shape, only_ids
+
+MODEL_TYPE = "esm"
+DROPPED = 0.15 * 0.8  # the share of places that training embedded as nothing
+MINE, THEIRS = "towers.main.blocks.*", "esm.encoder.layer.*"
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """An ESM-2 config in our terms."""
+    only(
+        config,
+        position_embedding_type=("rotary",),
+        is_folding_model=(False,),
+        tie_word_embeddings=(True,),
+    )
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    norm = LayerNormConfig(eps=config["layer_norm_eps"])
+    theta, head_dim = config.get("rope_theta", 10000.0), width // heads
+    block = BlockConfig(
+        attention=GroupedQueryConfig(
+            heads=heads, kv_heads=heads, head_dim=head_dim, bias=True, out_bias=True
+        ),
+        feedforward=PlainConfig(hidden=config["intermediate_size"]),
+        residual=PreNormConfig(norm=norm),
+    )
+    tower = TransformerConfig(
+        width=width,
+        layers=(LayersConfig(block=block, repeat=config["num_hidden_layers"]),),
+        positions=RotaryConfig(theta=theta),
+        input_norm=norm if config.get("emb_layer_norm_before") else None,
+        final_norm=norm,
+    )
+    discrete = DiscreteConfig(
+        vocabulary=config["vocab_size"],
+        bias=True,
+        head=TransformConfig(norm=norm),
+        mask_id=config["mask_token_id"],
+        dropped=DROPPED if config["token_dropout"] else None,
+    )
+    residues = TokensConfig(discrete=headed(discrete, names, "lm_head"), start=0, end=2)
+    turns = torch.arange(0, head_dim, 2).float() / head_dim
+    return Published(
+        ModelConfig(modalities={"text": residues}, towers={"main": tower}),
+        "full",
+        bert_table("esm", "lm_head", "lm_head")
+        | {
+            "spaces.text.head.norm": "lm_head.layer_norm",
+            "towers.main.input_norm": "esm.embeddings.layer_norm",
+            "towers.main.final_norm": "esm.encoder.emb_layer_norm_after",
+            f"{MINE}.attention.norm": f"{THEIRS}.attention.LayerNorm",
+            f"{MINE}.feedforward.norm": f"{THEIRS}.LayerNorm",
+        },
+        "esm.",
+        spellings={**GAMMA, r"^lm_head\.LayerNorm": "lm_head.layer_norm"},
+        copies={"lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"},
+        derived={
+            r"esm\.embeddings\.position_ids": lambda: torch.arange(
+                config["max_position_embeddings"]
+            )[None],
+            r".*\.rotary_embeddings\.inv_freq": lambda: 1.0 / theta**turns,
+        },
+        # a table of places that rotary models carry along, and heads for other uses
+        kept=r"esm\.contact_head\..*|esm\.pooler\..*|esm\.embeddings\.position_embeddings\..*",
+    )
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of an encoder of a model's sizes; where hidden places have no id, they get
+    the one after all others."""
+    shape, discrete = Shape.of(model, "main"), only_ids(model)
+    if shape is None or discrete is None:
+        return None
+    new = discrete.mask_id is None
+    mask = discrete.vocabulary if new else discrete.mask_id
+    turns = shape.positions if isinstance(shape.positions, RotaryConfig) else RotaryConfig()
+    return {
+        "architectures": ["EsmForMaskedLM"],
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.attention.heads,
+        "intermediate_size": shape.hidden,
+        "layer_norm_eps": shape.eps(LayerNormConfig, 1e-5),
+        "position_embedding_type": "rotary",
+        "rope_theta": turns.theta,
+        "max_position_embeddings": shape.places(said),
+        "emb_layer_norm_before": model.tree()["towers"]["main"]["input_norm"] is not None,
+        "token_dropout": discrete.dropped is not None,
+        "vocab_size": discrete.vocabulary + new,
+        "mask_token_id": mask,
+        "pad_token_id": said.end,
+    }

@@ -1,0 +1,36 @@
+"""EuroBERT (Boizard et al. 2025), layers of Llama that see both ways: in, and out for encoders
+of text trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from broadbase.model.model import ModelConfig
+from broadbase.weights.families import llama
+from broadbase.weights.families.decoder import decoder, gated
+from broadbase.weights.hf_fields import only
+from broadbase.weights.mapping import Published
+from broadbase.weights.sizes import Said, only_ids
+
+MODEL_TYPE = "eurobert"
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A EuroBERT config in our terms; a mask_token_id out of range stands for none."""
+    only(config, hidden_act=("silu",), pretraining_tp=(1,), mlp_bias=(False,))
+    mask, bias = config["mask_token_id"], bool(config.get("attention_bias", False))
+    discrete = {"mask_id": mask if mask < config["vocab_size"] else None}
+    found = decoder(config, names, gated(config), discrete=discrete, bias=bias, out_bias=bias)
+    return replace(found, pattern="full")
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of an encoder of a model's sizes: what is hidden has a vector, and no id."""
+    config, discrete = llama.fields(model, said), only_ids(model)
+    if config is None or discrete is None:
+        return None
+    mask = config["vocab_size"] if discrete.mask_id is None else discrete.mask_id
+    own = {"mask_token_id": mask, "pad_token_id": None}
+    return {"architectures": ["EuroBertForMaskedLM"], **config, **own}

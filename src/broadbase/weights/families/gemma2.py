@@ -1,0 +1,52 @@
+"""Gemma 2 (2408.00118): norms on both sides, capped logits, windows in every other layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.nn.block import SandwichConfig
+from broadbase.nn.norm import OffsetRMSNormConfig
+from broadbase.nn.softmax import CappedConfig, PlainSoftmaxConfig
+from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder, gated
+from broadbase.weights.hf_fields import GLOBAL, LOCAL, only
+from broadbase.weights.mapping import Published
+
+MODEL_TYPE = "gemma2"
+SANDWICH = {
+    f"{MINE}.attention.after": f"{THEIRS}.post_attention_layernorm",
+    f"{MINE}.feedforward.norm": f"{THEIRS}.pre_feedforward_layernorm",
+    f"{MINE}.feedforward.after": f"{THEIRS}.post_feedforward_layernorm",
+}
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A Gemma 2 config in our terms."""
+    every = [LOCAL if i % 2 == 0 else GLOBAL for i in range(config["num_hidden_layers"])]
+    return gemma(config, names, kinds=every)
+
+
+def gemma(config: Mapping[str, Any], names: Collection[str], **more: Any) -> Published:
+    """What Gemma 2 and 3 have in common."""
+    only(config, use_bidirectional_attention=(None, False))
+    filled = {"hidden_activation": "gelu_pytorch_tanh", **config}
+    cap, bias = config.get("attn_logit_softcapping"), bool(config.get("attention_bias", False))
+    return decoder(
+        config,
+        names,
+        gated(filled, "hidden_activation"),
+        norm=OffsetRMSNormConfig(eps=config["rms_norm_eps"]),
+        residual=SandwichConfig,
+        table=TABLE | SANDWICH,
+        discrete={
+            "tied": True,
+            "scale": math.sqrt(config["hidden_size"]),
+            "cap": config.get("final_logit_softcapping"),
+        },
+        bias=bias,
+        out_bias=bias,
+        scale=config["query_pre_attn_scalar"] ** -0.5,
+        softmax=CappedConfig(cap=cap) if cap else PlainSoftmaxConfig(),
+        **more,
+    )

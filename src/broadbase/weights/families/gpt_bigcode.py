@@ -1,0 +1,27 @@
+"""GPT-BigCode (StarCoder; Li et al. 2023): GPT-2 with one head of keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.weights.families import gpt2
+from broadbase.weights.hf_fields import only
+from broadbase.weights.mapping import Published
+
+MODEL_TYPE = "gpt_bigcode"
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A GPT-BigCode config in our terms; its matrices are kept as [out, in]."""
+    only(config, multi_query=(True,))
+    width = config["n_embd"]
+    head = width // config["n_head"]
+    cuts = {"q": (0, width), "k": (width, width + head), "v": (width + head, width + 2 * head)}
+    return Published(
+        gpt2.model(config, 1),
+        "causal",
+        gpt2.table(cuts, None),
+        "transformer.",
+        copies={"lm_head.weight": "transformer.wte.weight"},
+    )

@@ -1,0 +1,93 @@
+"""gpt-oss (2508.10925): sinks in the softmax, windows in every other layer, clipped experts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.core.errors import ConfigError
+from broadbase.nn.experts import ClippedExpertsConfig
+from broadbase.nn.softmax import SinksConfig
+from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder
+from broadbase.weights.hf_fields import GLOBAL, LOCAL
+from broadbase.weights.mapping import At, Published
+
+MODEL_TYPE = "gpt_oss"
+CONVERT = (
+    "transformers: GptOssForCausalLM.from_pretrained(FOLDER, dtype='bfloat16', quantization_config="
+    "Mxfp4Config(dequantize=True)).save_pretrained(OTHER)"
+)
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A gpt-oss config in our terms; ConfigError for files of MXFP4 blocks."""
+    if any(name.endswith(("_blocks", "_scales")) for name in names):
+        raise ConfigError(
+            "these weights are quantised (MXFP4), and only bf16, fp16 and fp32 are read; convert"
+            f" them, with {CONVERT}"
+        )
+    experts = ClippedExpertsConfig(
+        hidden=config["intermediate_size"],
+        experts=config["num_local_experts"],
+        chosen=config["num_experts_per_tok"],
+        slope=config.get("swiglu_alpha", 1.702),
+        limit=config.get("swiglu_limit", 7.0),
+        balance=config.get("router_aux_loss_coef", 0.001),
+        z=0.0,
+    )
+    bias = bool(config.get("attention_bias", True))
+    return decoder(
+        config,
+        names,
+        experts,
+        kinds=[GLOBAL if i % 2 else LOCAL for i in range(config["num_hidden_layers"])],
+        table=TABLE | _own(config),
+        bias=bias,
+        out_bias=bias,
+        softmax=SinksConfig(),
+    )
+
+
+def _own(config: Mapping[str, Any]) -> dict[str, At | str]:
+    """All experts of a layer lie in one tensor, the outputs last; of gate and up they take turns.
+
+    Legend: E experts, D width, F hidden width.
+    """
+    width, hidden = config["hidden_size"], config["intermediate_size"]
+    experts = config["num_local_experts"]
+    mine, theirs = f"{MINE}.feedforward.branch", f"{THEIRS}.mlp"
+    found: dict[str, At | str] = {
+        f"{MINE}.attention.branch.softmax.sink": f"{THEIRS}.self_attn.sinks",
+        f"{mine}.router": f"{theirs}.router",
+        f"{mine}.experts.*.down.weight": At(
+            f"{theirs}.experts.down_proj",
+            shape=(experts, hidden, width),
+            axes=(0, 2, 1),  # E, D, F
+            part=(0, width),
+            step=width,
+        ),
+        f"{mine}.experts.*.down.bias": At(
+            f"{theirs}.experts.down_proj_bias",
+            shape=(experts, width),
+            part=(0, width),
+            step=width,
+        ),
+    }
+    for half, part in (("gate", (0, hidden)), ("up", (hidden, 2 * hidden))):
+        found[f"{mine}.experts.*.{half}.weight"] = At(
+            f"{theirs}.experts.gate_up_proj",
+            shape=(experts, width, 2 * hidden),
+            view=(experts, width, hidden, 2),
+            axes=(0, 3, 2, 1),  # E, half, F, D
+            part=part,
+            step=2 * hidden,
+        )
+        found[f"{mine}.experts.*.{half}.bias"] = At(
+            f"{theirs}.experts.gate_up_proj_bias",
+            shape=(experts, 2 * hidden),
+            view=(experts, hidden, 2),
+            axes=(0, 2, 1),  # E, half, F
+            part=part,
+            step=2 * hidden,
+        )
+    return found

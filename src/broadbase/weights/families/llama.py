@@ -1,0 +1,55 @@
+"""Llama (Touvron et al. 2023; Llama 3): in, and out for text decoders trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.model.model import ModelConfig
+from broadbase.nn.norm import RMSNormConfig
+from broadbase.nn.positions import RotaryConfig
+from broadbase.weights.families.decoder import decoder, gated
+from broadbase.weights.hf_fields import only, rope
+from broadbase.weights.mapping import Published
+from broadbase.weights.sizes import Said, Shape, only_ids
+
+MODEL_TYPE = "llama"
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A Llama config in our terms; also DeepSeek-Coder's."""
+    only(config, hidden_act=("silu",), pretraining_tp=(1,))
+    bias = bool(config.get("attention_bias", False))
+    return decoder(config, names, gated(config), bias=bias, out_bias=bias)
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of a text decoder of a model's sizes."""
+    config = fields(model, said)
+    return config and {"architectures": ["LlamaForCausalLM"], **config}
+
+
+def fields(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """What a config.json says of one tower and its ids; None of other models."""
+    shape, discrete = Shape.of(model, "main"), only_ids(model)
+    if shape is None or discrete is None:
+        return None
+    turns = shape.positions if isinstance(shape.positions, RotaryConfig) else RotaryConfig()
+    return {
+        "hidden_size": shape.width,
+        "intermediate_size": shape.gated,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.attention.heads,
+        "num_key_value_heads": shape.attention.kv_heads,
+        "head_dim": shape.attention.head_dim,
+        "attention_bias": shape.attention.bias,
+        "rms_norm_eps": shape.eps(RMSNormConfig, 1e-5),
+        "rope_theta": turns.theta,
+        "rope_parameters": rope(turns),
+        "hidden_act": "silu",
+        "vocab_size": discrete.vocabulary,
+        "tie_word_embeddings": discrete.tied,
+        "max_position_embeddings": 32768,
+        "bos_token_id": said.start,
+        "eos_token_id": said.end,
+    }

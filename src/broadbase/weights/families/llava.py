@@ -1,0 +1,121 @@
+"""LLaVA (Liu et al. 2023): what CLIP sees, through two linear maps, among the text of a Llama."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+
+from broadbase.core.errors import ConfigError
+from broadbase.model.model import ModelConfig
+from broadbase.nn.connector import PerceptronConfig
+from broadbase.nn.norm import LayerNormConfig
+from broadbase.nn.tower import TransformerConfig
+from broadbase.weights.families import clip, llama
+from broadbase.weights.families.vision import pictures, tower
+from broadbase.weights.hf_fields import activation, only
+from broadbase.weights.mapping import At, Published, within
+
+MODEL_TYPE = "llava"
+TEXT = {  # what published files leave out
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 32000,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+SEES, SPEAKS = "vision_tower.", "language_model."
+POSITIONS = r"vision_tower\.vision_model\.embeddings\.position_ids"
+LAYERS = f"{SEES}vision_model.encoder.layers"
+SPELLINGS = {  # of transformers 5, and of what 4.52 and later wrote
+    r"^model\.(?=language_model\.|vision_tower\.|multi_modal_projector\.)": "",
+    r"^lm_head\.": f"{SPEAKS}lm_head.",
+    r"^language_model\.(?!model\.|lm_head\.)": f"{SPEAKS}model.",
+    r"^vision_tower\.(?!vision_model\.)": f"{SEES}vision_model.",
+}
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A LLaVA config in our terms: a picture is a segment `@stream` of `vision` in `main`.
+
+    The layers of CLIP after the last that is read are kept, and not used.
+    """
+    vision, told = clip.VISION | config["vision_config"], TEXT | config["text_config"]
+    only(vision, model_type=("clip_vision_model",))
+    only(told, model_type=("llama",))
+    only(config, vision_feature_select_strategy=("default", "full"))
+    tied = config.get("tie_word_embeddings") or told.get("tie_word_embeddings", False)
+    text = llama.read(told | {"tie_word_embeddings": tied}, names)
+    chosen = config.get("vision_feature_layer", -2)
+    depths = [
+        _depth(int(layer), vision["num_hidden_layers"])
+        for layer in (chosen if isinstance(chosen, list) else [chosen])
+    ]
+    depth = max(depths)
+    projector = PerceptronConfig(
+        source="vision",
+        target="main",
+        activation=activation({"projector_hidden_act": "gelu", **config}, "projector_hidden_act"),
+        bias=bool(config.get("multimodal_projector_bias", True)),
+        skip=int(config.get("vision_feature_select_strategy", "default") == "default"),
+        layers=tuple(depths) if len(depths) > 1 else (),
+    )
+    spaces = {
+        name: space.model_copy(update={"stands": {"image": config.get("image_token_index", 32000)}})
+        for name, space in text.config.modalities.items()
+    }
+    model = ModelConfig(
+        modalities={**spaces, "image": pictures(vision, bias=False, **clip.PIXELS)},
+        towers={**text.config.towers, "vision": _tower(vision, depth)},
+        at={"image": "vision"},
+        connectors=(projector,),
+    )
+    unread = "|".join(str(i) for i in range(depth, vision["num_hidden_layers"])) or "(?!)"
+    places = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
+    return Published(
+        model,
+        text.pattern,
+        within(SPEAKS, text.table) | _seen(vision),
+        spellings=SPELLINGS,
+        copies={SPEAKS + copy: SPEAKS + whole for copy, whole in text.copies.items()},
+        derived={
+            POSITIONS: lambda: torch.arange(places)[None],
+            **{re.escape(SPEAKS) + name: value for name, value in text.derived.items()},
+        },
+        patterns={"vision": "full"},
+        kept=rf"{SEES}vision_model\.post_layernorm\..*|{LAYERS}\.({unread})\..*",
+    )
+
+
+def _depth(chosen: int, layers: int) -> int:
+    """After which layer of CLIP a picture is read; 0 would be before all."""
+    depth = chosen if chosen >= 0 else layers + 1 + chosen
+    if not 1 <= depth <= layers:
+        raise ConfigError(
+            f"config.json: vision_feature_layer={chosen} is none of {layers} layers' outputs"
+        )
+    return depth
+
+
+def _tower(vision: Mapping[str, Any], depth: int) -> TransformerConfig:
+    """CLIP's, up to a layer, whose states no norm follows."""
+    whole = tower(vision, input_norm=LayerNormConfig(eps=vision["layer_norm_eps"]))
+    (stack,) = whole.layers
+    layers = (stack.model_copy(update={"repeat": depth}),)
+    return whole.model_copy(update={"layers": layers, "final_norm": None})
+
+
+def _seen(vision: Mapping[str, Any]) -> dict[str, At | str]:
+    """Names of the picture's side."""
+    both = clip.table(vision, "vision") | clip.layers("vision")
+    ours = {k: at for k, at in both.items() if k.startswith(("spaces.image.", "towers.vision."))}
+    return within(SEES, ours) | {
+        "connectors.vision>main.first": "multi_modal_projector.linear_1",
+        "connectors.vision>main.second": "multi_modal_projector.linear_2",
+    }

@@ -1,0 +1,33 @@
+"""Mixtral (Jiang et al. 2024): Mistral with experts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.nn.experts import ExpertsConfig
+from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder
+from broadbase.weights.hf_fields import GLOBAL, LOCAL, activation
+from broadbase.weights.mapping import Published
+
+MODEL_TYPE = "mixtral"
+EXPERTS = {
+    f"{MINE}.feedforward.branch.router": f"{THEIRS}.block_sparse_moe.gate",
+    f"{MINE}.feedforward.branch.experts.*.gate": f"{THEIRS}.block_sparse_moe.experts.*.w1",
+    f"{MINE}.feedforward.branch.experts.*.up": f"{THEIRS}.block_sparse_moe.experts.*.w3",
+    f"{MINE}.feedforward.branch.experts.*.down": f"{THEIRS}.block_sparse_moe.experts.*.w2",
+}
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A Mixtral config in our terms."""
+    experts = ExpertsConfig(
+        hidden=config["intermediate_size"],
+        experts=config["num_local_experts"],
+        chosen=config["num_experts_per_tok"],
+        activation=activation(config, "hidden_act"),
+        balance=config.get("router_aux_loss_coef", 0.001),
+        z=0.0,
+    )
+    kinds = [LOCAL if config.get("sliding_window") else GLOBAL] * config["num_hidden_layers"]
+    return decoder(config, names, experts, kinds=kinds, table=TABLE | EXPERTS)

@@ -1,0 +1,128 @@
+"""ModernBERT (Warner et al. 2024): a rotary encoder, windows in two layers of three."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.modalities.tokens import TokensConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.attention import GroupedQueryConfig
+from broadbase.nn.block import BlockConfig, PreNormConfig
+from broadbase.nn.feedforward import GatedConfig
+from broadbase.nn.norm import LayerNormConfig, NoNormConfig
+from broadbase.nn.patterns import WindowConfig
+from broadbase.nn.positions import RotaryConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig, TransformConfig
+from broadbase.nn.tower import TransformerConfig
+from broadbase.weights.hf_fields import (
+    GLOBAL,
+    LOCAL,
+    activation,
+    headed,
+    layer_types,
+    only,
+    rotary,
+    stack,
+)
+from broadbase.weights.mapping import At, Published, Table
+
+MODEL_TYPE = "modernbert"
+MASK = 50284  # in the published vocabulary
+HEAD = ("head.dense.weight",)
+THETAS = {GLOBAL: ("global_rope_theta", 160_000.0), LOCAL: ("local_rope_theta", 10_000.0)}
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A ModernBERT config in our terms."""
+    only(config, tie_word_embeddings=(True,))
+    layers = range(config["num_hidden_layers"])
+    every = config.get("global_attn_every_n_layers", 3)
+    kinds = layer_types(config, [LOCAL if i % every else GLOBAL for i in layers])
+    norm = LayerNormConfig(eps=config["norm_eps"], bias=bool(config.get("norm_bias", False)))
+    tower = TransformerConfig(
+        width=config["hidden_size"],
+        layers=stack(_block(config, kind, i == 0, norm) for i, kind in enumerate(kinds)),
+        positions=_turns(config, GLOBAL),
+        input_norm=norm,
+        final_norm=norm,
+    )
+    vocabulary = config["vocab_size"]
+    head = TransformConfig(
+        activation=activation({"classifier_activation": "gelu", **config}, "classifier_activation"),
+        norm=norm,
+        bias=bool(config.get("classifier_bias", False)),
+    )
+    discrete = DiscreteConfig(
+        vocabulary=vocabulary,
+        bias=bool(config.get("decoder_bias", True)),
+        head=head,
+        mask_id=min(MASK, vocabulary - 1),
+    )
+    text = TokensConfig(
+        discrete=headed(discrete, names, "head.dense"),
+        start=config["cls_token_id"],
+        end=config["sep_token_id"],
+    )
+    model = ModelConfig(modalities={"text": text}, towers={"main": tower})
+    copies = {"decoder.weight": "model.embeddings.tok_embeddings.weight"}
+    table = _table(config["hidden_size"], config["intermediate_size"])
+    return Published(model, "full", table, "model.", copies=copies)
+
+
+def _block(config: Mapping[str, Any], kind: str, first: bool, norm: LayerNormConfig) -> BlockConfig:
+    """A layer; the first has no norm before attention, for the embedding just had one."""
+    heads, bias = config["num_attention_heads"], bool(config.get("attention_bias", False))
+    turns = _turns(config, kind)
+    return BlockConfig(
+        attention=GroupedQueryConfig(
+            heads=heads,
+            kv_heads=heads,
+            head_dim=config["hidden_size"] // heads,
+            bias=bias,
+            out_bias=bias,
+            # half the places on either side, and the place itself
+            reach=WindowConfig(length=config["local_attention"] // 2 + 1)
+            if kind == LOCAL
+            else None,
+        ),
+        feedforward=GatedConfig(
+            hidden=config["intermediate_size"],
+            activation=activation(config, "hidden_activation"),
+            bias=bool(config.get("mlp_bias", False)),
+        ),
+        residual=PreNormConfig(norm=NoNormConfig() if first else norm),
+        feedforward_residual=PreNormConfig(norm=norm) if first else None,
+        positions=None if turns == _turns(config, GLOBAL) else turns,
+    )
+
+
+def _turns(config: Mapping[str, Any], kind: str) -> RotaryConfig:
+    field, usual = THETAS[kind]
+    if config.get("rope_parameters"):
+        return rotary(config, kind)
+    return rotary({"rope_theta": config.get(field, usual)})
+
+
+def _table(width: int, hidden: int) -> Table:
+    mine, theirs = "towers.main.blocks.*", "model.layers.*"
+    fused = {
+        f"{mine}.attention.branch.{name}": At(
+            f"{theirs}.attn.Wqkv", part=(j * width, (j + 1) * width)
+        )
+        for j, name in enumerate("qkv")
+    }
+    return fused | {
+        "spaces.text.embedding": "model.embeddings.tok_embeddings",
+        "spaces.text.head.linear": "head.dense",
+        "spaces.text.head.norm": "head.norm",
+        "spaces.text.bias": "decoder.bias",
+        "towers.main.input_norm": "model.embeddings.norm",
+        "towers.main.final_norm": "model.final_norm",
+        f"{mine}.attention.norm": f"{theirs}.attn_norm",
+        f"{mine}.attention.branch.out": f"{theirs}.attn.Wo",
+        f"{mine}.feedforward.norm": f"{theirs}.mlp_norm",
+        f"{mine}.feedforward.branch.gate": At(f"{theirs}.mlp.Wi", part=(0, hidden)),
+        f"{mine}.feedforward.branch.up": At(f"{theirs}.mlp.Wi", part=(hidden, 2 * hidden)),
+        f"{mine}.feedforward.branch.down": f"{theirs}.mlp.Wo",
+    }

@@ -1,0 +1,24 @@
+"""Qwen2 and Qwen2.5 (Yang et al. 2024): Llama with a bias on queries, keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from broadbase.weights.families.decoder import decoder, gated
+from broadbase.weights.hf_fields import GLOBAL, LOCAL
+from broadbase.weights.mapping import Published
+
+MODEL_TYPE = "qwen2"
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A Qwen2 config in our terms."""
+    return decoder(config, names, gated(config), kinds=kinds(config), bias=True)
+
+
+def kinds(config: Mapping[str, Any]) -> Sequence[str]:
+    """The layers with a window: those from max_window_layers on, where it is used at all."""
+    layers, whole = config["num_hidden_layers"], config.get("max_window_layers", 28)
+    windows = config.get("use_sliding_window") and config.get("sliding_window")
+    return [LOCAL if windows and i >= whole else GLOBAL for i in range(layers)]

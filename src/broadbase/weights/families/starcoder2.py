@@ -1,0 +1,39 @@
+"""StarCoder2 (Lozhkov et al. 2024): layer norms, a plain feed-forward, biases, a window."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.nn.feedforward import PlainConfig
+from broadbase.nn.norm import LayerNormConfig
+from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder
+from broadbase.weights.hf_fields import GLOBAL, LOCAL, activation
+from broadbase.weights.mapping import Published
+
+MODEL_TYPE = "starcoder2"
+PLAIN = {
+    f"{MINE}.feedforward.branch.up": f"{THEIRS}.mlp.c_fc",
+    f"{MINE}.feedforward.branch.down": f"{THEIRS}.mlp.c_proj",
+}
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A StarCoder2 config in our terms."""
+    bias = bool(config.get("use_bias", True))
+    plain = PlainConfig(
+        hidden=config["intermediate_size"],
+        activation=activation(config, "hidden_act"),
+        bias=bias,
+    )
+    return decoder(
+        config,
+        names,
+        plain,
+        kinds=[LOCAL if config.get("sliding_window") else GLOBAL] * config["num_hidden_layers"],
+        norm=LayerNormConfig(eps=config["norm_epsilon"]),
+        table=TABLE | PLAIN,
+        discrete={"tied": True},
+        bias=bias,
+        out_bias=bias,
+    )

@@ -1,0 +1,140 @@
+"""T5 (Raffel et al. 2020) and T5 v1.1: an encoder and a decoder, distances in buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.modalities.tokens import TokensConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.attention import GroupedQueryConfig
+from broadbase.nn.block import BlockConfig, PreNormConfig
+from broadbase.nn.feedforward import FeedForwardConfig, GatedConfig, PlainConfig
+from broadbase.nn.norm import RMSNormConfig
+from broadbase.nn.relative import BucketsConfig
+from broadbase.nn.spaces.discrete import DirectConfig, DiscreteConfig, ScaledConfig
+from broadbase.nn.tower import LayersConfig, TransformerConfig
+from broadbase.weights.families.encdec import SIDES
+from broadbase.weights.hf_fields import activation, first
+from broadbase.weights.mapping import At, Published
+from broadbase.weights.sizes import Said, Shape, only_ids
+
+MODEL_TYPE = "t5"
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A T5 config in our terms; a head of its own is in the file or is not."""
+    tied = "lm_head.weight" not in names or bool(config.get("tie_word_embeddings", True))
+    scaled = bool(config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True)))
+    discrete = DiscreteConfig(
+        vocabulary=config["vocab_size"],
+        tied=tied,
+        head=ScaledConfig() if scaled else DirectConfig(),
+    )
+    start = config.get("decoder_start_token_id")
+    text = TokensConfig(
+        discrete=discrete,
+        start=config["pad_token_id"] if start is None else start,
+        end=first(config["eos_token_id"]),
+        before=(),
+    )
+    towers = {side: _tower(config, side) for side in SIDES}
+    repeated = ["encoder.embed_tokens", "decoder.embed_tokens", *(["lm_head"] if tied else [])]
+    return Published(
+        ModelConfig(modalities={"text": text}, towers=towers),
+        "full",
+        _table(config["feed_forward_proj"].startswith("gated")),
+        copies={f"{name}.weight": "shared.weight" for name in repeated},
+        # of old files: a table of distances for cross-attention, which never had one
+        kept=r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+    )
+
+
+def _tower(config: Mapping[str, Any], side: str) -> TransformerConfig:
+    norm = RMSNormConfig(eps=config["layer_norm_epsilon"])
+    heads, layers = config["num_heads"], config["num_layers"]
+    attention = GroupedQueryConfig(heads=heads, kv_heads=heads, head_dim=config["d_kv"], scale=1.0)
+    if side == "decoder":
+        layers = config.get("num_decoder_layers") or layers
+    block = BlockConfig(
+        attention=attention,
+        feedforward=_feedforward(config),
+        residual=PreNormConfig(norm=norm),
+        cross=attention if side == "decoder" else None,
+    )
+    return TransformerConfig(
+        width=config["d_model"],
+        layers=(LayersConfig(block=block, repeat=layers),),
+        positions=BucketsConfig(
+            buckets=config["relative_attention_num_buckets"],
+            furthest=config.get("relative_attention_max_distance", 128),
+            both=side == "encoder",
+        ),
+        final_norm=norm,
+    )
+
+
+def _feedforward(config: Mapping[str, Any]) -> FeedForwardConfig:
+    """`relu`, or `gated-gelu`, which means the tanh form there."""
+    gate, _, name = config["feed_forward_proj"].rpartition("-")
+    word = {"act": "gelu_new" if gate and name == "gelu" else name}
+    if gate:
+        return GatedConfig(hidden=config["d_ff"], activation=activation(word, "act"))
+    return PlainConfig(hidden=config["d_ff"], activation=activation(word, "act"), bias=False)
+
+
+def _table(gated: bool) -> dict[str, At | str]:
+    found: dict[str, At | str] = {
+        "spaces.text.embedding": "shared",
+        "spaces.text.output": "lm_head",
+    }
+    for side, last in (("encoder", 1), ("decoder", 2)):
+        mine, theirs = f"towers.{side}.blocks.*", f"{side}.block.*.layer"
+        first_layer = f"{side}.block.0.layer.0.SelfAttention"
+        found[f"towers.{side}.positions.table"] = f"{first_layer}.relative_attention_bias"
+        found[f"towers.{side}.final_norm"] = f"{side}.final_layer_norm"
+        for ours, i, name in (
+            ("attention", 0, "SelfAttention"),
+            ("cross", 1, "EncDecAttention"),
+        ):
+            found[f"{mine}.{ours}.norm"] = f"{theirs}.{i}.layer_norm"
+            for part in ("q", "k", "v", "out"):
+                known = f"{theirs}.{i}.{name}.{part[0]}"
+                found[f"{mine}.{ours}.branch.{part}"] = known
+        dense = f"{theirs}.{last}.DenseReluDense"
+        found[f"{mine}.feedforward.norm"] = f"{theirs}.{last}.layer_norm"
+        found[f"{mine}.feedforward.branch.gate"] = f"{dense}.wi_0"
+        found[f"{mine}.feedforward.branch.up"] = f"{dense}.wi_1" if gated else f"{dense}.wi"
+        found[f"{mine}.feedforward.branch.down"] = f"{dense}.wo"
+    return found
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of a T5 v1.1 of a model's sizes: gated, with a head of its own; the first
+    T5's tied and scaled one stays."""
+    encoder, decoder = (Shape.of(model, side) for side in SIDES)
+    discrete = only_ids(model)
+    if encoder is None or decoder is None or discrete is None:
+        return None
+    places = encoder.positions
+    known = places if isinstance(places, BucketsConfig) else BucketsConfig()
+    plain = encoder.plain
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "d_model": encoder.width,
+        "d_kv": encoder.attention.head_dim,
+        "d_ff": plain.hidden if plain else encoder.gated,
+        "num_heads": encoder.attention.heads,
+        "num_layers": encoder.layers,
+        "num_decoder_layers": decoder.layers,
+        "feed_forward_proj": encoder.activation("gelu") if plain else "gated-gelu",
+        "layer_norm_epsilon": encoder.eps(RMSNormConfig, 1e-6),
+        "relative_attention_num_buckets": known.buckets,
+        "relative_attention_max_distance": known.furthest,
+        "vocab_size": discrete.vocabulary,
+        "tie_word_embeddings": isinstance(discrete.head, ScaledConfig),
+        "is_encoder_decoder": True,
+        "decoder_start_token_id": said.start,
+        "pad_token_id": said.start,
+        "eos_token_id": said.end,
+    }

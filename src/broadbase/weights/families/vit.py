@@ -1,0 +1,46 @@
+"""ViT (Dosovitskiy et al. 2021), with its classifier where it has one; DINO."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from broadbase.core.contracts import ModalityConfig
+from broadbase.modalities.tokens import TokensConfig
+from broadbase.model.model import ModelConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig
+from broadbase.weights.families.vision import described, layers, pictures, stem, tower
+from broadbase.weights.mapping import Published
+from broadbase.weights.sizes import Said
+
+MODEL_TYPE = "vit"
+
+
+def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+    """A ViT config in our terms: the classifier is a Space of labels, read at the start."""
+    config = {"num_channels": 3, **config}
+    spaces: dict[str, ModalityConfig] = {"image": pictures(config, resample="bilinear")}
+    labels = len(config.get("id2label") or (0, 1))
+    if "classifier.weight" in names:  # whose rows are the vectors of the labels
+        spaces["label"] = TokensConfig(discrete=DiscreteConfig(vocabulary=labels, bias=True))
+    own = {
+        "spaces.label.embedding": "classifier",
+        "spaces.label.bias": "classifier.bias",
+        "towers.main.final_norm": "vit.layernorm",
+    }
+    return Published(
+        ModelConfig(modalities=spaces, towers={"main": tower(config)}),
+        "full",
+        stem(config, "vit.embeddings")
+        | layers("towers.main.blocks.*", "vit.encoder.layer.*")
+        | own,
+        "vit.",
+        codecs=("image",),
+        kept=r"vit\.pooler\..*|vit\.embeddings\.mask_token|decoder\..*",
+    )
+
+
+def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+    """The config.json of an encoder of a model's sizes, without a classifier."""
+    config = described(model, "main")
+    return config and {"architectures": ["ViTModel"], "qkv_bias": True, **config}

@@ -1,0 +1,64 @@
+"""A base whose hidden places have a vector of their own, as one where an id stands for them.
+
+Published encoders have a token for what is hidden. The vector becomes the row of one more id, which
+is the last; no number of what the base computes for other ids changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from broadbase.inference.base import Base
+from broadbase.modalities.tokens import TokensConfig
+from broadbase.model.model import ModelConfig
+from broadbase.weights.sizes import only_ids
+
+TABLES = ("embedding.weight", "output.weight")
+
+
+def with_mask(config: ModelConfig) -> ModelConfig | None:
+    """The config of such a base with the id; None where it has one, or is of several Spaces."""
+    discrete = only_ids(config)
+    if discrete is None or discrete.mask_id is not None or discrete.bias:
+        return None
+    ((name, space),) = config.modalities.items()
+    mask = discrete.vocabulary
+    own = discrete.model_copy(update={"vocabulary": mask + 1, "mask_id": mask, "tied": False})
+    modality = TokensConfig(discrete=own, by=getattr(space, "by", None) or space)
+    return config.model_copy(update={"modalities": {name: modality}})
+
+
+@torch.no_grad()
+def masked(base: Base, vector: Tensor) -> Base | None:
+    """The same with an id for hidden places, whose row is the `vector`; None where `with_mask` is.
+
+    It is told as rarely as the start of a document, which is no target either.
+    """
+    config = with_mask(base.config)
+    if config is None:
+        return None
+    (space,) = config.modalities
+    embedding, output = (f"spaces.{space}.{name}" for name in TABLES)
+    state = dict(base.model.state_dict())
+    rows = state.get(output, state[embedding])
+    start = int(base.codecs[space].start)
+    state[output] = torch.cat([rows, rows[start : start + 1]])
+    state[embedding] = torch.cat([state[embedding], vector.to(rows.dtype)[None]])
+    del state[f"spaces.{space}.mask"]
+    with torch.device("meta"):
+        model = config.build()
+    model.load_state_dict(state, assign=True)
+    return replace(base, config=config, model=model.eval())
+
+
+def unmasked(config: ModelConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Back to the tensors of a base of `config`, but for its vector."""
+    (space,) = config.modalities
+    embedding, output = (f"spaces.{space}.{name}" for name in TABLES)
+    found = {k: v[:-1] if k in (embedding, output) else v for k, v in state.items()}
+    if config.modalities[space].discrete.tied:  # type: ignore[attr-defined]
+        del found[output]
+    return found

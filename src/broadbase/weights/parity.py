@@ -1,0 +1,301 @@
+"""The same inputs through transformers' model and through ours: how far apart they are.
+
+Legend: B rows, N places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.extras import optional
+from broadbase.core.files import read_json
+from broadbase.core.view import Output, Read, Segment, Stream, View, positions
+from broadbase.inference.base import Base
+from broadbase.inference.documents import prompts
+from broadbase.modalities.published_image import PictureCodec, PictureConfig
+from broadbase.modalities.spectrum import SpectrumConfig
+from broadbase.nn.spaces.discrete import NoHeadConfig
+from broadbase.weights import text_parity
+from broadbase.weights.field_types import errors_of
+from broadbase.weights.folder import load
+from broadbase.weights.sizes import ids
+from broadbase.weights.tensors import OURS, Tensors
+
+Compared = tuple[str, str, Tensor, Tensor]  # inputs, what is compared, ours, theirs
+BAR = 1e-4
+CLASSES = {  # of each family with a head, and of its bare backbone
+    "bart": ("BartForConditionalGeneration", "BartModel"),
+    "beit": ("BeitForMaskedImageModeling", "BeitModel"),
+    "bert": ("BertForMaskedLM", "BertModel"),
+    "clip": ("CLIPModel", "CLIPModel"),
+    "dinov2": ("Dinov2Model", "Dinov2Model"),
+    "dinov2_with_registers": ("Dinov2WithRegistersModel", "Dinov2WithRegistersModel"),
+    "esm": ("EsmForMaskedLM", "EsmModel"),
+    "eurobert": ("EuroBertForMaskedLM", "EuroBertModel"),
+    "gemma2": ("Gemma2ForCausalLM", "Gemma2Model"),
+    "gemma3_text": ("Gemma3ForCausalLM", "Gemma3TextModel"),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Model"),
+    "gpt_bigcode": ("GPTBigCodeForCausalLM", "GPTBigCodeModel"),
+    "gpt_oss": ("GptOssForCausalLM", "GptOssModel"),
+    "llama": ("LlamaForCausalLM", "LlamaModel"),
+    "llava": ("LlavaForConditionalGeneration", "LlavaForConditionalGeneration"),
+    "mistral": ("MistralForCausalLM", "MistralModel"),
+    "mixtral": ("MixtralForCausalLM", "MixtralModel"),
+    "modernbert": ("ModernBertForMaskedLM", "ModernBertModel"),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen2Model"),
+    "qwen3": ("Qwen3ForCausalLM", "Qwen3Model"),
+    "roberta": ("RobertaForMaskedLM", "RobertaModel"),
+    "siglip": ("SiglipModel", "SiglipModel"),
+    "starcoder2": ("Starcoder2ForCausalLM", "Starcoder2Model"),
+    "t5": ("T5ForConditionalGeneration", "T5ForConditionalGeneration"),
+    "vit": ("ViTForImageClassification", "ViTModel"),
+    "vit_mae": ("ViTMAEForPreTraining", "ViTMAEForPreTraining"),
+    "whisper": ("WhisperForConditionalGeneration", "WhisperForConditionalGeneration"),
+}
+HOW = re.compile(  # fields of a config.json that transformers takes code, files or classes from
+    "implementation|kernel|quantization|auto_map|adapter|name_or_path|architectures|_plan$|dtype"
+    "|per_layer_config|return_dict|output_attentions|output_hidden_states|torchscript"
+)
+ROWS, PLACES = 3, 48
+
+
+@torch.no_grad()  # references keep tensors that a training may use later
+def differences(folder: Path) -> list[dict[str, Any]]:
+    """What is compared for which inputs, and the largest relative difference.
+
+    Texts are given to the tokenizers of both, ids without and with padding, pictures and sounds as
+    noise. Needs transformers. Both
+    compute in fp32; no code of the folder runs.
+    """
+    base = load(folder)
+    with _offline(), errors_of(f"{folder} cannot be compared with transformers"):
+        reference = _reference(base, folder)
+        base.model.float()
+        both = chain(_compared(base, reference), text_parity.compared(base, reference, folder))
+        return [_row(*each) for each in both]
+
+
+def _row(inputs: str, what: str, ours: Tensor, theirs: Tensor) -> dict[str, Any]:
+    worst = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1.0)
+    return {
+        "inputs": inputs,
+        "compared": what,
+        "difference": float(worst),
+        "bar": BAR,
+        "equal": bool(worst < BAR),  # and not where it is no number
+    }
+
+
+def _compared(base: Base, reference: Any) -> Iterator[Compared]:
+    modalities = base.config.modalities
+    space = next((name for name, codec in base.codecs.items() if getattr(codec, "stands", {})), "")
+    if space:
+        yield _interleaved(base, reference, space)
+        yield "whole", *_both(base, reference, next(_masks())[1])
+    elif "image_joint" in modalities:
+        yield from _met(base, reference)
+    elif isinstance(modalities.get("audio"), SpectrumConfig):
+        yield _heard(base, reference)
+    elif isinstance(modalities.get("image"), PictureConfig):
+        yield _seen(base, reference)
+    else:
+        for kind, real_BN in _masks():
+            yield kind, *_both(base, reference, real_BN)
+
+
+def _reference(base: Base, folder: Path) -> Any:
+    """transformers' model with the folder's sizes and tensors. Its class is one of ours, by family;
+    of the folder nothing else is read, and nothing is fetched."""
+    hf = optional("transformers", "transformers", "--check")
+    config, tensors = read_json(folder / "config.json"), Tensors(folder)
+    family = config["model_type"]
+    if family not in CLASSES:
+        raise ConfigError(
+            f"transformers has no {family}, so there is nothing to compare {folder} with; leave"
+            " --check out"
+        )
+    headed, bare = CLASSES[family]
+    spaces = filter(None, map(ids, base.config.modalities.values()))
+    heads = any(not isinstance(space.head, NoHeadConfig) for space in spaces)
+    names = [name for name, stored in tensors.stored.items() if stored.file.name != OURS]
+    state = tensors.read({name: tensors.whole(name) for name in names})
+    kind = getattr(hf, headed if heads else bare)
+    how = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
+    try:
+        sizes = kind.config_class.from_dict(_computed(config))
+        return kind.from_pretrained(None, config=sizes, state_dict=state, **how).eval()
+    except Exception as error:  # of many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            f"{folder / 'config.json'}: transformers builds no {kind.__name__} of it: {reason}"
+        ) from None
+
+
+def _computed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json without what says how and with what code to compute, at any depth."""
+    return {
+        name: _computed(value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if not HOW.search(name)
+    }
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """The hub's client fetches nothing in here."""
+    constants: Any = optional("huggingface_hub.constants", "transformers", "--check")
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _masks() -> Iterator[tuple[str, Tensor]]:
+    place = torch.arange(PLACES)
+    yield "whole", (place < PLACES).expand(ROWS, -1)
+    yield "padded", place < torch.tensor([[PLACES], [PLACES * 2 // 3], [PLACES // 3]])
+
+
+def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Tensor]:
+    """What is compared, ours and theirs, at the real places."""
+    space, paired = next(iter(base.codecs)), "decoder" in base.config.towers
+    pad = getattr(reference.config, "pad_token_id", None) or 0
+    ids_BN = _ids(reference, real_BN.shape).masked_fill(~real_BN, pad)
+    given = _segment(space, ids_BN, real_BN)
+    more = {"decoder_input_ids": ids_BN[:, : PLACES // 3]} if paired else {}
+    found = reference(ids_BN, attention_mask=real_BN.long(), **more)
+    theirs = next((found[k] for k in ("prediction_logits", "logits") if k in found), None)
+    reads = () if theirs is None else (Read(space, "logits"),)
+    if not paired:
+        streams: tuple[Stream, ...] = (
+            Stream("main", base.tower(space), (given,), base.sees(space), reads=reads),
+        )
+    else:
+        real_BN = torch.ones_like(more["decoder_input_ids"], dtype=torch.bool)
+        told = _segment(space, more["decoder_input_ids"], real_BN)
+        streams = (
+            Stream("encoder", "encoder", (given,)),
+            Stream("main", "decoder", (told,), "causal", "encoder", reads),
+        )
+    output: Output = base.model(View(streams))
+    if theirs is None:
+        states = output.streams["main"].x
+        return "hidden states", states[real_BN], found.last_hidden_state[real_BN]
+    fed = any(c.target == base.tower(space) for c in base.config.connectors)
+    what = "logits of text alone" if fed else "logits"
+    return what, output.predictions["logits"][real_BN], theirs[real_BN]
+
+
+def _ids(reference: Any, shape: tuple[int, ...]) -> Tensor:
+    config = reference.config.get_text_config()
+    found = torch.randint(5, config.vocab_size, shape, generator=torch.manual_seed(0))
+    hidden = getattr(config, "mask_token_id", None)
+    return found if hidden is None else found.masked_fill(found == hidden, 5)
+
+
+def _pictures(base: Base) -> tuple[list[Any], Tensor]:
+    """Noise, as our codec takes it and as references take it: [B,3,H,W], normalised."""
+    config, codec = base.config.modalities["image"], base.codecs["image"]
+    assert isinstance(config, PictureConfig)
+    assert isinstance(codec, PictureCodec)
+    size = (ROWS, config.size, config.size, config.channels)
+    pixels = torch.randn(size, generator=torch.manual_seed(0), dtype=torch.float64).numpy()
+    raws = [each * codec.deviation + codec.mean for each in pixels]
+    return raws, torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+
+
+def _seen(base: Base, reference: Any) -> Compared:
+    """Pictures: what the head tells where there is one, else the states of the encoder."""
+    raws, pixels = _pictures(base)
+    given = prompts("image", base.codecs["image"], raws)
+    space = next((name for name in ("label", "codes") if name in base.config.modalities), None)
+    reads = () if space is None else (Read(space, "told"),)
+    tower = base.tower("image")
+    output: Output = base.model(View((Stream("main", tower, (given,), reads=reads),)))
+    if space == "label":  # read at the start
+        return "noise", "logits", output.predictions["told"][:, 0], reference(pixels).logits
+    if space == "codes":  # of all places but the start
+        return "noise", "logits", output.predictions["told"][:, 1:], reference(pixels).logits
+    encoder, more = getattr(reference, reference.base_model_prefix, reference), {}
+    if hasattr(reference.config, "mask_ratio"):  # all places are seen, in their order
+        reference.config.mask_ratio = 0.0
+        more["noise"] = torch.arange(given.position.shape[1] - 1).float().expand(ROWS, -1)
+    theirs = encoder(pixels, **more).last_hidden_state
+    registers = getattr(reference.config, "num_register_tokens", 0)
+    theirs = torch.cat([theirs[:, :1], theirs[:, 1 + registers :]], dim=1)
+    return "noise", "hidden states", output.streams["main"].x, theirs
+
+
+def _interleaved(base: Base, reference: Any, space: str) -> Compared:
+    """Text, a picture, text: logits at every place."""
+    codec: Any = base.codecs[space]
+    ids_N = _ids(reference, (1, PLACES))[0]
+    ids_N[PLACES // 3] = identity = codec.stands["image"]
+    raws, pixels = _pictures(base)
+    ours = base.logits(ids_N, inside=raws[:1], modality=space)
+    held = torch.full((len(ours) - PLACES,), identity)  # with the one that is in the text
+    start = torch.tensor([int(codec.start)])
+    whole = torch.cat([start, ids_N[: PLACES // 3], held, ids_N[1 + PLACES // 3 :]])
+    theirs = reference(whole[None], pixel_values=pixels[:1]).logits[0]
+    return "noise in a text", "logits", ours, theirs
+
+
+def _met(base: Base, reference: Any) -> Iterator[Compared]:
+    """Pictures and texts: the vector of each in the joint Space, of length 1."""
+    raws, pixels = _pictures(base)
+    given = prompts("image", base.codecs["image"], raws)
+    text = reference.config.text_config
+    places = min(PLACES, text.max_position_embeddings)
+    ids_BN = torch.randint(5, text.vocab_size - 5, (ROWS, places), generator=torch.manual_seed(0))
+    end = base.codecs["text"].end
+    if end is not None and int(end) < text.vocab_size:
+        ids_BN[:, -1] = int(end)  # where a text is read
+    found = reference(input_ids=ids_BN, pixel_values=pixels)
+    whole = torch.ones(ids_BN.shape, dtype=torch.bool)
+    sides = {
+        "image": (given, found.image_embeds),
+        "text": (_segment("text", ids_BN, whole), found.text_embeds),
+    }
+    for side, (segment, theirs) in sides.items():
+        read = Read(f"{side}_joint", "told", pooled=True)
+        stream = Stream("main", base.tower(side), (segment,), reads=(read,))
+        told = base.model(View((stream,))).predictions["told"][:, 0, :-1]
+        kind = "noise" if side == "image" else "whole"
+        yield kind, f"{side} vectors", F.normalize(told, dim=-1), theirs
+
+
+def _heard(base: Base, reference: Any) -> Compared:
+    """Sounds and what is written of them: logits."""
+    spectrum = base.config.modalities["audio"]
+    assert isinstance(spectrum, SpectrumConfig)
+    size = (ROWS, spectrum.mels, 2 * spectrum.places)
+    features = torch.randn(size, generator=torch.manual_seed(0))
+    values = features.transpose(1, 2).reshape(ROWS, spectrum.places, -1)
+    where = positions((spectrum.places,)).expand(ROWS, -1, -1)
+    vocabulary = reference.config.vocab_size
+    ids_BN = torch.randint(5, vocabulary, (ROWS, PLACES // 3), generator=torch.manual_seed(0))
+    told = _segment("text", ids_BN, torch.ones(ids_BN.shape, dtype=torch.bool))
+    streams = (
+        Stream("encoder", "encoder", (Segment("audio", values, where),)),
+        Stream("main", "decoder", (told,), "causal", "encoder", (Read("text", "logits"),)),
+    )
+    theirs = reference(input_features=features, decoder_input_ids=ids_BN).logits
+    output: Output = base.model(View(streams))
+    return "noise", "logits", output.predictions["logits"], theirs
+
+
+def _segment(space: str, ids_BN: Tensor, real_BN: Tensor) -> Segment:
+    B, N = ids_BN.shape
+    order_BN, document_BN = torch.arange(N).expand(B, -1), torch.where(real_BN, 0, -1)
+    return Segment(space, ids_BN, positions((N,)).expand(B, -1, -1), order_BN, document_BN)
