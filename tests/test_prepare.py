@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.sources.files import TextFilesConfig, files
+from broadbase.data.sources import files
+from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.store import prepare as preparing
 from broadbase.data.store.duplicates import clusters
