@@ -110,12 +110,12 @@ def follow(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
             known["id"] = str(re.search(r"\b[0-9a-f]{32}\b", said)[0])  # type: ignore[index]
 
 
-def test_the_page_of_your_data_runs_in_order(
+def test_the_first_training_runs_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its script, every command on a part of the data, and its use of the result."""
     monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs" / "your-data.md"
+    page = ROOT / "docs" / "first-training.md"
     script, use = snippets(page)
     exec(compile(script, "make_data.py", "exec"), {})
     for file in sorted(Path("notes").iterdir())[40:]:
@@ -126,7 +126,7 @@ def test_the_page_of_your_data_runs_in_order(
         for file in sorted(folder.iterdir())[20:]:
             file.unlink()
     follow(page, capsys)
-    exec(compile(use, "your-data.md", "exec"), space := {})  # type: ignore[var-annotated]
+    exec(compile(use, "first-training.md", "exec"), space := {})  # type: ignore[var-annotated]
     assert len(space["classifier"].predict(space["base"].embed(space["new"]))) == 2
     assert {file.name for file in Path().iterdir()} >= {"notes-hf", "notes.gguf", "digit.png"}
 

@@ -1,4 +1,4 @@
-"""docs/modality.md: its files beside the package, its commands in order, on its real data.
+"""docs/add-a-modality.md: its files beside the package, its commands in order, on its real data.
 
 The commands run in one process of their own, so that nothing of the page's stays registered here.
 """
@@ -26,7 +26,7 @@ from broadbase.data.sources.tables import CsvConfig
 from broadbase.evaluate.registry import Measure, Measured, _told, all_measures
 from test_docs import FENCE, ROOT, commands
 
-PAGE = ROOT / "docs" / "modality.md"
+PAGE = ROOT / "docs" / "add-a-modality.md"
 SHORT = {
     "pretrain": "--depth 2 --set train.steps=150 --set train.evaluate_every=50",
     "adapt": "--seeds 2 --test 50",
