@@ -61,6 +61,7 @@ PARTS = {
     "prepare": Part("prepare.py"),
     "memory": Part("memory.py"),
     "start": Part("start.py"),
+    "commands": Part("commands.py"),
 }
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
-from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.adapt import adapt
 from broadbase.adapt.finetune import FinetuneConfig
+from broadbase.adapt.method import Method
 from broadbase.adapt.task import Task
 from broadbase.demo.tasks import TEST, measured
 from broadbase.weights.folder import load

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.train.loop import Trainer
 from broadbase.train.metrics_log import read
 from machine import Row, description, measured, tell

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 CONTEXT = multiprocessing.get_context("forkserver")
 COMMANDS = ("adapt", "data", "exchange", "generate", "train")  # what the commands killed import
-CONTEXT.set_forkserver_preload([__name__, *(f"broadbase.commands.{name}" for name in COMMANDS)])
+WORK = "broadbase.commands.work"
+CONTEXT.set_forkserver_preload([__name__, *(f"{WORK}.{name}" for name in COMMANDS)])
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 Work = Callable[..., Any]  # can be pickled
@@ -43,7 +44,7 @@ def attempt(folder: Path, work: Work, *given: Any, last: int = 0) -> int | None:
 
 def command(*words: object) -> None:
     """A command of the command line; AssertionError where it ends with another code than 0."""
-    from broadbase.commands.options import app
+    from broadbase.commands.app import app
 
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 0, f"{words}: {done.output} {done.exception!r}"

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig

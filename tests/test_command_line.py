@@ -10,8 +10,7 @@ import typer.main
 import yaml
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
-from broadbase.commands.options import COMMANDS
+from broadbase.commands.app import COMMANDS, app
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.plugins import VARIABLE, outside
 from broadbase.recipes.printed import documented

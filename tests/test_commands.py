@@ -1,35 +1,116 @@
-"""Commands are listed without being imported, and each is where the list says."""
+"""Help, the list of recipes and completion are light; the work of a command is loaded by it."""
 
 from __future__ import annotations
 
-import importlib
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-import typer.main
 
-from broadbase.commands.options import COMMANDS, app
+import broadbase.commands.work
+from broadbase.commands import work
+from broadbase.commands.app import COMMANDS
+from broadbase.recipes.listing import names, summaries
+from broadbase.recipes.recipe import all_recipes
+
+HEAVY = {"torch", "numpy", "sklearn", "scipy", "pyarrow", "grain", "transformers"}
+LOADED = """
+import json, sys
+from broadbase.commands.main import main
+try:
+    main()
+except SystemExit as end:
+    print(json.dumps([end.code, sorted(sys.modules)]), file=sys.stderr)
+"""
 
 
-def test_every_command_is_where_the_list_says() -> None:
-    for module in {module for module, _ in COMMANDS.values()}:
-        importlib.import_module(f"broadbase.commands.{module}")
-    registered = {
-        typer.main.get_command_name(info.name or info.callback.__name__): info.callback.__module__
-        for info in app.registered_commands
-        if info.callback
-    }
-    assert registered == {
-        name: f"broadbase.commands.{module}" for name, (module, _) in COMMANDS.items()
-    }
-
-
-@pytest.mark.parametrize("words", ["--help", "--version", "no-such-command"])
-def test_what_needs_no_model_loads_no_torch(words: str) -> None:
-    script = (
-        "import sys; from broadbase.commands.main import app\n"
-        f"try: app(['{words}'])\nexcept SystemExit: pass\n"
-        "assert 'torch' not in sys.modules, 'torch was imported'"
+def ran(*words: str, **environment: str) -> tuple[int, str, set[str]]:
+    """The exit code and output of `broadbase WORDS`, and the packages that it loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
     )
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    code, loaded = json.loads(done.stderr.splitlines()[-1])
+    return code, done.stdout, set(loaded)
+
+
+def test_importing_the_library_is_light() -> None:
+    script = "import sys, broadbase; print(broadbase.__version__, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert not {*done.stdout.decode().split()} & HEAVY
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_is_light(command: str) -> None:
+    code, output, loaded = ran(command, "--help")
+    assert code == 0
+    assert f"broadbase {command}" in output
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["recipes"], 0),
+        (["recipes", "--json"], 0),
+        (["sbatch", "--", "pretrain", "text", "--out", "runs/x"], 0),
+        (["no-such-command"], 2),
+        (["pretrain", "--no-such-option"], 2),
+        (["adapt", "run", "--data", ""], 2),
+    ],
+)
+def test_what_needs_no_model_is_light(words: list[str], code: int) -> None:
+    found, output, loaded = ran(*words)
+    assert found == code
+    assert bool(output) == (code == 0)
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("pret", "pretrain"), ("pretrain mol", "molecule"), ("adapt --se", "--set")],
+)
+def test_completion_is_light(line: str, offered: str) -> None:
+    environment = {
+        "_BROADBASE_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"broadbase {line}",
+        "COMP_CWORD": str(len(line.split())),
+    }
+    _, output, loaded = ran(**environment)
+    assert offered in output.split()
+    assert not loaded & HEAVY
+
+
+def test_completion_can_be_installed(tmp_path: Path) -> None:
+    code, _, _ = ran("--install-completion", "bash", HOME=str(tmp_path))
+    assert code == 0
+    scripts = [file.read_text() for file in tmp_path.rglob("*broadbase*") if file.is_file()]
+    assert any("_BROADBASE_COMPLETE=complete_bash" in script for script in scripts)
+
+
+def test_the_list_of_recipes_is_of_the_recipes() -> None:
+    assert summaries() == {name: recipe.summary for name, recipe in all_recipes().items()}
+    assert names("mo") == ["molecule"]
+
+
+def test_recipes_from_outside_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'from broadbase.recipes.recipe import Recipe\nRECIPE = Recipe("own", "mine", print)'
+    (tmp_path / "own_recipe.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BROADBASE_MODULES", "own_recipe")
+    assert summaries()["own"] == "mine"
+
+
+def test_work_is_found_by_name() -> None:
+    for file in Path(broadbase.commands.work.__file__).parent.glob("[a-z]*.py"):
+        assert getattr(work, file.stem).__name__ == f"broadbase.commands.work.{file.stem}"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        work.nothing  # type: ignore[attr-defined]  # noqa: B018

@@ -9,7 +9,7 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare

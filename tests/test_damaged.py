@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from broadbase.commands.options import app
+from broadbase.commands.app import app
 from broadbase.core.errors import BroadbaseError
 from test_run import data, pretrain, weights  # noqa: F401
 

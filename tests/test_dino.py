@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.adapt import adapt
 from broadbase.adapt.features import NEAREST, classical
+from broadbase.adapt.method import Method
 from broadbase.adapt.task import Task
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError, DivergedError

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from broadbase.commands import main
-from broadbase.commands.options import COMMANDS
+from broadbase.commands.app import COMMANDS
 from test_llava import published
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
 from broadbase.data.samples.catalog import DigitsConfig, sample

@@ -34,7 +34,7 @@ SHORT = {
 ABSENT = ("cannot be had", "is not here", "took more than")  # the registry, or its tool
 MANY = """
 import json, shlex, sys
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 for line in sys.argv[1:]:
     print(f"$ {line}", flush=True)
     app(shlex.split(line)[1:], standalone_mode=False)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.inference.base import Base
 from broadbase.model.model import ModelConfig

@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.weights.folder import load, save
 from references import llama, saved

@@ -12,8 +12,8 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-from broadbase.commands.generate import asked_for
-from broadbase.commands.main import app
+from broadbase.commands.app import app
+from broadbase.commands.work.generate import asked_for
 from broadbase.core.errors import DataError
 from broadbase.evaluate.registry import all_measures, measured
 from broadbase.recipes.resolve import resolved

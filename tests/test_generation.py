@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import positions
 from broadbase.inference.autoregressive import SamplingConfig, generate

@@ -21,14 +21,15 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.adapt import adapt
 from broadbase.adapt.features import classical
 from broadbase.adapt.finetune import FinetuneConfig, finetune
+from broadbase.adapt.method import Method
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read, kind_of, reader
 from broadbase.adapt.splits import joined
 from broadbase.adapt.task import Task, read_task
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
 from broadbase.evidence.comparison import Comparison

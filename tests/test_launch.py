@@ -19,7 +19,7 @@ SAY = """
 import json, os, sys
 print("here")
 from broadbase.core import preload
-preload.relaunch(*sys.argv[1:2])
+preload.relaunch(*sys.argv[1:])
 child = [os.environ.get(name) for name in ("LD_PRELOAD", preload.BEFORE)]
 maps = open("/proc/self/maps").read()
 print(json.dumps([preload.preloaded, sys.argv[1:], child, "libBrokenLocale" in maps]))
@@ -53,7 +53,13 @@ def test_a_long_command_starts_twice_with_its_words(library: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "setting"), [(["pretrain"], "off"), (["doctor"], "{library}"), ([], "{library}")]
+    ("words", "setting"),
+    [
+        (["pretrain"], "off"),
+        (["doctor"], "{library}"),
+        (["pretrain", "--help"], "{library}"),
+        ([], "{library}"),
+    ],
 )
 def test_others_and_those_told_not_to_start_once(
     library: Path, words: list[str], setting: str

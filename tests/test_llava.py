@@ -21,7 +21,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base

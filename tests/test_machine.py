@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from broadbase.commands.machine import doctor
+from broadbase.commands.work.doctor import doctor
 from broadbase.train.machine import MachineConfig
 from broadbase.train.speeds import Speeds, speeds, use_onednn
 
@@ -67,7 +67,7 @@ def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_doctor_tells_what_each_choice_is_worth(capsys: pytest.CaptureFixture[str]) -> None:
-    doctor(as_json=True)
+    doctor(again=False, as_json=True)
     rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
     for choice in ("precision", "matmul", "allocator"):
         assert "times as fast" in rows[choice]["worth"]

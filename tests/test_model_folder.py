@@ -24,7 +24,7 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View, positions

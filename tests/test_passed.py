@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.samples.catalog import sample

@@ -11,9 +11,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.adapt import adapt
+from broadbase.adapt.method import Method
 from broadbase.adapt.task import Task, read_task
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.samples.structures import StructuresConfig

@@ -17,8 +17,8 @@ from filelock import FileLock
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from broadbase.commands.inspect import inspected
-from broadbase.commands.options import app
+from broadbase.commands.app import app
+from broadbase.commands.work.inspect import inspected
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from broadbase.commands.main import app
+from broadbase.commands.app import app
 from broadbase.weights.folder import load, save
 from broadbase.weights.shards import Later, cut
 from references import bert, gpt2, gpt_oss, llama, llava, saved

@@ -15,9 +15,10 @@ from rdkit.Chem import MolFromSmiles
 from rdkit.Chem.Descriptors import MolWt
 from scipy import stats
 
-from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.adapt import adapt
 from broadbase.adapt.features import BASELINES, classical
 from broadbase.adapt.finetune import FinetuneConfig, finetune, score_on
+from broadbase.adapt.method import Method
 from broadbase.adapt.probe import probe
 from broadbase.adapt.reading import as_read
 from broadbase.adapt.task import Task, read_task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from rich.console import Console
 from broadbase.adapt.features import NEAREST, PLACES, Baselines, Scorer, classical
 from broadbase.adapt.finetune import FinetuneConfig, finetune, score_on
 from broadbase.adapt.knn import nearest
+from broadbase.adapt.method import Method
 from broadbase.adapt.probe import fitted_score, probe
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read
@@ -24,14 +24,6 @@ from broadbase.evidence.comparison import Comparison
 from broadbase.inference.base import Base, Done
 
 Split = tuple[Indices, Indices, int]  # train, test, seed
-
-
-class Method(StrEnum):
-    """Ways to adapt."""
-
-    probe = "probe"
-    finetune = "finetune"
-    knn = "knn"
 
 
 def adapt(

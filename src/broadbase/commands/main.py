@@ -10,7 +10,8 @@ from io import TextIOWrapper
 
 import typer
 
-from broadbase.commands.options import app, log
+from broadbase.commands.app import app
+from broadbase.commands.options import log
 from broadbase.core.errors import BroadbaseError, out_of_memory
 from broadbase.core.preload import relaunch
 
@@ -36,7 +37,7 @@ def main() -> None:
 def _run() -> int:
     """The exit code of the command that this process was started with."""
     try:
-        relaunch(*sys.argv[1:2])
+        relaunch(*sys.argv[1:])
         code = app(standalone_mode=False, prog_name="broadbase")
         if sys.stdout is not None:
             sys.stdout.flush()

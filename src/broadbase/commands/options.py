@@ -1,101 +1,34 @@
-"""What the commands share: the app, options, and how results and messages are printed."""
+"""What the commands share: options, and how results and messages are printed."""
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import typer.core
-import typer.main
 
 from broadbase.core.terminal import Terminal, echo
+from broadbase.recipes.listing import names
 
-COMMANDS = {  # in the order of work: the module of each, and the first line of its help
-    "prepare": ("data", "Clean, deduplicate and encode data into a store."),
-    "inspect": ("data", "Show what a model reads: mixture, lengths, duplicates, records."),
-    "remove": ("data", "Take documents, and their duplicates, out of prepared data for good."),
-    "samples": ("data", "List real data to try things on, from packages."),
-    "recipes": ("train", "List what can be trained out of the box."),
-    "pretrain": ("train", "Train a base on raw data, without labels."),
-    "resume": ("train", "Continue a run that was stopped, from its newest good checkpoint."),
-    "sbatch": ("train", "Print a Slurm script that trains on many ranks."),
-    "evaluate": ("evaluate", "Measure a base on held-out data against baselines."),
-    "generate": ("generate", "Continue prompts, or answer them."),
-    "adapt": ("adapt", "Adapt a base to a labelled task, compared with its random init."),
-    "import": ("exchange", "Read published weights, and check that they compute the same."),
-    "export": ("exchange", "Write a base for transformers, for llama.cpp, or as bare tensors."),
-    "doctor": ("machine", "Show what this machine has and what would be chosen on it."),
-    "demo": ("demo", "Show the whole idea on real data in minutes."),
-}
-
-
-class Commands(typer.core.TyperGroup):
-    """The commands by name; a command's module is imported when the command is looked up."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _ = COMMANDS[cmd_name]
-        importlib.import_module(f"broadbase.commands.{module}")  # registers with `app`
-        return typer.main.get_group(app).commands[cmd_name]
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
-
-
-app = typer.Typer(
-    name="broadbase",
-    cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 log = Terminal(stderr=True)
 
 
-@app.callback(invoke_without_command=True)
-def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """One foundation model: pretrained on whatever data you have, adapted many times."""
-    if version:
-        echo(f"broadbase {metadata.version('broadbase')}")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        log.say(context.get_help())
-        raise typer.Exit(2)
+class Weights(StrEnum):
+    """The numbers in which weights are used."""
+
+    stored = "stored"
+    int8 = "int8"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one field of the config.")
-]
+class Form(StrEnum):
+    """The forms in which a base is exported."""
 
-
-def _recipes(incomplete: str) -> list[str]:
-    folder = Path(__file__).parents[1] / "recipes"
-    texts = {path.stem: path.read_text() for path in folder.glob("*.py")}
-    return sorted(n for n, text in texts.items() if n.startswith(incomplete) and "RECIPE =" in text)
-
-
-RecipeName = Annotated[
-    str,
-    typer.Argument(
-        help="A recipe (`broadbase recipes` lists them), or a config.yaml to repeat.",
-        autocompletion=_recipes,
-    ),
-]
+    hf = "hf"
+    gguf = "gguf"
+    safetensors = "safetensors"
 
 
 def not_empty(value: Any) -> Any:
@@ -105,6 +38,17 @@ def not_empty(value: Any) -> Any:
     return value
 
 
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one field of the config.")
+]
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe (`broadbase recipes` lists them), or a config.yaml to repeat.",
+        autocompletion=names,
+    ),
+]
 WHERE = "A folder, a file, a URL, sample:NAME or source:FILE.yaml"
 Data = Annotated[
     list[str] | None,
@@ -123,6 +67,8 @@ Pattern = Annotated[
 Like = Annotated[str | None, typer.Option(help="A published family to be one of: vit, t5, ...")]
 Start = Annotated[str | None, typer.Option(help="A base to go on with: a run or a model folder.")]
 Device = Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda or mps.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
+ModelFolder = Annotated[Path, typer.Argument(help="A run's folder or a model folder.")]
 
 
 def fresh(parent: Path, name: str) -> Path:

@@ -21,17 +21,20 @@ LIBRARIES = {  # file names, the best first
 KEEP = "dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,thp:always"
 SETTING, BEFORE = "BROADBASE_PRELOAD", "BROADBASE_PRELOAD_BEFORE"
 LONG = ("adapt", "demo", "pretrain", "resume")  # commands that earn a second start
+HELP = {"--help", "-h"}
 FOLDERS = (Path(sys.prefix, "lib"), *map(Path, ("/usr/lib64", "/usr/lib", "/usr/local/lib")))
 
 preloaded: list[str] = []  # libraries that this process was started again with
 
 
-def relaunch(command: str = "") -> None:
-    """Start this process again with what is installed, if the command is long; returns where there
-    is nothing to gain, and in the process that was started."""
+def relaunch(command: str = "", *options: str) -> None:
+    """Start this process again with what is installed, if the command is long.
+
+    Returns where there is nothing to gain: in the process that was started, for help.
+    """
     if BEFORE in os.environ:
         preloaded[:] = _arrived(os.environ)
-    elif command in LONG and (found := preloads()):
+    elif command in LONG and HELP.isdisjoint(options) and (found := preloads()):
         given = os.environ.get("LD_PRELOAD", "")
         changed = {
             "LD_PRELOAD": ":".join([*filter(None, [given]), *found.values()]),

@@ -15,8 +15,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from broadbase.adapt.adapt import Method, adapt
+from broadbase.adapt.adapt import adapt
 from broadbase.adapt.finetune import FinetuneConfig
+from broadbase.adapt.method import Method
 from broadbase.core.contracts import Record
 from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import Terminal

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any
 
 from broadbase.core.config import hint
 from broadbase.core.errors import ConfigError
@@ -33,16 +30,6 @@ def all_recipes() -> dict[str, Recipe]:
     """Every recipe of this package and from outside (`broadbase.recipes`, or a RECIPE)."""
     found = declared("broadbase.recipes", "RECIPE") + outside("recipes", "RECIPE")
     return {recipe.name: recipe for recipe in found}
-
-
-def expected() -> dict[str, dict[str, Any]]:
-    """What `make results` last found of the recipes: data, command, seconds, first result.
-
-    Of several rows of a recipe the first one.
-    """
-    file = files("broadbase.recipes") / "expected.json"
-    rows = json.loads(file.read_text()) if file.is_file() else []
-    return {row["recipe"]: row for row in reversed(rows)}
 
 
 def find_recipe(name: str) -> Recipe:

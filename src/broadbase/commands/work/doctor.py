@@ -1,23 +1,18 @@
-"""The command `doctor`: this machine, and what `auto` would choose on it."""
+"""The work of `doctor`: this machine, and what `auto` would choose on it."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from broadbase.commands.options import Json, app, show
+from broadbase.commands.options import show
 from broadbase.core.preload import preloads
 from broadbase.train.machine import MachineConfig, environment
 from broadbase.train.speeds import speeds
 
 
-@app.command()
-def doctor(
-    as_json: Json = False,
-    again: Annotated[bool, typer.Option(help="Measure this machine anew.")] = False,
-) -> None:
-    """What this machine has, what would be chosen on it, and what each choice is worth."""
+def doctor(again: bool, as_json: bool) -> None:
+    """Print what this machine has, what is chosen on it, and what each choice is worth.
+
+    `again` measures its speeds anew.
+    """
     worth = speeds(again=again).worth()
     found = environment()
     del found["speeds"], found["preloaded"]

@@ -1,17 +1,14 @@
-"""The two commands of open weights: `import` and `export`."""
+"""The work of `import` and `export`: open weights in and out."""
 
 from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
-from math import ceil, inf
+from math import ceil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from broadbase.commands.options import app
+from broadbase.commands.options import Form
 from broadbase.core.errors import ConfigError
 from broadbase.core.files import draft_file, draft_folder, sweep
 from broadbase.core.terminal import echo
@@ -32,22 +29,11 @@ from broadbase.weights.parity import BAR, differences
 from broadbase.weights.shards import write_file
 
 
-class Form(StrEnum):
-    """What a base leaves as."""
+def import_weights(place: str, to: Path | None, check: bool, as_json: bool) -> None:
+    """Print what published weights are; compare them with transformers, write them to `to`.
 
-    hf = "hf"
-    gguf = "gguf"
-    safetensors = "safetensors"
-
-
-@app.command("import")
-def import_weights(
-    place: Annotated[str, typer.Argument(help="A model folder, or OWNER/NAME on the hub.")],
-    to: Annotated[Path | None, typer.Option(help="Where to write it as our model folder.")] = None,
-    check: Annotated[bool, typer.Option(help="Compare with transformers.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Read published weights: say what they are, and whether they compute what they should."""
+    The exit code is 1 where they do not compute the same.
+    """
     folder = model_folder(folder_of(place))
     to = to and to.expanduser()
     if to is not None and to.resolve() == folder.resolve():
@@ -66,24 +52,14 @@ def import_weights(
         sys.exit(1)
 
 
-@app.command()
-def export(
-    model: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
-    form: Annotated[Form, typer.Option("--to", help="For whom.")],
-    out: Annotated[Path, typer.Option(help="The folder or file to write.")],
-    shard: Annotated[
-        float | None, typer.Option(min=0.0, help="hf: the most GB of a file [5, or as it came].")
-    ] = None,
-) -> None:
-    """Write a base for others: a folder that transformers opens, GGUF, or its bare tensors."""
+def export(model: Path, form: Form, out: Path, shard: float | None) -> None:
+    """Write a base as `form` to `out`, and print where; of hf, files of `shard` GB at most."""
     out = out.expanduser()
     if form is not Form.hf and out.suffix != f".{form}":
         out = out.with_name(f"{out.name}.{form}")
     sweep(out.parent)  # of what a killed export left beside a whole result
     if out.exists() or out.is_symlink():
         raise ConfigError(f"{out} is there already; name another --out")
-    if shard is not None and not 0 < shard < inf:
-        raise ConfigError(f"--shard {shard} is no size in GB; give a number above 0")
     base = load(model)
     match form:
         case Form.hf:

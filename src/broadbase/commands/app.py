@@ -1,0 +1,72 @@
+"""The command line: every command, in the order of work.
+
+A command's file holds its options and calls its work, which is imported then: what is only asked
+for help or completion loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from broadbase.commands.adapt import adapt
+from broadbase.commands.demo import demo
+from broadbase.commands.doctor import doctor
+from broadbase.commands.evaluate import evaluate
+from broadbase.commands.export import export
+from broadbase.commands.generate import generate
+from broadbase.commands.import_weights import import_weights
+from broadbase.commands.inspect import inspect
+from broadbase.commands.options import log
+from broadbase.commands.prepare import prepare
+from broadbase.commands.pretrain import pretrain
+from broadbase.commands.recipes import recipes
+from broadbase.commands.remove import remove
+from broadbase.commands.resume import resume
+from broadbase.commands.samples import samples
+from broadbase.commands.sbatch import sbatch
+from broadbase.core.terminal import echo
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "prepare": prepare,
+    "inspect": inspect,
+    "remove": remove,
+    "samples": samples,
+    "recipes": recipes,
+    "pretrain": pretrain,
+    "resume": resume,
+    "sbatch": sbatch,
+    "evaluate": evaluate,
+    "generate": generate,
+    "adapt": adapt,
+    "import": import_weights,
+    "export": export,
+    "doctor": doctor,
+    "demo": demo,
+}
+
+app = typer.Typer(
+    name="broadbase",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """One foundation model: pretrained on whatever data you have, adapted many times."""
+    if version:
+        echo(f"broadbase {metadata.version('broadbase')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        log.say(context.get_help())
+        raise typer.Exit(2)

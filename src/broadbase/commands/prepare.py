@@ -1,0 +1,41 @@
+"""The command `prepare`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broadbase.commands import work
+from broadbase.commands.options import Data, FieldName, Json, Like, Pattern, RecipeName, Set
+
+CORES = os.cpu_count() or 1
+
+
+def prepare(
+    recipe: RecipeName,
+    store: Annotated[Path, typer.Option(help="The folder of the prepared data.")],
+    data: Data = None,
+    field: FieldName = None,
+    pattern: Pattern = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of this machine.")] = CORES,
+    on: Annotated[str, typer.Option(help="Who makes it: here, ray, slurm:PARTITION.")] = "here",
+    like: Like = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Clean, deduplicate and encode data into a store; go on where an earlier try was stopped."""
+    changes = [*(settings or []), f"data.processes={processes}"]
+    work.data.prepare(
+        recipe,
+        data,
+        store,
+        on,
+        as_json,
+        changes=changes,
+        field=field,
+        pattern=pattern,
+        like=like,
+    )

@@ -1,0 +1,70 @@
+"""The command `pretrain`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broadbase.commands import work
+from broadbase.commands.options import (
+    Data,
+    Depth,
+    Device,
+    FieldName,
+    Json,
+    Like,
+    Pattern,
+    RecipeName,
+    Set,
+    Start,
+)
+
+
+def pretrain(
+    recipe: RecipeName,
+    data: Data = None,
+    depth: Depth = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps. [by depth]")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=2, help="Tokens of a row: the context length. [by recipe]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows a step. [by depth]")] = None,
+    store: Annotated[Path | None, typer.Option(help="Prepared data to use or make.")] = None,
+    field: FieldName = None,
+    pattern: Pattern = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. [runs/RECIPE-N]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The source of all chance. [0]")] = None,
+    device: Device = "auto",
+    start: Start = None,
+    like: Like = None,
+    settings: Set = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the config, as YAML, and train nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a base on raw data, without labels; from nothing, or on from another base."""
+    changes = [*(settings or [])]
+    changes += [f"machine.device={device}"] if device != "auto" else []
+    changes += [f"seed={seed}"] if seed is not None else []
+    changes += [f"data.store={json.dumps(str(store))}"] if store else []
+    work.train.pretrain(
+        recipe,
+        data,
+        depth,
+        store,
+        out,
+        print_config,
+        as_json,
+        changes=changes,
+        field=field,
+        pattern=pattern,
+        start=start,
+        like=like,
+        steps=steps,
+        context=context,
+        batch_size=batch_size,
+    )

@@ -1,0 +1,31 @@
+"""The command `recipes`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from broadbase.commands import work
+from broadbase.commands.options import Depth, Json, show
+from broadbase.recipes.listing import expected, summaries
+
+
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="A recipe, whose whole config is printed.")
+    ] = None,
+    depth: Depth = None,
+    as_json: Json = False,
+) -> None:
+    """List what can be trained out of the box; of one recipe every setting, as a config.yaml."""
+    if name is not None:
+        work.recipes.printed(name, depth, as_json)
+        return
+    measured = expected()
+    rows = [
+        {"recipe": recipe, "what": summary, **measured.get(recipe, {})}
+        for recipe, summary in summaries().items()
+    ]
+    columns = ["recipe", "what", "modality", "objective", "seconds", "result"]
+    show(rows, columns, as_json, "broadbase pretrain RECIPE --data PATH --depth 4")

@@ -1,0 +1,18 @@
+"""The command `samples`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from broadbase.commands import work
+from broadbase.commands.options import Json
+
+
+def samples(
+    name: Annotated[str | None, typer.Argument(help="A sample set to fetch and look at.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List real data to try things on, from packages; use one with --data sample:NAME."""
+    work.data.samples(name, as_json)

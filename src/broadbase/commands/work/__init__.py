@@ -1,0 +1,34 @@
+"""The work of the commands; a module of it, and all that it needs, is imported when it is used."""
+
+from typing import TYPE_CHECKING
+
+from broadbase.core.lazy import submodules
+
+if TYPE_CHECKING:
+    from broadbase.commands.work import (
+        adapt,
+        data,
+        demo,
+        doctor,
+        evaluate,
+        exchange,
+        generate,
+        inspect,
+        recipes,
+        train,
+    )
+else:
+    __getattr__ = submodules(__name__)
+
+__all__ = [
+    "adapt",
+    "data",
+    "demo",
+    "doctor",
+    "evaluate",
+    "exchange",
+    "generate",
+    "inspect",
+    "recipes",
+    "train",
+]

@@ -1,0 +1,95 @@
+"""The work of `adapt`: a base fitted to a labelled task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from broadbase.adapt.adapt import adapt as adapt_to
+from broadbase.adapt.finetune import FinetuneConfig, finetune
+from broadbase.adapt.method import Method
+from broadbase.adapt.reading import as_read, kind_of, reader
+from broadbase.adapt.task import read_task
+from broadbase.commands.options import log, show
+from broadbase.core.config import override
+from broadbase.core.errors import ConfigError
+from broadbase.core.terminal import echo
+from broadbase.data.detect import labelled
+from broadbase.data.sources.left_out import notes
+from broadbase.train.machine import MachineConfig
+from broadbase.weights.folder import base_at, must_be_free, save
+
+
+def adapt(
+    model: Path,
+    data: str,
+    modality: str | None,
+    method: Method,
+    *,
+    labels: int,
+    test: int,
+    seeds: int,
+    field: str,
+    label: str,
+    numeric: bool,
+    places: bool,
+    macro: bool,
+    settings: Sequence[str],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Print the scores of a base on a task, of its random init and of the best of features.
+
+    The fine-tuned model goes to `out`. ConfigError where options do not fit, before any work.
+    """
+    tuning = _tuning(method, settings, out)
+    MachineConfig().prepare()
+    base = base_at(model)
+    source = labelled(data, field, label)
+    kind = modality or kind_of(base, source)
+    task = read_task(
+        Path(data).stem, kind, source, numeric=numeric, places=places, read=reader(base, kind)
+    )
+    task = as_read(base, replace(task, macro=macro))
+    for line in (task.summary, *task.notes, *notes(source)):
+        log.say(line)
+    (row,) = adapt_to(
+        base, task, method, [labels], test, seeds, beside=True, settings=tuning, console=log
+    )
+    if out is not None:
+        train, _ = task.split(labels, test, 0)
+        save(finetune(base, task, train, tuning), out)
+        log.say(f"fine-tuned model in {out}")
+    if as_json:
+        echo(json.dumps([row.row()]))
+        return
+    mean, low, high = row.gain
+    shown: dict[str, Any] = {
+        row.guess: row.chance,
+        "random": float(np.mean(row.random)),
+        "pretrained": float(np.mean(row.pretrained)),
+        "gain": mean,
+        **({} if low is None else {"low": low, "high": high}),
+    }
+    if row.best is not None:
+        shown |= {"classical": float(np.mean(row.classical[row.best])), "by": row.best}
+    show([shown], list(shown), False, row.title)
+
+
+def _tuning(method: Method, settings: Sequence[str], out: Path | None) -> FinetuneConfig:
+    """The settings of fine-tuning; ConfigError where options do not fit, before any work."""
+    if method is not Method.finetune:
+        for given, option in ((out, "--out keeps"), (settings, "--set changes")):
+            if given:
+                raise ConfigError(f"{option} a fine-tuned model; add --method finetune")
+    if out is not None:
+        must_be_free(out)
+    tree = FinetuneConfig().tree()
+    for setting in settings:
+        tree = override(tree, setting)
+    return FinetuneConfig.from_tree(tree)

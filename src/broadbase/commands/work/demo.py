@@ -1,0 +1,14 @@
+"""The work of `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from broadbase.commands.options import fresh, log
+from broadbase.demo.study import STEPS
+from broadbase.demo.study import demo as study
+
+
+def demo(out: Path | None, quick: bool, full: bool) -> None:
+    """Run the demo in `out`, or in a new folder of `runs`."""
+    study(out or fresh(Path("runs"), "demo"), log, STEPS // 10 if quick else STEPS, full)

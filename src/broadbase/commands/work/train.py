@@ -1,0 +1,62 @@
+"""The work of `pretrain` and `resume`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Unpack
+
+from broadbase.commands.options import fresh, log, show
+from broadbase.core.errors import ConfigError
+from broadbase.core.terminal import echo
+from broadbase.data.detect import STORE
+from broadbase.recipes.changes import Changes
+from broadbase.recipes.printed import documented
+from broadbase.recipes.resolve import overridden, resolved
+from broadbase.run.prepare import beginning
+from broadbase.run.run import Run
+
+
+def pretrain(
+    recipe: str,
+    data: Sequence[str] | None,
+    depth: int | None,
+    store: Path | None,
+    out: Path | None,
+    print_config: bool,
+    as_json: bool,
+    **changes: Unpack[Changes],
+) -> None:
+    """Train a recipe with changes in the folder `out`, or in a new one of `runs`; print its losses.
+
+    With `print_config` print the config, and train nothing.
+    """
+    if data is None and store is not None and any(store.glob("*/manifest.json")):
+        data = [f"{STORE}{store}"]
+    config = resolved(recipe, data, depth, **changes)
+    if print_config:
+        echo(documented(config), end="")
+        return
+    if out is None and "WORLD_SIZE" in os.environ:
+        raise ConfigError("several ranks must agree on the run's folder: add --out")
+    folder = out or fresh(Path("runs"), config.recipe)
+    with beginning(folder):
+        _train(Run.create(config, folder, log), as_json)
+
+
+def resume(folder: Path, settings: Sequence[str], as_json: bool) -> None:
+    """Continue the run in `folder` under changed settings, and print its losses."""
+    change = partial(overridden, settings=settings)
+    _train(Run.open(folder, change=change, compare=True), as_json)
+
+
+def _train(run: Run, as_json: bool) -> None:
+    result = run.train(log)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    log.say(f"model in {run.folder / 'model'}")
+    rows = [{"source": k, **v} for k, v in result.items()]
+    title = f"held out: the first {run.config.data.final_rows:,} rows of each source"
+    show(rows, ["source", "unit", "nats_per_place", "bits_per_unit"], as_json, title)

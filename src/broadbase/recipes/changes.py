@@ -1,0 +1,19 @@
+"""What the options of a command change of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+
+class Changes(TypedDict, total=False):
+    """The keyword arguments of `resolve.resolved`, which says what each does."""
+
+    changes: Sequence[str]
+    field: str | None
+    pattern: str | None
+    start: str | None
+    like: str | None
+    steps: int | None
+    context: int | None
+    batch_size: int | None
