@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from broadbase.core.contracts import Choose, Codec, Corruption, ModalityConfig
 from broadbase.core.errors import ConfigError
+from broadbase.nn.laws import OutputLinear
 from broadbase.nn.spaces.discrete import Discrete, DiscreteConfig
 
 
@@ -79,7 +80,7 @@ class Number(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.output = nn.Linear(width, 1)
+        self.output = OutputLinear(width, 1)
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
         raise ConfigError("a value is predicted, never read")

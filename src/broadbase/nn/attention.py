@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from broadbase.core.config import Choice
 from broadbase.nn.cache import LayerCache
 from broadbase.nn.fused import OneInput
+from broadbase.nn.laws import ZERO, Initialised, Law, ResidualLinear
 from broadbase.nn.norm import NormConfig
 from broadbase.nn.patterns import Mask, ReachConfig
 from broadbase.nn.positions import Rotation, rotate
@@ -67,18 +68,18 @@ class GroupedQueryConfig(AttentionConfig):
         return CrossAttention(self, width)
 
 
-class Queries(nn.Linear):
-    """A linear map that begins such that logits of any `scale` begin as if it were 1 /
+class Queries(nn.Linear, Initialised):
+    """A linear map that starts such that logits of any `scale` start as if it were 1 /
     sqrt(head_dim): what T5, whose scale is 1, leaves to its init."""
 
     def __init__(self, width: int, heads: int, config: GroupedQueryConfig) -> None:
         super().__init__(width, heads, bias=config.bias)
         usual = config.head_dim**-0.5
-        self.begins_by = usual / (config.scale or usual)
+        self.shrink = usual / (config.scale or usual)
 
-    def law(self, name: str) -> float:
-        """As of any linear map, times that ratio."""
-        return 0.0 if name == "bias" else self.begins_by / math.sqrt(self.in_features)
+    def init_law(self, name: str) -> Law:
+        """Start as any linear map, times that ratio."""
+        return ZERO if name == "bias" else Law(std=self.shrink / math.sqrt(self.in_features))
 
 
 class GroupedQueryAttention(OneInput):
@@ -102,7 +103,7 @@ class GroupedQueryAttention(OneInput):
         k_bias = config.bias if config.k_bias is None else config.k_bias
         self.k = nn.Linear(width, groups, bias=k_bias)
         self.v = nn.Linear(width, groups, bias=config.bias)
-        self.out = nn.Linear(heads, width, bias=config.out_bias)
+        self.out = ResidualLinear(heads, width, bias=config.out_bias)
         self.softmax = config.softmax.build(config.heads)
         norm = config.qk_norm
         self.normed = norm is not None

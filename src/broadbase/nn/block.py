@@ -13,6 +13,7 @@ from broadbase.core.config import Choice, Config
 from broadbase.nn.attention import AttentionConfig
 from broadbase.nn.cache import LayerCache
 from broadbase.nn.feedforward import FeedForwardConfig
+from broadbase.nn.laws import ONE, Initialised, Law
 from broadbase.nn.norm import NormConfig, RMSNormConfig
 from broadbase.nn.patterns import Mask
 from broadbase.nn.positions import PositionsConfig, Rotation
@@ -106,7 +107,7 @@ class Sandwich(nn.Module):
         return added(x_BTD, self.after(self.branch(self.norm(x_BTD), *context)))
 
 
-class LayerScale(nn.Module):
+class LayerScale(nn.Module, Initialised):
     """x + gain * branch(norm(x)); the gain starts at 1."""
 
     def __init__(self, branch: nn.Module, norm: nn.Module, width: int) -> None:
@@ -114,8 +115,9 @@ class LayerScale(nn.Module):
         self.branch, self.norm = branch, norm
         self.gain = nn.Parameter(torch.ones(width))
 
-    def law(self, name: str) -> None:
-        """A gain."""
+    def init_law(self, name: str) -> Law:
+        """Start with a gain of 1."""
+        return ONE
 
     def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
         return added(x_BTD, self.gain * self.branch(self.norm(x_BTD), *context))
@@ -155,6 +157,7 @@ class Block(nn.Module):
         )
         inner = config.feedforward.build(width)
         self.feedforward = (config.feedforward_residual or config.residual).build(inner, width)
+        self.branches = 2 if self.cross is None else 3  # what it adds to the stream
         self.charges: Callable[[Tensor | None], Mapping[str, Tensor]]
         self.charges = getattr(inner, "charges", lambda _: {})
 

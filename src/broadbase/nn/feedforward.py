@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from broadbase.core.config import Choice
 from broadbase.nn.fused import OneInput
+from broadbase.nn.laws import ResidualLinear
 from broadbase.nn.tensor_parallel import Splits
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu"]
@@ -62,7 +63,7 @@ class Plain(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         self.up = nn.Linear(width, config.hidden, bias=config.bias)
-        self.down = nn.Linear(config.hidden, width, bias=config.bias)
+        self.down = ResidualLinear(config.hidden, width, bias=config.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x_BTD)))  # type: ignore[no-any-return]
@@ -90,7 +91,7 @@ class Gated(OneInput):
         self.activation = ACTIVATIONS[config.activation]
         self.gate = nn.Linear(width, config.hidden, bias=config.bias)
         self.up = nn.Linear(width, config.hidden, bias=config.bias)
-        self.down = nn.Linear(config.hidden, width, bias=config.bias)
+        self.down = ResidualLinear(config.hidden, width, bias=config.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         gate_BTF, up_BTF = self.maps(x_BTD)
@@ -176,7 +177,7 @@ class Clipped(OneInput):
         self.slope, self.limit = config.slope, config.limit
         self.gate = nn.Linear(width, config.hidden)
         self.up = nn.Linear(width, config.hidden)
-        self.down = nn.Linear(config.hidden, width)
+        self.down = ResidualLinear(config.hidden, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         gate_BTF, up_BTF = self.maps(x_BTD)

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Choice
+from broadbase.nn.laws import ZERO, Initialised, Law
 
 
 class NormConfig(Choice):
@@ -84,12 +85,12 @@ class OffsetRMSNormConfig(NormConfig):
         return OffsetRMSNorm(width, eps=self.eps)
 
 
-class OffsetRMSNorm(nn.RMSNorm):
+class OffsetRMSNorm(nn.RMSNorm, Initialised):
     """Computed in fp32 or better, gain included."""
 
-    def law(self, name: str) -> float:
-        """The weight starts at 0."""
-        return 0.0
+    def init_law(self, name: str) -> Law:
+        """Start with a gain of 1."""
+        return ZERO
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float() if x.element_size() < 4 else x

@@ -14,6 +14,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.view import Hidden, Tokens
 from broadbase.nn.block import Block, BlockConfig, Context
 from broadbase.nn.cache import Cache
+from broadbase.nn.laws import SMALL, Initialised, Law, ResidualLinear
 from broadbase.nn.norm import NormConfig, RMSNormConfig
 from broadbase.nn.patterns import Mask, mask
 from broadbase.nn.positions import Positions, PositionsConfig, RotaryConfig, Rotation
@@ -44,7 +45,7 @@ class TransformerConfig(TowerConfig):
         return Transformer(self)
 
 
-class Transformer(nn.Module):
+class Transformer(nn.Module, Initialised):
     """Embedded places [B,T,D] in, hidden states [B,T,D] out."""
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -56,7 +57,7 @@ class Transformer(nn.Module):
         self.registers = (
             nn.Parameter(torch.zeros(config.registers, width)) if config.registers else None
         )
-        self.blocks = nn.ModuleList(block.build(width) for block in blocks)
+        self.blocks = nn.ModuleList(_stacked([block.build(width) for block in blocks]))
         sights = {(block.attention.reach, block.positions): block for block in blocks}
         self.reaches = [reach for reach, _ in sights]
         self.own = nn.ModuleDict(
@@ -74,6 +75,10 @@ class Transformer(nn.Module):
         }
         self.reads_context = any(layers.block.cross for layers in config.layers)
         self.final_norm = config.final_norm.build(width) if config.final_norm else nn.Identity()
+
+    def init_law(self, name: str) -> Law:
+        """Start registers as embeddings."""
+        return SMALL
 
     def forward(
         self,
@@ -118,6 +123,15 @@ class Transformer(nn.Module):
         assert isinstance(own, Positions)
         bias, reach = own.bias(queries, keys), self.reaches[number]
         return mask(pattern, queries, keys, bias, reach), own.rotation(queries)
+
+
+def _stacked(blocks: list[Block]) -> list[Block]:
+    """Blocks of one stream: what ends their branches learns how many of them there are."""
+    branches = sum(block.branches for block in blocks)
+    for module in (module for block in blocks for module in block.modules()):
+        if isinstance(module, ResidualLinear):
+            module.branches = branches
+    return blocks
 
 
 def _positions(config: PositionsConfig, block: BlockConfig, width: int) -> Positions:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from broadbase.core.config import Config
 from broadbase.core.contracts import Choose
 from broadbase.nn.cross_entropy import cross_entropy
+from broadbase.nn.laws import OutputLinear
 
 
 class CodebooksConfig(Config):
@@ -37,7 +38,7 @@ class Codebooks(nn.Module):
         self.width, self.codes, self.codebooks = width, config.codes, config.codebooks
         self.embedding = nn.Embedding(config.codebooks * config.codes, width)
         self.mask = nn.Parameter(torch.zeros(width))
-        self.output = nn.Linear(width, config.codebooks * config.codes)
+        self.output = OutputLinear(width, config.codebooks * config.codes)
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
         first_C = self.codes * torch.arange(self.codebooks, device=values.device)

@@ -19,6 +19,7 @@ from broadbase.core.contracts import Choose
 from broadbase.core.errors import ConfigError
 from broadbase.nn.cross_entropy import cross_entropy, cross_entropy_and_total, linear_cross_entropy
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
+from broadbase.nn.laws import OutputLinear
 from broadbase.nn.norm import LayerNormConfig, NormConfig
 
 
@@ -141,7 +142,7 @@ class Discrete(nn.Module):
         self.mask_id = config.mask_id
         self.mask = nn.Parameter(torch.zeros(width)) if config.mask_id is None else None
         self.head = config.head.build(width)
-        self.output = None if config.tied else nn.Linear(width, ids, bias=False)
+        self.output = None if config.tied else OutputLinear(width, ids, bias=False)
         self.bias = nn.Parameter(torch.zeros(ids)) if config.bias else None
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
@@ -168,7 +169,9 @@ class Discrete(nn.Module):
         return self.embedding.weight if self.output is None else self.output.weight
 
     def score(self, x: Tensor, target: Tensor) -> Tensor:
-        plain = self.output is None or type(self.output) is nn.Linear  # not one laid out for use
+        plain = self.output is None or isinstance(
+            self.output, OutputLinear
+        )  # not one laid out for use
         if self.cap is None and plain:
             told = linear_cross_entropy(self.head(x), self._weight, self.bias, target)
         else:
@@ -188,7 +191,7 @@ class Discrete(nn.Module):
         """Give the output matrix a linear map, of the embedding's numbers where they are shared."""
         if self.output is None:
             ids, width = self.embedding.weight.shape
-            self.output = nn.Linear(width, ids, bias=False, device="meta")
+            self.output = OutputLinear(width, ids, bias=False, device="meta")
             self.output.weight = self.embedding.weight
 
     def charges(self) -> Mapping[str, Tensor]:
@@ -245,7 +248,7 @@ class Vector(nn.Module):
         self.channels, self.levels = config.channels, config.levels
         self.input = nn.Linear(config.channels, width)
         self.mask = nn.Parameter(torch.zeros(width))
-        self.output = nn.Linear(width, config.channels * config.levels)
+        self.output = OutputLinear(width, config.channels * config.levels)
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
         x_BND: Tensor = self.input(values)

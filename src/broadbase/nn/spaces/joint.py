@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Choose
+from broadbase.nn.laws import Initialised, Law
 from broadbase.nn.pooling import MeanConfig, PoolingConfig
 
 
@@ -32,7 +33,7 @@ class JointConfig(Config):
         return Joint(self, width)
 
 
-class Joint(nn.Module):
+class Joint(nn.Module, Initialised):
     """A projection to K dimensions and one more, such that a dot product is a logit.
 
     The one side gives (u, 1), the other (exp(s) v, b), u and v of length 1: together
@@ -49,13 +50,17 @@ class Joint(nn.Module):
         self.project: nn.Module = nn.Identity()
         if config.dimensions is not None:
             self.project = nn.Linear(width, config.dimensions, bias=config.shift)
-        self.begins: dict[str, float] = {}
+        self.starts: dict[str, float] = {}
         if config.scale is not None:
-            self.begins["log_scale"] = math.log(config.scale)
-            self.begins |= {} if config.bias is None else {"bias": config.bias}
+            self.starts["log_scale"] = math.log(config.scale)
+            self.starts |= {} if config.bias is None else {"bias": config.bias}
         for name in ("log_scale", "bias"):
-            number = nn.Parameter(torch.zeros(1)) if name in self.begins else None
+            number = nn.Parameter(torch.zeros(1)) if name in self.starts else None
             self.register_parameter(name, number)
+
+    def init_law(self, name: str) -> Law:
+        """Start with the configured numbers."""
+        return Law(mean=self.starts[name])
 
     def predict(self, x: Tensor) -> Tensor:
         """Pooled states [B,1,D] to [B,1,K+1]."""

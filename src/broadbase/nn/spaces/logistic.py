@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Choose
+from broadbase.nn.laws import OutputLinear
 
 
 class LogisticConfig(Config):
@@ -40,7 +41,7 @@ class Logistic(nn.Module):
         self.width, self.channels, self.levels = width, config.channels, config.levels
         self.input = nn.Linear(config.channels, width)
         self.mask = nn.Parameter(torch.zeros(width))
-        self.output = nn.Linear(width, 2 * config.channels)
+        self.output = OutputLinear(width, 2 * config.channels)
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
         x_BND: Tensor = self.input(values)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Choose
+from broadbase.nn.laws import OutputLinear
 
 
 class RegressionConfig(Config):
@@ -34,7 +35,7 @@ class Regression(nn.Module):
         super().__init__()
         self.width, self.normalise = width, config.normalise
         self.mask = nn.Parameter(torch.zeros(width))
-        self.output = nn.Linear(width, config.channels)
+        self.output = OutputLinear(width, config.channels)
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
         """The mask vector at every place [B,N,D]: the values are what is asked for."""
