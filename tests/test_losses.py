@@ -20,10 +20,10 @@ from transformers import (
 from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
-from broadbase.core.contracts import Batch, ObjectiveConfig
+from broadbase.core.contracts import Batch, ObjectiveConfig, TowerConfig
 from broadbase.core.keyed_random import Draws
 from broadbase.core.loss import combine
-from broadbase.core.view import Output, Segment, Stream, View, positions
+from broadbase.core.view import Output, Segment, Stream, Tokens, View, positions
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
@@ -397,3 +397,25 @@ def test_charges_of_experts_are_terms_of_the_loss() -> None:
     assert (share.weight, share.scale) == (3.0, 0.5)
     assert model(view).penalties["main/balance"].shape == (3,)
     assert (model(view).penalties["main/balance"] >= 2 * 2 * 0.8).all()  # 2 layers, 2 chosen
+
+
+def test_layers_of_a_tower_may_be_charged_unlike() -> None:
+    """The loss has each layer's charge by the coefficient of that layer, whatever the order."""
+    for coefficients in ((0.5, 0.1), (0.1, 0.5), (0.0, 0.0)):
+        kinds = [
+            {
+                "repeat": 1,
+                "block": {
+                    "attention": ATTENTION,
+                    "feedforward": {"name": "experts", "hidden": HIDDEN, "balance": coefficient},
+                },
+            }
+            for coefficient in coefficients
+        ]
+        tree = {"name": "transformer", "width": WIDTH, "layers": kinds}
+        tower = TowerConfig.model_validate(tree).build()
+        tokens = Tokens(positions((7,)).expand(3, -1, -1))
+        charged = tower(torch.randn(3, 7, WIDTH), tokens, "causal").penalties["balance"]
+        each = [block.charges(None)["balance"] for block in tower.blocks]  # type: ignore[attr-defined]
+        right = sum(c * charge for c, charge in zip(coefficients, each, strict=True))
+        torch.testing.assert_close(tower.penalties["balance"] * charged, right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -68,11 +69,7 @@ class Transformer(nn.Module, Initialised):
             }
         )
         self.sight = [list(sights).index((b.attention.reach, b.positions)) for b in blocks]
-        self.penalties = {
-            name: scale
-            for layers in config.layers
-            for name, scale in layers.block.feedforward.penalties.items()
-        }
+        self.penalties, self.shares = _charged([block.feedforward.penalties for block in blocks])
         self.reads_context = any(layers.block.cross for layers in config.layers)
         self.final_norm = config.final_norm.build(width) if config.final_norm else nn.Identity()
 
@@ -110,6 +107,7 @@ class Transformer(nn.Module, Initialised):
             seen, rotation = sights[self.sight[i]]
             x_BTD = block(x_BTD, seen, rotation, cache.layers[i] if cache else None, memory)
             for name, charge_B in block.charges(real_BT).items():
+                charge_B = self.shares[i][name] * charge_B
                 charges[name] = charges[name] + charge_B if name in charges else charge_B
             if layers:
                 taps.append(x_BTD[:, first:])
@@ -132,6 +130,17 @@ def _stacked(blocks: list[Block]) -> list[Block]:
         if isinstance(module, ResidualLinear):
             module.branches = branches
     return blocks
+
+
+def _charged(
+    blocks: Sequence[Mapping[str, float]],
+) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """The largest coefficient of each penalty, and of each block the share of it that it has."""
+    largest: dict[str, float] = {}
+    for name, scale in (pair for penalties in blocks for pair in penalties.items()):
+        largest[name] = max(scale, largest.get(name, 0.0))
+    shares = [{k: v / largest[k] if largest[k] else 1.0 for k, v in b.items()} for b in blocks]
+    return largest, shares
 
 
 def _positions(config: PositionsConfig, block: BlockConfig, width: int) -> Positions:
