@@ -1,4 +1,4 @@
-"""A config as YAML with what each field means, as the comments in the code say it."""
+"""A config as YAML, with what each field means."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 import yaml
 
 from broadbase.core.config import Config
+from broadbase.core.descriptions import descriptions, first_sentence
 
 FIELD = re.compile(r"^    (\w+): .*?#\s+(.+)$")
 GOES_ON = re.compile(r"^    #\s+(.+)$")
 
 
 def documented(config: Config) -> str:
-    """YAML that reads back as the config, each field with its comment."""
+    """Return YAML that reads back as the config, each field with the first sentence on it."""
     return "\n".join(_fields(config, "")) + "\n"
 
 
@@ -51,9 +52,14 @@ def _entry(name: str, value: Any, indent: str, note: str = "") -> Iterator[str]:
         yield f"{indent}{key}: {text.strip()}{note}"
 
 
+def _notes(cls: type[Config]) -> dict[str, str]:
+    """Return what each field means: its docstring, or, where it has none, its comment."""
+    return _comments(cls) | {k: first_sentence(text) for k, text in descriptions(cls).items()}
+
+
 @cache
-def _notes(cls: type) -> dict[str, str]:
-    """What the comments of a class and its bases say of each field."""
+def _comments(cls: type[Config]) -> dict[str, str]:
+    """Return what the comments of a class and its bases say of each field."""
     found: dict[str, str] = {}
     for each in reversed(cls.__mro__):
         try:
