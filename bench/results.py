@@ -3,7 +3,8 @@
 python bench/results.py [ROW ...] [--folder runs/results]
 
 Without names all rows, in order. What is done stays done: after a stop it goes on. The page has
-all rows that were ever finished in the folder, the losing ones too.
+all rows that were ever finished in the folder, the losing ones too; of rows that the folder does
+not have it keeps what it says.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from machine import description
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 EXPECTED = ROOT / "src" / "broadbase" / "recipes" / "expected.json"
+MACHINE = "Machine: "
 RUN = "RUN"  # the run's folder, in a command
 INTRODUCTION = """Written by `make results` (`python bench/results.py`): every recipe on real data,
 beside its baselines, on records it never saw. A difference is the base minus the other, with its
@@ -239,7 +241,10 @@ def finish(name: str, folder: Path) -> None:
     started = (home / "run" / "config.yaml").exists()
     asked(home / "pretrain.json", ["resume", home / "run"] if started else ["pretrain", *new])
     if not (home / "flop.json").exists():
-        (home / "flop.json").write_text(json.dumps(flop(Run.open(home / "run"))))
+        run = Run.open(home / "run")
+        work = {"flop": flop(run), "recipe": run.config.recipe}
+        work |= {"objective": run.config.objective.name, "machine": description()}
+        (home / "flop.json").write_text(json.dumps(work))
     if row.evaluate:
         beside = ["--against", folder / row.against / "run"] if row.against else []
         asked(home / "evaluate.json", ["evaluate", home / "run", *beside])
@@ -280,32 +285,44 @@ def flop(run: Run) -> float:
 
 
 def write(folder: Path) -> None:
-    """The page, and what `broadbase recipes` tells to expect."""
-    page = [
-        "# Results",
-        "",
-        INTRODUCTION,
-        "",
-        f"Machine: {description()}.",
-    ]
-    expected = []
+    """Write the page, and what `broadbase recipes` says to expect; rows that are not in the folder
+    stay as they are."""
+    head, kept = page()
+    known = {found["command"]: found for found in json.loads(EXPECTED.read_text())}
+    machine, sections, expected = description(), list[list[str]](), []
+    done = {name for name in ROWS if (folder / name / "flop.json").exists()}
+    if any(name in kept for name in ROWS if name not in done):
+        machine = head
     for name, row in ROWS.items():
-        home = folder / name
-        if (home / "pretrain.json").exists() and (home / "flop.json").exists():
-            page += ["", *section(name, row, home)]
-            expected.append(facts(row, home))
-    PAGE.write_text("\n".join(page) + "\n")
+        if name in done:
+            sections.append([*section(name, row, folder / name, machine)])
+            expected.append(facts(row, folder / name))
+        elif name in kept:
+            sections.append(kept[name])
+            expected += [known[command(row)]] if command(row) in known else []
+    lines = ["# Results", "", INTRODUCTION, "", f"{MACHINE}{machine}."]
+    lines += [line for part in sections for line in ("", *part)]
+    PAGE.write_text("\n".join(lines) + "\n")
     EXPECTED.write_text(json.dumps(expected, indent=1) + "\n")
 
 
-def section(name: str, row: Row, home: Path) -> Iterator[str]:
-    """One row's part of the page."""
+def page() -> tuple[str, dict[str, list[str]]]:
+    """The machine that the page names, and the lines of each of its rows."""
+    first, *parts = PAGE.read_text().split("\n## ")
+    machine = next(line for line in first.splitlines() if line.startswith(MACHINE))
+    rows = {part.split(":")[0]: f"## {part}".strip().splitlines() for part in parts}
+    return machine.removeprefix(MACHINE).removesuffix("."), rows
+
+
+def section(name: str, row: Row, home: Path, machine: str) -> Iterator[str]:
+    """One row's part of the page, which names the machine where it is another."""
     cost, work = _read(home / "pretrain.json"), _read(home / "flop.json")
     yield f"## {name}: {row.modality}"
     yield ""
     yield (
         f"`{command(row)}`: {cost['seconds']:.0f} s on {cost['threads']} thread(s)"
-        f" ({cost['cpu']:.0f} s of CPU, data prepared in it), {work:.1e} FLOP"
+        f"{'' if work['machine'] == machine else ' of ' + work['machine']}"
+        f" ({cost['cpu']:.0f} s of CPU, data prepared in it), {work['flop']:.1e} FLOP"
     )
     yield ""
     yield "| asked | records | base | beside | its score | difference, 95 % |"
@@ -366,7 +383,7 @@ LEAD = {"difference": "", "low": "_low", "high": "_high"}
 def facts(row: Row, home: Path) -> dict[str, Any]:
     """What to expect of a recipe: its example, how long it takes, what came out first, beside the
     hardest of its baselines."""
-    config, found = Run.open(home / "run").config, list(lines(row, home))
+    work, found = _read(home / "flop.json"), list(lines(row, home))
     same = [line for line in found if line["asked"] == found[0]["asked"]]
     first = min(
         same,
@@ -378,9 +395,9 @@ def facts(row: Row, home: Path) -> dict[str, Any]:
         f" ({first['difference']:+.3f}, {first['low']:+.3f} {first['high']:+.3f})"
     )
     return {
-        "recipe": config.recipe,
+        "recipe": work["recipe"],
         "modality": row.modality,
-        "objective": config.objective.name,
+        "objective": work["objective"],
         "command": command(row),
         "seconds": round(_read(home / "pretrain.json")["seconds"]),
         "result": result,

@@ -20,7 +20,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from broadbase.core.errors import ConfigError
-from broadbase.recipes.recipe import all_recipes, expected, find_recipe
+from broadbase.recipes.listing import expected
+from broadbase.recipes.recipe import all_recipes, find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from conftest import cells_file
