@@ -28,11 +28,11 @@ from typing import Any
 from machine import BENCH, Row, description
 
 PAGE = BENCH.parent / "docs" / "benchmarks.md"
-INTRODUCTION = """Written by `make bench` (`python bench/all.py`): the same work here and by its
-peers on one machine, in turns (A B A B). A ratio is ours over theirs: the median over rounds, and
-the least and the largest. Peers run in environments of their own, which the benches install.
-Rows that miss what was asked of them stay. The seconds of a part that went on after a stop are
-those since."""
+INTRODUCTION = """`make bench` (`python bench/all.py`) writes this page. Every bench does the
+same work with Broadbase and with its peers on one machine, in turns (A B A B). A ratio is
+Broadbase's value divided by the peer's: the median over rounds, with the smallest and the largest.
+The benches install each peer in an environment of its own. Rows that miss their goal stay. If a
+part was stopped and continued, its seconds are those since the continuation."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def page(folder: Path) -> Iterator[str]:
     yield from ["# Benchmarks", "", INTRODUCTION]
     rows = [Row(**row) for part in parts.values() for row in part["rows"] or ()]
     if rows:
-        yield from ["", f"{sum(row.met for row in rows)} of {len(rows)} bars are met.", ""]
-        yield "| work | ours | beside | theirs | ratio (least, largest) | asked | |"
+        yield from ["", f"{sum(row.met for row in rows)} of {len(rows)} goals are met.", ""]
+        yield "| work | Broadbase | peer | its value | ratio (smallest, largest) | goal | |"
         yield "|---|---|---|---|---|---|---|"
         yield from map(line, rows)
     for name, part in parts.items():
@@ -137,13 +137,11 @@ def page(folder: Path) -> Iterator[str]:
 
 def line(row: Row) -> str:
     """A row of the table."""
-    ours, theirs = (f"{statistics.median(n):,.4g}" for n in (row.ours, row.theirs))
+    ours, peers = (f"{statistics.median(n):,.4g}" for n in (row.ours, row.peers))
     ratio = f"{statistics.median(row.ratios):.2f} ({min(row.ratios):.2f}, {max(row.ratios):.2f})"
-    asked = f"{'at least' if row.higher else 'at most'} {row.bar}"
+    goal = f"{'at least' if row.higher else 'at most'} {row.goal}"
     word = "met" if row.met else "**missed**"
-    return (
-        f"| {row.work} | {ours} {row.unit} | {row.beside} | {theirs} | {ratio} | {asked} | {word} |"
-    )
+    return f"| {row.work} | {ours} {row.unit} | {row.peer} | {peers} | {ratio} | {goal} | {word} |"
 
 
 def section(part: dict[str, Any]) -> Iterator[str]:

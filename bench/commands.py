@@ -55,7 +55,7 @@ def main() -> None:
     for name, seconds in medians.items():
         print(f"{name:28} {seconds:.2f} s  {seconds / medians['import torch']:.2f}")
     worst = max(seconds for name, seconds in medians.items() if name != "import torch")
-    print(f"the most {worst:.2f} s, asked {BAR}: {'met' if worst <= BAR else 'missed'}")
+    print(f"the most {worst:.2f} s, goal {BAR}: {'met' if worst <= BAR else 'missed'}")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(description(), f"{options.threads} threads, torch {torch.__version__}", sep=", ")
-    size = f"{ROWS} rows of {PLACES} places, {options.clock} clock"
+    size = f"{ROWS} rows of {PLACES} tokens, {options.clock} clock"
     print(f"transformers {hf.__version__}, fp32; {size}")
     print("family      ms here  ms there  there / here, forward and backward (95 %)")
     for name in options.families:

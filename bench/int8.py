@@ -67,7 +67,7 @@ class EightBit(nn.Linear):
 
 
 def trained(run: Run, eight_bit: bool) -> tuple[float, float]:
-    """Held-out nats a place, and CPU seconds a step."""
+    """Held-out nats per token, and CPU seconds a step."""
     trainer = run.trainer(Journal())
     towers = cast(nn.Module, trainer.model.towers)
     for module in [*towers.modules()] if eight_bit else ():

@@ -36,27 +36,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison of a bench: what is measured, of us and of whom it is beside."""
+    """One comparison of a bench: what is measured, of Broadbase and of one peer."""
 
     work: str
     ours: Sequence[float]  # by round, the peer's measured in between (A B A B)
-    theirs: Sequence[float]
+    peers: Sequence[float]
     unit: str  # of both: "tokens/s", "MB"
-    beside: str  # the peer
-    bar: float  # what the ratio is asked to be
+    peer: str
+    goal: float  # of the ratio
     higher: bool = True  # whether more is better, of these and of the ratio
     more: str = ""  # what else was seen
 
     @property
     def ratios(self) -> list[float]:
-        """Ours over theirs, round by round."""
-        return [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
+        """Return Broadbase's value over the peer's, round by round."""
+        return [a / b for a, b in zip(self.ours, self.peers, strict=True)]
 
     @property
     def met(self) -> bool:
-        """Whether the median ratio reaches the bar."""
+        """Whether the median ratio reaches the goal."""
         middle = statistics.median(self.ratios)
-        return middle >= self.bar if self.higher else middle <= self.bar
+        return middle >= self.goal if self.higher else middle <= self.goal
 
 
 def tell(rows: Iterable[Row]) -> None:
@@ -64,11 +64,11 @@ def tell(rows: Iterable[Row]) -> None:
     found, file = list[Row](), os.environ.get("BENCH_ROWS")
     for row in rows:
         found.append(row)
-        a, b, ratio = (statistics.median(n) for n in (row.ours, row.theirs, row.ratios))
+        a, b, ratio = (statistics.median(n) for n in (row.ours, row.peers, row.ratios))
         low, high, word = min(row.ratios), max(row.ratios), "met" if row.met else "missed"
         print(
-            f"{row.work}: {a:,.4g} {row.unit}, {row.beside} {b:,.4g}: {ratio:.2f} times"
-            f" ({low:.2f} to {high:.2f}), asked {row.bar}: {word}. {row.more}",
+            f"{row.work}: {a:,.4g} {row.unit}, {row.peer} {b:,.4g}: {ratio:.2f} times"
+            f" ({low:.2f} to {high:.2f}), goal {row.goal}: {word}. {row.more}",
             flush=True,
         )
     if file:

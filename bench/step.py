@@ -170,7 +170,7 @@ def told(name: str, runs: Sequence[Timed]) -> str:
     """A side in a line."""
     speeds = [run.speed for run in runs]
     return (
-        f"{name:16} {statistics.median(speeds):6.0f} places/s ({min(speeds):.0f} to"
+        f"{name:16} {statistics.median(speeds):6.0f} tokens/s ({min(speeds):.0f} to"
         f" {max(speeds):.0f}), CPU {statistics.median(run.cpu for run in runs):.2f} s a step,"
         f" peak {max(run.megabytes for run in runs):.0f} MB"
     )
@@ -187,7 +187,7 @@ def rows(name: str, found: dict[str, list[Timed]], rate: float) -> Iterator[Row]
         more = f"By CPU time {middle:.2f} ({low:.2f} to {high:.2f}, 95 %)."
         theirs = [run.speed for run in runs]
         bar = ASKED.get((name, side), 1.0)
-        yield Row(f"{name} step", speeds, theirs, "places/s", side, bar, more=more)
+        yield Row(f"{name} step", speeds, theirs, "tokens/s", side, bar, more=more)
     if name in SHARE:
         done = [speed * shape.flops / (shape.rows * shape.places) / 1e9 for speed in speeds]
         work, beside = f"{name} step, products", "products of 1024 x 1024 alone"
@@ -218,7 +218,7 @@ def main() -> None:
             for _ in range(options.rounds):
                 for side, runs in found.items():
                     runs.append(timed(SIDES[side], SHAPES[name], options))
-            print(f"\n{name}, {SHAPES[name].rows} rows of {SHAPES[name].places} places")
+            print(f"\n{name}, {SHAPES[name].rows} rows of {SHAPES[name].places} tokens")
             for side, runs in found.items():
                 print(told(side, runs), flush=True)
             if "ours" in found:

@@ -117,7 +117,7 @@ class Bench:
         return {**found, "loss": self.score(name, out)}
 
     def score(self, name: str, model: Path) -> float:
-        """Nats a place on the held-out rows, by transformers."""
+        """Nats per token on the held-out rows, by transformers."""
         script = BENCH / "peers" / "target.py"
         return float(self.asked(f"{name}-loss", [self.python, script, "score", self.rows, model]))
 
@@ -145,12 +145,12 @@ def measure(bench: Bench, seconds: float, seeds: int, clock: str) -> Row:
     return Row(
         work=f"to Trainer's loss after {seconds:g} s, depth {DEPTH}, Brown, {seeds} seeds",
         ours=[run[clock] for run in ours],
-        theirs=[run[clock] for run in theirs],
+        peers=[run[clock] for run in theirs],
         unit="s",
-        beside=f"Trainer (learning rate {lr:g}, {schedule})",
-        bar=0.4,
+        peer=f"Trainer (learning rate {lr:g}, {schedule})",
+        goal=0.4,
         higher=False,
-        more=f"Nats a place, held out: {', '.join(losses)}.{reached}",
+        more=f"Nats per token, held out: {', '.join(losses)}.{reached}",
     )
 
 
