@@ -20,7 +20,7 @@ from broadbase.adapt.adapt import adapt
 from broadbase.adapt.finetune import FinetuneConfig
 from broadbase.adapt.method import Method
 from broadbase.adapt.task import Task
-from broadbase.demo.tasks import TEST, measured
+from broadbase.demo.tasks import TEST, molecule_property
 from broadbase.weights.folder import load
 
 UNTAUGHT = ("qed", "BalabanJ")
@@ -28,7 +28,7 @@ UNTAUGHT = ("qed", "BalabanJ")
 
 def labelled(name: str) -> Task:
     """The molecules of solubility with a descriptor as label; beyond 5 deviations it is cut."""
-    task = measured("solubility")
+    task = molecule_property("solubility")
     values = np.array([getattr(Descriptors, name)(Chem.MolFromSmiles(raw)) for raw in task.raws])
     bounds = values.mean() - 5 * values.std(), values.mean() + 5 * values.std()
     return Task(name, task.modality, task.raws, values.clip(*bounds), groups=task.groups)
@@ -52,8 +52,9 @@ def main() -> None:
             adapt(base, task, Method.finetune, few, TEST, options.seeds, settings=settings)[0]
             for task in tasks
         ]
-        mean = [f"{np.mean(f.pretrained):.3f} {np.mean(f.random):.3f}" for f in found]
-        both = np.mean([f.pretrained for f in found]), np.mean([f.random for f in found])
+        rows = [result.random_init for result in found]
+        mean = [f"{row.model:.3f} {row.other:.3f}" for row in rows]
+        both = np.mean([row.model for row in rows]), np.mean([row.other for row in rows])
         print(
             f"steps {steps}, lr {lr:g}: base {both[0]:.3f}, random init {both[1]:.3f}",
             *(f"{f.task} {m}" for f, m in zip(found, mean, strict=True)),

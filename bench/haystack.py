@@ -1,4 +1,4 @@
-"""How often needles are told, by depth and length: a heat map for each base, as tables and a page.
+"""Needle accuracy by depth and length: a heat map for each model, as tables and a page.
 
 python bench/haystack.py RUN [--out haystack.html]
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from broadbase.evaluate.needle import DEPTHS, HAYSTACKS, Told, told
+from broadbase.evaluate.needle import DEPTHS, HAYSTACKS, Recall, recalls
 from broadbase.report.charts import heat
 from broadbase.report.page import page
 from broadbase.run.run import Run
@@ -25,29 +25,31 @@ def main() -> None:
     options = parser.parse_args()
     run, figures = Run.open(options.run), []
     for source in run.config.data.sources:
-        for name, found in told(run, base_at(options.run), source).items():
-            print(table(source, name, found))
-            figures.append(drawn(source, name, found))
+        for name, recall in recalls(run, base_at(options.run), source).items():
+            print(table(source, name, recall))
+            figures.append(drawn(source, name, recall))
     out = options.out or options.run / "haystack.html"
-    out.write_text(page("Needles told", figures))
+    out.write_text(page("Needle accuracy", figures))
     print(out)
 
 
-def table(source: str, name: str, found: Told) -> str:
+def table(source: str, name: str, recall: Recall) -> str:
     """Markdown: a row a depth, a column a length, percent of the haystacks."""
-    head = " | ".join(map(str, found.lengths))
+    head = " | ".join(map(str, recall.lengths))
     lines = [f"{source}, {name}, % of {HAYSTACKS}:", "", f"| depth | {head} |"]
-    lines.append("|---" * (1 + len(found.lengths)) + "|")
+    lines.append("|---" * (1 + len(recall.lengths)) + "|")
     for j, depth in enumerate(DEPTHS):
-        shares = " | ".join(f"{100 * each:.0f}" for each in found.right[:, j].mean(axis=1))
+        shares = " | ".join(f"{100 * each:.0f}" for each in recall.correct[:, j].mean(axis=1))
         lines.append(f"| {depth:g} | {shares} |")
     return "\n".join([*lines, ""])
 
 
-def drawn(source: str, name: str, found: Told) -> str:
+def drawn(source: str, name: str, recall: Recall) -> str:
     """The same as a heat map."""
-    rows = {f"{depth:g}": found.right[:, j].mean(axis=1).tolist() for j, depth in enumerate(DEPTHS)}
-    return heat(f"{source}: {name}", rows, [*map(str, found.lengths)], ("depth", "length, places"))
+    rows = {
+        f"{depth:g}": recall.correct[:, j].mean(axis=1).tolist() for j, depth in enumerate(DEPTHS)
+    }
+    return heat(f"{source}: {name}", rows, [*map(str, recall.lengths)], ("depth", "length, tokens"))
 
 
 if __name__ == "__main__":

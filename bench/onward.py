@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from broadbase.core.config import override
 from broadbase.evaluate.likelihood import likelihoods
-from broadbase.evaluate.registry import Measured
-from broadbase.evidence.comparison import paired_interval
+from broadbase.evidence.comparison import Comparison
+from broadbase.evidence.interval import paired_interval
 from broadbase.recipes.recipe import find_recipe, onward
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
@@ -48,7 +48,7 @@ def main() -> None:
         print(row(steps, found), flush=True)
         for side, each in found.items():
             for gram in each[0]:
-                print(f"  {side}, seed 0: {gram.base:.3f}; {gram.baseline} {gram.other:.3f}")
+                print(f"  {side}, seed 0: {gram.model:.3f}; {gram.baseline} {gram.other:.3f}")
 
 
 def config(options: argparse.Namespace, side: str, steps: int, seed: int) -> RunConfig:
@@ -67,20 +67,20 @@ def config(options: argparse.Namespace, side: str, steps: int, seed: int) -> Run
     return RunConfig.from_tree(tree | ({} if side == SIDES[0] else {"start": None}))
 
 
-def told(options: argparse.Namespace, side: str, steps: int, seed: int) -> list[Measured]:
-    """Bits a code of the held-out records, beside n-grams."""
+def told(options: argparse.Namespace, side: str, steps: int, seed: int) -> list[Comparison]:
+    """Return the bits per code of the held-out records, against n-grams."""
     folder = options.folder / f"{side.replace(' ', '-')}-{steps}-{seed}"
     if not (folder / "config.yaml").exists():
         Run.create(config(options, side, steps, seed), folder)
     run = Run.open(folder)
     if not (folder / "model").exists():
         run.train()
-    return likelihoods(run, base_at(folder))
+    return list(likelihoods(run, base_at(folder)))
 
 
-def row(steps: int, found: dict[str, list[list[Measured]]]) -> str:
+def row(steps: int, found: dict[str, list[list[Comparison]]]) -> str:
     """One line of the table."""
-    bits = {side: np.array([rows[0].own for rows in seeds]) for side, seeds in found.items()}
+    bits = {side: np.array([rows[0].per_item for rows in seeds]) for side, seeds in found.items()}
     mine, other = (bits[side] for side in SIDES)
     return (
         f"| {steps} | {mine.mean():.3f} | {other.mean():.3f} | {gap(mine.mean(0), other.mean(0))} |"

@@ -1,10 +1,10 @@
-"""Every recipe on real data beside its baselines: writes docs/results.md.
+"""Every recipe on real data against its baselines: writes docs/results.md.
 
 python bench/results.py [ROW ...] [--folder runs/results]
 
-Without names all rows, in order. What is done stays done: after a stop it goes on. The page has
-all rows that were ever finished in the folder, the losing ones too; of rows that the folder does
-not have it keeps what it says.
+Runs all rows in order, or those that are named. Finished commands are not run again, so a stopped
+run continues. The page has all rows that were ever finished in the folder, the losing ones too; of
+rows that the folder lacks it keeps what it says.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from broadbase.adapt.result import RANDOM_INIT
+from broadbase.evidence.comparison import Comparison
 from broadbase.run.run import Run
 from broadbase.train.metrics_log import Journal
 from machine import description
@@ -34,15 +36,16 @@ EXPECTED = ROOT / "src" / "broadbase" / "recipes" / "expected.json"
 MACHINE = "Machine: "
 RUN = "RUN"  # the run's folder, in a command
 INTRODUCTION = """Written by `make results` (`python bench/results.py`): every recipe on real data,
-beside its baselines, on records it never saw. A difference is the base minus the other, with its
-95 % interval: over held-out documents, or over splits where it is adapted (each beside a random
-init). In bold the interval is apart from 0 on the base's side. Rows that lose stay. Where a row
-took far more seconds than those of CPU, other work was going on beside it."""
+against its baselines, on records it never saw. A gap is the model's score less the baseline's, with
+its 95 % interval: over held-out documents, or over splits where the model is adapted. Arrows show
+which direction of a metric is better; a gap is bold where its interval excludes 0 and the model is
+better. Rows that lose stay. Where a row took far more seconds than seconds of CPU, other work was
+running at the same time."""
 PICTURES = {"height": 28, "width": 28, "channels": 1}
 
 
 def _longer(length: int, **more: object) -> str:
-    """The settings that go on from rows of `length` places with rows four times as long."""
+    """Return the settings that continue from rows of `length` tokens with four times as many."""
     scaling = f"{{{{name: yarn, factor: 4, original: {length}}}}}"  # the row is formatted once more
     settings = {name.replace("__", "."): value for name, value in more.items()}
     settings |= {"optim.lr": 3e-3, "optim.muon_lr": 0.01, "train.steps": 200}
@@ -51,7 +54,7 @@ def _longer(length: int, **more: object) -> str:
 
 
 def _fashion(patch: int, **more: object) -> str:
-    """The settings of 28 x 28 grey pictures in patches."""
+    """Return the settings of 28 x 28 grey images in patches."""
     settings: dict[str, object]
     settings = {f"model.modalities.image.{k}": v for k, v in (PICTURES | {"patch": patch}).items()}
     settings |= {"data.sources.image.length": 1 + (28 // patch) ** 2}
@@ -61,13 +64,13 @@ def _fashion(patch: int, **more: object) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A run, and what is asked of it."""
+    """A run, and the commands that evaluate it."""
 
     modality: str
     pretrain: str  # what follows `broadbase pretrain`; {NAME} is the run of another row
     adapt: tuple[str, ...] = ()  # what follows `broadbase adapt RUN`
     evaluate: bool = True
-    tasks: tuple[str, ...] = ()  # what it is evaluated on besides
+    tasks: tuple[str, ...] = ()  # further tasks to evaluate on
     against: str = ""  # the row whose base is one more baseline
 
 
@@ -233,50 +236,50 @@ def main() -> None:
 
 
 def finish(name: str, folder: Path) -> None:
-    """Do what is not done yet of a row; each command's result is a file."""
+    """Run the commands of a row whose results, a file each, are missing."""
     row, home = ROWS[name], folder / name
     home.mkdir(parents=True, exist_ok=True)
     words = row.pretrain.format(**{other: folder / other / "run" for other in ROWS})
     new = [*shlex.split(words), "--out", home / "run"]
     started = (home / "run" / "config.yaml").exists()
-    asked(home / "pretrain.json", ["resume", home / "run"] if started else ["pretrain", *new])
+    record(home / "pretrain.json", ["resume", home / "run"] if started else ["pretrain", *new])
     if not (home / "flop.json").exists():
         run = Run.open(home / "run")
         work = {"flop": flop(run), "recipe": run.config.recipe}
         work |= {"objective": run.config.objective.name, "machine": description()}
         (home / "flop.json").write_text(json.dumps(work))
     if row.evaluate:
-        beside = ["--against", folder / row.against / "run"] if row.against else []
-        asked(home / "evaluate.json", ["evaluate", home / "run", *beside])
+        other = ["--against", folder / row.against / "run"] if row.against else []
+        record(home / "evaluate.json", ["evaluate", home / "run", *other])
     for i, task in enumerate(row.tasks):
-        asked(home / f"evaluate-{i}.json", ["evaluate", home / "run", "--data", task])
+        record(home / f"evaluate-{i}.json", ["evaluate", home / "run", "--data", task])
     for i, task in enumerate(row.adapt):
-        asked(home / f"adapt-{i}.json", ["adapt", home / "run", *shlex.split(task)])
+        record(home / f"adapt-{i}.json", ["adapt", home / "run", *shlex.split(task)])
 
 
-def asked(file: Path, words: Sequence[object]) -> None:
-    """What `broadbase WORDS --json` says, and the seconds it took, into `file`, once."""
+def record(file: Path, words: Sequence[object]) -> None:
+    """Write what `broadbase WORDS --json` prints, and its seconds, to `file`, unless it exists."""
     if file.exists():
         return
     command = [sys.executable, "-m", "broadbase", *map(str, words), "--json"]
     print(shlex.join(["broadbase", *map(str, words)]), file=sys.stderr)
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    found = {
-        "seconds": time.monotonic() - began,
+    result = {
+        "seconds": time.monotonic() - start,
         "cpu": cpu,
         "threads": torch.get_num_threads(),
         "rows": json.loads(done.stdout.splitlines()[-1]),
     }
     draft = file.with_suffix(".draft")
-    draft.write_text(json.dumps(found, indent=1))
+    draft.write_text(json.dumps(result, indent=1))
     draft.replace(file)
 
 
 def flop(run: Run) -> float:
-    """Of the whole training: those counted in one step, forward and backward, times the steps."""
+    """Return the FLOP of the training: those of one step, forward and backward, times the steps."""
     trainer = run.trainer(Journal())
     views = trainer.objective.views(next(iter(trainer.batches(0))), trainer.corrupt)
     with FlopCounterMode(display=False) as counter:
@@ -285,10 +288,12 @@ def flop(run: Run) -> float:
 
 
 def write(folder: Path) -> None:
-    """Write the page, and what `broadbase recipes` says to expect; rows that are not in the folder
-    stay as they are."""
+    """Write the page, and what `broadbase recipes` says to expect.
+
+    Rows that are not in the folder stay as they are.
+    """
     head, kept = page()
-    known = {found["command"]: found for found in json.loads(EXPECTED.read_text())}
+    known = {row["command"]: row for row in json.loads(EXPECTED.read_text())}
     machine, sections, expected = description(), list[list[str]](), []
     done = {name for name in ROWS if (folder / name / "flop.json").exists()}
     if any(name in kept for name in ROWS if name not in done):
@@ -307,7 +312,7 @@ def write(folder: Path) -> None:
 
 
 def page() -> tuple[str, dict[str, list[str]]]:
-    """The machine that the page names, and the lines of each of its rows."""
+    """Return the machine that the page names, and the lines of each of its rows."""
     first, *parts = PAGE.read_text().split("\n## ")
     machine = next(line for line in first.splitlines() if line.startswith(MACHINE))
     rows = {part.split(":")[0]: f"## {part}".strip().splitlines() for part in parts}
@@ -315,7 +320,7 @@ def page() -> tuple[str, dict[str, list[str]]]:
 
 
 def section(name: str, row: Row, home: Path, machine: str) -> Iterator[str]:
-    """One row's part of the page, which names the machine where it is another."""
+    """Yield one row's part of the page, which names the machine where it is another."""
     cost, work = _read(home / "pretrain.json"), _read(home / "flop.json")
     yield f"## {name}: {row.modality}"
     yield ""
@@ -325,16 +330,16 @@ def section(name: str, row: Row, home: Path, machine: str) -> Iterator[str]:
         f" ({cost['cpu']:.0f} s of CPU, data prepared in it), {work['flop']:.1e} FLOP"
     )
     yield ""
-    yield "| asked | records | base | beside | its score | difference, 95 % |"
-    yield "|---|---|---|---|---|---|"
-    for line in lines(row, home):
-        lower = line["better"] == "lower"
-        ahead = line["high"] < 0 if lower else line["low"] > 0
-        gap = f"{line['difference']:+.3f} ({line['low']:+.3f} {line['high']:+.3f})"
-        asked = f"{line['asked']} ({line['better']} is better)"
+    yield "| subject | metric | items | baseline | score | baseline score | gap, 95 % CI |"
+    yield "|---|---|---|---|---|---|---|"
+    for comparison in comparisons(row, home):
+        low, high = comparison.gap[1:]
+        ends = "no interval" if low is None or high is None else f"{low:+.3f} {high:+.3f}"
+        gap = f"{comparison.gap.mean:+.3f} ({ends})"
         yield (
-            f"| {asked} | {line['items']} | {line['base']:.3f} | {line['baseline']} |"
-            f" {line['other']:.3f} | {f'**{gap}**' if ahead else gap} |"
+            f"| {subject(comparison)} | {comparison.metric.label} | {comparison.items} |"
+            f" {comparison.baseline} | {comparison.model:.3f} | {comparison.other:.3f} |"
+            f" {f'**{gap}**' if comparison.verdict == 'better' else gap} |"
         )
     for i, task in enumerate(row.adapt):
         if (home / f"adapt-{i}.json").exists():
@@ -344,64 +349,56 @@ def section(name: str, row: Row, home: Path, machine: str) -> Iterator[str]:
 
 
 def command(row: Row) -> str:
-    """What trains a row, as one would type it."""
+    """Return the command that trains a row, as one would type it."""
     return "broadbase pretrain " + row.pretrain.format(**{other: f"RUNS/{other}" for other in ROWS})
 
 
-def lines(row: Row, home: Path) -> Iterator[dict[str, Any]]:
-    """All comparisons of a row."""
+def comparisons(row: Row, home: Path) -> Iterator[Comparison]:
+    """Yield all comparisons of a row; of tasks those with random init and the best features."""
     for file in sorted(home.glob("evaluate*.json"), key=lambda file: file.stem):  # tasks last
-        for found in _read(file)["rows"]:
-            lower = found["measure"].startswith(LOWER)
-            asked = f"{found['source']}: {found['measure']}"
-            other = found["baseline"] if found["baseline"] != "run" else row.against  # a folder
-            more = {"asked": asked, "better": "lower" if lower else "higher", "baseline": other}
-            yield {**found, **more}
+        for values in _read(file)["rows"]:
+            comparison = Comparison.from_json(values)
+            if comparison.baseline == "run":  # the folder of the row's other model
+                comparison = replace(comparison, baseline=row.against)
+            yield comparison
     for file in sorted(home.glob("adapt-*.json")):
-        for found in _read(file)["rows"]:
-            shared = {
-                "asked": f"{found['task']}, {found['labels']} labels: {found['metric']}",
-                "better": "higher",
-                "items": found["test"],
-                "base": found["pretrained_mean"],
-            }
-            gain = {
-                "difference": found["gain"],
-                "low": found["gain_low"],
-                "high": found["gain_high"],
-            }
-            yield {**shared, **gain, "baseline": "random init", "other": found["random_mean"]}
-            if found["best"] is not None:
-                lead = {key: found[f"lead{end}"] for key, end in LEAD.items()}
-                yield {**shared, **lead, "baseline": found["best"], "other": found["best_mean"]}
+        for result in _read(file)["rows"]:
+            for values in result["comparisons"]:
+                if values["baseline"] in (RANDOM_INIT, result["best_features"]):
+                    yield Comparison.from_json(values)
 
 
-LOWER = ("bits", "squared error", "CER", "Fréchet")  # the measures that begin so are errors
-LEAD = {"difference": "", "low": "_low", "high": "_high"}
+def subject(comparison: Comparison) -> str:
+    """Return the subject of a comparison, of a task with the number of labels."""
+    labels = comparison.train_size
+    return comparison.subject if labels is None else f"{comparison.subject}, {labels} labels"
 
 
 def facts(row: Row, home: Path) -> dict[str, Any]:
-    """What to expect of a recipe: its example, how long it takes, what came out first, beside the
-    hardest of its baselines."""
-    work, found = _read(home / "flop.json"), list(lines(row, home))
-    same = [line for line in found if line["asked"] == found[0]["asked"]]
-    first = min(
-        same,
-        key=lambda line: -line["difference"] if line["better"] == "lower" else line["difference"],
-        default=None,
-    )
-    result = first and (
-        f"{first['asked']} {first['base']:.3f}; {first['baseline']} {first['other']:.3f}"
-        f" ({first['difference']:+.3f}, {first['low']:+.3f} {first['high']:+.3f})"
-    )
+    """Return what to expect of a recipe.
+
+    Its example, how long that takes, and its first metric against the hardest baseline.
+    """
+    work, rows = _read(home / "flop.json"), list(comparisons(row, home))
+    first = [c for c in rows if (c.subject, c.metric) == (rows[0].subject, rows[0].metric)]
+    hardest = min(first, key=lambda comparison: comparison.advantage, default=None)
     return {
         "recipe": work["recipe"],
         "modality": row.modality,
         "objective": work["objective"],
         "command": command(row),
         "seconds": round(_read(home / "pretrain.json")["seconds"]),
-        "result": result,
+        "result": hardest and result_line(hardest),
     }
+
+
+def result_line(comparison: Comparison) -> str:
+    """Return a comparison in one line of text."""
+    gap = ", ".join(f"{value:+.3f}" for value in comparison.gap if value is not None)
+    return (
+        f"{subject(comparison)}: {comparison.metric.label} {comparison.model:.3f};"
+        f" {comparison.baseline} {comparison.other:.3f} ({gap})"
+    )
 
 
 def _read(file: Path) -> Any:

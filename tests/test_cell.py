@@ -26,7 +26,7 @@ from broadbase.data.detect import labelled
 from broadbase.data.sources.cells import H5adConfig
 from broadbase.data.store.prepare import prepare
 from broadbase.data.store.shards import Wanted
-from broadbase.evaluate.registry import measured
+from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.cell import CellConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
@@ -297,11 +297,11 @@ def test_a_planted_program_is_found(tmp_path: Path) -> None:
     tree["data"]["sources"]["cell"] |= {"rows": 8, "length": 66}
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     run.train()
-    rows = {(r.measure, r.baseline): r for r in measured(run, load(tmp_path / "run" / "model"))}
-    ten = rows["hidden genes, top 10", "rank"]
+    rows = {(r.metric.name, r.baseline): r for r in evaluate(run, load(tmp_path / "run" / "model"))}
+    ten = rows["masked gene accuracy, top 10", "rank"]
     assert ten.items > 200
-    assert ten.low > 0.1
-    assert ten.base > 0.65
+    assert ten.gap.low > 0.1
+    assert ten.model > 0.65
     assert ten.other < 0.6
 
 

@@ -13,7 +13,7 @@ from broadbase.core.contracts import Batch, ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.keyed_random import Draws
 from broadbase.data.samples.catalog import DigitsConfig
-from broadbase.evaluate.registry import measured
+from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.codes import CodesCodec
 from broadbase.nn.spaces.codebooks import CodebooksConfig
 from broadbase.recipes.recipe import find_recipe
@@ -52,17 +52,17 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_trained_tokenizer_tells_pictures_better_than_their_mean(tokenizer: Path) -> None:
-    rows = measured(Run.open(tokenizer), load(tokenizer / "model"))
+    rows = evaluate(Run.open(tokenizer), load(tokenizer / "model"))
     found = {row.baseline: row for row in rows}
-    assert found.keys() == {"mean of each place", "k-means of 64", "even use"}
-    assert found["mean of each place"].high < 0
-    assert found["even use"].other == 6  # bits of 64 codes
-    assert 2 < found["even use"].base < 6
-    base = found["mean of each place"]
+    assert found.keys() == {"mean by position", "k-means of 64", "uniform use"}
+    assert found["mean by position"].verdict == "better"
+    assert found["uniform use"].other == 6  # bits of 64 codes
+    assert 2 < found["uniform use"].model < 6
+    base = found["mean by position"]
     codec = ModalityConfig.from_tree(codes(tokenizer)).fit([])
     told = [codec.decode(codec.encode(raw).values, (4, 4)) for raw in pictures(50)]
     error = np.mean([(a[..., 0] - b) ** 2 for a, b in zip(told, pictures(50), strict=True)])
-    assert error == pytest.approx(base.base, rel=0.3)  # other pictures, training ones among them
+    assert error == pytest.approx(base.model, rel=0.3)  # other pictures, training ones among them
 
 
 def pictures(count: int) -> list[Any]:
@@ -164,9 +164,9 @@ def test_beit_tells_hidden_patches_better_than_the_most_frequent_code(
     tokenizer: Path, tmp_path: Path
 ) -> None:
     run = digits("beit", tmp_path / "beit", 160, codes=codes(tokenizer))
-    rows = {row.baseline: row for row in measured(run, load(tmp_path / "beit" / "model"))}
-    assert rows.keys() == {"unigram", "unigram of the place"}
-    assert rows["unigram"].low > 0
+    rows = {row.baseline: row for row in evaluate(run, load(tmp_path / "beit" / "model"))}
+    assert rows.keys() == {"unigram", "unigram by position"}
+    assert rows["unigram"].verdict == "better"
     assert rows["unigram"].items == 6 * len(run.rows("validation")["codes"])  # 40 % of 16
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from broadbase.core.contracts import ModalityConfig, Record
-from broadbase.evaluate.registry import measured
+from broadbase.evaluate.registry import evaluate
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
@@ -43,8 +43,8 @@ def test_a_tokenizer_and_what_is_told_in_its_codes(
     tree["model"]["connectors"] = [{"name": "quantised", **pair, **shape}]
     source = dict(tree["data"]["sources"][kind])
     run = trained(tree, tmp_path / "vq")
-    rows = {row.baseline: row for row in measured(run, load(run.folder / "model"))}
-    assert rows["mean of each place"].high < 0
+    rows = {row.baseline: row for row in evaluate(run, load(run.folder / "model"))}
+    assert rows["mean by position"].verdict == "better"
     codes = {"name": "codes", "tokenizer": str(run.folder), "codes": 32, "codebooks": codebooks}
     codec = ModalityConfig.from_tree(codes).fit([])
     record = next(

@@ -342,5 +342,5 @@ def test_adapt_by_neighbours_is_held_against_pixels() -> None:
     raws = [rng.random((4, 4)) / 2 + label / 2 for label in labels]
     task = Task.from_records("t", "image", raws, [str(i) for i in labels])
     (row,) = adapt(base, task, Method.knn, [40], 40, 2, beside=True)
-    assert min(row.pretrained) > 0.9
-    assert set(row.classical) == {"pixels", "pixels, standardised"}
+    assert min(row.scores) > 0.9
+    assert {c.baseline for c in row.comparisons[2:]} == {"pixels", "pixels, standardised"}

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +22,6 @@ from broadbase.data.detect import detect, labelled
 from broadbase.data.samples.packages import Package
 from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.tables import CsvConfig
-from broadbase.evaluate.registry import Measure, Measured, _told, all_measures
 from test_docs import FENCE, ROOT, commands
 
 PAGE = ROOT / "docs" / "add-a-modality.md"
@@ -89,11 +87,13 @@ def test_the_page_runs_as_it_is_written(desk: Path) -> None:
               if "validation" in row]  # fmt: skip
     assert losses[-1] < 0.5 * losses[0]
     rows = {row["baseline"]: row for row in found["evaluate"]}
-    assert rows.keys() == {"lines", "last value", "mean of the seen"}
-    assert rows["mean of the seen"]["high"] < 0  # the page tells what a longer run beats
-    (row,) = found["adapt"]
-    assert row["metric"] == "R2"
-    assert row["classical"].keys() == {"last hour, ridge", "24 hours, ridge"}
+    assert rows.keys() == {"linear interpolation", "last value", "mean of visible hours"}
+    assert rows["mean of visible hours"]["ci_high"] < 0  # the page tells what a longer run beats
+    (result,) = found["adapt"]
+    assert result["metric"] == "R2"
+    assert {row["baseline"] for row in result["comparisons"]} == {
+        "mean of the labels", "random init", "last hour, ridge", "24 hours, ridge",
+    }  # fmt: skip
 
 
 CONTRACT = """
@@ -183,22 +183,3 @@ def test_a_file_of_the_current_folder_is_known_by_its_name(
     found: list[SourceConfig] = [labelled(p, "text", "label") for p in ("t.csv", "./t.csv")]
     assert all(isinstance(source, CsvConfig) for source in found)
     assert isinstance(detect("t.csv", TextFilesConfig(path="t.csv"))[0], CsvConfig)
-
-
-def test_measures_say_what_they_are_of() -> None:
-    known = {each for measure in all_measures() for each in measure.known}
-    assert {"causal", "mae (audio)", "mae (video)", "masked (cell)"} <= known
-
-
-def test_one_measure_may_refuse_what_another_tells() -> None:
-    """A measure of ids does not stand in the way of one's own of vectors."""
-
-    def refuses(*_: Any) -> list[Measured]:
-        raise ConfigError("told in vectors")
-
-    row = Measured("s", "m", "b", 2, 1.0, 2.0, -1.0, -2.0, 0.0)
-    no, yes = Measure((), refuses), Measure((), lambda *_: [row])
-    nothing: Any = None
-    assert _told([no, yes], nothing, nothing, None) == [row]
-    with pytest.raises(ConfigError, match="told in vectors"):
-        _told([no], nothing, nothing, None)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from broadbase.commands.app import app
 from broadbase.commands.work.generate import asked_for
 from broadbase.core.errors import DataError
-from broadbase.evaluate.registry import all_measures, measured
+from broadbase.evaluate.registry import all_measures, evaluate
 from broadbase.recipes.resolve import resolved
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at, save
@@ -91,21 +91,23 @@ def test_sounds_are_transcribed(folder: Path, tmp_path: Path) -> None:
         assert message in str(done.exception), done.exception
 
 
-def test_a_run_with_normalised_patches_is_measured(folder: Path, tmp_path: Path) -> None:
+def test_a_run_with_normalised_patches_is_evaluate(folder: Path, tmp_path: Path) -> None:
     """Random pictures: nobody tells the shape of a hidden patch, whose variance is 1."""
     path = trained("mae", folder / "pictures", tmp_path / "run")
     run, base = Run.open(path), base_at(path)
-    rows = {row.baseline: row for row in measured(run, base)}
-    assert rows.keys() == {"bilinear", "mean of the seen"}
-    assert rows["bilinear"].measure == "squared error, patches normalised"
-    assert rows["mean of the seen"].other == pytest.approx(1, abs=0.02)
-    assert rows["bilinear"].other > 1
+    rows = {row.baseline: row for row in evaluate(run, base)}
+    assert rows.keys() == {"bilinear interpolation", "mean of visible pixels"}
+    assert rows["bilinear interpolation"].metric.name == "mean squared error of normalised patches"
+    assert rows["mean of visible pixels"].other == pytest.approx(1, abs=0.02)
+    assert rows["bilinear interpolation"].other > 1
 
 
 def test_measures_have_names() -> None:
     for measure in all_measures():
-        assert measure.known
-        assert all(name and not name.startswith(" ") and "(," not in name for name in measure.known)
+        assert measure.targets
+        assert all(
+            name and not name.startswith(" ") and "(," not in name for name in measure.targets
+        )
 
 
 PROMPTS = {

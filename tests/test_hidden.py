@@ -13,7 +13,7 @@ from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment, View
-from broadbase.evaluate.registry import asked
+from broadbase.evaluate.registry import without_targets
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from test_outside import MODALITIES, SINGLE, TOWERS, rows, settings
@@ -84,7 +84,7 @@ def test_a_hidden_value_changes_no_prediction_of_it(modality: str, objective: st
             )
             target &= (x.weight > 0) & ~visible(a, b).unsqueeze(1)
             with torch.no_grad():
-                p, q = (model(asked(view)).predictions["p"] for view in (a, b))
+                p, q = (model(without_targets(view)).predictions["p"] for view in (a, b))
             torch.testing.assert_close(p[target], q[target], rtol=0, atol=1e-5)
             hidden += int(target.sum())
             seen |= bool((p - q).abs().max() > 1e-4)

@@ -27,12 +27,12 @@ from broadbase.adapt.finetune import FinetuneConfig, finetune
 from broadbase.adapt.method import Method
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read, kind_of, reader
+from broadbase.adapt.result import RANDOM_INIT
 from broadbase.adapt.splits import joined
 from broadbase.adapt.task import Task, read_task
 from broadbase.commands.app import app
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
-from broadbase.evidence.comparison import Comparison
 from broadbase.inference.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
@@ -189,7 +189,8 @@ def test_copies_never_stand_on_both_sides(method: Method) -> None:
         assert not {task.raws[i] for i in train} & {task.raws[i] for i in test}
     if method is Method.probe:
         (row,) = adapt(base, task, method, [150], 100, 4, beside=True)
-        scores = [*row.pretrained, *row.random, *row.classical["TF-IDF of characters"]]
+        names = (RANDOM_INIT, "TF-IDF of characters")
+        scores = [row.random_init.model, *(row.against(name).other for name in names)]
         assert 0.3 < np.mean(scores) < 0.7
 
 
@@ -257,7 +258,8 @@ def test_pictures_of_several_sizes_and_modes(method: Method) -> None:
         raws.append(Image.fromarray(pixels.astype(np.uint8)).convert(["RGB", "L", "RGBA"][i % 3]))
     task = Task.from_records("t", "image", raws, [*"ab" * 30])
     (row,) = adapt(mixed_base(), task, method, [30], 20, 2, beside=True, settings=FEW)
-    assert max(row.classical.values()) == (1.0, 1.0)
+    assert row.best_features is not None
+    assert row.best_features.other_per_item == (1.0, 1.0)
 
 
 def test_features_of_cells_and_sounds_are_of_what_the_base_reads() -> None:
@@ -301,8 +303,8 @@ def test_records_are_read_as_far_as_the_positions_go(method: Method) -> None:
     base = learned_positions(64)
     assert base.most("bytes") == 62
     (row,) = adapt(base, task, method, [20], 20, 3, settings=FEW)
-    assert (row.cut, row.limit) == (1, 62)
-    assert "1 record cut at 62 positions" in row.title
+    assert (row.truncated, row.max_tokens) == (1, 62)
+    assert "1 record truncated to 62 tokens" in row.title
     whole = Task.from_places("t", "bytes", [t * 9 for t in texts(4)], ["ab" * 500] * 4)
     letters = ["ab" * 500][0]
     fitting = Task.from_places(
@@ -311,22 +313,6 @@ def test_records_are_read_as_far_as_the_positions_go(method: Method) -> None:
     for one, message in ((whole, "has 1000 labels"), (fitting, "and the base reads 62")):
         with pytest.raises(DataError, match=message):
             adapt(base, one, Method.probe, [20], 20, 2)
-
-
-def test_two_splits_have_no_interval() -> None:
-    facts: dict[str, Any] = {"task": "t", "method": "probe", "labels": 9, "test": 9, "chance": 0.5}
-    two = Comparison(pretrained=(0.5, 0.7), random=(0.4, 0.5), classical={"x": (0.1, 0.2)}, **facts)
-    assert two.gain == (pytest.approx(0.15), None, None)
-    assert two.lead is not None
-    assert two.lead[1:] == (None, None)
-    assert "2 splits: no interval" in two.title
-    assert json.loads(json.dumps(two.row()))["gain_low"] is None
-    three = Comparison(pretrained=(0.5, 0.7, 0.6), random=(0.4, 0.5, 0.6), **facts)
-    assert three.gain[1] is not None
-    assert "95 % intervals" in three.title
-    assert (two.guess, Comparison(pretrained=(), random=(), metric="R2", **facts).guess) == (
-        "commonest class", "mean",
-    )  # fmt: skip
 
 
 def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +355,9 @@ def _any_table(items: list[Any], numeric: bool, few: int, test: int, method: Met
     with suppress(BroadbaseError):
         task = read(items, numeric=numeric, base=BASE)
         (row,) = adapt(BASE, task, method, [few], test, 2, beside=True, settings=FEW)
-        assert all(map(np.isfinite, (*row.pretrained, *row.random, row.chance)))
+        assert all(
+            map(np.isfinite, (*row.scores, *row.random_init.other_per_item, row.chance.other))
+        )
 
 
 BASE = mixed_base()
@@ -411,12 +399,12 @@ def test_the_command_says_what_the_labels_are(tmp_path: Path) -> None:
     done = invoke(tmp_path / "base", "--data", data, *sizes, "--json")
     assert done.exit_code == 0, done.output
     (row,) = json.loads(done.stdout)
-    assert row["counts"] == {"a": 30, "b": 30}
+    assert row["class_counts"] == {"a": 30, "b": 30}
     assert [note.split(" rec")[0] for note in row["notes"]] == ["2 of 63", "class 'rare' has 1"]
     assert "classes: a 30, b 30" in done.stderr
     assert "2 of 63 records have no label" in done.stderr
     shown = invoke(tmp_path / "base", "--data", data, *sizes)
-    assert "commonest class" in " ".join(shown.stdout.split())
+    assert "most frequent class" in " ".join(shown.stdout.split())
 
 
 def test_options_are_looked_at_before_the_work(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from broadbase.core.errors import ConfigError
-from broadbase.evaluate.registry import measured
+from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.recipes.resolve import resolved
 from broadbase.run.run import Run
@@ -94,7 +94,7 @@ def test_it_has_the_tokenizer_of_its_start_and_says_what_is_new(
     assert f"start={place / 'random'}: begins anew, as it has none: spaces.text.bias" in said
     assert "spaces.text.head" in said
     assert run.config.data.sources["text"].length == PLACES  # the recipe's rows are longer
-    assert measured(run, base_at(run.folder))
+    assert evaluate(run, base_at(run.folder))
 
 
 def test_it_leaves_as_bert_with_its_new_head(known: tuple[Run, float, str]) -> None:

@@ -19,7 +19,7 @@ from broadbase.commands.app import app
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View, positions
-from broadbase.evaluate.registry import measured
+from broadbase.evaluate.registry import evaluate
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
@@ -210,7 +210,7 @@ def test_vit_mae_tells_hidden_patches_as_ours(runs: Mapping[str, Run]) -> None:
 
 @pytest.mark.parametrize("name", ["clip", "t5", "esm"])
 def test_what_it_learned_is_measured_as_before(runs: Mapping[str, Run], name: str) -> None:
-    assert measured(runs[name], load(left(runs, name)))
+    assert evaluate(runs[name], load(left(runs, name)))
 
 
 @pytest.mark.parametrize("name", sorted(all_recipes()))

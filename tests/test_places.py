@@ -85,19 +85,19 @@ def test_proteins_stay_whole() -> None:
 
 def test_what_is_planted_is_found_and_nothing_else() -> None:
     (own,) = adapt(protein_base(), planted(), Method.probe, [300], 200, 3, beside=True)
-    assert min(own.pretrained) > 0.9
-    assert min(own.classical["window of 17, ridge"]) > 0.9
+    assert min(own.scores) > 0.9
+    assert min(own.against("window of 17, ridge").other_per_item) > 0.9
     (near,) = adapt(
         protein_base(), planted(kind="before"), Method.probe, [300], 200, 3, beside=True
     )
-    assert min(near.classical["window of 17, logistic"]) > 0.85
+    assert min(near.against("window of 17, logistic").other_per_item) > 0.85
     (none,) = adapt(
         protein_base(), planted(kind="nothing"), Method.probe, [300], 200, 3, beside=True
     )
-    for score in (*none.pretrained, *none.classical["window of 17, ridge"]):
+    for score in (*none.scores, *none.against("window of 17, ridge").other_per_item):
         assert 0.35 < score < 0.65
     (nearest,) = adapt(protein_base(), planted(), Method.knn, [300], 200, 2)
-    assert min(nearest.pretrained) > 0.6  # chance is 0.54
+    assert min(nearest.scores) > 0.6  # chance is 0.54
     with pytest.raises(ConfigError, match="by a probe or as neighbours"):
         adapt(protein_base(), planted(), Method.finetune, [300], 200, 2)
 
@@ -163,5 +163,5 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     )
     assert told.exit_code == 0, told.output
     (row,) = json.loads(told.stdout)
-    assert row["best"].startswith("window of 17")
-    assert row["pretrained_mean"] > 0.8
+    assert row["best_features"].startswith("window of 17")
+    assert np.mean(row["scores"]) > 0.8

@@ -14,6 +14,7 @@ from rich.progress import Progress, TextColumn
 from rich.text import Text
 
 from broadbase.core.terminal import HIDDEN, Terminal, raw, visible
+from broadbase.report.tables import print_table
 
 EVIL = "a[/b] [red]x[/red] :smile: \x1b[2J\x1b]0;title\x07 \x9b31m \r\x00 \u202e \udcff é"
 SHOWN = r"a[/b] [red]x[/red] :smile: \x1b[2J\x1b]0;title\x07 \x9b31m \r\x00 \u202e \udcff é"
@@ -35,7 +36,7 @@ def test_a_text_is_printed_as_it_is() -> None:
 
 def test_tables_and_bars_too() -> None:
     console, file = terminal()
-    console.rows([{EVIL: EVIL, "n": 1.5, "none": None}], (EVIL, "n", "none"), EVIL)
+    print_table([{EVIL: EVIL, "n": 1.5, "none": None}], (EVIL, "n", "none"), EVIL, console)
     assert file.getvalue().count(SHOWN) == 3
     assert not HIDDEN.search(file.getvalue())
     console, file = terminal(force_terminal=True)
@@ -52,7 +53,7 @@ def test_tables_and_bars_too() -> None:
 def test_no_control_character_is_printed(text: str) -> None:
     console, file = terminal()
     console.say(text)
-    console.rows([{"a": text}], ("a",), text)
+    print_table([{"a": text}], ("a",), text, console)
     assert not HIDDEN.search(file.getvalue())
 
 
@@ -61,7 +62,7 @@ def test_a_table_in_a_file_has_no_cut_names(monkeypatch: pytest.MonkeyPatch) -> 
     console, file = Terminal(file=io.StringIO()), io.StringIO()
     console.file = file
     name = "a_name_of_more_than_eighty_characters_" * 3
-    console.rows([{"source": name, "what": name}], ("source", "what"), "sources")
+    print_table([{"source": name, "what": name}], ("source", "what"), "sources", console)
     assert name in file.getvalue()
     assert "…" not in file.getvalue()
 

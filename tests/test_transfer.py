@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 from rdkit.Chem import MolFromSmiles
 from rdkit.Chem.Descriptors import MolWt
-from scipy import stats
 
 from broadbase.adapt.adapt import adapt
 from broadbase.adapt.features import BASELINES, classical
@@ -26,7 +25,6 @@ from broadbase.adapt.truncation import Beginning
 from broadbase.core.contracts import Sample
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources.json_files import JsonLinesConfig
-from broadbase.evidence.comparison import paired_interval
 from broadbase.weights.folder import load, save
 from test_model_folder import mixed_base
 
@@ -86,12 +84,14 @@ def test_a_probe_of_the_same_weights_gains_nothing() -> None:
     """Pretrained = random init of another seed: no interval may exclude 0 on both sides alike."""
     base = mixed_base().scratch(99)
     (row,) = adapt(base, task(), Method.probe, [40], test=60, seeds=5)
-    assert len(row.pretrained) == len(row.random) == 5
-    assert min(row.pretrained) > 0.8
-    mean, low, high = row.gain
+    comparison = row.random_init
+    assert len(row.scores) == len(comparison.other_per_item) == 5
+    assert min(row.scores) > 0.8
+    mean, low, high = comparison.gap
     assert abs(mean) < 0.05
+    assert low is not None
+    assert high is not None
     assert low <= mean <= high
-    assert row.row()["gain_low"] == low
 
 
 def test_a_base_reads_the_records_that_splits_use() -> None:
@@ -101,10 +101,10 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
     (row,) = adapt(base, things, Method.probe, [20], 20, 3)
     splits = [things.split(20, 20, seed) for seed in range(3)]
     whole = base.embed(things.raws, modality="bytes")
-    assert row.pretrained == tuple(probe([whole], things, *split) for split in splits)
+    assert row.scores == tuple(probe([whole], things, *split) for split in splits)
     wholes = [base.scratch(seed).embed(things.raws, modality="bytes") for seed in range(3)]
     told = [probe([w], things, *split) for w, split in zip(wholes, splits, strict=True)]
-    assert row.random == tuple(told)
+    assert row.random_init.other_per_item == tuple(told)
     used = {int(i) for split in splits for part in split for i in part}
     read = list[str]()
 
@@ -116,16 +116,6 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
     noting = replace(base, codecs={"bytes": Noting(base.codecs["bytes"], 99)})
     assert adapt(noting, as_read(base, things), Method.knn, [20], 20, 3)
     assert set(read) == {things.raws[i] for i in used}
-
-
-def test_the_interval_is_students() -> None:
-    a, b = [0.9, 0.8, 0.85, 0.7], [0.5, 0.6, 0.7, 0.65]
-    mean, low, high = paired_interval(a, b)
-    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
-    assert mean == pytest.approx(np.mean(np.subtract(a, b)))
-    assert (low, high) == pytest.approx((expected.low, expected.high))
-    with pytest.raises(ValueError, match="2 or more pairs"):
-        paired_interval([1.0], [0.5])
 
 
 def test_splits_are_apart_and_repeat() -> None:
@@ -244,20 +234,11 @@ def test_classical_baselines_read_what_is_there() -> None:
 def test_several_bases_and_the_best_baseline() -> None:
     bases = [mixed_base(), mixed_base()]
     (row,) = adapt(bases, task(), Method.probe, [40], 60, 3, beside=True)
-    assert len(row.pretrained) == len(row.random) == 6
-    assert row.random[:3] == row.random[3:]
-    assert row.best == "TF-IDF of characters"
-    assert row.lead is not None
-    assert row.lead[0] == pytest.approx(np.mean(row.pretrained) - np.mean(row.classical[row.best]))
-
-
-def test_an_interval_over_seeds_is_not_narrower() -> None:
-    """Splits of one base hang together: where bases differ, more splits do not hide it."""
-    rng = np.random.default_rng(0)
-    a = [m + float(x) for m in (0.0, 0.3, 0.6) for x in rng.normal(0, 0.01, 5)]
-    mean, low, high = paired_interval(a, [0.0] * 15, groups=3)
-    _, close, _ = paired_interval(a, [0.0] * 15)
-    assert low < 0 < close < mean < high
+    random = row.random_init.other_per_item
+    assert len(row.scores) == len(random) == 6
+    assert random[:3] == random[3:]
+    assert row.best_features is not None
+    assert row.best_features.baseline == "TF-IDF of characters"
 
 
 @pytest.mark.parametrize("method", list(Method))
@@ -276,10 +257,11 @@ def test_of_long_records_the_beginning_is_read(method: Method) -> None:
         long = Task.from_records("letters", "bytes", raws, ["x", "y"] * 20)
         settings = FinetuneConfig(steps=2, batch=4)
         rows.append(adapt(base, long, method, [20], 10, 2, settings=settings)[0])
-    assert rows[0].pretrained == rows[1].pretrained
-    assert rows[0].random == rows[1].random
+    assert rows[0].scores == rows[1].scores
+    first, second = (row.random_init.other_per_item for row in rows)
+    assert first == second
     used = len(
         np.unique(np.concatenate([i for seed in range(2) for i in long.split(20, 10, seed)]))
     )
-    assert rows[0].cut == used
-    assert f"{used} records cut at 1,024 positions" in rows[0].title
+    assert rows[0].truncated == used
+    assert f"{used} records truncated to 1,024 tokens" in rows[0].title

@@ -25,8 +25,7 @@ from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment
 from broadbase.data.detect import labelled
 from broadbase.data.sources.video import PannedVideosConfig, VideoFilesConfig
-from broadbase.evaluate.masked_video import filled
-from broadbase.evaluate.registry import measured
+from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.video import VideoConfig
 from broadbase.objectives.masks import TubesConfig
 from broadbase.recipes.recipe import find_recipe
@@ -319,25 +318,6 @@ def test_a_damaged_file_is_rejected_by_name(name: str, reason: str, tmp_path: Pa
     assert re.search(reason, bad.reason), bad.reason
 
 
-def test_filling_is_exact_where_time_and_plane_are_linear() -> None:
-    """A ramp over time, rows and columns comes back from what is seen around it."""
-    video = VideoConfig(frames=6, height=8, width=8, channels=1, tubelet=2, patch=2)
-    T, R, C = video.grid
-    t, y, x = np.meshgrid(np.arange(6), np.arange(8), np.arange(8), indexing="ij")
-    raw = (t / 20 + y / 40 + x / 40)[..., None]
-    clip = raw.reshape(T, 2, R, 2, C, 2, 1).transpose(0, 2, 4, 1, 3, 5, 6).reshape(T, R, C, -1)
-    seen = np.ones((T, R, C), bool)
-    seen[1, 0, 0] = seen[1, 2, 3] = False  # between two times that are seen
-    seen[:, 1, 1] = seen[:, 2, 2] = False  # at no time, inside the plane
-    guess = filled(np.where(seen[..., None], clip, np.nan), seen, video)
-    assert np.allclose(guess, clip)
-    only = np.zeros((T, R, C), bool)
-    only[0] = True
-    still = filled(np.where(only[..., None], clip, np.nan), only, video)
-    frame = clip[0].reshape(R, C, 2, 2, 2, 1)[:, :, 1]
-    assert np.allclose(still[2].reshape(R, C, 2, 2, 2, 1), frame[:, :, None])  # the nearest frame
-
-
 def test_tubes_hide_a_place_at_all_times() -> None:
     grid = np.stack(np.meshgrid(*map(np.arange, (4, 3, 5)), indexing="ij"), -1).reshape(-1, 3)
     row = Segment("video", None, torch.from_numpy(1 + grid)[None], weight=torch.ones(1, 60))
@@ -369,10 +349,13 @@ def test_a_pattern_that_is_always_there_is_told_and_filling_does_not(tmp_path: P
     ids = {side: run.stores["video"].ids(side) for side in ("train", "validation")}
     assert not {i[:16] for i in ids["train"]} & {i[:16] for i in ids["validation"]}
     run.train()
-    rows = {row.baseline: row for row in measured(run, load(tmp_path / "run" / "model"))}
-    assert set(rows) == {"time, then plane", "mean of the seen"}
-    assert all(row.high < 0 for row in rows.values())
-    assert rows["time, then plane"].base < 0.5 * rows["time, then plane"].other
+    rows = {row.baseline: row for row in evaluate(run, load(tmp_path / "run" / "model"))}
+    assert set(rows) == {"interpolation in time, then space", "mean of visible pixels"}
+    assert all(row.verdict == "better" for row in rows.values())
+    assert (
+        rows["interpolation in time, then space"].model
+        < 0.5 * rows["interpolation in time, then space"].other
+    )
 
 
 def test_labels_and_the_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,12 @@ from broadbase.adapt.method import Method
 from broadbase.adapt.probe import fitted_score, probe
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read
+from broadbase.adapt.result import MEAN, MOST_FREQUENT, RANDOM_INIT, TaskResult, compare_splits
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
 from broadbase.adapt.truncation import beginning, long, reach
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.evidence.comparison import Comparison
+from broadbase.evidence.comparison import Metric
 from broadbase.inference.base import Base, Done
 
 Split = tuple[Indices, Indices, int]  # train, test, seed
@@ -37,7 +37,7 @@ def adapt(
     beside: bool = False,
     settings: FinetuneConfig | None = None,
     console: Console | None = None,
-) -> list[Comparison]:
+) -> list[TaskResult]:
     """A row for each number of labels: `seeds` splits, each with a random init of its own.
 
     Split s of a base and of random init s are the same records, so their difference is paired.
@@ -68,30 +68,46 @@ def adapt(
         progress.done(0 if steps else 1)
         return found
 
-    facts = {**_facts(bases[0], task, ever), "method": method, "bases": len(bases)}
-    rows = []
+    result = _result_of(bases[0], task, ever, method, len(bases))
+    dummy, results = MOST_FREQUENT if task.classes else MEAN, []
     with progress.phase("fine-tuning, steps" if steps else "fitting", work):
         for few, those in zip(labels, zip(*splits, strict=True), strict=True):
-            scratch = tuple(scored(*both) for both in zip(random, those, strict=True))
-            pretrained = tuple(scored(score, split) for score in mine for split in those)
-            found = {n: tuple(s(*each) for each in those) for n, s in others.items()}
-            row: dict[str, Any] = {
-                "labels": few,
-                "test": len(those[0][1]),
-                "pretrained": pretrained,
-            }
-            row |= {"random": scratch * len(bases), "classical": found}
-            rows.append(Comparison(**facts, **row))
-    return rows
+            scratch = [scored(*both) for both in zip(random, those, strict=True)]
+            pretrained = [scored(score, split) for score in mine for split in those]
+            baselines = {dummy: [task.chance] * len(those), RANDOM_INIT: scratch}
+            baselines |= {n: [score(*split) for split in those] for n, score in others.items()}
+            results.append(result(few, len(those[0][1]), pretrained, baselines))
+    return results
 
 
-def _facts(base: Base, task: Task, used: Indices) -> dict[str, Any]:
-    """What all rows of a task say alike."""
+def _result_of(
+    base: Base, task: Task, used: Indices, method: Method, seeds: int
+) -> Callable[[int, int, list[float], Mapping[str, list[float]]], TaskResult]:
+    """Return what makes a result of the sizes of a split, the scores and those of baselines."""
     codec, limit = base.codec(task.modality)[1], reach(base, task.modality)
     cut = 0 if task.places is not None else long(codec, (task.raws[i] for i in used), limit)
-    facts: dict[str, Any] = {"task": task.name, "chance": task.chance, "metric": task.metric}
-    facts |= {"summary": task.summary, "counts": task.counts, "notes": task.notes}
-    return {**facts, "cut": cut, "limit": limit}
+    metric = Metric(task.metric, "higher")
+
+    def result(
+        train: int, test: int, scores: list[float], baselines: Mapping[str, list[float]]
+    ) -> TaskResult:
+        return TaskResult(
+            task=task.name,
+            method=method.value,
+            metric=metric,
+            train_size=train,
+            test_size=test,
+            scores=tuple(scores),
+            comparisons=compare_splits(task.name, metric, (train, test), scores, baselines, seeds),
+            seeds=seeds,
+            truncated=cut,
+            max_tokens=limit,
+            labels=task.summary,
+            class_counts=task.counts,
+            notes=task.notes,
+        )
+
+    return result
 
 
 def _baselines(base: Base, task: Task, method: Method) -> Baselines | None:

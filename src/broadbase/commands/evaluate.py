@@ -18,7 +18,7 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="A task instead: sample:humaneval, ...")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a base on held-out data against baselines: bits per byte, exact spans, ..."""
+    """Measure a base on held-out data against baselines: bits per byte, accuracy, ..."""
     if against is not None and data is not None:
         raise ConfigError("--against compares held-out data; leave out --data")
     work.evaluate.evaluate(folder, against, data, as_json)

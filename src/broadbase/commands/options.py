@@ -12,6 +12,7 @@ import typer
 
 from broadbase.core.terminal import Terminal, echo
 from broadbase.recipes.listing import names
+from broadbase.report.tables import print_table
 
 log = Terminal(stderr=True)
 
@@ -84,4 +85,4 @@ def show(
     if as_json:
         echo(json.dumps(rows))
     else:
-        Terminal().rows(rows, columns, title)
+        print_table(rows, columns, title)

@@ -5,24 +5,19 @@ Whatever a terminal shows goes through a `Terminal`, or through `visible`.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.measure import Measurement
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 # Controls but for newline and tab, lone surrogates, and what turns the direction of a line
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
-WIDEST = 10_000  # columns of a table that goes to a file
 
 
 def visible(text: str) -> str:
@@ -54,32 +49,6 @@ class Terminal(Console):
     def say(self, text: str) -> None:
         """Print a line, however long."""
         self.print(text, soft_wrap=True)
-
-    def rows(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str) -> None:
-        """Print a table of `columns`; a key that a row has not is an empty cell."""
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-        for column in columns:
-            numbers = any(isinstance(row.get(column), int | float) for row in rows)
-            table.add_column(column, justify="right" if numbers else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(cell(row.get(column)) for column in columns))
-        self.table(table)
-
-    def table(self, table: Table) -> None:
-        """Print a table: as wide as the terminal, and in a file as wide as it needs."""
-        if not self.is_terminal and "COLUMNS" not in os.environ:
-            self.width = WIDEST
-            table.width = Measurement.get(self, self.options, table).maximum
-        self.print(table)
-
-
-def cell(value: Any) -> str:
-    """A value in a table."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def echo(text: str = "", *, end: str = "\n") -> None:

@@ -1,1 +1,1 @@
-"""The demo: the main job on real data, from nothing to a report, in minutes."""
+"""The demo: pretraining and adapting on real data, from nothing to a report, in minutes."""

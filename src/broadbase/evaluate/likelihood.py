@@ -1,9 +1,9 @@
-"""Measured on held-out data, beside a unigram and a Kneser-Ney n-gram.
+"""Bits per unit of held-out data, against a unigram and a Kneser-Ney n-gram.
 
-The n-grams are trained on exactly the rows the model saw and, as an aim, on the whole training
-split. All are scored on the same targets; a difference has its 95 % interval over the held-out
-documents. Where one text alone is held out, it is over its chunks, which depend on each other: the
-interval is then too narrow, and the measure's name says what it is over.
+The n-grams are trained on the rows the model saw and, as a goal, on the whole training split. All
+are scored on the same targets; the interval is over the held-out documents. Where a single text is
+held out it is over its chunks. These depend on each other, so that interval is too narrow, and the
+metric's name says what it is over.
 """
 
 from __future__ import annotations
@@ -16,91 +16,93 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment
 from broadbase.data.batches import collate, held_out
-from broadbase.evaluate.registry import Measure, Measured
+from broadbase.evaluate.registry import Measure
+from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.evidence.ngram import KneserNey
 from broadbase.inference.base import Base
 from broadbase.objectives.causal import CausalConfig
 from broadbase.run.run import Run
 
+ORDER = 5  # of the n-gram
+
 Numbers = NDArray[np.float64]
 
 
-def likelihoods(run: Run, base: Base, order: int = 5) -> list[Measured]:
-    """Every source told place by place, against unigram, n-gram of the rows seen, and of all."""
+def likelihoods(run: Run, base: Base, order: int = ORDER) -> Iterator[Comparison]:
+    """Compare the bits per unit of every source with a unigram's and an n-gram's.
+
+    ConfigError where the model is not causal.
+    """
     if base.pattern != "causal":
         raise ConfigError(
-            f"only a causal base has a likelihood; this one has the pattern {base.pattern!r}"
+            "only a model with causal attention has a likelihood; the attention pattern of this one"
+            f" is {base.pattern!r}"
         )
-    return [
-        row for source in run.likelihoods().values() for row in _source(run, base, source, order)
-    ]
+    for source in run.likelihoods().values():
+        yield from _compare_source(run, base, source, order)
 
 
-def _source(run: Run, base: Base, source: str, order: int) -> Iterator[Measured]:
+def _compare_source(run: Run, base: Base, source: str, order: int) -> Iterator[Comparison]:
     mixed, validation = run.config.data.sources[source], run.rows("validation")[source]
-    held = list(held_out(validation, mixed.modality, mixed.rows))
-    every = held_out(run.rows("train")[source], mixed.modality, 256)
-    rows = collate(run.seen(source), mixed.modality, validation.plain)
-    seen = chunks(rows)
-    whole = [chunk for segment in every for chunk in chunks(segment)]
-    tested = [chunk for segment in held for chunk in chunks(segment)]
-    alphabet = np.unique(np.concatenate([chunk.ravel() for chunk in (*seen, *whole, *tested)]))
+    segments = list(held_out(validation, mixed.modality, mixed.rows))
+    training = held_out(run.rows("train")[source], mixed.modality, 256)
+    seen = chunks(collate(run.seen(source), mixed.modality, validation.plain))
+    split = [chunk for segment in training for chunk in chunks(segment)]
+    tested = [chunk for segment in segments for chunk in chunks(segment)]
+    alphabet = np.unique(np.concatenate([chunk.ravel() for chunk in (*seen, *split, *tested)]))
     document = validation.chunks[validation.packed, 0]
-    unit, several = run.stores[source].unit, bool(document.any())
-    if not several:  # one text is held out: its chunks are the items
+    several = bool(document.any())
+    if not several:  # a single text is held out: its chunks are the items
         document = np.arange(len(tested))
     if len(document) < 2:
         raise DataError(
             f"{source}: one held-out row is too little to measure on; give more data, or train with"
             " a larger data.holdout"
         )
-    model = np.concatenate([_nats(base, source, segment) for segment in held])
+    nats = {MODEL: np.concatenate([_model_nats(base, source, segment) for segment in segments])}
     for name, texts, n in (
         ("unigram, rows seen", seen, 1),
         (f"{order}-gram, rows seen", seen, order),
-        (f"{order}-gram, whole split", whole, order),
+        (f"{order}-gram, full split", split, order),
     ):
         coded = (np.searchsorted(alphabet, text.ravel()) for text in texts)
         gram = KneserNey.fit(coded, n, len(alphabet))
-        nats = np.array([_gram_nats(gram, alphabet, chunk) for chunk in tested])
-        row = compare(
-            source=source,
-            unit=unit,
-            baseline=name,
-            model=np.bincount(document, model).astype(float),
-            other=np.bincount(document, nats).astype(float),
-            units=validation.split.units,
-        )
-        yield row if several else replace(row, measure=f"{row.measure}, parts of one text", own=())
+        nats[name] = np.array([_gram_nats(gram, alphabet, chunk) for chunk in tested])
+    by_document = {
+        name: np.bincount(document, chunk_nats).astype(float) for name, chunk_nats in nats.items()
+    }
+    rows = compare_bits(source, run.stores[source].unit, by_document, validation.split.units)
+    for row in rows:
+        yield row if several else _of_one_text(row)
 
 
-def compare(
-    *, source: str, unit: str, baseline: str, model: Numbers, other: Numbers, units: int
-) -> Measured:
-    """Nats of each held-out document under both, as bits a unit, with the interval of the gap.
+def _of_one_text(row: Comparison) -> Comparison:
+    """Name what the interval is over, and drop the scores, which pair with no other documents."""
+    metric = replace(row.metric, name=f"{row.metric.name}, chunks of one text")
+    return replace(row, metric=metric, per_item=(), other_per_item=())
 
-    Documents are the independent observations: a sum over n of them deviates by sd * sqrt(n).
+
+def compare_bits(
+    source: str, unit: str, nats: dict[str, Numbers], units: int
+) -> Iterator[Comparison]:
+    """Compare nats of each held-out document, by name, as bits per unit over all `units`.
+
+    The score of a document is scaled so that the mean over documents is the bits per unit.
     """
-    bits = 1 / (math.log(2) * units)
-    n = len(model)
-    spread = float((model - other).std(ddof=1)) * math.sqrt(n) * bits
-    half = float(stats.t.ppf(0.975, n - 1)) * spread
-    mine, theirs = float(model.sum()) * bits, float(other.sum()) * bits
-    gap = mine - theirs
-    name = f"bits a {unit}"
-    own = tuple((model * bits * n).tolist())  # whose mean is `mine`
-    return Measured(source, name, baseline, n, mine, theirs, gap, gap - half, gap + half, own)
+    documents = len(nats[MODEL])
+    scale = documents / (math.log(2) * units)
+    scores = {name: (scale * each)[:, None].tolist() for name, each in nats.items()}
+    return compare(source, Metric(f"bits per {unit}", "lower"), scores)
 
 
 def chunks(segment: Segment) -> list[NDArray[Any]]:
-    """The packed chunks of a segment, row by row, without padding: [n] ids or [n,K] each."""
+    """Return the packed chunks of a segment, row by row, without padding: [n] ids or [n,K] each."""
     assert segment.values is not None
     values = segment.values.numpy()
     if segment.document is None:
@@ -114,8 +116,8 @@ def chunks(segment: Segment) -> list[NDArray[Any]]:
 
 
 @torch.inference_mode()
-def _nats(base: Base, source: str, segment: Segment) -> Numbers:
-    """The model's nats for every chunk of a segment, in the order of `chunks`."""
+def _model_nats(base: Base, source: str, segment: Segment) -> Numbers:
+    """Return the model's nats for every chunk of a segment, in the order of `chunks`."""
     objective = CausalConfig(tower=base.tower(segment.source)).build()
     (view,) = objective.views(Batch(0, {source: segment}, Draws(0, 0)), {})
     (read,) = view.reads
@@ -133,9 +135,9 @@ def _nats(base: Base, source: str, segment: Segment) -> Numbers:
 
 
 def _gram_nats(gram: KneserNey, alphabet: NDArray[Any], chunk: NDArray[Any]) -> float:
-    """The n-gram's nats for the targets of a chunk: all symbols but those of its first place."""
+    """Return the n-gram's nats for the targets of a chunk: all symbols but those of its start."""
     skip = int(np.prod(chunk.shape[1:]))
     return float(-gram.logprob(np.searchsorted(alphabet, chunk.ravel()))[skip - 1 :].sum())
 
 
-MEASURE = Measure((CausalConfig,), likelihoods)
+MEASURE = Measure((CausalConfig,), lambda run, base, _: likelihoods(run, base))

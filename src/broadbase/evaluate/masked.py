@@ -1,9 +1,9 @@
-"""Hidden places of held-out rows, told by the likeliest id, beside the ids most frequent as seen.
+"""Accuracy on masked tokens of held-out rows, against the most frequent ids of the training rows.
 
-All places that the objective would corrupt are hidden. The interval is over rows (pictures), each
-with the mean of its places.
+All tokens that the objective would corrupt are masked. The interval is over rows, each with the
+mean of its tokens.
 
-Legend: S hidden places, N places of a row, V ids.
+Legend: S masked tokens, N tokens of a row, V ids.
 """
 
 from __future__ import annotations
@@ -13,64 +13,71 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from broadbase.core.errors import ConfigError
 from broadbase.data.batches import collate
-from broadbase.evaluate.registry import Measure, Measured, asked, compared
+from broadbase.evaluate.registry import Measure, without_targets
+from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.inference.base import Base
 from broadbase.modalities.noise import Hide
 from broadbase.objectives.masked import MaskedConfig
 from broadbase.run.run import Run
 
-ROWS = 2000  # held-out ones that are looked at, the first
+ROWS = 2000  # the most held-out rows that are evaluated
+METRIC = Metric("masked token accuracy", "higher")
 
 
 @torch.inference_mode()
-def hidden(run: Run, base: Base) -> Iterator[Measured]:
-    """Every source beside the most frequent id of all places, and the most frequent of its place.
-
-    ConfigError where places are told in vectors.
-    """
-    config, objective = run.config.objective, run.config.objective.build()
-    assert isinstance(config, MaskedConfig)
+def masked_accuracy(run: Run, base: Base, config: MaskedConfig) -> Iterator[Comparison]:
+    """Compare with the most frequent id, of all positions and of the token's own position."""
+    objective = config.build()
     frequent: dict[str, tuple[int, torch.Tensor]] = {}
-    found: dict[str, dict[str, list[list[float]]]] = {}
-    hide = {name: Hide() for name in run.config.model.modalities}
+    scores: dict[str, dict[str, list[list[float]]]] = {}
+    mask = {name: Hide() for name in run.config.model.modalities}
     for batch in run.held_out(ROWS):
-        for view in objective.views(batch, hide):
+        for view in objective.views(batch, mask):
             (read,) = view.reads
-            if read.values is None or read.values.ndim != 2:
-                raise ConfigError(
-                    f"{read.term!r} is told in vectors, which are right or wrong by no id"
-                )
+            assert read.values is not None
             assert read.index is not None
             assert read.weight is not None
             if read.term not in frequent:
-                frequent[read.term] = _frequent(run, config.told.get(read.term, read.term))
-            overall, of_place_N = frequent[read.term]
-            told = {
-                "base": base.model(asked(view)).predictions["p"].argmax(dim=-1),
+                frequent[read.term] = _most_frequent(run, _targets_of(config, read.term))
+            overall, by_position_N = frequent[read.term]
+            predictions = {
+                MODEL: base.model(without_targets(view)).predictions["p"].argmax(dim=-1),
                 "unigram": torch.full_like(read.values, overall),
-                "unigram of the place": of_place_N[read.index],
+                "unigram by position": by_position_N[read.index],
             }
-            for name, ids_BS in told.items():
-                rows = found.setdefault(read.term, {}).setdefault(name, [])
-                right_BS = (ids_BS == read.values).float()
-                rows += [r[w > 0].tolist() for r, w in zip(right_BS, read.weight, strict=True)]
-    for source, each in found.items():
-        yield from compared(source, "hidden places told right", each)
+            for name, ids_BS in predictions.items():
+                rows = scores.setdefault(read.term, {}).setdefault(name, [])
+                correct_BS = (ids_BS == read.values).float()
+                rows += [r[w > 0].tolist() for r, w in zip(correct_BS, read.weight, strict=True)]
+    for source, by_baseline in scores.items():
+        yield from compare(source, METRIC, by_baseline)
 
 
-def _frequent(run: Run, source: str) -> tuple[int, torch.Tensor]:
-    """The most frequent id of the rows that the run saw, overall and at each place [N]."""
+def predicts_ids(run: Run, config: MaskedConfig) -> bool:
+    """Whether the targets of every source are ids; vectors are right or wrong by no id."""
+    sources = run.config.data.sources
+    names = sources.keys() - set(config.told.values())
+    targets = [_targets_of(config, name) for name in names]
+    return all(run.codecs[sources[name].modality].start.ndim == 0 for name in targets)
+
+
+def _targets_of(config: MaskedConfig, source: str) -> str:
+    """Return the source whose values are the targets of a source."""
+    return config.told.get(source, source)
+
+
+def _most_frequent(run: Run, source: str) -> tuple[int, torch.Tensor]:
+    """Return the most frequent id of the rows that the run saw, overall and by position [N]."""
     rows = run.rows("train")[source]
     segment = collate(run.seen(source), run.config.data.sources[source].modality, rows.plain)
     assert segment.values is not None
     assert segment.weight is not None
     ids, counts = segment.values.numpy(), segment.weight.numpy() > 0
     table_NV = np.zeros((ids.shape[1], int(ids.max()) + 1), dtype=np.int64)
-    for place in range(ids.shape[1]):
-        table_NV[place] = np.bincount(ids[counts[:, place], place], minlength=table_NV.shape[1])
+    for n in range(ids.shape[1]):
+        table_NV[n] = np.bincount(ids[counts[:, n], n], minlength=table_NV.shape[1])
     return int(table_NV.sum(axis=0).argmax()), torch.from_numpy(table_NV.argmax(axis=1))
 
 
-MEASURE = Measure((MaskedConfig,), hidden)
+MEASURE = Measure((MaskedConfig,), masked_accuracy, applies=predicts_ids)

@@ -1,96 +1,62 @@
-"""Restoring hidden patches of held-out pictures: their squared error beside bilinear filling."""
+"""Masked patches of held-out images: squared error against bilinear interpolation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from scipy.interpolate import griddata
 
-from broadbase.core.contracts import Batch
-from broadbase.core.keyed_random import Draws
 from broadbase.core.view import positions
-from broadbase.data.batches import held_out
-from broadbase.evaluate.registry import Measure, Measured, asked, compared
-from broadbase.inference.base import Base
+from broadbase.evaluate.masked_errors import Filler, MaskedErrors, MaskedRecord, Values
+from broadbase.evaluate.registry import Measure
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.published_image import PictureConfig
-from broadbase.nn.spaces.regression import Regression
 from broadbase.objectives.mae import MaskedAutoencoderConfig
-from broadbase.run.run import Run
 
-PICTURES = 300  # held-out ones that are looked at, the first
-
-
-def patches(run: Run, base: Base) -> Iterator[Measured]:
-    """Every source beside bilinear filling and the mean of the seen."""
-    for source in run.config.data.sources:
-        yield from _patches(run, base, source)
+IMAGES = 300  # the most held-out images that are evaluated
 
 
-@torch.inference_mode()
-def _patches(run: Run, base: Base, source: str) -> Iterator[Measured]:
-    config, mixed = run.config.objective, run.config.data.sources[source]
-    assert isinstance(config, MaskedAutoencoderConfig)
-    target: Any = run.config.model.modalities[config.target]
-    scaled = _scaled if target.normalise else np.asarray
-    what = "squared error, patches normalised" if target.normalise else "squared error"
-    image: Any = run.config.model.modalities[mixed.modality]
-    found: dict[str, list[list[float]]] = {"base": [], "bilinear": [], "mean of the seen": []}
-    for segment in held_out(run.rows("validation")[source], mixed.modality, 64):
-        batch = Batch(0, {source: segment}, Draws(0, len(found["base"])))
-        (view,) = config.build().views(batch, {})
-        (read,) = view.reads
-        assert read.values is not None
-        encoder, decoder = view.streams
-        told = base.model(asked(view)).predictions["p"]
-        seen, hidden = encoder.segments[0], decoder.segments[1]
-        assert seen.values is not None
-        for b in range(len(told)):
-            if len(found["base"]) == PICTURES:
-                break
-            inside = seen.position[b, :, 1] > 0  # not the start
-            filled = bilinear(
-                seen.values[b, inside].numpy(),
-                seen.position[b, inside, 1:].numpy() - 1,
-                hidden.position[b, :, 1:].numpy() - 1,
-                image.patch,
-                image.channels,
-            )
-            truth = scaled(read.values[b].numpy())
-            found["base"].append(((told[b].numpy() - truth) ** 2).mean(axis=1).tolist())
-            found["bilinear"].append(((scaled(filled) - truth) ** 2).mean(axis=1).tolist())
-            mean = scaled(np.full_like(filled, float(seen.values[b, inside].mean())))
-            found["mean of the seen"].append(((mean - truth) ** 2).mean(axis=1).tolist())
-    yield from compared(source, what, found)
+@dataclass(frozen=True)
+class ImageFiller(Filler):
+    """Bilinear interpolation and the mean of the visible pixels."""
 
+    image: ImageConfig | PictureConfig
 
-def _scaled(patches: NDArray[Any]) -> NDArray[Any]:
-    """Each patch [S,K] at mean 0 and variance 1, as the base's targets: its shape."""
-    mean = patches.mean(axis=-1, keepdims=True)
-    deviation = np.sqrt(patches.var(axis=-1, keepdims=True, ddof=1) + Regression.EPSILON)
-    scaled: NDArray[Any] = (patches - mean) / deviation
-    return scaled
+    def fill(self, record: MaskedRecord) -> Mapping[str, Values]:
+        """Return the masked patches [S,K] by baseline."""
+        filled = bilinear(
+            record.visible,
+            record.visible_at[:, 1:],
+            record.masked_at[:, 1:],
+            self.image.patch,
+            self.image.channels,
+        )
+        mean = np.full_like(filled, float(record.visible.mean()))
+        return {"bilinear interpolation": filled, "mean of visible pixels": mean}
 
 
 def bilinear(
-    values: NDArray[Any], places: NDArray[Any], wanted: NDArray[Any], patch: int, channels: int
-) -> NDArray[Any]:
-    """Hidden patches [S,K] from the pixels of the seen ones [V,K] around them.
+    visible: Values, visible_at: Values, masked_at: Values, patch: int, channels: int
+) -> Values:
+    """Fill masked patches [S,K] from the pixels of the visible ones [V,K] around them.
 
-    Linear between the nearest seen pixels (on their Delaunay triangles), the nearest one outside.
+    `visible_at` [V,2] and `masked_at` [S,2] are rows and columns of patches. Linear between the
+    nearest visible pixels (on their Delaunay triangles), the nearest pixel outside.
     """
     offsets = positions((patch, patch)).numpy()[:, 1:]
-    points = (places[:, None] * patch + offsets).reshape(-1, 2)
-    asked = (wanted[:, None] * patch + offsets).reshape(-1, 2)
-    pixels = values.reshape(-1, channels)
-    linear = griddata(points, pixels, asked, method="linear")
-    nearest = griddata(points, pixels, asked, method="nearest")
-    filled: NDArray[Any] = np.where(np.isnan(linear), nearest, linear)
-    return filled.reshape(len(wanted), -1)
+    points = (visible_at[:, None] * patch + offsets).reshape(-1, 2)
+    targets = (masked_at[:, None] * patch + offsets).reshape(-1, 2)
+    pixels = visible.reshape(-1, channels)
+    linear = griddata(points, pixels, targets, method="linear")
+    nearest = griddata(points, pixels, targets, method="nearest")
+    filled: Values = np.where(np.isnan(linear), nearest, linear)
+    return filled.reshape(len(masked_at), -1)
 
 
-MEASURE = Measure((MaskedAutoencoderConfig,), patches, modalities=(ImageConfig, PictureConfig))
+MEASURE = Measure(
+    (MaskedAutoencoderConfig,),
+    MaskedErrors(ImageFiller, records=IMAGES, key_stride=64),
+    modalities=(ImageConfig, PictureConfig),
+)

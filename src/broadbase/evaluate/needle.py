@@ -1,16 +1,16 @@
-"""A needle in a haystack: what is told of something small, by its depth and the haystack's length.
+"""Needle in a haystack: recall of something small, by its depth and the haystack's length.
 
-Haystacks are held-out: passages of texts of the validation side, with needles of words that no
-record for training has as needles; or rows of pictures kept for testing. Of two needles in a text
-one lies at the depth that is measured and is asked for at the end; of a row of pictures one there
-is shown again. A text is told when every place of the value is the likeliest, a picture when it is
-the likeliest of those in the haystack.
+Haystacks are held out: passages of texts of the validation side, with needles of words that no
+training record has as needles; or rows of images reserved for testing. Of two needles in a text one
+lies at the depth under test and is asked for at the end; of a row of images the one there is shown
+again. A text is recalled when every token of the value is the likeliest, an image when it is the
+likeliest of those in the haystack.
 
-Beside it stand the same question where another needle lies in the place of the one asked for, and,
-of a run that started from a base, that base: as it was, and with the positions of this run, before
-it was trained on with them.
+The baselines are the same question where another needle lies at that depth and, for a run that
+started from another model, that model: as it was, and with the positions of this run, before it was
+trained with them.
 
-Legend: B haystacks, N places, S places of an answer, K channels, M choices.
+Legend: B haystacks, N tokens, S tokens of an answer, K channels, M choices.
 """
 
 from __future__ import annotations
@@ -24,21 +24,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec, Record, SourceConfig
+from broadbase.core.contracts import Codec, ObjectiveConfig, Record, SourceConfig
 from broadbase.core.view import Segment, Stream, View, positions
 from broadbase.data.sources.needles import AlbumsConfig, NeedlesConfig, drawn, planted, question
 from broadbase.data.store.shards import digest_of
-from broadbase.evaluate.registry import Measure, Measured, compared
+from broadbase.evaluate.registry import Measure
+from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.inference.base import Base
 from broadbase.objectives.causal import CausalConfig
 from broadbase.objectives.induction import RecallConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
 
-SHARES = (0.25, 0.5, 0.75, 1.0)  # of the run's rows: lengths of a haystack
+FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the run's rows: lengths of a haystack
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 HAYSTACKS, NEEDLES = 32, 2
-ABSENT = "another needle in its place"
+ABSENT = "another needle at that depth"
+INITIAL = "initial model"
+INITIAL_MOVED = "initial model, positions of this run"
+BITS = Metric("bits per needle, all lengths", "lower")
 
 Ids = NDArray[Any]
 
@@ -52,63 +56,65 @@ class Haystack:
     choices: Ids | None = None  # [M,K], the answer first; None: any value
 
 
-# haystack number, places in all, depth, whether the needle is there
+# haystack number, tokens in all, depth, whether the needle is there
 Plant = Callable[[int, int, float, bool], Haystack]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a base tells of every haystack i at every length and depth."""
+class Recall:
+    """How a model answers every haystack at every length and depth."""
 
     lengths: tuple[int, ...]
-    right: NDArray[np.float64]  # [lengths, depths, haystacks] 0 or 1
-    nats: NDArray[np.float64]  # of the answer
+    correct: NDArray[np.float64]  # [lengths, depths, haystacks] 0 or 1
+    nats: NDArray[np.float64]  # [lengths, depths, haystacks] of the answer
 
 
-def needles(run: Run, base: Base) -> Iterator[Measured]:
-    """Every source with needles, by length; the interval is over haystacks."""
+def needles(run: Run, base: Base, _: ObjectiveConfig) -> Iterator[Comparison]:
+    """Compare the recall of every source with needles, by length; intervals are over haystacks."""
     for source in run.config.data.sources:
-        found = told(run, base, source)
-        lengths = found["base"].lengths if found else ()
-        for i, length in enumerate(lengths):
-            right = {name: each.right[i].T.tolist() for name, each in found.items()}
-            yield from compared(source, f"needles told, {length} places", right)
-        if found:
-            bits = {name: each.nats.mean(axis=0).T / np.log(2) for name, each in found.items()}
-            named = {name: each.tolist() for name, each in bits.items()}
-            yield from compared(source, "bits of a needle, all lengths", named)
+        by_model = recalls(run, base, source)
+        if not by_model:
+            continue
+        for i, length in enumerate(by_model[MODEL].lengths):
+            metric = Metric(f"needle accuracy, {length} tokens", "higher")
+            correct = {name: recall.correct[i].T.tolist() for name, recall in by_model.items()}
+            yield from compare(source, metric, correct)
+        bits = {
+            name: (recall.nats.mean(axis=0).T / np.log(2)).tolist()
+            for name, recall in by_model.items()
+        }
+        yield from compare(source, BITS, bits)
 
 
-def told(run: Run, base: Base, source: str) -> dict[str, Told]:
-    """What each base tells, by its name, "base" first; nothing where the source has no needles."""
+def recalls(run: Run, base: Base, source: str) -> dict[str, Recall]:
+    """Return the recall of each model by its name; nothing where the source has no needles."""
     mixed = run.config.data.sources[source]
     space = mixed.modality
     plant = _plant(mixed.source, run, source, base.codecs[space])
     if plant is None:
         return {}
-    lengths = tuple(round(share * mixed.length) for share in SHARES)
-    found = {
-        "base": _grid(base, space, plant, lengths, True),
-        ABSENT: _grid(base, space, plant, lengths, False),
+    lengths = tuple(round(fraction * mixed.length) for fraction in FRACTIONS)
+    by_model = {
+        MODEL: _recall(base, space, plant, lengths, True),
+        ABSENT: _recall(base, space, plant, lengths, False),
     }
-    if run.config.start is not None:
-        before = base_at(run.config.start)
-    if run.config.start is not None and space in before.codecs:
-        found["the base it started from"] = _grid(before, space, plant, lengths, True)
-        if before.config != base.config:
-            changed = base.config.build()
-            changed.load_state_dict(before.model.state_dict())
-            there = replace(base, model=changed.eval())
-            found["that base, its positions changed"] = _grid(there, space, plant, lengths, True)
-    return found
+    initial = None if run.config.start is None else base_at(run.config.start)
+    if initial is not None and space in initial.codecs:
+        by_model[INITIAL] = _recall(initial, space, plant, lengths, True)
+        if initial.config != base.config:
+            model = base.config.build()
+            model.load_state_dict(initial.model.state_dict())
+            moved = replace(base, model=model.eval())
+            by_model[INITIAL_MOVED] = _recall(moved, space, plant, lengths, True)
+    return by_model
 
 
 def _plant(source: SourceConfig, run: Run, name: str, codec: Codec) -> Plant | None:
-    """How a haystack of this source is made; None where it has no needles."""
+    """Return how a haystack of this source is made; None where it has no needles."""
     if isinstance(source, NeedlesConfig):
         return Passages.of(source, run, name, codec)
     if isinstance(source, AlbumsConfig):
-        return Pictures(source.shown(True), codec)
+        return Images(source.shown(True), codec)
     return None
 
 
@@ -122,93 +128,92 @@ class Passages:
 
     @classmethod
     def of(cls, source: NeedlesConfig, run: Run, name: str, codec: Codec) -> Passages:
-        """Those of a run whose passages are all held out."""
+        """Return the texts of a run whose passages are all held out."""
         sides = {
             side: {id[:16] for id in run.stores[name].ids(side)} for side in ("train", "validation")
         }
-        held = sides["validation"] - sides["train"]
+        groups = sides["validation"] - sides["train"]
         records = (r for r in source.source.records() if isinstance(r, Record))
-        whole = [r.raw for r in records if digest_of(r.key or r.place)[:8].hex() in held]
-        texts = " ".join(whole).split()
-        return cls(texts, source.words(True), codec)
+        texts = [r.raw for r in records if digest_of(r.key or r.place)[:8].hex() in groups]
+        return cls(" ".join(texts).split(), source.words(True), codec)
 
-    def __call__(self, number: int, places: int, depth: float, there: bool) -> Haystack:
-        """As many words as fit, from share number / HAYSTACKS of the texts on."""
+    def __call__(self, number: int, tokens: int, depth: float, present: bool) -> Haystack:
+        """Return as many words as fit, from the fraction number / HAYSTACKS of the texts on."""
         rng = np.random.default_rng(number)
         pairs = drawn(self.words, NEEDLES + 1, rng)
         (key, value), other = pairs[0], pairs[-1]
-        lying = [pairs[0] if there else other, *pairs[1:-1]]
+        lying = [pairs[0] if present else other, *pairs[1:-1]]
         depths = [depth, *rng.uniform(size=NEEDLES - 1)]
         first = number * len(self.texts) // HAYSTACKS
-        text = list(islice(cycle(self.texts), first, first + places))
-        asked = self._ids(f"\n{question(key)}")
-        answer = self._ids(f"\n{question(key)} {value}")[len(asked) :]
+        text = list(islice(cycle(self.texts), first, first + tokens))
+        query = self._ids(f"\n{question(key)}")
+        answer = self._ids(f"\n{question(key)} {value}")[len(query) :]
 
         def rest(words: int) -> Ids:
             return self._ids("\n".join(planted(text[:words], lying, depths)))
 
-        room = places - 1 - len(asked) - len(answer)
+        room = tokens - 1 - len(query) - len(answer)
         low, high = 0, len(text)
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if len(rest(middle)) <= room else (low, middle - 1)
-        return Haystack(np.concatenate([self.codec.start[None], rest(low), asked]), answer)
+        return Haystack(np.concatenate([self.codec.start[None], rest(low), query]), answer)
 
     def _ids(self, text: str) -> Ids:
         return self.codec.encode(text).values
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Rows of pictures, one of them shown again at the end: what came after it is the answer."""
+class Images:
+    """Rows of images, one of them shown again at the end: what came after it is the answer."""
 
-    pictures: NDArray[Any]
+    images: NDArray[Any]
     codec: Codec
 
-    def __call__(self, number: int, places: int, depth: float, there: bool) -> Haystack:
-        """The row of a number begins alike at every length; pictures in it differ."""
-        size = places - 3  # the start, the question and the answer
-        order = np.random.default_rng(number).permutation(len(self.pictures))
+    def __call__(self, number: int, tokens: int, depth: float, present: bool) -> Haystack:
+        """Return a row that begins alike at every length; images in it differ."""
+        size = tokens - 3  # the start, the question and the answer
+        order = np.random.default_rng(number).permutation(len(self.images))
         pair, row, others = order[:2], order[2:size], order[size : size + 2]
         at = round(depth * len(row))
-        lying = [*row[:at], *(pair if there else others), *row[at:]]
-        values = self.codec.encode(self.pictures[[*lying, pair[0]]]).values
-        choices = self.codec.encode(self.pictures[[pair[1], pair[0], *row]]).values
+        lying = [*row[:at], *(pair if present else others), *row[at:]]
+        values = self.codec.encode(self.images[[*lying, pair[0]]]).values
+        choices = self.codec.encode(self.images[[pair[1], pair[0], *row]]).values
         return Haystack(np.concatenate([self.codec.start[None], values]), choices[:1], choices)
 
 
-def _grid(base: Base, space: str, plant: Plant, lengths: Sequence[int], there: bool) -> Told:
+def _recall(base: Base, space: str, plant: Plant, lengths: Sequence[int], present: bool) -> Recall:
     shape = (len(lengths), len(DEPTHS), HAYSTACKS)
-    right, nats = np.zeros(shape), np.zeros(shape)
+    correct, nats = np.zeros(shape), np.zeros(shape)
     for i, length in enumerate(lengths):
         for j, depth in enumerate(DEPTHS):
-            haystacks = [plant(n, length, depth, there) for n in range(HAYSTACKS)]
-            right[i, j], nats[i, j] = answers(base, space, haystacks)
-    return Told(tuple(lengths), right, nats)
+            haystacks = [plant(n, length, depth, present) for n in range(HAYSTACKS)]
+            correct[i, j], nats[i, j] = answers(base, space, haystacks)
+    return Recall(tuple(lengths), correct, nats)
 
 
 @torch.inference_mode()
 def answers(base: Base, space: str, haystacks: Sequence[Haystack]) -> tuple[Any, Any]:
-    """Whether each answer is told, and its nats: [B] each."""
-    right, nats = np.zeros(len(haystacks)), np.zeros(len(haystacks))
+    """Return whether each answer is recalled, and its nats: [B] each."""
+    correct, nats = np.zeros(len(haystacks)), np.zeros(len(haystacks))
     rows = [torch.from_numpy(np.concatenate([h.values, h.answer])) for h in haystacks]
-    values = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # what is later is not seen
-    place = positions((values.shape[1],)).expand(len(rows), -1, -1)
-    stream = Stream("main", base.tower(space), (Segment(space, values, place),), "causal")
+    values = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # padding is never attended to
+    position = positions((values.shape[1],)).expand(len(rows), -1, -1)
+    stream = Stream("main", base.tower(space), (Segment(space, values, position),), "causal")
     hidden_BND = base.model(View((stream,))).streams["main"].x
-    there: Any = base.model.spaces[space]
+    head: Any = base.model.spaces[space]
     for b, haystack in enumerate(haystacks):
         first = len(haystack.values) - 1
         x_1SD = hidden_BND[b : b + 1, first : first + len(haystack.answer)]
         answer = torch.from_numpy(haystack.answer)[None]
-        nats[b] = float(there.score(x_1SD, answer).sum())
+        nats[b] = float(head.score(x_1SD, answer).sum())
         if haystack.choices is None:
-            right[b] = bool((there.predict(x_1SD).argmax(dim=-1) == answer).all())
+            correct[b] = bool((head.predict(x_1SD).argmax(dim=-1) == answer).all())
         else:
             choices = torch.from_numpy(haystack.choices)[None]
-            scores = there.score(x_1SD.expand(-1, choices.shape[1], -1), choices)
-            right[b] = float(scores.argmin() == 0)
-    return right, nats
+            scores = head.score(x_1SD.expand(-1, choices.shape[1], -1), choices)
+            correct[b] = float(scores.argmin() == 0)
+    return correct, nats
 
 
 MEASURE = Measure((CausalConfig, RecallConfig), needles)

@@ -1,10 +1,10 @@
-"""Telling held-out records from their codes: squared error beside other codes of as many bits.
+"""Squared error of held-out records restored from their codes, against codes of as many bits.
 
-The bases' codes are compared with k-means of the same vectors, one by one, each with as many
-centroids as a codebook has codes (and as many times over as there are codebooks, each time of what
-is left): a codebook without networks, at the same number of bits a place.
+A vector quantizer's codes are compared with k-means of the same vectors, token by token, with as
+many centroids as a codebook has codes; several codebooks are as many rounds of k-means, each of the
+residual. That is a codebook without networks, at the same number of bits per token.
 
-Legend: M places, K channels, C codebooks, V codes of a codebook.
+Legend: M tokens, K channels, C codebooks, V codes of a codebook.
 """
 
 from __future__ import annotations
@@ -18,67 +18,65 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
 from broadbase.core.contracts import Batch
-from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Segment, View
 from broadbase.data.batches import collate, held_out
-from broadbase.evaluate.registry import Measure, Measured, asked, compared
+from broadbase.evaluate.masked_errors import require_raw_values
+from broadbase.evaluate.registry import Measure, without_targets
+from broadbase.evidence.comparison import MODEL, MSE, Comparison, Metric, compare
 from broadbase.inference.base import Base
 from broadbase.nn.vector_quantizer import Quantised
 from broadbase.objectives.autoencoder import AutoencoderConfig
 from broadbase.run.run import Run
 
-RECORDS = 1000  # held-out rows that are looked at, the first
-FITTED = 100_000  # vectors of the rows seen that k-means learns from
+RECORDS = 1000  # the most held-out rows that are evaluated
+FITTED = 100_000  # the most training vectors that k-means is fitted on
+CODE_BITS = Metric("bits per code", "higher")  # how evenly codes are used
 
 Numbers = NDArray[np.float64]
 
 
-def reconstructions(run: Run, base: Base) -> Iterator[Measured]:
-    """Every source beside the mean of each place and k-means, and how evenly its codes are used."""
-    config = run.config.objective
-    assert isinstance(config, AutoencoderConfig)
-    if getattr(run.config.model.modalities[config.target], "normalise", False):
-        raise ConfigError(
-            "this base tells vectors brought to mean 0 and variance 1, which tell no record; train"
-            f" with --set model.modalities.{config.target}.normalise=false"
-        )
+def reconstruction(run: Run, base: Base, config: AutoencoderConfig) -> Iterator[Comparison]:
+    """Compare with the mean of each position and k-means, and the use of codes with an even one."""
+    require_raw_values(run.config.model, config.target)
     for source in run.config.data.sources:
-        yield from _source(run, base, source, config)
+        yield from _compare_source(run, base, source, config)
 
 
 @torch.inference_mode()
-def _source(run: Run, base: Base, source: str, config: AutoencoderConfig) -> Iterator[Measured]:
+def _compare_source(
+    run: Run, base: Base, source: str, config: AutoencoderConfig
+) -> Iterator[Comparison]:
     mixed, validation = run.config.data.sources[source], run.rows("validation")[source]
     rows = collate(run.seen(source), mixed.modality, validation.plain)
-    seen = [truth for truth, _, _ in _told(run, base, [rows], source)]
-    held = held_out(validation, mixed.modality, mixed.rows, RECORDS)
-    records = list(_told(run, base, held, source))
-    mean_SK = _mean(seen)
-    found: dict[str, list[list[float]]] = {
-        "base": [_error(truth, told) for truth, told, _ in records],
-        "mean of each place": [_error(truth, mean_SK[: len(truth)]) for truth, _, _ in records],
+    training = [target for target, _, _ in _restored(base, config, [rows], source)]
+    segments = held_out(validation, mixed.modality, mixed.rows, RECORDS)
+    records = list(_restored(base, config, segments, source))
+    mean_SK = _mean(training)
+    scores: dict[str, list[list[float]]] = {
+        MODEL: [_errors(target, prediction) for target, prediction, _ in records],
+        "mean by position": [_errors(t, mean_SK[: len(t)]) for t, _, _ in records],
     }
-    quantised = base.model.connectors[f"{config.encoder}>{config.decoder}"]
-    if isinstance(quantised, Quantised):
-        codes = quantised.sizes
-        means = _k_means(np.concatenate(seen), codes)
+    quantizer = base.model.connectors[f"{config.encoder}>{config.decoder}"]
+    if isinstance(quantizer, Quantised):
+        codes = quantizer.sizes
+        means = _k_means(np.concatenate(training), codes)
         name = f"k-means of {' x '.join(map(str, codes))}"
-        found[name] = [_error(truth, _nearest(truth, means)) for truth, _, _ in records]
-    yield from compared(source, "squared error", found)
-    if isinstance(quantised, Quantised):
+        scores[name] = [_errors(target, _nearest(target, means)) for target, _, _ in records]
+    yield from compare(source, MSE, scores)
+    if isinstance(quantizer, Quantised):
         used = {
-            "base": _bits([states for _, _, states in records], quantised),
-            "even use": [[math.log2(n) for n in codes]] * len(records),
+            MODEL: _code_bits([states for _, _, states in records], quantizer),
+            "uniform use": [[math.log2(n) for n in codes]] * len(records),
         }
-        yield from compared(source, "bits of a code", used)
+        yield from compare(source, CODE_BITS, used)
 
 
-def _told(
-    run: Run, base: Base, segments: Iterable[Segment], source: str
+def _restored(
+    base: Base, config: AutoencoderConfig, segments: Iterable[Segment], source: str
 ) -> Iterator[tuple[Numbers, Numbers, torch.Tensor]]:
-    """Of each row: the vectors, what the base tells them by [M,K], the encoder's states [M,D]."""
-    objective = run.config.objective.build()
+    """Yield of each row: its vectors and the model's [M,K], and the encoder's states [M,D]."""
+    objective = config.build()
     for segment in segments:
         (view,) = objective.views(Batch(0, {source: segment}, Draws(0, 0)), {})
         for start in range(0, view.size, 64):
@@ -86,20 +84,20 @@ def _told(
             (read,) = piece.reads
             assert read.values is not None
             assert read.weight is not None
-            output = base.model(asked(piece))
-            told, states = output.predictions["p"], output.streams["encoder"].x
+            output = base.model(without_targets(piece))
+            predictions, states = output.predictions["p"], output.streams["encoder"].x
             for b, keep in enumerate(read.weight > 0):
-                yield read.values[b][keep].numpy(), told[b][keep].numpy(), states[b][keep]
+                yield read.values[b][keep].numpy(), predictions[b][keep].numpy(), states[b][keep]
 
 
-def _error(truth: Numbers, told: Numbers) -> list[float]:
-    """The squared error of each place, a mean over channels."""
-    errors: list[float] = ((truth - told) ** 2).mean(axis=1).tolist()
+def _errors(target: Numbers, prediction: Numbers) -> list[float]:
+    """Return the squared error of each token, a mean over channels."""
+    errors: list[float] = ((target - prediction) ** 2).mean(axis=1).tolist()
     return errors
 
 
 def _mean(records: list[Numbers]) -> Numbers:
-    """The mean of the i-th places of all records, zero where there is none."""
+    """Return the mean over records by position, zero where no record reaches."""
     longest = max(map(len, records))
     total, count = np.zeros((longest, records[0].shape[1])), np.zeros((longest, 1))
     for record in records:
@@ -110,32 +108,32 @@ def _mean(records: list[Numbers]) -> Numbers:
 
 
 def _k_means(vectors: Numbers, codes: list[int]) -> list[MiniBatchKMeans]:
-    """Centroids of the vectors, then of what is left by the nearest, and so on."""
+    """Fit centroids to the vectors, then to the residuals, and so on for each codebook."""
     rng = np.random.default_rng(0)
-    left = vectors[rng.permutation(len(vectors))[:FITTED]]
+    residual = vectors[rng.permutation(len(vectors))[:FITTED]]
     means = []
     for n in codes:
-        fitted = MiniBatchKMeans(n, random_state=0, n_init=3, batch_size=4096).fit(left)
+        fitted = MiniBatchKMeans(n, random_state=0, n_init=3, batch_size=4096).fit(residual)
         means.append(fitted)
-        left = left - fitted.cluster_centers_[fitted.predict(left)]
+        residual = residual - fitted.cluster_centers_[fitted.predict(residual)]
     return means
 
 
-def _nearest(truth: Numbers, means: list[MiniBatchKMeans]) -> Numbers:
-    left = truth
+def _nearest(target: Numbers, means: list[MiniBatchKMeans]) -> Numbers:
+    residual = target
     for each in means:
-        left = left - each.cluster_centers_[each.predict(left)].astype(left.dtype)
-    return truth - left
+        residual = residual - each.cluster_centers_[each.predict(residual)].astype(residual.dtype)
+    return target - residual
 
 
-def _bits(records: list[torch.Tensor], quantised: Quantised) -> list[list[float]]:
-    """-log2 of the share that each code of a record has of all; 2 to the mean is the perplexity."""
-    codes = [quantised.encode(states[None])[0].numpy() for states in records]
-    shares = [np.bincount(column) / len(column) for column in np.concatenate(codes).T]
+def _code_bits(records: list[torch.Tensor], quantizer: Quantised) -> list[list[float]]:
+    """Return -log2 of the frequency of each code of a record; 2 to the mean is the perplexity."""
+    codes = [quantizer.encode(states[None])[0].numpy() for states in records]
+    frequency = [np.bincount(column) / len(column) for column in np.concatenate(codes).T]
     return [
-        np.mean([-np.log2(s[c]) for s, c in zip(shares, each.T, strict=True)], axis=0).tolist()
-        for each in codes
+        np.mean([-np.log2(f[c]) for f, c in zip(frequency, ids.T, strict=True)], axis=0).tolist()
+        for ids in codes
     ]
 
 
-MEASURE = Measure((AutoencoderConfig,), reconstructions)
+MEASURE = Measure((AutoencoderConfig,), reconstruction)

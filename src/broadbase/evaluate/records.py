@@ -1,4 +1,4 @@
-"""The raw records behind the rows of paired sources: what a store does not keep."""
+"""The raw records behind the rows of paired sources, which a store does not keep."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from broadbase.run.run import Run
 
 
 def paired_records(run: Run, source: str, side: str, group: Collection[str] = ()) -> list[Record]:
-    """The records of a paired source, row by row of one side of the split.
+    """Return the records of a paired source, row by row of one side of the split.
 
-    `group`: the sources that must have a record; by default those that it is paired with.
+    `group` are the sources that must have a record; by default those it is paired with.
     """
     mixed = run.config.data.sources
-    known = {
+    records = {
         identity(record, record.raw, paired=True).hex(): record
         for record in mixed[source].source.records()
         if isinstance(record, Record)
     }
     names = group or run.config.data.groups()[str(mixed[source].pairs)]
-    return [
-        known[id] for id in sorted(set.intersection(*(set(run.stores[n].ids(side)) for n in names)))
-    ]
+    ids = set.intersection(*(set(run.stores[name].ids(side)) for name in names))
+    return [records[id_] for id_ in sorted(ids)]

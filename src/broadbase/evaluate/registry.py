@@ -1,184 +1,183 @@
-"""What a measure is, and where measures are found."""
+"""Measures: what `broadbase evaluate` computes for which runs, and how they are discovered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from broadbase.core.config import Choice
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
-from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.errors import ConfigError
 from broadbase.core.plugins import declared, outside
 from broadbase.core.view import Read, Stream, View
-from broadbase.evidence.comparison import paired_interval
+from broadbase.evidence.comparison import Comparison
+from broadbase.evidence.interval import paired_interval
 from broadbase.inference.base import Base
 from broadbase.objectives.mixture import MixtureConfig
-from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 
+C = TypeVar("C", bound=ObjectiveConfig)
+Modalities = tuple[type[ModalityConfig], ...]
 
-@dataclass(frozen=True)
-class Measured:
-    """A base beside one baseline on the same held-out items, with the 95 % interval of the gap."""
 
-    source: str
-    measure: str  # what the two numbers are: "bits a byte", "exact spans"
-    baseline: str
-    items: int
-    base: float
-    other: float
-    difference: float  # base - other
-    low: float
-    high: float
-    own: tuple[float, ...] = ()  # of the base, document by document
-
-    def row(self) -> dict[str, Any]:
-        """The record as plain values, for JSON."""
-        return {name: value for name, value in asdict(self).items() if name != "own"}
+def always(_run: Run, _config: Any) -> bool:
+    """Apply to every run of a measure's objectives and modalities."""
+    return True
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What is told of the runs of some objectives, where sources are of some modalities.
+class Measure(Generic[C]):
+    """Comparisons on a run's held-out records, for runs of some objectives and modalities.
 
-    Of the run's held-out records; or, where it is `on_task`, of a task that is named: `run` is then
-    given its path, "sample:NAME" or "source:FILE.yaml" too.
+    `compute` is given the run, the model and the run's objective, and may raise what the user
+    should see. `applies` says what the kinds of objective and modalities alone do not: whether the
+    measure is defined for this run.
+    """
+
+    objectives: tuple[type[C], ...]
+    compute: Callable[[Run, Base, C], Iterable[Comparison]]
+    modalities: Modalities = (ModalityConfig,)
+    applies: Callable[[Run, C], bool] = always
+
+    def fits(self, run: Run) -> bool:
+        """Whether the measure is defined for a run."""
+        config = run.config.objective
+        return (
+            isinstance(config, self.objectives)
+            and _all_of(run, self.modalities)
+            and self.applies(run, config)
+        )
+
+    def evaluate(self, run: Run, base: Base) -> Iterator[Comparison]:
+        """Yield the comparisons of a model of a run that fits."""
+        config = run.config.objective
+        assert isinstance(config, self.objectives)
+        yield from self.compute(run, base, config)
+
+    @property
+    def targets(self) -> list[str]:
+        """What the measure is for, in messages: "causal", "mae (audio)"."""
+        return _targets(self.objectives, self.modalities)
+
+
+@dataclass(frozen=True)
+class TaskMeasure:
+    """Comparisons on a task by its name, for models trained with some objectives and modalities.
+
+    `compute` is given the model and the task: a path, "sample:NAME" or "source:FILE.yaml".
     """
 
     objectives: tuple[type[ObjectiveConfig], ...]
-    run: Callable[..., Iterable[Measured]]  # Run, Base, and the task where it is on one
-    modalities: tuple[type[ModalityConfig], ...] = (ModalityConfig,)
-    on_task: bool = False
+    compute: Callable[[Base, str], Iterable[Comparison]]
+    modalities: Modalities = (ModalityConfig,)
 
-    def fits(self, config: RunConfig) -> bool:
-        """Whether it can be told of such a run."""
-        kinds = [config.model.modalities[m.modality] for m in config.data.sources.values()]
-        mine = all(isinstance(kind, self.modalities) for kind in kinds)
-        return mine and isinstance(config.objective, self.objectives)
+    def fits(self, run: Run) -> bool:
+        """Whether the measure is defined for the model of a run."""
+        return isinstance(run.config.objective, self.objectives) and _all_of(run, self.modalities)
 
     @property
-    def known(self) -> list[str]:
-        """What it is of, for messages: "causal", "mae (audio)"."""
-        kinds = ", ".join(_names(self.modalities, ModalityConfig.choices))
-        names = _names(self.objectives, ObjectiveConfig.choices)
-        of = f" ({kinds})" if self.modalities != (ModalityConfig,) else ""
-        return [f"{name}{of}" for name in names]
+    def targets(self) -> list[str]:
+        """What the measure is for, in messages."""
+        return _targets(self.objectives, self.modalities)
 
 
-def _names(kinds: Iterable[type[Choice]], choices: Mapping[str, type[Choice]]) -> list[str]:
-    """The names of choices that are one of some kinds, which may be no choices themselves."""
-    return sorted(name for name, each in choices.items() if issubclass(each, tuple(kinds)))
+AnyMeasure = TypeVar("AnyMeasure", Measure[Any], TaskMeasure)
 
 
-def all_measures() -> list[Measure]:
-    """Every measure of this package and from outside (`broadbase.measures`, or a MEASURE)."""
+def all_measures() -> list[Measure[Any] | TaskMeasure]:
+    """Return every measure of this package and of plugins (`broadbase.measures`, or a MEASURE)."""
     return declared("broadbase.evaluate", "MEASURE") + outside("measures", "MEASURE")
 
 
-def measured(run: Run, base: Base, task: str | None = None) -> list[Measured]:
-    """Every source of a run against its baselines, or the base on a task by its name.
+def evaluate(run: Run, base: Base) -> list[Comparison]:
+    """Compare a model with baselines on the held-out records of its run.
 
-    ConfigError where nobody can measure it.
+    Every measure that fits is computed; what one raises is raised. A mixture of objectives that no
+    measure fits is evaluated component by component. ConfigError where no measure fits.
     """
-    config = run.config
-    measures = [m for m in all_measures() if m.on_task is (task is not None)]
-    found = _told([m for m in measures if m.fits(config)], run, base, task)
-    if isinstance(config.objective, MixtureConfig) and not found:  # of its parts, then
-        for part in config.objective.parts.values():
-            sources = config.data.sources
-            data = config.data.model_copy(
-                update={"sources": {n: sources[n] for n in part.sources or sources}}
-            )
-            some = config.model_copy(update={"objective": part.objective, "data": data})
-            fitting = [m for m in measures if m.fits(some)]
-            found += _told(fitting, run.with_config(some), base, task)
-    if not found:
-        used = {mixed.modality for mixed in config.data.sources.values()}
-        kinds = sorted({config.model.modalities[name].name for name in used})
-        known = sorted({each for measure in measures for each in measure.known})
-        raise ConfigError(
-            f"there is no measure of objective {config.objective.name!r} where the data"
-            f" are of {', '.join(kinds)}; there is one of: {', '.join(known)}. `broadbase adapt RUN"
-            " --method knn` compares its embeddings on labelled data"
-        )
-    return found
+    measures = [m for m in all_measures() if isinstance(m, Measure)]
+    rows = [row for m, part in _fitting(run, measures) for row in m.evaluate(part, base)]
+    return rows or _refuse(run, measures)
 
 
-def _told(measures: Sequence[Measure], run: Run, base: Base, task: str | None) -> list[Measured]:
-    """All that some measures tell; one may refuse (vectors, not ids) where another does not."""
-    found: list[Measured] = []
-    refused: list[ConfigError] = []
-    for measure in measures:
-        try:
-            found += list(measure.run(run, base, *([] if task is None else [task])))
-        except ConfigError as error:
-            refused.append(error)
-    if refused and not found:
-        raise refused[0]
-    return found
+def evaluate_task(run: Run, base: Base, task: str) -> list[Comparison]:
+    """Compare a model with baselines on a task; ConfigError where no measure of tasks fits."""
+    measures = [m for m in all_measures() if isinstance(m, TaskMeasure)]
+    rows = [row for m, _ in _fitting(run, measures) for row in m.compute(base, task)]
+    return rows or _refuse(run, measures)
 
 
-def beside(run: Run, base: Base, other: Base, name: str) -> list[Measured]:
-    """What is measured of a base on the data of its run, with another base as one more baseline.
+def evaluate_against(run: Run, base: Base, other: Base, name: str) -> list[Comparison]:
+    """Compare a model with baselines and with another model, called `name`, on the same records.
 
-    ConfigError where the measure keeps no documents to pair.
+    ConfigError where a measure keeps no scores by document, which the paired interval needs.
     """
-    mine = measured(run, base)
-    theirs = {(row.source, row.measure): row for row in measured(run, other)}
-    for key, row in {(row.source, row.measure): row for row in mine}.items():
-        if not row.own:
-            raise ConfigError(f"{row.measure} cannot be compared document by document")
-        gap = paired_interval(row.own, theirs[key].own)
-        mine.append(
-            replace(
-                row,
-                baseline=name,
-                other=theirs[key].base,
-                difference=gap[0],
-                low=gap[1],
-                high=gap[2],
-            )
-        )
-    return mine
+    rows = evaluate(run, base)
+    others = {(row.subject, row.metric): row for row in evaluate(run, other)}
+    for key, row in {(row.subject, row.metric): row for row in rows}.items():
+        if not row.per_item:
+            raise ConfigError(f"{row.metric.name} has no scores by document, so no two models can"
+                              " be compared by it; leave out the other model")  # fmt: skip
+        scores = others[key].per_item
+        gap = paired_interval(row.per_item, scores)
+        score = others[key].model
+        rows.append(replace(row, baseline=name, other=score, gap=gap, other_per_item=scores))
+    return rows
 
 
-def compared(
-    source: str, measure: str, found: Mapping[str, Sequence[Sequence[float]]]
-) -> Iterator[Measured]:
-    """A row for each baseline in `found`, which has the scores of the items of every document.
-
-    The base's are under "base". The interval is over documents, each with the mean of its items;
-    DataError where there is but one.
-    """
-    own = [float(np.mean(items)) for items in found["base"]]
-    if len(own) < 2:
-        raise DataError(
-            f"{source}: {len(own)} held-out record(s) are too few to compare on; give more data, or"
-            " train with a larger data.holdout"
-        )
-    for name, each in found.items():
-        if name != "base":
-            other = [float(np.mean(items)) for items in each]
-            yield Measured(
-                source,
-                measure,
-                name,
-                sum(map(len, each)),
-                float(np.mean(own)),
-                float(np.mean(other)),
-                *paired_interval(own, other),
-                own=tuple(own),
-            )
-
-
-def asked(view: View) -> View:
-    """The same view with its one Read's targets left out: it predicts under "p", scores nothing."""
+def without_targets(view: View) -> View:
+    """Return a view whose one readout predicts, under the term "p", and scores nothing."""
 
     def without(stream: Stream) -> Stream:
         reads = tuple(Read(read.space, "p", index=read.index) for read in stream.reads)
         return replace(stream, reads=reads)
 
     return View(tuple(without(stream) for stream in view.streams))
+
+
+def _fitting(run: Run, measures: list[AnyMeasure]) -> list[tuple[AnyMeasure, Run]]:
+    """Return the measures that fit a run, or the components of its mixture, each with its run."""
+    fitting = [(measure, run) for measure in measures if measure.fits(run)]
+    config = run.config
+    if fitting or not isinstance(config.objective, MixtureConfig):
+        return fitting
+    for component in config.objective.parts.values():
+        names = component.sources or config.data.sources
+        sources = {name: config.data.sources[name] for name in names}
+        data = config.data.model_copy(update={"sources": sources})
+        changed = config.model_copy(update={"objective": component.objective, "data": data})
+        part = run.with_config(changed)
+        fitting += [(measure, part) for measure in measures if measure.fits(part)]
+    return fitting
+
+
+def _refuse(run: Run, measures: Iterable[Measure[Any] | TaskMeasure]) -> list[Comparison]:
+    """Raise ConfigError, which names the objectives and modalities that have a measure."""
+    config = run.config
+    used = {mixed.modality for mixed in config.data.sources.values()}
+    modalities = sorted({config.model.modalities[name].name for name in used})
+    targets = sorted({target for measure in measures for target in measure.targets})
+    raise ConfigError(
+        f"there is no measure of objective {config.objective.name!r} for data of modality"
+        f" {', '.join(modalities)}; there is one of: {', '.join(targets)}. `broadbase adapt RUN"
+        " --method knn` compares the model's embeddings on labelled data"
+    )
+
+
+def _all_of(run: Run, modalities: Modalities) -> bool:
+    """Whether all sources of a run are of some modalities."""
+    config = run.config
+    used = [config.model.modalities[mixed.modality] for mixed in config.data.sources.values()]
+    return all(isinstance(modality, modalities) for modality in used)
+
+
+def _targets(objectives: tuple[type[ObjectiveConfig], ...], modalities: Modalities) -> list[str]:
+    kinds = ", ".join(_names(modalities, ModalityConfig.choices))
+    suffix = f" ({kinds})" if modalities != (ModalityConfig,) else ""
+    return [f"{name}{suffix}" for name in _names(objectives, ObjectiveConfig.choices)]
+
+
+def _names(kinds: Iterable[type[Choice]], choices: Mapping[str, type[Choice]]) -> list[str]:
+    """Return the names of the choices of some kinds, which may be no choices themselves."""
+    return sorted(name for name, choice in choices.items() if issubclass(choice, tuple(kinds)))

@@ -1,4 +1,4 @@
-"""Retrieval: which of all held-out seconds belongs to a first, and the reverse (CLIP, SigLIP).
+"""Retrieval: which of all held-out partners belongs to a record, both ways (CLIP, SigLIP).
 
 Legend: M held-out pairs, K dimensions.
 """
@@ -14,60 +14,64 @@ from torch import Tensor
 from broadbase.core.contracts import Batch
 from broadbase.core.keyed_random import Draws
 from broadbase.data.batches import held_out
-from broadbase.evaluate.registry import Measure, Measured, compared
+from broadbase.evaluate.registry import Measure
+from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.inference.base import Base
 from broadbase.objectives.contrastive import PairsConfig
 from broadbase.run.run import Run
 
-NEAREST = (1, 10)
-PAIRS = 1000  # held-out ones that are looked at, the first
+TOP = (1, 10)  # k of recall@k
+PAIRS = 1000  # the most held-out pairs that are evaluated
 
 
-def retrieval(run: Run, base: Base) -> Iterator[Measured]:
-    """Recall at 1 and at 10, in both directions, beside chance and the same model untrained."""
-    config = run.config.objective
-    assert isinstance(config, PairsConfig)
+def recall(k: int) -> Metric:
+    """Return the metric recall@k."""
+    return Metric(f"recall@{k}", "higher")
+
+
+def retrieval(run: Run, base: Base, config: PairsConfig) -> Iterator[Comparison]:
+    """Compare recall@1 and recall@10, both ways, with chance and the same model untrained."""
     names = config.first.source, config.second.source
-    found = {
-        "base": ranks(*vectors(run, base, config)),
+    by_model = {
+        MODEL: ranks(*vectors(run, base, config)),
         "random init": ranks(*vectors(run, base.scratch(0), config)),
     }
-    for direction, (given, told) in enumerate((names, names[::-1])):
-        for k in NEAREST:
+    for direction, (query, gallery) in enumerate((names, names[::-1])):
+        for k in TOP:
             hits = {
-                name: [[float(rank < k)] for rank in both[direction]]
-                for name, both in found.items()
+                name: [[float(rank < k)] for rank in both_ways[direction]]
+                for name, both_ways in by_model.items()
             }
-            M = len(hits["base"])
+            M = len(hits[MODEL])
             chance = {"chance": [[min(1.0, k / M)]] * M}
-            yield from compared(f"{given} > {told}", f"recall@{k}", {**hits, **chance})
+            yield from compare(f"{query} > {gallery}", recall(k), {**hits, **chance})
 
 
 @torch.inference_mode()
 def vectors(run: Run, base: Base, config: PairsConfig) -> tuple[Tensor, Tensor]:
-    """The two halves of held-out pairs in the joint Space: [M,K] each."""
+    """Return the two halves of held-out pairs in the joint space: [M,K] each."""
     objective, rows = config.build(), run.rows("validation")
     mixed = run.config.data.sources
-    sides = config.first, config.second
-    parts = [held_out(rows[s.source], mixed[s.source].modality, 64, PAIRS) for s in sides]
+    names = [side.source for side in (config.first, config.second)]
+    segments = [held_out(rows[name], mixed[name].modality, 64, PAIRS) for name in names]
     halves: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for segments in zip(*parts, strict=True):
-        names = [side.source for side in sides]
-        batch = Batch(0, dict(zip(names, segments, strict=True)), Draws(0, 0))
+    for pair in zip(*segments, strict=True):
+        batch = Batch(0, dict(zip(names, pair, strict=True)), Draws(0, 0))
         (view,) = objective.views(batch, {})
-        told = base.model(view.to(next(base.model.parameters()).device)).predictions
+        device = next(base.model.parameters()).device
+        predictions = base.model(view.to(device)).predictions
         for half, name in zip(halves, names, strict=True):
-            half.append(told[name][:, 0].cpu())
+            half.append(predictions[name][:, 0].cpu())
     first, second = map(torch.cat, halves)
     return first, second
 
 
 def ranks(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
-    """How many wrong partners are nearer than the right one: of each first, of each second."""
+    """Count the wrong partners nearer than the right one, of each first and of each second."""
     logits = (first @ second.T).double().numpy()
-    own = np.diag(logits)
-    before = logits > own[:, None]
-    after = logits > own[None, :]
+    right = np.diag(logits)
+    before = logits > right[:, None]
+    after = logits > right[None, :]
     return before.sum(axis=1).tolist(), after.sum(axis=0).tolist()
 
 

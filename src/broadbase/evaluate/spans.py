@@ -1,13 +1,14 @@
-"""Restoring missing spans of held-out documents, told exactly.
+"""Exact match of missing spans of held-out documents.
 
-A span counts as told if each of its places is the likeliest one given the true places before it:
-that is what greedy decoding would write.
+A span matches if each of its tokens is the likeliest one given the true tokens before it: that is
+what greedy decoding would write.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,180 +19,196 @@ from broadbase.core.keyed_random import Draws
 from broadbase.core.view import Read, Segment, Stream, View
 from broadbase.data.batches import collate, held_out
 from broadbase.evaluate.likelihood import chunks
-from broadbase.evaluate.registry import Measure, Measured, asked, compared
+from broadbase.evaluate.registry import Measure, without_targets
+from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.evidence.ngram import KneserNey
 from broadbase.inference.base import Base
-from broadbase.objectives.denoising import InfillingConfig, SpanCorruptionConfig, even_spans
-from broadbase.objectives.denoising import poisson_spans as poisson
+from broadbase.objectives.denoising import (
+    Denoising,
+    InfillingConfig,
+    SpanCorruptionConfig,
+    even_spans,
+    poisson_spans,
+)
 from broadbase.objectives.documents import Document, assemble, shifted
 from broadbase.objectives.fim import MARKS, FillInMiddleConfig, rearranged
 from broadbase.run.run import Run
 
-Spans = Sequence[tuple[int, int]]  # first place and length in the document
-DOCUMENTS = 1000  # held-out ones that are looked at, the first
-SHORTEST, LONGEST, MIDDLES = 8, 4, 4  # places of a document, of a middle; middles of a document
+Spans = Sequence[tuple[int, int]]  # first token and length in the document
+DOCUMENTS = 1000  # the most held-out documents that are evaluated
+MIN_DOCUMENT = 8  # tokens of a document
+MIDDLES, MAX_MIDDLE = 4, 4  # middles of a document, tokens of a middle
+METRIC = Metric("exact match of spans", "higher")
 
 
-class Puzzles(Protocol):
-    """How an objective asks for the spans of a document."""
-
-    def __call__(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
-        """The spans, and for each a view with one Read of its places, one row, targets given."""
-        ...
-
-    def others(self, document: Document, spans: Spans) -> dict[str, list[View]]:
-        """Other ways to ask the same base for them, to compare with."""
-        ...
-
-
-def spans(run: Run, base: Base) -> Iterator[Measured]:
-    """The held-out spans of every source that are told exactly, beside n-grams."""
+def exact_spans(run: Run, base: Base, config: ObjectiveConfig) -> Iterator[Comparison]:
+    """Compare exact matches with n-grams and, of fill-in-the-middle, with other prompts."""
     for source in run.config.data.sources:
-        yield from _spans(run, base, source)
+        yield from _compare_source(run, base, config, source)
 
 
-def _spans(run: Run, base: Base, source: str) -> Iterator[Measured]:
+def _compare_source(
+    run: Run, base: Base, config: ObjectiveConfig, source: str
+) -> Iterator[Comparison]:
     mixed, validation = run.config.data.sources[source], run.rows("validation")[source]
     space = mixed.modality
     corrupt = run.config.model.modalities[space].corruption_of(run.codecs[space])
-    puzzles = PUZZLES[run.config.objective.name](run.config.objective, space, corrupt)
-    texts = chunks(collate(run.seen(source), space, validation.plain))
-    size = corrupt.marks.start or int(max(text.max() for text in texts)) + 1
+    puzzles = PUZZLES[type(config)](config, space, corrupt)
+    seen = chunks(collate(run.seen(source), space, validation.plain))
+    size = corrupt.marks.start or int(max(text.max() for text in seen)) + 1
     grams = {
-        "unigram": KneserNey.fit(texts, 1, size),
-        "5-gram, rows seen": KneserNey.fit(texts, 5, size),
+        "unigram": KneserNey.fit(seen, 1, size),
+        "5-gram, rows seen": KneserNey.fit(seen, 5, size),
     }
-    found: dict[str, list[list[bool]]] = {}
-    held = (c for s in held_out(validation, space, mixed.rows) for c in chunks(s))
-    wanted = [text for text in held if len(text) >= SHORTEST][:DOCUMENTS]
-    for number, text in enumerate(wanted):
+    scores: dict[str, list[list[bool]]] = {}
+    tested = (c for s in held_out(validation, space, mixed.rows) for c in chunks(s))
+    for number, text in enumerate([t for t in tested if len(t) >= MIN_DOCUMENT][:DOCUMENTS]):
         values = torch.from_numpy(text)
         document = Document(values, torch.ones(len(values)))
-        spans, views = puzzles(document, Draws(0, 0).generator("restore", number))
-        told: dict[str, list[bool]] = {"base": [_told(base, view) for view in views]}
+        spans, views = puzzles.of(document, Draws(0, 0).generator("restore", number))
+        matches = {MODEL: [_matches(base, view) for view in views]}
         for name, gram in grams.items():
-            told[name] = [_likeliest(gram, text, *span) for span in spans]
-        for name, other in puzzles.others(document, spans).items():
-            told[f"base, {name}"] = [_told(base, view) for view in other]
-        for name, right in told.items():
-            found.setdefault(name, []).append(right)
-    yield from compared(source, "exact spans", found)
+            matches[name] = [_gram_matches(gram, text, *span) for span in spans]
+        for name, prompts in puzzles.other_prompts(document, spans).items():
+            matches[f"same model, {name}"] = [_matches(base, view) for view in prompts]
+        for name, right in matches.items():
+            scores.setdefault(name, []).append(right)
+    yield from compare(source, METRIC, scores)
 
 
 @torch.inference_mode()
-def _told(base: Base, view: View) -> bool:
-    """Whether every place that the view's one Read asks for is the likeliest."""
+def _matches(base: Base, view: View) -> bool:
+    """Whether every token that the view's one readout predicts is the likeliest."""
     (read,) = view.reads
-    predicted = base.model(asked(view)).predictions["p"]
+    predictions = base.model(without_targets(view)).predictions["p"]
     assert read.values is not None
-    return bool((predicted.argmax(dim=-1) == read.values).all())
+    return bool((predictions.argmax(dim=-1) == read.values).all())
 
 
-def _likeliest(gram: KneserNey, text: NDArray[Any], first: int, length: int) -> bool:
+def _gram_matches(gram: KneserNey, text: NDArray[Any], first: int, length: int) -> bool:
     return all(
-        int(gram.following(text[:place]).argmax()) == text[place]
-        for place in range(first, first + length)
+        int(gram.following(text[:token]).argmax()) == text[token]
+        for token in range(first, first + length)
     )
 
 
-class _Spans:
-    def __init__(self, config: ObjectiveConfig, space: str, corrupt: Corruption) -> None:
-        self.config: Any = config
-        self.space, self.corrupt = space, corrupt
+class Puzzles(ABC):
+    """How an objective asks a model for the missing spans of a document."""
 
-    def others(self, document: Document, spans: Spans) -> dict[str, list[View]]:
-        """None."""
+    def __init__(self, config: Any, space: str, corrupt: Corruption) -> None:
+        self.config, self.space, self.corrupt = config, space, corrupt
+
+    @abstractmethod
+    def of(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
+        """Return the spans, and for each a view of one row with one readout of its tokens."""
+
+    def other_prompts(self, document: Document, spans: Spans) -> dict[str, list[View]]:
+        """Return other ways to ask the same model for the spans, by name; by default none."""
         return {}
 
-    def one(self, document: Document) -> Segment:
-        """A row of one document."""
+    def row(self, document: Document) -> Segment:
+        """Return a row of one document."""
         return assemble(self.space, [[document]], places=len(document))
 
-    def read(self, places: Sequence[int], values: torch.Tensor) -> Read:
-        """The targets at some places of a causal stream, each read one place before."""
-        index = torch.tensor([places]) - 1
-        return Read(self.space, "p", values[None, list(places)], torch.ones(index.shape), index)
+    def readout(self, tokens: Sequence[int], values: torch.Tensor) -> Read:
+        """Return a readout of some tokens of a causal stream, each from the one before it."""
+        index = torch.tensor([tokens]) - 1
+        return Read(self.space, "p", values[None, list(tokens)], torch.ones(index.shape), index)
 
 
-class Middles(_Spans):
-    """FIM: prefix and suffix are given, the middle follows; suffix first, or prefix first."""
+class Middles(Puzzles):
+    """Fill-in-the-middle: the middle follows prefix and suffix, in either order."""
 
     config: FillInMiddleConfig
 
-    def __call__(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
+    def of(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
+        """Return random middles, each asked for with the suffix before the prefix."""
         n, spans = len(document), []
         for _ in range(MIDDLES):
-            length = int(rng.integers(1, LONGEST + 1))
+            length = int(rng.integers(1, MAX_MIDDLE + 1))
             spans.append((int(rng.integers(1, n - length)), length))
-        return spans, [self.view(document, span, suffix_first=True) for span in spans]
+        return spans, [self._view(document, span, suffix_first=True) for span in spans]
 
-    def others(self, document: Document, spans: Spans) -> dict[str, list[View]]:
-        """With the prefix before the suffix, and without the suffix."""
+    def other_prompts(self, document: Document, spans: Spans) -> dict[str, list[View]]:
+        """Return the middles with the prefix first, and without the suffix."""
         return {
-            "prefix first": [self.view(document, span, suffix_first=False) for span in spans],
-            "prefix only": [self.causal(document, range(a, a + n)) for a, n in spans],
+            "prefix first": [self._view(document, span, suffix_first=False) for span in spans],
+            "prefix only": [self._causal(document, range(a, a + n)) for a, n in spans],
         }
 
-    def view(self, document: Document, span: tuple[int, int], *, suffix_first: bool) -> View:
-        """The document rearranged, its middle read."""
+    def _view(self, document: Document, span: tuple[int, int], *, suffix_first: bool) -> View:
+        """Return the rearranged document with a readout of its middle."""
         (first, length), last = span, len(document) - 1
         marks = self.corrupt.marks[:MARKS]
         moved = rearranged(document, first, first + length, last, marks, suffix_first=suffix_first)
         end = len(moved) - (len(document) - last)
-        return self.causal(moved, range(end - length, end))
+        return self._causal(moved, range(end - length, end))
 
-    def causal(self, document: Document, places: range) -> View:
-        """One stream, some of its places read."""
-        seen, _, _ = shifted(self.one(document))
-        read = self.read(places, document.values)
-        return View((Stream("main", self.config.tower, (seen,), "causal", reads=(read,)),))
+    def _causal(self, document: Document, tokens: range) -> View:
+        """Return one causal stream with a readout of some of its tokens."""
+        inputs, _, _ = shifted(self.row(document))
+        read = self.readout(tokens, document.values)
+        return View((Stream("main", self.config.tower, (inputs,), "causal", reads=(read,)),))
 
 
-class Sentinels(_Spans):
-    """T5: the decoder tells span after span, each after its mark."""
+class EncoderDecoder(Puzzles):
+    """An encoder reads the document with its spans missing, a decoder predicts them."""
+
+    def decoded(self, inputs: Document, outputs: Document, tokens: range) -> View:
+        """Return the encoder's stream, and the decoder's with a readout of some of its tokens."""
+        shifted_right, _, _ = shifted(self.row(outputs))
+        read = self.readout(tokens, outputs.values)
+        encoder = Stream("encoder", self.config.encoder, (self.row(inputs),))
+        tower = self.config.decoder
+        decoder = Stream("decoder", tower, (shifted_right,), "causal", "encoder", reads=(read,))
+        return View((encoder, decoder))
+
+    def pair(
+        self, objective: Denoising, document: Document, rng: np.random.Generator
+    ) -> tuple[Document, Document]:
+        """Return the documents that the encoder reads and that the decoder predicts."""
+        return objective.pair(document, self.corrupt, self.row(document), rng)
+
+
+class Sentinels(EncoderDecoder):
+    """T5: the decoder predicts span after span, each after its sentinel."""
 
     config: SpanCorruptionConfig
 
-    def __call__(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
+    def of(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
+        """Return the spans that the objective draws, each asked for after its sentinel."""
         state = rng.bit_generator.state
         c = self.config
         spans = [(a + 1, n) for a, n in even_spans(len(document) - 1, c.share, c.mean, rng)]
-        rng.bit_generator.state = state  # the same spans once more, as the objective draws them
-        given, told = c.build().pair(document, self.corrupt, self.one(document), rng)
+        rng.bit_generator.state = state  # so that the objective draws the same spans
+        inputs, outputs = self.pair(c.build(), document, rng)
         views, at = [], 1
         for _, length in spans:
-            views.append(self.decoded(given, told, range(at + 1, at + 1 + length)))
+            views.append(self.decoded(inputs, outputs, range(at + 1, at + 1 + length)))
             at += 1 + length
         return spans, views
 
-    def decoded(self, given: Document, told: Document, places: range) -> View:
-        """The encoder's stream, and the decoder's with some of its places read."""
-        seen, _, _ = shifted(self.one(told))
-        read = self.read(places, told.values)
-        c = self.config
-        encoder = Stream("encoder", c.encoder, (self.one(given),))
-        return View(
-            (encoder, Stream("decoder", c.decoder, (seen,), "causal", "encoder", reads=(read,)))
-        )
 
+class Holes(EncoderDecoder):
+    """BART: the decoder predicts the entire document; spans of length 0 ask for nothing."""
 
-class Holes(Sentinels):
-    """BART: the decoder tells the whole document; its spans of length 0 ask nothing."""
+    config: InfillingConfig
 
-    def __call__(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
+    def of(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
+        """Return the spans that the objective draws, without its permutation of sentences."""
         state = rng.bit_generator.state
-        c = self.config.model_copy(update={"permuted": 0.0})  # its holes alone
-        spans = [(a + 1, n) for a, n in poisson(len(document) - 1, c.share, c.mean, rng) if n]
+        c = self.config.model_copy(update={"permuted": 0.0})
+        spans = [(a + 1, n) for a, n in poisson_spans(len(document) - 1, c.share, c.mean, rng) if n]
         rng.bit_generator.state = state
-        given, told = c.build().pair(document, self.corrupt, self.one(document), rng)
-        return spans, [self.decoded(given, told, range(a, a + n)) for a, n in spans]
+        inputs, outputs = self.pair(c.build(), document, rng)
+        return spans, [self.decoded(inputs, outputs, range(a, a + n)) for a, n in spans]
 
 
-PUZZLES: dict[str, Callable[[ObjectiveConfig, str, Corruption], Puzzles]] = {
-    FillInMiddleConfig().name: Middles,
-    SpanCorruptionConfig().name: Sentinels,
-    InfillingConfig().name: Holes,
+PUZZLES: dict[type[ObjectiveConfig], Callable[[Any, str, Corruption], Puzzles]] = {
+    FillInMiddleConfig: Middles,
+    SpanCorruptionConfig: Sentinels,
+    InfillingConfig: Holes,
 }
 
 
-MEASURE = Measure((FillInMiddleConfig, SpanCorruptionConfig, InfillingConfig), spans)
+MEASURE = Measure(tuple(PUZZLES), exact_spans)

@@ -1,6 +1,6 @@
-"""What a base writes down of held-out sounds, greedily: its share of wrong characters (CER).
+"""Character error rate (CER) of held-out sounds, transcribed greedily.
 
-Legend: B sounds, T places.
+Legend: B sounds, T tokens.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import torch
 
 from broadbase.core.view import Segment
-from broadbase.evaluate.registry import Measure, Measured, compared
+from broadbase.evaluate.registry import Measure
+from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.modalities.audio import AudioConfig
@@ -19,35 +20,35 @@ from broadbase.modalities.bytes import BytesConfig
 from broadbase.objectives.conditional import Conditional, GivenConfig
 from broadbase.run.run import Run
 
+CER = Metric("CER", "lower")
 
-def transcripts(run: Run, base: Base) -> Iterator[Measured]:
-    """Edits a character, each sound by itself, beside the same base that hears another sound.
 
-    The commonest training text is a baseline too: of those of median length.
+def transcripts(run: Run, base: Base, config: GivenConfig) -> Iterator[Comparison]:
+    """Compare the CER of each sound with that of the same model given another sound.
+
+    Another baseline is the most frequent training text, of those of median length.
     """
-    config = run.config.objective
-    assert isinstance(config, GivenConfig)
     objective = config.build()
-    found: dict[str, list[list[float]]] = {}
-    common = _common(run, base, config.told)
+    scores: dict[str, list[list[float]]] = {}
+    frequent = _most_frequent(run, base, config.told)
     for batch in run.held_out():
-        given, told = batch.segments[config.given], batch.segments[config.told]
-        assert told.values is not None
-        texts = [_text(base, told.source, row) for row in told.values[:, 1:]]
-        wrong = given.map(lambda x: x.roll(1, dims=0))
-        answers = {
-            "base": _written(base, objective, given, told),
-            "the same, of another sound": _written(base, objective, wrong, told),
-            "commonest text": [common] * len(texts),
+        sounds, targets = batch.segments[config.given], batch.segments[config.told]
+        assert targets.values is not None
+        texts = [_text(base, targets.source, row) for row in targets.values[:, 1:]]
+        shuffled = sounds.map(lambda x: x.roll(1, dims=0))
+        predictions = {
+            MODEL: _transcribe(base, objective, sounds, targets),
+            "same model, another sound": _transcribe(base, objective, shuffled, targets),
+            "most frequent text": [frequent] * len(texts),
         }
-        for name, said in answers.items():
-            pairs = zip(said, texts, strict=True)
-            found.setdefault(name, []).extend([edits(a, b) / max(1, len(b))] for a, b in pairs)
-    yield from compared(config.told, "CER", found)
+        for name, transcribed in predictions.items():
+            rates = [edits(a, b) / max(1, len(b)) for a, b in zip(transcribed, texts, strict=True)]
+            scores.setdefault(name, []).extend([rate] for rate in rates)
+    yield from compare(config.told, CER, scores)
 
 
 def edits(one: str, other: str) -> int:
-    """The fewest insertions, deletions and changes from one to the other (Levenshtein 1966)."""
+    """Return the fewest insertions, deletions and changes between texts (Levenshtein 1966)."""
     last = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):
         row = [i]
@@ -57,31 +58,30 @@ def edits(one: str, other: str) -> int:
     return last[-1]
 
 
-def _written(base: Base, objective: Conditional, given: Segment, told: Segment) -> list[str]:
-    """What the base writes of each given sound, up to the length of a row."""
-    first = told.map(lambda x: x[:, :1])
-    view = objective.prompt(given, first)
-    places = torch.arange(1, told.position.shape[1]).unsqueeze(-1).expand(-1, 3)
-    choose = SamplingConfig(temperature=0).build()
-    steps = continued(base.model, view, places, choose)
-    drawn_BT = torch.cat(list(steps), dim=1)
-    return [_text(base, told.source, row) for row in drawn_BT]
+def _transcribe(base: Base, objective: Conditional, sounds: Segment, targets: Segment) -> list[str]:
+    """Return the model's greedy transcript of each sound, up to the length of a row."""
+    start = targets.map(lambda x: x[:, :1])
+    view = objective.prompt(sounds, start)
+    positions = torch.arange(1, targets.position.shape[1]).unsqueeze(-1).expand(-1, 3)
+    greedy = SamplingConfig(temperature=0).build()
+    ids_BT = torch.cat(list(continued(base.model, view, positions, greedy)), dim=1)
+    return [_text(base, targets.source, row) for row in ids_BT]
 
 
 def _text(base: Base, space: str, values_T: torch.Tensor) -> str:
-    """The text before the first end."""
+    """Return the text before the first end token."""
     codec = base.codecs[space]
     ends = (values_T == torch.as_tensor(codec.end)).nonzero()
-    kept = values_T[: int(ends[0])] if len(ends) else values_T
-    return str(codec.decode(kept.numpy(), (len(kept),)))
+    inside = values_T[: int(ends[0])] if len(ends) else values_T
+    return str(codec.decode(inside.numpy(), (len(inside),)))
 
 
-def _common(run: Run, base: Base, source: str) -> str:
-    """The commonest of the training texts that are as long as half of them are."""
+def _most_frequent(run: Run, base: Base, source: str) -> str:
+    """Return the most frequent of the training texts of median length."""
     rows, space = run.rows("train")[source], run.config.data.sources[source].modality
     texts = [_text(base, space, torch.from_numpy(rows[i].values[1:])) for i in range(len(rows))]
-    middle = sorted(map(len, texts))[len(texts) // 2]
-    return Counter(text for text in texts if len(text) == middle).most_common(1)[0][0]
+    median = sorted(map(len, texts))[len(texts) // 2]
+    return Counter(text for text in texts if len(text) == median).most_common(1)[0][0]
 
 
 MEASURE = Measure((GivenConfig,), transcripts, modalities=(AudioConfig, BytesConfig))

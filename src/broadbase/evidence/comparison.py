@@ -1,118 +1,125 @@
-"""Pretrained against random init, split by split: paired differences with their interval."""
+"""The one record for a number: a model's score against a baseline's on the same items."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
-FEWEST = 3  # splits that an interval is told of; of two it is a guess
+from broadbase.core.errors import DataError
+from broadbase.evidence.interval import Interval, paired_interval
+
+MODEL = "model"  # the key of the model's scores among those of its baselines
+
+Verdict = Literal["better", "worse", "undecided"]
 
 
-Interval = tuple[float, float | None, float | None]  # mean, low, high
+@dataclass(frozen=True)
+class Metric:
+    """What a score is, and which direction is better."""
+
+    name: str  # "bits per byte", "accuracy"
+    better: Literal["lower", "higher"]
+
+    @property
+    def label(self) -> str:
+        """The name with an arrow in the direction that is better, as lm-eval prints it."""
+        return f"{self.name} {'↓' if self.better == 'lower' else '↑'}"
+
+
+ACCURACY = Metric("accuracy", "higher")
+MSE = Metric("mean squared error", "lower")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of a transfer table: scores split by split, and their paired differences.
+    """A model's score against that of one baseline on the same held-out items.
 
-    With several pretraining seeds, `pretrained` and `random` hold all splits of the first seed,
-    then all of the second.
+    The gap is `model - other`, paired, with its 95 % interval.
     """
 
-    task: str
-    method: str
-    labels: int
-    test: int  # test records a split
-    chance: float  # the score of the best answer that reads no record
-    pretrained: tuple[float, ...]
-    random: tuple[float, ...]
-    metric: str = "accuracy"
-    bases: int = 1  # pretraining seeds
-    classical: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # a score a split
-    cut: int = 0  # records of which the base read the beginning
-    limit: int = 0  # positions that it reads of a record
-    summary: str = ""  # what the labels are
-    counts: Mapping[str, int] = field(default_factory=dict)  # records of each class
-    notes: tuple[str, ...] = ()  # what was left out, and what is odd in the labels
+    subject: str  # the data source or the task
+    metric: Metric
+    baseline: str
+    items: int  # held-out items behind each score
+    model: float
+    other: float  # the baseline's score
+    gap: Interval
+    train_size: int | None = None  # labelled records of a task that were learned from
+    per_item: tuple[float, ...] = ()  # scores of the model by document or by split
+    other_per_item: tuple[float, ...] = ()  # scores of the baseline, in the same order
 
     @property
-    def title(self) -> str:
-        """What is compared, in words."""
-        many = "s" if self.cut > 1 else ""
-        cut = f", {self.cut:,} record{many} cut at {self.limit:,} positions" if self.cut else ""
-        splits = len(self.pretrained) // self.bases
-        interval = "95 % intervals" if splits >= FEWEST else f"{splits} splits: no interval"
-        return (
-            f"{self.task}, {self.method}: {self.metric} on {self.test} records from"
-            f" {self.labels} labels{cut}, {interval}"
-        )
+    def verdict(self) -> Verdict:
+        """Whether the model is better or worse; undecided where the interval holds 0."""
+        if not (self.gap.above_zero or self.gap.below_zero):
+            return "undecided"
+        return "better" if self.gap.above_zero == (self.metric.better == "higher") else "worse"
 
     @property
-    def guess(self) -> str:
-        """What the score without reading a record, `chance`, always answers."""
-        return "commonest class" if self.metric != "R2" else "mean"
+    def advantage(self) -> float:
+        """The gap in the direction that is better: positive where the model is ahead."""
+        return self.gap.mean if self.metric.better == "higher" else -self.gap.mean
 
-    @property
-    def gain(self) -> Interval:
-        """Mean paired difference to random init and its 95 % t-interval: mean, low, high.
-
-        Without an interval (None) where there are fewer than 3 splits.
-        """
-        return self._interval(self.random)
-
-    @property
-    def best(self) -> str | None:
-        """The classical baseline of the highest mean."""
-        return max(self.classical, key=lambda n: float(np.mean(self.classical[n])), default=None)
-
-    @property
-    def lead(self) -> Interval | None:
-        """The same difference to the best classical baseline; None where there is none."""
-        if self.best is None:
-            return None
-        return self._interval(self.classical[self.best] * self.bases)
-
-    def _interval(self, others: Sequence[float]) -> Interval:
-        mean, low, high = paired_interval(self.pretrained, others, self.bases)
-        return (mean, low, high) if len(others) >= FEWEST * self.bases else (mean, None, None)
-
-    def row(self) -> dict[str, Any]:
-        """The comparison as plain numbers, for JSON."""
-        mean, low, high = self.gain
-        best, lead = self.best, self.lead
+    def as_json(self) -> dict[str, Any]:
+        """Return the record as plain values; scores by item are left out."""
         return {
-            **asdict(self),
-            "guess": self.guess,
-            "best": best,
-            "best_mean": None if best is None else float(np.mean(self.classical[best])),
-            "lead": lead and lead[0],
-            "lead_low": lead and lead[1],
-            "lead_high": lead and lead[2],
-            "pretrained_mean": float(np.mean(self.pretrained)),
-            "random_mean": float(np.mean(self.random)),
-            "gain": mean,
-            "gain_low": low,
-            "gain_high": high,
+            "subject": self.subject,
+            "metric": self.metric.name,
+            "higher_is_better": self.metric.better == "higher",
+            "baseline": self.baseline,
+            "items": self.items,
+            "score": self.model,
+            "baseline_score": self.other,
+            "gap": self.gap.mean,
+            "ci_low": self.gap.low,
+            "ci_high": self.gap.high,
+            **({} if self.train_size is None else {"train_size": self.train_size}),
         }
 
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Comparison:
+        """Return the record that `as_json` made into `row`; other keys are ignored."""
+        return cls(
+            subject=row["subject"],
+            metric=Metric(row["metric"], "higher" if row["higher_is_better"] else "lower"),
+            baseline=row["baseline"],
+            items=row["items"],
+            model=row["score"],
+            other=row["baseline_score"],
+            gap=Interval(row["gap"], row["ci_low"], row["ci_high"]),
+            train_size=row.get("train_size"),
+        )
 
-def paired_interval(
-    a: Sequence[float], b: Sequence[float], groups: int = 1
-) -> tuple[float, float, float]:
-    """Mean of a - b and its two-sided 95 % Student interval; needs at least two pairs.
 
-    Pairs in `groups` equal blocks (pretraining seeds) may hang together: the interval is the wider
-    of that over all pairs and that over the blocks' means. Where all differences are equal it is
-    that one number.
+def compare(
+    subject: str, metric: Metric, scores: Mapping[str, Sequence[Sequence[float]]]
+) -> Iterator[Comparison]:
+    """Compare the model with every baseline on the items of each document.
+
+    `scores` has, by baseline, the scores of the items of every document; the model's are under
+    "model". The interval is over documents, each with the mean of its items. DataError where there
+    is one document or none.
     """
-    if len(a) != len(b) or len(a) < 2:
-        raise ValueError(f"paired interval of {len(a)} and {len(b)} scores; give 2 or more pairs")
-    difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    samples = [difference, *([difference.reshape(groups, -1).mean(axis=1)] if groups > 1 else [])]
-    mean = float(difference.mean())
-    half = max(float(stats.t.ppf(0.975, len(x) - 1) * stats.sem(x)) for x in samples)
-    return mean, mean - half, mean + half
+    model = [float(np.mean(items)) for items in scores[MODEL]]
+    if len(model) < 2:
+        raise DataError(
+            f"{subject}: {len(model)} held-out record(s) are too few to compare on; give more data,"
+            " or train with a larger data.holdout"
+        )
+    for baseline, documents in scores.items():
+        if baseline != MODEL:
+            other = [float(np.mean(items)) for items in documents]
+            yield Comparison(
+                subject,
+                metric,
+                baseline,
+                items=sum(map(len, documents)),
+                model=float(np.mean(model)),
+                other=float(np.mean(other)),
+                gap=paired_interval(model, other),
+                per_item=tuple(model),
+                other_per_item=tuple(other),
+            )

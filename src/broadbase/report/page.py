@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
@@ -22,21 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from broadbase.adapt.result import TaskResult
 from broadbase.core.errors import ResourceError
-from broadbase.report.charts import Curve, curve, efficiency, escape, judge, number, whisker
-
-
-class Baseline(NamedTuple):
-    """A baseline's bits a unit, and model minus baseline with its 95 % interval, paired."""
-
-    name: str
-    bits: float
-    difference: float
-    low: float
-    high: float
+from broadbase.evidence.comparison import Comparison, Verdict
+from broadbase.evidence.interval import Interval
+from broadbase.report.charts import Curve, curve, efficiency, escape, number, whisker
 
 
 class Text(NamedTuple):
+    """A prompt and the model's continuation of it."""
+
     source: str
     prompt: str
     continuation: str
@@ -44,34 +40,28 @@ class Text(NamedTuple):
 
 
 class Picture(NamedTuple):
+    """An image and its caption."""
+
     caption: str
     pixels: NDArray[Any]  # in [0, 1], [H,W] or [H,W,C] with C of 1 (grey), 3 or 4
 
 
 class Drawing(NamedTuple):
+    """An SVG and its caption."""
+
     caption: str
-    svg: str  # a whole document of its own
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """Bits a unit of one source's held-out data: the model's, and each baseline's."""
-
-    source: str
-    unit: str
-    model: float
-    rows: Sequence[Baseline]
+    svg: str  # a complete document
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the page tells; a part without data is left out of it."""
+    """The contents of the page; a part without data is left out of it."""
 
     parameters: int
     seconds: float  # of pretraining, by the clock
-    transfer: Sequence[Mapping[str, Any]]  # as `transfer.compare.Comparison.row()` gives
+    tasks: Sequence[TaskResult]
     curves: Sequence[Curve] = ()
-    likelihoods: Sequence[Likelihood] = ()
+    likelihoods: Sequence[Comparison] = ()  # in bits per unit, by source
     texts: Sequence[Text] = ()
     pictures: Sequence[Picture] = ()
     drawings: Sequence[Drawing] = ()
@@ -79,7 +69,7 @@ class Report:
 
 
 def write(path: Path, report: Report) -> None:
-    """Put the page at `path`, whole or not at all; ResourceError where that cannot be done."""
+    """Write the page to `path`, completely or not at all; ResourceError where that fails."""
     page = render(report).encode()
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
@@ -96,7 +86,7 @@ def write(path: Path, report: Report) -> None:
 
 
 def page(title: str, figures: Iterable[str]) -> str:
-    """A page in the report's style that holds these figures and nothing else."""
+    """Return a page in the report's style that holds these figures and nothing else."""
     template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     head = template.partition("<body>")[0].replace("Broadbase report", escape(title))
     body = f'<body>\n<h1>{escape(title)}</h1>\n<div class="charts">{"".join(figures)}</div>\n'
@@ -104,21 +94,22 @@ def page(title: str, figures: Iterable[str]) -> str:
 
 
 def render(report: Report) -> str:
-    """The page as text, the same for the same report; a part that would be empty is left out."""
-    found = [judge(-row.high, -row.low) for each in report.likelihoods for row in each.rows]
+    """Return the page as text, the same for the same report; empty parts are left out."""
     samples = (
-        *map(_passage, report.texts),
+        *map(_text, report.texts),
         *map(_picture, report.pictures),
         *map(_drawing, report.drawings),
     )
+    by_source = groupby(report.likelihoods, key=lambda row: row.subject)
+    verdicts = [row.verdict for row in report.likelihoods]
     facts = (f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in report.facts.items())
     content = {
         "headline": headline(report),
-        "bits": _tally(found, "fewer bits than {} of {} baselines", "more than {}"),
-        "transfer": "".join(_transfer(report.transfer)),
-        "efficiency": "".join(_efficiency(report.transfer)),
+        "bits": _tally(verdicts, "fewer bits than {} of {} baselines", "more than {}"),
+        "tasks": "".join(_tasks(report.tasks)),
+        "efficiency": "".join(_efficiency(report.tasks)),
         "curves": "".join(map(curve, report.curves)),
-        "likelihoods": "".join(map(_likelihood, report.likelihoods)),
+        "likelihoods": "".join(_likelihood(list(rows)) for _, rows in by_source),
         "samples": "".join(samples),
         "facts": "".join(facts),
     }
@@ -130,108 +121,108 @@ def render(report: Report) -> str:
 
 
 def headline(report: Report) -> str:
-    """What happened, in one sentence; a row is a win only if its whole interval is above 0."""
+    """Return what happened in one sentence; a row is a win only if all its interval is above 0."""
     size, time = _count(report.parameters), _duration(report.seconds)
-    base = f"One base of {size} parameters, pretrained {time} without labels,"
-    rows = report.transfer
+    model = f"One model of {size} parameters, pretrained {time} without labels,"
+    rows = report.tasks
     if not rows:
-        return f"{base} was tried on no task."
-    tasks = len({row["task"] for row in rows})
+        return f"{model} was tried on no task."
+    tasks = len({row.task for row in rows})
     things = f"{tasks} task{'s' * (tasks > 1)}"
     if tasks < len(rows):  # a task tried in two ways is not two tasks
         things = f"{len(rows)} comparisons on {things}"
-    found = [judge(*_known(row, "gain_low", "gain_high")) for row in rows]
-    wins = f"beats the same model from random init on {{}} of {things}"
-    return f"{base} {_tally(found, wins, 'loses on {}')}."
+    verdicts = [row.random_init.verdict for row in rows]
+    wins = f"beats the same model from random initialisation on {{}} of {things}"
+    return f"{model} {_tally(verdicts, wins, 'loses on {}')}."
 
 
-def _tally(found: Sequence[str], wins: str, losses: str) -> str:
-    """The verdicts counted, in words; none lost or undecided goes without saying."""
-    if not found:
+def _tally(verdicts: Sequence[Verdict], wins: str, losses: str) -> str:
+    """Return the verdicts counted, in words; losses and undecided ones only where there are any."""
+    if not verdicts:
         return ""
-    better, worse, rest = (found.count(v) for v in ("better", "worse", "undecided"))
-    parts = [wins.format(better or "none", len(found))]
-    parts += [losses.format(worse)] * (worse > 0) + [f"is undecided on {rest}"] * (rest > 0)
+    better, worse = verdicts.count("better"), verdicts.count("worse")
+    undecided = len(verdicts) - better - worse
+    parts = [wins.format(better or "none", len(verdicts))]
+    parts += [losses.format(worse)] * (worse > 0)
+    parts += [f"is undecided on {undecided}"] * (undecided > 0)
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
-def _transfer(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    gains = [_known(row, "gain", "gain_low", "gain_high") for row in rows]
+def _tasks(results: Sequence[TaskResult]) -> Iterator[str]:
+    """Yield the rows of the table of tasks, whose whiskers share one scale."""
+    gaps = [result.random_init.gap for result in results]
     # a wider interval than all scores there are says no more and would shrink the other rows
-    ends = [max(-1.0, min(1.0, end)) for gain in gains for end in gain if math.isfinite(end)]
+    ends = [
+        max(-1.0, min(1.0, end))
+        for gap in gaps
+        for end in gap
+        if end is not None and math.isfinite(end)
+    ]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     pad = 0.06 * (high - low) or 1.0
-    for row, gain in zip(rows, gains, strict=True):
-        verdict = judge(*gain[1:])
-        how = f"{escape(row['method'])}, {escape(row.get('metric', 'accuracy'))}"
-        scores = (row[name] for name in ("chance", "random_mean", "pretrained_mean"))
-        chance, random, pretrained = (number(100 * score, ".1f") for score in scores)
+    for result, gap in zip(results, gaps, strict=True):
+        random = result.random_init
+        how = f"{escape(result.method)}, {escape(result.metric.name)}"
+        scores = (result.chance.other, random.other, random.model)
+        chance, untrained, pretrained = (number(100 * score, ".1f") for score in scores)
         cells = (
-            ("Task", f"{escape(row['task'])} <small>{how}</small>"),
-            ("Labels", f"{row['labels']:,}"),
+            ("Task", f"{escape(result.task)} <small>{how}</small>"),
+            ("Labels", f"{result.train_size:,}"),
             ("Chance", chance),
-            ("Random init", random),
+            ("Random init", untrained),
             ("Pretrained", pretrained),
-            ("Best classical", _classical(row)),
-            ("", whisker(gain, low - pad, high + pad, verdict)),
-            ("Gain", _spread((100 * g for g in gain), "+.1f")),
-            ("", verdict),
+            ("Best features", _best_features(result)),
+            ("", whisker(gap, low - pad, high + pad, random.verdict)),
+            ("Gain", _interval(gap, "+.1f", 100)),
+            ("", random.verdict),
         )
-        yield _row(verdict, cells)
+        yield _row(random.verdict, cells)
 
 
-def _known(row: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
-    """These numbers of a row; NaN for what has no value, as the ends of no interval."""
-    return tuple(math.nan if row[name] is None else row[name] for name in names)
-
-
-def _classical(row: Mapping[str, Any]) -> str:
-    """The best hand-made features' score, their name, and whether the base is above or below."""
-    if row.get("best") is None:
+def _best_features(result: TaskResult) -> str:
+    """Return the best hand-made features' score and name, and where it lies from the model's."""
+    best = result.best_features
+    if best is None:
         return ""
-    verdict = {"better": "below", "worse": "above"}.get(
-        judge(*_known(row, "lead_low", "lead_high")), "undecided"
-    )
-    score = number(100 * row["best_mean"], ".1f")
-    return f"{score} <small>{escape(row['best'])}, {verdict}</small>"
+    side = {"better": "below", "worse": "above", "undecided": "undecided"}[best.verdict]
+    return f"{number(100 * best.other, '.1f')} <small>{escape(best.baseline)}, {side}</small>"
 
 
-def _efficiency(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A figure for every task and method that was tried with several numbers of labels."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["task"], row["method"]), []).append(row)
-    lines = {
-        "pretrained": "pretrained_mean",
-        "random init": "random_mean",
-        "best classical": "best_mean",
-    }
+def _efficiency(results: Sequence[TaskResult]) -> Iterator[str]:
+    """Yield a figure for every task and method that was tried with several numbers of labels."""
+    groups: dict[tuple[str, str], list[TaskResult]] = {}
+    for result in results:
+        groups.setdefault((result.task, result.method), []).append(result)
     for (task, method), group in groups.items():
         if len(group) > 1:
-            drawn = {
-                name: [(row["labels"], 100 * row[key]) for row in group if row[key] is not None]
-                for name, key in lines.items()
+            features = ((r.train_size, r.best_features) for r in group)
+            lines = {
+                "pretrained": [(r.train_size, 100 * r.random_init.model) for r in group],
+                "random init": [(r.train_size, 100 * r.random_init.other) for r in group],
+                "best features": [(n, 100 * best.other) for n, best in features if best],
             }
-            yield efficiency(task, f"{group[0].get('metric', 'accuracy')}, {method}", drawn)
+            yield efficiency(task, f"{group[0].metric.name}, {method}", lines)
 
 
-def _likelihood(likelihood: Likelihood) -> str:
-    source, unit = escape(likelihood.source), escape(likelihood.unit)
-    own = f"{source}: the model needs <b>{number(likelihood.model, '.3f')}</b> bits per {unit}"
-    rows = [f'<tr class="group"><th colspan="4" scope="rowgroup">{own}</th></tr>']
-    for row in likelihood.rows:
-        verdict = judge(-row.high, -row.low)
+def _likelihood(comparisons: Sequence[Comparison]) -> str:
+    """Return the rows of one source's bits per unit."""
+    first = comparisons[0]
+    score = f"{number(first.model, '.3f')}</b> {escape(first.metric.name)}"
+    title = f"{escape(first.subject)}: the model needs <b>{score}"
+    rows = [f'<tr class="group"><th colspan="4" scope="rowgroup">{title}</th></tr>']
+    for row in comparisons:
+        words = {"better": "fewer bits", "worse": "more bits", "undecided": "undecided"}
         cells = (
-            ("Baseline", escape(row.name)),
-            ("Bits", number(row.bits, ".3f")),
-            ("Model minus baseline", _spread(row[2:], "+.3f")),
-            ("", {"better": "fewer bits", "worse": "more bits"}.get(verdict, verdict)),
+            ("Baseline", escape(row.baseline)),
+            ("Bits", number(row.other, ".3f")),
+            ("Model minus baseline", _interval(row.gap, "+.3f")),
+            ("", words[row.verdict]),
         )
-        rows.append(_row(verdict, cells))
+        rows.append(_row(row.verdict, cells))
     return f"<tbody>{''.join(rows)}</tbody>"
 
 
-def _passage(text: Text) -> str:
+def _text(text: Text) -> str:
     kind = ' class="code"' if text.code else ""
     words = f"<i>{escape(text.prompt)}</i>{escape(text.continuation)}"
     return (
@@ -240,18 +231,18 @@ def _passage(text: Text) -> str:
 
 
 def _picture(picture: Picture) -> str:
-    """A figure of the pixels, each enlarged by the same whole number."""
+    """Return a figure of the pixels, all enlarged by the same integer factor."""
     pixels = np.clip(np.nan_to_num(np.asarray(picture.pixels, dtype=float)), 0, 1)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     file = io.BytesIO()
     Image.fromarray(np.rint(255 * pixels).astype(np.uint8)).save(file, "PNG")
     data = base64.b64encode(file.getvalue()).decode()
-    high, wide = (side * max(1, 112 // max(pixels.shape[:2])) for side in pixels.shape[:2])
+    height, width = (side * max(1, 112 // max(pixels.shape[:2])) for side in pixels.shape[:2])
     caption = escape(picture.caption)
     return (
-        f'<figure class="picture"><img src="data:image/png;base64,{data}" width="{wide}"'
-        f' height="{high}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+        f'<figure class="picture"><img src="data:image/png;base64,{data}" width="{width}"'
+        f' height="{height}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
     )
 
 
@@ -263,14 +254,16 @@ def _drawing(drawing: Drawing) -> str:
     )
 
 
-def _row(verdict: str, cells: Iterable[tuple[str, str]]) -> str:
-    """A table row whose cells know their column's name, which a phone shows in each."""
+def _row(verdict: Verdict, cells: Iterable[tuple[str, str]]) -> str:
+    """Return a table row whose cells name their column, which a phone shows in each."""
     row = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in cells)
     return f'<tr class="{verdict}">{row}</tr>\n'
 
 
-def _spread(interval: Iterable[float], style: str) -> str:
-    mean, low, high = (number(value, style) for value in interval)
+def _interval(interval: Interval, style: str, scale: float = 1) -> str:
+    """Return a mean and its interval in a format; "unknown" for what has no value."""
+    values = (math.nan if value is None else scale * value for value in interval)
+    mean, low, high = (number(value, style) for value in values)
     return f"{mean} <small>[{low}, {high}]</small>"
 
 

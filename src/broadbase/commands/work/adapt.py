@@ -6,21 +6,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from broadbase.adapt.adapt import adapt as adapt_to
 from broadbase.adapt.finetune import FinetuneConfig, finetune
 from broadbase.adapt.method import Method
 from broadbase.adapt.reading import as_read, kind_of, reader
 from broadbase.adapt.task import read_task
-from broadbase.commands.options import log, show
+from broadbase.commands.options import log
 from broadbase.core.config import override
 from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import echo
 from broadbase.data.detect import labelled
 from broadbase.data.sources.left_out import notes
+from broadbase.report.tables import print_comparisons
 from broadbase.train.machine import MachineConfig
 from broadbase.weights.folder import base_at, must_be_free, save
 
@@ -43,7 +41,7 @@ def adapt(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Print the scores of a base on a task, of its random init and of the best of features.
+    """Print the scores of a model on a task against its random init and hand-made features.
 
     The fine-tuned model goes to `out`. ConfigError where options do not fit, before any work.
     """
@@ -58,7 +56,7 @@ def adapt(
     task = as_read(base, replace(task, macro=macro))
     for line in (task.summary, *task.notes, *notes(source)):
         log.say(line)
-    (row,) = adapt_to(
+    (result,) = adapt_to(
         base, task, method, [labels], test, seeds, beside=True, settings=tuning, console=log
     )
     if out is not None:
@@ -66,19 +64,9 @@ def adapt(
         save(finetune(base, task, train, tuning), out)
         log.say(f"fine-tuned model in {out}")
     if as_json:
-        echo(json.dumps([row.row()]))
-        return
-    mean, low, high = row.gain
-    shown: dict[str, Any] = {
-        row.guess: row.chance,
-        "random": float(np.mean(row.random)),
-        "pretrained": float(np.mean(row.pretrained)),
-        "gain": mean,
-        **({} if low is None else {"low": low, "high": high}),
-    }
-    if row.best is not None:
-        shown |= {"classical": float(np.mean(row.classical[row.best])), "by": row.best}
-    show([shown], list(shown), False, row.title)
+        echo(json.dumps([result.as_json()]))
+    else:
+        print_comparisons(result.comparisons, result.title)
 
 
 def _tuning(method: Method, settings: Sequence[str], out: Path | None) -> FinetuneConfig:

@@ -16,6 +16,7 @@ from broadbase.core.errors import DataError
 from broadbase.core.terminal import Terminal, echo
 from broadbase.data.sources.finding import counted
 from broadbase.data.store.store import AGAIN, Store, open_store
+from broadbase.report.tables import print_table
 from broadbase.run.run import Run
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -54,7 +55,6 @@ def inspected(folder: Path, examples: int) -> list[dict[str, Any]]:
 
 def show(found: list[dict[str, Any]]) -> None:
     """The same for people, on stdout."""
-    terminal = Terminal()
     columns = ("records", "exact", "near", "rejected", "empty", "removed", "train", "validation")
     mixture = ("rows", "share", "epochs") if "epochs" in found[0] else ()
     rows = [
@@ -63,7 +63,8 @@ def show(found: list[dict[str, Any]]) -> None:
         | {c: f"{entry[c]:.3g}" for c in mixture}
         for entry in found
     ]
-    terminal.rows(rows, ("source", *columns, *mixture), "sources")
+    print_table(rows, ("source", *columns, *mixture), "sources")
+    terminal = Terminal()
     for entry in found:
         _show_source(entry, terminal.say)
 

@@ -1,4 +1,4 @@
-"""Programs drawn: what counts as one, and the measure on a base trained on real code."""
+"""Generated programs: what counts as one, and the measure on a model trained on code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broadbase.evaluate.registry import measured
+from broadbase.evaluate.registry import evaluate
 from broadbase.evaluate.syntax import parses
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
@@ -16,7 +16,7 @@ from broadbase.weights.folder import load
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("x = 1\ny = (x +", True),  # cut at its last line
         ("x = (1\n", False),
@@ -26,11 +26,11 @@ from broadbase.weights.folder import load
         ("\x00\n", False),
     ],
 )
-def test_whole_lines_that_say_something(text: str, wanted: bool) -> None:
-    assert parses(text) is wanted
+def test_complete_lines_with_a_statement(text: str, expected: bool) -> None:
+    assert parses(text) is expected
 
 
-def test_programs_beside_a_5_gram_and_real_ones(tmp_path: Path) -> None:
+def test_programs_against_a_5_gram_and_real_ones(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     for i in range(60):
         lines = [f"value_{i} = {i}", f"print(value_{i})", f"for n in range({i}):", "    print(n)"]
@@ -43,9 +43,9 @@ def test_programs_beside_a_5_gram_and_real_ones(tmp_path: Path) -> None:
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     run.train()
     rows = {
-        r.baseline: r for r in measured(run, load(run.folder / "model")) if "parse" in r.measure
+        r.baseline: r for r in evaluate(run, load(run.folder / "model")) if "parse" in r.metric.name
     }
     assert set(rows) == {"5-gram, rows seen", "real programs"}
     assert rows["real programs"].other == 1
-    assert 0 <= rows["real programs"].base <= 1
+    assert 0 <= rows["real programs"].model <= 1
     assert rows["real programs"].items == len(run.stores["code"].split("validation"))

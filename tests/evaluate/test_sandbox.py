@@ -19,7 +19,7 @@ import pytest
 from broadbase.core.errors import ResourceError
 from broadbase.data.sources.problems import Problem
 from broadbase.evaluate import sandbox
-from broadbase.evaluate.pass_at_k import judged
+from broadbase.evaluate.pass_at_k import passes_tests
 from broadbase.evaluate.sandbox import passes, require_wall
 
 IN_ANY_WAY = """
@@ -45,17 +45,17 @@ def escapes(*lines: str) -> list[str]:
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
+def secret(tmp_path: Path) -> Path:
     """A file that nothing but the wall protects."""
     tmp_path.chmod(0o777)
-    path = tmp_path / "mine.txt"
-    path.write_text("mine")
+    path = tmp_path / "secret.txt"
+    path.write_text("secret")
     path.chmod(0o666)
     return path
 
 
 @pytest.mark.usefixtures("wall")
-def test_files_outside_are_neither_read_nor_written(mine: Path) -> None:
+def test_files_outside_are_neither_read_nor_written(secret: Path) -> None:
     lines = (
         "open({0!r})",
         "open({0!r}, 'w')",
@@ -74,9 +74,9 @@ def test_files_outside_are_neither_read_nor_written(mine: Path) -> None:
         "os.mkdir('a'); os.chroot('a')",
         "ctypes.CDLL(None).open({0!r}.encode(), 2) + 1 or 1 / 0",
     )
-    assert not escapes(*(line.format(str(mine), str(mine.parent)) for line in lines))
-    assert [path.name for path in mine.parent.iterdir()] == ["mine.txt"]
-    assert mine.read_text() == "mine"
+    assert not escapes(*(line.format(str(secret), str(secret.parent)) for line in lines))
+    assert [path.name for path in secret.parent.iterdir()] == ["secret.txt"]
+    assert secret.read_text() == "secret"
 
 
 @pytest.mark.usefixtures("wall")
@@ -281,7 +281,7 @@ os._exit(0)""",
 def test_a_pass_is_not_forged(body: str) -> None:
     """The tests run where the program is not; only the values it returns reach them."""
     problem = Problem("def ordered(x):\n", "ordered", ORDERED, "    return sorted(x)\n")
-    assert not judged(problem, "\n" + indent(body.strip(), "    "))
+    assert not passes_tests(problem, "\n" + indent(body.strip(), "    "))
 
 
 PLAIN = """
@@ -314,9 +314,9 @@ def test_tests_may_use_what_the_prompt_defines() -> None:
     prompt = "def twice(x):\n    return x + x\n\n\ndef half(x):\n"
     test = "def check(candidate):\n    assert candidate(twice(3)) == 3 == half(6)\n"
     problem = Problem(prompt, "half", test, "    return x // 2\n")
-    assert judged(problem, "\n    return x // 2")
-    assert judged(problem, "\n    return x // 2\n\ndef twice(x):\n    return 0")
-    assert not judged(problem, "\n    return x")
+    assert passes_tests(problem, "\n    return x // 2")
+    assert passes_tests(problem, "\n    return x // 2\n\ndef twice(x):\n    return 0")
+    assert not passes_tests(problem, "\n    return x")
 
 
 @pytest.mark.usefixtures("wall")

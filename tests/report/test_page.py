@@ -1,4 +1,4 @@
-"""The report as a reader and a browser meet it: what it says, that it is whole and on its own."""
+"""The page as a reader and a browser see it: its words, that it is complete and stands alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import math
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from broadbase.adapt.result import RANDOM_INIT, TaskResult, compare_splits
 from broadbase.core.errors import ResourceError
-from broadbase.evidence.comparison import Comparison
-from broadbase.report.charts import heat
+from broadbase.evidence.comparison import Comparison, Metric
+from broadbase.evidence.interval import Interval
+from broadbase.report.charts import Curve, heat
 from broadbase.report.page import (
-    Baseline,
-    Curve,
-    Likelihood,
     Picture,
     Report,
     Text,
@@ -79,10 +79,25 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag and attrs.get("class") == kind]
 
 
-def row(task: str, gains: tuple[float, ...], method: str = "probe") -> dict[str, Any]:
-    random = (0.5,) * len(gains)
+ACCURACY, BITS = Metric("accuracy", "higher"), Metric("bits per byte", "lower")
+
+
+def row(task: str, gains: tuple[float, ...], method: str = "probe", size: int = 100) -> TaskResult:
     scores = tuple(0.5 + gain for gain in gains)
-    return Comparison(task, method, 100, 1000, 0.25, scores, random).row()
+    splits = len(gains)
+    baselines = {"most frequent class": [0.25] * splits, RANDOM_INIT: [0.5] * splits}
+    comparisons = compare_splits(task, ACCURACY, (size, 1000), scores, baselines)
+    return TaskResult(task, method, ACCURACY, size, 1000, scores, comparisons)
+
+
+def with_gap(result: TaskResult, *gap: float) -> TaskResult:
+    changed = replace(result.random_init, gap=Interval(*gap))
+    return replace(result, comparisons=(result.chance, changed))
+
+
+def bits(source: str, model: float, baseline: str, other: float, low: float, high: float) -> Any:
+    gap = Interval((low + high) / 2, low, high)
+    return Comparison(source, BITS, baseline, 9, model, other, gap)
 
 
 WIN = row("digit", (0.2, 0.21, 0.19))
@@ -91,18 +106,29 @@ OPEN = row("topic", (0.1, -0.1, 0.02))
 
 
 def report(**parts: Any) -> Report:
-    return Report(**{"parameters": 1_812_480, "seconds": 151.0, "transfer": [WIN], **parts})
+    return Report(**{"parameters": 1_812_480, "seconds": 151.0, "tasks": [WIN], **parts})
 
 
 def full(word: str = "plain") -> Report:
     """A report with every part filled, `word` wherever a caller's text can be."""
     steps = [(float(s), 2 + 6 * math.exp(-s / 30)) for s in range(1, 301)]
+    features = replace(LOSS.random_init, baseline=word, metric=Metric(word, "higher"))
     return report(
-        transfer=[WIN, {**LOSS, "task": word, "method": word}, OPEN],
+        tasks=[
+            WIN,
+            replace(
+                LOSS,
+                task=word,
+                method=word,
+                metric=Metric(word, "higher"),
+                comparisons=(*LOSS.comparisons, features),
+            ),
+            OPEN,
+        ],
         curves=[Curve(word, word, steps, steps[::60], {word: 4.4, "5-gram, tokens seen": 2.3})],
         likelihoods=[
-            Likelihood(word, word, 2.1, [Baseline(word, 4.4, -2.3, -2.4, -2.2)]),
-            Likelihood("code", "byte", 2.0, [Baseline("5-gram", 1.9, 0.1, 0.05, 0.15)]),
+            replace(bits(word, 2.1, word, 4.4, -2.4, -2.2), metric=Metric(word, "lower")),
+            bits("code", 2.0, "5-gram", 1.9, 0.05, 0.15),
         ],
         texts=[Text(word, word, word), Text(word, word, word, code=True)],
         pictures=[Picture(word, np.eye(4))],
@@ -145,7 +171,7 @@ def test_samples_show_what_the_model_wrote() -> None:
 
 
 def test_every_row_is_there_with_its_verdict() -> None:
-    page = Page(render(report(transfer=[WIN, LOSS, OPEN])))
+    page = Page(render(report(tasks=[WIN, LOSS, OPEN])))
     rows = {cells[0].split()[0]: cells for cells in page.rows[1:]}
     assert {task: cells[-1] for task, cells in rows.items()} == {
         "digit": "better",
@@ -157,38 +183,38 @@ def test_every_row_is_there_with_its_verdict() -> None:
 
 
 def test_bits_say_which_way_they_point() -> None:
-    baselines = [
-        Baseline("unigram", 4.4, -2.3, -2.4, -2.2),
-        Baseline("5-gram", 2.2, -0.1, -0.3, 0.1),
-        Baseline("whole split", 1.9, 0.2, 0.1, 0.3),
+    rows = [
+        bits("prose", 2.1, "unigram", 4.4, -2.4, -2.2),
+        bits("prose", 2.1, "5-gram", 2.2, -0.3, 0.1),
+        bits("prose", 2.1, "full split", 1.9, 0.1, 0.3),
     ]
-    page = Page(render(report(likelihoods=[Likelihood("prose", "byte", 2.1, baselines)])))
-    rows = page.rows[-4:]
-    assert rows[0] == ["prose: the model needs 2.100 bits per byte"]
-    assert [cells[0] for cells in rows[1:]] == ["unigram", "5-gram", "whole split"]
-    assert [cells[-1] for cells in rows[1:]] == ["fewer bits", "undecided", "more bits"]
+    page = Page(render(report(likelihoods=rows)))
+    cells = page.rows[-4:]
+    assert cells[0] == ["prose: the model needs 2.100 bits per byte"]
+    assert [row[0] for row in cells[1:]] == ["unigram", "5-gram", "full split"]
+    assert [row[-1] for row in cells[1:]] == ["fewer bits", "undecided", "more bits"]
     assert "fewer bits than 1 of 3 baselines, more than 1 and is undecided on 1." in page.said("p")
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([WIN], "without labels, beats the same model from random init on 1 of 1 task."),
-        ([WIN, {**WIN, "task": "other"}], "on 2 of 2 tasks."),
+        ([WIN], "without labels, beats the same model from random initialisation on 1 of 1 task."),
+        ([WIN, replace(WIN, task="other")], "on 2 of 2 tasks."),
         ([WIN, LOSS, OPEN], "on 1 of 3 tasks, loses on 1 and is undecided on 1."),
         ([LOSS, OPEN], "on none of 2 tasks, loses on 1 and is undecided on 1."),
         ([LOSS], "on none of 1 task and loses on 1."),
         ([WIN, row("digit", (0.1, -0.1), "fine-tuned")], "1 of 2 comparisons on 1 task and is"),
-        ([{**WIN, "gain_low": 0.0}], "on none of 1 task and is undecided on 1."),
-        ([{**WIN, "gain_low": math.nan}], "on none of 1 task and is undecided on 1."),
+        ([with_gap(WIN, 0.2, 0.0, 0.3)], "on none of 1 task and is undecided on 1."),
+        ([with_gap(WIN, 0.2, math.nan, 0.3)], "on none of 1 task and is undecided on 1."),
         ([], "was tried on no task."),
     ],
 )
-def test_headline_counts_only_intervals_above_zero(rows: list[dict[str, Any]], words: str) -> None:
-    said = headline(report(transfer=rows))
+def test_headline_counts_only_intervals_above_zero(rows: list[TaskResult], words: str) -> None:
+    said = headline(report(tasks=rows))
     assert words in said
-    assert said.startswith("One base of 1.8 M parameters, pretrained 2.5 minutes without labels,")
-    assert Page(render(report(transfer=rows))).said("h1") == said
+    assert said.startswith("One model of 1.8 M parameters, pretrained 2.5 minutes without labels,")
+    assert Page(render(report(tasks=rows))).said("h1") == said
 
 
 @pytest.mark.parametrize(
@@ -200,7 +226,7 @@ def test_headline_has_fitting_units(parameters: int, seconds: float, words: str)
 
 
 def test_whiskers_share_one_scale_and_one_zero() -> None:
-    text = render(report(transfer=[WIN, LOSS, {**OPEN, "gain_low": -9.0, "gain_high": 9.0}]))
+    text = render(report(tasks=[WIN, LOSS, with_gap(OPEN, 0.0, -9.0, 9.0)]))
     zeros = re.findall(r'class="zero" d="M([\d.]+)', text)
     assert len(zeros) == 3
     assert len(set(zeros)) == 1
@@ -217,9 +243,9 @@ def test_what_is_not_a_number_is_never_printed_or_drawn(bad: float) -> None:
     points = [(0.0, 8.0), (1.0, bad), (2.0, 3.0), (bad, 2.0)]
     text = render(
         report(
-            transfer=[{**WIN, "gain": bad, "gain_low": bad, "gain_high": bad, "random_mean": bad}],
+            tasks=[with_gap(WIN, bad, bad, bad)],
             curves=[Curve("prose", "byte", points, points, {"unigram": bad})],
-            likelihoods=[Likelihood("prose", "byte", bad, [Baseline("b", bad, bad, bad, bad)])],
+            likelihoods=[bits("prose", bad, "b", bad, bad, bad)],
             pictures=[Picture("bad", np.full((2, 2), bad))],
         )
     )
@@ -246,8 +272,8 @@ def test_curves_draw_model_and_baselines_by_name() -> None:
 def test_scores_are_drawn_over_the_logarithm_of_labels() -> None:
     """Twice the labels are one step to the right, wherever; a task tried once has no figure."""
     at = [(50, 0.3), (100, 0.4), (200, 0.45)]
-    rows = [{**WIN, "labels": n, "pretrained_mean": v} for n, v in at]
-    page = Page(render(report(transfer=[*rows, OPEN])))
+    rows = [row("digit", (v - 0.5,) * 3, size=n) for n, v in at]
+    page = Page(render(report(tasks=[*rows, OPEN])))
     dots = [(float(a["cx"] or 0), float(a["cy"] or 0)) for a in page.drawn("circle", "own")]
     assert len(dots) == 3
     assert np.diff([x for x, _ in dots], 2) == pytest.approx(0, abs=0.2)
@@ -328,7 +354,7 @@ def test_pictures_keep_their_pixels_and_are_enlarged_whole(shape: tuple[int, ...
 def test_parts_without_data_are_left_out_and_the_rest_is_in_order() -> None:
     heads = re.findall(r"<h2>(.*?)</h2>", render(full()))
     assert heads == [
-        "Transfer",
+        "Tasks",
         "Learning curves",
         "Bits per unit",
         "Samples",

@@ -1,4 +1,4 @@
-"""The comparison with n-grams counts the same targets for both."""
+"""Bits per unit: model and n-grams are scored on the same targets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from broadbase.core.errors import ConfigError
-from broadbase.evaluate.likelihood import compare, likelihoods
+from broadbase.evaluate.likelihood import compare_bits, likelihoods
+from broadbase.evaluate.registry import evaluate_against
+from broadbase.evidence.comparison import MODEL
 from broadbase.recipes.resolve import resolved
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
@@ -17,27 +19,28 @@ from test_recipes import corpus, small  # noqa: F401
 
 
 def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F811
-    """The model's bits are those of its own evaluation; a unigram is worse than a 2-gram."""
+    """The model's bits are those of its training's evaluation; a unigram is worse than a 2-gram."""
     run = Run.create(small("mixed", corpus), tmp_path / "run")
     result = run.train()
     base = load(run.folder / "model")
-    rows = likelihoods(run, base, order=2)
+    rows = list(likelihoods(run, base, order=2))
     terms = {source: term for term, source in run.likelihoods().items()}
     assert len(rows) == 3 * len(terms)
     assert set(terms) == {"text", "code", "molecule", "drug", "image"}
     for row in rows:
-        assert row.base == pytest.approx(result[terms[row.source]]["bits_per_unit"], rel=1e-3)
-        assert row.low < row.difference < row.high
-    by_name = {(r.source, r.baseline): r.other for r in rows}
+        assert row.model == pytest.approx(result[terms[row.subject]]["bits_per_unit"], rel=1e-3)
+        assert row.metric.better == "lower"
+        assert row.gap.low < row.gap.mean < row.gap.high
+    by_name = {(r.subject, r.baseline): r.other for r in rows}
     for source in ("text", "code"):
-        assert by_name[source, "2-gram, whole split"] < by_name[source, "unigram, rows seen"]
+        assert by_name[source, "2-gram, full split"] < by_name[source, "unigram, rows seen"]
     rows = run.seen("text")
     assert len(rows) == min(20 * 4, len(run.rows("train")["text"]))
     batches = run.mixture().batches(0, 20)
     trained = {v.tobytes() for b in batches for v in b.segments["text"].values.numpy()}
     assert trained == {row.values.tobytes() for row in rows}
-    with pytest.raises(ConfigError, match="only a causal base has a likelihood"):
-        likelihoods(run, type(base)(base.config, base.model, base.codecs, "full"))
+    with pytest.raises(ConfigError, match="only a model with causal attention has a likelihood"):
+        list(likelihoods(run, type(base)(base.config, base.model, base.codecs, "full")))
 
 
 def test_the_interval_covers_a_planted_difference() -> None:
@@ -46,20 +49,23 @@ def test_the_interval_covers_a_planted_difference() -> None:
     for _ in range(200):
         other = rng.gamma(5.0, 10.0, 60)
         model = other + 100 * math.log(2) * 0.1 + rng.normal(0, 4, 60)
-        row = compare(source="s", unit="u", baseline="b", model=model, other=other, units=60 * 100)
-        hits += row.low <= 0.1 <= row.high
+        (row,) = compare_bits("s", "byte", {MODEL: model, "b": other}, units=60 * 100)
+        assert row.model == pytest.approx(model.sum() / math.log(2) / 6000)
+        hits += row.gap.low <= 0.1 <= row.gap.high
     assert 180 <= hits <= 199
 
 
-def test_one_text_is_measured_over_its_chunks(tmp_path: Path) -> None:
+def test_one_text_is_compared_over_its_chunks(tmp_path: Path) -> None:
     """The head of a single text is trained on; of its end each chunk is an item."""
     words = np.random.default_rng(0).choice(["one ", "two ", "three ", "four "], 4000)
     (tmp_path / "input.txt").write_text("".join(words))
     settings = ["train.steps=2", "data.holdout=0.2", "data.sources.bytes.length=64"]
     run = Run.create(resolved("bytes", str(tmp_path), 1, settings), tmp_path / "run")
     run.train()
-    rows = likelihoods(run, load(run.folder / "model"), order=2)
-    for row in rows:
-        assert row.measure == "bits a byte, parts of one text"
+    base = load(run.folder / "model")
+    for row in likelihoods(run, base, order=2):
+        assert row.metric.name == "bits per byte, chunks of one text"
         assert row.items > 10
-        assert row.low < row.difference < row.high
+        assert row.gap.low < row.gap.mean < row.gap.high
+    with pytest.raises(ConfigError, match="has no scores by document"):
+        evaluate_against(run, base, base, "twin")

@@ -15,7 +15,7 @@ from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.samples.catalog import sample
 from broadbase.data.sources.problems import Problem, ProblemsConfig
-from broadbase.evaluate.pass_at_k import judged, pass_at, passed
+from broadbase.evaluate.pass_at_k import pass_at, passes_tests, solved_problems
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
@@ -45,7 +45,7 @@ DOUBLE = Problem(
     ],
 )
 def test_a_body_is_right_or_wrong(body: str, wanted: bool) -> None:
-    assert judged(DOUBLE, f"\n{body}") is wanted
+    assert passes_tests(DOUBLE, f"\n{body}") is wanted
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 10])
@@ -96,23 +96,21 @@ IMPOSSIBLE = PLANTED._replace(test="def check(candidate):\n    assert candidate(
 @pytest.mark.usefixtures("wall")
 def test_the_measure(trained: Run, tmp_path: Path) -> None:
     """What the base knows by heart it solves, what cannot be solved it does not."""
-    rows = [PLANTED, IMPOSSIBLE]
+    problems = [PLANTED, IMPOSSIBLE]
     path = tmp_path / "problems.jsonl"
-    path.write_text("\n".join(json.dumps(each._asdict()) for each in rows))
-    told = CliRunner().invoke(app, ["evaluate", str(trained.folder), "--data", str(path), "--json"])
-    assert told.exit_code == 0, told.output
-    found = {(r["measure"], r["baseline"]): r for r in json.loads(told.stdout)}
-    assert set(found) == {
-        (f"pass@{k}", name)
-        for k in (1, 10)
-        for name in ("canonical solutions", "a body that does nothing")
+    path.write_text("\n".join(json.dumps(each._asdict()) for each in problems))
+    done = CliRunner().invoke(app, ["evaluate", str(trained.folder), "--data", str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    rows = {(r["metric"], r["baseline"]): r for r in json.loads(done.stdout)}
+    assert set(rows) == {
+        (f"pass@{k}", name) for k in (1, 10) for name in ("canonical solutions", "empty function")
     }
-    row = found["pass@10", "canonical solutions"]
-    assert (row["items"], row["base"], row["other"]) == (2, 0.5, 0.5)
-    assert 0 < found["pass@1", "canonical solutions"]["base"] <= 0.5
-    assert found["pass@1", "a body that does nothing"]["other"] == 0
+    row = rows["pass@10", "canonical solutions"]
+    assert (row["items"], row["score"], row["baseline_score"]) == (2, 0.5, 0.5)
+    assert 0 < rows["pass@1", "canonical solutions"]["score"] <= 0.5
+    assert rows["pass@1", "empty function"]["baseline_score"] == 0
     held_out = CliRunner().invoke(app, ["evaluate", str(trained.folder), "--json"])
-    assert "bits a byte" in held_out.stdout
+    assert "bits per byte" in held_out.stdout
     assert "pass@1" not in held_out.stdout
 
 
@@ -127,13 +125,13 @@ def test_samples_go_on_after_a_prompt(trained: Run) -> None:
 def test_what_is_no_task_is_refused(trained: Run, tmp_path: Path) -> None:
     base = load(trained.folder / "model")
     with pytest.raises(DataError, match="holds no problems with tests"):
-        list(passed(trained, base, "sample:python"))
+        list(solved_problems(base, "sample:python"))
     (tmp_path / "a.jsonl").write_text('{"prompt": "x"}\n')
     with pytest.raises(DataError, match=r"a\.jsonl:1: no problem, with the fields prompt, entry"):
-        list(passed(trained, base, str(tmp_path / "a.jsonl")))
+        list(solved_problems(base, str(tmp_path / "a.jsonl")))
     both = ["evaluate", str(trained.folder), "--data", "x", "--against", "y"]
-    told = CliRunner().invoke(app, both)
-    assert isinstance(told.exception, ConfigError)
+    done = CliRunner().invoke(app, both)
+    assert isinstance(done.exception, ConfigError)
 
 
 @pytest.mark.usefixtures("wall")
@@ -146,5 +144,5 @@ def test_humaneval_is_wired_right() -> None:
         pytest.skip(str(error)[:200])
     problems = [record.raw for record in records]
     assert len(problems) == 164
-    assert all(judged(problem, f"\n{problem.canonical_solution}") for problem in problems)
-    assert not any(judged(problem, "\n    pass\n") for problem in problems)
+    assert all(passes_tests(problem, f"\n{problem.canonical_solution}") for problem in problems)
+    assert not any(passes_tests(problem, "\n    pass\n") for problem in problems)
