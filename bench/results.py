@@ -292,19 +292,19 @@ def write(folder: Path) -> None:
 
     Rows that are not in the folder stay as they are.
     """
-    head, kept = page()
-    known = {row["command"]: row for row in json.loads(EXPECTED.read_text())}
+    head, old = page()
+    old_rows = {row["command"]: row for row in json.loads(EXPECTED.read_text())}
     machine, sections, expected = description(), list[list[str]](), []
     done = {name for name in ROWS if (folder / name / "flop.json").exists()}
-    if any(name in kept for name in ROWS if name not in done):
+    if any(name in old for name in ROWS if name not in done):
         machine = head
     for name, row in ROWS.items():
         if name in done:
             sections.append([*section(name, row, folder / name, machine)])
             expected.append(facts(row, folder / name))
-        elif name in kept:
-            sections.append(kept[name])
-            expected += [known[command(row)]] if command(row) in known else []
+        elif name in old:
+            sections.append(old[name])
+            expected += [old_rows[command(row)]] if command(row) in old_rows else []
     lines = ["# Results", "", INTRODUCTION, "", f"{MACHINE}{machine}."]
     lines += [line for part in sections for line in ("", *part)]
     PAGE.write_text("\n".join(lines) + "\n")

@@ -28,7 +28,7 @@ NOVEL = Metric("novel among the unique", "higher")  # not in the training split
 def molecules(run: Run, base: Base) -> tuple[list[Comparison], list[Drawing]]:
     """Generate 500 molecules each at temperature 1, from the model and from 5-grams.
 
-    The 5-grams are trained on the rows the model saw, and on the whole training split. Returns the
+    The 5-grams are trained on the rows the model saw, and on the full training split. Returns the
     comparisons, and drawings of the model's first valid molecules.
     """
     modality = "molecule"
@@ -65,16 +65,17 @@ def validity(
 ) -> Iterator[Comparison]:
     """Compare the molecules that RDKit accepts, and the unique and the novel ones among them.
 
-    `generated` are SMILES by model, the model's own under "model"; `training` are canonical ones.
+    `generated` has the SMILES of every model, the one under test as "model"; `training` has
+    canonical ones.
     Uniqueness and novelty are no means over molecules, so their gaps have no interval.
     """
     valid = {name: [canonical(smiles) for smiles in each] for name, each in generated.items()}
     scores = {name: [[float(bool(s))] for s in each] for name, each in valid.items()}
     yield from compare("molecule", VALID, scores)
-    kept = {name: [smiles for smiles in each if smiles] for name, each in valid.items()}
-    unique = {name: set(each) for name, each in kept.items()}
+    accepted = {name: [smiles for smiles in each if smiles] for name, each in valid.items()}
+    unique = {name: set(each) for name, each in accepted.items()}
     novel = {name: each.difference(training) for name, each in unique.items()}
-    for metric, some, of in ((UNIQUE, unique, kept), (NOVEL, novel, unique)):
+    for metric, some, of in ((UNIQUE, unique, accepted), (NOVEL, novel, unique)):
         shares = {name: len(some[name]) / max(1, len(of[name])) for name in generated}
         for name in (name for name in generated if name != MODEL):
             model, other = shares[MODEL], shares[name]

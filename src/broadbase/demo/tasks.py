@@ -11,7 +11,7 @@
 Labels to learn from: 50, 100, 200, and MANY where the records suffice; to test on: up to 500
 records. Method: a probe of the frozen model, on the mean of all layers, concatenated. The baselines
 are the same probe on random init and the hand-made features of adapt/features.py, all with the same
-ridge. 5 splits, each with a random init of its own; `--full` adds pretraining seeds and
+ridge. 5 splits, each with another random init; `--full` adds pretraining seeds and
 fine-tuning. Scores: accuracy, R2. No record, passage or file of a task is in the pretraining data,
 except molecules that happen to be in MOSES as well.
 """

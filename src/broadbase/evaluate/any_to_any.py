@@ -80,6 +80,7 @@ class Gallery:
     """Which records are right for which: those of one group, among those of one label."""
 
     def __init__(self, groups: Sequence[str], labels: Sequence[str]) -> None:
+        """Take the group and the label of every record."""
         self.groups = np.array(groups)
         label_M = np.array(labels)
         self.inside = label_M[:, None] == label_M  # [M,M] whether in the gallery of a query

@@ -27,7 +27,7 @@ METRIC = Metric("masked token accuracy", "higher")
 
 @torch.inference_mode()
 def masked_accuracy(run: Run, base: Base, config: MaskedConfig) -> Iterator[Comparison]:
-    """Compare with the most frequent id, of all positions and of the token's own position."""
+    """Compare with the most frequent id, over all positions and at the token's position."""
     objective = config.build()
     frequent: dict[str, tuple[int, torch.Tensor]] = {}
     scores: dict[str, dict[str, list[list[float]]]] = {}

@@ -50,7 +50,7 @@ class Filler(ABC):
         """Return the masked tokens [S,K] as each baseline fills them, by its name."""
 
     def item(self, record_id: str) -> str:
-        """Return which independent item a record is of: by default one of its own."""
+        """Return which independent item a record belongs to; by default it is one by itself."""
         return record_id
 
 
@@ -116,7 +116,7 @@ def masked_records(
 ) -> Iterator[tuple[int, int, NDArray[np.bool_], MaskedRecord]]:
     """Yield every record of a masked autoencoder's view that has visible and masked tokens.
 
-    Gives its row, its number in the row, which targets of the row are its own, and the record.
+    Gives its row, its number in the row, which targets of the row it has, and the record.
     """
     (read,) = view.reads
     visible, masked = view.streams[0].segments[0], view.streams[1].segments[1]

@@ -2,9 +2,9 @@
 
 Haystacks are held out: passages of texts of the validation side, with needles of words that no
 training record has as needles; or rows of images reserved for testing. Of two needles in a text one
-lies at the depth under test and is asked for at the end; of a row of images the one there is shown
-again. A text is recalled when every token of the value is the likeliest, an image when it is the
-likeliest of those in the haystack.
+lies at the depth under test, and the question at the end is for it; of a row of images the one at
+that depth is shown again. A text is recalled when every token of the value is the likeliest, an
+image when it is the likeliest of those in the haystack.
 
 The baselines are the same question where another needle lies at that depth and, for a run that
 started from another model, that model: as it was, and with the positions of this run, before it was
@@ -130,7 +130,7 @@ class Passages:
     def of(cls, source: NeedlesConfig, run: Run, name: str, codec: Codec) -> Passages:
         """Return the texts of a run whose passages are all held out."""
         sides = {
-            side: {id[:16] for id in run.stores[name].ids(side)} for side in ("train", "validation")
+            side: {i[:16] for i in run.stores[name].ids(side)} for side in ("train", "validation")
         }
         groups = sides["validation"] - sides["train"]
         records = (r for r in source.source.records() if isinstance(r, Record))

@@ -1,16 +1,17 @@
-"""Programs that nobody has read, run behind a wall.
+"""A sandbox: programs that a model wrote, run behind a wall.
 
-A program gets a process in Linux namespaces of its own: no network, no other process, no shared
+A program gets a process in separate Linux namespaces: no network, no other process, no shared
 memory, and a tree of files (`wall.sh`) that holds Python, read-only, and an empty folder in memory.
-It runs as a user without rights; a filter of system calls (seccomp) leaves it what computing and
-files need; memory, time, and the number and sizes of its files have limits. Nothing of it remains.
+It runs as a user without rights. A filter of system calls (seccomp) allows what computing and files
+need. Memory, time, and the number and sizes of its files are limited. Nothing of it remains.
 
-Whether it is right is decided by a second process, behind a wall of its own, which runs the tests.
-That one sends the arguments of each call to the program and gets the result back as plain data, so
-nothing that the program does to its own interpreter changes the verdict.
+A second process, behind another wall, runs the tests and decides. It sends the arguments of each
+call to the program and gets the result back as plain data, so nothing that the program does to its
+interpreter changes the verdict.
 
-This needs Linux with util-linux and libseccomp, and the right to make namespaces. Where one of
-them is missing no program is run, unless BROADBASE_NO_SANDBOX=1 says that the machine is a sandbox.
+The sandbox needs Linux with util-linux and libseccomp, and the right to create namespaces. Where
+one of these is missing no program is run, unless BROADBASE_NO_SANDBOX=1 declares the machine a
+sandbox.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from pathlib import Path
 from broadbase.core.errors import BroadbaseError, ResourceError
 from broadbase.core.extras import optional
 
-SECONDS, PATIENCE = 3.0, 4  # of the processor; times as many of the clock, where others work too
+SECONDS, PATIENCE = 3.0, 4  # of CPU; times as many by the clock, as other work may be running
 MEMORY = 1 << 30  # bytes of address space
 FILE = 1 << 20  # bytes of one file
-FOLDER, FILES = 16 << 20, 1000  # bytes and number of all its files
+FOLDER, FILES = 16 << 20, 1000  # bytes and number of all files
 NOBODY = 65_534
 OPT_OUT = "BROADBASE_NO_SANDBOX"
 LAUNCHER, WALL = (Path(__file__).with_name(name) for name in ("sandbox_child.py", "wall.sh"))
@@ -56,21 +57,21 @@ ENDED = "def check(candidate):\n    assert candidate('end') == 'end'\n"
 
 
 def passes(program: str, name: str = "", check: str = ENDED, seconds: float = SECONDS) -> bool:
-    """Whether a Python program ends within so many seconds and its function `name` passes a check.
+    """Whether a Python program ends within `seconds` and its function `name` passes a check.
 
-    `check` is a source that defines `check(candidate)`, which raises where the candidate is wrong.
-    Arguments and results of the candidate must be plain data (numbers, texts, collections); what it
-    changes in its arguments is not seen. Without a check a program passes if it runs to its end
-    without an error; leaving early, by `sys.exit` or `os._exit` too, is no end.
+    `check` is source code that defines `check(candidate)`, which raises where the candidate is
+    wrong. Arguments and results of the candidate must be plain data (numbers, texts, collections);
+    changes to its arguments are not seen. Without a check a program passes if it runs to its end
+    without an error; exiting early, also by `sys.exit` or `os._exit`, is no end.
 
-    ResourceError where no wall is to be had.
+    ResourceError where no wall can be built.
     """
     wall = require_wall()
-    ours, theirs = socket.socketpair()
-    with ours, theirs, _started(wall, "program", program, name, theirs, seconds):
-        theirs.close()
-        with _started(wall, "check", check, name, ours, seconds) as process:
-            ours.close()
+    checker, candidate = socket.socketpair()
+    with checker, candidate, _started(wall, "program", program, name, candidate, seconds):
+        candidate.close()
+        with _started(wall, "check", check, name, checker, seconds) as process:
+            checker.close()
             with suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=PATIENCE * seconds)
             return process.returncode == 0
@@ -78,9 +79,9 @@ def passes(program: str, name: str = "", check: str = ENDED, seconds: float = SE
 
 @cache
 def require_wall() -> tuple[str, ...]:
-    """The command that runs another behind the wall; ResourceError says why there is none.
+    """Return the command that runs another behind the wall; ResourceError says why there is none.
 
-    It is empty where the user has said that the whole machine is a sandbox.
+    It is empty where the user has declared the machine a sandbox.
     """
     if os.environ.get(OPT_OUT) == "1":
         return ()
@@ -91,11 +92,11 @@ def require_wall() -> tuple[str, ...]:
         *(*NAMESPACES, "sh", str(WALL), "ROOT", str(FOLDER), str(FILES), sys.base_prefix, user),
     )
     try:
-        ours, theirs = socket.socketpair()
-        trial = (wall, "check", "def check(_): 0", "", ours, SECONDS, subprocess.STDOUT)
-        with ours, theirs, _started(*trial) as process:
-            said = process.communicate(timeout=10 * SECONDS)[0].decode(errors="replace").strip()
-        reason = said.rpartition("\n")[2] if process.returncode else ""
+        checker, candidate = socket.socketpair()
+        trial = (wall, "check", "def check(_): 0", "", checker, SECONDS, subprocess.STDOUT)
+        with checker, candidate, _started(*trial) as process:
+            output = process.communicate(timeout=10 * SECONDS)[0].decode(errors="replace")
+        reason = output.strip().rpartition("\n")[2] if process.returncode else ""
     except (OSError, subprocess.TimeoutExpired, BroadbaseError) as error:
         reason = str(error)
     if reason:
@@ -119,21 +120,21 @@ def _started(
     seconds: float,
     stderr: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """One half of `launch.py` on a source; when the block ends, so do all its processes."""
+    """Start one half of `sandbox_child.py` on a source; its processes end with the block."""
     prefix = "broadbase-"
     with (
         tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder,
-        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as stdin,
     ):
-        given.write(f"{_filter().hex() if wall else ''}\n{name}\n{source}".encode())
-        given.seek(0)
+        stdin.write(f"{_filter().hex() if wall else ''}\n{name}\n{source}".encode())
+        stdin.seek(0)
         command = [folder if part == "ROOT" else part for part in wall]
         command += [os.path.realpath(sys.executable), "-I", "-S", "-B", "-c", LAUNCHER.read_text()]
         home = "/tmp" if wall else folder
         process = subprocess.Popen(
             [*command, half, *map(str, (channel.fileno(), ceil(seconds), MEMORY, FILE))],
             env={"PATH": PATH, "HOME": home, "TMPDIR": home, "LC_ALL": "C.UTF-8"},
-            stdin=given,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
             pass_fds=[channel.fileno()],
@@ -149,7 +150,7 @@ def _started(
 
 @cache
 def _filter() -> bytes:
-    """The program of seccomp that refuses all system calls but CALLS."""
+    """Return the seccomp program that refuses all system calls but CALLS."""
     try:
         seccomp = optional("pyseccomp", "sandbox", "running programs that a model wrote")
     except RuntimeError as error:

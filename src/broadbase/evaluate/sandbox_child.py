@@ -1,13 +1,13 @@
-"""Run by `sandbox.py` behind its wall: one of the two halves that judge a program.
+"""One of the two processes that judge a program; `sandbox.py` starts it behind the wall.
 
     python -c SOURCE_OF_THIS HALF CHANNEL SECONDS MEMORY FILE
 
 On standard input: a filter of system calls in hexadecimal, the name of a function, a source.
 
-program: runs the source, then calls the function whenever the other half asks it to.
-check:   runs the source and its `check(candidate)`; exit code 0 if and only if that returns. The
-         candidate asks the other half. Only plain data is read from there, so that the verdict
-         depends on the values of the results and on nothing else.
+program: runs the source, then calls the function for each call that the other half sends.
+check:   runs the source and its `check(candidate)`; the exit code is 0 if and only if that
+         returns. The candidate sends its calls to the other half. Only plain data is read from
+         there, so that the verdict depends on the values of the results and on nothing else.
 """
 
 import builtins
@@ -28,21 +28,23 @@ PLAIN = {
 
 
 class Plain(pickle.Unpickler):
-    """Reads numbers, texts and collections; UnpicklingError where there is anything else."""
+    """An unpickler of numbers, texts and collections; UnpicklingError for anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return a class of plain data."""
         if name not in PLAIN.get(module, "").split():
             raise pickle.UnpicklingError(f"{module}.{name} is no plain data")
         return super().find_class(module, name)
 
 
 def main() -> NoReturn:
+    """Set the limits, then run one half; the exit code is the verdict."""
     half = sys.argv[1]
     channel, seconds, memory, size = map(int, sys.argv[2:])
     rules, name, source = sys.stdin.buffer.read().decode().split("\n", 2)
     code = compile(source, half, "exec")
     files = os.fdopen(channel, "rb", closefd=False), os.fdopen(channel, "wb", closefd=False)
-    os.dup2(2, 1)  # where nothing is kept
+    os.dup2(2, 1)  # stderr, which is discarded
     os.chdir(os.environ["HOME"])
     limit(seconds, memory, size)
     if rules:
@@ -56,7 +58,7 @@ def main() -> NoReturn:
 
 
 def limit(seconds: int, memory: int, size: int) -> None:
-    """Limits that hold for this process and cannot be raised again."""
+    """Limit the resources of this process, for good."""
     for what, most in (
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, memory),
@@ -80,26 +82,29 @@ def refuse(rules: bytes) -> None:
         raise OSError(ctypes.get_errno(), "this kernel takes no filter of system calls")
 
 
-def program(code: Any, name: str, asked: BinaryIO, answers: BinaryIO) -> None:
+def program(code: Any, name: str, calls: BinaryIO, results: BinaryIO) -> None:
+    """Run the program, then answer calls of its function for ever."""
     space = {"__name__": "__main__"}
     exec(code, space)
     function: Any = space[name] if name else lambda same: same
     while True:
-        args, kwargs = pickle.load(asked)
+        args, kwargs = pickle.load(calls)
         try:
-            said = pickle.dumps((True, function(*args, **kwargs)))
+            result = pickle.dumps((True, function(*args, **kwargs)))
         except BaseException as error:
-            said = pickle.dumps((False, type(error).__name__))
-        answers.write(said)
-        answers.flush()
+            result = pickle.dumps((False, type(error).__name__))
+        results.write(result)
+        results.flush()
 
 
-def check(code: Any, name: str, answers: BinaryIO, asked: BinaryIO) -> None:
+def check(code: Any, name: str, results: BinaryIO, calls: BinaryIO) -> None:
+    """Run the check, with a candidate that sends its calls to the program."""
+
     def candidate(*args: Any, **kwargs: Any) -> Any:
-        asked.write(pickle.dumps((args, kwargs)))
+        calls.write(pickle.dumps((args, kwargs)))
         try:
-            asked.flush()
-            good, result = Plain(answers).load()
+            calls.flush()
+            good, result = Plain(results).load()
         except BaseException:
             os._exit(1)  # no answer, which no test may take for an exception of the candidate
         if good is True:

@@ -96,6 +96,7 @@ class Puzzles(ABC):
     """How an objective asks a model for the missing spans of a document."""
 
     def __init__(self, config: Any, space: str, corrupt: Corruption) -> None:
+        """Take the objective's config, the space of the documents and its corruption."""
         self.config, self.space, self.corrupt = config, space, corrupt
 
     @abstractmethod
@@ -122,7 +123,7 @@ class Middles(Puzzles):
     config: FillInMiddleConfig
 
     def of(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
-        """Return random middles, each asked for with the suffix before the prefix."""
+        """Return random middles, each prompted by the suffix before the prefix."""
         n, spans = len(document), []
         for _ in range(MIDDLES):
             length = int(rng.integers(1, MAX_MIDDLE + 1))
@@ -176,7 +177,7 @@ class Sentinels(EncoderDecoder):
     config: SpanCorruptionConfig
 
     def of(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
-        """Return the spans that the objective draws, each asked for after its sentinel."""
+        """Return the spans that the objective draws, each after its sentinel."""
         state = rng.bit_generator.state
         c = self.config
         spans = [(a + 1, n) for a, n in even_spans(len(document) - 1, c.share, c.mean, rng)]

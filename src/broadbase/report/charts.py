@@ -48,7 +48,7 @@ def whisker(gap: Interval, left: float, right: float, verdict: Verdict) -> str:
         return _svg(WHISKER, 24, "unknown", zero)
     at = x(mean)
     dot = f'<circle cx="{at}" cy="12" r="4"/>'
-    if verdict == "worse":  # a shape of its own, for eyes and printers without colour
+    if verdict == "worse":  # another shape, for eyes and printers without colour
         dot = f'<path d="M{at} 6l6 6l-6 6l-6 -6z"/>'
     return _svg(WHISKER, 24, verdict, f'{zero}<path d="M{x(low)} 12H{x(high)}"/>{dot}')
 
@@ -156,7 +156,7 @@ def recall_matrix(comparisons: Iterable[Comparison]) -> str | None:
 
 
 def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], Cell]) -> str:
-    """Draw squares by row and column, the darker the higher, as an SVG file of its own."""
+    """Draw squares by row and column, the darker the higher, as an SVG file by itself."""
     side, left, top = 84, 70, 26
     width = left + side * len(names)
     style = 'font-family="sans-serif" font-size="13" text-anchor="middle"'

@@ -67,7 +67,7 @@ def _row(row: Comparison) -> dict[str, str]:
 
 
 def cell(value: Any) -> str:
-    """Return a value as it stands in a table."""
+    """Return a value as text for a cell."""
     if value is None:
         return ""
     if isinstance(value, bool):
