@@ -4,7 +4,7 @@
 
 Both are pretrained by recipe `bert` with the same config, tokenizer, rows and steps; FOLDER came
 without a head, so both begin with the same new one. Prints both held-out losses, and what `evaluate
---against` tells of the two, with its 95 % interval. Without FOLDER the weights are taken from a
+--baseline` tells of the two, with its 95 % interval. Without FOLDER the weights are taken from a
 package.
 """
 
@@ -42,21 +42,30 @@ def main() -> None:
     given = parser.parse_args()
     out = given.out or Path(tempfile.mkdtemp())
     published = given.folder or minilm()
-    save(base_at(published).scratch(SEED), out / "scratch")
+    save(base_at(published).reinitialised(SEED), out / "scratch")
     starts = {"published": published, "random init": out / "scratch"}
     runs = {name: out / name.replace(" ", "-") for name in starts}
     for name, start in starts.items():
-        words = ["pretrain", "bert", "--data", given.data, "--start", start, "--out", runs[name]]
+        words = [
+            "pretrain",
+            "bert",
+            "--data",
+            given.data,
+            "--init-from",
+            start,
+            "--out",
+            runs[name],
+        ]
         words += ["--store", out / "store"]
         settings = (
             f"train.steps={given.steps}",
             f"train.evaluate_every={given.steps}",
-            f"data.sources.text.rows={given.rows}",
+            f"data.sources.text.batch_size={given.rows}",
         )
         changes = [word for setting in settings for word in ("--set", setting)]
         for row in told(*words, *changes):
             print(f"{name}: {row['nats_per_place']:.3f} nats a hidden place of {row['source']}")
-    for row in told("evaluate", runs["published"], "--against", runs["random init"]):
+    for row in told("evaluate", runs["published"], "--baseline", runs["random init"]):
         print(
             f"{row['measure']}, {row['items']} of them held out: {row['base']:.3f}, beside"
             f" {row['baseline']} {row['other']:.3f}: {row['difference']:+.3f} (95 %:"

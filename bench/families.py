@@ -24,7 +24,7 @@ import torch
 import transformers as hf
 from torch import Tensor
 
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
 from broadbase.weights.folder import load
@@ -125,7 +125,7 @@ def both(base: Base, reference: Any) -> tuple[Callable[[], Tensor], Callable[[],
     rng = torch.Generator().manual_seed(0)
     ids = torch.randint(3, VOCABULARY - 2, (ROWS, PLACES), generator=rng)
     text = Segment("text", ids, positions((PLACES,)).expand(ROWS, -1, -1))
-    read = Read("text", "x")
+    read = Readout("text", "x")
     if "image" in base.config.modalities:
         given, pixels = pictures(base, rng)
         seen = Stream("seen", base.tower("image"), (given,))
@@ -139,7 +139,7 @@ def both(base: Base, reference: Any) -> tuple[Callable[[], Tensor], Callable[[],
     if "decoder" not in base.config.towers:
         taken = {"input_ids": ids} | ({} if base.pattern == "full" else {"use_cache": False})
         streams: tuple[Stream, ...] = (
-            Stream("main", "main", (text,), base.pattern, reads=(read,)),
+            Stream("main", "main", (text,), base.pattern, readouts=(read,)),
         )
     else:
         given, taken = text, {"input_ids": ids}
@@ -174,11 +174,13 @@ def met(
     text.values[:, -1] = int(end)  # where a text is read
     start = torch.zeros(ROWS, 1, dtype=torch.int64)
     ends = (
-        Read("image_joint", "seen", index=start),
-        Read("text_joint", "told", index=start + PLACES - 1),
+        Readout("image_joint", "seen", index=start),
+        Readout("text_joint", "told", index=start + PLACES - 1),
     )
-    told = Stream("told", base.tower("text"), (text,), base.sees("text"), reads=ends[1:])
-    view = View((replace(seen, reads=ends[:1]), told))
+    told = Stream(
+        "told", base.tower("text"), (text,), base.attention_pattern("text"), readouts=ends[1:]
+    )
+    view = View((replace(seen, readouts=ends[:1]), told))
 
     def logits() -> Tensor:
         found = base.model(view).predictions

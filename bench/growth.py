@@ -59,7 +59,7 @@ def rows(folder: Path, rounds: int, steps: int) -> Iterator[Row]:
     stall: list[float] = []
     for i in range(rounds):
         for count, seconds in sides.items():
-            size = (f"data.sources.bytes.rows={count}", f"train.steps={steps}")
+            size = (f"data.sources.bytes.batch_size={count}", f"train.steps={steps}")
             found = asked(folder / f"{count}-{i}", *size, f"train.save_every={steps // 4}")
             seconds.append(found["step"] / count)
         stall.append(statistics.median(found["saves"]))

@@ -24,7 +24,7 @@ from torch.autograd import Function
 from broadbase.core.preload import relaunch
 from broadbase.recipes import code
 from broadbase.run.run import Run
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from machine import Row, description, tell
 
 TINY = 1e-12  # stands for 0 where one divides
@@ -57,7 +57,7 @@ class SwitchBack(Function):
         return product(grad_MF, weight_FK.T), grad_MF.T @ x_MK
 
 
-class EightBit(nn.Linear):
+class Int8Linear(nn.Linear):
     """A linear map trained so."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,11 +68,11 @@ class EightBit(nn.Linear):
 
 def trained(run: Run, eight_bit: bool) -> tuple[float, float]:
     """Held-out nats per token, and CPU seconds a step."""
-    trainer = run.trainer(Journal())
+    trainer = run.trainer(MetricsLog())
     towers = cast(nn.Module, trainer.model.towers)
     for module in [*towers.modules()] if eight_bit else ():
         if type(module) is nn.Linear:
-            module.__class__ = EightBit
+            module.__class__ = Int8Linear
     began = time.process_time()
     trainer.train()
     seconds = (time.process_time() - began) / run.config.train.steps

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import step
-from broadbase.data.batches import Mixture
+from broadbase.data.batches import MixedBatches
 from broadbase.data.rows import Rows
 from broadbase.data.store.store import Split, open_store, read_array
 from machine import BENCH, Row, description, measured, peers, tell
@@ -42,12 +42,12 @@ def prepared(folder: Path, megabytes: int) -> Path:
     return folder / "store" / "text"
 
 
-def mixture(store: Path, copies: int) -> Mixture:
+def mixture(store: Path, copies: int) -> MixedBatches:
     """The rows of a store, or of one as many times as large: its values are copied on disk."""
     split = open_store(store).split("train")
     if copies > 1:
         split = repeated(split, store.parent, copies)
-    return Mixture({"text": Rows(split, LENGTH)}, {"text": "text"}, {"text": ROWS}, seed=0)
+    return MixedBatches({"text": Rows(split, LENGTH)}, {"text": "text"}, {"text": ROWS}, seed=0)
 
 
 def repeated(split: Split, folder: Path, copies: int) -> Split:

@@ -22,10 +22,10 @@ import torch.nn.functional as F
 import transformers as hf
 from torch import Tensor, nn
 
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
-from broadbase.objectives.masks import take
+from broadbase.objectives.masks import gather
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import clip
@@ -53,8 +53,8 @@ def masked(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss,
 
     def both(base: Base, reference: Any) -> tuple[Loss, Loss]:
         place = positions((PLACES,)).expand(ROWS, -1, -1)
-        read = Read("text", "x", ids.gather(1, index), torch.ones(index.shape), index)
-        view = View((Stream("main", "main", (Segment("text", given, place),), reads=(read,)),))
+        read = Readout("text", "x", ids.gather(1, index), torch.ones(index.shape), index)
+        view = View((Stream("main", "main", (Segment("text", given, place),), readouts=(read,)),))
         return (
             lambda: base.model(view).scores["x"].mean(),
             lambda: reference(input_ids=given, labels=labels).loss,
@@ -77,13 +77,13 @@ def mae(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss, Lo
         order = 1 + noise.argsort(dim=1)
         seen = torch.cat([torch.zeros(ROWS, 1, dtype=torch.int64), order[:, :64]], dim=1)
         hidden, values, place = order[:, 64:], whole.values, whole.position
-        first = Segment("image", take(values, seen), take(place, seen))
-        told = Segment("pixels", take(values, hidden), take(place, hidden))
+        first = Segment("image", gather(values, seen), gather(place, seen))
+        told = Segment("pixels", gather(values, hidden), gather(place, hidden))
         index = seen.shape[1] + torch.arange(hidden.shape[1]).expand(ROWS, -1)
-        read = Read("pixels", "x", told.values, torch.ones(index.shape), index)
+        read = Readout("pixels", "x", told.values, torch.ones(index.shape), index)
         inner = (Segment("@encoder", None, first.position), told)
         encoder = Stream("encoder", "encoder", (first,))
-        view = View((encoder, Stream("decoder", "decoder", inner, reads=(read,))))
+        view = View((encoder, Stream("decoder", "decoder", inner, readouts=(read,))))
         normed = normal(pixels, base)
         return (
             lambda: base.model(view).scores["x"].mean(),
@@ -106,10 +106,10 @@ def pairs(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss, 
     def both(base: Base, reference: Any) -> tuple[Loss, Loss]:
         picture = prompts("image", base.codecs["image"], list(pixels.double().numpy()))
         written = Segment("text", ids, positions((CAPTION,)).expand(ROWS, -1, -1))
-        reads = [Read(f"{side}_joint", side, pooled=True) for side in ("image", "text")]
+        reads = [Readout(f"{side}_joint", side, pooled=True) for side in ("image", "text")]
         sides = (("image", picture, reads[0]), ("text", written, reads[1]))
         view = View(
-            tuple(Stream(tower, tower, (given,), reads=(read,)) for tower, given, read in sides)
+            tuple(Stream(tower, tower, (given,), readouts=(read,)) for tower, given, read in sides)
         )
 
         def ours() -> Tensor:

@@ -19,7 +19,7 @@ from broadbase.core.config import override
 from broadbase.evaluate.likelihood import likelihoods
 from broadbase.evidence.comparison import Comparison
 from broadbase.evidence.interval import paired_interval
-from broadbase.recipes.recipe import find_recipe, onward
+from broadbase.recipes.recipe import continue_from, find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
@@ -53,7 +53,9 @@ def main() -> None:
 
 def config(options: argparse.Namespace, side: str, steps: int, seed: int) -> RunConfig:
     """The recipe's run on the base, or the same model without it."""
-    recipe = onward(find_recipe("codes").build(options.depth, options.data), str(options.base))
+    recipe = continue_from(
+        find_recipe("codes").build(options.depth, options.data), str(options.base)
+    )
     tree = recipe.tree() | {"seed": seed}
     settings = [
         f"model.modalities.codes.tokenizer={options.tokenizer}",
@@ -64,7 +66,7 @@ def config(options: argparse.Namespace, side: str, steps: int, seed: int) -> Run
     ]
     for setting in settings:
         tree = override(tree, setting)
-    return RunConfig.from_tree(tree | ({} if side == SIDES[0] else {"start": None}))
+    return RunConfig.from_tree(tree | ({} if side == SIDES[0] else {"init_from": None}))
 
 
 def told(options: argparse.Namespace, side: str, steps: int, seed: int) -> list[Comparison]:

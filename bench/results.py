@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from broadbase.adapt.result import RANDOM_INIT
 from broadbase.evidence.comparison import Comparison
 from broadbase.run.run import Run
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from machine import description
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +57,7 @@ def _fashion(patch: int, **more: object) -> str:
     """Return the settings of 28 x 28 grey images in patches."""
     settings: dict[str, object]
     settings = {f"model.modalities.image.{k}": v for k, v in (PICTURES | {"patch": patch}).items()}
-    settings |= {"data.sources.image.length": 1 + (28 // patch) ** 2}
+    settings |= {"data.sources.image.sequence_length": 1 + (28 // patch) ** 2}
     settings |= {name.replace("__", "."): value for name, value in more.items()}
     return " ".join(f"--set {name}={value}" for name, value in settings.items())
 
@@ -77,7 +77,7 @@ class Row:
 # Fixed before the first measurement (docs/log.md, 2026-11-26); what was tuned was tuned elsewhere.
 TOKENIZER = "model.modalities.codes.tokenizer"
 NEEDLE = (  # 200 of the texts, a small vocabulary
-    "--set data.sources.text.source.source.limit=200 --set model.modalities.text.vocabulary=2048"
+    "--set data.sources.text.source.source.limit=200 --set model.modalities.text.vocab_size=2048"
 )
 SPOKEN = "--data sample:klettres --set train.steps=700"  # within five minutes, as BART's 900
 ROWS = {
@@ -86,7 +86,11 @@ ROWS = {
         "text --data sample:brown",
         tuple(
             f"--data sample:{task} --macro"
-            for task in ("spam --labels 200", "spam --labels 50 --seeds 10", "genres --labels 100")
+            for task in (
+                "spam --train-size 200",
+                "spam --train-size 50 --splits 10",
+                "genres --train-size 100",
+            )
         ),
     ),
     "t5": Row("molecule", "t5 --data sample:moses"),
@@ -102,23 +106,24 @@ ROWS = {
         "beit --data sample:fashion_test "
         + _fashion(4, data__sources__codes__length=50)
         + f" --set {TOKENIZER}={{vq}}",
-        ("--data sample:fashion_test --labels 100",),
+        ("--data sample:fashion_test --train-size 100",),
     ),
     "draw": Row(
         "image generation",
-        f"draw --data sample:fashion_test --set data.sources.codes.length=50"
+        f"draw --data sample:fashion_test --set data.sources.codes.sequence_length=50"
         f" --set {TOKENIZER}={{vq}}",
     ),
     "emoji-codes": Row(
         "image",
         "vq --data sample:openmoji --set model.modalities.image.height=32 --set"
         " model.modalities.image.width=32 --set model.modalities.image.patch=4 --set"
-        " data.sources.image.length=65 --set model.modalities.pixels.channels=48 --set"
+        " data.sources.image.sequence_length=65 --set model.modalities.pixels.channels=48 --set"
         " train.steps=600",
     ),
     "emoji": Row(
         "image generation",
-        f"draw --data sample:openmoji --set data.holdout=0.2 --set data.sources.words.length=40"
+        f"draw --data sample:openmoji --set data.holdout=0.2 --set"
+        f" data.sources.words.sequence_length=40"
         f" --set train.steps=800 --set {TOKENIZER}={{emoji-codes}}",
     ),
     "dino": Row(
@@ -132,7 +137,7 @@ ROWS = {
             schedule__warmup=100,
             train__steps=2000,
         ),
-        ("--data sample:fashion_test --method knn --labels 1000",),
+        ("--data sample:fashion_test --method knn --train-size 1000",),
         evaluate=False,
     ),
     "mae": Row(
@@ -141,7 +146,7 @@ ROWS = {
         + _fashion(
             4, model__modalities__pixels__channels=16, model__modalities__pixels__normalise="false"
         ),
-        tuple(f"--data sample:fashion_test --labels {n}" for n in (10, 100, 1000)),
+        tuple(f"--data sample:fashion_test --train-size {n}" for n in (10, 100, 1000)),
     ),
     "clip": Row("vision-language", "clip --data sample:openmoji"),
     "siglip": Row("vision-language", "siglip --data sample:openmoji"),
@@ -150,8 +155,8 @@ ROWS = {
         "audio",
         "audio --data sample:syllables",
         (
-            "--data sample:sonicpi --labels 80 --test 60 --seeds 10",
-            "--data sample:letters --labels 200 --test 150 --seeds 10",
+            "--data sample:sonicpi --train-size 80 --test-size 60 --splits 10",
+            "--data sample:letters --train-size 200 --test-size 150 --splits 10",
         ),
     ),
     "speech_control": Row("audio", f"speech_control {SPOKEN}", evaluate=False),
@@ -161,30 +166,30 @@ ROWS = {
         "protein",
         "protein --data sample:uniprot",
         (
-            "--data sample:organisms --labels 200 --seeds 10 --macro",
-            "--data sample:structures --places --labels 4000 --test 2000 --seeds 10",
+            "--data sample:organisms --train-size 200 --splits 10 --macro",
+            "--data sample:structures --per-token --train-size 4000 --test-size 2000 --splits 10",
         ),
     ),
     "esm": Row(
         "protein",
         "esm --data sample:uniprot",
         tuple(
-            f"--data sample:structures --places --labels {n} --test 2000 --seeds 10"
+            f"--data sample:structures --per-token --train-size {n} --test-size 2000 --splits 10"
             for n in (500, 4000)
         ),
     ),
     "cell": Row(
         "cell",
         "cell --data sample:pbmc --set data.holdout=0.2",
-        ("--data sample:pbmc --labels 100 --test 500 --seeds 10 --macro",),
+        ("--data sample:pbmc --train-size 100 --test-size 500 --splits 10 --macro",),
     ),
     "album": Row(
         "image, long context",
-        "album --data sample:digits --depth 2 --set data.sources.album.rows=32",
+        "album --data sample:digits --depth 2 --set data.sources.album.batch_size=32",
     ),
     "album_long": Row(
         "image, long context",
-        "album --data sample:digits --depth 2 --start {album} "
+        "album --data sample:digits --depth 2 --init-from {album} "
         + _longer(
             33,
             data__sources__album__rows=8,
@@ -195,11 +200,11 @@ ROWS = {
     ),
     "needle": Row(
         "text, long context",
-        f"needle --data sample:brown --depth 2 --set data.sources.text.rows=32 {NEEDLE}",
+        f"needle --data sample:brown --depth 2 --set data.sources.text.batch_size=32 {NEEDLE}",
     ),
     "needle_long": Row(
         "text, long context",
-        f"needle --data sample:brown --depth 2 --start {{needle}} {NEEDLE} "
+        f"needle --data sample:brown --depth 2 --init-from {{needle}} {NEEDLE} "
         + _longer(
             64,
             data__sources__text__rows=8,
@@ -210,7 +215,9 @@ ROWS = {
     "molecule": Row(
         "molecule",
         "molecule --data sample:moses",
-        tuple(f"--data sample:{n} --labels 100 --numeric" for n in ("freesolv", "solubility")),
+        tuple(
+            f"--data sample:{n} --train-size 100 --regression" for n in ("freesolv", "solubility")
+        ),
     ),
 }
 
@@ -249,7 +256,7 @@ def finish(name: str, folder: Path) -> None:
         work |= {"objective": run.config.objective.name, "machine": description()}
         (home / "flop.json").write_text(json.dumps(work))
     if row.evaluate:
-        other = ["--against", folder / row.against / "run"] if row.against else []
+        other = ["--baseline", folder / row.against / "run"] if row.against else []
         record(home / "evaluate.json", ["evaluate", home / "run", *other])
     for i, task in enumerate(row.tasks):
         record(home / f"evaluate-{i}.json", ["evaluate", home / "run", "--data", task])
@@ -280,7 +287,7 @@ def record(file: Path, words: Sequence[object]) -> None:
 
 def flop(run: Run) -> float:
     """Return the FLOP of the training: those of one step, forward and backward, times the steps."""
-    trainer = run.trainer(Journal())
+    trainer = run.trainer(MetricsLog())
     views = trainer.objective.views(next(iter(trainer.batches(0))), trainer.corrupt)
     with FlopCounterMode(display=False) as counter:
         trainer.accumulate(views)

@@ -22,17 +22,17 @@ from dataclasses import astuple, dataclass
 import torch
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.preload import relaunch
 from broadbase.core.view import Segment, positions
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
-from broadbase.train.schedule import StableConfig
+from broadbase.train.schedule import WSDConfig
 from machine import BENCH, Row, description, matmul_rate, measured, peers, ratio, tell
 
 WARM = 2
@@ -98,11 +98,11 @@ def ours(
     attention = {"heads": shape.heads, "kv_heads": shape.heads, "head_dim": head_dim}
     block = {
         "attention": {"name": "grouped", **attention},
-        "feedforward": {"name": "gated", "hidden": shape.hidden},
+        "feedforward": {"name": "gated", "hidden_width": shape.hidden},
     }
     stack = [{"repeat": shape.layers, "block": block}]
     tower = {"name": "transformer", "width": shape.width, "layers": stack}
-    text = {"name": "tokens", "discrete": {"vocabulary": shape.vocabulary}}
+    text = {"name": "tokens", "discrete": {"vocab_size": shape.vocabulary}}
     tree = {"modalities": {"text": text}, "towers": {"main": tower}}
     model = ModelConfig.from_tree(tree).build()
     initialise(model, 0)
@@ -120,10 +120,10 @@ def ours(
         objective=ObjectiveConfig.from_tree({"name": "causal"}).build(),
         corrupt={},
         optim=AdamWConfig(lr=1e-3).build(model),
-        schedule=StableConfig(),
+        schedule=WSDConfig(),
         machine=machine,
         ranks=Ranks(torch.device("cpu")),
-        journal=Journal(),
+        journal=MetricsLog(),
         batches=batches,
         validation=lambda: (),
     ).train()
@@ -139,8 +139,8 @@ def random(shape: Shape, steps: int) -> Iterator[Batch]:
     place = positions((shape.places + 1,)).expand(shape.rows, -1, -1)
     for step in range(steps):
         ids = torch.randint(3, shape.vocabulary, size, generator=rng)
-        segment = Segment("text", ids, place, weight=weight)
-        yield Batch(step, {"text": segment}, Draws(0, step))
+        segment = Segment("text", ids, place, loss_weight=weight)
+        yield Batch(step, {"text": segment}, KeyedRandom(0, step))
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Bench:
             config = text.build(DEPTH, "sample:brown")
             never = {"evaluate_every": 10**9, "save_every": 10**9}
             few = {"validation_rows": 1, "final_rows": 1}  # transformers scores
-            mixed = config.data.sources["text"].model_copy(update={"rows": ROWS})
+            mixed = config.data.sources["text"].model_copy(update={"batch_size": ROWS})
             places = {"store": str(self.folder / "store"), "sources": {"text": mixed}}
             data = config.data.model_copy(update={**few, **places})
             train = config.train.model_copy(update={"steps": steps, **never})

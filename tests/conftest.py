@@ -15,10 +15,10 @@ import torch
 
 from broadbase.core.contracts import Batch, SourceConfig
 from broadbase.core.errors import ResourceError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, positions
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.data.store.store import Store
 from broadbase.evaluate.sandbox import require_wall
 from broadbase.modalities.bytes import BytesConfig
@@ -52,7 +52,7 @@ TOWER = {
             "repeat": 2,
             "block": {
                 "attention": {"name": "grouped", **HEADS},
-                "feedforward": {"name": "gated", "hidden": 32},
+                "feedforward": {"name": "gated", "hidden_width": 32},
             },
         }
     ],
@@ -88,7 +88,7 @@ def packed(lengths: list[list[int]], length: int, seed: int = 0) -> Segment:
             values[b, at] = 256
             at += size
     place = order.unsqueeze(-1).expand(-1, -1, 3)
-    return Segment("bytes", values, place, order, document, weight=weight)
+    return Segment("bytes", values, place, order, document, loss_weight=weight)
 
 
 def cells_file(
@@ -119,7 +119,7 @@ def cells_file(
 
 def stored(source: SourceConfig, folder: Path, **settings: float) -> Store:
     """A source of bytes as the store `folder`."""
-    wanted = {folder.name: Wanted(source, BytesConfig(), "bytes")}
+    wanted = {folder.name: StoreRequest(source, BytesConfig(), "bytes")}
     return prepare(wanted, folder.parent, PrepareConfig(**settings))[0][folder.name]
 
 
@@ -131,7 +131,7 @@ def images(rows: int, seed: int = 0) -> Segment:
     place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions((2, 2))])
     weight = torch.ones(rows, 5)
     weight[:, 0] = 0
-    return Segment("image", values, place.expand(rows, -1, -1), weight=weight)
+    return Segment("image", values, place.expand(rows, -1, -1), loss_weight=weight)
 
 
 @pytest.fixture(autouse=True)
@@ -144,4 +144,4 @@ def products_by_torch() -> None:
 def batch() -> Batch:
     """Two sources of different row counts, documents of different lengths, one row half padding."""
     text = packed([[5, 7], [12], [3, 3, 3, 3], [4], [2, 9], [11]], 12)
-    return Batch(3, {"prose": text, "digits": images(4)}, Draws(seed=1, step=3))
+    return Batch(3, {"prose": text, "digits": images(4)}, KeyedRandom(seed=1, step=3))

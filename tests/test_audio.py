@@ -20,7 +20,7 @@ from broadbase.core.contracts import Record, Reject
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.modalities.audio import LOUDEST, SILENCE, AudioConfig
 from broadbase.modalities.mel import log_mel
-from broadbase.nn.spaces.logistic import LogisticConfig
+from broadbase.nn.spaces.logistic import DiscretizedLogisticConfig
 
 RATE = 16_000
 CODEC = AudioConfig().fit([])
@@ -215,7 +215,7 @@ def test_bad_files_are_refused_by_name(name: str, tmp_path: Path) -> None:
     data, why = refused()[name]
     found = read(tmp_path, data, name)
     assert isinstance(found, Reject)
-    assert found.place.endswith(name)
+    assert found.origin.endswith(name)
     assert re.search(why, found.reason), found.reason
 
 
@@ -267,7 +267,7 @@ def test_labels_are_of_the_path(tmp_path: Path) -> None:
 
 def test_logistic_is_a_likelihood() -> None:
     """Over all levels the masses are one, and as the paper's difference of sigmoids, in float64."""
-    space = LogisticConfig(channels=3, levels=16).build(8).double()
+    space = DiscretizedLogisticConfig(channels=3, levels=16).build(8).double()
     x = torch.randn(2, 5, 8, dtype=torch.float64)
     torch.nn.init.normal_(space.output.weight, std=0.05)
     every = torch.arange(16, dtype=torch.float64) / 15

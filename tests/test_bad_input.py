@@ -27,7 +27,7 @@ from broadbase.modalities.image import ImageConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from conftest import stored
 
 
@@ -59,7 +59,7 @@ def test_texts(tmp_path: Path, kind: str) -> None:
     data, reason = TEXTS[kind]
     (tmp_path / "bad.txt").write_bytes(data)
     found = reject(TextFilesConfig(path=str(tmp_path)))
-    assert found.place.endswith("bad.txt")
+    assert found.origin.endswith("bad.txt")
     assert re.search(reason, found.reason)
 
 
@@ -92,7 +92,7 @@ def test_json_lines(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
     _, found = JsonLinesConfig(path=str(tmp_path)).records()
     assert isinstance(found, Reject)
-    assert found.place.endswith("a.jsonl:2")
+    assert found.origin.endswith("a.jsonl:2")
     assert re.search(reason, found.reason)
 
 
@@ -231,12 +231,12 @@ def test_more_repeats_than_allowed_are_refused(tmp_path: Path) -> None:
     tree = find_recipe("bytes").build(1, str(tmp_path / "texts")).tree()
     tree["data"]["holdout"] = 0.3
     tree["train"]["steps"] = 12
-    tree["data"]["sources"]["bytes"] |= {"rows": 4, "length": 64}
+    tree["data"]["sources"]["bytes"] |= {"batch_size": 4, "sequence_length": 64}
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     epochs = run.epochs()["bytes"]
     assert epochs == pytest.approx(48 / len(run.rows("train")["bytes"]))
-    tree["data"]["sources"]["bytes"]["repeats"] = epochs + 0.1
-    run.with_config(RunConfig.from_tree(tree)).trainer(Journal())
-    tree["data"]["sources"]["bytes"]["repeats"] = epochs - 0.1
+    tree["data"]["sources"]["bytes"]["max_epochs"] = epochs + 0.1
+    run.with_config(RunConfig.from_tree(tree)).trainer(MetricsLog())
+    tree["data"]["sources"]["bytes"]["max_epochs"] = epochs - 0.1
     with pytest.raises(ConfigError, match=r"bytes\.repeats: .* times, .* allowed; give it more"):
-        run.with_config(RunConfig.from_tree(tree)).trainer(Journal())
+        run.with_config(RunConfig.from_tree(tree)).trainer(MetricsLog())

@@ -20,7 +20,7 @@ from broadbase.modalities.text import TextConfig
 HERE = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
 CODECS = {
     config.name: config.fit(HERE)
-    for config in (TextConfig(vocabulary=900), CodeConfig(vocabulary=900))
+    for config in (TextConfig(vocab_size=900), CodeConfig(vocab_size=900))
 }
 unicode = st.text() | st.lists(st.sampled_from(HERE), max_size=1).map(lambda t: "".join(t)[:2000])
 
@@ -47,7 +47,7 @@ def test_a_special_token_in_a_text_is_text() -> None:
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
-    config: BytePairConfig = TextConfig(vocabulary=900)
+    config: BytePairConfig = TextConfig(vocab_size=900)
     CODECS["text"].save(tmp_path)
     again = config.load(tmp_path)
     assert all(
@@ -80,4 +80,4 @@ def test_a_damaged_tokenizer_is_named(damage: Callable[[Any], None], tmp_path: P
     damage(tree)
     path.write_text(json.dumps(tree))
     with pytest.raises(DataError, match=r"tokenizer\.json is not a tokenizer"):
-        TextConfig(vocabulary=900).load(tmp_path)
+        TextConfig(vocab_size=900).load(tmp_path)

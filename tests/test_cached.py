@@ -12,21 +12,21 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import View
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
-from broadbase.train.schedule import StableConfig
+from broadbase.train.schedule import WSDConfig
 from conftest import MODALITIES, TOWER, images, packed
 
 ROWS, LENGTHS = 8, [5, 7, 4, 9, 3, 8, 6, 9]
-EXPERTS = {"name": "experts", "hidden": 16, "experts": 2, "chosen": 1}
+EXPERTS = {"name": "experts", "hidden_width": 16, "num_experts": 2, "top_k": 1}
 TEXT: dict[str, Any] = {**TOWER["layers"][0]["block"], "feedforward": EXPERTS}  # type: ignore[index]
 SIDES = {
     "first": {"source": "digits", "tower": "image", "joint": "a"},
@@ -39,7 +39,7 @@ PARTS = {
 CASES: dict[str, dict[str, Any]] = {
     "infonce": SIDES,
     "sigmoid": SIDES,
-    "mixture": {"parts": PARTS},  # rows that depend on each other beside rows that do not
+    "mixture": {"components": PARTS},  # rows that depend on each other beside rows that do not
 }
 
 
@@ -47,11 +47,11 @@ def trainer(name: str, micro_batches: int, ranks: Ranks) -> Trainer:
     tree = {
         "modalities": {
             **MODALITIES,
-            "a": {"name": "joint", "dimensions": 6},
-            "b": {"name": "joint", "dimensions": 6, "scale": 10.0, "bias": -2.0},
+            "a": {"name": "joint", "embedding_dim": 6},
+            "b": {"name": "joint", "embedding_dim": 6, "scale": 10.0, "bias": -2.0},
         },
         "towers": {"image": TOWER, "text": {**TOWER, "layers": [{"repeat": 2, "block": TEXT}]}},
-        "at": {"bytes": "text", "b": "text"},
+        "tower_of": {"bytes": "text", "b": "text"},
     }
     model = ModelConfig.from_tree(tree).build()
     initialise(model, 0)
@@ -63,10 +63,10 @@ def trainer(name: str, micro_batches: int, ranks: Ranks) -> Trainer:
         objective=ObjectiveConfig.from_tree({"name": name, **CASES[name]}).build(),
         corrupt={"bytes": MaskOrSwap(258), "image": Hide()},
         optim=AdamWConfig().build(model),
-        schedule=StableConfig(),
+        schedule=WSDConfig(),
         machine=MachineConfig(device="cpu", precision="fp32", compile="off"),
         ranks=ranks,
-        journal=Journal(),
+        journal=MetricsLog(),
         batches=lambda _: (),
         validation=lambda: (),
     )
@@ -80,7 +80,7 @@ def views(t: Trainer, rank: int, world: int) -> list[View]:
         )
         for name, segment in whole.items()
     }
-    return [*t.objective.views(Batch(0, mine, Draws(0, 0, rank, world)), t.corrupt)]
+    return [*t.objective.views(Batch(0, mine, KeyedRandom(0, 0, rank, world)), t.corrupt)]
 
 
 def gradient(name: str, micro_batches: int) -> torch.Tensor:

@@ -28,12 +28,12 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree: dict[str, Any] = find_recipe("draw").build(2, "sample:digits").tree()
     sources = tree["data"]["sources"]
     sources["image"], sources["words"] = sources.pop("codes"), sources.pop("words")
-    sources["image"] |= {"modality": "image", "rows": 32, "length": 17}
+    sources["image"] |= {"modality": "image", "batch_size": 32, "sequence_length": 17}
     sources["words"]["source"]["names"] = NAMES
-    sources["words"] |= {"rows": 32, "length": 10}
+    sources["words"] |= {"batch_size": 32, "sequence_length": 10}
     shape = {"name": "image", "height": 8, "width": 8, "channels": 1, "patch": 2}
     tree["model"]["modalities"] = {"image": shape, "bytes": {"name": "bytes"}}
-    tree["objective"] |= {"given": "image", "told": "words"}
+    tree["objective"] |= {"source": "image", "target": "words"}
     tree["data"]["holdout"] = 0.2
     tree["train"] |= {"steps": 150, "evaluate_every": 150, "save_every": 150}
     tree["schedule"]["warmup"] = 10

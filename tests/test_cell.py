@@ -292,9 +292,9 @@ def test_a_planted_program_is_found(tmp_path: Path) -> None:
     tree: dict[str, Any] = find_recipe("cell").build(1, str(tmp_path)).tree()
     tree["train"] |= {"steps": 250, "evaluate_every": 250, "save_every": 250}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
-    tree["model"]["modalities"]["cell"]["vocabulary"] = 64
+    tree["model"]["modalities"]["cell"]["vocab_size"] = 64
     tree["data"] |= {"holdout": 0.2}
-    tree["data"]["sources"]["cell"] |= {"rows": 8, "length": 66}
+    tree["data"]["sources"]["cell"] |= {"batch_size": 8, "sequence_length": 66}
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     run.train()
     rows = {(r.metric.name, r.baseline): r for r in evaluate(run, load(tmp_path / "run" / "model"))}

@@ -17,7 +17,7 @@ from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.store import prepare as preparing
 from broadbase.data.store.cluster import on_ray, on_slurm
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.modalities.bytes import BytesConfig
 
 STORE = """
@@ -47,8 +47,8 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def wanted(texts: Path) -> dict[str, Wanted]:
-    return {"t": Wanted(TextFilesConfig(path=str(texts)), BytesConfig(), "bytes")}
+def wanted(texts: Path) -> dict[str, StoreRequest]:
+    return {"t": StoreRequest(TextFilesConfig(path=str(texts)), BytesConfig(), "bytes")}
 
 
 def left(store: Path) -> dict[str, bytes]:
@@ -91,10 +91,10 @@ def test_what_is_not_here_is_named(
     with pytest.raises(ConfigError, match="needs its command sbatch"):
         prepare(wanted(texts), tmp_path / "store", progress=on_slurm("cpu"))
     monkeypatch.setitem(sys.modules, "ray", None)
-    from broadbase.core.extras import optional
+    from broadbase.core.extras import require_extra
 
-    optional.cache_clear()
+    require_extra.cache_clear()
     with pytest.raises(ConfigError, match=r"pip install 'broadbase\[cluster\]'"):
         on_ray()
-    optional.cache_clear()
+    require_extra.cache_clear()
     assert json.loads((tmp_path / "store" / "t" / "codec" / "modality.json").read_text())

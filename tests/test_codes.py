@@ -11,7 +11,7 @@ import torch
 
 from broadbase.core.contracts import Batch, ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.data.samples.catalog import DigitsConfig
 from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.codes import CodesCodec
@@ -35,7 +35,7 @@ def digits(recipe: str, out: Path, steps: int, **changes: Any) -> Run:
     for connector in tree["model"]["connectors"]:
         connector.update(changes.get("connector", {}))
     for source in tree["data"]["sources"].values():
-        source.update({"source": DIGITS, "rows": 32, "length": 17})
+        source.update({"source": DIGITS, "batch_size": 32, "sequence_length": 17})
     tree["train"] |= {"steps": steps, "evaluate_every": steps, "save_every": steps}
     tree["schedule"]["warmup"] = 10
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
@@ -47,7 +47,7 @@ def digits(recipe: str, out: Path, steps: int, **changes: Any) -> Run:
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vq") / "run"
-    digits("vq", folder, 80, pixels={"channels": 4}, connector={"codes": 64, "dimensions": 8})
+    digits("vq", folder, 80, pixels={"channels": 4}, connector={"codes": 64, "code_dim": 8})
     return folder
 
 
@@ -91,8 +91,8 @@ def test_codes_are_those_of_the_model_and_go_with_the_codec(
     segment = images(1, 0)
     values = torch.from_numpy(base.codecs["image"].encode(picture).values)[None]
     place = torch.cartesian_prod(torch.arange(1), torch.arange(4), torch.arange(4))[None] + 1
-    segment = type(segment)("image", values, place, weight=torch.ones(1, 16))
-    (view,) = run.config.objective.build().views(Batch(0, {"s": segment}, Draws(0, 0)), {})
+    segment = type(segment)("image", values, place, loss_weight=torch.ones(1, 16))
+    (view,) = run.config.objective.build().views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {})
     told = base.model(view).streams["decoder"].x
     want = base.model.spaces["pixels"].predict(told)[0].detach().numpy()  # type: ignore[operator]
     decoded = codec.decode(sample.values, sample.grid)
@@ -183,7 +183,7 @@ def test_codes_told_causally_are_pictures(tokenizer: Path, tmp_path: Path) -> No
 def digits_causal(tokenizer: Path) -> RunConfig:
     tree: dict[str, Any] = find_recipe("image").build(2, "DATA").tree()
     tree["model"]["modalities"] = {"codes": codes(tokenizer)}
-    source = {"source": DIGITS, "modality": "codes", "rows": 32, "length": 17}
+    source = {"source": DIGITS, "modality": "codes", "batch_size": 32, "sequence_length": 17}
     tree["data"]["sources"] = {"codes": source}
     tree["train"] |= {"steps": 20, "evaluate_every": 20, "save_every": 20}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
@@ -193,28 +193,28 @@ def digits_causal(tokenizer: Path) -> RunConfig:
 def test_places_are_told_in_their_pair() -> None:
     """The hidden places are the picture's, the values those of the codes at the same places."""
     picture = images(3, 0)
-    place, weight = picture.position, picture.weight
+    place, weight = picture.position, picture.loss_weight
     ids = torch.arange(15).view(3, 5)
-    told = type(picture)("codes", ids, place, weight=weight)
+    told = type(picture)("codes", ids, place, loss_weight=weight)
     objective = ObjectiveConfig.from_tree(
-        {"name": "masked", "share": 0.5, "told": {"image": "codes"}}
+        {"name": "masked", "mask_ratio": 0.5, "targets_from": {"image": "codes"}}
     )
     corrupt = {"image": ModalityConfig.from_tree(IMAGE).corruption()}
-    batch = Batch(0, {"image": picture, "codes": told}, Draws(0, 0))
+    batch = Batch(0, {"image": picture, "codes": told}, KeyedRandom(0, 0))
     (view,) = objective.build().views(batch, corrupt)
-    (read,) = view.reads
+    (read,) = view.readouts
     (seen,) = view.streams[0].segments
     assert read.space == "codes"
     assert read.index is not None
-    assert read.weight is not None
-    assert read.values is not None
-    assert seen.hidden is not None
-    assert torch.equal(read.values, ids.gather(1, read.index))
-    assert torch.equal(seen.hidden, torch.zeros(3, 5).scatter(1, read.index, read.weight).bool())
-    shifted = type(picture)("codes", ids, place + 1, weight=weight)
+    assert read.loss_weight is not None
+    assert read.target is not None
+    assert seen.masked is not None
+    assert torch.equal(read.target, ids.gather(1, read.index))
+    assert torch.equal(
+        seen.masked, torch.zeros(3, 5).scatter(1, read.index, read.loss_weight).bool()
+    )
+    shifted = type(picture)("codes", ids, place + 1, loss_weight=weight)
     with pytest.raises(ConfigError, match="the same grid and length"):
-        objective.build().views(
-            Batch(0, {"image": picture, "codes": shifted}, batch.draws), corrupt
-        )
+        objective.build().views(Batch(0, {"image": picture, "codes": shifted}, batch.rng), corrupt)
     with pytest.raises(ValueError, match="needs image and codes row by row"):
         objective.check({"image": None, "codes": None})

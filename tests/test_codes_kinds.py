@@ -39,8 +39,8 @@ def test_a_tokenizer_and_what_is_told_in_its_codes(
     tree: dict[str, Any] = find_recipe(kind).build(1, str(corpus)).tree()
     tree["objective"] = {"name": "autoencoder", "target": target}
     pair = {"source": "encoder", "target": "decoder"}
-    shape = {"codes": 32, "codebooks": codebooks, "dimensions": 8}
-    tree["model"]["connectors"] = [{"name": "quantised", **pair, **shape}]
+    shape = {"codes": 32, "codebooks": codebooks, "code_dim": 8}
+    tree["model"]["connectors"] = [{"name": "vector_quantizer", **pair, **shape}]
     source = dict(tree["data"]["sources"][kind])
     run = trained(tree, tmp_path / "vq")
     rows = {row.baseline: row for row in evaluate(run, load(run.folder / "model"))}
@@ -56,11 +56,14 @@ def test_a_tokenizer_and_what_is_told_in_its_codes(
 
     told: dict[str, Any] = find_recipe("image").build(1, str(corpus)).tree()
     told["model"]["modalities"] = {"codes": codes}
-    source |= {"modality": "codes", "length": max(source["length"], len(sample.values) + 2)}
+    source |= {
+        "modality": "codes",
+        "sequence_length": max(source["sequence_length"], len(sample.values) + 2),
+    }
     told["data"]["sources"] = {"codes": source}
     base = load(trained(told, tmp_path / "causal").folder / "model")
     grid = sample.grid if len(sample.grid) > 1 else None
-    drawn = np.asarray(base.generate(places=8, grid=grid))
+    drawn = np.asarray(base.generate(max_new_tokens=8, grid=grid))
     assert drawn.size > 0
     assert np.isfinite(drawn).all()
     assert drawn.shape[1:] == np.shape(codec.decode(sample.values, sample.grid))[1:]

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from broadbase.commands.app import COMMANDS, app
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.plugins import VARIABLE, outside
+from broadbase.core.plugins import VARIABLE, plugins
 from broadbase.recipes.printed import documented
 from broadbase.recipes.recipe import all_recipes, example
-from broadbase.recipes.resolve import resolved
+from broadbase.recipes.resolve import resolve
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 
@@ -30,23 +30,23 @@ def test_a_printed_config_is_the_config(name: str) -> None:
 
 
 def test_options_of_pretrain() -> None:
-    config = resolved("text", "x", 1, steps=7, context=33, batch_size=5)
+    config = resolve("text", "x", 1, steps=7, context=33, batch_size=5)
     (source,) = config.data.sources.values()
-    assert (config.train.steps, source.length, source.rows) == (7, 33, 5)
-    config = resolved("text", "x", 1, ["train.steps=9"], steps=7)
+    assert (config.train.steps, source.sequence_length, source.rows) == (7, 33, 5)
+    config = resolve("text", "x", 1, ["train.steps=9"], steps=7)
     assert config.train.steps == 9
-    config = resolved("mixed", None, 1, batch_size=116, context=64)
+    config = resolve("mixed", None, 1, batch_size=116, context=64)
     rows = {name: m.rows for name, m in config.data.sources.items()}
     assert sum(n for name, n in rows.items() if name != "descriptors") == 116
     assert rows["structure"] == rows["descriptors"]
-    assert config.data.sources["code"].length == 64
-    assert config.data.sources["image"].length == 17
+    assert config.data.sources["code"].sequence_length == 64
+    assert config.data.sources["image"].sequence_length == 17
     with pytest.raises(ConfigError, match="6 sources need a row each"):
-        resolved("mixed", None, 1, batch_size=5)
+        resolve("mixed", None, 1, batch_size=5)
     with pytest.raises(ConfigError, match="--context is the tokens of a row of text"):
-        resolved("mae", "x", 1, context=64)
+        resolve("mae", "x", 1, context=64)
     with pytest.raises(ConfigError, match="config file names its data"):
-        resolved("c.yaml", ["x"], None)
+        resolve("c.yaml", ["x"], None)
 
 
 def texts(folder: Path, word: str, ending: str = "txt") -> str:
@@ -58,7 +58,7 @@ def texts(folder: Path, word: str, ending: str = "txt") -> str:
 
 def test_several_folders_are_a_mixture(tmp_path: Path) -> None:
     paths = [texts(tmp_path / "a", "river"), texts(tmp_path / "b", "stone")]
-    config = resolved("bytes", paths, 1, steps=2, context=64, batch_size=4)
+    config = resolve("bytes", paths, 1, steps=2, context=64, batch_size=4)
     assert {name: m.rows for name, m in config.data.sources.items()} == {"bytes": 2, "bytes_2": 2}
     run = Run.create(config, tmp_path / "run")
     assert run.train().keys() == {"bytes", "bytes_2"}
@@ -68,7 +68,7 @@ def test_kinds_of_data_in_one_mixture(tmp_path: Path) -> None:
     paths = [texts(tmp_path / "a", "river"), texts(tmp_path / "b", "x = ", "py")]
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "a.png").write_bytes(b"")
-    config = resolved("mixed", [*paths, str(tmp_path / "c")], 1)
+    config = resolve("mixed", [*paths, str(tmp_path / "c")], 1)
     assert {name: m.modality for name, m in config.data.sources.items()} == {
         "text": "text",
         "code": "code",
@@ -76,14 +76,14 @@ def test_kinds_of_data_in_one_mixture(tmp_path: Path) -> None:
     }
     assert set(config.model.towers) == {"main"}
     with pytest.raises(ConfigError, match="trains on pairs: give --data once"):
-        resolved("clip", paths, 1)
+        resolve("clip", paths, 1)
 
 
 def test_which_files_are_read(tmp_path: Path) -> None:
     path = texts(tmp_path / "a", "river", "log")
     with pytest.raises(DataError, match=r"it holds 60 \.log.*--pattern"):
-        list(resolved("text", path, 1).data.sources["text"].source.records())
-    found = resolved("text", path, 1, pattern="**/*.log").data.sources["text"].source
+        list(resolve("text", path, 1).data.sources["text"].source.records())
+    found = resolve("text", path, 1, pattern="**/*.log").data.sources["text"].source
     assert len(list(found.records())) == 60
 
 
@@ -139,7 +139,7 @@ def test_modules_that_cannot_be_used(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, name)
     with pytest.raises(ConfigError, match=MODULES[name]):
-        outside("recipes", "RECIPE")
+        plugins("recipes", "RECIPE")
 
 
 def test_blanks_between_modules_mean_nothing(
@@ -149,6 +149,6 @@ def test_blanks_between_modules_mean_nothing(
     monkeypatch.chdir(tmp_path)
     for value in ("mine_is_here,", " mine_is_here , ,", ",mine_is_here", "mine_is_here"):
         monkeypatch.setenv(VARIABLE, value)
-        assert outside("recipes", "RECIPE") == [3]
+        assert plugins("recipes", "RECIPE") == [3]
     monkeypatch.setenv(VARIABLE, " ")
-    assert outside("recipes", "RECIPE") == []
+    assert plugins("recipes", "RECIPE") == []

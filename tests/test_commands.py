@@ -105,7 +105,7 @@ def test_recipes_from_outside_are_listed(tmp_path: Path, monkeypatch: pytest.Mon
     text = 'from broadbase.recipes.recipe import Recipe\nRECIPE = Recipe("own", "mine", print)'
     (tmp_path / "own_recipe.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("BROADBASE_MODULES", "own_recipe")
+    monkeypatch.setenv("BROADBASE_PLUGINS", "own_recipe")
     assert summaries()["own"] == "mine"
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
-from broadbase.core.view import Read, Segment, View, positions
+from broadbase.core.view import Readout, Segment, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
@@ -25,8 +25,8 @@ BLOCK: Any = TOWER["layers"][0]["block"]  # type: ignore[index]
 CROSS = {**TOWER, "layers": [{"repeat": 2, "block": {**BLOCK, "cross": BLOCK["attention"]}}]}
 WAYS: dict[str, dict[str, Any]] = {
     "encoder": {"name": "seq2seq", "encoder": "main", "decoder": "decoder"},
-    "prefix": {"name": "prefixed"},
-    "through": {"name": "prefixed", "through": "decoder"},
+    "prefix": {"name": "prefix_conditional"},
+    "through": {"name": "prefix_conditional", "through": "decoder"},
 }
 sizes = st.lists(st.integers(2, 6), min_size=3, max_size=3)
 
@@ -38,7 +38,7 @@ def model(seed: int = 0) -> Model:
             "image": {"name": "image", "height": 4, "width": 4, "channels": 1, "patch": 2},
         },
         "towers": {"main": TOWER, "decoder": CROSS},
-        "at": {},
+        "tower_of": {},
         "connectors": [{"name": "linear", "source": "decoder", "target": "main"}],
     }
     built = ModelConfig.from_tree(tree).build()
@@ -50,18 +50,18 @@ def pair(given_: list[int], told: list[int]) -> Batch:
     """A byte string and the one that belongs to it, in each row."""
     first = packed([[n] for n in given_], max(given_), seed=1)
     second = packed([[n] for n in told], max(told), seed=2)
-    return Batch(0, {"given": first, "told": second}, Draws(0, 0))
+    return Batch(0, {"given": first, "told": second}, KeyedRandom(0, 0))
 
 
 def objective(way: str) -> Any:
-    return ObjectiveConfig.from_tree({"given": "given", "told": "told", **WAYS[way]}).build()
+    return ObjectiveConfig.from_tree({"source": "given", "target": "told", **WAYS[way]}).build()
 
 
 def predictions(net: Model, view: View) -> Tensor:
     """What is predicted where the view scores."""
     last = view.streams[-1]
-    (read,) = last.reads
-    asked = replace(last, reads=(Read(read.space, "p", index=read.index),))
+    (read,) = last.readouts
+    asked = replace(last, reads=(Readout(read.space, "p", index=read.index),))
     with torch.no_grad():
         return net(View((*view.streams[:-1], asked))).predictions["p"]
 
@@ -121,7 +121,7 @@ def test_telling_place_by_place_is_what_was_trained(way: str) -> None:
         place.unsqueeze(-1).expand(-1, -1, 3),
         place,
         torch.zeros_like(place),
-        weight=torch.ones(3, 8),
+        loss_weight=torch.ones(3, 8),
     )
     (full,) = made.views(replace(batch, segments={**batch.segments, "told": segment}), {})
     assert torch.equal(predictions(net, full).argmax(dim=-1), told)
@@ -136,12 +136,14 @@ def test_a_pair_of_kinds_is_learned(way: str) -> None:
     place = positions((3,)).expand(4, -1, -1)
     weight = torch.tensor([[0.0, 1.0, 1.0]] * 4)
     batch = Batch(
-        0, {"given": shown, "told": Segment("bytes", values, place, weight=weight)}, Draws(0, 0)
+        0,
+        {"given": shown, "told": Segment("bytes", values, place, loss_weight=weight)},
+        KeyedRandom(0, 0),
     )
     made, optim = objective(way), torch.optim.Adam(net.parameters(), 3e-3)
     for _ in range(150):
         views = made.views(batch, {})
-        loss = combine(made.loss([net(v) for v in views], views), made.shares(views))
+        loss = combine(made.loss([net(v) for v in views], views), made.term_weights(views))
         optim.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optim.step()
@@ -154,7 +156,7 @@ def test_properties_are_told_from_the_mean_of_a_record() -> None:
     shown, known = images(4, seed=3), packed([[2], [2], [2], [2]], 2)
     shown = shown.map(lambda t: t.double() if t.is_floating_point() else t)
     made = PropertiesConfig(source="image", target="class").build()
-    (view,) = made.views(Batch(0, {"image": shown, "class": known}, Draws(0, 0)), {})
+    (view,) = made.views(Batch(0, {"image": shown, "class": known}, KeyedRandom(0, 0)), {})
     with torch.no_grad():
         output = net(view)
         pooled = output.streams["main"].x.mean(dim=1)

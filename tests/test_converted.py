@@ -13,7 +13,7 @@ from broadbase.commands.app import app
 from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.image import ImageConfig
 
@@ -25,7 +25,9 @@ def test_rates_and_channels_of_sounds(tmp_path: Path) -> None:
         rate, channels = (8_000, 1) if i < 5 else (16_000, 2 if i < 8 else 1)
         data = 0.3 * rng.standard_normal((rate // 4, channels))
         soundfile.write(tmp_path / "in" / f"{i}.wav", data, rate)
-    wanted = {"a": Wanted(AudioFilesConfig(path=str(tmp_path / "in")), AudioConfig(), "audio")}
+    wanted = {
+        "a": StoreRequest(AudioFilesConfig(path=str(tmp_path / "in")), AudioConfig(), "audio")
+    }
     stores, _ = prepare(wanted, tmp_path / "store", PrepareConfig(holdout=0.3))
     converted = stores["a"].manifest["converted"]
     assert converted == {"2 channels to 1": 3, "8000 to 16000 Hz": 5}
@@ -42,7 +44,7 @@ def test_colours_and_sizes_of_pictures(tmp_path: Path) -> None:
         pixels = rng.integers(0, 256, (*size, len(mode))).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / "in" / f"{i}.png")
     source = ImageFilesConfig(path=str(tmp_path / "in"))
-    wanted = {"p": Wanted(source, ImageConfig(height=8, width=8, patch=4), "image")}
+    wanted = {"p": StoreRequest(source, ImageConfig(height=8, width=8, patch=4), "image")}
     stores, _ = prepare(wanted, tmp_path / "store", PrepareConfig(holdout=0.3))
     found = stores["p"].manifest["converted"]
     assert found == {"RGBA to RGB": 2, "a size other than 8 x 8 pixels": 4}

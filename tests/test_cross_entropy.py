@@ -60,7 +60,7 @@ def test_its_gradient_is_that_of_its_numbers() -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_space_scores_by_chunks_as_it_predicts(tied: bool) -> None:
     torch.manual_seed(0)
-    space = DiscreteConfig(vocabulary=11, tied=tied, bias=True, z=1e-2).build(4)
+    space = DiscreteConfig(vocab_size=11, tie_embeddings=tied, bias=True, z_loss_coef=1e-2).build(4)
     x, target = torch.randn(2, 5, 4), torch.randint(11, (2, 5))
     found = []
     for score in (space.score, lambda x, t: plain(x, space._weight, space.bias, t)[0]):

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, Record
 from broadbase.core.errors import ConfigError, DataError, ResourceError
-from broadbase.data.batches import Mixture, Order, held_out
+from broadbase.data.batches import MixedBatches, Order, held_out
 from broadbase.data.rows import Rows
 from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.store.codecs import training_records
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.data.store.store import Split, Store, open_store
 from broadbase.modalities.bytes import BytesCodec, BytesConfig
 from broadbase.modalities.image import ImageConfig
@@ -113,9 +113,9 @@ def store(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return stored(TextFilesConfig(path=str(corpus)), folder, holdout=0.2)
 
 
-def mixture(store: Store) -> Mixture:
+def mixture(store: Store) -> MixedBatches:
     rows = {"a": Rows(store.split("train"), 32), "b": Rows(store.split("validation"), 24)}
-    return Mixture(rows, {"a": "bytes", "b": "bytes"}, {"a": 6, "b": 2}, seed=5)
+    return MixedBatches(rows, {"a": "bytes", "b": "bytes"}, {"a": 6, "b": 2}, seed=5)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -149,15 +149,17 @@ def test_ranks_share_a_batch(store: Store) -> None:
     for name, segment in whole.segments.items():
         for r, part in enumerate(parts):
             assert torch.equal(segment.values[r::2], part.segments[name].values)
-            mine = part.draws.uniform(name, len(segment.values[r::2]), 7)
-            assert torch.equal(whole.draws.uniform(name, len(segment.values), 7)[r::2], mine)
+            mine = part.rng.uniform(name, len(segment.values[r::2]), 7)
+            assert torch.equal(whole.rng.uniform(name, len(segment.values), 7)[r::2], mine)
     with pytest.raises(ConfigError, match=r"rows=2 does not divide over 3 ranks"):
-        next(iter(Mixture(mixed.rows, mixed.spaces, {"a": 6, "b": 2}, 5).batches(0, 1, world=3)))
+        next(
+            iter(MixedBatches(mixed.rows, mixed.spaces, {"a": 6, "b": 2}, 5).batches(0, 1, world=3))
+        )
 
 
 def test_an_epoch_takes_every_row_once_and_the_next_another_order(store: Store) -> None:
     rows = Rows(store.split("train"), 32)
-    mixed = Mixture({"a": rows}, {"a": "bytes"}, {"a": 1}, seed=0)
+    mixed = MixedBatches({"a": rows}, {"a": "bytes"}, {"a": 1}, seed=0)
 
     def epoch(i: int) -> list[bytes]:
         n = len(rows)
@@ -208,7 +210,7 @@ def test_the_split_follows_content_not_order(tmp_path: Path) -> None:
     sides = [decoded(store, name) for name in ("train", "validation")]
     assert not sides[0] & sides[1]
     assert sides[0] | sides[1] == {f"text {i}" for i in range(40)}
-    assert set(training_records([Wanted(source, BytesConfig(), "bytes")], 0.3)) == sides[0]
+    assert set(training_records([StoreRequest(source, BytesConfig(), "bytes")], 0.3)) == sides[0]
 
 
 def decoded(store: Store, name: str) -> set[str]:
@@ -271,7 +273,7 @@ def test_labels_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_loader_process_that_is_killed_is_said_so(store: Store) -> None:
-    mixed = Mixture({"a": Rows(store.split("train"), 32)}, {"a": "bytes"}, {"a": 2}, seed=0)
+    mixed = MixedBatches({"a": Rows(store.split("train"), 32)}, {"a": "bytes"}, {"a": 2}, seed=0)
     batches = mixed.batches(0, 1_000_000, workers=1)
     next(batches)
     (worker,) = [p for p in multiprocessing.active_children() if "grain" in p.name]
@@ -283,7 +285,7 @@ def test_a_loader_process_that_is_killed_is_said_so(store: Store) -> None:
 
 def test_a_limit_repeats_the_same_rows(store: Store) -> None:
     rows = Rows(store.split("train"), 32)
-    mixed = Mixture({"a": rows}, {"a": "bytes"}, {"a": 2}, seed=0, limits={"a": 6})
+    mixed = MixedBatches({"a": rows}, {"a": "bytes"}, {"a": 2}, seed=0, limits={"a": 6})
     seen = Counter(
         value.tobytes() for b in mixed.batches(0, 9) for value in b.segments["a"].values.numpy()
     )

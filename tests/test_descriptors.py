@@ -44,7 +44,7 @@ def test_a_base_tells_them_of_whole_molecules() -> None:
     initialise(model, 0)
     codecs = {name: config.modalities[name].fit(SMILES) for name in ("smiles", "bytes")}
     base = Base(config, model, codecs)
-    told = base.told(SMILES, modality="smiles")
+    told = base.predict_properties(SMILES, modality="smiles")
     assert told is not None
     assert told.shape == (len(SMILES), len(NAMES))
     assert told.std(axis=0).min() > 0
@@ -52,7 +52,7 @@ def test_a_base_tells_them_of_whole_molecules() -> None:
         last = base.embed([smiles], modality="smiles", layers=False)
         expected = model.spaces["d"].predict(torch.from_numpy(last))  # type: ignore[operator]
         np.testing.assert_allclose(row, expected[0].detach(), atol=1e-5)
-    assert base.told(["CCO"], modality="bytes") is None
+    assert base.predict_properties(["CCO"], modality="bytes") is None
 
 
 def test_what_is_no_molecule_is_refused() -> None:

@@ -18,7 +18,7 @@ from broadbase.data.detect import detect, labelled, pairs
 from broadbase.data.sources.files import FilesConfig, ImageFilesConfig, TextFilesConfig
 from broadbase.data.sources.left_out import left_out, notes
 from broadbase.recipes.molecule import build as molecules
-from broadbase.recipes.resolve import resolved
+from broadbase.recipes.resolve import resolve
 
 
 def records(source: SourceConfig) -> list[Record]:
@@ -99,7 +99,7 @@ def test_a_list_with_mistakes(media: Path, tmp_path: Path) -> None:
     for item, reason in ((gone, "there is no file"), (url, "URL"), (broken, "not an image")):
         assert isinstance(item, Reject)
         assert reason in item.reason
-    assert "a.csv:5 (" in broken.place
+    assert "a.csv:5 (" in broken.origin
     assert isinstance(empty, Reject)
     assert empty.empty
 
@@ -166,7 +166,7 @@ def test_a_field_of_a_listing_is_set(media: Path) -> None:
     table = media / "two.csv"
     write(table, [{"image": f"{p}.PNG", "other": "cat/a/0.PNG"} for p in PATHS])
     try:
-        config = resolved("image", str(table), 1, field="other")
+        config = resolve("image", str(table), 1, field="other")
         source = next(iter(config.data.sources.values())).source
         assert {r.raw.getpixel((0, 0)) for r in records(source)} == {0}
     finally:
@@ -183,4 +183,4 @@ def test_molecules_of_lines_and_of_structures(tmp_path: Path) -> None:
 
 def test_a_field_of_data_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        resolved("text", str(tmp_path / "no"), 1, field="other")
+        resolve("text", str(tmp_path / "no"), 1, field="other")

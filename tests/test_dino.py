@@ -20,7 +20,7 @@ from broadbase.adapt.method import Method
 from broadbase.adapt.task import Task
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError, DivergedError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, View, positions
 from broadbase.inference.base import Base
 from broadbase.modalities.crops import Crops, CropsConfig, boxes
@@ -39,8 +39,12 @@ from test_resume import weights
 
 K = 12
 IMAGE = {"name": "image", "height": 12, "width": 8, "channels": 1, "patch": 2}
-HEAD = {"name": "prototypes", "prototypes": K, "hidden": 10, "bottleneck": 6, "grace": 1.0}
-HEAD |= {"temperature": 0.125, "first": 0.0625, "last": 0.125}  # exact in any precision
+HEAD = {"name": "prototypes", "prototypes": K, "hidden_width": 10, "bottleneck": 6, "grace": 1.0}
+HEAD |= {
+    "temperature": 0.125,
+    "teacher_temperature_start": 0.0625,
+    "teacher_temperature": 0.125,
+}  # exact in any precision
 STILL = CropsConfig(flip=0, light=0)
 
 
@@ -58,12 +62,12 @@ def batch(rows: int = 5, step: int = 0) -> Batch:
     values = np.stack([np.concatenate([codec.start[None], one]) for one in pictures])
     place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions((6, 4))])
     segment = Segment("image", torch.from_numpy(values).double(), place.expand(rows, -1, -1))
-    return Batch(step, {"pictures": segment}, Draws(7, step))
+    return Batch(step, {"pictures": segment}, KeyedRandom(7, step))
 
 
 def taught(student: Model, pieces: int = 1, **fields: Any) -> Any:
     t = trainer(student, "causal", pieces)
-    tree = {"name": "dino", "space": "head", "smalls": 2, **fields}
+    tree = {"name": "dino", "space": "head", "num_small": 2, **fields}
     t.objective = ObjectiveConfig.from_tree(tree).build()
     t.corrupt = {"image": ImageConfig.from_tree(IMAGE).corruption()}
     t.optim = AdamWConfig(lr=1e-2).build(student)
@@ -179,7 +183,7 @@ def test_collapse_halts_the_run(kind: str) -> None:
 def test_the_last_layer_waits() -> None:
     t = taught(model())
     hold = {"spaces.head.last": 0.2}
-    t.optim = AdamWConfig(lr=1e-2, hold=hold).build(t.model)
+    t.optim = AdamWConfig(lr=1e-2, freeze_until=hold).build(t.model)
     t.config = t.config.model_copy(update={"steps": 10})
     last, first = t.model.spaces["head"].last.weight, t.model.spaces["head"].head[0].weight
     moved = []
@@ -188,8 +192,10 @@ def test_the_last_layer_waits() -> None:
         t._advance(batch(step=step))
         moved.append((not torch.equal(before[0], last), not torch.equal(before[1], first)))
     assert moved == [(False, True), (False, True), (True, True), (True, True)]
-    with pytest.raises(ConfigError, match=r"optim.hold: no parameter begins with 'spaces.hed'"):
-        AdamWConfig(hold={"spaces.hed": 0.2}).build(t.model)
+    with pytest.raises(
+        ConfigError, match=r"optim.freeze_until: no parameter begins with 'spaces.hed'"
+    ):
+        AdamWConfig(freeze_until={"spaces.hed": 0.2}).build(t.model)
 
 
 def test_what_has_no_crops_is_refused() -> None:
@@ -203,10 +209,10 @@ def test_what_has_no_crops_is_refused() -> None:
     )
     corrupt = {"bytes": other.modalities["bytes"].corruption()}
     with pytest.raises(ConfigError, match="only pictures have them"):
-        t.objective.views(Batch(0, {"s": ids}, Draws(0, 0)), corrupt)
+        t.objective.views(Batch(0, {"s": ids}, KeyedRandom(0, 0)), corrupt)
     long = batch().segments["pictures"].map(lambda x: torch.cat([x, x[:, :1]], dim=1))
     with pytest.raises(ConfigError, match=r"set data\.sources\.NAME\.length to 25"):
-        t.objective.views(Batch(0, {"s": long}, Draws(0, 0)), t.corrupt)
+        t.objective.views(Batch(0, {"s": long}, KeyedRandom(0, 0)), t.corrupt)
 
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.sampled_from([1, 3]))
@@ -229,7 +235,7 @@ def test_crops_have_their_shape_and_repeat_for_any_ranks(
     size = (4, config.height, config.width, channels)
     values = flat(np.random.default_rng(seed).random(size), config)
     crops = config.corruption()
-    made, place = crops.crop(values, scale, (0.1, 0.6), Draws(seed, 3), "s")
+    made, place = crops.crop(values, scale, (0.1, 0.6), KeyedRandom(seed, 3), "s")
     grid = max(1, round(scale * rows)), max(1, round(scale * columns))
     assert made.shape == (4, 1 + grid[0] * grid[1], patch * patch * channels)
     assert torch.equal(place[2, 1:], 1 + positions(grid))
@@ -237,9 +243,9 @@ def test_crops_have_their_shape_and_repeat_for_any_ranks(
     assert torch.equal(made[:, 0], values[:, 0])
     assert (made[:, 1:] >= 0).all()
     assert (made[:, 1:] <= 1).all()
-    again, _ = crops.crop(values[1::2], scale, (0.1, 0.6), Draws(seed, 3, 1, 2), "s")
+    again, _ = crops.crop(values[1::2], scale, (0.1, 0.6), KeyedRandom(seed, 3, 1, 2), "s")
     assert torch.equal(again, made[1::2])
-    other, _ = crops.crop(values, scale, (0.1, 0.6), Draws(seed, 4), "s")
+    other, _ = crops.crop(values, scale, (0.1, 0.6), KeyedRandom(seed, 4), "s")
     assert rows * columns * patch == 1 or not torch.equal(other, made)
 
 
@@ -254,7 +260,7 @@ def test_a_crop_of_a_ramp_is_a_ramp(seed: int, scale: float, mirrored: bool) -> 
     still = STILL.model_copy(update={"flip": float(mirrored)})
     crops = Crops(config=still, rows=n // patch, columns=n // patch, patch=patch)
     values = flat(ramp[None, :, :, None], config)
-    codec, draws = config.fit([]), Draws(seed, 0)
+    codec, draws = config.fit([]), KeyedRandom(seed, 0)
     made, _ = crops.crop(values, scale, (0.2, 0.5), draws, "s")
     side = round(scale * (n // patch)) * patch
     small = ImageConfig(height=side, width=side, channels=1, patch=patch, levels=256).fit([])
@@ -281,10 +287,10 @@ def test_light_is_brightness_contrast_and_saturation(grey: float) -> None:
     for light, lost in ((0.0, 0.0), (1.0, grey)):
         settings = CropsConfig(light=light, grey=lost, **most)
         crops = Crops(config=settings, rows=3, columns=3, patch=2)
-        made, _ = crops.crop(values, 1.0, (0.5, 0.9), Draws(0, 0), "s")
+        made, _ = crops.crop(values, 1.0, (0.5, 0.9), KeyedRandom(0, 0), "s")
         codec = config.fit([])
         found.append(np.stack([codec.decode(one[1:].numpy(), (3, 3)) for one in made]))
-    chance = Draws(0, 0).uniform("s", 3, 9).numpy()[:, 5:8]
+    chance = KeyedRandom(0, 0).uniform("s", 3, 9).numpy()[:, 5:8]
     size = [most["brightness"], most["contrast"], most["saturation"]]
     brighter, sharper, purer = (1 + size * (2 * chance - 1)).T[:, :, None, None, None]
     x = found[0] * brighter

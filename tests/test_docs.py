@@ -78,8 +78,8 @@ def shortened(arguments: list[str]) -> list[str]:
             at = arguments.index("--steps")
             arguments = arguments[:at] + arguments[at + 2 :]
         return [*arguments, *size, *SHORT]
-    if arguments[0] == "adapt" and "--seeds" not in arguments:
-        return [*arguments, "--seeds", "2", "--test", "50"]
+    if arguments[0] == "adapt" and "--splits" not in arguments:
+        return [*arguments, "--splits", "2", "--test-size-size", "50"]
     return arguments
 
 

@@ -17,7 +17,7 @@ import yaml
 
 from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.plugins import VARIABLE, outside
+from broadbase.core.plugins import VARIABLE, plugins
 from broadbase.data.detect import detect, labelled
 from broadbase.data.samples.packages import Package
 from broadbase.data.sources.files import TextFilesConfig
@@ -27,7 +27,7 @@ from test_docs import FENCE, ROOT, commands
 PAGE = ROOT / "docs" / "add-a-modality.md"
 SHORT = {
     "pretrain": "--depth 2 --set train.steps=150 --set train.evaluate_every=50",
-    "adapt": "--seeds 2 --test 50",
+    "adapt": "--splits 2 --test-size-size 50",
 }
 ABSENT = ("cannot be had", "is not here", "took more than")  # the registry, or its tool
 MANY = """
@@ -128,11 +128,11 @@ def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv(VARIABLE, "json, no_such_module")
     with pytest.raises(ConfigError, match=r"names 'no_such_module', and there is no no_such_mod"):
-        outside("recipes", "RECIPE")
+        plugins("recipes", "RECIPE")
     (tmp_path / "broken_module.py").write_text("import no_such_module")
     monkeypatch.setenv(VARIABLE, "broken_module")
     with pytest.raises(ConfigError, match="broken_module imports no_such_module"):
-        outside("recipes", "RECIPE")
+        plugins("recipes", "RECIPE")
 
 
 def test_named_modules_and_installed_packages(
@@ -149,11 +149,11 @@ def test_named_modules_and_installed_packages(
     (tmp_path / "kept" / "kept-1.dist-info" / "entry_points.txt").write_text(points)
     (tmp_path / "kept" / "kept-1.dist-info" / "METADATA").write_text("Name: kept\nVersion: 1\n")
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert outside("baselines", "BASELINES") == []
+    assert plugins("baselines", "BASELINES") == []
     sys.path.append(str(tmp_path / "kept"))
     monkeypatch.setenv(VARIABLE, "beside_module")
-    assert outside("baselines", "BASELINES") == [{"toy": 2}, {"toy": 1}]
-    assert outside("recipes", "RECIPE") == []
+    assert plugins("baselines", "BASELINES") == [{"toy": 2}, {"toy": 1}]
+    assert plugins("recipes", "RECIPE") == []
 
 
 def test_a_source_by_its_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

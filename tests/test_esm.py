@@ -10,8 +10,8 @@ import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.model.model import Model, ModelConfig
 from test_losses import (
@@ -52,11 +52,11 @@ def esm() -> tuple[Model, EsmForMaskedLM]:
     theirs = EsmForMaskedLM(config).double().eval()
     randomise(theirs)
     discrete = {
-        "vocabulary": VOCABULARY,
+        "vocab_size": VOCABULARY,
         "bias": True,
-        "dropped": 0.15 * 0.8,
+        "token_dropout": 0.15 * 0.8,
         "mask_id": MASK,
-        "head": {"name": "transform", "norm": LAYERNORM},
+        "head": {"name": "mlm", "norm": LAYERNORM},
     }
     tree: dict[str, Any] = {
         "modalities": {"text": {"name": "tokens", "discrete": discrete}},
@@ -96,24 +96,24 @@ def test_masked_modelling_is_esms_loss() -> None:
     """Value and gradient: hidden residues are nothing, what is left is larger, row by row."""
     mine, theirs = esm()
     segment, corrupt = residues(), MaskOrSwap(24)
-    fields = {"name": "masked", "share": 0.15}
+    fields = {"name": "masked", "mask_ratio": 0.15}
     objective = ObjectiveConfig.from_tree(fields).build()
-    (view,) = objective.views(Batch(0, {"s": segment}, Draws(0, 0)), {"text": corrupt})
-    (seen,), (read,) = view.streams[0].segments, view.reads
+    (view,) = objective.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {"text": corrupt})
+    (seen,), (read,) = view.streams[0].segments, view.readouts
     assert seen.values is not None
-    assert seen.hidden is not None
+    assert seen.masked is not None
     assert seen.document is not None
     assert read.index is not None
-    assert read.values is not None
-    assert read.weight is not None
-    assert len(set((seen.hidden.sum(1) / (seen.document >= 0).sum(1)).tolist())) == 3
-    scored = read.values.masked_fill(read.weight == 0, -100)
+    assert read.target is not None
+    assert read.loss_weight is not None
+    assert len(set((seen.masked.sum(1) / (seen.document >= 0).sum(1)).tolist())) == 3
+    scored = read.target.masked_fill(read.loss_weight == 0, -100)
     labels = torch.full_like(seen.values, -100)
     for b in range(3):
         for place, label in zip(read.index[b], scored[b], strict=True):
             labels[b, place] = max(label, labels[b, place])
     expected = theirs(
-        input_ids=seen.values.masked_fill(seen.hidden, MASK),
+        input_ids=seen.values.masked_fill(seen.masked, MASK),
         attention_mask=(seen.document >= 0).long(),
         labels=labels,
     ).loss
@@ -134,7 +134,7 @@ def test_token_dropout_acts_where_nothing_is_hidden_too() -> None:
     segment = residues()
     assert segment.document is not None
     real = segment.document >= 0
-    view = View((Stream("main", "main", (segment,), reads=(Read("text", "p"),)),))
+    view = View((Stream("main", "main", (segment,), readouts=(Readout("text", "p"),)),))
     expected = theirs(input_ids=segment.values, attention_mask=real.long()).logits
     torch.testing.assert_close(
         mine(view).predictions["p"][real], expected[real], rtol=1e-5, atol=1e-7

@@ -198,7 +198,7 @@ def test_weights_that_are_no_numbers_are_named(tmp_path: Path, number: float) ->
 
 def test_settings_of_a_refusal_are_the_runs_own(tmp_path: Path) -> None:
     """Not those of the Space that the family has instead."""
-    modality = {"name": "protein", "dropped": 0.12}
+    modality = {"name": "protein", "token_dropout": 0.12}
     tree = {"modalities": {"chain": modality}, "towers": {"main": TOWER}}
     config = ModelConfig.from_tree(tree)
     codecs = {"chain": config.modalities["chain"].fit([])}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from broadbase.core.config import Choice, Config
+from broadbase.core.config import Config, Slot
 from broadbase.core.descriptions import descriptions, first_sentence
 from broadbase.core.plugins import modules
 
@@ -58,6 +58,6 @@ def test_every_field_has_a_docstring(package: str) -> None:
         f"{cls.__module__}.{cls.__name__}.{name}"
         for cls in configs(package)
         for name in cls.model_fields
-        if name not in descriptions(cls) and not (name == "name" and issubclass(cls, Choice))
+        if name not in descriptions(cls) and not (name == "name" and issubclass(cls, Slot))
     ]
     assert not lacking

@@ -241,7 +241,7 @@ def test_a_field_without_meaning_is_named(
         ("codecs", ["texts"], "no modality is called 'texts'; known: text"),
         ("model", [], "field `model`"),
         ("model.towers.main.layers.0.repeat", 10**9, "repeat"),
-        ("model.modalities.text.vocabulary", 10**9, "by config.json"),
+        ("model.modalities.text.vocab_size", 10**9, "by config.json"),
     ],
 )
 def test_our_own_part_is_as_strict(tmp_path: Path, path: str, value: Any, message: str) -> None:

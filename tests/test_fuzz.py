@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from broadbase.core.contracts import ModalityConfig, Part, Record, Reject, SourceConfig
+from broadbase.core.contracts import ModalityConfig, Record, Reject, SourceChunk, SourceConfig
 from broadbase.core.errors import DataError
 from broadbase.core.processes import no_main
 from broadbase.data.sources.cells import H5adConfig
@@ -34,7 +34,7 @@ from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.sources.video import VideoFilesConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.cell import CellConfig
@@ -243,10 +243,10 @@ class Watched(SourceConfig):
     name: Literal["fuzz-watched"] = "fuzz-watched"
     source: SourceConfig
 
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[SourceChunk]:
         return self.source.parts()
 
-    def read(self, part: Part) -> Iterator[Record | Reject]:
+    def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
         _begin(part.name)
         for item in self.source.read(part):
             _read.setdefault(part.name, []).append(item)
@@ -394,7 +394,7 @@ def _work(link: Connection, kind: str, folder: Path) -> None:
 
     _begin = begin
     wanted = {
-        "x": Wanted(Watched(source=decoder.source(str(folder / "in"))), decoder.modality, "x")
+        "x": StoreRequest(Watched(source=decoder.source(str(folder / "in"))), decoder.modality, "x")
     }
     while True:
         try:
@@ -416,7 +416,7 @@ def _work(link: Connection, kind: str, folder: Path) -> None:
         link.send(found)
 
 
-def _prepared(wanted: dict[str, Wanted], store: Path) -> None:
+def _prepared(wanted: dict[str, StoreRequest], store: Path) -> None:
     """Prepared, by a split that leaves some of a few records on both sides."""
     for holdout in (0.4, 0.6, 0.2):
         try:
@@ -458,7 +458,7 @@ def judged(decoder: Decoder, home: Path, told: dict[str, str]) -> Found:
             found.read += 1
         found.late += _ended(bad)
         found.broke += any("crashes its decoder" in each.reason for each in bad)
-        wrong = [each.place for each in bad if each.place not in told or name not in each.place]
+        wrong = [each.origin for each in bad if each.origin not in told or name not in each.origin]
         if not _read[name] and data.strip():
             wrong.append("nothing was told of it")
         if not all(decoder.sane(record) for record in records[name]):

@@ -41,7 +41,7 @@ def test_the_activation_is_not_kept() -> None:
 def test_the_map_after_it_computes_the_product_again(bias: bool) -> None:
     """Two of the three hidden arrays are kept, and the gradients are the plain ones."""
     torch.manual_seed(0)
-    unit = GatedConfig(hidden=2048, bias=bias).build(4).double()
+    unit = GatedConfig(hidden_width=2048, bias=bias).build(4).double()
     x = torch.randn(2, 32, 4, dtype=torch.float64, requires_grad=True)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         told = unit(x)

@@ -16,12 +16,12 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.view import positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.inference.documents import prompts
-from broadbase.inference.linear import EightBit, Normed, Packed, eight_bit, packed
+from broadbase.inference.linear import FastRMSNorm, Int8Linear, PackedLinear, eight_bit, packed
 from broadbase.model.initialise import initialise
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.cache import LayerCache
 from broadbase.nn.connector import Linear
-from broadbase.nn.fused import OneInput
+from broadbase.nn.fused import FusedLinears
 from broadbase.nn.norm import RMSNorm, RMSNormConfig
 from broadbase.nn.patterns import Mask
 from broadbase.weights.folder import load, save
@@ -37,20 +37,20 @@ GREEDY = SamplingConfig(temperature=0)
 def test_requests_side_by_side_are_as_alone(sampling: SamplingConfig) -> None:
     """Each continuation of a batch of other lengths is that of its request by itself."""
     base = text_base()
-    together = base.continuations(PROMPTS, places=24, sampling=sampling)
-    assert together == base.continuations(PROMPTS, places=24, sampling=sampling, batch=2)
+    together = base.generate_batch(PROMPTS, max_new_tokens=24, sampling=sampling)
+    assert together == base.generate_batch(PROMPTS, max_new_tokens=24, sampling=sampling, batch=2)
     for i, prompt in enumerate(PROMPTS):
         seed = sampling.seed + 1_000_003 * i
         alone = sampling.model_copy(update={"seed": seed})
-        assert base.generate(prompt, places=24, sampling=alone) == together[i], i
+        assert base.generate(prompt, max_new_tokens=24, sampling=alone) == together[i], i
     assert len(set(together)) > 1
 
 
 def test_every_request_stops_by_itself() -> None:
     base = text_base()
-    free = base.continuations(PROMPTS, places=24, sampling=DRAWN)
+    free = base.generate_batch(PROMPTS, max_new_tokens=24, sampling=DRAWN)
     mark = free[0][len(free[0]) // 2]
-    found = base.continuations(PROMPTS, places=24, sampling=DRAWN, stop=[mark])
+    found = base.generate_batch(PROMPTS, max_new_tokens=24, sampling=DRAWN, stop=[mark])
     assert found == [text.split(mark)[0] for text in free]
     assert found[0] != free[0]
 
@@ -92,22 +92,22 @@ class Ids:
 def test_packed_maps_are_made_once_and_follow_their_weights() -> None:
     model = text_base().model
     first = packed(model)
-    maps = [m for m in first.modules() if isinstance(m, Packed)]
-    saved = sum(len(m.joins) - 1 for m in model.modules() if isinstance(m, OneInput))
+    maps = [m for m in first.modules() if isinstance(m, PackedLinear)]
+    saved = sum(len(m.fused_names) - 1 for m in model.modules() if isinstance(m, FusedLinears))
     plain = sum(isinstance(m, nn.Linear) for m in model.modules()) + 1  # the tied output
     assert len(maps) == plain - saved < plain
     assert packed(model) is first
     with torch.no_grad():
         next(m for m in model.modules() if type(m) is nn.Linear).weight.add_(1.0)
     assert packed(model) is not first
-    assert not any(isinstance(m, Packed) for m in model.modules())
+    assert not any(isinstance(m, PackedLinear) for m in model.modules())
     assert packed(model.to(torch.float64)) is model
 
 
 def test_a_connector_stays_one() -> None:
     """It is a linear map, and is asked for more."""
     made = packed(nn.ModuleList([nn.Linear(4, 4), Linear(4, 4)]))
-    assert [type(m) for m in made] == [Packed, Linear]
+    assert [type(m) for m in made] == [PackedLinear, Linear]
 
 
 def test_generation_follows_training() -> None:
@@ -123,14 +123,14 @@ def test_maps_of_one_input_are_one_product(biases: tuple[bool, bool | None]) -> 
     torch.manual_seed(0)
     fields = {"heads": 4, "kv_heads": 2, "head_dim": 8}
     made = GroupedQueryConfig(**fields, bias=biases[0], k_bias=biases[1]).build(24)
-    assert isinstance(made, OneInput)
+    assert isinstance(made, FusedLinears)
     x = torch.randn(2, 5, 24)
-    parts, whole = made.maps(x), made(x, Mask(None))
+    parts, whole = made.project(x), made(x, Mask(None))
     assert [part.shape[-1] for part in parts] == [32, 16, 16]
-    made.join()
-    made.join()  # a second time changes nothing
+    made.fuse()
+    made.fuse()  # a second time changes nothing
     assert sum(isinstance(m, nn.Linear) for m in made.modules()) == 2
-    for a, b in zip(made.maps(x), parts, strict=True):
+    for a, b in zip(made.project(x), parts, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
     assert torch.allclose(made(x, Mask(None)), whole, atol=1e-6)
 
@@ -138,7 +138,7 @@ def test_maps_of_one_input_are_one_product(biases: tuple[bool, bool | None]) -> 
 def test_another_stream_is_read_once() -> None:
     """Its keys and values are those of the first place; later ones do not look at it again."""
     torch.manual_seed(0)
-    made = GroupedQueryConfig(heads=2, kv_heads=2, head_dim=8).across(16)
+    made = GroupedQueryConfig(heads=2, kv_heads=2, head_dim=8).cross(16)
     x, context, cache = torch.randn(3, 4, 16), torch.randn(3, 7, 16), LayerCache()
     whole = made(x, Mask(None), context)
     for i in range(4):
@@ -155,7 +155,7 @@ def test_a_norm_for_use() -> None:
     x = torch.randn(3, 4, 48) * torch.tensor([0.0, 1e-6, 1.0, 1e4])[:, None]
     exact = nn.functional.rms_norm(x.double(), (48,), norm.weight.double(), 1e-5)
     with torch.no_grad():
-        assert torch.allclose(Normed(norm)(x).double(), exact, rtol=1e-5, atol=1e-7)
+        assert torch.allclose(FastRMSNorm(norm)(x).double(), exact, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -165,10 +165,10 @@ def test_an_eight_bit_map(bias: bool) -> None:
     linear, x = nn.Linear(70, 30, bias=bias), torch.randn(2, 5, 70)
     with torch.no_grad():
         x[0, 0], linear.weight[3] = 0, 0
-        found = EightBit(linear)(x)
+        found = Int8Linear(linear)(x)
         close = rounded(x) @ rounded(linear.weight).T + (linear.bias if bias else 0)
         assert torch.allclose(found, close, atol=1e-5)
-        assert torch.equal(found[1:, 2:3], EightBit(linear)(x[1:, 2:3]))
+        assert torch.equal(found[1:, 2:3], Int8Linear(linear)(x[1:, 2:3]))
         assert 1e-4 < (found - linear(x)).norm() / linear(x).norm() < 0.02
 
 
@@ -181,7 +181,7 @@ def rounded(x: Tensor) -> Tensor:
 def test_an_eight_bit_base(tmp_path: Path) -> None:
     base = text_base()
     small = base.eight_bit()
-    assert any(isinstance(m, EightBit) for m in small.model.modules())
+    assert any(isinstance(m, Int8Linear) for m in small.model.modules())
     assert not any(type(m) is nn.Linear for m in small.model.modules())
     a, b = base.logits("the cat sat"), small.logits("the cat sat")
     assert 0 < (a - b).norm() / a.norm() < 0.05
@@ -190,7 +190,7 @@ def test_an_eight_bit_base(tmp_path: Path) -> None:
     with torch.no_grad():
         scores, logits = space.score(x, target), space.predict(x)
     assert torch.allclose(scores, -logits.log_softmax(-1).gather(-1, target[..., None])[..., 0])
-    assert isinstance(small.generate("the", places=5), str)
+    assert isinstance(small.generate("the", max_new_tokens=5), str)
     assert small.embed(["the cat"]).shape == base.embed(["the cat"]).shape
     with pytest.raises(ConfigError, match="save the base that they were made of"):
         save(small, tmp_path / "m")
@@ -207,10 +207,18 @@ def test_prompts_from_the_shell(tmp_path: Path) -> None:
     base, run = text_base(), CliRunner()
     save(base, tmp_path / "m")
     (tmp_path / "prompts.txt").write_text("the\na cat\n")
-    command = ["generate", str(tmp_path / "m"), "--places", "6", "--temperature", "0", "--json"]
+    command = [
+        "generate",
+        str(tmp_path / "m"),
+        "--max-new-tokens",
+        "6",
+        "--temperature",
+        "0",
+        "--json",
+    ]
     told = lines(run, [*command, "--prompts", str(tmp_path / "prompts.txt")])
     assert [row["prompt"] for row in told] == ["the", "a cat"]
-    expected = base.continuations(["the", "a cat"], places=6, sampling=GREEDY)
+    expected = base.generate_batch(["the", "a cat"], max_new_tokens=6, sampling=GREEDY)
     assert [row["continuation"] for row in told] == expected
     assert lines(run, [*command, "--prompt", "the", "--prompt", "a cat"]) == told
     assert len(lines(run, [*command, "--prompt", "the", "--weights", "int8"])) == 1

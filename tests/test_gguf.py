@@ -16,7 +16,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, tra
 
 from broadbase.core.contracts import ModalityConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.inference.base import Base
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, save
@@ -145,7 +145,7 @@ def test_llamacpp_computes_the_same(name: str, tmp_path: Path) -> None:
     found = np.array(theirs.scores[: len(whole)])
     given = torch.tensor([whole])
     segment = Segment("text", given, positions((len(whole),))[None])
-    stream = Stream("main", "main", (segment,), "causal", reads=(Read("text", "x"),))
+    stream = Stream("main", "main", (segment,), "causal", readouts=(Readout("text", "x"),))
     with torch.no_grad():
         ours = base.model(View((stream,))).predictions["x"][0].numpy()
     # llama.cpp looks GELU up in a table of half precision
@@ -160,7 +160,7 @@ def test_llamacpp_computes_the_same(name: str, tmp_path: Path) -> None:
 def test_llamacpp_cuts_code_nearly_as_we_do(tmp_path: Path) -> None:
     """A break with the indentation after it is one id, which no cut with a name there keeps."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="needs llama.cpp: llama-cpp-python")
-    modality = ModalityConfig.from_tree({"name": "code", "vocabulary": 600})
+    modality = ModalityConfig.from_tree({"name": "code", "vocab_size": 600})
     config = ModelConfig(modalities={"code": modality}, towers=text_base().config.towers)
     files = sorted(Path(__file__).parent.glob("test_*.py"))
     codec: Any = modality.fit([file.read_text() for file in files[::2]])

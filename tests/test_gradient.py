@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
 from broadbase.core.view import Segment
 from broadbase.model.model import Model, ModelConfig
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
-from broadbase.train.schedule import StableConfig
+from broadbase.train.schedule import WSDConfig
 from conftest import MODALITIES, TOWER, images, packed, tiny
 
 CORRUPT = {
@@ -33,15 +33,15 @@ CORRUPT = {
 
 def trainer(model: Model, objective: str, micro_batches: int = 1) -> Trainer:
     return Trainer(
-        config=TrainConfig(micro_batches=micro_batches, clip=None),
+        config=TrainConfig(micro_batches=micro_batches, grad_clip=None),
         model=model,
         objective=ObjectiveConfig.named(objective)().build(),
         corrupt=CORRUPT,
         optim=AdamWConfig().build(model),
-        schedule=StableConfig(),
+        schedule=WSDConfig(),
         machine=MachineConfig(device="cpu", precision="fp32", compile="off"),
         ranks=Ranks(torch.device("cpu")),
-        journal=Journal(),
+        journal=MetricsLog(),
         batches=lambda _: (),
         validation=lambda: (),
     )
@@ -60,7 +60,7 @@ def _cast(batch: Batch, dtype: torch.dtype) -> Batch:
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
     segments = {name: segment.map(cast) for name, segment in batch.segments.items()}
-    return Batch(batch.step, segments, batch.draws)
+    return Batch(batch.step, segments, batch.rng)
 
 
 @pytest.mark.parametrize("objective", ["causal", "masked"])
@@ -83,7 +83,7 @@ def test_same_for_any_split(
 )
 def test_same_for_any_documents(lengths: list[list[int]], pieces: int, seed: int) -> None:
     batch = Batch(
-        0, {"prose": packed(lengths, 27, seed), "digits": images(6, seed)}, Draws(seed, 0)
+        0, {"prose": packed(lengths, 27, seed), "digits": images(6, seed)}, KeyedRandom(seed, 0)
     )
     pieces = min(pieces, len(lengths))
     whole = gradient(batch, "causal", 1, torch.float64)
@@ -99,7 +99,7 @@ def test_a_mean_of_means_would_fail(batch: Batch) -> None:
     for i in range(2):
         micro = [v.rows(v.size * i // 2, v.size * (i + 1) // 2) for v in views]
         loss = combine(
-            t.objective.loss([model(v) for v in micro], micro), t.objective.shares(micro)
+            t.objective.loss([model(v) for v in micro], micro), t.objective.term_weights(micro)
         )
         (loss / 2).backward()
     naive = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -130,8 +130,8 @@ def test_a_loss_that_is_not_finite_halts_before_the_step(batch: Batch) -> None:
 
 def test_weights_are_those_of_the_reads(batch: Batch) -> None:
     t = trainer(tiny(), "causal")
-    shares = t.objective.shares(t.objective.views(batch, t.corrupt))
+    shares = t.objective.term_weights(t.objective.views(batch, t.corrupt))
     prose: Segment = batch.segments["prose"]
-    assert prose.weight is not None
-    assert shares["prose"].weight == float(prose.weight.sum())
+    assert prose.loss_weight is not None
+    assert shares["prose"].weight == float(prose.loss_weight.sum())
     assert shares["digits"].weight == 4 * 4

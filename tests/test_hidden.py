@@ -11,7 +11,7 @@ import torch
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, View
 from broadbase.evaluate.registry import without_targets
 from broadbase.model.initialise import initialise
@@ -43,7 +43,7 @@ def visible(a: View, b: View) -> torch.Tensor:
                     if x.values.ndim > 2
                     else x.values != y.values
                 )
-                differ |= (place if x.hidden is None else place & ~x.hidden).any(dim=1)
+                differ |= (place if x.masked is None else place & ~x.masked).any(dim=1)
     return differ
 
 
@@ -53,7 +53,7 @@ def test_a_hidden_value_changes_no_prediction_of_it(modality: str, objective: st
     tree = {
         "modalities": {modality: settings(modality), "pixels": {"name": "pixels", "channels": 4}},
         "towers": TOWERS,
-        "at": {"pixels": "decoder"},
+        "tower_of": {"pixels": "decoder"},
         "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],
     }
     config = ModelConfig.from_tree(tree)
@@ -66,7 +66,7 @@ def test_a_hidden_value_changes_no_prediction_of_it(modality: str, objective: st
     built = ObjectiveConfig.named(objective)().build()
 
     def views(given: Segment) -> Any:
-        return built.views(Batch(0, {"s": given}, Draws(0, 0)), {modality: corruption})
+        return built.views(Batch(0, {"s": given}, KeyedRandom(0, 0)), {modality: corruption})
 
     try:
         before = views(segment)

@@ -181,7 +181,7 @@ def test_what_is_named_is_fetched_and_nothing_else(hub: Hub, tmp_path: Path) -> 
     text, seen = "w5 <image> w7", [photo(31, 24)]
     with torch.no_grad():
         expected = reference(**taken(images=seen, text=text, return_tensors="pt")).logits[0]
-    assert close(load(tmp_path / "ours").logits(text, inside=seen), expected)
+    assert close(load(tmp_path / "ours").logits(text, attachments=seen), expected)
     hub.asked.clear()
     assert refused(python(hub, home, "-c", ASK, "owner/llava", HF_HUB_OFFLINE="1")) == {}
     assert not hub.asked

@@ -18,7 +18,7 @@ from broadbase.core.contracts import Record
 from broadbase.core.errors import DataError
 from broadbase.data.sources.pictures import picture
 from broadbase.modalities.image import ImageConfig
-from broadbase.modalities.published_image import PictureConfig
+from broadbase.modalities.published_image import PublishedImageConfig
 from broadbase.modalities.resizing import Resizing
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(1, 5))
@@ -85,7 +85,7 @@ def test_what_is_transparent_is_white(mode: str, channels: int) -> None:
     wanted[:, :4] = 0
     image = ImageConfig(height=8, width=8, channels=channels, patch=4, levels=256)
     settings = {"mean": (0.5,), "deviation": (0.5,)} if channels == 1 else {}
-    published = PictureConfig(size=8, patch=4, channels=channels, **settings)
+    published = PublishedImageConfig(size=8, patch=4, channels=channels, **settings)
     for config in (image, published):
         for raw in (half_clear(mode), found.raw):
             codec = config.fit([])
@@ -101,7 +101,7 @@ def test_four_channels_keep_what_is_transparent_and_five_are_refused() -> None:
     assert config.conversions(half_clear("RGBA")) == ()
     with pytest.raises(ValueError, match="no 5 channels"):
         config.fit([]).encode(half_clear("RGBA"))
-    codec = PictureConfig(size=8, patch=4).fit([])
+    codec = PublishedImageConfig(size=8, patch=4).fit([])
     with pytest.raises(ValueError, match="8 bits a channel"):
         codec.encode(Image.fromarray(np.zeros((8, 8), np.uint16)))
 

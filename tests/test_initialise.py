@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice, Config, discover
+from broadbase.core.config import Config, Slot, discover
 from broadbase.modalities.labels import Number
 from broadbase.model.initialise import initialise
 from broadbase.nn.attention import GroupedQueryConfig
@@ -28,38 +28,38 @@ from broadbase.nn.block import (
     ResidualConfig,
     SandwichConfig,
 )
-from broadbase.nn.connector import LinearConfig, PerceptronConfig
+from broadbase.nn.connector import LinearConfig, MLPConnectorConfig
 from broadbase.nn.experts import ClippedExpertsConfig, ExpertsConfig
-from broadbase.nn.feedforward import ClippedConfig, FeedForwardConfig, GatedConfig, PlainConfig
+from broadbase.nn.feedforward import ClippedConfig, FeedForwardConfig, GatedConfig, MLPConfig
 from broadbase.nn.laws import Initialised, Law, ResidualLinear
 from broadbase.nn.norm import LayerNormConfig, NoNormConfig, OffsetRMSNormConfig, RMSNormConfig
-from broadbase.nn.pooling import FirstConfig, LastConfig, MeanConfig, ProbeConfig
+from broadbase.nn.pooling import AttentionPoolingConfig, FirstConfig, LastConfig, MeanConfig
 from broadbase.nn.positions import (
+    Learned2DConfig,
     LearnedConfig,
     NoPositionsConfig,
-    PlaneConfig,
     RotaryConfig,
     SinusoidConfig,
 )
-from broadbase.nn.relative import BucketsConfig, OffsetsConfig
+from broadbase.nn.relative import RelativeBias2DConfig, T5RelativeBiasConfig
 from broadbase.nn.softmax import CappedConfig, PlainSoftmaxConfig, SinksConfig
 from broadbase.nn.spaces.codebooks import CodebooksConfig
 from broadbase.nn.spaces.discrete import (
-    DirectConfig,
     DiscreteConfig,
+    IdentityHeadConfig,
+    MLMHeadConfig,
     NoHeadConfig,
+    QuantizedVectorConfig,
     ScaledConfig,
-    TransformConfig,
-    VectorConfig,
 )
 from broadbase.nn.spaces.frames import FramesConfig
 from broadbase.nn.spaces.joint import JointConfig
-from broadbase.nn.spaces.logistic import LogisticConfig
+from broadbase.nn.spaces.logistic import DiscretizedLogisticConfig
 from broadbase.nn.spaces.patches import PatchesConfig
 from broadbase.nn.spaces.prototypes import PrototypesConfig
 from broadbase.nn.spaces.regression import RegressionConfig
 from broadbase.nn.tower import LayersConfig, Transformer, TransformerConfig
-from broadbase.nn.vector_quantizer import QuantisedConfig
+from broadbase.nn.vector_quantizer import VectorQuantizerConfig
 
 CHANCE = 1e-9  # of a right law that is refused, for each parameter
 D, F, H, E = 512, 768, 8, 32  # width, hidden width, heads, head_dim
@@ -162,15 +162,15 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
     "rotary": (RotaryConfig(), PLACED, {}),
     "sinusoid": (SinusoidConfig(), PLACED, {}),
     "learned": (
-        LearnedConfig(length=64, parts=3),
+        LearnedConfig(num_positions=64, token_types=3),
         PLACED,
         {"place.weight": SMALL, "part.weight": SMALL},
     ),
-    "plane": (PlaneConfig(rows=8, columns=8), PLACED, {"place.weight": SMALL}),
-    "buckets": (BucketsConfig(), PLACED, {"table.weight": SMALL}),
-    "offsets": (OffsetsConfig(rows=8, columns=8), PLACED, {"table.weight": SMALL}),
+    "plane": (Learned2DConfig(rows=8, columns=8), PLACED, {"place.weight": SMALL}),
+    "buckets": (T5RelativeBiasConfig(), PLACED, {"table.weight": SMALL}),
+    "offsets": (RelativeBias2DConfig(rows=8, columns=8), PLACED, {"table.weight": SMALL}),
     "softmax": (PlainSoftmaxConfig(), at(H), {}),
-    "capped": (CappedConfig(cap=50), at(H), {}),
+    "capped": (CappedConfig(softcap=50), at(H), {}),
     "sinks": (SinksConfig(), at(D), {"sink": SMALL}),
     "attention": (attention(), WIDE, heads()),
     "attention, normed": (
@@ -180,12 +180,12 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
     ),
     "attention, scale 1": (attention(scale=1.0), WIDE, heads(scale=1.0)),
     "cross-attention": (attention(), lambda config: config.across(D), heads()),
-    "plain": (PlainConfig(hidden=F), WIDE, plain()),
-    "gated": (GatedConfig(hidden=F), WIDE, gated()),
-    "clipped": (ClippedConfig(hidden=F), WIDE, gated(bias=True)),
-    "experts": (ExpertsConfig(hidden=F, experts=3), WIDE, experts(3)),
+    "plain": (MLPConfig(hidden_width=F), WIDE, plain()),
+    "gated": (GatedConfig(hidden_width=F), WIDE, gated()),
+    "clipped": (ClippedConfig(hidden_width=F), WIDE, gated(bias=True)),
+    "experts": (ExpertsConfig(hidden_width=F, num_experts=3), WIDE, experts(3)),
     "clipped experts": (
-        ClippedExpertsConfig(hidden=F, experts=2),
+        ClippedExpertsConfig(hidden_width=F, num_experts=2),
         WIDE,
         experts(2, bias=True),
     ),
@@ -203,12 +203,12 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
     ),
     "linear": (LinearConfig(**SIDES), at(D, F), {"weight": D**-0.5, "bias": Is(0)}),
     "perceptron": (
-        PerceptronConfig(**SIDES, layers=(1, 2)),
+        MLPConnectorConfig(**SIDES, layers=(1, 2)),
         at(D, F),
         {**linear("first", 2 * D), **linear("second", F)},
     ),
     "quantised": (
-        QuantisedConfig(**SIDES, codebooks=3, dimensions=32),
+        VectorQuantizerConfig(**SIDES, codebooks=3, code_dim=32),
         at(D, F),
         {**linear("narrow", D), **linear("widen", 32)},
     ),
@@ -216,7 +216,7 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
     "first": (FirstConfig(), WIDE, {}),
     "last": (LastConfig(), WIDE, {}),
     "probe": (
-        ProbeConfig(heads=D // E, hidden=F),
+        AttentionPoolingConfig(heads=D // E, hidden=F),
         WIDE,
         {
             "probe": SMALL,
@@ -226,11 +226,11 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
             **norm("feedforward.norm", bias=True),
         },
     ),
-    "direct": (DirectConfig(), WIDE, {}),
+    "direct": (IdentityHeadConfig(), WIDE, {}),
     "no head": (NoHeadConfig(), WIDE, {}),
     "scaled": (ScaledConfig(), WIDE, {}),
     "transform": (
-        TransformConfig(),
+        MLMHeadConfig(),
         WIDE,
         {**linear("linear", D), **norm("norm", bias=True)},
     ),
@@ -245,12 +245,12 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
         {"embedding.weight": SMALL},
     ),
     "vectors": (
-        VectorConfig(channels=48),
+        QuantizedVectorConfig(channels=48),
         WIDE,
         {**linear("input", 48), "mask": SMALL, **output()},
     ),
     "logistic": (
-        LogisticConfig(channels=48),
+        DiscretizedLogisticConfig(channels=48),
         WIDE,
         {**linear("input", 48), "mask": SMALL, **output()},
     ),
@@ -273,7 +273,7 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
         {**linear("project", D), "log_scale": Is(float(torch.tensor(10.0).log())), "bias": Is(-3)},
     ),
     "prototypes": (
-        PrototypesConfig(hidden=256, bottleneck=64),
+        PrototypesConfig(hidden_width=256, bottleneck=64),
         WIDE,
         {
             **linear("head.0", D),
@@ -302,9 +302,7 @@ def configs(of: type[Config]) -> Iterator[type[Config]]:
     """The classes under a config, of nn, that build something by themselves."""
     for kind in of.__subclasses__():
         build = getattr(kind, "build", None)
-        slot = issubclass(kind, Choice) and (
-            kind.is_slot() or not kind.model_fields["name"].default
-        )
+        slot = issubclass(kind, Slot) and (kind.is_slot() or not kind.model_fields["name"].default)
         if kind.__module__.startswith("broadbase.nn.") and build is not None and not slot:
             yield kind
         yield from configs(kind)
@@ -347,7 +345,7 @@ def block(number: int, inner: Expected, branches: int, *, cross: bool = False) -
     return inside(f"blocks.{number}", {**laws, **norms})
 
 
-GATED, END = GatedConfig(hidden=F), norm("final_norm")
+GATED, END = GatedConfig(hidden_width=F), norm("final_norm")
 
 
 def stack(count: int, inner: Expected, branches: int, *, cross: bool = False) -> Expected:
@@ -358,12 +356,12 @@ def stack(count: int, inner: Expected, branches: int, *, cross: bool = False) ->
 TOWERS: dict[str, tuple[TransformerConfig, Expected]] = {
     "three blocks": (tower((3, GATED, False)), stack(3, gated(6), 6)),
     "four blocks of eight experts": (
-        tower((4, ExpertsConfig(hidden=F), False)),
+        tower((4, ExpertsConfig(hidden_width=F), False)),
         stack(4, experts(8, 8), 8),
     ),
     "a decoder": (tower((2, GATED, True)), stack(2, gated(6), 6, cross=True)),
     "two kinds": (
-        tower((1, GATED, False), (1, PlainConfig(hidden=F), True)),
+        tower((1, GATED, False), (1, MLPConfig(hidden_width=F), True)),
         {**block(0, gated(5), 5), **block(1, plain(5), 5, cross=True), **END},
     ),
     "registers and a norm of the input": (
@@ -383,7 +381,7 @@ def test_a_layers_own_positions_are_no_depth() -> None:
     block = BlockConfig(
         attention=attention(),
         feedforward=GATED,
-        positions=BucketsConfig(),
+        positions=T5RelativeBiasConfig(),
     )
     config = TransformerConfig(width=D, layers=(LayersConfig(repeat=2, block=block),))
     check(config.build(), {"own.0.table.weight": SMALL, **stack(2, gated(4), 4)})
@@ -400,8 +398,8 @@ def test_a_towers_numbers_do_not_depend_on_other_parts() -> None:
     """Nor on towers, experts, codebooks and heads, which have numbered modules too."""
     small = tower((2, GATED, False))
     more = {
-        "decoder": tower((3, ExpertsConfig(hidden=16, experts=4), True)).build(),
-        "codes": QuantisedConfig(**SIDES, codebooks=4).build(D, D),
+        "decoder": tower((3, ExpertsConfig(hidden_width=16, num_experts=4), True)).build(),
+        "codes": VectorQuantizerConfig(**SIDES, codebooks=4).build(D, D),
         "head": PrototypesConfig().build(D),
     }
     alone, among = drawn(main=small.build()), drawn(main=small.build(), **more)
@@ -456,6 +454,6 @@ class Gates(FeedForwardConfig):
 def test_a_layer_from_outside_declares_its_law() -> None:
     maps = {**linear("1", D), **linear("2", 2 * 3 * F)}
     inner = {"0.weight": 0.5, "0.shift": Is(-2), **maps}
-    built = tower((3, Gates(hidden=F), False)).build()
+    built = tower((3, Gates(hidden_width=F), False)).build()
     assert isinstance(built, Transformer)
     check(built, stack(3, inner, 6))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.inference.interleave import following, interleaved, reading, slots
@@ -54,7 +54,7 @@ def test_places_follow_each_other_as_read(rows: list[list[int]]) -> None:
             assert segment.document is not None
             for n in segment.document[b].ge(0).nonzero().flatten():
                 where = segment.position[b, n].tolist()
-                seen.append((int(segment.order[b, n]), segment.source, where))
+                seen.append((int(segment.order[b, n]), segment.space, where))
         assert sorted(seen) == expected
         after = torch.stack([*following(Stream("s", "main", (*parts, left)), 2)])[:, b]
         furthest = max(max(where) for *_, where in expected)
@@ -94,13 +94,13 @@ def test_one_tower_reads_a_picture_as_if_it_lay_there() -> None:
         Segment("image", patches[None], 2 + plane[None]),
         Segment("bytes", torch.tensor([[*b"bc"]]), 5 + positions((2,))[None]),
     )
-    stream = Stream("main", "main", segments, "causal", reads=(Read("bytes", "x"),))
+    stream = Stream("main", "main", segments, "causal", readouts=(Readout("bytes", "x"),))
     with torch.no_grad():
         expected = mixed.model(View((stream,))).predictions["x"][0]
-    assert torch.allclose(mixed.logits("a\tbc", inside=[picture]), expected, atol=1e-5)
+    assert torch.allclose(mixed.logits("a\tbc", attachments=[picture]), expected, atol=1e-5)
     greedy = SamplingConfig(temperature=0)
     steps = continued(mixed.model, View((stream,)), 7 + positions((6,)), greedy.build())
-    ours = mixed.generate("a\tbc", inside=[picture], places=6, sampling=greedy)
+    ours = mixed.generate("a\tbc", attachments=[picture], max_new_tokens=6, sampling=greedy)
     assert ours == mixed.codecs["bytes"].decode(torch.cat([*steps], dim=1)[0].numpy(), (6,))
 
 
@@ -108,10 +108,10 @@ def test_texts_of_other_lengths_go_on_side_by_side() -> None:
     mixed, greedy = base(), SamplingConfig(temperature=0)
     picture = np.zeros((4, 4))
     texts, inside = ("abc", "\t", "de\tfg"), ([], [picture], [1 - picture])
-    together = mixed.continuations(texts, inside=inside, places=8, sampling=greedy)
+    together = mixed.generate_batch(texts, attachments=inside, max_new_tokens=8, sampling=greedy)
     for text, records, told in zip(texts, inside, together, strict=True):
-        assert mixed.generate(text, inside=records, places=8, sampling=greedy) == told
-    assert mixed.continuations(texts[:1], places=8, sampling=greedy) == together[:1]
+        assert mixed.generate(text, attachments=records, max_new_tokens=8, sampling=greedy) == told
+    assert mixed.generate_batch(texts[:1], max_new_tokens=8, sampling=greedy) == together[:1]
 
 
 def test_reading_follows_order_and_leaves_padding_out() -> None:
@@ -127,4 +127,4 @@ def test_reading_follows_order_and_leaves_padding_out() -> None:
 def test_records_without_a_place_are_an_error() -> None:
     mixed = base()
     with pytest.raises(ConfigError, match=r": 1; places .*: 0; write '9' where"):
-        mixed.generate("abc", inside=[np.zeros((4, 4))])
+        mixed.generate("abc", attachments=[np.zeros((4, 4))])

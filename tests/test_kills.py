@@ -31,7 +31,7 @@ SMALL = {
     "machine.precision": "fp32",
     "machine.matmul": "torch",
 }
-ROWS = {"data.sources.text.rows": 4, "data.sources.text.length": 32}
+ROWS = {"data.sources.text.batch_size": 4, "data.sources.text.sequence_length": 32}
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 CONTENT = (".safetensors", ".gguf", ".png", ".npy")  # what must come out with the same bytes
 
@@ -59,7 +59,18 @@ def resumed(place: Path) -> tuple[object, ...]:
 
 
 def adapted(place: Path) -> tuple[object, ...]:
-    how = ("--method", "finetune", "--labels", 8, "--test", 8, "--seeds", 2, "--set", "steps=2")
+    how = (
+        "--method",
+        "finetune",
+        "--train-size",
+        8,
+        "--test-size-size",
+        8,
+        "--splits",
+        2,
+        "--set",
+        "steps=2",
+    )
     return ("adapt", place / "base", "--data", place / "l.jsonl", *how, "--out", place / "out")
 
 

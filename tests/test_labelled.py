@@ -140,8 +140,8 @@ def test_labels_that_are_no_numbers() -> None:
 
 def test_numbers_taken_for_classes_get_a_hint() -> None:
     task = read(labelled([str(i // 2) for i in range(600)]))
-    assert task.notes[-1] == "the 300 classes are numbers: add --numeric to predict them"
-    with pytest.raises(ConfigError, match=r"300 classes, and 50 labels cannot .*--numeric"):
+    assert task.notes[-1] == "the 300 classes are numbers: add --regression to predict them"
+    with pytest.raises(ConfigError, match=r"300 classes, and 50 labels cannot .*--regression"):
         task.split(50, 10, 0)
     assert not read(labelled([str(i % 10) for i in range(100)])).notes
 
@@ -287,7 +287,7 @@ def test_a_class_that_the_labels_do_not_show() -> None:
 
 def learned_positions(length: int) -> Base:
     """A base whose table of positions ends, as BERT's and GPT-2's do."""
-    tower = {**TOWER, "positions": {"name": "learned", "length": length}}
+    tower = {**TOWER, "positions": {"name": "learned", "max_length": length}}
     config = ModelConfig.from_tree(
         {"modalities": {"bytes": {"name": "bytes"}}, "towers": {"main": tower}}
     )
@@ -395,7 +395,7 @@ def invoke(*words: object) -> Any:
 def test_the_command_says_what_the_labels_are(tmp_path: Path) -> None:
     save(mixed_base(), tmp_path / "base")
     data = table_of(tmp_path / "l.jsonl", [*"ab" * 30, None, None, "rare"])
-    sizes = ["--labels", 20, "--test", 20, "--seeds", 2]
+    sizes = ["--train-size", 20, "--test-size", 20, "--splits", 2]
     done = invoke(tmp_path / "base", "--data", data, *sizes, "--json")
     assert done.exit_code == 0, done.output
     (row,) = json.loads(done.stdout)
@@ -428,7 +428,18 @@ def test_options_are_looked_at_before_the_work(tmp_path: Path) -> None:
 def test_a_fine_tuned_model_is_kept_with_its_settings(tmp_path: Path) -> None:
     save(mixed_base(), tmp_path / "base")
     data = table_of(tmp_path / "l.jsonl", [*"ab" * 30])
-    words = ["--labels", 20, "--test", 20, "--seeds", 2, "--method", "finetune", "--set", "steps=2"]
+    words = [
+        "--train-size",
+        20,
+        "--test-size",
+        20,
+        "--splits",
+        2,
+        "--method",
+        "finetune",
+        "--set",
+        "steps=2",
+    ]
     done = invoke(tmp_path / "base", "--data", data, *words, "--out", tmp_path / "ft")
     assert done.exit_code == 0, done.output
     tree = json.loads((tmp_path / "ft" / "config.json").read_text())
@@ -439,7 +450,8 @@ def test_a_fine_tuned_model_is_kept_with_its_settings(tmp_path: Path) -> None:
 def test_an_interrupted_adapt_promises_no_resume(tmp_path: Path) -> None:
     save(mixed_base(), tmp_path / "base")
     data = table_of(tmp_path / "l.jsonl", [*"ab" * 300])
-    words = ["--labels", "100", "--test", "100", "--method", "finetune", "--set", "steps=100000",
+    words = ["--train-size", "100", "--test-size", "100", "--method", "finetune", "--set",
+             "steps=100000",
              "--out", str(tmp_path / "ft")]  # fmt: skip
     command = [sys.executable, "-m", "broadbase", "adapt"]
     run = subprocess.Popen(

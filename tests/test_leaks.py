@@ -7,17 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.modalities.noise import Hide, MaskOrSwap
-from broadbase.objectives.masks import choose
+from broadbase.objectives.masks import choose_masked
 from conftest import images, packed, tiny
 
 shapes = st.lists(st.integers(2, 8), min_size=1, max_size=3)
 
 
 def predict(segment: Segment, pattern: str) -> torch.Tensor:
-    view = View((Stream("main", "main", (segment,), pattern, reads=(Read(segment.source, "p"),)),))
+    view = View(
+        (Stream("main", "main", (segment,), pattern, readouts=(Readout(segment.space, "p"),)),)
+    )
     with torch.no_grad():
         return tiny(dtype=torch.float64)(view).predictions["p"]
 
@@ -48,7 +50,7 @@ def test_packed_equals_apart(sizes: list[int], pattern: str, seed: int) -> None:
     at = 0
     for size in sizes:
         part = row.map(lambda t, a=at, n=size: t[:, a : a + n])
-        alone = Segment(part.source, part.values, part.position)
+        alone = Segment(part.space, part.values, part.position)
         assert torch.allclose(together[at : at + size], predict(alone, pattern)[0], atol=1e-12)
         at += size
 
@@ -59,14 +61,14 @@ def test_a_hidden_value_changes_no_prediction(sizes: list[int], seed: int) -> No
     segment = packed([sizes], sum(sizes), seed)
     assert segment.values is not None
     for name, value in (("bytes", segment), ("image", double(images(1, seed)))):
-        batch = Batch(0, {"s": value}, Draws(seed, 0))
+        batch = Batch(0, {"s": value}, KeyedRandom(seed, 0))
         corrupt = {"bytes": MaskOrSwap(258, hide=1.0), "image": Hide()}
         (view,) = ObjectiveConfig.named("masked")().build().views(batch, corrupt)
-        (seen,), (read,) = view.streams[0].segments, view.streams[0].reads
+        (seen,), (read,) = view.streams[0].segments, view.streams[0].readouts
         assert seen.values is not None
-        assert seen.hidden is not None
+        assert seen.masked is not None
         assert read.index is not None
-        hidden = seen.hidden if seen.values.ndim == 2 else seen.hidden.unsqueeze(-1)
+        hidden = seen.masked if seen.values.ndim == 2 else seen.masked.unsqueeze(-1)
         other = torch.where(hidden, torch.zeros_like(seen.values), seen.values)
         changed = Segment(**{**seen.__dict__, "values": other})
         assert torch.equal(predict(seen, "full"), predict(changed, "full")), name
@@ -78,15 +80,15 @@ def test_masked_chooses_targets_only_and_at_least_one(
     sizes: list[int], share: float, seed: int
 ) -> None:
     row = packed([sizes, [2]], sum(sizes) + 2, seed)
-    assert row.weight is not None
-    B, N = row.weight.shape
-    draw = Draws(seed, 0).uniform("s", B, N)
-    index, weight = choose(draw, row.weight, max(1, round(share * N)), share)
+    assert row.loss_weight is not None
+    B, N = row.loss_weight.shape
+    draw = KeyedRandom(seed, 0).uniform("s", B, N)
+    index, weight = choose_masked(draw, row.loss_weight, max(1, round(share * N)), share)
     assert (weight.sum(dim=1) >= 1).all()
     for b in range(B):
         chosen = index[b][weight[b] > 0].tolist()
         assert len(set(chosen)) == len(chosen)
-        assert all(row.weight[b, i] > 0 for i in chosen)
+        assert all(row.loss_weight[b, i] > 0 for i in chosen)
 
 
 def test_padding_changes_nothing() -> None:

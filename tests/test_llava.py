@@ -94,7 +94,7 @@ def inputs(taken: Any, texts: Sequence[str], seen: Sequence[Sequence[Any]]) -> A
 def test_logits(name: str, text: str, tmp_path: Path) -> None:
     reference, taken = published(name, tmp_path)
     expected = reference(**inputs(taken, [text], [pictures(text)])).logits[0]
-    found = load(tmp_path).logits(text, inside=pictures(text))
+    found = load(tmp_path).logits(text, attachments=pictures(text))
     assert found.shape == expected.shape
     assert close(found, expected)
 
@@ -108,7 +108,7 @@ def test_weights_in_half_precision(kind: torch.dtype, tmp_path: Path) -> None:
     reference.to(kind).save_pretrained(tmp_path)
     given = inputs(taken, [TEXTS[1]], [pictures(TEXTS[1])])
     expected = reference(**given | {"pixel_values": given["pixel_values"].to(kind)}).logits[0]
-    found = load(tmp_path).logits(TEXTS[1], inside=pictures(TEXTS[1]))
+    found = load(tmp_path).logits(TEXTS[1], attachments=pictures(TEXTS[1]))
     assert found.dtype == kind
     assert (found - expected).abs().max() <= 2 * (expected - whole).abs().max()
     assert (expected - whole).abs().max() < 0.05 * whole.abs().max()
@@ -132,7 +132,7 @@ def test_pictures_are_prepared_as_the_folder_says(name: str, style: str, tmp_pat
         given = inputs(taken, [TEXTS[0]], [[picture]])
         found = base.codecs["image"].encode(picture).values
         assert torch.allclose(patches(given["pixel_values"]), torch.from_numpy(found), atol=1e-5)
-        assert close(base.logits(TEXTS[0], inside=[picture]), reference(**given).logits[0])
+        assert close(base.logits(TEXTS[0], attachments=[picture]), reference(**given).logits[0])
     codec = base.codecs["image"]
     array = np.asarray(seen[0])
     assert (codec.encode(array).values == codec.encode(seen[0]).values).all()
@@ -151,7 +151,7 @@ def test_greedy_continuations_are_the_same(name: str, text: str, tmp_path: Path)
     given = inputs(taken, [text], [pictures(text)])
     expected = reference.generate(**given, max_new_tokens=64, do_sample=False)
     base = ids_alone(load(tmp_path))
-    told = base.generate(text, inside=pictures(text), places=64, sampling=GREEDY)
+    told = base.generate(text, attachments=pictures(text), max_new_tokens=64, sampling=GREEDY)
     assert told == expected[0, given["input_ids"].shape[1] :].tolist()
 
 
@@ -162,10 +162,13 @@ def test_a_batch_is_its_rows(tmp_path: Path) -> None:
     given = inputs(taken, TEXTS, seen)
     expected = reference.generate(**given, max_new_tokens=64, do_sample=False)
     base = ids_alone(load(tmp_path))
-    told = base.continuations(TEXTS, inside=seen, places=64, sampling=GREEDY)
+    told = base.generate_batch(TEXTS, attachments=seen, max_new_tokens=64, sampling=GREEDY)
     assert told == expected[:, given["input_ids"].shape[1] :].tolist()
     for text, row in zip(TEXTS, told, strict=True):
-        assert base.generate(text, inside=pictures(text), places=64, sampling=GREEDY) == row
+        assert (
+            base.generate(text, attachments=pictures(text), max_new_tokens=64, sampling=GREEDY)
+            == row
+        )
 
 
 def ids_alone(base: Base) -> Base:
@@ -181,14 +184,16 @@ def test_a_changed_base_leaves_with_its_pictures_settings(tmp_path: Path) -> Non
     base = load(tmp_path / "theirs")
     save(replace(base, origin=None), tmp_path / "ours")
     again, seen = load(tmp_path / "ours"), pictures(TEXTS[0])
-    assert torch.equal(again.logits(TEXTS[0], inside=seen), base.logits(TEXTS[0], inside=seen))
+    assert torch.equal(
+        again.logits(TEXTS[0], attachments=seen), base.logits(TEXTS[0], attachments=seen)
+    )
     save(base, tmp_path / "back")
     for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
     theirs = hf.AutoModelForImageTextToText.from_pretrained(tmp_path / "back")
     given = inputs(hf.AutoProcessor.from_pretrained(tmp_path / "back"), [TEXTS[0]], [seen])
     with torch.no_grad():
-        assert close(base.logits(TEXTS[0], inside=seen), theirs(**given).logits[0])
+        assert close(base.logits(TEXTS[0], attachments=seen), theirs(**given).logits[0])
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
@@ -197,14 +202,14 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     for text, given, count in ((TEXTS[0], [], 1), (TEXTS[1], [one], 2), (TEXTS[2], [one], 0)):
         message = f"given .*: {len(given)}; places .*: {count}; write '<image>' where each image"
         with pytest.raises(ConfigError, match=message):
-            base.logits(text, inside=given)
+            base.logits(text, attachments=given)
         with pytest.raises(ConfigError, match=message):
-            base.generate(text, inside=given)
+            base.generate(text, attachments=given)
     with pytest.raises(DataError, match="record 0 cannot be read as image: expected an image"):
-        base.generate(TEXTS[0], inside=["cat.png"])
+        base.generate(TEXTS[0], attachments=["cat.png"])
     saved(llama, tmp_path / "llama")
     with pytest.raises(ConfigError, match="this base reads texts alone"):
-        load(tmp_path / "llama").generate([4, 5, 6], inside=[one])
+        load(tmp_path / "llama").generate([4, 5, 6], attachments=[one])
 
 
 @pytest.mark.parametrize(
@@ -247,7 +252,7 @@ def test_answers_from_the_shell(tmp_path: Path) -> None:
     turned = photo(40, 21)
     turned.getexif()[0x0112] = 6  # shown after a quarter turn
     turned.save(tmp_path / "turned.png", exif=turned.getexif())
-    words = ["generate", str(tmp_path / "llava"), "--temperature", "0", "--places", "12"]
+    words = ["generate", str(tmp_path / "llava"), "--temperature", "0", "--max-new-tokens", "12"]
     words += ["--prompt", TEXTS[0], "--json"]
     seen = {}
     for name, picture in (("turned", turned), ("upright", turned.rotate(-90, expand=True))):
@@ -258,7 +263,7 @@ def test_answers_from_the_shell(tmp_path: Path) -> None:
         seen[name] = json.loads(done.stdout)["continuation"]
     upright = turned.rotate(-90, expand=True)
     expected = load(tmp_path / "llava").generate(
-        TEXTS[0], inside=[upright], places=12, sampling=GREEDY
+        TEXTS[0], attachments=[upright], max_new_tokens=12, sampling=GREEDY
     )
     assert seen == {"turned": expected, "upright": expected}
     for file, message in (("no.png", r"no\.png cannot be read"), ("llava/config.json", "Pillow")):

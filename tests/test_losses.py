@@ -21,7 +21,7 @@ from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
 from broadbase.core.contracts import Batch, ObjectiveConfig, TowerConfig
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
 from broadbase.core.view import Output, Segment, Stream, Tokens, View, positions
 from broadbase.modalities.noise import Hide, MaskOrSwap
@@ -45,7 +45,7 @@ ATTENTION = {
 def block(residual: str, eps: float, cross: bool = False) -> dict[str, Any]:
     return {
         "attention": ATTENTION,
-        "feedforward": {"name": "plain", "hidden": HIDDEN},
+        "feedforward": {"name": "mlp", "hidden_width": HIDDEN},
         "residual": {"name": residual, "norm": {**LAYERNORM, "eps": eps}},
         "cross": ATTENTION if cross else None,
     }
@@ -76,8 +76,8 @@ def attention(mine: Any, theirs: Any, names: Sequence[str]) -> None:
 
 def value(model: Model, name: str, segment: Segment, corrupt: Any, **fields: Any) -> Tensor:
     objective = ObjectiveConfig.from_tree({"name": name, **fields}).build()
-    views = objective.views(Batch(0, {"s": segment}, Draws(0, 0)), {segment.source: corrupt})
-    return combine(objective.loss([model(v) for v in views], views), objective.shares(views))
+    views = objective.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {segment.space: corrupt})
+    return combine(objective.loss([model(v) for v in views], views), objective.term_weights(views))
 
 
 def bart() -> tuple[Model, BartForConditionalGeneration]:
@@ -97,9 +97,9 @@ def bart() -> tuple[Model, BartForConditionalGeneration]:
     )
     theirs = BartForConditionalGeneration(config).double().eval()
     randomise(theirs)
-    learned = {"name": "learned", "length": 64}
+    learned = {"name": "learned", "num_positions": 64}
     norms = {"input_norm": LAYERNORM, "final_norm": None}
-    discrete = {"vocabulary": VOCABULARY, "mask_id": 4}
+    discrete = {"vocab_size": VOCABULARY, "mask_id": 4}
     mine = (
         ModelConfig.from_tree(
             {
@@ -137,18 +137,18 @@ def test_infilling_is_barts_loss() -> None:
     values = torch.from_numpy(rng.integers(5, VOCABULARY, (3, 24)))
     weight = torch.ones(3, 24, dtype=torch.float64)
     weight[:, 0] = 0
-    segment = Segment("text", values, positions((24,)).expand(3, -1, -1), weight=weight)
+    segment = Segment("text", values, positions((24,)).expand(3, -1, -1), loss_weight=weight)
     corrupt = MaskOrSwap(VOCABULARY)
     objective = ObjectiveConfig.from_tree({"name": "infilling"}).build()
-    batch = Batch(0, {"s": segment}, Draws(0, 0))
+    batch = Batch(0, {"s": segment}, KeyedRandom(0, 0))
     (view,) = objective.views(batch, {"text": corrupt})
     given = view.streams[0].segments[0]
     assert given.values is not None
-    assert given.hidden is not None
+    assert given.masked is not None
     assert given.document is not None
     assert (given.document == -1).any()
     expected = theirs(
-        input_ids=given.values.masked_fill(given.hidden, 4),
+        input_ids=given.values.masked_fill(given.masked, 4),
         attention_mask=(given.document >= 0).long(),
         decoder_input_ids=values[:, :-1],
         labels=values[:, 1:].contiguous(),
@@ -188,7 +188,7 @@ def vitmae() -> tuple[Model, ViTMAEForPreTraining, nn.ModuleList]:
             {
                 "modalities": {"image": image, "pixels": {"name": "pixels", "channels": 16}},
                 "towers": {"encoder": plain, "decoder": plain},
-                "at": {"pixels": "decoder"},
+                "tower_of": {"pixels": "decoder"},
                 "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],
             }
         )
@@ -224,9 +224,9 @@ def test_masked_autoencoding_is_vitmaes_loss() -> None:
     pixels = torch.rand(3, 1, 16, 16, dtype=torch.float64)
     values = theirs.patchify(pixels)  # [3,16,16], one channel: the order of rows and columns
     place = positions((4, 4)).expand(3, -1, -1)
-    segment = Segment("image", values, place, weight=torch.ones(3, 16, dtype=torch.float64))
+    segment = Segment("image", values, place, loss_weight=torch.ones(3, 16, dtype=torch.float64))
     objective = ObjectiveConfig.from_tree({"name": "mae"}).build()
-    (view,) = objective.views(Batch(0, {"s": segment}, Draws(0, 0)), {"image": Hide()})
+    (view,) = objective.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {"image": Hide()})
     at = view.streams[0].segments[0].position
     seen = 4 * at[..., 1] + at[..., 2]
     mask = torch.ones(3, 16, dtype=torch.float64).scatter(1, seen, 0.0)
@@ -274,7 +274,7 @@ def contrastive(name: str, first: Tensor, second: Tensor) -> float:
     place = torch.zeros(len(first), 1, 3)
     view = View((Stream("image", "image", (Segment("image", None, place),)),))
     loss = objective.loss([Output({}, {}, predictions)], [view])
-    return float(combine(loss, objective.shares([view])))
+    return float(combine(loss, objective.term_weights([view])))
 
 
 def test_infonce_is_clips_loss() -> None:
@@ -303,8 +303,8 @@ def test_sigmoid_is_siglips_formula() -> None:
 def test_a_joint_space_makes_the_logit_of_a_dot_product() -> None:
     tree = {
         "modalities": {
-            "a": {"name": "joint", "dimensions": 8},
-            "b": {"name": "joint", "dimensions": 8, "scale": 10.0, "bias": -2.7},
+            "a": {"name": "joint", "embedding_dim": 8},
+            "b": {"name": "joint", "embedding_dim": 8, "scale": 10.0, "bias": -2.7},
         },
         "towers": {"main": tower({"name": "rotary"}, block("pre", 1e-5))},
     }
@@ -339,7 +339,7 @@ def test_experts_are_mixtrals() -> None:
     randomise(theirs)
     layer = theirs.model.layers[0]
     moe = layer.mlp if hasattr(layer, "mlp") else layer.block_sparse_moe
-    mine = ExpertsConfig(hidden=HIDDEN, experts=5).build(WIDTH)
+    mine = ExpertsConfig(hidden_width=HIDDEN, num_experts=5).build(WIDTH)
     names = dict(moe.named_parameters())
     mine.router.weight.data.copy_(names["gate.weight"])
     for i, expert in enumerate(mine.experts):
@@ -382,7 +382,11 @@ def test_charges_of_experts_are_terms_of_the_loss() -> None:
                         "repeat": 2,
                         "block": {
                             "attention": ATTENTION,
-                            "feedforward": {"name": "experts", "hidden": HIDDEN, "balance": 0.5},
+                            "feedforward": {
+                                "name": "experts",
+                                "hidden_width": HIDDEN,
+                                "load_balance_coef": 0.5,
+                            },
                         },
                     }
                 ],
@@ -407,7 +411,11 @@ def test_layers_of_a_tower_may_be_charged_unlike() -> None:
                 "repeat": 1,
                 "block": {
                     "attention": ATTENTION,
-                    "feedforward": {"name": "experts", "hidden": HIDDEN, "balance": coefficient},
+                    "feedforward": {
+                        "name": "experts",
+                        "hidden_width": HIDDEN,
+                        "load_balance_coef": coefficient,
+                    },
                 },
             }
             for coefficient in coefficients

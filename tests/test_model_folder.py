@@ -39,7 +39,7 @@ TEXTS = ["the cat sat on the mat", "a cat and a mat and a hat", "the hat of the 
 
 
 def text_base() -> Base:
-    tree = {"modalities": {"text": {"name": "text", "vocabulary": 300}}, "towers": {"main": TOWER}}
+    tree = {"modalities": {"text": {"name": "text", "vocab_size": 300}}, "towers": {"main": TOWER}}
     config = ModelConfig.from_tree(tree)
     model = config.build()
     initialise(model, 0)
@@ -225,7 +225,7 @@ def test_stop_and_seed() -> None:
     how = {"places": 30, "sampling": SamplingConfig(seed=5)}
     text = base.generate("the", **how)
     assert text == base.generate("the", **how)
-    assert text != base.generate("the", places=30, sampling=SamplingConfig(seed=6))
+    assert text != base.generate("the", max_new_tokens=30, sampling=SamplingConfig(seed=6))
     middle = text[len(text) // 2]
     assert base.generate("the", stop=[middle], **how) == text[: text.index(middle)]
 

@@ -122,7 +122,7 @@ def test_a_bad_molecule_of_a_file_takes_no_other_with_it(tmp_path: Path) -> None
     path = tmp_path / "a.sdf"
     path.write_bytes("".join(entries).encode("latin-1"))
     found = list(SdfConfig(path=str(path), label="act").records())
-    assert [r.label if isinstance(r, Record) else r.place for r in found] == [
+    assert [r.label if isinstance(r, Record) else r.origin for r in found] == [
         "high",
         f"{path}:molecule 2",
         None,

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
 from broadbase.core.view import Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide, MaskOrSwap
@@ -24,12 +24,12 @@ from broadbase.model.model import Model, ModelConfig
 from broadbase.nn.experts import ExpertsConfig
 from broadbase.objectives.denoising import even_spans, poisson_spans
 from broadbase.objectives.documents import Document, assemble, documents
-from broadbase.objectives.fim import rearranged
-from broadbase.objectives.masks import BlocksConfig, SpansConfig
+from broadbase.objectives.fim import to_fim
+from broadbase.objectives.masks import BlockMaskConfig, SpanMaskConfig
 from conftest import TOWER, images, packed
 from test_gradient import trainer
 
-MARKS = MaskOrSwap(258, controls=40)
+MARKS = MaskOrSwap(258, extra_ids=40)
 CORRUPT = {"bytes": MARKS, "image": Hide()}
 BLOCK: Any = TOWER["layers"][0]["block"]  # type: ignore[index]
 sizes = st.lists(st.lists(st.integers(2, 40), min_size=1, max_size=4), min_size=1, max_size=3)
@@ -37,13 +37,13 @@ sizes = st.lists(st.lists(st.integers(2, 40), min_size=1, max_size=4), min_size=
 
 def views(name: str, segment: Segment, step: int = 0, **fields: Any) -> tuple[View, ...]:
     objective = ObjectiveConfig.from_tree({"name": name, **fields}).build()
-    return objective.views(Batch(step, {"s": segment}, Draws(0, step)), CORRUPT)
+    return objective.views(Batch(step, {"s": segment}, KeyedRandom(0, step)), CORRUPT)
 
 
 def model(dtype: torch.dtype = torch.float64) -> Model:
     tree = {
         "modalities": {
-            "bytes": {"name": "bytes", "controls": 40},
+            "bytes": {"name": "bytes", "extra_ids": 40},
             "image": {"name": "image", "height": 4, "width": 4, "channels": 1, "patch": 2},
             "pixels": {"name": "pixels", "channels": 4},
         },
@@ -55,7 +55,7 @@ def model(dtype: torch.dtype = torch.float64) -> Model:
                 "layers": [{"repeat": 2, "block": {**BLOCK, "cross": BLOCK["attention"]}}],
             },
         },
-        "at": {"pixels": "decoder"},
+        "tower_of": {"pixels": "decoder"},
         "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],
     }
     built = ModelConfig.from_tree(tree).build()
@@ -94,9 +94,9 @@ def test_a_prefix_is_seen_in_full_and_is_no_target() -> None:
     assert seen.order is not None
     prefix = int((seen.order[0] == 0).sum())
     assert 1 < prefix < 11
-    (read,) = stream.reads
-    assert read.weight is not None
-    assert read.weight[0].tolist() == [0] * (prefix - 1) + [1] * (12 - prefix)
+    (read,) = stream.readouts
+    assert read.loss_weight is not None
+    assert read.loss_weight[0].tolist() == [0] * (prefix - 1) + [1] * (12 - prefix)
 
     def states(changed: int) -> torch.Tensor:
         values = seen.values.clone()  # type: ignore[union-attr]
@@ -116,10 +116,10 @@ def test_a_middle_told_last_gives_the_document_back(n: int, seed: int, spm: bool
     rng = np.random.default_rng(seed)
     document = Document(torch.arange(100, 100 + n), torch.tensor([0.0] + [1.0] * (n - 1)))
     i, j = sorted(rng.integers(1, n, 2).tolist())
-    moved = rearranged(document, i, j, n - 1, (1, 2, 3), suffix_first=spm)
+    moved = to_fim(document, i, j, n - 1, (1, 2, 3), suffix_first=spm)
     values = moved.values.tolist()
     assert len(values) == n + 3
-    assert [v for v, w in zip(values, moved.weight.tolist(), strict=True) if w == 0] == (
+    assert [v for v, w in zip(values, moved.loss_weight.tolist(), strict=True) if w == 0] == (
         [100, 1, 2, 3]
     )
     marks = [values.index(mark) for mark in (1, 2, 3)]
@@ -136,8 +136,10 @@ def test_half_of_the_documents_are_cut_and_half_of_those_suffix_first() -> None:
         (view,) = views("fim", segment, step)
         values = view.streams[0].segments[0].values
         assert values is not None
-        cut += int((values == MARKS.marks[0]).sum())
-        spm += int(((values[:, :-1] == MARKS.marks[0]) & (values[:, 1:] == MARKS.marks[1])).sum())
+        cut += int((values == MARKS.sentinels[0]).sum())
+        spm += int(
+            ((values[:, :-1] == MARKS.sentinels[0]) & (values[:, 1:] == MARKS.sentinels[1])).sum()
+        )
     assert cut / 2000 == pytest.approx(0.5, abs=0.06)  # those cut off at a row's end are not seen
     assert spm / cut == pytest.approx(0.5, abs=0.09)  # and a prefix may be empty
 
@@ -178,13 +180,13 @@ def test_span_corruption_loses_nothing(lengths: list[list[int]], step: int) -> N
     (view,) = views("span_corruption", segment, step)
     encoder, decoder = view.streams
     told = decoder.segments[0]
-    (read,) = decoder.reads
-    assert read.values is not None
+    (read,) = decoder.readouts
+    assert read.target is not None
     assert told.values is not None
-    full = torch.cat([told.values, read.values[:, -1:]], dim=1)
+    full = torch.cat([told.values, read.target[:, -1:]], dim=1)
     assert told.document is not None
-    assert read.weight is not None
-    last = torch.where(read.weight[:, -1:] > 0, told.document[:, -1:], -1)
+    assert read.loss_weight is not None
+    last = torch.where(read.loss_weight[:, -1:] > 0, told.document[:, -1:], -1)
     document = torch.cat([told.document, last], dim=1)
     for b, row in enumerate(documents(segment)):
         (given_row,) = documents(encoder.segments[0].map(lambda t, b=b: t[b : b + 1]))
@@ -192,7 +194,7 @@ def test_span_corruption_loses_nothing(lengths: list[list[int]], step: int) -> N
             answer = full[b][document[b] == number].tolist()
             spans: dict[int, list[int]] = {}
             for value in answer[1:]:
-                if value in MARKS.marks:
+                if value in MARKS.sentinels:
                     spans[value] = []
                 else:
                     spans[list(spans)[-1]].append(value)
@@ -225,7 +227,7 @@ def test_spans_and_blocks_hide_what_was_asked() -> None:
     segment = packed([[100, 100]], 200)
     lengths = []
     for step in range(200):
-        index, weight = SpansConfig().choose(segment, 0.15, Draws(0, step), "s")
+        index, weight = SpanMaskConfig().choose(segment, 0.15, KeyedRandom(0, step), "s")
         assert int((weight > 0).sum()) == round(0.15 * 198)
         hidden = np.zeros(200, dtype=int)
         hidden[index[0].numpy()] = 1
@@ -235,10 +237,10 @@ def test_spans_and_blocks_hide_what_was_asked() -> None:
     assert 3.0 < np.mean(lengths) < 5.0  # geometric, at most 10: 3.8; some touch, some are cut
     plane = torch.stack(torch.meshgrid(*map(torch.arange, (1, 14, 14)), indexing="ij"), -1)
     position = plane.reshape(1, 196, 3)
-    image = Segment("image", None, position, weight=torch.ones(1, 196))
+    image = Segment("image", None, position, loss_weight=torch.ones(1, 196))
     alone, holes = [], []
     for step in range(100):
-        index, weight = BlocksConfig().choose(image, 0.4, Draws(0, step), "s")
+        index, weight = BlockMaskConfig().choose(image, 0.4, KeyedRandom(0, step), "s")
         assert int((weight > 0).sum()) == 78
         mask = np.zeros((16, 16), dtype=bool)
         rows_, columns = position[0, index[0][weight[0] > 0], 1:].T.numpy() + 1
@@ -258,8 +260,8 @@ def test_the_encoder_of_a_masked_autoencoder_computes_the_seen_quarter_alone() -
     hidden = decoder.segments[1].position.shape[1]
     assert hidden == round(0.75 * (N - 1))
     assert encoder.segments[0].position.shape[1] == N - hidden
-    (read,) = decoder.reads
-    assert read.values is not None
+    (read,) = decoder.readouts
+    assert read.target is not None
     assert segment.values is not None
     plain = scores(view)
     index = {tuple(p) for p in decoder.segments[1].position[0].tolist()}
@@ -281,7 +283,7 @@ def test_the_encoder_of_a_masked_autoencoder_costs_a_quarter() -> None:
     weight = torch.ones(2, 65)
     weight[:, 0] = 0
     place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions((8, 8))])
-    segment = Segment("image", values, place.expand(2, -1, -1), weight=weight)
+    segment = Segment("image", values, place.expand(2, -1, -1), loss_weight=weight)
     (view,) = views("mae", segment)
     whole = flops(View((Stream("encoder", "encoder", (segment,)),)))
     assert flops(View(view.streams[:1])) <= 17 / 65 * whole
@@ -291,21 +293,21 @@ def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:
     segment = rows([[9, 8], [15, 2]])
     tree = {"causal": ({"name": "causal"}, 3.0), "masked": ({"name": "masked"}, 1.0)}
     parts = {k: {"objective": o, "scale": s} for k, (o, s) in tree.items()}
-    net, batch = model(), Batch(0, {"s": segment}, Draws(0, 0))
+    net, batch = model(), Batch(0, {"s": segment}, KeyedRandom(0, 0))
 
     def value(config: dict[str, Any]) -> float:
         objective = ObjectiveConfig.from_tree(config).build()
         made = objective.views(batch, CORRUPT)
         with torch.no_grad():
             loss = objective.loss([net(view) for view in made], made)
-        return float(combine(loss, objective.shares(made)))
+        return float(combine(loss, objective.term_weights(made)))
 
-    whole = value({"name": "mixture", "parts": parts})
+    whole = value({"name": "mixture", "components": parts})
     expected = 0.75 * value({"name": "causal"}) + 0.25 * value({"name": "masked"})
     assert whole == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ValueError, match="did you mean `text`"):
         ObjectiveConfig.from_tree(
-            {"name": "mixture", "parts": {"a": {**parts["causal"], "sources": ["txt"]}}}
+            {"name": "mixture", "components": {"a": {**parts["causal"], "sources": ["txt"]}}}
         ).check(["text"])
 
 
@@ -315,7 +317,7 @@ def test_what_cannot_be_trained_is_refused_with_its_remedy() -> None:
     with pytest.raises(ConfigError, match="holds vectors; use causal"):
         views("fim", images(2, 0))
     objective = ObjectiveConfig.from_tree({"name": "fim"}).build()
-    batch = Batch(0, {"s": rows([[5]])}, Draws(0, 0))
+    batch = Batch(0, {"s": rows([[5]])}, KeyedRandom(0, 0))
     with pytest.raises(ConfigError, match=r"set model\.modalities\.bytes\.controls=3"):
         objective.views(batch, {"bytes": MaskOrSwap(258)})
 
@@ -323,12 +325,12 @@ def test_what_cannot_be_trained_is_refused_with_its_remedy() -> None:
 PARTS = {"a": {"objective": {"name": "causal"}}, "b": {"objective": {"name": "fim"}, "scale": 2.0}}
 CUT = {
     "prefix": {},
-    "recall": {},
+    "induction": {},
     "fim": {},
     "span_corruption": {},
     "infilling": {},
     "masked": {"masks": {"name": "spans"}},
-    "mixture": {"parts": PARTS},
+    "mixture": {"components": PARTS},
 }
 
 
@@ -357,29 +359,32 @@ def test_rows_that_are_no_pairs_are_refused_as_such() -> None:
 
 def test_more_experts_than_there_are_cannot_be_chosen() -> None:
     with pytest.raises(ConfigError, match=r"chosen=9 is more than there are experts=8"):
-        ExpertsConfig.from_tree({"hidden": 8, "chosen": 9})
+        ExpertsConfig.from_tree({"hidden_width": 8, "top_k": 9})
 
 
 def test_the_z_loss_is_a_term_of_its_own() -> None:
     """Its value and its gradient are those of the formula, and the likelihood does not change."""
-    tree = {"modalities": {"bytes": {"name": "bytes", "z": 0.1}}, "towers": {"main": TOWER}}
+    tree = {
+        "modalities": {"bytes": {"name": "bytes", "z_loss_coef": 0.1}},
+        "towers": {"main": TOWER},
+    }
     net = ModelConfig.from_tree(tree).build()
     initialise(net, 0)
     net.double()
     segment = rows([[7, 5], [12]])
     t = trainer(net, "causal", 2)
-    made = t.objective.views(Batch(0, {"s": segment}, Draws(0, 0)), CORRUPT)
+    made = t.objective.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), CORRUPT)
     totals, shares = t.accumulate(made)
     found = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
     net.zero_grad()
-    (read,) = made[0].reads
-    assert read.values is not None
-    assert read.weight is not None
+    (read,) = made[0].readouts
+    assert read.target is not None
+    assert read.loss_weight is not None
     hidden = net(View((replace(made[0].streams[0], reads=()),))).streams["main"].x
     logits = net.spaces["bytes"].predict(hidden)
-    weight = read.weight.double()
+    weight = read.loss_weight.double()
     z = (logits.logsumexp(-1) ** 2 * weight).sum() / weight.sum()
-    nll = torch.nn.functional.cross_entropy(logits.mT, read.values, reduction="none")
+    nll = torch.nn.functional.cross_entropy(logits.mT, read.target, reduction="none")
     ((nll * weight).sum() / weight.sum() + 0.1 * z).backward()
     expected = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
     assert (found - expected).norm() / expected.norm() < 1e-10

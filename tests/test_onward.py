@@ -33,7 +33,7 @@ SETTINGS = (
     "machine.compile=off",
     "data.holdout=0.2",
     "data.similarity=1.0",
-    "data.sources.text.rows=8",
+    "data.sources.text.batch_size=8",
     "schedule.warmup=5",
     "optim={name: adamw, lr: 0.003}",
 )
@@ -142,7 +142,11 @@ def test_a_family_goes_on_as_the_family_it_is(place: Path, tmp_path: Path) -> No
     ("recipe", "changes", "message"),
     [
         ("t5", [], "recipe 't5' trains tower encoder, decoder, and this base has main for text"),
-        ("bert", ["data.sources.text.length=70"], "text.length: 70 places.*positions for 64"),
+        (
+            "bert",
+            ["data.sources.text.sequence_length=70"],
+            "text.length: 70 places.*positions for 64",
+        ),
         ("bert", ["model.towers.main.width=64"], r"is \[.*\] in its base and \[.*\] here"),
     ],
 )
@@ -167,5 +171,5 @@ def test_an_encoder_that_is_trained_causal_is_told_of(place: Path, tmp_path: Pat
 
 def test_without_a_start_its_modality_cannot_be_made(place: Path, tmp_path: Path) -> None:
     config = resolved("bert", str(place / "data"), 1, SETTINGS, start=str(place / "random"))
-    with pytest.raises(ConfigError, match="go on from their folder, --start FOLDER"):
-        Run.create(config.model_copy(update={"start": None}), tmp_path / "run")
+    with pytest.raises(ConfigError, match="go on from their folder, --init-from FOLDER"):
+        Run.create(config.model_copy(update={"init_from": None}), tmp_path / "run")

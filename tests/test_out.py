@@ -271,7 +271,7 @@ def test_what_is_no_family_says_how_it_differs_and_what_to_train(
     tmp_path: Path,
 ) -> None:
     save(untrained(name, corpus), tmp_path / "m")
-    words = [f"this is no {words[0]}", f"--like {words[0]}", *words[1:]]
+    words = [f"this is no {words[0]}", f"--family {words[0]}", *words[1:]]
     command = ["export", str(tmp_path / "m"), "--to", "hf", "--out", str(tmp_path / "out")]
     error = CliRunner().invoke(app, command).exception
     assert isinstance(error, ConfigError)

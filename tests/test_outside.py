@@ -20,15 +20,15 @@ from broadbase.core.contracts import (
     Sample,
 )
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.objectives.scoring import ReadScores
+from broadbase.objectives.scoring import ReadoutLoss
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import MuonConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig
@@ -103,10 +103,19 @@ class CopyConfig(ObjectiveConfig):
         return Copy()
 
 
-class Copy(ReadScores):
+class Copy(ReadoutLoss):
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
         return tuple(
-            View((Stream("main", "main", (s,), reads=(Read(s.source, k, s.values, s.weight),)),))
+            View(
+                (
+                    Stream(
+                        "main",
+                        "main",
+                        (s,),
+                        readouts=(Readout(s.space, k, s.values, s.loss_weight),),
+                    ),
+                )
+            )
             for k, s in batch.segments.items()
         )
 
@@ -121,7 +130,7 @@ def settings(name: str) -> dict[str, Any]:
         "audio": {"mels": 4, "patch": 1, "levels": 16},
         "album": {"size": 2},
     }
-    controls = {"controls": 24} if "controls" in ModalityConfig.named(name).model_fields else {}
+    controls = {"extra_ids": 24} if "extra_ids" in ModalityConfig.named(name).model_fields else {}
     return {"name": name, **small.get(name, {}), **controls}
 
 
@@ -151,14 +160,14 @@ def rows(name: str, config: ModalityConfig, rng: np.random.Generator, count: int
     weight = torch.ones(count, len(place))
     weight[:, 0] = 0
     stacked = torch.from_numpy(np.stack(values))
-    return Segment(name, stacked, place.expand(count, -1, -1), weight=weight)
+    return Segment(name, stacked, place.expand(count, -1, -1), loss_weight=weight)
 
 
 MODALITIES = [
     name
     for name, config in ModalityConfig.choices.items()
     if config.fit is not ModalityConfig.fit
-    and name not in ("tokens", "picture", "labels", "values", "descriptors", "codes")
+    and name not in ("tokens", "published_image", "labels", "values", "descriptors", "codes")
 ]
 
 
@@ -193,7 +202,7 @@ def test_every_pairing_learns(modality: str, objective: str) -> None:
     tree = {
         "modalities": {modality: settings(modality), "pixels": {"name": "pixels", "channels": 4}},
         "towers": TOWERS,
-        "at": {"pixels": "decoder"},
+        "tower_of": {"pixels": "decoder"},
         "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],
     }
     config = ModelConfig.from_tree(tree)
@@ -203,16 +212,16 @@ def test_every_pairing_learns(modality: str, objective: str) -> None:
     corrupt = {modality: config.modalities[modality].corruption()}
     built = ObjectiveConfig.named(objective)().build()
     vectors = segment.values is not None and segment.values.ndim == 3
-    unmarked = objective in MARKS and not corrupt[modality].marks
+    unmarked = objective in MARKS and not corrupt[modality].sentinels
     if unmarked or (
         vectors if objective in MOVES_IDS else objective in TELLS_VECTORS and not vectors
     ):
         with pytest.raises(ConfigError, match=r"holds (ids|vectors); use|needs \d+ control ids"):
-            built.views(Batch(0, {"s": segment}, Draws(0, 0)), corrupt)
+            built.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), corrupt)
         return
 
     def stream(start: int) -> Any:
-        return (Batch(i, {"s": segment}, Draws(0, 0)) for i in range(start, 30))
+        return (Batch(i, {"s": segment}, KeyedRandom(0, 0)) for i in range(start, 30))
 
     trainer = Trainer(
         config=TrainConfig(steps=30, evaluate_every=30),
@@ -223,7 +232,7 @@ def test_every_pairing_learns(modality: str, objective: str) -> None:
         schedule=CosineConfig(warmup=2),
         machine=MachineConfig(device="cpu", precision="fp32", compile="off"),
         ranks=Ranks(torch.device("cpu")),
-        journal=Journal(),
+        journal=MetricsLog(),
         batches=stream,
         validation=lambda: stream(29),
         teacher=AverageConfig(momentum=0.0).build(

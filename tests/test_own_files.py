@@ -10,17 +10,17 @@ import pytest
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.run.prepare import alone, beginning
 
 
-def wanted(tmp_path: Path) -> dict[str, Wanted]:
+def wanted(tmp_path: Path) -> dict[str, StoreRequest]:
     data = tmp_path / "raw"
     data.mkdir(exist_ok=True)
     for i in range(8):
         (data / f"{i}.txt").write_text(f"{i} of eight texts, the {i}th" * 4)
-    return {"text": Wanted(TextFilesConfig(path=str(data)), BytesConfig(), "bytes")}
+    return {"text": StoreRequest(TextFilesConfig(path=str(data)), BytesConfig(), "bytes")}
 
 
 def content(folder: Path) -> dict[str, bytes]:

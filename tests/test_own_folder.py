@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
-from broadbase.core.view import Read, Stream, View
+from broadbase.core.view import Readout, Stream, View
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
@@ -38,7 +38,7 @@ def hidden(base: Base, text: str, place: int) -> torch.Tensor:
     marks = torch.zeros_like(segment.values, dtype=torch.bool)
     marks[0, place] = True
     seen = replace(segment, hidden=marks)
-    stream = Stream("main", "main", (seen,), "full", reads=(Read("text", "told"),))
+    stream = Stream("main", "main", (seen,), "full", readouts=(Readout("text", "told"),))
     with torch.no_grad():
         return base.model(View((stream,))).predictions["told"][0, place]
 
@@ -56,7 +56,9 @@ def test_a_decoder(make: Callable[[], Base], tmp_path: Path) -> None:
         TEXT, max_new_tokens=9, do_sample=False
     )
     greedy = SamplingConfig(temperature=0)
-    assert said[0]["generated_text"] == TEXT + base.generate(TEXT, places=9, sampling=greedy)
+    assert said[0]["generated_text"] == TEXT + base.generate(
+        TEXT, max_new_tokens=9, sampling=greedy
+    )
 
 
 @torch.no_grad()

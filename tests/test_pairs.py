@@ -22,7 +22,7 @@ TINY = {"height": 4, "width": 4, "channels": 1, "patch": 2, "levels": 256}
 
 def tree(folder: Path, **objective: Any) -> dict[str, Any]:
     """Pictures and captions of one folder, paired; two towers that meet in a joint Space."""
-    joint = {"name": "joint", "dimensions": 8}
+    joint = {"name": "joint", "embedding_dim": 8}
     source = {"path": str(folder)}
     return {
         "recipe": "pairs",
@@ -35,7 +35,7 @@ def tree(folder: Path, **objective: Any) -> dict[str, Any]:
                 "text_joint": {**joint, "scale": 10.0},
             },
             "towers": {"image": TOWER, "text": TOWER},
-            "at": {"text": "text", "text_joint": "text"},
+            "tower_of": {"text": "text", "text_joint": "text"},
         },
         "objective": {"name": "infonce", **objective},
         "data": {
@@ -45,16 +45,16 @@ def tree(folder: Path, **objective: Any) -> dict[str, Any]:
                 "image": {
                     "source": {"name": "image_files", "pattern": "**/*.png", **source},
                     "modality": "image",
-                    "rows": 8,
-                    "length": 5,
-                    "pairs": "captions",
+                    "batch_size": 8,
+                    "sequence_length": 5,
+                    "pair_group": "captions",
                 },
                 "text": {
                     "source": {"name": "text_files", "pattern": "**/*.txt", **source},
                     "modality": "text",
-                    "rows": 8,
-                    "length": 12,
-                    "pairs": "captions",
+                    "batch_size": 8,
+                    "sequence_length": 12,
+                    "pair_group": "captions",
                 },
             },
         },
@@ -145,8 +145,8 @@ def test_groups_stay_on_one_side(tmp_path: Path) -> None:
         "text": {
             "source": {"name": "jsonl", "path": str(path), "group": "family"},
             "modality": "text",
-            "rows": 8,
-            "length": 24,
+            "batch_size": 8,
+            "sequence_length": 24,
         }
     }
     config["model"]["modalities"] = {"text": {"name": "bytes"}}
@@ -171,7 +171,7 @@ def test_what_cannot_be_paired_is_said(album: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"needs image and text row by row: give both the same"):
         RunConfig.from_tree(apart)
     uneven = tree(album)
-    uneven["data"]["sources"]["text"]["rows"] = 4
+    uneven["data"]["sources"]["text"]["batch_size"] = 4
     with pytest.raises(ConfigError, match="'captions' differ in rows"):
         RunConfig.from_tree(uneven)
     with pytest.raises(ConfigError, match="no source 'picture'"):

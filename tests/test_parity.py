@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
@@ -44,7 +44,7 @@ def segment(values: Tensor, **more: Any) -> Segment:
 
 
 def logits(base: Base, given: Segment) -> Tensor:
-    view = View((Stream("main", "main", (given,), base.pattern, reads=(Read("text", "x"),)),))
+    view = View((Stream("main", "main", (given,), base.pattern, readouts=(Readout("text", "x"),)),))
     return base.model(view).predictions["x"]
 
 
@@ -107,8 +107,8 @@ def test_gradients(pair: Pair) -> None:
     theirs = outputs.logits if theirs is None else theirs
     reference.zero_grad()
     F.cross_entropy(theirs.flatten(0, 1), target.flatten()).backward()
-    read = Read("text", "x", values=target, weight=torch.ones(target.shape))
-    view = View((Stream("main", "main", (segment(ids()),), base.pattern, reads=(read,)),))
+    read = Readout("text", "x", target=target, loss_weight=torch.ones(target.shape))
+    view = View((Stream("main", "main", (segment(ids()),), base.pattern, readouts=(read,)),))
     base.model.zero_grad()
     base.model(view).scores["x"].mean().backward()
     compared = 0

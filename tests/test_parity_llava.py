@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
@@ -54,7 +54,7 @@ def line(first: int, places: int, rows: int = ROWS) -> Tensor:
     return positions((first + places,))[first:].expand(rows, -1, -1)
 
 
-def view(base: Base, before: Tensor, after: Tensor, places: int, *reads: Read) -> View:
+def view(base: Base, before: Tensor, after: Tensor, places: int, *reads: Readout) -> View:
     """Text, a picture, text."""
     B, N = before.shape
     segments = (
@@ -63,10 +63,10 @@ def view(base: Base, before: Tensor, after: Tensor, places: int, *reads: Read) -
         Segment("text", after, line(N + places, after.shape[1], B)),
     )
     seen = Stream("seen", "vision", (pictures(base).rows(0, B),))
-    return View((seen, Stream("told", "main", segments, base.pattern, reads=reads)))
+    return View((seen, Stream("told", "main", segments, base.pattern, readouts=reads)))
 
 
-def both(pair: Pair, *reads: Read) -> tuple[Any, View]:
+def both(pair: Pair, *reads: Readout) -> tuple[Any, View]:
     """What references take, and our view of it."""
     reference, base, _ = pair
     given = words(ROWS, BEFORE + AFTER)
@@ -78,7 +78,7 @@ def both(pair: Pair, *reads: Read) -> tuple[Any, View]:
 @torch.no_grad()
 def test_logits(pair: Pair) -> None:
     reference, base, _ = pair
-    taken, given = both(pair, Read("text", "x"))
+    taken, given = both(pair, Readout("text", "x"))
     expected = reference(**taken).logits
     assert expected.std() > 0.3
     assert close(base.model(given).predictions["x"], expected)
@@ -106,7 +106,7 @@ def test_pictures_at_other_places_and_padding(pair: Pair) -> None:
         Segment("@seen", None, spot[:, :P], seen, torch.zeros_like(seen)),
         Segment("text", values, spot[:, P:], shifted, document),
     )
-    stream = Stream("told", "main", segments, "causal", reads=(Read("text", "x"),))
+    stream = Stream("told", "main", segments, "causal", readouts=(Readout("text", "x"),))
     found = base.model(View((Stream("seen", "vision", (pictures(base),)), stream)))
     ours = torch.zeros_like(expected)
     ours.scatter_(1, order.unsqueeze(-1).expand_as(expected), found.predictions["x"])
@@ -131,7 +131,7 @@ def test_two_pictures_in_a_row(pair: Pair) -> None:
     streams = (
         Stream("one", "vision", (one,)),
         Stream("two", "vision", (one.map(lambda tensor: tensor.flip(0)),)),
-        Stream("told", "main", segments, "causal", reads=(Read("text", "x"),)),
+        Stream("told", "main", segments, "causal", readouts=(Readout("text", "x"),)),
     )
     assert close(base.model(View(streams)).predictions["x"], expected)
 
@@ -143,7 +143,7 @@ def test_gradients(pair: Pair) -> None:
     places = taken["input_ids"].shape[1]
     index = torch.arange(places - AFTER, places).expand(ROWS, -1)
     target = words(ROWS, AFTER).roll(3, 1)
-    read = Read("text", "x", target, torch.ones(target.shape), index)
+    read = Readout("text", "x", target, torch.ones(target.shape), index)
     reference.zero_grad()
     logits = reference(**taken).logits[:, -AFTER:]
     F.cross_entropy(logits.flatten(0, 1), target.flatten()).backward()
@@ -189,7 +189,7 @@ def test_a_round_trip_keeps_every_byte(name: str, tmp_path: Path) -> None:
     saved(LLAVA[name], tmp_path / "theirs")
     base = load(tmp_path / "theirs")
     assert base.origin is not None
-    assert any("post_layernorm" in name for name in base.origin.kept)
+    assert any("post_layernorm" in name for name in base.origin.unused_tensors)
     save(base, tmp_path / "ours")
     assert stored(tmp_path / "ours") == stored(tmp_path / "theirs")
     configs = [json.loads((tmp_path / w / "config.json").read_text()) for w in ("ours", "theirs")]
@@ -235,7 +235,7 @@ def test_the_base_reads_pictures_both_ways_and_tells_text(tmp_path: Path) -> Non
         states = tower(normal.permute(2, 0, 1)[None], output_hidden_states=True).hidden_states[-2]
     found = base.embed([raw], modality="image", layers=False)
     assert close(torch.from_numpy(found), states.mean(dim=1))
-    said = base.generate("w5", modality="text", places=3)
+    said = base.generate("w5", modality="text", max_new_tokens=3)
     assert len(said.split()) <= 3
     with pytest.raises(ConfigError, match="cannot generate"):
         base.generate(raw, modality="image")
@@ -243,7 +243,7 @@ def test_the_base_reads_pictures_both_ways_and_tells_text(tmp_path: Path) -> Non
     save(other, tmp_path / "ours")
     again = load(tmp_path / "ours")
     assert (again.embed([raw], modality="image", layers=False) == found).all()
-    assert again.generate("w5", modality="text", places=3) == said
+    assert again.generate("w5", modality="text", max_new_tokens=3) == said
 
 
 def test_a_config_that_leaves_much_out(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_config_that_leaves_much_out(tmp_path: Path) -> None:
     for field in ("vision_feature_layer", "vision_feature_select_strategy"):
         assert config.pop(field)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    taken, start = both((reference, load(tmp_path), tmp_path), Read("text", "x"))
+    taken, start = both((reference, load(tmp_path), tmp_path), Readout("text", "x"))
     with torch.no_grad():
         ours = load(tmp_path).model(start).predictions["x"]
         assert close(ours, reference(**taken).logits)

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import DataError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
-from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
 from broadbase.modalities.noise import Hide
-from broadbase.objectives.masks import take
+from broadbase.objectives.masks import gather
 from broadbase.weights.folder import load, save
 from references import BEIT, MEETING, VISION, clip, saved, siglip, stored, vit_mae
 from test_parity import close, gradients, ids, segment
@@ -41,9 +41,9 @@ def pictures(base: Base) -> Segment:
     return prompts("image", base.codecs["image"], raws)
 
 
-def states(base: Base, tower: str = "main", read: Read | None = None) -> Any:
+def states(base: Base, tower: str = "main", read: Readout | None = None) -> Any:
     reads = () if read is None else (read,)
-    return base.model(View((Stream("main", tower, (pictures(base),), reads=reads),)))
+    return base.model(View((Stream("main", tower, (pictures(base),), readouts=reads),)))
 
 
 @pytest.mark.parametrize("name", VISION)
@@ -89,11 +89,16 @@ def test_beit(name: str, tmp_path: Path) -> None:
     counts[:, 0] = 0  # the start is never hidden
     picture = replace(picture, weight=counts)
     codes = Segment("codes", ids(ROWS, 26), picture.position)
-    told = {"name": "masked", "share": 0.4, "masks": {"name": "blocks"}, "told": {"s": "codes"}}
+    told = {
+        "name": "masked",
+        "mask_ratio": 0.4,
+        "masks": {"name": "blocks"},
+        "targets_from": {"s": "codes"},
+    }
     objective = ObjectiveConfig.from_tree(told).build()
-    batch = Batch(0, {"s": picture, "codes": codes}, Draws(0, 0))
+    batch = Batch(0, {"s": picture, "codes": codes}, KeyedRandom(0, 0))
     views = objective.views(batch, {"image": Hide()})
-    hidden = views[0].streams[0].segments[0].hidden
+    hidden = views[0].streams[0].segments[0].masked
     assert hidden is not None
     assert codes.values is not None
     assert 20 < hidden.sum() < 40
@@ -101,7 +106,7 @@ def test_beit(name: str, tmp_path: Path) -> None:
     labels = codes.values[:, 1:][hidden[:, 1:]]
     theirs = reference(pixels(), bool_masked_pos=hidden[:, 1:], labels=labels).loss
     scored = objective.loss([base.model(views[0])], views)
-    ours = combine(scored, objective.shares(views))
+    ours = combine(scored, objective.term_weights(views))
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
     theirs.backward()
     ours.backward()
@@ -141,17 +146,17 @@ def test_labels_of_vit(tmp_path: Path) -> None:
     """The classifier reads the start."""
     reference = saved(VISION["vit labels"], tmp_path)
     base = load(tmp_path)
-    read = Read("label", "x", index=torch.zeros(ROWS, 1, dtype=torch.int64))
+    read = Readout("label", "x", index=torch.zeros(ROWS, 1, dtype=torch.int64))
     with torch.no_grad():
         theirs = reference(pixels()).logits
         ours = states(base, read=read).predictions["x"][:, 0]
     assert close(ours, theirs)
 
 
-def joined(base: Base, given: Segment, reads: dict[str, Read]) -> Any:
+def joined(base: Base, given: Segment, reads: dict[str, Readout]) -> Any:
     """What is told of pictures and of texts in the joint Space."""
-    told = Stream("text", "text", (given,), reads=(reads["text"],))
-    seen = Stream("image", "image", (pictures(base),), reads=(reads["image"],))
+    told = Stream("text", "text", (given,), readouts=(reads["text"],))
+    seen = Stream("image", "image", (pictures(base),), readouts=(reads["image"],))
     return base.model(View((seen, told))).predictions
 
 
@@ -173,8 +178,8 @@ def test_clip(tmp_path: Path, act: str) -> None:
     base, end = load(tmp_path), torch.tensor([[8], [4], [6]])
     given = ids(ROWS, 9).clamp(max=90).scatter(1, end, 96)
     theirs = reference(input_ids=given, pixel_values=pixels())
-    picture = Read("image_joint", "image", pooled=True)
-    at_end = Read("text_joint", "text", index=end), Read("text_joint", "text", pooled=True)
+    picture = Readout("image_joint", "image", pooled=True)
+    at_end = Readout("text_joint", "text", index=end), Readout("text_joint", "text", pooled=True)
     order, place = torch.arange(9).expand(ROWS, -1), torch.arange(9)
     padded = segment(given, order=order, document=torch.where(place <= end, 0, -1))
     for one, text in zip((segment(given), padded), at_end, strict=True):
@@ -195,7 +200,7 @@ def test_siglip(tmp_path: Path) -> None:
     reference.save_pretrained(tmp_path)
     base, given = load(tmp_path), ids(ROWS, places)
     theirs = reference(input_ids=given, pixel_values=pixels())
-    reads = {side: Read(f"{side}_joint", side, pooled=True) for side in ("image", "text")}
+    reads = {side: Readout(f"{side}_joint", side, pooled=True) for side in ("image", "text")}
     found = joined(base, segment(given), reads)
     image, text = found["image"][:, 0], found["text"][:, 0]
     assert close(image[:, :-1], theirs.image_embeds)
@@ -214,17 +219,20 @@ def test_vit_mae(tmp_path: Path) -> None:
     zero = torch.zeros(ROWS, 1, dtype=torch.int64)
     keep, hidden = torch.cat([zero, 1 + order[:, :seen]], dim=1), 1 + order[:, seen:]
     whole = pictures(base)
-    given = Segment("image", take(whole.values, keep), take(whole.position, keep))
-    told = Segment("pixels", take(whole.values, hidden), take(whole.position, hidden))
-    read = Read("pixels", "x", index=seen + 1 + torch.arange(places - seen).expand(ROWS, -1))
+    given = Segment("image", gather(whole.values, keep), gather(whole.position, keep))
+    told = Segment("pixels", gather(whole.values, hidden), gather(whole.position, hidden))
+    read = Readout("pixels", "x", index=seen + 1 + torch.arange(places - seen).expand(ROWS, -1))
     streams = (
         Stream("encoder", "encoder", (given,)),
         Stream(
-            "decoder", "decoder", (Segment("@encoder", None, given.position), told), reads=(read,)
+            "decoder",
+            "decoder",
+            (Segment("@encoder", None, given.position), told),
+            readouts=(read,),
         ),
     )
     ours = base.model(View(streams)).predictions["x"]
-    expected = take(theirs, hidden - 1)
+    expected = gather(theirs, hidden - 1)
     assert expected.std() > 0.3
     assert close(ours, expected)
     weight = torch.randn(ours.shape, generator=torch.manual_seed(3))

@@ -51,34 +51,34 @@ def planted(count: int = 24, kind: str = "own") -> Task:
         labels.append("".join("H" if each else "-" for each in seen))
     if kind == "nothing":
         labels = ["".join(rng.permutation(list(label))) for label in labels]
-    return Task.from_places("planted", "protein", raws, labels)
+    return Task.from_token_labels("planted", "protein", raws, labels)
 
 
 @pytest.mark.parametrize("pattern", ["full", "causal"])
 def test_vectors_of_places_are_those_of_the_whole(pattern: str) -> None:
     """Their mean, with those of start and end, is the record's vector; padding changes nothing."""
     base, raws = protein_base(pattern), ["MKV", "ACDEFGHIKL"]
-    rows = base.embed_places(raws, modality="protein")
+    rows = base.embed_tokens(raws, modality="protein")
     assert [row.shape for row in rows] == [(3, 128), (10, 128)]
     for raw, row in zip(raws, rows, strict=True):
-        np.testing.assert_allclose(base.embed_places([raw])[0], row, atol=1e-5)
+        np.testing.assert_allclose(base.embed_tokens([raw])[0], row, atol=1e-5)
         with torch.inference_mode():
             (_, states, _) = next(base._states([raw], None, True, 1))
         (whole,) = torch.cat(list(states), -1).numpy()
         np.testing.assert_allclose(whole[1 : len(raw) + 1], row, atol=1e-5)
         np.testing.assert_allclose(whole.mean(0), base.embed([raw])[0], atol=1e-5)
-    changed = base.embed_places(["ACDEFGHIKW"])[0]
+    changed = base.embed_tokens(["ACDEFGHIKW"])[0]
     same = np.isclose(changed, rows[1], atol=1e-6).all(axis=1)
     assert same[:9].all() if pattern == "causal" else not same.any()
 
 
 def test_proteins_stay_whole() -> None:
     task = planted()
-    assert task.places is not None
+    assert task.token_labels is not None
     for seed in range(3):
         train, test = task.split(200, 150, seed)
         assert (len(train), len(test)) == (200, 150)
-        owners = [set(task.places[some, 0]) for some in (train, test)]
+        owners = [set(task.token_labels[some, 0]) for some in (train, test)]
         assert not owners[0] & owners[1]
         assert len(owners[0]) > 8
 
@@ -103,7 +103,7 @@ def test_what_is_planted_is_found_and_nothing_else() -> None:
 
 
 def test_letters_for_other_places_are_refused() -> None:
-    task = Task.from_places("short", "protein", ["MKVLA", "ACD"], ["HH--H", "H-"])
+    task = Task.from_token_labels("short", "protein", ["MKVLA", "ACD"], ["HH--H", "H-"])
     with pytest.raises(DataError, match="record 1 has 2 labels, and 3 places"):
         adapt(protein_base(), task, Method.probe, [2], 2, 2)
 
@@ -136,7 +136,7 @@ def test_structures(tmp_path: Path) -> None:
     good = [r for r in found if isinstance(r, Record)]
     assert [(r.raw, r.label) for r in good] == [("MKVA", "-HHE"), ("MXG", "E-H")]
     assert len({r.group for r in good}) == 2
-    bad = [(r.place.rpartition("/")[2], r.reason) for r in found if isinstance(r, Reject)]
+    bad = [(r.origin.rpartition("/")[2], r.reason) for r in found if isinstance(r, Reject)]
     assert [place for place, _ in bad] == ["3abc.pdb.dssp", "4abc.pdb.dssp", "5abc.pdb.dssp"]
     assert "2 letters for 3 residues" in bad[0][1]
     assert "a letter a residue" in bad[1][1]
@@ -145,21 +145,31 @@ def test_structures(tmp_path: Path) -> None:
 def test_from_the_command_line(tmp_path: Path) -> None:
     """Any table with a string of labels a record will do."""
     task = planted()
-    assert task.places is not None
+    assert task.token_labels is not None
     letters = np.array(task.classes)[task.labels]
     rows = [
-        {"text": raw, "states": "".join(letters[task.places[:, 0] == i])}
+        {"text": raw, "states": "".join(letters[task.token_labels[:, 0] == i])}
         for i, raw in enumerate(task.raws)
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     again = read_task(
-        "a", "protein", JsonLinesConfig(path=str(tmp_path), label="states"), places=True
+        "a", "protein", JsonLinesConfig(path=str(tmp_path), label="states"), per_token=True
     )
     assert again.labels.tolist() == task.labels.tolist()
     save(protein_base(), tmp_path / "model")
-    words = f"adapt {tmp_path / 'model'} --data {tmp_path / 'a.jsonl'} --label states --places"
+    words = f"adapt {tmp_path / 'model'} --data {tmp_path / 'a.jsonl'} --label states --per-token"
     told = CliRunner().invoke(
-        app, [*words.split(), "--labels", "200", "--test", "150", "--seeds", "2", "--json"]
+        app,
+        [
+            *words.split(),
+            "--train-size",
+            "200",
+            "--test-size-size",
+            "150",
+            "--splits",
+            "2",
+            "--json",
+        ],
     )
     assert told.exit_code == 0, told.output
     (row,) = json.loads(told.stdout)

@@ -28,13 +28,13 @@ from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.store import prepare as preparing
 from broadbase.data.store.duplicates import clusters
 from broadbase.data.store.prepare import PrepareConfig, prepare, remove
-from broadbase.data.store.shards import Wanted, digest_of, sketch
+from broadbase.data.store.shards import StoreRequest, digest_of, sketch
 from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.text import TextConfig
 from conftest import stored
 
-TEXT = TextConfig(vocabulary=300)
+TEXT = TextConfig(vocab_size=300)
 
 
 def sentence(rng: random.Random, words: int) -> list[str]:
@@ -50,7 +50,7 @@ def edited(words: list[str], share: float, rng: random.Random) -> list[str]:
 
 
 def jaccard(one: list[str], other: list[str]) -> float:
-    a, b = (set(TEXT.pieces(" ".join(words))) for words in (one, other))
+    a, b = (set(TEXT.shingles(" ".join(words))) for words in (one, other))
     return len(a & b) / len(a | b)
 
 
@@ -67,7 +67,7 @@ def test_planted_duplicates_are_found() -> None:
         texts.append(edited(texts[j], rng.uniform(0.01, 0.2), rng))
     raws = [" ".join(words) for words in texts]
     ids = np.array([np.frombuffer(digest_of(raw)[:16], np.uint8) for raw in raws])
-    head, same = clusters(ids, [sketch([TEXT.pieces(raw) for raw in raws])], 0.75)
+    head, same = clusters(ids, [sketch([TEXT.shingles(raw) for raw in raws])], 0.75)
     assert all(same[twin] == same[original] for twin, original in exact.items())
     found = {i for i in range(len(texts)) if head[i] != i and same[i] == i}
     wanted = {twin for twin, i in near.items() if jaccard(texts[twin], texts[i]) >= 0.8}
@@ -84,7 +84,8 @@ def test_a_cluster_is_kept_once_and_over_all_sources(tmp_path: Path) -> None:
         for i, words in enumerate(some):
             (tmp_path / name / f"{i}.txt").write_text(" ".join(words))
     wanted = {
-        name: Wanted(TextFilesConfig(path=str(tmp_path / name)), TEXT, "text") for name in "ab"
+        name: StoreRequest(TextFilesConfig(path=str(tmp_path / name)), TEXT, "text")
+        for name in "ab"
     }
     stores, _ = prepare(wanted, tmp_path / "s", PrepareConfig(holdout=0.3))
     counts = {name: store.manifest["counts"] for name, store in stores.items()}
@@ -276,7 +277,7 @@ def test_two_at_once_and_other_settings(tmp_path: Path) -> None:
     with preparing._alone(tmp_path), pytest.raises(ConfigError, match="another process"):
         stored(source, tmp_path / "s", holdout=0.3)
     with pytest.raises(ConfigError, match=r"other settings of modality 'text'"):
-        prepare({"s": Wanted(source, TEXT, "text")}, tmp_path, PrepareConfig(holdout=0.3))
+        prepare({"s": StoreRequest(source, TEXT, "text")}, tmp_path, PrepareConfig(holdout=0.3))
 
 
 def test_another_column_is_not_taken_for_the_first(tmp_path: Path) -> None:
@@ -320,17 +321,17 @@ def test_the_store_reads_no_clock(tmp_path: Path) -> None:
 
 
 def test_bytes_have_no_near_duplicates(tmp_path: Path) -> None:
-    assert BytesConfig().pieces("some words in a row") == ()
+    assert BytesConfig().shingles("some words in a row") == ()
     source = JsonLinesConfig(path=str(lines_file(tmp_path / "a.jsonl", 100)))
     assert stored(source, tmp_path / "s", holdout=0.3).manifest["counts"]["near"] == 0
 
 
-def notes(folder: Path, count: int) -> dict[str, Wanted]:
+def notes(folder: Path, count: int) -> dict[str, StoreRequest]:
     rng = random.Random(count)
     folder.mkdir(exist_ok=True)
     for i in range(count):
         (folder / f"{i}.txt").write_text(f"{i} " + " ".join(sentence(rng, 60)))
-    return {"t": Wanted(TextFilesConfig(path=str(folder)), BytesConfig(), "bytes")}
+    return {"t": StoreRequest(TextFilesConfig(path=str(folder)), BytesConfig(), "bytes")}
 
 
 def test_an_unchanged_store_is_not_joined_again(
@@ -383,11 +384,11 @@ def test_a_store_within_its_own_data_is_refused(tmp_path: Path) -> None:
     """Where its files would be read as data; beside texts it may lie."""
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
     (tmp_path / "a.txt").write_text("three words here\n" * 9)
-    lines = {"x": Wanted(JsonLinesConfig(path=str(tmp_path)), BytesConfig(), "bytes")}
+    lines = {"x": StoreRequest(JsonLinesConfig(path=str(tmp_path)), BytesConfig(), "bytes")}
     with pytest.raises(ConfigError, match="lies in the data"):
         prepare(lines, tmp_path / "runs" / "store")
     assert not (tmp_path / "runs").exists()
-    texts = {"x": Wanted(TextFilesConfig(path=str(tmp_path)), BytesConfig(), "bytes")}
+    texts = {"x": StoreRequest(TextFilesConfig(path=str(tmp_path)), BytesConfig(), "bytes")}
     with contextlib.suppress(DataError):  # one text leaves a side empty
         prepare(texts, tmp_path / "runs" / "store")
     assert (tmp_path / "runs" / "store").exists()

@@ -22,7 +22,7 @@ from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.store import prepare as preparing
 from broadbase.data.store.codecs import training_records
 from broadbase.data.store.prepare import PrepareConfig, plan, prepare, remove
-from broadbase.data.store.shards import Snapshot, Wanted
+from broadbase.data.store.shards import Snapshot, StoreRequest
 from broadbase.data.store.split import in_common, numbers_of, threshold
 from broadbase.data.store.store import Store, open_store
 from broadbase.modalities import strings
@@ -31,7 +31,7 @@ from broadbase.modalities.source_code import CodeConfig
 from broadbase.modalities.text import TextConfig
 from conftest import stored
 
-BYTES, TEXT, CODE = BytesConfig(), TextConfig(vocabulary=300), CodeConfig(vocabulary=300)
+BYTES, TEXT, CODE = BytesConfig(), TextConfig(vocab_size=300), CodeConfig(vocab_size=300)
 
 
 def rows(path: Path, count: int, word: str = "line") -> Path:
@@ -110,13 +110,15 @@ def test_pairs_hold_out_a_record_that_both_have() -> None:
 
 
 @pytest.mark.parametrize(
-    "modality", [BYTES, TEXT, CodeConfig(vocabulary=300)], ids=lambda m: m.name
+    "modality", [BYTES, TEXT, CodeConfig(vocab_size=300)], ids=lambda m: m.name
 )
 def test_a_single_text_is_cut_at_a_line(tmp_path: Path, modality: BytesConfig) -> None:
     rng = random.Random(0)
     lines = [" ".join(f"w{rng.randrange(50)}" for _ in range(8)) + "\n" for _ in range(300)]
     source = texts(tmp_path / "d", "".join(lines))
-    made, codecs = prepare({"s": Wanted(source, modality, "m")}, tmp_path / "s", PrepareConfig())
+    made, codecs = prepare(
+        {"s": StoreRequest(source, modality, "m")}, tmp_path / "s", PrepareConfig()
+    )
     head, tail = (made["s"].split(side) for side in ("train", "validation"))
     decoded = [
         codecs["m"].decode(split.piece(0, 1, int(split.lengths[0])), ()) for split in (head, tail)
@@ -144,7 +146,7 @@ def test_one_group_alone_says_so(tmp_path: Path) -> None:
 def test_codecs_of_small_sets_are_fitted_on_the_training_side(tmp_path: Path) -> None:
     for n in range(1, 9):
         source = texts(tmp_path / f"{n}", *(f"a text of its own, {i * n}" for i in range(n)))
-        wanted = [Wanted(source, BYTES, "b")]
+        wanted = [StoreRequest(source, BYTES, "b")]
         fitted = list(training_records(wanted, 0.05))
         assert len(fitted) == max(1, n - 1)
 
@@ -156,8 +158,8 @@ def test_a_failed_first_try_does_not_block_the_second(tmp_path: Path) -> None:
     right = wrong.model_copy(update={"field": "meaning"})
 
     def made(source: SourceConfig, vocabulary: int = 300) -> Store:
-        modality = TextConfig(vocabulary=vocabulary)
-        wanted = {"s": Wanted(source, modality, "text")}
+        modality = TextConfig(vocab_size=vocabulary)
+        wanted = {"s": StoreRequest(source, modality, "text")}
         return prepare(wanted, tmp_path / "s", PrepareConfig(holdout=0.3))[0]["s"]
 
     with pytest.raises(DataError, match="no field `text`"):
@@ -182,7 +184,7 @@ def test_damaged_bookkeeping(tmp_path: Path, damage: bytes) -> None:
     source = JsonLinesConfig(path=str(rows(tmp_path / "a.jsonl", 40)))
 
     def made() -> str:
-        wanted = {"s": Wanted(source, TextConfig(vocabulary=260), "text")}
+        wanted = {"s": StoreRequest(source, TextConfig(vocab_size=260), "text")}
         return prepare(wanted, tmp_path / "s", PrepareConfig(holdout=0.3))[0]["s"].fingerprint
 
     before = made()
@@ -246,7 +248,7 @@ def test_half_a_character_is_a_reject(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write(json.dumps({"text": "half an emoji \ud83d here"}) + "\n")
     for modality in (TEXT, BYTES):
-        wanted = {"s": Wanted(JsonLinesConfig(path=str(path)), modality, "m")}
+        wanted = {"s": StoreRequest(JsonLinesConfig(path=str(path)), modality, "m")}
         store = prepare(wanted, tmp_path / modality.name, PrepareConfig(holdout=0.3))[0]["s"]
         assert counts(store)["rejected"] == 1
         (line,) = (store.folder / "rejected.jsonl").read_text().splitlines()
@@ -303,7 +305,7 @@ def test_a_long_record_is_one_document(tmp_path: Path, monkeypatch: pytest.Monke
     """Encoded chunk by chunk it is what it would be at once."""
     long = " ".join(f"word{i * i % 997}" for i in range(3000))
     source = texts(tmp_path / "d", long, *(f"a text {i}" for i in range(20)))
-    wanted = {"s": Wanted(source, TEXT, "text")}
+    wanted = {"s": StoreRequest(source, TEXT, "text")}
     whole = prepare(wanted, tmp_path / "s", PrepareConfig(holdout=0.3))[0]["s"]
     monkeypatch.setattr(strings, "STEP", 500)
     shutil.copytree(tmp_path / "s/s/codec", tmp_path / "t/s/codec")
@@ -318,7 +320,7 @@ def test_a_long_record_is_one_document(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_many_parts_are_grouped_in_linear_time() -> None:
-    parts = [(preparing.Part(f"{i}", 100), "x") for i in range(100_000)]
+    parts = [(preparing.SourceChunk(f"{i}", 100), "x") for i in range(100_000)]
     groups = list(preparing._groups(parts))
     assert [len(group) for group in groups[:-1]] == [preparing.PARTS] * (len(groups) - 1)
     assert sum(map(len, groups)) == 100_000
@@ -326,7 +328,7 @@ def test_many_parts_are_grouped_in_linear_time() -> None:
 
 def test_a_shard_of_another_codec_is_made_again(tmp_path: Path) -> None:
     source = JsonLinesConfig(path=str(rows(tmp_path / "a.jsonl", 40)))
-    wanted = Wanted(source, TextConfig(vocabulary=260), "text")
+    wanted = StoreRequest(source, TextConfig(vocab_size=260), "text")
     prepare({"s": wanted}, tmp_path, PrepareConfig(holdout=0.3))
     assert not plan(Snapshot.of(wanted, {}), tmp_path / "s")
     (tmp_path / "s" / "codec" / "tokenizer.json").write_text("{}")

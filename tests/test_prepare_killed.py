@@ -17,7 +17,7 @@ import pytest
 
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare, remove
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.text import TextConfig
 from killed import attempt
@@ -27,7 +27,7 @@ SOME = (3, 20, 45, 70)  # of the changes, in the default run
 
 def prepared(folder: Path) -> Store:
     source = JsonLinesConfig(path=str(folder / "a.jsonl"))
-    wanted = {"s": Wanted(source, TextConfig(vocabulary=260), "text")}
+    wanted = {"s": StoreRequest(source, TextConfig(vocab_size=260), "text")}
     return prepare(wanted, folder / "store", PrepareConfig(holdout=0.3))[0]["s"]
 
 

@@ -50,7 +50,7 @@ def test_fasta(tmp_path: Path) -> None:
         ("GG", "second"),
     ] * 2
     rejects = [r for r in found if isinstance(r, Reject)]
-    assert [(r.place.rpartition("/")[2], r.empty) for r in rejects] == [
+    assert [(r.origin.rpartition("/")[2], r.empty) for r in rejects] == [
         ("a.fasta:4", True),
         ("b.fasta.gz:4", True),
     ]
@@ -66,7 +66,7 @@ def test_line_ends_and_marks_of_any_system(end: str, mark: str, tmp_path: Path) 
     path = tmp_path / "a.fasta"
     path.write_bytes(f"{mark}>a{end}MKV{end}LA{end}{end}>b{end}GG".encode())
     found = list(FastaConfig(path=str(path)).records())
-    assert [(r.raw, r.place) for r in found if isinstance(r, Record)] == [
+    assert [(r.raw, r.origin) for r in found if isinstance(r, Record)] == [
         ("MKVLA", f"{path}:1"),
         ("GG", f"{path}:5"),
     ]
@@ -84,7 +84,7 @@ def test_what_is_no_sequence_takes_no_other_with_it(
     found = list(FastaConfig(path=str(path)).records())
     assert [r.raw for r in found if isinstance(r, Record)] == ["GG", "A"]
     rejects = [r for r in found if isinstance(r, Reject)]
-    assert [r.place.rpartition(":")[2] for r in rejects] == ["1", "3", "15"]
+    assert [r.origin.rpartition(":")[2] for r in rejects] == ["1", "3", "15"]
 
 
 def test_relatives_are_found() -> None:
@@ -92,7 +92,7 @@ def test_relatives_are_found() -> None:
     proteins = ["".join(rng.choices(RESIDUES[:20], k=300)) for _ in range(40)]
     proteins += [p[:100] + "W" + p[101:] for p in proteins[:10]]
     ids = np.array([np.frombuffer(digest_of(p)[:16], np.uint8) for p in proteins])
-    head, _ = clusters(ids, [sketch([ProteinConfig().pieces(p) for p in proteins])], 0.75)
+    head, _ = clusters(ids, [sketch([ProteinConfig().shingles(p) for p in proteins])], 0.75)
     assert head[40:].tolist() == list(range(10))
     assert head[:40].tolist() == list(range(40))
 

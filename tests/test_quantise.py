@@ -16,10 +16,10 @@ from torch import Tensor
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
-from broadbase.nn.vector_quantizer import Codebook, Quantised, QuantisedConfig
+from broadbase.nn.vector_quantizer import Codebook, VectorQuantizer, VectorQuantizerConfig
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.train.ranks import Ranks, gather
@@ -42,9 +42,9 @@ def codebook(codes: int, least: float = 0.0, decay: float = 0.9) -> Codebook:
     return made
 
 
-def quantised(**fields: Any) -> Quantised:
-    tree = {"source": "a", "target": "b", "dimensions": 5, **fields}
-    made = QuantisedConfig.from_tree(tree).build(5, 5).double()
+def quantised(**fields: Any) -> VectorQuantizer:
+    tree = {"source": "a", "target": "b", "code_dim": 5, **fields}
+    made = VectorQuantizerConfig.from_tree(tree).build(5, 5).double()
     for linear in (made.narrow, made.widen):
         linear.weight.data.copy_(torch.eye(5))
         linear.bias.data.zero_()
@@ -65,8 +65,8 @@ def test_the_averages_are_the_papers() -> None:
             chosen = z[(ids == i) & (keep > 0)]
             size[i] = size[i] * decay + len(chosen) * (1 - decay)
             total[i] = total[i] * decay + chosen.sum(0) * (1 - decay)
-        made.note(z, ids, keep)
-        made.settle(alone)
+        made.accumulate(z, ids, keep)
+        made.update_statistics(alone)
         torch.testing.assert_close(made.size, size, rtol=1e-12, atol=0)
         torch.testing.assert_close(made.vectors, total / size[:, None], rtol=1e-12, atol=1e-12)
 
@@ -92,8 +92,8 @@ def test_a_codebook_finds_planted_clusters() -> None:
         member = rng.integers(0, 12, (8, 32))
         z = torch.from_numpy(centres[member] + 0.1 * rng.normal(size=(8, 32, 5)))
         ids = made.nearest(z)
-        made.note(z, ids, torch.ones(8, 32).double())
-        made.settle(alone)
+        made.accumulate(z, ids, torch.ones(8, 32).double())
+        made.update_statistics(alone)
     gaps = np.abs(centres[:, None] - made.vectors.numpy()).max(-1).min(1)
     assert gaps.max() < 0.2
     pairs = {(int(m), int(i)) for m, i in zip(member.ravel(), ids.flatten(), strict=True)}
@@ -107,8 +107,8 @@ def test_dead_codes_come_back_beside_the_largest_error() -> None:
     z = torch.zeros(1, 4, 5, dtype=torch.float64)
     z[0, :2, 3] = torch.tensor([2.0, -2.0])  # two about code 0, along one axis
     z[0, 2:] = 9.0
-    made.note(z, made.nearest(z), torch.ones(1, 4).double())
-    made.settle(alone)
+    made.accumulate(z, made.nearest(z), torch.ones(1, 4).double())
+    made.update_statistics(alone)
     torch.testing.assert_close(made.vectors[0], torch.tensor([0, 0, 0, -2.0, 0]).double())
     torch.testing.assert_close(made.vectors[2], torch.tensor([0, 0, 0, 2.0, 0]).double())
     assert made.size[0] == made.size[2]
@@ -118,7 +118,7 @@ def test_the_error_falls_with_every_codebook() -> None:
     made = quantised(codes=8, codebooks=4, decay=0.5)
     for _ in range(40):
         made(Z.clone().requires_grad_())
-        made.settle(alone)
+        made.update_statistics(alone)
     ids = made.encode(Z)
     assert ids.shape == (6, 7, 4)
     errors = [(made.decode(ids[..., :k]) - Z).square().mean().item() for k in (1, 2, 3, 4)]
@@ -130,12 +130,12 @@ def test_the_error_falls_with_every_codebook() -> None:
 
 def autoencoder(dtype: torch.dtype = torch.float64, **fields: Any) -> Model:
     image = {"name": "image", "height": 4, "width": 4, "channels": 1, "patch": 2}
-    connector = {"name": "quantised", "source": "encoder", "target": "decoder", "codes": 8}
+    connector = {"name": "vector_quantizer", "source": "encoder", "target": "decoder", "codes": 8}
     tree = {
         "modalities": {"image": image, "pixels": {"name": "pixels", "channels": 4}},
         "towers": {"encoder": TOWER, "decoder": TOWER},
-        "at": {"pixels": "decoder"},
-        "connectors": [{**connector, "dimensions": 3, **fields}],
+        "tower_of": {"pixels": "decoder"},
+        "connectors": [{**connector, "code_dim": 3, **fields}],
     }
     model = ModelConfig.from_tree(tree).build()
     initialise(model, 0)
@@ -145,14 +145,14 @@ def autoencoder(dtype: torch.dtype = torch.float64, **fields: Any) -> Model:
 def test_codes_and_gradient_are_the_same_however_a_batch_is_cut() -> None:
     """Three steps in 1, 2 and 4 pieces, rows of different length: the same codebook and weights."""
     segment = images(4, 0).map(lambda t: t.double() if t.is_floating_point() else t)
-    assert segment.weight is not None
-    segment.weight[1, 3:] = 0
+    assert segment.loss_weight is not None
+    segment.loss_weight[1, 3:] = 0
     found = []
     for pieces in (1, 2, 4):
         model = autoencoder(codebooks=2)
         t = trainer(model, "autoencoder", pieces)
         for step in range(3):
-            t._advance(Batch(step, {"s": segment}, Draws(0, step)))
+            t._advance(Batch(step, {"s": segment}, KeyedRandom(0, step)))
         found.append({**dict(model.named_parameters()), **dict(model.named_buffers())})
     assert len(found[0]["connectors.encoder>decoder.codebooks.1.size"].nonzero()) > 1
     for other in found[1:]:
@@ -169,7 +169,7 @@ def steps(ranks: Ranks) -> dict[str, Tensor]:
     for step in range(4):
         segment = images(8, step).map(lambda t: t.double() if t.is_floating_point() else t)
         segment = segment.map(lambda t: t[ranks.rank :: ranks.world])
-        t._advance(Batch(step, {"s": segment}, Draws(0, step)))
+        t._advance(Batch(step, {"s": segment}, KeyedRandom(0, step)))
     return {name: value.contiguous().clone() for name, value in gather(model).items()}
 
 
@@ -204,12 +204,12 @@ def test_codes_are_the_same_over_two_ranks(tmp_path: Path) -> None:
 def test_an_autoencoder_tells_the_pictures_and_not_the_start() -> None:
     segment = images(3, 0)
     objective = ObjectiveConfig.from_tree({"name": "autoencoder"}).build()
-    (view,) = objective.views(Batch(0, {"s": segment}, Draws(0, 0)), {})
+    (view,) = objective.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {})
     encoder, decoder = view.streams
-    (read,) = decoder.reads
+    (read,) = decoder.readouts
     assert segment.values is not None
-    assert read.values is not None
-    assert torch.equal(read.values, segment.values[:, 1:])
+    assert read.target is not None
+    assert torch.equal(read.target, segment.values[:, 1:])
     assert encoder.segments[0].document is None
     model = autoencoder(torch.float32)
     totals, shares = trainer(model, "autoencoder").accumulate((view,))
@@ -218,18 +218,18 @@ def test_an_autoencoder_tells_the_pictures_and_not_the_start() -> None:
     z = model.connectors["encoder>decoder"].narrow(output.streams["encoder"].x)  # type: ignore[operator,union-attr]
     assert totals["encoder>decoder/commitment"] == pytest.approx(z.square().mean(-1).sum().item())
     with pytest.raises(ConfigError, match="holds ids; use masked"):
-        objective.views(Batch(0, {"s": packed([[5]], 5)}, Draws(0, 0)), {})
+        objective.views(Batch(0, {"s": packed([[5]], 5)}, KeyedRandom(0, 0)), {})
 
 
 def test_evaluation_changes_no_code() -> None:
     model = autoencoder(torch.float32)
     t = trainer(model, "autoencoder")
-    batch = Batch(0, {"s": images(3, 0)}, Draws(0, 0))
+    batch = Batch(0, {"s": images(3, 0)}, KeyedRandom(0, 0))
     t._advance(batch)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     t.validation = lambda: [batch]
     t.evaluate()
-    model.settle(alone)
+    model.update_statistics(alone)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 

@@ -21,7 +21,7 @@ from test_recipes import corpus, small  # noqa: F401
 
 WORLDS = (1, 2, 4)
 MANY = [2, pytest.param(4, marks=pytest.mark.slow)]
-EXPERTS = {"name": "experts", "hidden": 64, "experts": 4}
+EXPERTS = {"name": "experts", "hidden_width": 64, "num_experts": 4}
 PARTS: dict[str, Any] = {
     "causal": {"objective": {"name": "causal"}, "sources": ["text", "code"]},
     "masked": {"objective": {"name": "masked"}, "scale": 0.5},
@@ -35,7 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "bf16": ("bytes", None),
     "contrastive": ("clip", None),
     "sigmoid": ("siglip", None),
-    "modalities": ("mixed", {"name": "mixture", "parts": PARTS}),
+    "modalities": ("mixed", {"name": "mixture", "components": PARTS}),
 }
 
 # every run of one world in one launch: starting four ranks takes longer than training them
@@ -133,12 +133,12 @@ def test_the_global_order_of_samples_knows_no_ranks(runs: Path, world: int) -> N
     for step, batch in enumerate(whole):
         for source, segment in batch.segments.items():
             assert segment.values is not None
-            noise = batch.draws.uniform(source, len(segment.values), 5)
+            noise = batch.rng.uniform(source, len(segment.values), 5)
             for rank, part in enumerate(parts):
                 mine = part[step].segments[source].values
                 assert mine is not None
                 assert torch.equal(mine, segment.values[rank::world])
-                chance = part[step].draws.uniform(source, len(mine), 5)
+                chance = part[step].rng.uniform(source, len(mine), 5)
                 assert torch.equal(chance, noise[rank::world])
 
 
@@ -213,7 +213,7 @@ def test_ranks_that_share_matrices_equal_one(split: Path, tmp_path: Path, world:
     assert saved.name == "step-000011"
     assert len(list(saved.glob("*.safetensors"))) == 2 * world
     said = launch(tmp_path, 1, STOPPED, tmp_path, "SIGTERM", "0", "99", fails=True)
-    assert "machine.tensor=2 does not divide the 1 ranks" in said
+    assert "machine.tensor_parallel=2 does not divide the 1 ranks" in said
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace("tensor: 2", "tensor: 1"))
     launch(tmp_path, 1, STOPPED, tmp_path, "SIGTERM", "0", "99")
@@ -234,7 +234,7 @@ ranks = Ranks(torch.device("cpu"), MachineConfig(tensor=2))
 mesh = ranks.mesh["tensor"]
 def model(heads, **more):
     attention = {"name": "grouped", "heads": heads, "kv_heads": heads, "head_dim": 8, **more}
-    block = {"attention": attention, "feedforward": {"name": "plain", "hidden": 32}}
+    block = {"attention": attention, "feedforward": {"name": "mlp", "hidden_width": 32}}
     tower = {"name": "transformer", "width": 16, "layers": [{"repeat": 1, "block": block}]}
     return ModelConfig.from_tree({"modalities": {}, "towers": {"main": tower}}).build()
 split(whole := model(2), mesh)
@@ -253,7 +253,7 @@ ranks.close()
 
 def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
     said = launch(tmp_path, 2, CUT)
-    assert "machine.tensor=2 does not divide the 3 heads of towers.main.blocks.0" in said
+    assert "machine.tensor_parallel=2 does not divide the 3 heads of towers.main.blocks.0" in said
     assert "softmax learns numbers for every head and cannot be split" in said
     assert "(8, 16) (16, 8)" in said  # each rank has one of two heads
 

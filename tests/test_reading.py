@@ -51,24 +51,24 @@ def test_one_text_has_one_vector_and_one_prediction() -> None:
     vectors = base.embed(CAFES)
     logits = [base.logits(text) for text in CAFES]
     greedy = SamplingConfig(temperature=0)
-    said = [base.generate(text, places=5, sampling=greedy) for text in CAFES]
+    said = [base.generate(text, max_new_tokens=5, sampling=greedy) for text in CAFES]
     for i in range(1, len(CAFES)):
         np.testing.assert_allclose(vectors[i], vectors[0], atol=1e-6)
         torch.testing.assert_close(logits[i], logits[0])
         assert said[i] == said[0]
-    assert base.continuations(CAFES, places=5, sampling=greedy) == said
+    assert base.generate_batch(CAFES, max_new_tokens=5, sampling=greedy) == said
 
 
 def test_the_beginning_of_a_molecule_stays_as_it_is_written() -> None:
     """CC(C) may become isobutane; brought to CCC it could not."""
     base = base_of("molecule", PHENOL)
     assert not torch.equal(base.logits("CC(C)")[-1], base.logits("CCC")[-1])
-    assert isinstance(base.generate("c1cc", places=3), str)
+    assert isinstance(base.generate("c1cc", max_new_tokens=3), str)
 
 
 def test_residues_in_either_case_are_one_protein() -> None:
     base = protein_base()
-    one, other = base.embed_places(["mkv la", "MKVLA"])
+    one, other = base.embed_tokens(["mkv la", "MKVLA"])
     np.testing.assert_allclose(one, other, atol=1e-6)
     assert len(one) == 5
 
@@ -76,7 +76,7 @@ def test_residues_in_either_case_are_one_protein() -> None:
 @pytest.mark.parametrize("raws", ["one text", b"one text", {"text": "a"}, None, 3,
                                   Image.new("L", (4, 4))])  # fmt: skip
 def test_one_record_is_not_taken_for_several(raws: Any) -> None:
-    for use in (mixed_base().embed, mixed_base().embed_places, mixed_base().told):
+    for use in (mixed_base().embed, mixed_base().embed_tokens, mixed_base().predict_properties):
         with pytest.raises(ConfigError, match=r"expected a list of records, got one .*\[record\]"):
             use(raws)
 
@@ -97,7 +97,7 @@ def test_what_is_no_record_is_named_with_its_number() -> None:
     with pytest.raises(DataError, match=message):
         base.embed(["a", "b", Image.new("L", (4, 4))])
     with pytest.raises(DataError, match="record 40 cannot be read as bytes"):
-        base.continuations(["a"] * 40 + [3])
+        base.generate_batch(["a"] * 40 + [3])
 
 
 def test_a_base_is_shown_in_one_line() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, positions
 from broadbase.objectives.induction import recurs
 from conftest import images, packed
@@ -18,7 +18,7 @@ def row(text: str, document: list[int] | None = None) -> Segment:
     values = torch.tensor([[ord(letter) for letter in text]])
     place = positions((len(text),))[None]
     known = None if document is None else torch.tensor([document])
-    return Segment("bytes", values, place, known, known, weight=torch.ones(1, len(text)))
+    return Segment("bytes", values, place, known, known, loss_weight=torch.ones(1, len(text)))
 
 
 def marked(segment: Segment) -> str:
@@ -46,12 +46,12 @@ def test_it_is_causal_modelling_with_other_weights() -> None:
     segment = packed([[9, 3], [12]], 12)
     assert segment.values is not None
     segment.values[0, 5:8] = segment.values[0, 1:4]
-    batch = Batch(0, {"bytes": segment}, Draws(0, 0))
+    batch = Batch(0, {"bytes": segment}, KeyedRandom(0, 0))
     reads = []
-    for name, more in (("causal", {}), ("recall", {"others": 0.25})):
+    for name, more in (("causal", {}), ("induction", {"other_loss_weight": 0.25})):
         objective = ObjectiveConfig.from_tree({"name": name, **more}).build()
         (view,) = objective.views(batch, {})
-        reads += view.reads
+        reads += view.readouts
     plain, mine = reads
     assert torch.equal(plain.values, mine.values)
     again = torch.zeros(2, 11, dtype=torch.bool)
@@ -60,6 +60,6 @@ def test_it_is_causal_modelling_with_other_weights() -> None:
 
 
 def test_it_is_no_likelihood() -> None:
-    assert ObjectiveConfig.from_tree({"name": "recall"}).likelihoods(["text"]) == {}
+    assert ObjectiveConfig.from_tree({"name": "induction"}).likelihoods(["text"]) == {}
     with pytest.raises(ValueError, match="others"):
-        ObjectiveConfig.from_tree({"name": "recall", "others": 0})
+        ObjectiveConfig.from_tree({"name": "induction", "other_loss_weight": 0})

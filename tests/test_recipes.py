@@ -87,17 +87,17 @@ def small(name: str, corpus: Path) -> RunConfig:
     tree["data"]["holdout"] = 0.2
     tree["schedule"]["warmup"] = 2
     for settings in tree["model"]["modalities"].values():
-        if "vocabulary" in settings:
-            settings["vocabulary"] = 300
+        if "vocab_size" in settings:
+            settings["vocab_size"] = 300
         if "tokenizer" in settings:
             settings["tokenizer"] = str(tokenizer(corpus))
         if "grace" in settings:
             settings["grace"] = 1.0  # four pictures a step may be answered alike
     for source in tree["data"]["sources"].values():
-        source["rows"] = 4
+        source["batch_size"] = 4
         if source["source"]["name"] in ("wheel_json", "standard_library"):
             source["source"] = {"name": "text_files", "path": str(corpus)}
-            source["length"] = 32
+            source["sequence_length"] = 32
         if "limit" in source["source"]:
             source["source"]["limit"] = 1000
     return RunConfig.from_tree(tree)
@@ -128,7 +128,7 @@ def test_the_first_20_losses_are_golden(name: str, corpus: Path, tmp_path: Path)
     for i, (mine, theirs) in enumerate(zip(curves, golden[name], strict=True)):
         assert mine == pytest.approx(theirs, rel=0.01 if i < 10 else 0.02)
     first, last = curves[0], curves[-1]
-    parts = getattr(run.config.objective, "parts", {})
+    parts = getattr(run.config.objective, "components", {})
     own = [term for term in first if "/" not in term or term.split("/")[0] in parts]
     assert not own or sum(last[t] for t in own) < sum(first[t] for t in own)  # penalties may rise
 

@@ -1,4 +1,4 @@
-"""machine.recompute: the same gradient to the bit, in less memory."""
+"""machine.activation_checkpointing: the same gradient to the bit, in less memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from broadbase.train.machine import MachineConfig, blocks
 from conftest import HEADS, MODALITIES
 from test_gradient import trainer
 
-EXPERTS = {"name": "experts", "hidden": 32, "experts": 4}
-GATED = {"name": "gated", "hidden": 32}
+EXPERTS = {"name": "experts", "hidden_width": 32, "num_experts": 4}
+GATED = {"name": "gated", "hidden_width": 32}
 
 
 def model(feedforward: dict[str, object]) -> Model:
@@ -39,7 +39,7 @@ def test_the_gradient_is_the_same(
     found = []
     for recompute in (False, True):
         built = model(feedforward)
-        MachineConfig(recompute=recompute).thin(built)
+        MachineConfig(activation_checkpointing=recompute).checkpoint_activations(built)
         ran: list[int] = []
         for i, block in enumerate(blocks(built)):
             block.attention.register_forward_pre_hook(lambda *_, i=i, ran=ran: ran.append(i))
@@ -60,7 +60,7 @@ from broadbase.core.contracts import TowerConfig
 from broadbase.core.view import Tokens
 from broadbase.train.machine import MachineConfig
 attention = {"name": "grouped", "heads": 2, "kv_heads": 2, "head_dim": 32}
-block = {"attention": attention, "feedforward": {"name": "gated", "hidden": 256}}
+block = {"attention": attention, "feedforward": {"name": "gated", "hidden_width": 256}}
 layers = [{"block": block, "repeat": 8}]
 config = TowerConfig.from_tree({"name": "transformer", "width": 64, "layers": layers})
 peaks = []

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, View, positions
 from broadbase.modalities.noise import Hide
 
@@ -22,48 +22,48 @@ def pictures() -> Segment:
     place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions((SIDE, SIDE))])
     weight = torch.ones(ROWS, n + 1)
     weight[:, 0] = 0
-    return Segment("image", values, place.expand(ROWS, -1, -1), weight=weight)
+    return Segment("image", values, place.expand(ROWS, -1, -1), loss_weight=weight)
 
 
 def view(**fields: Any) -> View:
-    tree = {"name": "regions", "masks": {"name": "blocks", "least": 4}, **fields}
+    tree = {"name": "block_denoising", "masks": {"name": "blocks", "min_size": 4}, **fields}
     objective = ObjectiveConfig.from_tree(tree).build()
-    (made,) = objective.views(Batch(0, {"s": pictures()}, Draws(0, 0)), {"image": Hide()})
+    (made,) = objective.views(Batch(0, {"s": pictures()}, KeyedRandom(0, 0)), {"image": Hide()})
     return made
 
 
 def test_blocks_are_hidden_from_the_encoder_and_the_whole_is_told() -> None:
     made = view(share=0.4)
-    (given,), (read,) = made.streams[0].segments, made.reads
-    assert given.hidden is not None
-    assert read.values is not None
-    assert read.weight is not None
-    assert (given.hidden.sum(dim=1) == round(0.4 * SIDE * SIDE)).all()
-    assert not given.hidden[:, 0].any()
-    plane = given.hidden[:, 1:].view(ROWS, SIDE, SIDE).float()
+    (given,), (read,) = made.streams[0].segments, made.readouts
+    assert given.masked is not None
+    assert read.target is not None
+    assert read.loss_weight is not None
+    assert (given.masked.sum(dim=1) == round(0.4 * SIDE * SIDE)).all()
+    assert not given.masked[:, 0].any()
+    plane = given.masked[:, 1:].view(ROWS, SIDE, SIDE).float()
     beside = (plane[:, :, 1:] * plane[:, :, :-1]).sum() / plane.sum()
     assert beside > 0.55  # single places, hidden apart, have 0.4 * 5 / 6
-    assert torch.equal(read.values[..., 0], pictures().values[:, 1:, 0])  # type: ignore[index]
-    assert (read.weight == 1).all()
+    assert torch.equal(read.target[..., 0], pictures().values[:, 1:, 0])  # type: ignore[index]
+    assert (read.loss_weight == 1).all()
     assert made.streams[1].context == "encoder"
 
 
 def test_the_regions_alone_can_be_told() -> None:
     made = view(whole=False)
-    (given,), (read,) = made.streams[0].segments, made.reads
-    assert given.hidden is not None
-    assert read.weight is not None
-    assert torch.equal(read.weight > 0, given.hidden[:, 1:])
+    (given,), (read,) = made.streams[0].segments, made.readouts
+    assert given.masked is not None
+    assert read.loss_weight is not None
+    assert torch.equal(read.loss_weight > 0, given.masked[:, 1:])
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6])
 def test_damage_by_other_values_of_the_row(share: float) -> None:
     (given,) = view(damage="replace", share=share).streams[0].segments
     (same,) = view(share=share).streams[0].segments  # the same places, hidden
-    assert given.hidden is None
+    assert given.masked is None
     assert given.values is not None
-    assert same.hidden is not None
+    assert same.masked is not None
     moved = given.values[..., 0] != pictures().values[..., 0]  # type: ignore[index]
-    assert not moved[~same.hidden].any()
-    assert moved.sum() > 0.8 * same.hidden.sum()  # some are replaced by themselves
+    assert not moved[~same.masked].any()
+    assert moved.sum() > 0.8 * same.masked.sum()  # some are replaced by themselves
     assert set(given.values.flatten().tolist()) <= set(pictures().values.flatten().tolist())  # type: ignore[union-attr]

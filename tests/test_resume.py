@@ -21,8 +21,8 @@ SETTINGS = [
     "train.evaluate_every=18",
     "data.validation_rows=4",
     "data.holdout=0.3",
-    "data.sources.bytes.rows=4",
-    "data.sources.bytes.length=48",
+    "data.sources.bytes.batch_size=4",
+    "data.sources.bytes.sequence_length=48",
     "machine.precision=fp32",
 ]
 
@@ -114,9 +114,9 @@ def test_what_changed_is_refused_by_name(corpus: Path, tmp_path: Path) -> None:
     momentum = finish(command("resume", run, "--set", "optim.momentum=0.5"))
     assert momentum.returncode == 2
     assert "optim.momentum: 0.95 became 0.5" in momentum.stderr
-    mixture = finish(command("resume", run, "--set", "data.sources.bytes.rows=8"))
+    mixture = finish(command("resume", run, "--set", "data.sources.bytes.batch_size=8"))
     assert mixture.returncode == 2
-    assert "data.sources.bytes.rows: 4 became 8" in mixture.stderr
+    assert "data.sources.bytes.batch_size: 4 became 8" in mixture.stderr
     first = corpus / "abc.txt"
     before = first.read_text()
     try:

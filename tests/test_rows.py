@@ -48,7 +48,7 @@ def seen(source: SourceConfig) -> list[str]:
 
 
 def line_of(item: Record | Reject) -> int:
-    return int(item.place.rpartition(":")[2])
+    return int(item.origin.rpartition(":")[2])
 
 
 def csv_row(text: str, label: str) -> bytes:

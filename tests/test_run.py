@@ -22,7 +22,7 @@ from broadbase.commands.work.inspect import inspected
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.train.metrics_log import Journal, read
+from broadbase.train.metrics_log import MetricsLog, read
 from broadbase.train.schedule import ScheduleConfig
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
@@ -32,8 +32,8 @@ SET = {
     "data.validation_rows": 2,
     "data.final_rows": 4,
     "data.holdout": 0.3,
-    "data.sources.bytes.rows": 4,
-    "data.sources.bytes.length": 32,
+    "data.sources.bytes.batch_size": 4,
+    "data.sources.bytes.sequence_length": 32,
     "machine.precision": "fp32",
     "machine.matmul": "torch",
 }
@@ -150,8 +150,8 @@ def test_one_process_trains_a_run(data: Path, tmp_path: Path) -> None:
     [
         {"data.sources.bytes.source.pattern": "'**/*.none'"},  # nothing to prepare
         {"train.micro_batches": 99},  # at the first step
-        {"data.sources.bytes.repeats": 0.001},  # before the first step
-        {"optim.hold": "{x: 0.5}"},
+        {"data.sources.bytes.max_epochs": 0.001},  # before the first step
+        {"optim.freeze_until": "{x: 0.5}"},
     ],
 )
 def test_a_refused_first_try_leaves_nothing(
@@ -216,7 +216,10 @@ def test_a_tower_that_is_missing_is_refused_in_the_config(data: Path, tmp_path: 
     for objective, path in (
         ({"name": "causal", "tower": "main2"}, "objective.tower"),
         (
-            {"name": "mixture", "parts": {"a": {"objective": {"name": "masked", "tower": "x"}}}},
+            {
+                "name": "mixture",
+                "components": {"a": {"objective": {"name": "masked", "tower": "x"}}},
+            },
             "objective.parts.a.objective.tower",
         ),
         ({"name": "mae"}, "objective.encoder"),
@@ -263,14 +266,21 @@ def test_a_run_of_removed_documents_is_told_what_to_do(data: Path, tmp_path: Pat
     pretrain(data, run)
     store = Run.open(run).stores["bytes"]
     broadbase("remove", run / "data", store.ids("train")[0])
-    with pytest.raises(ConfigError, match=r"the prepared data changed, as by `remove`.*--start"):
+    with pytest.raises(
+        ConfigError, match=r"the prepared data changed, as by `remove`.*--init-from"
+    ):
         broadbase("resume", run)
 
 
 def test_divergence_names_the_command_that_helps(data: Path, tmp_path: Path) -> None:
     """From the last checkpoint; where there is none, from the start."""
     run = tmp_path / "r"
-    wild = {"optim.lr": 1e30, "optim.muon_lr": 1e30, "train.clip": "null", "schedule.warmup": 0}
+    wild = {
+        "optim.lr": 1e30,
+        "optim.muon_lr": 1e30,
+        "train.grad_clip": "null",
+        "schedule.warmup": 0,
+    }
     with pytest.raises(DivergedError, match="from the start, as there is no checkpoint") as found:
         pretrain(data, run, **{**wild, "train.save_every": 100})
     assert f"`broadbase resume {run} --set optim.lr=5e+29 --set optim.muon_lr=5e+29`" in str(
@@ -337,7 +347,7 @@ def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         BroadbaseError, match=r"metrics.jsonl cannot be written: .*broadbase resume"
     ):
-        Journal(path).stepped(1, {"a": 1.0}, 1.0, 1.0, 1.0)
+        MetricsLog(path).stepped(1, {"a": 1.0}, 1.0, 1.0, 1.0)
 
 
 def test_inspect_says_what_it_takes(data: Path, tmp_path: Path) -> None:

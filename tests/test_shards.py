@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from broadbase.commands.app import app
 from broadbase.weights.folder import load, save
-from broadbase.weights.shards import Later, cut
+from broadbase.weights.shards import LazyTensor, cut
 from references import bert, gpt2, gpt_oss, llama, llava, saved
 from test_model_folder import text_base
 
@@ -90,7 +90,7 @@ def test_a_base_of_ours_in_shards_is_opened_by_transformers(tmp_path: Path) -> N
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12), limit=st.integers(1, 100))
 def test_files_are_cut_as_the_hubs_client_cuts_them(sizes: list[int], limit: int) -> None:
     tensors = {f"t{i}": torch.zeros(size, dtype=torch.uint8) for i, size in enumerate(sizes)}
-    ours = cut({name: Later.of(tensor) for name, tensor in tensors.items()}, limit)
+    ours = cut({name: LazyTensor.of(tensor) for name, tensor in tensors.items()}, limit)
     theirs = split_torch_state_dict_into_shards(tensors, max_shard_size=limit)
     assert ours == theirs.tensor_to_filename
 

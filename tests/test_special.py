@@ -133,8 +133,8 @@ def test_a_decoder_whose_tokenizer_puts_nothing_first(bos: int | None, tmp_path:
     assert int(base.codecs["text"].start) == (2 if bos is None else bos)
     ids = torch.tensor([own.encode(TEXT).ids])
     assert (base.logits(TEXT) - reference(ids).logits[0]).abs().max() < 1e-5
-    assert base.generate(TEXT, places=9, sampling=GREEDY) == piped(reference, own, TEXT)
-    assert isinstance(base.generate("", places=3), str)
+    assert base.generate(TEXT, max_new_tokens=9, sampling=GREEDY) == piped(reference, own, TEXT)
+    assert isinstance(base.generate("", max_new_tokens=3), str)
     assert base.embed(["", TEXT]).shape[0] == 2
 
 
@@ -154,7 +154,7 @@ def test_a_template_is_put_around_texts(after: Sequence[str], tmp_path: Path) ->
     ids = torch.tensor([own.encode(TEXT).ids])
     states = reference.model(ids).last_hidden_state.mean(dim=1)[0].numpy()
     assert np.abs(base.embed([TEXT], layers=False)[0] - states).max() < 1e-5
-    read = base.embed_places([TEXT], layers=False)[0]
+    read = base.embed_tokens([TEXT], layers=False)[0]
     assert len(read) == len(TEXT.split())
     given = ids[:, : ids.shape[1] - len(after)]
     assert (base.logits(TEXT) - reference(given).logits[0]).abs().max() < 1e-5
@@ -181,18 +181,18 @@ def test_any_end_ends_and_special_tokens_stop(tmp_path: Path) -> None:
     path = tmp_path / "generation_config.json"
     kept = json.loads(path.read_text())
     base = load(tmp_path)
-    free = base.generate("the", places=20, sampling=GREEDY)
+    free = base.generate("the", max_new_tokens=20, sampling=GREEDY)
     assert free == " cell binds to mouse"
     for ends in ([2, 3], 3):
         path.write_text(json.dumps({**kept, "eos_token_id": ends}))
         base = load(tmp_path)
-        assert base.generate("the", places=20, sampling=GREEDY) == " cell binds to"
+        assert base.generate("the", max_new_tokens=20, sampling=GREEDY) == " cell binds to"
     reference.generation_config.eos_token_id = [2, 3]
     assert piped(reference, own, "the", 20) == " cell binds to"
-    stopped = [base.generate("the", places=20, sampling=GREEDY, stop=[s]) for s in STOPS]
+    stopped = [base.generate("the", max_new_tokens=20, sampling=GREEDY, stop=[s]) for s in STOPS]
     assert stopped == list(STOPS.values())
-    assert base.continuations(
-        ["the", "the cell"], places=20, sampling=GREEDY, stop=["<|head|>"]
+    assert base.generate_batch(
+        ["the", "the cell"], max_new_tokens=20, sampling=GREEDY, stop=["<|head|>"]
     ) == [
         " cell",
         "",
@@ -217,9 +217,9 @@ def test_a_continuation_keeps_its_first_blank(tmp_path: Path) -> None:
     own.add_special_tokens(["<unk>", "<s>", "</s>"])
     memorised(tmp_path, around(own, ["<s>"]), [1, 3, 4, 5, 2], bos_token_id=1, eos_token_id=2)
     base = load(tmp_path)
-    assert base.generate("the", places=9, sampling=GREEDY) == " quick fox"
-    assert base.generate("the", places=9, sampling=GREEDY, stop=[" quick"]) == ""
-    assert base.generate(places=9, sampling=GREEDY) == "the quick fox"
+    assert base.generate("the", max_new_tokens=9, sampling=GREEDY) == " quick fox"
+    assert base.generate("the", max_new_tokens=9, sampling=GREEDY, stop=[" quick"]) == ""
+    assert base.generate(max_new_tokens=9, sampling=GREEDY) == "the quick fox"
 
 
 def unigram() -> Tokenizer:
@@ -245,7 +245,7 @@ def pairs() -> Tokenizer:
 
 def codec_of(own: Tokenizer) -> TokensCodec:
     vocabulary = own.get_vocab_size()
-    return TokensCodec(TokensConfig(discrete=DiscreteConfig(vocabulary=vocabulary)), own)
+    return TokensCodec(TokensConfig(discrete=DiscreteConfig(vocab_size=vocabulary)), own)
 
 
 CODECS = {
@@ -293,20 +293,20 @@ def test_what_has_no_position_and_no_row_is_named(tmp_path: Path) -> None:
     own = words(["<unk>", "<|end|>"])
     folder(gpt2, own, tmp_path, n_positions=16, bos_token_id=1, eos_token_id=1)
     base = load(tmp_path)
-    assert base.most() == 16
+    assert base.max_tokens() == 16
     long = "the " * 20
     for read in (base.logits, lambda x: base.embed([x]), base.generate):
         with pytest.raises(DataError, match=r"20 positions.*this base has 16"):
             read(long)
-    with pytest.raises(ConfigError, match=r"ask for at most --places 14$"):
-        base.generate("the cell", places=15)
-    assert base.generate("the cell", places=14, sampling=GREEDY)
+    with pytest.raises(ConfigError, match=r"ask for at most --max-new-tokens 14$"):
+        base.generate("the cell", max_new_tokens=15)
+    assert base.generate("the cell", max_new_tokens=14, sampling=GREEDY)
     with pytest.raises(DataError, match=r"ids 0 to 12"):
         base.logits([3, 13])
     own.add_special_tokens(["<|pad|>"])
     own.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(DataError, match=r"'<\|pad\|>' has the id 13"):
-        load(tmp_path).generate("the <|pad|>", places=2)
+        load(tmp_path).generate("the <|pad|>", max_new_tokens=2)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"null", b"[" * 9999])
@@ -363,7 +363,7 @@ def test_what_is_no_prompt(prompt: Any, message: str, tmp_path: Path) -> None:
     for read in (base.generate, base.logits):
         with pytest.raises(DataError, match=message):
             read(prompt)
-    assert isinstance(base.generate("the \0 cell", places=2), str)
+    assert isinstance(base.generate("the \0 cell", max_new_tokens=2), str)
 
 
 def test_numbers_that_cannot_be_drawn_from() -> None:
@@ -386,7 +386,7 @@ def test_an_empty_stop_is_refused(tmp_path: Path) -> None:
 
 def test_many_places_are_not_made_before_they_are_reached(tmp_path: Path) -> None:
     folder(llama, words(["<unk>"]), tmp_path, eos_token_id=list(range(12)))
-    assert load(tmp_path).generate("the", places=10**12) == ""
+    assert load(tmp_path).generate("the", max_new_tokens=10**12) == ""
 
 
 def test_ids_that_no_table_has(tmp_path: Path) -> None:
@@ -459,6 +459,6 @@ def test_damaged_tokenizers(count: int, tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(mutate(rng, json.loads(whole[name]))))
         with suppress(BroadbaseError):
             base = load(tmp_path)
-            base.generate("the </s>", places=1, stop=["x"])
+            base.generate("the </s>", max_new_tokens=1, stop=["x"])
             base.embed(["the </s> cell"])
         (tmp_path / name).write_text(whole[name])

@@ -16,7 +16,7 @@ def test_the_modality_is_the_sample_sets(recipe: str, name: str) -> None:
     wanted = {"moses": "molecule", "uniprot": "protein", "passages": "text", "python": "code"}
     assert modality.name == wanted[name]
     marks = {"t5": 100, "fim": 3, "bart": 0}[recipe]
-    assert len(modality.corruption().marks) == marks
+    assert len(modality.corruption().sentinels) == marks
 
 
 def test_vectors_are_no_text() -> None:

@@ -86,7 +86,7 @@ def test_a_picture_that_cannot_be_read_is_rejected_by_name(stamps: Path, damage:
         (stamps / "birds" / f"crow.{damage}").write_bytes(b"no picture")
     bad = [r for r in StampPicturesConfig(path=str(stamps)).records() if isinstance(r, Reject)]
     assert len(bad) == 1
-    assert bad[0].place.endswith("crow.txt")
+    assert bad[0].origin.endswith("crow.txt")
     assert "picture cannot be read" in bad[0].reason
 
 
@@ -94,7 +94,7 @@ def test_a_sound_that_cannot_be_read_is_rejected_by_name(stamps: Path) -> None:
     (stamps / "birds" / "crow_desc_ru.ogg").write_bytes(b"OggS no sound")
     found = list(StampSoundsConfig(path=str(stamps)).records())
     assert [isinstance(r, Reject) for r in found] == [False, True, False]
-    assert found[1].place.endswith("crow_desc_ru.ogg")
+    assert found[1].origin.endswith("crow_desc_ru.ogg")
 
 
 def test_the_set_has_three_kinds_and_others_have_not() -> None:

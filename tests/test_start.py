@@ -16,10 +16,10 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.view import Tokens, positions
 from broadbase.model.initialise import initialise
 from broadbase.nn.positions import Rotary, RotaryConfig
-from broadbase.recipes.recipe import onward
+from broadbase.recipes.recipe import continue_from
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from broadbase.weights.folder import base_at
 from broadbase.weights.hf_fields import rope
 from test_recipes import corpus, small, tokenizer  # noqa: F401
@@ -64,15 +64,15 @@ def text(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:  # noqa
 def begun(config: RunConfig, folder: Path) -> tuple[Run, dict[str, torch.Tensor]]:
     """The run, and its weights before the first step."""
     run = Run.create(config, folder)
-    return run, dict(run.trainer(Journal()).model.state_dict())
+    return run, dict(run.trainer(MetricsLog()).model.state_dict())
 
 
 def far(text: Run, **changes: Any) -> RunConfig:
     """The same run with rows of four times the length, from the base on."""
-    tree = text.config.tree() | {"start": str(text.folder)} | changes
+    tree = text.config.tree() | {"init_from": str(text.folder)} | changes
     source = tree["data"]["sources"]["text"]
-    source["length"] = 4 * source["length"]
-    scaling = {"name": "llama3", "factor": 4.0, "original": source["length"] // 4}
+    source["sequence_length"] = 4 * source["sequence_length"]
+    scaling = {"name": "llama3", "factor": 4.0, "original": source["sequence_length"] // 4}
     tree["model"]["towers"]["main"]["positions"]["scaling"] = scaling
     return RunConfig.from_tree(tree)
 
@@ -89,7 +89,7 @@ def test_a_longer_window_begins_with_the_bases_weights_and_leaves_as_a_llama(
     theirs = AutoModelForCausalLM.from_pretrained(run.folder / "model").eval()
     ids = base.codecs["text"].encode("The licence is long. " * 60).values
     both = torch.from_numpy(np.concatenate([base.codecs["text"].start[None], ids]))[None]
-    assert both.shape[1] > text.config.data.sources["text"].length
+    assert both.shape[1] > text.config.data.sources["text"].sequence_length
     with torch.no_grad():
         logits = theirs(both).logits[0]
     mine = base.logits("The licence is long. " * 60)
@@ -101,12 +101,12 @@ def test_the_tokenizer_comes_from_the_base(text: Run, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     for i in range(30):
         (tmp_path / "new" / f"{i}.txt").write_text(f"xylophone zebra quiz {i} " * 20)
-    tree = text.config.tree() | {"start": str(text.folder)}
+    tree = text.config.tree() | {"init_from": str(text.folder)}
     tree["data"]["sources"]["text"]["source"]["path"] = str(tmp_path / "new")
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     sample = run.codecs["text"].encode("xylophone")
     assert sample.values.tolist() == text.codecs["text"].encode("xylophone").values.tolist()
-    apart = RunConfig.from_tree(tree | {"start": None})
+    apart = RunConfig.from_tree(tree | {"init_from": None})
     Run.create(apart, tmp_path / "apart")
     tree["data"]["store"] = str(tmp_path / "apart" / "data")
     with pytest.raises(ConfigError, match="codec of 'text' is not this run's"):
@@ -120,7 +120,7 @@ def test_a_new_modality_leaves_all_that_was(
 ) -> None:
     """Codes beside text: old parameters to the bit, new ones as any run would begin with them."""
     alone = small("codes", corpus)
-    config = onward(alone, str(text.folder))
+    config = continue_from(alone, str(text.folder))
     assert list(config.model.modalities) == ["text", "codes"]
     run, weights = begun(config, tmp_path / "both")
     old = base_at(text.folder)
@@ -134,7 +134,7 @@ def test_a_new_modality_leaves_all_that_was(
     run.train()
     both = broadbase.load(run.folder / "model")
     assert list(both.codecs) == ["codes", "text"]
-    assert both.generate("The licence", modality="text", places=4) is not None
+    assert both.generate("The licence", modality="text", max_new_tokens=4) is not None
     before, after = old.model.state_dict(), both.model.state_dict()
     moved = {name for name in before if not torch.equal(after[name], before[name])}
     assert not any(name.startswith("spaces.text") for name in moved)
@@ -142,8 +142,8 @@ def test_a_new_modality_leaves_all_that_was(
 
 
 def test_new_ids_come_after_the_old(text: Run, tmp_path: Path) -> None:
-    tree = text.config.tree() | {"start": str(text.folder)}
-    tree["model"]["modalities"]["text"] |= {"vocabulary": 310, "controls": 3}
+    tree = text.config.tree() | {"init_from": str(text.folder)}
+    tree["model"]["modalities"]["text"] |= {"vocab_size": 310, "extra_ids": 3}
     _, weights = begun(RunConfig.from_tree(tree), tmp_path / "run")
     old = base_at(text.folder).model.state_dict()["spaces.text.embedding.weight"]
     new = weights["spaces.text.embedding.weight"]
@@ -157,17 +157,17 @@ def test_new_ids_come_after_the_old(text: Run, tmp_path: Path) -> None:
     [
         ({"width": 64}, r"is \[.*\] in its base and \[.*\] here"),
         ({"layers": 0}, "its base has 'towers.main.input_norm.weight'"),
-        ({"vocabulary": 290}, "embedding.weight' is"),
+        ({"vocab_size": 290}, "embedding.weight' is"),
     ],
 )
 def test_what_does_not_fit_is_named(
     text: Run, tmp_path: Path, change: dict[str, int], message: str
 ) -> None:
-    tree = text.config.tree() | {"start": str(text.folder)}
+    tree = text.config.tree() | {"init_from": str(text.folder)}
     tower = tree["model"]["towers"]["main"]
     if "width" in change:
         tower["width"] = 64
-    if "vocabulary" in change:
+    if "vocab_size" in change:
         tree["model"]["modalities"]["text"] |= change
     if "layers" in change:
         tree["model"]["towers"] = {"other": tower}

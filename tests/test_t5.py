@@ -14,8 +14,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.model.initialise import initialise
@@ -34,7 +34,7 @@ ATTENTION = {"name": "grouped", "heads": HEADS, "kv_heads": HEADS, "head_dim": 1
 def t5_tower(cross: bool) -> dict[str, Any]:
     block = {
         "attention": ATTENTION,
-        "feedforward": {"name": "plain", "hidden": HIDDEN, "activation": "relu", "bias": False},
+        "feedforward": {"name": "mlp", "hidden_width": HIDDEN, "activation": "relu", "bias": False},
         "residual": {"name": "pre", "norm": ROOT},
         "cross": ATTENTION if cross else None,
     }
@@ -42,7 +42,12 @@ def t5_tower(cross: bool) -> dict[str, Any]:
         "name": "transformer",
         "width": WIDTH,
         "layers": [{"repeat": 2, "block": block}],
-        "positions": {"name": "buckets", "buckets": 8, "furthest": 20, "both": not cross},
+        "positions": {
+            "name": "t5_bias",
+            "buckets": 8,
+            "max_distance": 20,
+            "bidirectional": not cross,
+        },
         "final_norm": ROOT,
     }
 
@@ -63,7 +68,7 @@ def t5() -> tuple[Model, T5ForConditionalGeneration]:
     )
     theirs = T5ForConditionalGeneration(config).double().eval()
     randomise(theirs)
-    discrete = {"vocabulary": VOCABULARY, "controls": CONTROLS, "head": {"name": "scaled"}}
+    discrete = {"vocab_size": VOCABULARY, "extra_ids": CONTROLS, "head": {"name": "scaled"}}
     tree = {
         "modalities": {"text": {"name": "tokens", "discrete": discrete}},
         "towers": {"encoder": t5_tower(cross=False), "decoder": t5_tower(cross=True)},
@@ -98,20 +103,20 @@ def test_span_corruption_is_t5s_loss() -> None:
     weight[:, 0] = 0
     place = positions((40,)).expand(3, -1, -1)
     segment = Segment("text", values, place, torch.arange(40).expand(3, -1), document, None, weight)
-    corrupt = MaskOrSwap(VOCABULARY, controls=CONTROLS)
+    corrupt = MaskOrSwap(VOCABULARY, extra_ids=CONTROLS)
     objective = ObjectiveConfig.from_tree({"name": "span_corruption"}).build()
-    (view,) = objective.views(Batch(0, {"s": segment}, Draws(0, 0)), {"text": corrupt})
+    (view,) = objective.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {"text": corrupt})
     (given,), (seen,) = (stream.segments for stream in view.streams)
-    (read,) = view.reads
+    (read,) = view.readouts
     assert given.document is not None
-    assert read.values is not None
-    assert read.weight is not None
+    assert read.target is not None
+    assert read.loss_weight is not None
     assert (given.document == -1).any()
     expected = theirs(
         input_ids=given.values,
         attention_mask=(given.document >= 0).long(),
         decoder_input_ids=seen.values,
-        labels=read.values.masked_fill(read.weight == 0, -100),
+        labels=read.target.masked_fill(read.loss_weight == 0, -100),
     ).loss
     found = value(mine, "span_corruption", segment, corrupt)
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -134,7 +139,7 @@ def test_buckets_are_t5s(buckets: int, beyond: int, both: bool) -> None:
 
 
 def biased() -> Model:
-    tower = {**TOWER, "positions": {"name": "buckets", "both": False}}
+    tower = {**TOWER, "positions": {"name": "t5_bias", "bidirectional": False}}
     tree = {"modalities": {"bytes": {"name": "bytes"}}, "towers": {"main": tower}}
     model = ModelConfig.from_tree(tree).build()
     initialise(model, 0)
@@ -143,10 +148,10 @@ def biased() -> Model:
 
 
 def predicted(model: Model, segment: Segment) -> Tensor:
-    reads = (Read("bytes", "p"),)
+    reads = (Readout("bytes", "p"),)
     with torch.no_grad():
         return model(
-            View((Stream("main", "main", (segment,), "causal", reads=reads),))
+            View((Stream("main", "main", (segment,), "causal", readouts=reads),))
         ).predictions["p"]
 
 

@@ -65,7 +65,7 @@ def test_pictures_in_a_table(tmp_path: Path) -> None:
     assert isinstance(good, Record)
     assert (np.asarray(good.raw) == pixels).all()
     assert isinstance(bad, Reject)
-    assert bad.place.endswith("a.parquet:row 2")
+    assert bad.origin.endswith("a.parquet:row 2")
 
 
 def test_bad_tables(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
 from broadbase.model.model import Model
 from broadbase.run.config import RunConfig
@@ -28,7 +28,7 @@ from test_gradient import CORRUPT, trainer
 from test_recipes import corpus, small  # noqa: F401
 from test_resume import weights
 
-DRAWS, ALONE = Draws(seed=1, step=3), Ranks(torch.device("cpu"))
+DRAWS, ALONE = KeyedRandom(seed=1, step=3), Ranks(torch.device("cpu"))
 
 
 def batch(dtype: torch.dtype = torch.float64) -> Batch:
@@ -62,7 +62,7 @@ def test_the_average_is_the_formula() -> None:
         with torch.no_grad():
             for parameter in student.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator).double())
-        teacher.follow(student, step, steps, ALONE.sum)
+        teacher.update(student, step, steps, ALONE.sum)
         m = 1 - (1 - 0.9) * (np.cos(np.pi * step / steps) + 1) / 2
         for name, parameter in student.named_parameters():
             expected[name] = m * expected[name] + (1 - m) * parameter.detach().numpy()
@@ -171,12 +171,12 @@ def test_masked_students_see_what_their_teacher_sees() -> None:
     t.objective = ObjectiveConfig.from_tree({"name": "distil_masked"}).build()
     student, teacher = t.objective.views(batch(torch.float32), CORRUPT)[:2]
     (mine,), (theirs,) = student.streams[0].segments, teacher.streams[0].segments
-    assert teacher.twin
-    assert not student.twin
-    assert torch.equal(mine.hidden, theirs.hidden)
+    assert teacher.teacher
+    assert not student.teacher
+    assert torch.equal(mine.masked, theirs.masked)
     assert torch.equal(mine.values, theirs.values)
-    assert [r.term for r in student.reads] == ["prose", "prose/soft"]
-    assert [r.term for r in teacher.reads] == ["prose/soft"]
+    assert [r.term for r in student.readouts] == ["prose", "prose/soft"]
+    assert [r.term for r in teacher.readouts] == ["prose/soft"]
     totals, shares = t.accumulate((student, teacher))
     combine({k: torch.tensor(v) for k, v in totals.items()}, shares)
     assert gradient(t.model).norm() > 0
@@ -224,7 +224,7 @@ def test_a_run_with_a_frozen_teacher(corpus: Path, tmp_path: Path) -> None:  # n
     path.write_bytes(data)
     with pytest.raises(ConfigError, match=r"teacher: .* became "):
         Run.open(run.folder).train()
-    tree["model"]["modalities"]["text"]["vocabulary"] = 290
+    tree["model"]["modalities"]["text"]["vocab_size"] = 290
     other = Run.create(RunConfig.from_tree(tree), tmp_path / "other")
     with pytest.raises(ConfigError, match=r"codec of 'text' is not this run's.*one --store"):
         other.train()

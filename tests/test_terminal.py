@@ -99,7 +99,7 @@ def test_a_stopped_command_says_so(name: str, code: int, tmp_path: Path) -> None
         f"threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIG{name})).start()\n"
         "while True: pass\n"
     )
-    done = broadbase("BROADBASE_MODULES=stop broadbase recipes", tmp_path)
+    done = broadbase("BROADBASE_PLUGINS=stop broadbase recipes", tmp_path)
     assert done.returncode == code, done.stderr
     assert done.stderr.count(b"\n") == 1
     assert f"stopped by SIG{name} before it was done".encode() in done.stderr

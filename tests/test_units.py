@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, View
 from broadbase.modalities.text import TextConfig
 from broadbase.modalities.units import units
-from broadbase.objectives.denoising import permuted
+from broadbase.objectives.denoising import permute_sentences
 from conftest import packed
 
 TEXT = (
@@ -28,7 +28,7 @@ WORD = re.compile(r" ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s")
 
 def cut(text: str, name: str) -> list[str]:
     """The text of each unit, by the ids of a tokenizer with merges."""
-    config = TextConfig(vocabulary=300)
+    config = TextConfig(vocab_size=300)
     codec = config.fit([TEXT] * 4)
     values = codec.encode(text).values
     begins = config.corruption_of(codec).units[name](torch.from_numpy(values)).numpy()
@@ -61,13 +61,13 @@ def test_letters_of_several_bytes_are_letters() -> None:
 
 def masked(segment: Segment, share: float, seed: int) -> tuple[View, torch.Tensor]:
     corrupt = ModalityConfig.named("bytes")().corruption()
-    fields = {"name": "masked", "share": share, "masks": {"name": "words"}}
+    fields = {"name": "masked", "mask_ratio": share, "masks": {"name": "words"}}
     objective = ObjectiveConfig.from_tree(fields).build()
-    (view,) = objective.views(Batch(0, {"s": segment}, Draws(seed, 0)), {"bytes": corrupt})
-    (read,) = view.reads
+    (view,) = objective.views(Batch(0, {"s": segment}, KeyedRandom(seed, 0)), {"bytes": corrupt})
+    (read,) = view.readouts
     assert read.index is not None
-    assert read.weight is not None
-    chosen = torch.zeros(segment.position.shape[:2]).scatter_add(1, read.index, read.weight)
+    assert read.loss_weight is not None
+    chosen = torch.zeros(segment.position.shape[:2]).scatter_add(1, read.index, read.loss_weight)
     return view, chosen
 
 
@@ -104,14 +104,16 @@ def test_residues_have_no_words() -> None:
     segment = Segment(**{**packed([[9]], 9).__dict__, "source": "protein"})
     objective = ObjectiveConfig.from_tree({"name": "masked", "masks": {"name": "words"}}).build()
     with pytest.raises(ConfigError, match="'protein' has no words"):
-        objective.views(Batch(0, {"s": segment}, Draws(0, 0)), {"protein": config.corruption()})
+        objective.views(
+            Batch(0, {"s": segment}, KeyedRandom(0, 0)), {"protein": config.corruption()}
+        )
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.floats(0, 1), st.integers(0, 99))
 def test_sentences_change_places_and_nothing_is_lost(
     begins: list[bool], share: float, seed: int
 ) -> None:
-    places = permuted(np.array(begins), share, np.random.default_rng(seed))
+    places = permute_sentences(np.array(begins), share, np.random.default_rng(seed))
     n = len(begins)
     assert sorted(places) == [*range(n)]
     assert places[0] == 0
@@ -126,16 +128,18 @@ def test_bart_reads_its_sentences_in_another_order_and_tells_them_in_theirs() ->
     row = packed([[len(text) + 2]], len(text) + 2)
     segment = Segment(**{**row.__dict__, "values": values})
     corrupt = ModalityConfig.named("bytes")().corruption()
-    fields = {"name": "infilling", "permuted": 1.0, "share": 0.01}
+    fields = {"name": "infilling", "permute_ratio": 1.0, "mask_ratio": 0.01}
     objective = ObjectiveConfig.from_tree(fields).build()
     orders = set()
     for seed in range(20):
-        (view,) = objective.views(Batch(0, {"s": segment}, Draws(seed, 0)), {"bytes": corrupt})
+        (view,) = objective.views(
+            Batch(0, {"s": segment}, KeyedRandom(seed, 0)), {"bytes": corrupt}
+        )
         given_ = view.streams[0].segments[0].values
-        (read,) = view.reads
+        (read,) = view.readouts
         assert given_ is not None
-        assert read.values is not None
-        assert read.values[0, : len(text) + 1].tolist() == [*text, 257]
+        assert read.target is not None
+        assert read.target[0, : len(text) + 1].tolist() == [*text, 257]
         told = bytes(v for v in given_[0].tolist() if 0 < v < 256)
         assert sorted(re.findall(rb" ?[^.]+\.", told)) == sorted(re.findall(rb" ?[^.]+\.", text))
         orders.add(told)

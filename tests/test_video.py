@@ -20,14 +20,14 @@ from upath import UPath
 from broadbase.adapt.task import read_task
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
-from broadbase.core.extras import optional
-from broadbase.core.keyed_random import Draws
+from broadbase.core.extras import require_extra
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment
 from broadbase.data.detect import labelled
 from broadbase.data.sources.video import PannedVideosConfig, VideoFilesConfig
 from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.video import VideoConfig
-from broadbase.objectives.masks import TubesConfig
+from broadbase.objectives.masks import TubeMaskConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
@@ -100,7 +100,7 @@ def test_clips_are_in_order_and_stretches_apart(tmp_path: Path) -> None:
     film(tmp_path / "count.mkv", numbered(40))
     clips = [r for r in read(tmp_path, labels="file") if isinstance(r, Record)]
     assert {clip.label for clip in clips} == {"count"}
-    assert len({clip.place for clip in clips}) == len(clips)
+    assert len({clip.origin for clip in clips}) == len(clips)
     firsts = sorted({int(clip.raw[0, 0, 0, 0]) for clip in clips})
     assert firsts == [0, 3, 17, 20]  # stretches 0-11, 17-28; the last, 34-39, is too short
     used: dict[str, set[int]] = {}
@@ -118,7 +118,7 @@ def test_windows_cut_the_frame_as_it_lies(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (12, 16, 26, 3), dtype=np.uint8)
     film(tmp_path / "noise.mkv", frames)
     clips = read(tmp_path, hop=12)
-    assert [r.place.split(", ")[1] for r in clips] == [
+    assert [r.origin.split(", ")[1] for r in clips] == [
         f"window {row},{column}" for row in (0, 1) for column in (0, 1, 2)
     ]
     last = clips[-1]
@@ -314,14 +314,14 @@ def test_a_damaged_file_is_rejected_by_name(name: str, reason: str, tmp_path: Pa
         path.write_text("no film" if "text" in name else "")
     *_, bad = read(path)
     assert isinstance(bad, Reject)
-    assert bad.place == str(path)
+    assert bad.origin == str(path)
     assert re.search(reason, bad.reason), bad.reason
 
 
 def test_tubes_hide_a_place_at_all_times() -> None:
     grid = np.stack(np.meshgrid(*map(np.arange, (4, 3, 5)), indexing="ij"), -1).reshape(-1, 3)
-    row = Segment("video", None, torch.from_numpy(1 + grid)[None], weight=torch.ones(1, 60))
-    index, weight = TubesConfig().choose(row, 40 / 60, Draws(0, 0), "video")
+    row = Segment("video", None, torch.from_numpy(1 + grid)[None], loss_weight=torch.ones(1, 60))
+    index, weight = TubeMaskConfig().choose(row, 40 / 60, KeyedRandom(0, 0), "video")
     assert weight.sum() == len(set(index[0].tolist())) == 40
     assert len({tuple(grid[place, 1:]) for place in index[0]}) == 10
 
@@ -334,7 +334,7 @@ def tiny(data: Path, out: Path, steps: int) -> Run:
     video = {"frames": 4, "height": 16, "width": 16, "patch": 4, "tubelet": 2}
     tree["model"]["modalities"]["video"] |= video
     tree["model"]["modalities"]["pixels"]["channels"] = 2 * 4 * 4 * 3
-    tree["data"]["sources"]["video"] |= {"rows": 16, "length": 33}
+    tree["data"]["sources"]["video"] |= {"batch_size": 16, "sequence_length": 33}
     tree["data"]["sources"]["video"]["source"] |= {**SMALL, "stride": 1, "side": 16, "size": 16}
     return Run.create(RunConfig.from_tree(tree), out)
 
@@ -364,8 +364,8 @@ def test_labels_and_the_missing_extra(tmp_path: Path, monkeypatch: pytest.Monkey
     source = labelled(str(tmp_path), "text", "label")
     assert isinstance(source, VideoFilesConfig)
     assert source.labels == "folder"
-    optional.cache_clear()
+    require_extra.cache_clear()
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ConfigError, match=r"needs: pip install 'broadbase\[video\]'"):
         read(tmp_path)
-    optional.cache_clear()
+    require_extra.cache_clear()

@@ -258,7 +258,7 @@ def memory(field):
 load(sys.argv[2])
 before = memory("VmRSS")
 base = load(sys.argv[1])
-held = [*base.model.parameters(), *base.origin.kept.values()]
+held = [*base.model.parameters(), *base.origin.unused_tensors.values()]
 print(memory("VmHWM") - before, sum(tensor.nbytes for tensor in held))
 """
 

@@ -78,10 +78,10 @@ def test_a_pair_never_trained_is_retrieved(tmp_path: Path) -> None:
     tree["train"] |= {"steps": 80, "evaluate_every": 80, "save_every": 80}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
     tree["model"]["modalities"]["image"] |= {"height": 8, "width": 8, "patch": 4}
-    tree["model"]["modalities"]["text"]["vocabulary"] = 300
+    tree["model"]["modalities"]["text"]["vocab_size"] = 300
     tree["data"]["holdout"] = 0.4
     for name, source in tree["data"]["sources"].items():
-        source |= {"rows": 16, "length": {"pictures": 5, "sounds": 5}.get(name, 24)}
+        source |= {"batch_size": 16, "sequence_length": {"pictures": 5, "sounds": 5}.get(name, 24)}
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     run.train()
     rows = evaluate(run, load(tmp_path / "run" / "model"))

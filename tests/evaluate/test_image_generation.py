@@ -25,7 +25,7 @@ def trained(tokenizer: Path, out: Path) -> Run:  # noqa: F811
     tree: dict[str, Any] = find_recipe("draw").build(2, "sample:digits").tree()
     tree["model"]["modalities"]["codes"] |= {"tokenizer": str(tokenizer), "codes": 64}
     for source in tree["data"]["sources"].values():
-        source |= {"rows": 32, "length": 17}
+        source |= {"batch_size": 32, "sequence_length": 17}
     tree["data"]["sources"]["words"] |= {"length": 4}
     tree["data"]["holdout"] = 0.2
     tree["train"] |= {"steps": 150, "evaluate_every": 150, "save_every": 150}

@@ -59,7 +59,7 @@ def test_one_text_is_compared_over_its_chunks(tmp_path: Path) -> None:
     """The head of a single text is trained on; of its end each chunk is an item."""
     words = np.random.default_rng(0).choice(["one ", "two ", "three ", "four "], 4000)
     (tmp_path / "input.txt").write_text("".join(words))
-    settings = ["train.steps=2", "data.holdout=0.2", "data.sources.bytes.length=64"]
+    settings = ["train.steps=2", "data.holdout=0.2", "data.sources.bytes.sequence_length=64"]
     run = Run.create(resolved("bytes", str(tmp_path), 1, settings), tmp_path / "run")
     run.train()
     base = load(run.folder / "model")

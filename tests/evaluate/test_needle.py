@@ -93,7 +93,7 @@ def test_a_run_is_compared_with_its_initial_model(tmp_path: Path) -> None:
     """A small model of images, then a run from there with a longer window."""
     tree: dict[str, Any] = find_recipe("album").build(1, "sample:digits").tree()
     album = tree["data"]["sources"]["album"]
-    album |= {"rows": 8, "length": 17}
+    album |= {"batch_size": 8, "sequence_length": 17}
     album["source"] |= {"pictures": 16, "count": 200}
     tree["train"] |= {"steps": 4, "evaluate_every": 4, "save_every": 4}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
@@ -103,7 +103,7 @@ def test_a_run_is_compared_with_its_initial_model(tmp_path: Path) -> None:
     album["source"]["pictures"] = 64
     scaling = {"name": "yarn", "factor": 4, "original": 17}
     tree["model"]["towers"]["main"]["positions"]["scaling"] = scaling
-    tree["start"] = str(run.folder)
+    tree["init_from"] = str(run.folder)
     far = Run.create(RunConfig.from_tree(tree), tmp_path / "far")
     far.train()
     rows = evaluate(far, base_at(far.folder))

@@ -79,9 +79,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
         text = f"def double(x):\n    return x + x\n\n\ndef name_{i}(x):\n    return {i}\n"
         (folder / "code" / f"{i}.py").write_text(text)
     tree: dict[str, Any] = find_recipe("code").build(1, str(folder / "code")).tree()
-    tree["model"]["modalities"]["code"]["vocabulary"] = 300
+    tree["model"]["modalities"]["code"]["vocab_size"] = 300
     tree["data"] |= {"holdout": 0.3, "similarity": 1.0}
-    tree["data"]["sources"]["code"] |= {"rows": 8, "length": 64}
+    tree["data"]["sources"]["code"] |= {"batch_size": 8, "sequence_length": 64}
     tree["train"] |= {"steps": 150, "evaluate_every": 150, "save_every": 150}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
     run = Run.create(RunConfig.from_tree(tree), folder / "run")
@@ -129,7 +129,7 @@ def test_what_is_no_task_is_refused(trained: Run, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": "x"}\n')
     with pytest.raises(DataError, match=r"a\.jsonl:1: no problem, with the fields prompt, entry"):
         list(solved_problems(base, str(tmp_path / "a.jsonl")))
-    both = ["evaluate", str(trained.folder), "--data", "x", "--against", "y"]
+    both = ["evaluate", str(trained.folder), "--data", "x", "--baseline", "y"]
     done = CliRunner().invoke(app, both)
     assert isinstance(done.exception, ConfigError)
 

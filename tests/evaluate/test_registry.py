@@ -108,7 +108,7 @@ def test_masked_vectors_have_no_accuracy(tmp_path: Path) -> None:
     """Ids are right or wrong, vectors are not: the measure of ids does not fit them."""
     tree = find_recipe("image").build(1, "sample:digits").tree()
     tree["model"]["modalities"]["image"] |= {"height": 8, "width": 8, "channels": 1, "patch": 2}
-    tree["data"]["sources"]["image"] |= {"rows": 8, "length": 17}
+    tree["data"]["sources"]["image"] |= {"batch_size": 8, "sequence_length": 17}
     tree["objective"] = {"name": "masked"}
     tree["train"] |= {"steps": 1, "evaluate_every": 1, "save_every": 1}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}

@@ -49,11 +49,11 @@ def test_what_a_text_says_is_retrieved(recipe: str, tmp_path: Path) -> None:
     tree["train"] |= {"steps": 120, "evaluate_every": 120, "save_every": 120}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
     tree["model"]["modalities"]["image"] |= {"height": 8, "width": 8, "patch": 4}
-    tree["model"]["modalities"]["text"]["vocabulary"] = 300
+    tree["model"]["modalities"]["text"]["vocab_size"] = 300
     tree["data"]["holdout"] = 0.4
     tree["data"]["sources"]["image"]["source"]["labels"] = "folder"
     for source in tree["data"]["sources"].values():
-        source["rows"] = 16
+        source["batch_size"] = 16
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     run.train()
     comparisons = evaluate(run, load(tmp_path / "run" / "model"))

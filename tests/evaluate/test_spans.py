@@ -34,10 +34,10 @@ def trained(recipe: str, data: Path, out: Path, steps: int) -> list[Comparison]:
     tree["schedule"]["warmup"] = 10
     tree["optim"]["lr"] = 6e-3
     for name, settings in tree["model"]["modalities"].items():
-        controls = settings["controls"]
-        tree["model"]["modalities"][name] = {"name": "bytes", "controls": controls}
+        controls = settings["extra_ids"]
+        tree["model"]["modalities"][name] = {"name": "bytes", "extra_ids": controls}
     for source in tree["data"]["sources"].values():
-        source |= {"rows": 32, "length": 52}
+        source |= {"batch_size": 32, "sequence_length": 52}
     run = Run.create(RunConfig.from_tree(tree), out)
     run.train()
     return evaluate(run, load(out / "model"))

@@ -36,7 +36,7 @@ def test_programs_against_a_5_gram_and_real_ones(tmp_path: Path) -> None:
         lines = [f"value_{i} = {i}", f"print(value_{i})", f"for n in range({i}):", "    print(n)"]
         (tmp_path / "code" / f"{i}.py").write_text("\n".join(lines * 6) + "\n")
     tree: dict[str, Any] = find_recipe("code").build(1, str(tmp_path / "code")).tree()
-    tree["model"]["modalities"]["code"]["vocabulary"] = 300
+    tree["model"]["modalities"]["code"]["vocab_size"] = 300
     tree["data"]["holdout"] = 0.3
     tree["train"] |= {"steps": 30, "evaluate_every": 30, "save_every": 30}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}

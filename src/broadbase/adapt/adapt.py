@@ -18,7 +18,7 @@ from broadbase.adapt.reading import as_read
 from broadbase.adapt.result import MEAN, MOST_FREQUENT, RANDOM_INIT, TaskResult, compare_splits
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
-from broadbase.adapt.truncation import beginning, long, reach
+from broadbase.adapt.truncation import beginning, long, max_tokens
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.evidence.comparison import Metric
 from broadbase.inference.base import Base, Done
@@ -52,7 +52,7 @@ def adapt(
     splits = [[(*task.split(few, test, seed), seed) for few in labels] for seed in range(seeds)]
     used = [np.unique(np.concatenate([i for *both, _ in each for i in both])) for each in splits]
     ever = np.unique(np.concatenate(used))
-    inits = [(bases[0].scratch(seed), used[seed]) for seed in range(seeds)]
+    inits = [(bases[0].reinitialised(seed), used[seed]) for seed in range(seeds)]
     models = [*((base, ever) for base in bases), *inits]
     work = 0 if method is Method.finetune else sum(len(_records(task, some)) for _, some in models)
     with progress.phase("reading records", work):
@@ -84,8 +84,8 @@ def _result_of(
     base: Base, task: Task, used: Indices, method: Method, seeds: int
 ) -> Callable[[int, int, list[float], Mapping[str, list[float]]], TaskResult]:
     """Return what makes a result of the sizes of a split, the scores and those of baselines."""
-    codec, limit = base.codec(task.modality)[1], reach(base, task.modality)
-    cut = 0 if task.places is not None else long(codec, (task.raws[i] for i in used), limit)
+    codec, limit = base.codec(task.modality)[1], max_tokens(base, task.modality)
+    cut = 0 if task.token_labels is not None else long(codec, (task.raws[i] for i in used), limit)
     metric = Metric(task.metric, "higher")
 
     def result(
@@ -112,7 +112,7 @@ def _result_of(
 
 def _baselines(base: Base, task: Task, method: Method) -> Baselines | None:
     """The hand-made features for a method (None: the usual ones); errors where it does not fit."""
-    if task.places is None:
+    if task.token_labels is None:
         return NEAREST if method is Method.knn else None
     if method is Method.finetune:
         raise ConfigError("labels of places are learned by a probe or as neighbours only")
@@ -124,12 +124,12 @@ def _scorer(
     base: Base, used: Indices, task: Task, method: Method, settings: FinetuneConfig, done: Done
 ) -> Scorer:
     """What scores a split of the `used` records; a base reads no others."""
-    if method is not Method.finetune and task.places is None:
+    if method is not Method.finetune and task.token_labels is None:
         base = beginning(base, task.modality)
     if method is Method.probe:
         candidates = [_vectors(base, task, used, done, layers=True)]
-        if task.places is None:
-            told = base.told([task.raws[i] for i in used], modality=task.modality)
+        if task.token_labels is None:
+            told = base.predict_properties([task.raws[i] for i in used], modality=task.modality)
             candidates += [] if told is None else [_spread(told, used, len(task.labels))]
         return lambda train, test, _: probe(candidates, task, train, test)
 
@@ -146,7 +146,7 @@ def _scorer(
 
 def _records(task: Task, used: Indices) -> Indices:
     """The records that are read for the `used` labels."""
-    return used if task.places is None else np.unique(task.places[used, 0])
+    return used if task.token_labels is None else np.unique(task.token_labels[used, 0])
 
 
 def _vectors(
@@ -158,18 +158,18 @@ def _vectors(
     """
     read = _records(task, used)
     raws = [task.raws[i] for i in read]
-    if task.places is None:
+    if task.token_labels is None:
         found = base.embed(raws, modality=task.modality, layers=layers, done=done)
         return _spread(found, used, len(task.labels))
-    record = task.places[:, 0]
-    rows = base.embed_places(raws, modality=task.modality, layers=layers, done=done)
+    record = task.token_labels[:, 0]
+    rows = base.embed_tokens(raws, modality=task.modality, layers=layers, done=done)
     return _spread(np.concatenate(rows), np.flatnonzero(np.isin(record, read)), len(record))
 
 
 def _letters_have_places(base: Base, task: Task) -> None:
-    assert task.places is not None
-    codec, most = base.codec(task.modality)[1], base.most(task.modality)
-    for i, labels in enumerate(np.bincount(task.places[:, 0])):
+    assert task.token_labels is not None
+    codec, most = base.codec(task.modality)[1], base.max_tokens(task.modality)
+    for i, labels in enumerate(np.bincount(task.token_labels[:, 0])):
         if (places := len(codec.encode(task.raws[i]).values)) != labels:
             raise DataError(
                 f"task {task.name!r}: record {i} has {labels} labels, and {places} places in"

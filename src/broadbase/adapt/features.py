@@ -26,8 +26,8 @@ from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import DataError
-from broadbase.core.extras import chemistry, optional
-from broadbase.core.plugins import outside
+from broadbase.core.extras import chemistry, require_extra
+from broadbase.core.plugins import plugins
 from broadbase.modalities.audio import AudioConfig
 
 COMPONENTS = 50  # of expression
@@ -48,7 +48,7 @@ def classical(
     `known` are those to choose from; by default the linear models and forests, and those from
     outside (`broadbase.baselines`, or a BASELINES).
     """
-    tables = [BASELINES, *outside("baselines", "BASELINES")] if known is None else [known]
+    tables = [BASELINES, *plugins("baselines", "BASELINES")] if known is None else [known]
     found = {k: v for table in tables for k, v in table.get(task.modality, {}).items()}
     task = task if codec is None or not found else as_seen(codec, task)
     features = {inputs: inputs(task) for inputs in {inputs for inputs, _ in found.values()}}
@@ -71,7 +71,9 @@ def _pixels(task: Task) -> NDArray[np.float64]:
 
 def _morgan(task: Task) -> NDArray[np.float64]:
     """Counts of circular substructures, radius 2, in 2,048 bins (Rogers & Hahn 2010)."""
-    generators = optional("rdkit.Chem.rdFingerprintGenerator", "chemistry", "Morgan fingerprints")
+    generators = require_extra(
+        "rdkit.Chem.rdFingerprintGenerator", "chemistry", "Morgan fingerprints"
+    )
     make = generators.GetMorganGenerator(radius=2, fpSize=2048)
     found = [make.GetCountFingerprintAsNumPy(m).astype(np.float64) for m in _molecules(task)]
     return np.stack(found)
@@ -79,7 +81,7 @@ def _morgan(task: Task) -> NDArray[np.float64]:
 
 def _descriptors(task: Task) -> NDArray[np.float64]:
     """RDKit's physico-chemical descriptors; what is not finite is 0."""
-    table = optional("rdkit.Chem.Descriptors", "chemistry", "descriptors")
+    table = require_extra("rdkit.Chem.Descriptors", "chemistry", "descriptors")
     rows = [list(table.CalcMolDescriptors(m).values()) for m in _molecules(task)]
     found = np.array(rows, dtype=np.float64)
     return np.clip(np.where(np.isfinite(found), found, 0), -1e6, 1e6)
@@ -137,13 +139,13 @@ def _moments(frames: NDArray[Any]) -> NDArray[np.float64]:
 
 def _window(task: Task) -> NDArray[np.float64]:
     """Which letter, or none, stands at each place of a window about the labelled one."""
-    assert task.places is not None
+    assert task.token_labels is not None
     half, letters = WINDOW // 2, sorted({letter for raw in task.raws for letter in raw})
     codes = [np.array([letters.index(letter) for letter in raw]) for raw in task.raws]
     ends = [np.pad(code, half, constant_values=len(letters)) for code in codes]
     near = [np.lib.stride_tricks.sliding_window_view(code, WINDOW) for code in ends]
     found: NDArray[np.float64] = np.eye(len(letters) + 1)[np.concatenate(near)]
-    return found.reshape(len(task.places), -1)
+    return found.reshape(len(task.token_labels), -1)
 
 
 def _tfidf(task: Task) -> Pipeline:

@@ -19,8 +19,8 @@ from broadbase.adapt.truncation import beginning
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import DivergedError
-from broadbase.core.keyed_random import Draws, seed_of
-from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.core.keyed_random import KeyedRandom, seed_of
+from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.inference.base import Base, Done, ignored
 from broadbase.modalities.labels import LabelsConfig, ValuesConfig
 from broadbase.model.initialise import initialise
@@ -28,7 +28,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.objectives.properties import Properties
 from broadbase.train.loop import TrainConfig, Trainer
 from broadbase.train.machine import MachineConfig
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig
@@ -65,7 +65,10 @@ def finetune(
         config=TrainConfig(steps=config.steps, evaluate_every=config.steps),
         model=adapted.model,
         objective=Properties(
-            task.modality, LABEL, adapted.tower(task.modality), base.sees(task.modality)
+            task.modality,
+            LABEL,
+            adapted.tower(task.modality),
+            base.attention_pattern(task.modality),
         ),
         corrupt={},
         optim=AdamWConfig(lr=config.lr, weight_decay=config.weight_decay).build(adapted.model),
@@ -116,15 +119,15 @@ def score_on(base: Base, task: Task, test: Indices, batch: int = 64) -> float:
     for i in range(0, len(test), batch):
         segment = _segment(base, task, test[i : i + batch])
         segment = segment.to(next(base.model.parameters()).device)
-        pattern = base.sees(task.modality)
+        pattern = base.attention_pattern(task.modality)
         stream = Stream("main", base.tower(task.modality), (segment,), pattern)
-        view = View((replace(stream, reads=(Read(LABEL, LABEL, pooled=True),)),))
+        view = View((replace(stream, readouts=(Readout(LABEL, LABEL, pooled=True),)),))
         found.append(base.model(view).predictions[LABEL][:, 0])
     kind: Any = base.config.modalities[LABEL]
     return task.score(kind.labels(torch.cat(found)), test)
 
 
-class Steps(Journal):
+class Steps(MetricsLog):
     """Counts the steps of a training and writes nothing."""
 
     def __init__(self, done: Done) -> None:
@@ -148,9 +151,9 @@ def _batches(
         chosen = order[i * size : (i + 1) * size]
         target = torch.from_numpy(labels[chosen])[:, None]
         place = torch.zeros(len(chosen), 1, 3, dtype=torch.int64)
-        label = Segment(LABEL, target, place, weight=torch.ones(target.shape))
+        label = Segment(LABEL, target, place, loss_weight=torch.ones(target.shape))
         segments = {task.modality: _segment(base, task, chosen), LABEL: label}
-        yield Batch(step, segments, Draws(config.seed, step))
+        yield Batch(step, segments, KeyedRandom(config.seed, step))
 
 
 def _segment(base: Base, task: Task, chosen: Sequence[int] | Indices) -> Segment:

@@ -24,10 +24,10 @@ def as_it_is(raw: Any) -> Any:
 
 
 @dataclass
-class Found:
+class Labelled:
     """The labelled records of a source, and what it held besides."""
 
-    numeric: bool
+    regression: bool
     labelled: list[tuple[Record, str]] = field(default_factory=list)
     rejected: list[Reject] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)  # places
@@ -62,7 +62,7 @@ class Found:
         if isinstance(label, Reject):
             self._reject(label)
         elif label is None:
-            self.unlabelled.append(item.place)
+            self.unlabelled.append(item.origin)
         else:
             try:
                 self.labelled.append((replace(item, raw=read(item.raw)), label))
@@ -70,11 +70,11 @@ class Found:
             except BroadbaseError:
                 raise
             except (TypeError, ValueError) as error:
-                self._reject(Reject(item.place, str(error)))
+                self._reject(Reject(item.origin, str(error)))
 
     def _label(self, record: Record) -> str | Reject | None:
         label = None if record.label is None else str(record.label).strip()
-        if not label or not self.numeric:
+        if not label or not self.regression:
             return label or None
         try:
             number = float(label)
@@ -83,11 +83,11 @@ class Found:
         if math.isnan(number):
             return None
         known = math.isfinite(number)
-        return label if known else Reject(record.place, f"label {brief(label)} is no number")
+        return label if known else Reject(record.origin, f"label {brief(label)} is no number")
 
     def _reject(self, item: Reject) -> None:
         if item.empty:
-            self.empty.append(item.place)
+            self.empty.append(item.origin)
         else:
             self.rejected.append(item)
             self.lost += item.records
@@ -95,7 +95,7 @@ class Found:
     def must_suffice(self, name: str, modality: str) -> None:
         """DataError where too many records cannot be used, or none has a label."""
         if self.lost > REJECTS * self.size:
-            first = "\n  ".join(f"{each.place}: {each.reason}" for each in self.rejected[:3])
+            first = "\n  ".join(f"{each.origin}: {each.reason}" for each in self.rejected[:3])
             raise DataError(
                 f"task {name!r}: {self.lost:,} of {self.size:,} records cannot be used as"
                 f" {modality}, more than the {REJECTS:.0%} allowed:\n  {first}"
@@ -117,6 +117,6 @@ class Found:
         ]
         if self.rejected:
             one = self.rejected[0]
-            first = f"first: {one.place}: {one.reason}"
+            first = f"first: {one.origin}: {one.reason}"
             lines.append(f"{self.lost:,} of {self.size:,} records cannot be used ({first})")
         return lines + self.notes

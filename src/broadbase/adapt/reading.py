@@ -68,8 +68,8 @@ def as_read(base: Base, task: Task) -> Task:
     if not copies:
         return task
     notes = [f"{copies:,} of {len(raws):,} records equal another: equal ones stay on one side"]
-    owner = np.arange(len(raws)) if task.places is None else task.places[:, 0]
-    if task.places is None and (odd := _contradicting(content, task.labels)):
+    owner = np.arange(len(raws)) if task.token_labels is None else task.token_labels[:, 0]
+    if task.token_labels is None and (odd := _contradicting(content, task.labels)):
         notes.append(f"{odd:,} records have equals with another label")
     groups = joined(content[owner], owner if task.groups is None else task.groups)
     return replace(task, groups=groups, notes=(*task.notes, *notes))
@@ -95,7 +95,7 @@ def _seen(codec: Codec, raw: Any) -> Any:
 
 def _must_align(codec: Codec, task: Task, raws: Sequence[Any]) -> None:
     """DataError where labelled positions would not be those of the cleaned record."""
-    if task.places is None:
+    if task.token_labels is None:
         return
     for i, (old, new) in enumerate(zip(task.raws, raws, strict=True)):
         if not np.array_equal(codec.encode(old).values, codec.encode(new).values):

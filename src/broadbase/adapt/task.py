@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, r2_score
 
-from broadbase.adapt.labelled import NAMED, Found, Read, as_it_is
+from broadbase.adapt.labelled import NAMED, Labelled, Read, as_it_is
 from broadbase.adapt.splits import Indices, cut, cut_groups
 from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import ConfigError, DataError
@@ -36,7 +36,7 @@ class Task:
     classes: tuple[str, ...] = ()  # empty where the labels are numbers
     groups: NDArray[np.int64] | None = None  # [M], e.g. the file a chunk of code comes from
     macro: bool = False  # score classes by the mean of their F1, rare ones as much as common ones
-    places: Indices | None = None  # [M,2]: the number of its record, and the place in it
+    token_labels: Indices | None = None  # [M,2]: the number of its record, and the place in it
     read: bool = False  # whether records are cleaned and copies in groups (reading.as_read)
     notes: tuple[str, ...] = ()  # what was left out of the data, and what is odd in them
 
@@ -63,7 +63,7 @@ class Task:
         return cls(name, modality, raws, coded, classes, grouped)
 
     @classmethod
-    def from_places(
+    def from_token_labels(
         cls,
         name: str,
         modality: str,
@@ -81,7 +81,7 @@ class Task:
         flat = cls.from_records(
             name, modality, raws, "".join(labels), [names[int(i)] for i in owner]
         )
-        return replace(flat, places=np.stack([owner, place], axis=1))
+        return replace(flat, token_labels=np.stack([owner, place], axis=1))
 
     @classmethod
     def from_values(
@@ -156,7 +156,7 @@ class Task:
         """What to do where the classes look like numbers; empty where they do not."""
         if len(self.classes) <= MANY or not all(map(_is_number, self.classes)):
             return ""
-        return f"; the {len(self.classes):,} classes are numbers: add --numeric to predict them"
+        return f"; the {len(self.classes):,} classes are numbers: add --regression to predict them"
 
     def split(self, labels: int, test: int, seed: int) -> tuple[Indices, Indices]:
         """`labels` training and up to `test` test records, classes in proportion, groups apart."""
@@ -192,13 +192,13 @@ class Task:
         if labels < kinds:
             raise ConfigError(
                 f"task {self.name!r} has {kinds:,} classes, and {labels} labels cannot show one of"
-                f" each; ask for {kinds} labels or more (--labels){self.hint}"
+                f" each; ask for {kinds} labels or more (--train-size){self.hint}"
             )
         if size < labels + max(2, kinds):
             of = f" in {kinds:,} classes" if kinds else ""
             raise DataError(
                 f"task {self.name!r} has {size:,} records{of}, too few for {labels} labels and a"
-                f" test; ask for fewer labels (--labels){self.hint}"
+                f" test; ask for fewer labels (--train-size){self.hint}"
             )
 
     def _strata(self) -> Indices:
@@ -214,8 +214,8 @@ def read_task(
     modality: str,
     source: SourceConfig,
     *,
-    numeric: bool = False,
-    places: bool = False,
+    regression: bool = False,
+    per_token: bool = False,
     read: Read = as_it_is,
 ) -> Task:
     """A task from the labelled records of a source, each read by `read`.
@@ -225,20 +225,20 @@ def read_task(
     Records without a label, empty ones and classes of one record are left out, and the task's notes
     count them. DataError where no record has a label, or more than 1 % cannot be used.
     """
-    found = Found(numeric)
+    found = Labelled(regression)
     for item in source.records():
         found.add(item, read)
     found.must_suffice(name, modality)
-    if not numeric and not places:
+    if not regression and not per_token:
         found.leave_out_single()
     records, labels = [r for r, _ in found.labelled], [label for _, label in found.labelled]
     raws = [record.raw for record in records]
-    groups = [r.group or r.place for r in records] if any(r.group for r in records) else None
+    groups = [r.group or r.origin for r in records] if any(r.group for r in records) else None
     try:
-        if numeric:
+        if regression:
             task = Task.from_values(name, modality, raws, [float(x) for x in labels], groups)
         else:
-            make = Task.from_places if places else Task.from_records
+            make = Task.from_token_labels if per_token else Task.from_records
             task = make(name, modality, raws, labels, groups)
     except DataError as error:
         raise DataError(". ".join([str(error), *found.summary()])) from None

@@ -12,7 +12,7 @@ from broadbase.inference.base import Base
 LONGEST = 1024  # positions; attention costs their square
 
 
-class Beginning:
+class Truncated:
     """A codec that reads the first `limit` values of a line; grids are read whole."""
 
     def __init__(self, codec: Codec, limit: int) -> None:
@@ -29,15 +29,15 @@ class Beginning:
         return replace(sample, values=sample.values[: self.limit], grid=(self.limit,))
 
 
-def reach(base: Base, modality: str) -> int:
+def max_tokens(base: Base, modality: str) -> int:
     """How many values of a record are read at most."""
-    return int(min(LONGEST, base.most(modality)))
+    return int(min(LONGEST, base.max_tokens(modality)))
 
 
 def beginning(base: Base, modality: str) -> Base:
     """The base, which reads no record of a modality further than that."""
     name, codec = base.codec(modality)
-    return replace(base, codecs={**base.codecs, name: Beginning(codec, reach(base, modality))})
+    return replace(base, codecs={**base.codecs, name: Truncated(codec, max_tokens(base, modality))})
 
 
 def long(codec: Codec, raws: Iterable[Any], limit: int) -> int:

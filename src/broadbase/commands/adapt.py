@@ -18,13 +18,13 @@ def adapt(
     data: OneData,
     modality: Annotated[str | None, typer.Option(help="The modality of the records.")] = None,
     method: Annotated[Method, typer.Option(help="How to adapt.")] = Method.probe,
-    labels: Annotated[int, typer.Option(min=2, help="Labelled records to learn from.")] = 100,
-    test: Annotated[int, typer.Option(min=2, help="Labelled records to test on.")] = 500,
-    seeds: Annotated[int, typer.Option(min=2, help="Splits, each with its own random init.")] = 5,
+    train_size: Annotated[int, typer.Option(min=2, help="Labelled records to learn from.")] = 100,
+    test_size: Annotated[int, typer.Option(min=2, help="Labelled records to test on.")] = 500,
+    splits: Annotated[int, typer.Option(min=2, help="Splits, each with its own random init.")] = 5,
     field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
     label: Annotated[str, typer.Option(help="The field that holds the label.")] = "label",
-    numeric: Annotated[bool, typer.Option(help="Labels are numbers to predict (R2).")] = False,
-    places: Annotated[bool, typer.Option(help="Labels have a letter for each place.")] = False,
+    regression: Annotated[bool, typer.Option(help="Labels are numbers to predict (R2).")] = False,
+    per_token: Annotated[bool, typer.Option(help="Labels have a letter for each place.")] = False,
     macro: Annotated[bool, typer.Option(help="Score by macro-F1, every class alike.")] = False,
     settings: Annotated[
         list[str] | None,
@@ -39,20 +39,22 @@ def adapt(
 
     It reads 1,024 positions of a record at most.
     """
-    if numeric and (places or macro):
-        raise ConfigError(f"{'--places' if places else '--macro'} is for classes, not --numeric")
+    if regression and (per_token or macro):
+        raise ConfigError(
+            f"{'--per-token' if per_token else '--macro'} is for classes, not --regression"
+        )
     work.adapt.adapt(
         model,
         data,
         modality,
         method,
-        labels=labels,
-        test=test,
-        seeds=seeds,
+        train_size=train_size,
+        test_size=test_size,
+        splits=splits,
         field=field,
         label=label,
-        numeric=numeric,
-        places=places,
+        regression=regression,
+        per_token=per_token,
         macro=macro,
         settings=settings or (),
         out=out,

@@ -20,5 +20,5 @@ def evaluate(
 ) -> None:
     """Measure a base on held-out data against baselines: bits per byte, accuracy, ..."""
     if against is not None and data is not None:
-        raise ConfigError("--against compares held-out data; leave out --data")
+        raise ConfigError("--baseline compares held-out data; leave out --data")
     work.evaluate.evaluate(folder, against, data, as_json)

@@ -24,7 +24,7 @@ def generate(
         list[Path] | None, typer.Option(help="A sound to transcribe; repeatable.")
     ] = None,
     modality: Annotated[str | None, typer.Option(help="Which modality; default the first.")] = None,
-    places: Annotated[int, typer.Option(min=1, help="The most new places (tokens).")] = 64,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The most new places (tokens).")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest.")] = 0.8,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Of so many tokens, the likeliest.")
@@ -50,7 +50,7 @@ def generate(
         image=image or (),
         audio=audio or (),
         modality=modality,
-        places=places,
+        max_new_tokens=max_new_tokens,
         sampling={"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed},
         stop=stop or (),
         weights=weights,

@@ -65,8 +65,13 @@ FieldName = Annotated[
 Pattern = Annotated[
     str | None, typer.Option(help="Which files of a folder are read, as '**/*.txt **/*.log'.")
 ]
-Like = Annotated[str | None, typer.Option(help="A published family to be one of: vit, t5, ...")]
-Start = Annotated[str | None, typer.Option(help="A base to go on with: a run or a model folder.")]
+Family = Annotated[
+    str | None, typer.Option(help="Train as one of a published family: vit, t5, ...")
+]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(help="A trained base to start from: a run folder or a model folder."),
+]
 Device = Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda or mps.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
 ModelFolder = Annotated[Path, typer.Argument(help="A run's folder or a model folder.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from broadbase.commands import work
-from broadbase.commands.options import Data, FieldName, Json, Like, Pattern, RecipeName, Set
+from broadbase.commands.options import Data, Family, FieldName, Json, Pattern, RecipeName, Set
 
 CORES = os.cpu_count() or 1
 
@@ -21,8 +21,10 @@ def prepare(
     field: FieldName = None,
     pattern: Pattern = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes of this machine.")] = CORES,
-    on: Annotated[str, typer.Option(help="Who makes it: here, ray, slurm:PARTITION.")] = "here",
-    like: Like = None,
+    executor: Annotated[
+        str, typer.Option(help="Who makes it: here, ray, slurm:PARTITION.")
+    ] = "here",
+    family: Family = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -32,10 +34,10 @@ def prepare(
         recipe,
         data,
         store,
-        on,
+        executor,
         as_json,
         changes=changes,
         field=field,
         pattern=pattern,
-        like=like,
+        family=family,
     )

@@ -13,13 +13,13 @@ from broadbase.commands.options import (
     Data,
     Depth,
     Device,
+    Family,
     FieldName,
+    InitFrom,
     Json,
-    Like,
     Pattern,
     RecipeName,
     Set,
-    Start,
 )
 
 
@@ -38,8 +38,8 @@ def pretrain(
     out: Annotated[Path | None, typer.Option(help="The run's folder. [runs/RECIPE-N]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The source of all chance. [0]")] = None,
     device: Device = "auto",
-    start: Start = None,
-    like: Like = None,
+    init_from: InitFrom = None,
+    family: Family = None,
     settings: Set = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the config, as YAML, and train nothing.")
@@ -62,8 +62,8 @@ def pretrain(
         changes=changes,
         field=field,
         pattern=pattern,
-        start=start,
-        like=like,
+        init_from=init_from,
+        family=family,
         steps=steps,
         context=context,
         batch_size=batch_size,

@@ -1,6 +1,6 @@
 """Typed, frozen settings: unknown keys are errors with a hint, and a slot is filled by name.
 
-A component keeps its Config beside it. A *slot* (a norm, a modality, an objective) is a Choice: a
+A component keeps its Config beside it. A *slot* (a norm, a modality, an objective) is a Slot: a
 family of configs told apart by `name`. A name is looked up among the classes of the slot's package
 and of those from outside (`core/plugins.py`).
 """
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.plugins import modules, outside
+from broadbase.core.plugins import modules, plugins
 from broadbase.core.trees import RefusedError, brief, check_plain, parsed
 
 MOST_LINES = 4  # of a message: each names one field
@@ -50,11 +50,11 @@ class Config(BaseModel):
             raise ConfigError(_explain(cls, tree, error)) from None
 
 
-class Choice(Config):
+class Slot(Config):
     """A slot: subclass it once for the slot (`package`), then once for each choice (`name`)."""
 
     package: ClassVar[str]
-    choices: ClassVar[dict[str, type[Choice]]]
+    choices: ClassVar[dict[str, type[Slot]]]
     name: str = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -77,7 +77,7 @@ class Choice(Config):
     @classmethod
     def is_slot(cls) -> bool:
         """Whether this is the slot itself and not one of its choices."""
-        return Choice in cls.__bases__
+        return Slot in cls.__bases__
 
     @classmethod
     def named(cls, name: str) -> type[Self]:
@@ -95,7 +95,7 @@ def discover(package: str) -> None:
     """Import every module of broadbase.<package>, and what comes from outside."""
     for _ in modules(f"broadbase.{package}"):
         pass  # classes register themselves
-    outside(package)
+    plugins(package)
 
 
 def hint(word: str, known: Iterable[str], prefix: str = "") -> str:
@@ -154,7 +154,7 @@ def _scalar(text: str) -> Any:
         return text
 
 
-def _kind(cls: type[Choice]) -> str:
+def _kind(cls: type[Slot]) -> str:
     return cls.__name__.removesuffix("Config").lower()
 
 
@@ -202,7 +202,7 @@ def _fields(cls: Any, tree: Any, parents: Iterable[Any]) -> list[str]:
             cls = next(option for option in get_args(cls) if option is not NoneType)
         if get_origin(cls) is Annotated:
             cls = get_args(cls)[0]
-        if isinstance(cls, type) and issubclass(cls, Choice) and cls.is_slot():
+        if isinstance(cls, type) and issubclass(cls, Slot) and cls.is_slot():
             name = tree.get("name", "") if isinstance(tree, Mapping) else ""
             cls = cls.named(str(name))
     return list(cls.model_fields) if isinstance(cls, type) and issubclass(cls, Config) else []

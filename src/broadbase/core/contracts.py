@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from broadbase.core.config import Choice, Config
-from broadbase.core.keyed_random import Draws
-from broadbase.core.loss import Loss, Share
-from broadbase.core.view import Hidden, Output, Segment, Tokens, View
+from broadbase.core.config import Config, Slot
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.loss import Loss, TermWeight
+from broadbase.core.view import Output, Segment, Tokens, TowerOutput, View
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Record:
     """One raw item of a source: a text, an image; what its modality's codec takes."""
 
     raw: Any
-    place: str  # where it came from, for messages: "news.jsonl:17"
+    origin: str  # where it came from, for messages: "news.jsonl:17"
     label: str | None = None
     key: str = ""  # what it is known by among paired sources; empty: its place
     group: str = ""  # records of one group fall on one side of the split; empty: a group of its own
@@ -41,7 +41,7 @@ class Reject:
     too large a share of the bytes is `lost`.
     """
 
-    place: str
+    origin: str
     reason: str
     empty: bool = False  # nothing is lost with it, so the budget of rejects does not count it
     records: int = 1  # how many records are lost with it, as far as that is known
@@ -49,7 +49,7 @@ class Reject:
 
 
 @dataclass(frozen=True)
-class Part:
+class SourceChunk:
     """A piece of a source that is read apart from the others: a file, or some lines of one."""
 
     name: str  # a key of the source's fingerprint, or "" for everything
@@ -59,7 +59,7 @@ class Part:
     line: int = 1  # the number of its first line
 
 
-class SourceConfig(Choice):
+class SourceConfig(Slot):
     """Where raw items come from."""
 
     package: ClassVar[str] = "data"
@@ -69,11 +69,11 @@ class SourceConfig(Choice):
         for part in self.parts():
             yield from self.read(part)
 
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[SourceChunk]:
         """The source in pieces, in order; one piece where it cannot be cut."""
-        return (Part(""),)
+        return (SourceChunk(""),)
 
-    def read(self, part: Part) -> Iterator[Record | Reject]:
+    def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
         """The items of one piece; define this or `records`."""
         return self.records()
 
@@ -118,10 +118,10 @@ class Batch:
 
     step: int
     segments: Mapping[str, Segment]
-    draws: Draws
+    rng: KeyedRandom
 
 
-class Units(Protocol):
+class Boundaries(Protocol):
     """How the values of a document fall into larger units: words, sentences."""
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -133,12 +133,12 @@ class Corruption(Protocol):
     """The parameter-free half of a modality: what noise means here, in worker processes too."""
 
     @property
-    def units(self) -> Mapping[str, Units]:
+    def units(self) -> Mapping[str, Boundaries]:
         """The larger units there are, by name: "word", "sentence"; may be none."""
         ...
 
     @property
-    def marks(self) -> range:
+    def sentinels(self) -> range:
         """Ids that no record holds, for objectives that mark spans with them; may be none."""
         ...
 
@@ -150,7 +150,7 @@ class Corruption(Protocol):
         ...
 
     def crop(
-        self, values: Tensor, scale: float, area: tuple[float, float], draws: Draws, name: str
+        self, values: Tensor, scale: float, area: tuple[float, float], draws: KeyedRandom, name: str
     ) -> tuple[Tensor, Tensor]:
         """Another look at every record of values [B,N,...], the start first: a part of it.
 
@@ -176,29 +176,29 @@ class Space(Protocol):
         """The negative log-likelihood of target [B,S,...] under predict(x), in nats: [B,S]."""
         ...
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         """Draw values [B,S,...] from a prediction."""
         ...
 
 
-class Choose(Protocol):
+class SampleFn(Protocol):
     """How one of V categories is drawn from logits: temperature, top-k, top-p live here."""
 
     def __call__(self, logits: Tensor) -> Tensor: ...
 
 
-class ModalityConfig(Choice):
+class ModalityConfig(Slot):
     """Settings of a modality; `fit` makes its Codec, `space` its Space, for one set of numbers."""
 
     package: ClassVar[str] = "modalities"
     divisible: ClassVar[bool] = False  # whether a part of a record is a record too, as of a text
-    tells: ClassVar[str] = ""  # modality whose whole records its values describe, where any is
+    describes: ClassVar[str] = ""  # modality whose whole records its values describe, where any is
 
     def clean(self, raw: Any) -> Any:
         """A record in the form that is kept: ValueError where it has none. Idempotent."""
         return raw
 
-    def begun(self, raw: Any) -> Any:
+    def clean_prefix(self, raw: Any) -> Any:
         """The beginning of a record in that form, as far as a part of a record has one."""
         return self.clean(raw)
 
@@ -206,7 +206,7 @@ class ModalityConfig(Choice):
         """What `clean` and the codec will change of a record knowingly: "44100 to 16000 Hz"."""
         return ()
 
-    def pieces(self, raw: Any) -> Sequence[str]:
+    def shingles(self, raw: Any) -> Sequence[str]:
         """What two near duplicates have in common (n-grams); nothing: only equal ones count."""
         return ()
 
@@ -250,22 +250,22 @@ class Tower(Protocol):
         tokens: Tokens,
         pattern: str,
         *,
-        context: Hidden | None = None,
+        context: TowerOutput | None = None,
         cache: Any = None,
         layers: bool = False,
-    ) -> Hidden:
+    ) -> TowerOutput:
         """Embedded places [B,T,D] to hidden states; `layers` keeps those after each block too."""
         ...
 
 
-class TowerConfig(Choice):
+class TowerConfig(Slot):
     """Settings of a backbone."""
 
     package: ClassVar[str] = "nn"
     width: Annotated[int, Field(ge=1)]
 
     @property
-    def places(self) -> float:
+    def max_length(self) -> float:
         """How many places a row may have at most."""
         return math.inf
 
@@ -278,7 +278,7 @@ class Objective(Protocol):
     """Makes Views from batches and a Loss from Outputs; holds no parameters."""
 
     @property
-    def whole(self) -> bool:
+    def batch_coupled(self) -> bool:
         """Whether rows of a batch depend on each other, so that `loss` is told all of them at once.
 
         It then uses nothing of the outputs but their scores and predictions.
@@ -292,7 +292,7 @@ class Objective(Protocol):
         """
         ...
 
-    def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
+    def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
         """Weight and scale of every term of these views, before any forward."""
         ...
 
@@ -317,7 +317,7 @@ def named_towers(config: Config, path: str) -> Iterator[tuple[str, str]]:
                 yield from named_towers(part, ".".join(filter(None, (path, name, key))))
 
 
-class ObjectiveConfig(Choice):
+class ObjectiveConfig(Slot):
     """Settings of an objective."""
 
     package: ClassVar[str] = "objectives"

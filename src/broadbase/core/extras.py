@@ -10,7 +10,7 @@ from broadbase.core.errors import ConfigError
 
 
 @cache
-def optional(module: str, extra: str, purpose: str) -> Any:
+def require_extra(module: str, extra: str, purpose: str) -> Any:
     """A module of an extra; ConfigError says what to install."""
     try:
         return importlib.import_module(module)
@@ -21,5 +21,5 @@ def optional(module: str, extra: str, purpose: str) -> Any:
 @cache
 def chemistry() -> Any:
     """RDKit's Chem, which reports by what it returns and not on stderr."""
-    optional("rdkit.RDLogger", "chemistry", "reading molecules").DisableLog("rdApp.*")
-    return optional("rdkit.Chem", "chemistry", "reading molecules")
+    require_extra("rdkit.RDLogger", "chemistry", "reading molecules").DisableLog("rdApp.*")
+    return require_extra("rdkit.Chem", "chemistry", "reading molecules")

@@ -16,7 +16,7 @@ def seed_of(seed: int, *names: str | int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Draws:
+class KeyedRandom:
     """Uniform numbers keyed by row: no split of a batch over micro-batches or ranks shows."""
 
     seed: int

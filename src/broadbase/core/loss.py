@@ -16,14 +16,14 @@ Loss = Mapping[str, Tensor]  # term -> [] total, nats
 
 
 @dataclass(frozen=True)
-class Share:
+class TermWeight:
     """What divides and what scales a term."""
 
     weight: float  # number of scored places (or pairs), as weighted
     scale: float = 1.0  # the term's part in the whole loss
 
 
-def combine(loss: Loss, shares: Mapping[str, Share]) -> Tensor:
+def combine(loss: Loss, shares: Mapping[str, TermWeight]) -> Tensor:
     """The number to differentiate: each total over its global weight, scaled."""
     parts = [loss[name] * (shares[name].scale / max(shares[name].weight, 1e-12)) for name in loss]
     return sum(parts[1:], start=parts[0])

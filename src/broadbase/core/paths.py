@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """The folder $BROADBASE_CACHE, or broadbase in the user's cache; it need not exist.
 
     Where the user has no home it is in the folder of temporary files.

@@ -1,7 +1,7 @@
 """What comes from outside: installed entry points, and modules that the user names.
 
 An installed package brings its parts as entry points of a group `broadbase.GROUP`. Who has only a
-file or a folder beside the data names it in BROADBASE_MODULES, with commas between several; it is
+file or a folder beside the data names it in BROADBASE_PLUGINS, with commas between several; it is
 looked for where Python looks, and in the current folder.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 from broadbase.core.errors import BroadbaseError, ConfigError
 
-VARIABLE = "BROADBASE_MODULES"
+VARIABLE = "BROADBASE_PLUGINS"
 
 
 def modules(package: str) -> Iterator[ModuleType]:
@@ -35,7 +35,7 @@ def declared(package: str, attribute: str) -> list[Any]:
     return [getattr(m, attribute) for m in modules(package) if hasattr(m, attribute)]
 
 
-def outside(group: str, attribute: str = "") -> list[Any]:
+def plugins(group: str, attribute: str = "") -> list[Any]:
     """The parts of `group` from outside; of a named module its `attribute`, where it has one.
 
     ConfigError where a named module is not found, or cannot be imported.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-class Record:
+class TensorRecord:
     """A frozen record of tensors: `map` applies a function to every tensor in it, at any depth."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
@@ -33,7 +33,7 @@ class Record:
 def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, Record):
+    if isinstance(value, TensorRecord):
         return value.map(function)
     if isinstance(value, tuple):
         return tuple(_map(item, function) for item in value)
@@ -41,37 +41,39 @@ def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 @dataclass(frozen=True)
-class Segment(Record):
+class Segment(TensorRecord):
     """Values from one Space, and all that the backbone may know of them.
 
     `order` and `document` are None when every row is one whole document in memory order; attention
     then keeps its fast causal path.
     """
 
-    source: str  # a Space's name, or "@stream": that stream's output through "stream>tower"
+    space: str  # a Space's name, or "@stream": that stream's output through "stream>tower"
     values: Tensor | None  # [B,N] ids | [B,N,K] codes or vectors | None: a whole @stream
     position: Tensor  # [B,N,3] (time, row, column); text is (i,i,i)
     order: Tensor | None = None  # [B,N] rank in its document: causality reads this
     document: Tensor | None = None  # [B,N] packed document; -1 is padding
-    hidden: Tensor | None = None  # [B,N] bool: embed as masked
-    weight: Tensor | None = None  # [B,N] how much a place counts as a target; None: every place 1
-    part: Tensor | None = None  # [B,N] token type (BERT's sentences)
+    masked: Tensor | None = None  # [B,N] bool: embed as masked
+    loss_weight: Tensor | None = (
+        None  # [B,N] how much a place counts as a target; None: every place 1
+    )
+    token_type: Tensor | None = None  # [B,N] token type (BERT's sentences)
 
 
 @dataclass(frozen=True)
-class Read(Record):
+class Readout(TensorRecord):
     """Places of a stream that a Space predicts, and the targets it is scored against."""
 
     space: str  # need not be the Space of the input
     term: str  # the loss term that the scores go to
-    values: Tensor | None = None  # [B,S,...] targets; None: predict, do not score
-    weight: Tensor | None = None  # [B,S]; 0 is padding, so that S is static
+    target: Tensor | None = None  # [B,S,...] targets; None: predict, do not score
+    loss_weight: Tensor | None = None  # [B,S]; 0 is padding, so that S is static
     index: Tensor | None = None  # [B,S] into the stream; None: every place
     pooled: bool = False  # read all places as one (S = 1): their mean, or as the Space pools
 
 
 @dataclass(frozen=True)
-class Stream(Record):
+class Stream(TensorRecord):
     """Segments joined along their places and sent through a Tower."""
 
     name: str
@@ -79,22 +81,22 @@ class Stream(Record):
     segments: tuple[Segment, ...]
     pattern: str = "full"  # who sees whom: a name in nn.patterns
     context: str | None = None  # an earlier stream to cross-attend to
-    reads: tuple[Read, ...] = ()
+    readouts: tuple[Readout, ...] = ()
 
 
 @dataclass(frozen=True)
-class View(Record):
+class View(TensorRecord):
     """Streams in order of dependence."""
 
     streams: tuple[Stream, ...]
-    part: str = ""  # which of several objectives made it
-    twin: bool = False  # goes through the model's teacher, without gradient
+    component: str = ""  # which of several objectives made it
+    teacher: bool = False  # goes through the model's teacher, without gradient
     ranks: int = 1  # that hold its other rows, for objectives whose rows depend on each other
 
     @property
-    def reads(self) -> tuple[Read, ...]:
+    def readouts(self) -> tuple[Readout, ...]:
         """All scored places of all streams."""
-        return tuple(read for stream in self.streams for read in stream.reads)
+        return tuple(read for stream in self.streams for read in stream.readouts)
 
     @property
     def size(self) -> int:
@@ -103,23 +105,23 @@ class View(Record):
 
 
 @dataclass(frozen=True)
-class Tokens(Record):
+class Tokens(TensorRecord):
     """What attention may know of a stream: never what the values mean."""
 
     position: Tensor  # [B,T,3]
     order: Tensor | None = None  # [B,T]
     document: Tensor | None = None  # [B,T]
-    part: Tensor | None = None  # [B,T]
+    token_type: Tensor | None = None  # [B,T]
 
 
 @dataclass(frozen=True)
-class Hidden(Record):
+class TowerOutput(TensorRecord):
     """What a Tower makes of a stream."""
 
     x: Tensor  # [B,T,D]
     tokens: Tokens
     layers: tuple[Tensor, ...] = ()  # [B,T,D] after each block, where asked for
-    penalties: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [B], to be lowered too
+    aux_losses: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [B], to be lowered too
 
     @property
     def pooled(self) -> Tensor:
@@ -131,10 +133,10 @@ class Hidden(Record):
 class Output:
     """What one forward gives: hidden states by stream, and by term either scores or predictions."""
 
-    streams: Mapping[str, Hidden]
+    streams: Mapping[str, TowerOutput]
     scores: Mapping[str, Tensor]  # term -> [B,S] unreduced loss in nats, of Reads with targets
     predictions: Mapping[str, Tensor]  # term -> [B,S,...] of Reads without
-    penalties: Mapping[str, Tensor] = field(default_factory=dict)  # term -> [B] of the towers
+    aux_losses: Mapping[str, Tensor] = field(default_factory=dict)  # term -> [B] of the towers
 
 
 def pool(x: Tensor, document: Tensor | None) -> Tensor:

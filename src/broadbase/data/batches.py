@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError, ResourceError
-from broadbase.core.keyed_random import Draws, seed_of
+from broadbase.core.keyed_random import KeyedRandom, seed_of
 from broadbase.core.processes import end_with_parent
 from broadbase.core.view import Segment
 from broadbase.data.rows import Row, Rows
 
 
 @dataclass(frozen=True)
-class Mixture:
+class MixedBatches:
     """Which rows a step takes: `counts[k]` of each source k, each shuffled anew every epoch."""
 
     rows: Mapping[str, Rows]
@@ -40,8 +40,8 @@ class Mixture:
         for name, count in self.counts.items():
             if count % world:
                 raise ConfigError(
-                    f"data.sources.{name}.rows={count} does not divide over {world} ranks; use a"
-                    f" multiple of {world}"
+                    f"data.sources.{name}.batch_size={count} does not divide over {world} ranks;"
+                    f" use a multiple of {world}"
                 )
         return self._batches(start, stop, workers, rank, world)
 
@@ -65,7 +65,7 @@ class Mixture:
                 name: _told(found, self.spaces[name], self.rows[name].plain)
                 for name, found in rows.items()
             }
-            yield Batch(step, segments, Draws(self.seed, step, rank, world))
+            yield Batch(step, segments, KeyedRandom(self.seed, step, rank, world))
 
     @cached_property
     def orders(self) -> dict[str, Order]:
@@ -146,5 +146,5 @@ def _told(rows: Row, space: str, plain: bool) -> Segment:
         position=torch.from_numpy(rows.position),
         order=None if plain else torch.from_numpy(rows.order),
         document=None if plain else torch.from_numpy(rows.document),
-        weight=torch.from_numpy(rows.weight),
+        loss_weight=torch.from_numpy(rows.weight),
     )

@@ -231,7 +231,7 @@ def _no_labels(path: str, tables: Sequence[ColumnsConfig], field: str, label: st
                 return f"{path} has no column `{name}`{known(name, names)}; name it with --{option}"
         for item in islice(table.records(), LOOK):
             if isinstance(item, Reject) and not item.empty:
-                return f"{item.place}: {item.reason}"
+                return f"{item.origin}: {item.reason}"
     root = TextFilesConfig(path=path).root
     if not root.exists():
         return f"{root} does not exist; give a folder or a file with --data"

@@ -15,7 +15,7 @@ from broadbase.core.errors import DataError
 from broadbase.data.store.store import Split, Store
 
 
-def aligned(stores: Mapping[str, Store], side: str) -> dict[str, Split]:
+def align_pairs(stores: Mapping[str, Store], side: str) -> dict[str, Split]:
     """The documents of one side that all of these stores have, in one order.
 
     DataError where there are none.

@@ -38,13 +38,13 @@ class Row:
     weight: NDArray[np.float32]  # [T]
 
 
-def packed(split: Split, length: int) -> Plan:
+def pack_rows(split: Split, length: int) -> Plan:
     """Chunks side by side, so that little is padded."""
     chunks = _cut(split, length)
     return chunks, *_pack(chunks[:, 2], length)
 
 
-def alone(split: Split, length: int) -> Plan:
+def one_per_row(split: Split, length: int) -> Plan:
     """One document a row: the first places of a longer one."""
     _fits(split, length)
     document = np.arange(len(split))
@@ -57,7 +57,7 @@ class Rows:
     """All rows of a split, in a fixed order."""
 
     def __init__(
-        self, split: Split, length: int, plan: Callable[[Split, int], Plan] = packed
+        self, split: Split, length: int, plan: Callable[[Split, int], Plan] = pack_rows
     ) -> None:
         self.split, self.length = split, length
         self.chunks, self.packed, self.starts = plan(split, length)
@@ -106,7 +106,8 @@ def _fits(split: Split, length: int) -> None:
     if split.grids.shape[1] > 1 and int(places.max()) > length:
         raise DataError(
             f"a record of {int(places.max())} places does not fit a row of {length}, and a picture"
-            f" is not cut: --set data.sources.NAME.length={int(places.max())}, or a larger patch"
+            f" is not cut:"
+            f" --set data.sources.NAME.sequence_length={int(places.max())}, or a larger patch"
         )
 
 

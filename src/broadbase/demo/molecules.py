@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from broadbase.core.extras import chemistry, optional
+from broadbase.core.extras import chemistry, require_extra
 from broadbase.data.batches import collate
 from broadbase.evaluate.likelihood import chunks
 from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
@@ -39,10 +39,10 @@ def molecules(run: Run, base: Base) -> tuple[list[Comparison], list[Drawing]]:
     splits = [run.stores[name].split("train") for name in sources]
     training = {codec.decode(split.document(i), ()) for split in splits for i in range(len(split))}
     generated = {
-        MODEL: base.samples(
+        MODEL: base.sample(
             MOLECULES,
             modality=modality,
-            places=MAX_NEW_TOKENS,
+            max_new_tokens=MAX_NEW_TOKENS,
             sampling=SamplingConfig(temperature=1.0),
         )
     }
@@ -85,7 +85,7 @@ def validity(
 
 def draw(smiles: str) -> str:
     """Return a molecule's structure as SVG."""
-    drawing = optional("rdkit.Chem.Draw.rdMolDraw2D", "chemistry", "drawing molecules")
+    drawing = require_extra("rdkit.Chem.Draw.rdMolDraw2D", "chemistry", "drawing molecules")
     canvas = drawing.MolDraw2DSVG(300, 224)
     canvas.DrawMolecule(chemistry().MolFromSmiles(smiles))
     canvas.FinishDrawing()

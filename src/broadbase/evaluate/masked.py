@@ -34,22 +34,24 @@ def masked_accuracy(run: Run, base: Base, config: MaskedConfig) -> Iterator[Comp
     mask = {name: Hide() for name in run.config.model.modalities}
     for batch in run.held_out(ROWS):
         for view in objective.views(batch, mask):
-            (read,) = view.reads
-            assert read.values is not None
+            (read,) = view.readouts
+            assert read.target is not None
             assert read.index is not None
-            assert read.weight is not None
+            assert read.loss_weight is not None
             if read.term not in frequent:
                 frequent[read.term] = _most_frequent(run, _targets_of(config, read.term))
             overall, by_position_N = frequent[read.term]
             predictions = {
                 MODEL: base.model(without_targets(view)).predictions["p"].argmax(dim=-1),
-                "unigram": torch.full_like(read.values, overall),
+                "unigram": torch.full_like(read.target, overall),
                 "unigram by position": by_position_N[read.index],
             }
             for name, ids_BS in predictions.items():
                 rows = scores.setdefault(read.term, {}).setdefault(name, [])
-                correct_BS = (ids_BS == read.values).float()
-                rows += [r[w > 0].tolist() for r, w in zip(correct_BS, read.weight, strict=True)]
+                correct_BS = (ids_BS == read.target).float()
+                rows += [
+                    r[w > 0].tolist() for r, w in zip(correct_BS, read.loss_weight, strict=True)
+                ]
     for source, by_baseline in scores.items():
         yield from compare(source, METRIC, by_baseline)
 
@@ -57,14 +59,14 @@ def masked_accuracy(run: Run, base: Base, config: MaskedConfig) -> Iterator[Comp
 def predicts_ids(run: Run, config: MaskedConfig) -> bool:
     """Whether the targets of every source are ids; vectors are right or wrong by no id."""
     sources = run.config.data.sources
-    names = sources.keys() - set(config.told.values())
+    names = sources.keys() - set(config.targets_from.values())
     targets = [_targets_of(config, name) for name in names]
     return all(run.codecs[sources[name].modality].start.ndim == 0 for name in targets)
 
 
 def _targets_of(config: MaskedConfig, source: str) -> str:
     """Return the source whose values are the targets of a source."""
-    return config.told.get(source, source)
+    return config.targets_from.get(source, source)
 
 
 def _most_frequent(run: Run, source: str) -> tuple[int, torch.Tensor]:
@@ -72,8 +74,8 @@ def _most_frequent(run: Run, source: str) -> tuple[int, torch.Tensor]:
     rows = run.rows("train")[source]
     segment = collate(run.seen(source), run.config.data.sources[source].modality, rows.plain)
     assert segment.values is not None
-    assert segment.weight is not None
-    ids, counts = segment.values.numpy(), segment.weight.numpy() > 0
+    assert segment.loss_weight is not None
+    ids, counts = segment.values.numpy(), segment.loss_weight.numpy() > 0
     table_NV = np.zeros((ids.shape[1], int(ids.max()) + 1), dtype=np.int64)
     for n in range(ids.shape[1]):
         table_NV[n] = np.bincount(ids[counts[:, n], n], minlength=table_NV.shape[1])

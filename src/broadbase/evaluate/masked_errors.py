@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import View
 from broadbase.data.batches import held_out
 from broadbase.evaluate.registry import without_targets
@@ -92,11 +92,11 @@ class MaskedErrors:
         scale = 1.0 if normalised else self.scale
         items: dict[str, dict[str, list[float]]] = {}
         for i, segment in enumerate(held_out(rows, modality, self.batch_size, self.records)):
-            draws = Draws(0, i * self.key_stride)
+            draws = KeyedRandom(0, i * self.key_stride)
             (view,) = objective.views(Batch(i, {source: segment}, draws), {})
-            (read,) = view.reads
-            assert read.values is not None
-            targets = read.values.numpy()
+            (read,) = view.readouts
+            assert read.target is not None
+            targets = read.target.numpy()
             predictions = base.model(without_targets(view)).predictions["p"].numpy()
             for b, number, scored, record in masked_records(view, run.codecs[modality].start):
                 first = rows.starts[i * self.batch_size + b]
@@ -118,12 +118,12 @@ def masked_records(
 
     Gives its row, its number in the row, which targets of the row it has, and the record.
     """
-    (read,) = view.reads
+    (read,) = view.readouts
     visible, masked = view.streams[0].segments[0], view.streams[1].segments[1]
-    assert read.weight is not None
+    assert read.loss_weight is not None
     assert visible.values is not None
     for b in range(view.size):
-        scored = read.weight[b].numpy() > 0
+        scored = read.loss_weight[b].numpy() > 0
         masked_in, visible_in = _documents(masked, b), _documents(visible, b)
         values = visible.values[b].numpy()
         for number in np.unique(masked_in[scored]):

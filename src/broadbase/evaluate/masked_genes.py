@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from broadbase.core.contracts import Batch
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment
 from broadbase.data.batches import collate, held_out
 from broadbase.evaluate.likelihood import chunks
 from broadbase.evaluate.registry import Measure, without_targets
@@ -57,9 +57,9 @@ def _compare_source(
     frequencies = Frequencies.of(chunks(train), modality.ids)
     scores: dict[int, dict[str, list[list[float]]]] = {k: {} for k in TOP}
     for i, segment in enumerate(held_out(validation, space, 16)):
-        batch = Batch(i, {source: segment}, Draws(0, i))
+        batch = Batch(i, {source: segment}, KeyedRandom(0, i))
         (view,) = objective.views(batch, {space: Hide()})
-        (read,) = view.reads
+        (read,) = view.readouts
         predictions = base.model(without_targets(view)).predictions["p"].double().numpy()
         for row, at, ids, masked in _cells(segment, read):
             by_baseline = {MODEL: predictions[row, at], **frequencies.scores(ids, masked)}
@@ -72,16 +72,16 @@ def _compare_source(
         yield from compare(source, Metric(f"masked gene accuracy, top {k}", "higher"), scores[k])
 
 
-def _cells(segment: Segment, read: Read) -> Iterator[tuple[int, Ints, Ints, Ints]]:
+def _cells(segment: Segment, read: Readout) -> Iterator[tuple[int, Ints, Ints, Ints]]:
     """Yield cells with masked genes: row, targets of the readout, ids by rank, masked ranks."""
     assert segment.values is not None
     assert read.index is not None
-    assert read.weight is not None
+    assert read.loss_weight is not None
     B, N = segment.values.shape
     document = torch.zeros(B, N).long() if segment.document is None else segment.document
     order = torch.arange(N).expand(B, -1) if segment.order is None else segment.order
     for row in range(B):
-        targets = np.flatnonzero((read.weight[row] > 0).numpy())
+        targets = np.flatnonzero((read.loss_weight[row] > 0).numpy())
         index = read.index[row, targets]
         for number in range(int(document[row].max()) + 1):
             inside = (document[row, index] == number).numpy()

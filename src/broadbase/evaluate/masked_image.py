@@ -12,7 +12,7 @@ from broadbase.core.view import positions
 from broadbase.evaluate.masked_errors import Filler, MaskedErrors, MaskedRecord, Values
 from broadbase.evaluate.registry import Measure
 from broadbase.modalities.image import ImageConfig
-from broadbase.modalities.published_image import PictureConfig
+from broadbase.modalities.published_image import PublishedImageConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 
 IMAGES = 300  # the most held-out images that are evaluated
@@ -22,7 +22,7 @@ IMAGES = 300  # the most held-out images that are evaluated
 class ImageFiller(Filler):
     """Bilinear interpolation and the mean of the visible pixels."""
 
-    image: ImageConfig | PictureConfig
+    image: ImageConfig | PublishedImageConfig
 
     def fill(self, record: MaskedRecord) -> Mapping[str, Values]:
         """Return the masked patches [S,K] by baseline."""
@@ -58,5 +58,5 @@ def bilinear(
 MEASURE = Measure(
     (MaskedAutoencoderConfig,),
     MaskedErrors(ImageFiller, records=IMAGES, key_stride=64),
-    modalities=(ImageConfig, PictureConfig),
+    modalities=(ImageConfig, PublishedImageConfig),
 )

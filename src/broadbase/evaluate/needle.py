@@ -26,13 +26,19 @@ from numpy.typing import NDArray
 
 from broadbase.core.contracts import Codec, ObjectiveConfig, Record, SourceConfig
 from broadbase.core.view import Segment, Stream, View, positions
-from broadbase.data.sources.needles import AlbumsConfig, NeedlesConfig, drawn, planted, question
+from broadbase.data.sources.needles import (
+    AlbumsConfig,
+    NeedlesConfig,
+    drawn,
+    insert_needle,
+    question,
+)
 from broadbase.data.store.shards import digest_of
 from broadbase.evaluate.registry import Measure
 from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.inference.base import Base
 from broadbase.objectives.causal import CausalConfig
-from broadbase.objectives.induction import RecallConfig
+from broadbase.objectives.induction import InductionConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
 
@@ -93,12 +99,12 @@ def recalls(run: Run, base: Base, source: str) -> dict[str, Recall]:
     plant = _plant(mixed.source, run, source, base.codecs[space])
     if plant is None:
         return {}
-    lengths = tuple(round(fraction * mixed.length) for fraction in FRACTIONS)
+    lengths = tuple(round(fraction * mixed.sequence_length) for fraction in FRACTIONS)
     by_model = {
         MODEL: _recall(base, space, plant, lengths, True),
         ABSENT: _recall(base, space, plant, lengths, False),
     }
-    initial = None if run.config.start is None else base_at(run.config.start)
+    initial = None if run.config.init_from is None else base_at(run.config.init_from)
     if initial is not None and space in initial.codecs:
         by_model[INITIAL] = _recall(initial, space, plant, lengths, True)
         if initial.config != base.config:
@@ -134,7 +140,7 @@ class Passages:
         }
         groups = sides["validation"] - sides["train"]
         records = (r for r in source.source.records() if isinstance(r, Record))
-        texts = [r.raw for r in records if digest_of(r.key or r.place)[:8].hex() in groups]
+        texts = [r.raw for r in records if digest_of(r.key or r.origin)[:8].hex() in groups]
         return cls(" ".join(texts).split(), source.words(True), codec)
 
     def __call__(self, number: int, tokens: int, depth: float, present: bool) -> Haystack:
@@ -150,7 +156,7 @@ class Passages:
         answer = self._ids(f"\n{question(key)} {value}")[len(query) :]
 
         def rest(words: int) -> Ids:
-            return self._ids("\n".join(planted(text[:words], lying, depths)))
+            return self._ids("\n".join(insert_needle(text[:words], lying, depths)))
 
         room = tokens - 1 - len(query) - len(answer)
         low, high = 0, len(text)
@@ -216,4 +222,4 @@ def answers(base: Base, space: str, haystacks: Sequence[Haystack]) -> tuple[Any,
     return correct, nats
 
 
-MEASURE = Measure((CausalConfig, RecallConfig), needles)
+MEASURE = Measure((CausalConfig, InductionConfig), needles)

@@ -76,8 +76,8 @@ def passes_tests(problem: Problem, body: str) -> bool:
 def _generate(base: Base, problem: Problem, seed: int) -> list[str]:
     """Return the model's continuations of a problem's head, up to the function's end."""
     sampling = SamplingConfig(temperature=TEMPERATURE, top_p=TOP_P, seed=seed)
-    texts: Sequence[str] = base.continuations(
-        [problem.head] * SAMPLES, places=MAX_NEW_TOKENS, sampling=sampling
+    texts: Sequence[str] = base.generate_batch(
+        [problem.head] * SAMPLES, max_new_tokens=MAX_NEW_TOKENS, sampling=sampling
     )
     return [text[: min([text.find(s) for s in STOPS if s in text], default=None)] for text in texts]
 
@@ -87,7 +87,7 @@ def _problems(task: str) -> list[Problem]:
     problems = []
     for record in (named(task) or ProblemsConfig(path=task)).records():
         if isinstance(record, Reject):
-            raise DataError(f"{record.place}: {record.reason}")
+            raise DataError(f"{record.origin}: {record.reason}")
         if not isinstance(record, Record) or not isinstance(record.raw, Problem):
             raise DataError(f"{task} holds no problems with tests; sample:humaneval does")
         problems.append(record.raw)

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
 from broadbase.core.contracts import Batch
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, View
 from broadbase.data.batches import collate, held_out
 from broadbase.evaluate.masked_errors import require_raw_values
 from broadbase.evaluate.registry import Measure, without_targets
 from broadbase.evidence.comparison import MODEL, MSE, Comparison, Metric, compare
 from broadbase.inference.base import Base
-from broadbase.nn.vector_quantizer import Quantised
+from broadbase.nn.vector_quantizer import VectorQuantizer
 from broadbase.objectives.autoencoder import AutoencoderConfig
 from broadbase.run.run import Run
 
@@ -50,7 +50,7 @@ def _compare_source(
     mixed, validation = run.config.data.sources[source], run.rows("validation")[source]
     rows = collate(run.seen(source), mixed.modality, validation.plain)
     training = [target for target, _, _ in _restored(base, config, [rows], source)]
-    segments = held_out(validation, mixed.modality, mixed.rows, RECORDS)
+    segments = held_out(validation, mixed.modality, mixed.batch_size, RECORDS)
     records = list(_restored(base, config, segments, source))
     mean_SK = _mean(training)
     scores: dict[str, list[list[float]]] = {
@@ -58,13 +58,13 @@ def _compare_source(
         "mean by position": [_errors(t, mean_SK[: len(t)]) for t, _, _ in records],
     }
     quantizer = base.model.connectors[f"{config.encoder}>{config.decoder}"]
-    if isinstance(quantizer, Quantised):
+    if isinstance(quantizer, VectorQuantizer):
         codes = quantizer.sizes
         means = _k_means(np.concatenate(training), codes)
         name = f"k-means of {' x '.join(map(str, codes))}"
         scores[name] = [_errors(target, _nearest(target, means)) for target, _, _ in records]
     yield from compare(source, MSE, scores)
-    if isinstance(quantizer, Quantised):
+    if isinstance(quantizer, VectorQuantizer):
         used = {
             MODEL: _code_bits([states for _, _, states in records], quantizer),
             "uniform use": [[math.log2(n) for n in codes]] * len(records),
@@ -78,16 +78,16 @@ def _restored(
     """Yield of each row: its vectors and the model's [M,K], and the encoder's states [M,D]."""
     objective = config.build()
     for segment in segments:
-        (view,) = objective.views(Batch(0, {source: segment}, Draws(0, 0)), {})
+        (view,) = objective.views(Batch(0, {source: segment}, KeyedRandom(0, 0)), {})
         for start in range(0, view.size, 64):
             piece: View = view.rows(start, start + 64)
-            (read,) = piece.reads
-            assert read.values is not None
-            assert read.weight is not None
+            (read,) = piece.readouts
+            assert read.target is not None
+            assert read.loss_weight is not None
             output = base.model(without_targets(piece))
             predictions, states = output.predictions["p"], output.streams["encoder"].x
-            for b, keep in enumerate(read.weight > 0):
-                yield read.values[b][keep].numpy(), predictions[b][keep].numpy(), states[b][keep]
+            for b, keep in enumerate(read.loss_weight > 0):
+                yield read.target[b][keep].numpy(), predictions[b][keep].numpy(), states[b][keep]
 
 
 def _errors(target: Numbers, prediction: Numbers) -> list[float]:
@@ -126,7 +126,7 @@ def _nearest(target: Numbers, means: list[MiniBatchKMeans]) -> Numbers:
     return target - residual
 
 
-def _code_bits(records: list[torch.Tensor], quantizer: Quantised) -> list[list[float]]:
+def _code_bits(records: list[torch.Tensor], quantizer: VectorQuantizer) -> list[list[float]]:
     """Return -log2 of the frequency of each code of a record; 2 to the mean is the perplexity."""
     codes = [quantizer.encode(states[None])[0].numpy() for states in records]
     frequency = [np.bincount(column) / len(column) for column in np.concatenate(codes).T]

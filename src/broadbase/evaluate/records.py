@@ -20,6 +20,6 @@ def paired_records(run: Run, source: str, side: str, group: Collection[str] = ()
         for record in mixed[source].source.records()
         if isinstance(record, Record)
     }
-    names = group or run.config.data.groups()[str(mixed[source].pairs)]
+    names = group or run.config.data.groups()[str(mixed[source].pair_group)]
     ids = set.intersection(*(set(run.stores[name].ids(side)) for name in names))
     return [records[id_] for id_ in sorted(ids)]

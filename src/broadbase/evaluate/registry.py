@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.plugins import declared, outside
-from broadbase.core.view import Read, Stream, View
+from broadbase.core.plugins import declared, plugins
+from broadbase.core.view import Readout, Stream, View
 from broadbase.evidence.comparison import Comparison
 from broadbase.evidence.interval import paired_interval
 from broadbase.inference.base import Base
@@ -87,7 +87,7 @@ AnyMeasure = TypeVar("AnyMeasure", Measure[Any], TaskMeasure)
 
 def all_measures() -> list[Measure[Any] | TaskMeasure]:
     """Return every measure of this package and of plugins (`broadbase.measures`, or a MEASURE)."""
-    return declared("broadbase.evaluate", "MEASURE") + outside("measures", "MEASURE")
+    return declared("broadbase.evaluate", "MEASURE") + plugins("measures", "MEASURE")
 
 
 def evaluate(run: Run, base: Base) -> list[Comparison]:
@@ -130,8 +130,8 @@ def without_targets(view: View) -> View:
     """Return a view whose one readout predicts, under the term "p", and scores nothing."""
 
     def without(stream: Stream) -> Stream:
-        reads = tuple(Read(read.space, "p", index=read.index) for read in stream.reads)
-        return replace(stream, reads=reads)
+        reads = tuple(Readout(read.space, "p", index=read.index) for read in stream.readouts)
+        return replace(stream, readouts=reads)
 
     return View(tuple(without(stream) for stream in view.streams))
 
@@ -142,7 +142,7 @@ def _fitting(run: Run, measures: list[AnyMeasure]) -> list[tuple[AnyMeasure, Run
     config = run.config
     if fitting or not isinstance(config.objective, MixtureConfig):
         return fitting
-    for component in config.objective.parts.values():
+    for component in config.objective.components.values():
         names = component.sources or config.data.sources
         sources = {name: config.data.sources[name] for name in names}
         data = config.data.model_copy(update={"sources": sources})
@@ -178,6 +178,6 @@ def _targets(objectives: tuple[type[ObjectiveConfig], ...], modalities: Modaliti
     return [f"{name}{suffix}" for name in _names(objectives, ObjectiveConfig.choices)]
 
 
-def _names(kinds: Iterable[type[Choice]], choices: Mapping[str, type[Choice]]) -> list[str]:
+def _names(kinds: Iterable[type[Slot]], choices: Mapping[str, type[Slot]]) -> list[str]:
     """Return the names of the choices of some kinds, which may be no choices themselves."""
     return sorted(name for name, choice in choices.items() if issubclass(choice, tuple(kinds)))

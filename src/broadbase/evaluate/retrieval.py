@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from broadbase.core.contracts import Batch
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.data.batches import held_out
 from broadbase.evaluate.registry import Measure
 from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
@@ -34,7 +34,7 @@ def retrieval(run: Run, base: Base, config: PairsConfig) -> Iterator[Comparison]
     names = config.first.source, config.second.source
     by_model = {
         MODEL: ranks(*vectors(run, base, config)),
-        "random init": ranks(*vectors(run, base.scratch(0), config)),
+        "random init": ranks(*vectors(run, base.reinitialised(0), config)),
     }
     for direction, (query, gallery) in enumerate((names, names[::-1])):
         for k in TOP:
@@ -56,7 +56,7 @@ def vectors(run: Run, base: Base, config: PairsConfig) -> tuple[Tensor, Tensor]:
     segments = [held_out(rows[name], mixed[name].modality, 64, PAIRS) for name in names]
     halves: tuple[list[Tensor], list[Tensor]] = ([], [])
     for pair in zip(*segments, strict=True):
-        batch = Batch(0, dict(zip(names, pair, strict=True)), Draws(0, 0))
+        batch = Batch(0, dict(zip(names, pair, strict=True)), KeyedRandom(0, 0))
         (view,) = objective.views(batch, {})
         device = next(base.model.parameters()).device
         predictions = base.model(view.to(device)).predictions

@@ -30,7 +30,7 @@ from math import ceil
 from pathlib import Path
 
 from broadbase.core.errors import BroadbaseError, ResourceError
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 
 SECONDS, PATIENCE = 3.0, 4  # of CPU; times as many by the clock, as other work may be running
 MEMORY = 1 << 30  # bytes of address space
@@ -152,7 +152,7 @@ def _started(
 def _filter() -> bytes:
     """Return the seccomp program that refuses all system calls but CALLS."""
     try:
-        seccomp = optional("pyseccomp", "sandbox", "running programs that a model wrote")
+        seccomp = require_extra("pyseccomp", "sandbox", "running programs that a model wrote")
     except RuntimeError as error:
         raise ResourceError(str(error)) from None
     refusing = seccomp.SyscallFilter(seccomp.ERRNO(errno.EACCES))

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from broadbase.core.contracts import Corruption, ObjectiveConfig
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment, Stream, View
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.data.batches import collate, held_out
 from broadbase.evaluate.likelihood import chunks
 from broadbase.evaluate.registry import Measure, without_targets
@@ -30,8 +30,8 @@ from broadbase.objectives.denoising import (
     even_spans,
     poisson_spans,
 )
-from broadbase.objectives.documents import Document, assemble, shifted
-from broadbase.objectives.fim import MARKS, FillInMiddleConfig, rearranged
+from broadbase.objectives.documents import Document, assemble, next_token_targets
+from broadbase.objectives.fim import MARKS, FillInMiddleConfig, to_fim
 from broadbase.run.run import Run
 
 Spans = Sequence[tuple[int, int]]  # first token and length in the document
@@ -55,17 +55,17 @@ def _compare_source(
     corrupt = run.config.model.modalities[space].corruption_of(run.codecs[space])
     puzzles = PUZZLES[type(config)](config, space, corrupt)
     seen = chunks(collate(run.seen(source), space, validation.plain))
-    size = corrupt.marks.start or int(max(text.max() for text in seen)) + 1
+    size = corrupt.sentinels.start or int(max(text.max() for text in seen)) + 1
     grams = {
         "unigram": KneserNey.fit(seen, 1, size),
         "5-gram, rows seen": KneserNey.fit(seen, 5, size),
     }
     scores: dict[str, list[list[bool]]] = {}
-    tested = (c for s in held_out(validation, space, mixed.rows) for c in chunks(s))
+    tested = (c for s in held_out(validation, space, mixed.batch_size) for c in chunks(s))
     for number, text in enumerate([t for t in tested if len(t) >= MIN_DOCUMENT][:DOCUMENTS]):
         values = torch.from_numpy(text)
         document = Document(values, torch.ones(len(values)))
-        spans, views = puzzles.of(document, Draws(0, 0).generator("restore", number))
+        spans, views = puzzles.of(document, KeyedRandom(0, 0).generator("restore", number))
         matches = {MODEL: [_matches(base, view) for view in views]}
         for name, gram in grams.items():
             matches[name] = [_gram_matches(gram, text, *span) for span in spans]
@@ -79,10 +79,10 @@ def _compare_source(
 @torch.inference_mode()
 def _matches(base: Base, view: View) -> bool:
     """Whether every token that the view's one readout predicts is the likeliest."""
-    (read,) = view.reads
+    (read,) = view.readouts
     predictions = base.model(without_targets(view)).predictions["p"]
-    assert read.values is not None
-    return bool((predictions.argmax(dim=-1) == read.values).all())
+    assert read.target is not None
+    return bool((predictions.argmax(dim=-1) == read.target).all())
 
 
 def _gram_matches(gram: KneserNey, text: NDArray[Any], first: int, length: int) -> bool:
@@ -111,10 +111,10 @@ class Puzzles(ABC):
         """Return a row of one document."""
         return assemble(self.space, [[document]], places=len(document))
 
-    def readout(self, tokens: Sequence[int], values: torch.Tensor) -> Read:
+    def readout(self, tokens: Sequence[int], values: torch.Tensor) -> Readout:
         """Return a readout of some tokens of a causal stream, each from the one before it."""
         index = torch.tensor([tokens]) - 1
-        return Read(self.space, "p", values[None, list(tokens)], torch.ones(index.shape), index)
+        return Readout(self.space, "p", values[None, list(tokens)], torch.ones(index.shape), index)
 
 
 class Middles(Puzzles):
@@ -138,18 +138,18 @@ class Middles(Puzzles):
         }
 
     def _view(self, document: Document, span: tuple[int, int], *, suffix_first: bool) -> View:
-        """Return the rearranged document with a readout of its middle."""
+        """Return the to_fim document with a readout of its middle."""
         (first, length), last = span, len(document) - 1
-        marks = self.corrupt.marks[:MARKS]
-        moved = rearranged(document, first, first + length, last, marks, suffix_first=suffix_first)
+        marks = self.corrupt.sentinels[:MARKS]
+        moved = to_fim(document, first, first + length, last, marks, suffix_first=suffix_first)
         end = len(moved) - (len(document) - last)
         return self._causal(moved, range(end - length, end))
 
     def _causal(self, document: Document, tokens: range) -> View:
         """Return one causal stream with a readout of some of its tokens."""
-        inputs, _, _ = shifted(self.row(document))
+        inputs, _, _ = next_token_targets(self.row(document))
         read = self.readout(tokens, document.values)
-        return View((Stream("main", self.config.tower, (inputs,), "causal", reads=(read,)),))
+        return View((Stream("main", self.config.tower, (inputs,), "causal", readouts=(read,)),))
 
 
 class EncoderDecoder(Puzzles):
@@ -157,11 +157,11 @@ class EncoderDecoder(Puzzles):
 
     def decoded(self, inputs: Document, outputs: Document, tokens: range) -> View:
         """Return the encoder's stream, and the decoder's with a readout of some of its tokens."""
-        shifted_right, _, _ = shifted(self.row(outputs))
+        shifted_right, _, _ = next_token_targets(self.row(outputs))
         read = self.readout(tokens, outputs.values)
         encoder = Stream("encoder", self.config.encoder, (self.row(inputs),))
         tower = self.config.decoder
-        decoder = Stream("decoder", tower, (shifted_right,), "causal", "encoder", reads=(read,))
+        decoder = Stream("decoder", tower, (shifted_right,), "causal", "encoder", readouts=(read,))
         return View((encoder, decoder))
 
     def pair(
@@ -180,7 +180,9 @@ class Sentinels(EncoderDecoder):
         """Return the spans that the objective draws, each after its sentinel."""
         state = rng.bit_generator.state
         c = self.config
-        spans = [(a + 1, n) for a, n in even_spans(len(document) - 1, c.share, c.mean, rng)]
+        spans = [
+            (a + 1, n) for a, n in even_spans(len(document) - 1, c.mask_ratio, c.mean_span, rng)
+        ]
         rng.bit_generator.state = state  # so that the objective draws the same spans
         inputs, outputs = self.pair(c.build(), document, rng)
         views, at = [], 1
@@ -198,8 +200,12 @@ class Holes(EncoderDecoder):
     def of(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
         """Return the spans that the objective draws, without its permutation of sentences."""
         state = rng.bit_generator.state
-        c = self.config.model_copy(update={"permuted": 0.0})
-        spans = [(a + 1, n) for a, n in poisson_spans(len(document) - 1, c.share, c.mean, rng) if n]
+        c = self.config.model_copy(update={"permute_ratio": 0.0})
+        spans = [
+            (a + 1, n)
+            for a, n in poisson_spans(len(document) - 1, c.mask_ratio, c.mean_span, rng)
+            if n
+        ]
         rng.bit_generator.state = state
         inputs, outputs = self.pair(c.build(), document, rng)
         return spans, [self.decoded(inputs, outputs, range(a, a + n)) for a, n in spans]

@@ -17,24 +17,24 @@ from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.bytes import BytesConfig
-from broadbase.objectives.conditional import Conditional, GivenConfig
+from broadbase.objectives.conditional import Conditional, ConditionalConfig
 from broadbase.run.run import Run
 
 CER = Metric("CER", "lower")
 
 
-def transcripts(run: Run, base: Base, config: GivenConfig) -> Iterator[Comparison]:
+def transcripts(run: Run, base: Base, config: ConditionalConfig) -> Iterator[Comparison]:
     """Compare the CER of each sound with that of the same model given another sound.
 
     Another baseline is the most frequent training text, of those of median length.
     """
     objective = config.build()
     scores: dict[str, list[list[float]]] = {}
-    frequent = _most_frequent(run, base, config.told)
+    frequent = _most_frequent(run, base, config.target)
     for batch in run.held_out():
-        sounds, targets = batch.segments[config.given], batch.segments[config.told]
+        sounds, targets = batch.segments[config.source], batch.segments[config.target]
         assert targets.values is not None
-        texts = [_text(base, targets.source, row) for row in targets.values[:, 1:]]
+        texts = [_text(base, targets.space, row) for row in targets.values[:, 1:]]
         shuffled = sounds.map(lambda x: x.roll(1, dims=0))
         predictions = {
             MODEL: _transcribe(base, objective, sounds, targets),
@@ -44,7 +44,7 @@ def transcripts(run: Run, base: Base, config: GivenConfig) -> Iterator[Compariso
         for name, transcribed in predictions.items():
             rates = [edits(a, b) / max(1, len(b)) for a, b in zip(transcribed, texts, strict=True)]
             scores.setdefault(name, []).extend([rate] for rate in rates)
-    yield from compare(config.told, CER, scores)
+    yield from compare(config.target, CER, scores)
 
 
 def edits(one: str, other: str) -> int:
@@ -65,7 +65,7 @@ def _transcribe(base: Base, objective: Conditional, sounds: Segment, targets: Se
     positions = torch.arange(1, targets.position.shape[1]).unsqueeze(-1).expand(-1, 3)
     greedy = SamplingConfig(temperature=0).build()
     ids_BT = torch.cat(list(continued(base.model, view, positions, greedy)), dim=1)
-    return [_text(base, targets.source, row) for row in ids_BT]
+    return [_text(base, targets.space, row) for row in ids_BT]
 
 
 def _text(base: Base, space: str, values_T: torch.Tensor) -> str:
@@ -84,4 +84,4 @@ def _most_frequent(run: Run, base: Base, source: str) -> str:
     return Counter(text for text in texts if len(text) == median).most_common(1)[0][0]
 
 
-MEASURE = Measure((GivenConfig,), transcripts, modalities=(AudioConfig, BytesConfig))
+MEASURE = Measure((ConditionalConfig,), transcripts, modalities=(AudioConfig, BytesConfig))

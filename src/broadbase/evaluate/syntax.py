@@ -37,8 +37,8 @@ def programs(run: Run, base: Base, _: CausalConfig) -> Iterator[Comparison]:
         real = [codec.decode(ids, (len(ids),)) for ids in documents]
         if np.mean([parses(text) for text in real]) < PYTHON:
             continue
-        generated = base.samples(
-            size, modality=space, places=MAX_NEW_TOKENS, sampling=SamplingConfig(seed=0)
+        generated = base.sample(
+            size, modality=space, max_new_tokens=MAX_NEW_TOKENS, sampling=SamplingConfig(seed=0)
         )
         seen = chunks(collate(run.seen(source), space, False))
         gram = KneserNey.fit(seen, 5, int(max(text.max() for text in seen)) + 1)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from broadbase.core.view import Read, Stream, View
+from broadbase.core.view import Readout, Stream, View
 from broadbase.evaluate.records import paired_records
 from broadbase.evaluate.registry import Measure
 from broadbase.evaluate.retrieval import PAIRS, vectors
@@ -51,7 +51,7 @@ def zeroshot(run: Run, base: Base, config: PairsConfig) -> Iterator[Comparison]:
     frequent = count.most_common(1)[0][0]
     predictions = {
         MODEL: _classify(run, base, config, wordings),
-        "random init": _classify(run, base.scratch(0), config, wordings),
+        "random init": _classify(run, base.reinitialised(0), config, wordings),
         "most frequent class": [classes.index(frequent)] * len(labels),
     }
     correct = {
@@ -83,8 +83,8 @@ def _text_vectors(run: Run, base: Base, config: PairsConfig, texts: Sequence[str
     side = config.second
     space = run.config.data.sources[side.source].modality
     segment = prompts(space, base.codecs[space], texts, whole=True)
-    read = Read(side.joint, "text", pooled=True)
-    output = base.model(View((Stream("main", side.tower, (segment,), reads=(read,)),)))
+    read = Readout(side.joint, "text", pooled=True)
+    output = base.model(View((Stream("main", side.tower, (segment,), readouts=(read,)),)))
     return F.normalize(output.predictions["text"][:, 0], dim=-1)
 
 

@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Choose
+from broadbase.core.contracts import SampleFn
 from broadbase.core.errors import DataError
-from broadbase.core.view import Hidden, Read, Segment, Stream, View
+from broadbase.core.view import Readout, Segment, Stream, TowerOutput, View
 from broadbase.inference.linear import packed
 from broadbase.model.model import Model
 from broadbase.nn.cache import Cache
@@ -85,7 +85,7 @@ def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
 
 
 def generate(
-    model: Model, prompt: Segment, position: Iterable[Tensor], choose: Choose, tower: str = "main"
+    model: Model, prompt: Segment, position: Iterable[Tensor], choose: SampleFn, tower: str = "main"
 ) -> Iterator[Tensor]:
     """Continue `prompt` ([B,N], whole documents, no padding), one place at a time.
 
@@ -97,7 +97,7 @@ def generate(
 
 @torch.inference_mode()
 def continued(
-    model: Model, view: View, position: Iterable[Tensor], choose: Choose
+    model: Model, view: View, position: Iterable[Tensor], choose: SampleFn
 ) -> Iterator[Tensor]:
     """Continue the last stream of `view` in the Space of its last segment, one place at a time.
 
@@ -106,11 +106,11 @@ def continued(
     """
     model = packed(model)
     view = view.to(next(model.parameters()).device)
-    last, before = view.streams[-1], dict[str, Hidden]()
+    last, before = view.streams[-1], dict[str, TowerOutput]()
     cache = Cache(len(model.towers[last.tower].blocks))  # type: ignore[arg-type]
-    source, (index, order, document) = last.segments[-1].source, _last(last)
-    space, reads = model.spaces[source], (Read(source, "next", index=index),)
-    view = replace(view, streams=(*view.streams[:-1], replace(last, reads=reads)))
+    source, (index, order, document) = last.segments[-1].space, _last(last)
+    space, reads = model.spaces[source], (Readout(source, "next", index=index),)
+    view = replace(view, streams=(*view.streams[:-1], replace(last, readouts=reads)))
     for following in position:
         output = model(view, caches={last.name: cache}, before=before)
         values: Tensor = space.sample(output.predictions["next"], choose)  # type: ignore[operator]
@@ -118,7 +118,7 @@ def continued(
         place = following.to(index.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
         order = None if order is None else order + 1
         told = Segment(source, values, place, order, document)
-        last = replace(last, segments=(told,), reads=(Read(source, "next"),))
+        last = replace(last, segments=(told,), readouts=(Readout(source, "next"),))
         view, before = View((last,)), dict(output.streams)
 
 

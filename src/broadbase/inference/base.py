@@ -16,7 +16,7 @@ from torch import Tensor
 
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.view import Read, Segment, Stream, View, pool, positions
+from broadbase.core.view import Readout, Segment, Stream, View, pool, positions
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.decoding import drawn, must_stop
 from broadbase.inference.documents import (
@@ -29,7 +29,14 @@ from broadbase.inference.documents import (
     several,
     unreadable,
 )
-from broadbase.inference.interleave import Slot, following, furthest, interleaved, reading, slots
+from broadbase.inference.interleave import (
+    Placeholder,
+    following,
+    furthest,
+    interleaved,
+    reading,
+    slots,
+)
 from broadbase.inference.linear import eight_bit, packed
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
@@ -48,7 +55,7 @@ class Origin:
 
     config: Mapping[str, Any]  # its config.json
     names: Mapping[str, str]  # of its tensors, and the file of each
-    kept: Mapping[str, Tensor]  # those that our forward does not use
+    unused_tensors: Mapping[str, Tensor]  # those that our forward does not use
     files: Mapping[str, bytes]  # of its tokenizer and generation
 
 
@@ -68,7 +75,7 @@ class Base:
         size = sum(p.numel() for p in self.model.parameters())
         return f"Base({kinds}; {size:,} parameters)"
 
-    def scratch(self, seed: int) -> Base:
+    def reinitialised(self, seed: int) -> Base:
         """The same base from random init: what any claim of transfer is compared with."""
         model = self.config.build()
         initialise(model, seed)
@@ -79,9 +86,9 @@ class Base:
         self,
         prompt: Any = None,
         *,
-        inside: Sequence[Any] = (),
+        attachments: Sequence[Any] = (),
         modality: str | None = None,
-        places: int = 64,
+        max_new_tokens: int = 64,
         grid: tuple[int, ...] | None = None,
         stop: Sequence[str] = (),
         sampling: SamplingConfig | None = None,
@@ -94,29 +101,29 @@ class Base:
         may hold too. Returns the new raw value: for text without the prompt, for a grid the whole.
         """
         if grid is None:
-            (found,) = self.continuations(
-                [prompt], inside=[inside], modality=modality, places=places, stop=stop,
-                sampling=sampling,
+            (found,) = self.generate_batch(
+                [prompt], attachments=[attachments], modality=modality,
+                max_new_tokens=max_new_tokens, stop=stop, sampling=sampling,
             )  # fmt: skip
             return found
         space, codec = self.codec(modality)
         self._must_be_causal(space)
         start = self._begun(space, [prompt])
-        view = self._view(space, start, inside=[inside])
+        view = self._view(space, start, inside=[attachments])
         where = (1 + positions(grid))[start.position.shape[1] - 1 :]
         choose = (sampling or SamplingConfig()).build()
         (found,) = drawn(continued(self.model, view, where, choose), start, codec, grid=grid)
         return found
 
-    def answers(
+    def generate_from(
         self,
         ask: Ask,
         raws: Sequence[Any],
         *,
-        given: str,
-        told: str,
-        begun: Any = None,
-        places: int = 64,
+        source: str,
+        target: str,
+        prefix: Any = None,
+        max_new_tokens: int = 64,
         grid: tuple[int, ...] | None = None,
         sampling: SamplingConfig | None = None,
     ) -> list[Any]:
@@ -126,36 +133,40 @@ class Base:
 
         `ask` is how the objective gives one before the other (`Conditional.prompt`).
         """
-        space, codec = self.codec(told)
-        if begun is not None and grid is not None:
+        space, codec = self.codec(target)
+        if prefix is not None and grid is not None:
             raise ConfigError("a grid is told whole, from nothing; leave out what is begun")
-        start = self._begun(space, [begun] * len(raws))
-        view = ask(self.read(raws, modality=given, whole=True), start)
+        start = self._begun(space, [prefix] * len(raws))
+        view = ask(self.read(raws, modality=source, whole=True), start)
         if grid is None:
-            must_fit(space, self.config.places(space), start.position.shape[1], places)
-            where_MB3: Iterable[Tensor] = following(view.streams[-1], places)
+            must_fit(space, self.config.max_length(space), start.position.shape[1], max_new_tokens)
+            where_MB3: Iterable[Tensor] = following(view.streams[-1], max_new_tokens)
         else:
             first_B13 = view.streams[-1].segments[-1].position
             where_MB3 = 1 + positions(grid)[:, None] + first_B13.transpose(0, 1)
         choose = (sampling or SamplingConfig()).build()
         return drawn(continued(self.model, view, where_MB3, choose), start, codec, grid=grid)
 
-    def samples(
-        self, count: int, *, modality: str | None = None, places: int = 64,
+    def sample(
+        self, count: int, *, modality: str | None = None, max_new_tokens: int = 64,
         sampling: SamplingConfig | None = None,
     ) -> list[Any]:  # fmt: skip
         """`count` sequences from nothing, drawn side by side, up to `places` or their end each."""
-        return self.continuations(
-            [None] * count, modality=modality, places=places, sampling=sampling, batch=count
+        return self.generate_batch(
+            [None] * count,
+            modality=modality,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            batch=count,
         )
 
-    def continuations(
+    def generate_batch(
         self,
         raws: Sequence[Any],
         *,
-        inside: Sequence[Sequence[Any]] | None = None,
+        attachments: Sequence[Sequence[Any]] | None = None,
         modality: str | None = None,
-        places: int = 64,
+        max_new_tokens: int = 64,
         stop: Sequence[str] = (),
         sampling: SamplingConfig | None = None,
         batch: int = 32,
@@ -170,11 +181,13 @@ class Base:
         for i in range(0, len(raws), max(1, batch)):
             chosen = slice(i, i + max(1, batch))
             start = self._begun(space, raws[chosen], i)
-            view = self._view(space, start, inside=None if inside is None else inside[chosen])
+            view = self._view(
+                space, start, inside=None if attachments is None else attachments[chosen]
+            )
             last = view.streams[-1]
-            must_fit(space, self.config.places(space), furthest(last), places)
+            must_fit(space, self.config.max_length(space), furthest(last), max_new_tokens)
             choose = (sampling or SamplingConfig()).build(i)
-            steps = continued(self.model, view, following(last, places), choose)
+            steps = continued(self.model, view, following(last, max_new_tokens), choose)
             found += drawn(steps, start, codec, stop)
         return found
 
@@ -207,7 +220,7 @@ class Base:
         return torch.stack(found).numpy() if found else np.zeros((0, 0), np.float32)
 
     @torch.inference_mode()
-    def embed_places(
+    def embed_tokens(
         self,
         raws: Sequence[Any],
         *,
@@ -252,16 +265,16 @@ class Base:
             yield chosen, hidden.layers if layers else (hidden.x,), hidden.tokens.document
 
     @torch.inference_mode()
-    def told(
+    def predict_properties(
         self, raws: Sequence[Any], *, modality: str | None = None, batch: int = 32
     ) -> NDArray[np.float32] | None:
         """What the base tells of whole records [M,K] (descriptors, of molecules); None: nothing."""
         space, raws = self.codec(modality)[0], several(raws)
         kind = self.config.modalities[space].name
         reads = tuple(
-            Read(name, name, pooled=True)
+            Readout(name, name, pooled=True)
             for name, other in self.config.modalities.items()
-            if other.tells == kind and self.tower(name) == self.tower(space)
+            if other.describes == kind and self.tower(name) == self.tower(space)
         )
         found: list[Tensor] = []
         for i in range(0, len(raws) if reads else 0, batch):
@@ -273,7 +286,7 @@ class Base:
 
     @torch.inference_mode()
     def logits(
-        self, raw: Any, *, inside: Sequence[Any] = (), modality: str | None = None
+        self, raw: Any, *, attachments: Sequence[Any] = (), modality: str | None = None
     ) -> Tensor:
         """Predictions at every place of the document that `raw` begins: [N+1, V] for ids.
 
@@ -282,11 +295,11 @@ class Base:
         text. Records `inside` it have places of their own among these, in the order of reading.
         """
         space = self.codec(modality)[0]
-        start = self._begun(space, [raw], whole=self.sees(space) == "full")
-        view = self._view(space, start, inside=[inside])
+        start = self._begun(space, [raw], whole=self.attention_pattern(space) == "full")
+        view = self._view(space, start, inside=[attachments])
         *others, last = view.streams
-        read = Read(space, "logits", index=reading(last))
-        output = self.model(View((*others, replace(last, reads=(read,)))))
+        read = Readout(space, "logits", index=reading(last))
+        output = self.model(View((*others, replace(last, readouts=(read,)))))
         logits: Tensor = output.predictions["logits"][0]
         return logits
 
@@ -317,7 +330,10 @@ class Base:
         self, space: str, raws: Sequence[Any], whole: bool, first: int = 0, *, begun: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
         codec, kind = self.codecs[space], self.config.modalities[space]
-        clean, others = kind.begun if begun else kind.clean, [n for n in self.codecs if n != space]
+        clean, others = (
+            kind.clean_prefix if begun else kind.clean,
+            [n for n in self.codecs if n != space],
+        )
         found = []
         for number, raw in enumerate(raws, first):
             with unreadable(number, space, others):
@@ -331,47 +347,53 @@ class Base:
         self,
         space: str,
         segment: Segment,
-        reads: tuple[Read, ...] = (),
+        reads: tuple[Readout, ...] = (),
         inside: Sequence[Sequence[Any]] | None = None,
     ) -> View:
         """`segment` [B,N] to its tower; what is `inside` each row goes through a tower of its own,
         where it has one, to the place that the ids of the segment give it."""
-        must_fit(space, self.config.places(space), segment.position.shape[1])
+        must_fit(space, self.config.max_length(space), segment.position.shape[1])
         tower, streams = self.tower(space), list[Stream]()
         records: list[tuple[Segment, Tensor]] = []
         for i, slot in enumerate(self._slots(space, segment, inside)):
             kind = slot.modality
-            given = self.read(slot.raws, modality=kind, whole=self.sees(kind) == "full")
+            given = self.read(
+                slot.raws, modality=kind, whole=self.attention_pattern(kind) == "full"
+            )
             if self.tower(kind) != tower:
-                streams.append(Stream(f"{kind} {i}", self.tower(kind), (given,), self.sees(kind)))
+                streams.append(
+                    Stream(f"{kind} {i}", self.tower(kind), (given,), self.attention_pattern(kind))
+                )
                 connector: Any = self.model.connectors[f"{self.tower(kind)}>{tower}"]
                 given = replace(connector.seen(given), source=f"@{kind} {i}", values=None)
             records.append((given, slot.at))
         segments = interleaved(segment, records) if records else (segment,)
-        streams.append(Stream("main", tower, segments, self.sees(space), reads=reads))
+        streams.append(
+            Stream("main", tower, segments, self.attention_pattern(space), readouts=reads)
+        )
         return View(tuple(streams)).to(next(self.model.parameters()).device)
 
     def _slots(
         self, space: str, segment: Segment, inside: Sequence[Sequence[Any]] | None
-    ) -> Sequence[Slot]:
+    ) -> Sequence[Placeholder]:
         codec = self.codecs[space]
-        stands: Mapping[str, int] = getattr(codec, "stands", {})
+        stands: Mapping[str, int] = getattr(codec, "placeholder_ids", {})
         if not stands and not any(inside or ()):
             return ()
         rows = inside or [()] * len(segment.position)
-        return slots(segment, stands, rows, getattr(codec, "spell", str))
+        return slots(segment, stands, rows, getattr(codec, "id_to_token", str))
 
-    def most(self, modality: str | None = None) -> float:
+    def max_tokens(self, modality: str | None = None) -> float:
         """How many values a record may have at most, its start and end not counted: what the
         positions of its tower leave for them."""
         space, codec = self.codec(modality)
-        return self.config.places(space) - len(opening(codec)) - len(closing(codec))
+        return self.config.max_length(space) - len(opening(codec)) - len(closing(codec))
 
     def tower(self, space: str) -> str:
         """The tower that a Space belongs to."""
-        return self.config.at.get(space, next(iter(self.config.towers)))
+        return self.config.tower_of.get(space, next(iter(self.config.towers)))
 
-    def sees(self, space: str) -> str:
+    def attention_pattern(self, space: str) -> str:
         """The pattern in which the places of a Space see each other."""
         return self.patterns.get(self.tower(space), self.pattern)
 
@@ -387,11 +409,11 @@ class Base:
         """Whether a record is read with what comes after it: where places see both ways, or where
         a tokenizer's template says what that is."""
         space, codec = self.codec(modality)
-        return self.sees(space) == "full" or getattr(codec, "after", None) is not None
+        return self.attention_pattern(space) == "full" or getattr(codec, "after", None) is not None
 
     def _must_be_causal(self, space: str) -> None:
-        if self.sees(space) != "causal":
+        if self.attention_pattern(space) != "causal":
             raise ConfigError(
-                f"this base was pretrained with a {self.sees(space)!r} pattern and cannot generate;"
-                " pretrain with --set objective.name=causal"
+                f"this base was pretrained with a {self.attention_pattern(space)!r} pattern and"
+                " cannot generate; pretrain with --set objective.name=causal"
             )

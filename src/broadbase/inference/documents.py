@@ -39,7 +39,7 @@ def must_fit(space: str, longest: float, given: int, places: int = 0) -> None:
     if given + places > longest:
         raise ConfigError(
             f"{given} positions are given and places={places} more are asked for, and this base"
-            f" has {longest:g}; ask for at most --places {longest - given:g}"
+            f" has {longest:g}; ask for at most --max-new-tokens {longest - given:g}"
         )
 
 

@@ -18,7 +18,7 @@ from broadbase.core.view import Segment, Stream
 
 
 @dataclass(frozen=True)
-class Slot:
+class Placeholder:
     """At most one record a row, all of one modality, and where it stands in the text."""
 
     modality: str
@@ -31,7 +31,7 @@ def slots(
     stands: Mapping[str, int],
     inside: Sequence[Sequence[Any]],
     spell: Callable[[int], str] = str,
-) -> list[Slot]:
+) -> list[Placeholder]:
     """The records `inside` each row, where its ids [B,N] say that one of a modality `stands`.
 
     A row's records are given in the order of its text. ConfigError where it names more or fewer.
@@ -54,7 +54,7 @@ def slots(
             raws, at_BN = found.setdefault((kind, seen[kind]), empty)
             raws[row], at_BN[row, place] = record, True
             seen[kind] += 1
-    return [Slot(kind, raws, at_BN) for (kind, _), (raws, at_BN) in found.items()]
+    return [Placeholder(kind, raws, at_BN) for (kind, _), (raws, at_BN) in found.items()]
 
 
 def interleaved(text: Segment, records: Sequence[tuple[Segment, Tensor]]) -> tuple[Segment, ...]:

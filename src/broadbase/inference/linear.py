@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from broadbase.core.errors import ConfigError
-from broadbase.nn.fused import OneInput
+from broadbase.nn.fused import FusedLinears
 from broadbase.nn.norm import RMSNorm
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -24,20 +24,20 @@ TINY = 1e-12  # stands for 0 where one divides
 SHARE = 4  # a model is packed where its weights are less than this part of the memory
 
 
-class Fixed(nn.Module):
+class FrozenLinear(nn.Module):
     """A map whose weight is laid out for good, so that copies share it; it has no hooks."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.forward(x)  # type: ignore[no-any-return]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Fixed:
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenLinear:
         return self
 
     def _save_to_state_dict(self, *_: Any) -> None:
         raise ConfigError("these weights are for use: save the base that they were made of")
 
 
-class Packed(Fixed):
+class PackedLinear(FrozenLinear):
     """W x + b with W in oneDNN's blocks: three times as fast as F.linear for one row or a few."""
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -52,7 +52,7 @@ class Packed(Fixed):
         return y
 
 
-class EightBit(Fixed):
+class Int8Linear(FrozenLinear):
     """W x + b in products of 8-bit numbers: W with a scale for each output, x for each row.
 
     Scales are the largest magnitude / 127 (Dettmers et al. 2022, 2.1: vector-wise), so that rows
@@ -82,7 +82,7 @@ class EightBit(Fixed):
         return cast(Tensor, y_MF.to(x.dtype).unflatten(0, x.shape[:-1]))
 
 
-class Normed(Fixed):
+class FastRMSNorm(FrozenLinear):
     """RMSNorm in half of the operations: x gain sqrt(D) / hypot(|x|, sqrt(D eps)), D its width."""
 
     def __init__(self, norm: RMSNorm) -> None:
@@ -99,7 +99,7 @@ class Normed(Fixed):
 
 
 @runtime_checkable
-class Untied(Protocol):
+class SupportsUntie(Protocol):
     """A module whose output matrix may be another's weight."""
 
     def untie(self) -> None:
@@ -114,7 +114,7 @@ def eight_bit(model: AnyModule) -> AnyModule:
     """
     if any(p.device.type != "cpu" for p in model.parameters()):
         raise ConfigError("8-bit weights are computed with on CPUs only; use --device cpu")
-    return _swapped(model, EightBit)
+    return _swapped(model, Int8Linear)
 
 
 def packed(model: AnyModule) -> AnyModule:
@@ -131,7 +131,7 @@ def packed(model: AnyModule) -> AnyModule:
     state = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]
     known = _PACKED.get(model)
     if known is None or known[0] != state:
-        known = _PACKED[model] = state, _swapped(model, Packed)
+        known = _PACKED[model] = state, _swapped(model, PackedLinear)
     return cast(AnyModule, known[1])
 
 
@@ -144,15 +144,15 @@ def _swapped(model: AnyModule, swap: Callable[[nn.Linear], nn.Module]) -> AnyMod
     of one input; and for RMSNorms."""
     twin = copy.deepcopy(model, {id(p): p for p in model.parameters()})
     for module in [*twin.modules()]:
-        if isinstance(module, Untied):
+        if isinstance(module, SupportsUntie):
             module.untie()
-        if isinstance(module, OneInput):
-            module.join()
+        if isinstance(module, FusedLinears):
+            module.fuse()
         for name, child in module.named_children():
             if isinstance(child, nn.Linear) and type(child).forward is nn.Linear.forward:
                 setattr(module, name, swap(child))  # connectors are more than a linear map
             if type(child) is RMSNorm and child.weight.dtype == torch.float32:
-                setattr(module, name, Normed(child))
+                setattr(module, name, FastRMSNorm(child))
     return twin
 
 

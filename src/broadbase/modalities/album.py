@@ -16,7 +16,7 @@ from pydantic import Field
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.noise import Hide
-from broadbase.nn.spaces.discrete import Vector
+from broadbase.nn.spaces.discrete import QuantizedVector
 
 
 class AlbumConfig(ModalityConfig):
@@ -44,7 +44,7 @@ class AlbumConfig(ModalityConfig):
     def load(self, folder: Path) -> Codec:
         return AlbumCodec(self)
 
-    def space(self, width: int) -> Vector:
+    def space(self, width: int) -> QuantizedVector:
         return self.picture.space(width)
 
     def corruption(self) -> Corruption:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.modalities.mel import log_mel, sound
 from broadbase.modalities.noise import Hide
-from broadbase.nn.spaces.logistic import Logistic, LogisticConfig
+from broadbase.nn.spaces.logistic import DiscretizedLogistic, DiscretizedLogisticConfig
 
 SILENCE, LOUDEST = -10.0, 4.0  # log-mel of no sound, and above that of any
 
@@ -55,7 +55,7 @@ class AudioConfig(ModalityConfig):
         if not np.isfinite(samples).all():
             raise ValueError("samples must be finite")
         if rate != self.rate:
-            resample = optional("soxr", "audio", "sound of another rate").resample
+            resample = require_extra("soxr", "audio", "sound of another rate").resample
             samples = resample(samples.astype(np.float32), rate, self.rate)
         return np.asarray(samples, np.float32)
 
@@ -69,8 +69,8 @@ class AudioConfig(ModalityConfig):
     def load(self, folder: Path) -> Codec:
         return AudioCodec(self)
 
-    def space(self, width: int) -> Logistic:
-        return LogisticConfig(channels=self.channels, levels=self.levels).build(width)
+    def space(self, width: int) -> DiscretizedLogistic:
+        return DiscretizedLogisticConfig(channels=self.channels, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
         return Hide()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from broadbase.core.contracts import Codec, Corruption, Sample, Units
+from broadbase.core.contracts import Boundaries, Codec, Corruption, Sample
 from broadbase.core.errors import DataError
 from broadbase.modalities.ids import IdsConfig
 from broadbase.modalities.noise import MaskOrSwap
@@ -36,7 +36,7 @@ class BytePairConfig(IdsConfig):
 
     divisible: ClassVar[bool] = True
     words: ClassVar[str]
-    vocabulary: Annotated[int, Field(ge=258)] = 4096
+    vocab_size: Annotated[int, Field(ge=258)] = 4096
 
     def clean(self, raw: Any) -> str:
         """Line ends as \n, Unicode composed (NFC); ValueError where it holds half a character."""
@@ -48,24 +48,24 @@ class BytePairConfig(IdsConfig):
     def chunks(self, raw: Any) -> Iterable[Any]:
         return chunks(raw)
 
-    def pieces(self, raw: Any) -> list[str]:
+    def shingles(self, raw: Any) -> list[str]:
         """Runs of three words."""
         words = WORD.findall(raw.lower())
         return [" ".join(run) for run in zip(words, words[1:], words[2:], strict=False)]
 
     def fit(self, records: Iterable[Any]) -> Codec:
-        return BytePairCodec.fit(records, self.vocabulary, self.words)
+        return BytePairCodec.fit(records, self.vocab_size, self.words)
 
     def load(self, folder: Path) -> Codec:
         return BytePairCodec.load(folder)
 
     @property
     def ids(self) -> int:
-        return self.vocabulary
+        return self.vocab_size
 
     def corruption_of(self, codec: Codec) -> Corruption:
         assert isinstance(codec, BytePairCodec)
-        return MaskOrSwap(self.ids, controls=self.controls, units=codec.units)
+        return MaskOrSwap(self.ids, extra_ids=self.extra_ids, units=codec.units)
 
 
 class BytePairCodec:
@@ -144,7 +144,7 @@ class BytePairCodec:
         return b"".join(self._tokens.get(int(i), b"") for i in values).decode(errors="replace")
 
     @property
-    def units(self) -> Mapping[str, Units]:
+    def units(self) -> Mapping[str, Boundaries]:
         """Where words and sentences begin."""
         return units([self._tokens.get(i, b"") for i in range(self.tokenizer.get_vocab_size())])
 

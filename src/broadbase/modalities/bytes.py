@@ -41,7 +41,7 @@ class BytesConfig(IdsConfig):
 
     def corruption(self) -> Corruption:
         alone = [bytes([i]) for i in range(256)]
-        return MaskOrSwap(self.ids, controls=self.controls, units=units(alone))
+        return MaskOrSwap(self.ids, extra_ids=self.extra_ids, units=units(alone))
 
 
 class BytesCodec:

@@ -30,8 +30,8 @@ class CellConfig(IdsConfig):
     """Cells; the genes that most training cells show are one id each, others are left out."""
 
     name: Literal["cell"] = "cell"
-    vocabulary: Annotated[int, Field(ge=2)] = 4096
-    longest: Annotated[int, Field(ge=1)] = 2048  # genes of a cell, the first by rank
+    vocab_size: Annotated[int, Field(ge=2)] = 4096
+    max_length: Annotated[int, Field(ge=1)] = 2048  # genes of a cell, the first by rank
 
     def clean(self, raw: Any) -> NDArray[Any]:
         """A mapping {gene: count} as an array (`_dtype`); ValueError where it has no counts."""
@@ -63,7 +63,7 @@ class CellConfig(IdsConfig):
         ends = np.cumsum(counts)
         middles = (ends - counts + (counts - 1) // 2, ends - counts + counts // 2)
         medians = sum(shares[order][middle] for middle in middles) / 2
-        most = np.sort(np.argsort(-counts, kind="stable")[: self.vocabulary - 1])
+        most = np.sort(np.argsort(-counts, kind="stable")[: self.vocab_size - 1])
         return CellCodec(self, known[most], medians[most])
 
     def load(self, folder: Path) -> Codec:
@@ -77,7 +77,7 @@ class CellConfig(IdsConfig):
 
     @property
     def ids(self) -> int:
-        return self.vocabulary
+        return self.vocab_size
 
 
 class CellCodec:
@@ -104,7 +104,7 @@ class CellCodec:
                 f" those of the training cells, such as {self.genes[0].decode()!r}"
             )
         values = _shares(cell)[known] / self.medians[at[known]]
-        order = np.argsort(-values, kind="stable")[: self.config.longest]
+        order = np.argsort(-values, kind="stable")[: self.config.max_length]
         ids = 1 + at[known][order].astype(np.int64)
         return Sample(ids, (len(ids),), len(ids))
 

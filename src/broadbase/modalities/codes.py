@@ -49,7 +49,7 @@ class CodesConfig(ModalityConfig):
     @property
     def discrete(self) -> DiscreteConfig | None:
         """The settings of the Space, where its values are ids."""
-        return DiscreteConfig(vocabulary=self.codes + SPECIAL) if self.codebooks == 1 else None
+        return DiscreteConfig(vocab_size=self.codes + SPECIAL) if self.codebooks == 1 else None
 
     def space(self, width: int) -> Any:
         if self.discrete is not None:

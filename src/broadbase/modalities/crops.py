@@ -16,7 +16,7 @@ from torch import Tensor
 
 from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import positions
 from broadbase.modalities.noise import Hide
 
@@ -49,7 +49,7 @@ class Crops(Hide):
     deviation: tuple[float, ...] = (1.0,)
 
     def crop(
-        self, values: Tensor, scale: float, area: tuple[float, float], draws: Draws, name: str
+        self, values: Tensor, scale: float, area: tuple[float, float], draws: KeyedRandom, name: str
     ) -> tuple[Tensor, Tensor]:
         """Bilinear samples of a box; patches are numbered from the crop's own corner.
 
@@ -58,7 +58,7 @@ class Crops(Hide):
         if values.shape[1] != 1 + self.rows * self.columns:
             raise ConfigError(
                 f"a crop is of a picture of {self.rows} x {self.columns} patches and its start,"
-                f" and a row has {values.shape[1]} places; set data.sources.NAME.length to"
+                f" and a row has {values.shape[1]} places; set data.sources.NAME.sequence_length to"
                 f" {1 + self.rows * self.columns}"
             )
         grid = max(1, round(scale * self.rows)), max(1, round(scale * self.columns))

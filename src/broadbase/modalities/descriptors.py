@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.core.errors import DataError
-from broadbase.core.extras import chemistry, optional
+from broadbase.core.extras import chemistry, require_extra
 from broadbase.modalities.molecule import canonical
 from broadbase.modalities.noise import Hide
 from broadbase.nn.spaces.regression import Regression, RegressionConfig
@@ -49,7 +49,7 @@ class DescriptorsConfig(ModalityConfig):
     """Standardised by the training molecules (MolBERT; Fabian et al. 2020, 2.2)."""
 
     name: Literal["descriptors"] = "descriptors"
-    tells: ClassVar[str] = "molecule"
+    describes: ClassVar[str] = "molecule"
 
     def clean(self, raw: Any) -> str:
         """The canonical SMILES; ValueError where RDKit finds no molecule."""
@@ -101,7 +101,7 @@ class DescriptorsCodec:
 
 def described(smiles: str) -> NDArray[np.float64]:
     """RDKit's descriptors of a SMILES in the order of NAMES; ValueError where it is none."""
-    table = optional("rdkit.Chem.Descriptors", "chemistry", "descriptors")
+    table = require_extra("rdkit.Chem.Descriptors", "chemistry", "descriptors")
     molecule = chemistry().MolFromSmiles(smiles)
     if molecule is None:
         raise ValueError(f"{smiles[:40]!r} is no molecule that RDKit can read")

@@ -18,8 +18,8 @@ class IdsConfig(ModalityConfig):
     (sentinels).
     """
 
-    controls: Annotated[int, Field(ge=0)] = 0
-    z: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss, which keeps logits small
+    extra_ids: Annotated[int, Field(ge=0)] = 0
+    z_loss_coef: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss, which keeps logits small
 
     @property
     def ids(self) -> int:
@@ -29,10 +29,12 @@ class IdsConfig(ModalityConfig):
     @property
     def discrete(self) -> DiscreteConfig:
         """The settings of the Space."""
-        return DiscreteConfig(vocabulary=self.ids, controls=self.controls, z=self.z)
+        return DiscreteConfig(
+            vocab_size=self.ids, extra_ids=self.extra_ids, z_loss_coef=self.z_loss_coef
+        )
 
     def space(self, width: int) -> Discrete:
         return self.discrete.build(width)
 
     def corruption(self) -> Corruption:
-        return MaskOrSwap(self.ids, controls=self.controls)
+        return MaskOrSwap(self.ids, extra_ids=self.extra_ids)

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.modalities.crops import Crops, CropsConfig
 from broadbase.modalities.resizing import opaque
-from broadbase.nn.spaces.discrete import Vector, VectorConfig
+from broadbase.nn.spaces.discrete import QuantizedVector, QuantizedVectorConfig
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -59,9 +59,9 @@ class ImageConfig(ModalityConfig):
     def load(self, folder: Path) -> Codec:
         return ImageCodec(self)
 
-    def space(self, width: int) -> Vector:
+    def space(self, width: int) -> QuantizedVector:
         channels = self.patch * self.patch * self.channels
-        return VectorConfig(channels=channels, levels=self.levels).build(width)
+        return QuantizedVectorConfig(channels=channels, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
         return Crops(

@@ -17,10 +17,10 @@ class JointConfig(ModalityConfig):
     """One tower's side of it."""
 
     name: Literal["joint"] = "joint"
-    dimensions: Annotated[int, Field(ge=1)] | None = 64
+    embedding_dim: Annotated[int, Field(ge=1)] | None = 64
     scale: Annotated[float, Field(gt=0)] | None = None
     bias: float | None = None
-    largest: Annotated[float, Field(gt=0)] | None = 100.0
+    max_scale: Annotated[float, Field(gt=0)] | None = 100.0
     shift: bool = False
     pooling: PoolingConfig = MeanConfig()
 

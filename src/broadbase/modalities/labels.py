@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from broadbase.core.contracts import Choose, Codec, Corruption, ModalityConfig
+from broadbase.core.contracts import Codec, Corruption, ModalityConfig, SampleFn
 from broadbase.core.errors import ConfigError
 from broadbase.nn.laws import OutputLinear
 from broadbase.nn.spaces.discrete import Discrete, DiscreteConfig
@@ -27,7 +27,7 @@ class LabelsConfig(ModalityConfig):
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
 
     def space(self, width: int) -> Discrete:
-        return DiscreteConfig(vocabulary=len(self.classes)).build(width)
+        return DiscreteConfig(vocab_size=len(self.classes)).build(width)
 
     def standardised(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Ids as they are."""
@@ -91,5 +91,5 @@ class Number(nn.Module):
     def score(self, x: Tensor, target: Tensor) -> Tensor:
         return (self.predict(x) - target).square() / 2
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         return prediction

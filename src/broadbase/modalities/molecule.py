@@ -31,7 +31,7 @@ class MoleculeConfig(IdsConfig):
     """Molecules; the tokens seen most in training are one id each, others are spelled out."""
 
     name: Literal["molecule"] = "molecule"
-    vocabulary: Annotated[int, Field(ge=128)] = 256
+    vocab_size: Annotated[int, Field(ge=128)] = 256
 
     def clean(self, raw: Any) -> str:
         """The canonical SMILES; ValueError where RDKit finds no molecule."""
@@ -46,7 +46,7 @@ class MoleculeConfig(IdsConfig):
             raise ValueError(f"not a molecule that RDKit can read: {raw[:80]!r}")
         return found
 
-    def begun(self, raw: Any) -> Any:
+    def clean_prefix(self, raw: Any) -> Any:
         """As it is written: the beginning of a SMILES is no molecule yet, or another one."""
         return raw
 
@@ -56,7 +56,7 @@ class MoleculeConfig(IdsConfig):
             for token in TOKEN.findall(record):
                 counts[token] = counts.get(token, 0) + 1
         known = sorted((t for t in counts if len(t) > 1), key=lambda t: (-counts[t], t))
-        return MoleculeCodec([*CHARACTERS, *known][: self.vocabulary - 2])
+        return MoleculeCodec([*CHARACTERS, *known][: self.vocab_size - 2])
 
     def load(self, folder: Path) -> Codec:
         path = folder / "smiles.json"
@@ -67,7 +67,7 @@ class MoleculeConfig(IdsConfig):
 
     @property
     def ids(self) -> int:
-        return self.vocabulary
+        return self.vocab_size
 
 
 class MoleculeCodec:

@@ -8,48 +8,48 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Units
+from broadbase.core.contracts import Boundaries, Codec, Corruption, ModalityConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 
 
-class Whole:
+class NoCrops:
     """Of records that have no crops."""
 
     def crop(
-        self, values: Tensor, scale: float, area: tuple[float, float], draws: Draws, name: str
+        self, values: Tensor, scale: float, area: tuple[float, float], draws: KeyedRandom, name: str
     ) -> tuple[Tensor, Tensor]:
         raise ConfigError("this objective compares crops of a record, and only pictures have them")
 
 
 @dataclass(frozen=True)
-class MaskOrSwap(Whole):
+class MaskOrSwap(NoCrops):
     """Of the chosen ids most are hidden, some swapped, some stay (Devlin et al. 2019, 3.1)."""
 
-    vocabulary: int
+    vocab_size: int
     hide: float = 0.8
     swap: float = 0.1
-    controls: int = 0  # ids after the vocabulary
-    units: Mapping[str, Units] = field(default_factory=dict)
+    extra_ids: int = 0  # ids after the vocabulary
+    units: Mapping[str, Boundaries] = field(default_factory=dict)
 
     @property
-    def marks(self) -> range:
+    def sentinels(self) -> range:
         """The ids that no record holds."""
-        return range(self.vocabulary, self.vocabulary + self.controls)
+        return range(self.vocab_size, self.vocab_size + self.extra_ids)
 
     def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         hidden = chosen & (draws < self.hide)
         swapped = chosen & ~hidden & (draws < self.hide + self.swap)
         fraction = ((draws - self.hide) / self.swap).clamp(0, 1 - 1e-9)
-        return torch.where(swapped, (fraction * self.vocabulary).to(values.dtype), values), hidden
+        return torch.where(swapped, (fraction * self.vocab_size).to(values.dtype), values), hidden
 
 
 @dataclass(frozen=True)
-class Hide(Whole):
+class Hide(NoCrops):
     """All chosen vectors are hidden (He et al. 2022, masked autoencoders)."""
 
-    marks: range = range(0)
-    units: Mapping[str, Units] = field(default_factory=dict)
+    sentinels: range = range(0)
+    units: Mapping[str, Boundaries] = field(default_factory=dict)
 
     def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         return values, chosen

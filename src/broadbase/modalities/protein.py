@@ -42,7 +42,7 @@ class ProteinConfig(IdsConfig):
 
     divisible: ClassVar[bool] = True
     name: Literal["protein"] = "protein"
-    dropped: Annotated[float, Field(gt=0, lt=1)] | None = None  # token dropout; ESM-2: 0.12
+    token_dropout: Annotated[float, Field(gt=0, lt=1)] | None = None  # token dropout; ESM-2: 0.12
 
     def clean(self, raw: Any) -> str:
         """In capitals, without blanks; ValueError names the first that is no residue."""
@@ -55,12 +55,12 @@ class ProteinConfig(IdsConfig):
             raise ValueError("no residues")
         return found.upper()
 
-    def pieces(self, raw: Any) -> list[str]:
+    def shingles(self, raw: Any) -> list[str]:
         return [raw[i : i + PIECE] for i in range(len(raw) - PIECE + 1)]
 
     @property
     def discrete(self) -> DiscreteConfig:
-        return super().discrete.model_copy(update={"dropped": self.dropped})
+        return super().discrete.model_copy(update={"token_dropout": self.token_dropout})
 
     def fit(self, records: Iterable[Any]) -> Codec:
         return ProteinCodec()

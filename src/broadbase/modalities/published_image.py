@@ -26,10 +26,10 @@ WHOLE = "processor_config.json"  # of all codecs of a folder
 Edge = Annotated[int, Field(ge=1, le=1 << 20)]  # pixels
 
 
-class PictureConfig(ModalityConfig):
+class PublishedImageConfig(ModalityConfig):
     """Square pictures of one size, and what their numbers are normalised by."""
 
-    name: Literal["picture"] = "picture"
+    name: Literal["published_image"] = "published_image"
     size: Annotated[int, Field(ge=1)]
     patch: Annotated[int, Field(ge=1)]
     channels: Annotated[int, Field(ge=1)] = 3
@@ -53,7 +53,7 @@ class PictureConfig(ModalityConfig):
 
     def fit(self, records: Iterable[Any]) -> Codec:
         """What a picture becomes is settled: it is squeezed into the square."""
-        return PictureCodec(self, self.settings)
+        return PublishedImageCodec(self, self.settings)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -74,7 +74,7 @@ class PictureConfig(ModalityConfig):
     def load(self, folder: Path) -> Codec:
         """As the folder's processor_config.json or preprocessor_config.json says; where it has
         neither, a picture is squeezed into the square."""
-        return PictureCodec(self, _settings(folder))
+        return PublishedImageCodec(self, _settings(folder))
 
     def space(self, width: int) -> Patches:
         channels = self.patch * self.patch * self.channels
@@ -92,13 +92,13 @@ class PictureConfig(ModalityConfig):
         )
 
 
-class PictureCodec:
+class PublishedImageCodec:
     """Numbers around 0 as [R*C, K]."""
 
     unit = "pixel"
     end: NDArray[Any] | None = None
 
-    def __init__(self, config: PictureConfig, settings: Mapping[str, Any]) -> None:
+    def __init__(self, config: PublishedImageConfig, settings: Mapping[str, Any]) -> None:
         self.config, self.begins, self.settings = config, config.start, settings
         resample = Image.Resampling[config.resample.upper()]
         self.resized = Resizing.read(settings, config.size, config.channels, resample)

@@ -21,7 +21,7 @@ class SpectrumConfig(ModalityConfig):
 
     name: Literal["spectrum"] = "spectrum"
     mels: Annotated[int, Field(ge=1)] = 80
-    places: Annotated[int, Field(ge=1)] = 1500  # 30 s
+    max_length: Annotated[int, Field(ge=1)] = 1500  # 30 s
 
     def load(self, folder: Path) -> Codec:
         return SpectrumCodec(self)
@@ -48,7 +48,7 @@ class SpectrumCodec:
         """Takes (samples [n], rate in Hz), or samples at 16 kHz; ValueError where they are more
         than the window."""
         sound, c = AudioConfig(mels=self.config.mels), self.config
-        samples, room = sound.clean(raw), 2 * c.places * sound.hop
+        samples, room = sound.clean(raw), 2 * c.max_length * sound.hop
         if len(samples) > room:
             raise ValueError(
                 f"{len(samples) / sound.rate:.1f} s of sound, and the window holds"
@@ -56,8 +56,8 @@ class SpectrumCodec:
             )
         whole = np.pad(samples, (0, room - len(samples)))
         logs = log_mel(whole, sound.rate, sound.window, sound.hop, c.mels)
-        values = ((logs + 4) / 4).reshape(c.places, -1).astype(np.float32)
-        return Sample(values, (c.places,), 2 * c.places)
+        values = ((logs + 4) / 4).reshape(c.max_length, -1).astype(np.float32)
+        return Sample(values, (c.max_length,), 2 * c.max_length)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
         """The logarithms of the mel power: [T,M]."""

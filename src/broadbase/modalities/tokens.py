@@ -33,7 +33,7 @@ class TokensConfig(ModalityConfig):
     discrete: DiscreteConfig
     start: int = 0
     end: int | None = None
-    stands: dict[str, int] = Field(
+    placeholder_ids: dict[str, int] = Field(
         default_factory=dict
     )  # modality -> the id in whose place a record of it is read (LLaVA's <image>)
     before: tuple[int, ...] | None = None  # put before a text that is read; None: the start
@@ -54,21 +54,21 @@ class TokensConfig(ModalityConfig):
     def clean(self, raw: Any) -> Any:
         return raw if self.by is None else self.by.clean(raw)
 
-    def begun(self, raw: Any) -> Any:
-        return raw if self.by is None else self.by.begun(raw)
+    def clean_prefix(self, raw: Any) -> Any:
+        return raw if self.by is None else self.by.clean_prefix(raw)
 
     def conversions(self, raw: Any) -> tuple[str, ...]:
         return () if self.by is None else self.by.conversions(raw)
 
-    def pieces(self, raw: Any) -> Sequence[str]:
-        return () if self.by is None else self.by.pieces(raw)
+    def shingles(self, raw: Any) -> Sequence[str]:
+        return () if self.by is None else self.by.shingles(raw)
 
     def fit(self, records: Iterable[Any]) -> Codec:
         if self.by is not None:
             return self.by.fit(records)
         raise ConfigError(
             "modality 'tokens' is told in the tokenizer of published weights: go on from their"
-            " folder, --start FOLDER; or train with 'text', which makes one"
+            " folder, --init-from FOLDER; or train with 'text', which makes one"
         )
 
     def load(self, folder: Path) -> Codec:
@@ -88,7 +88,7 @@ class TokensConfig(ModalityConfig):
         return self.discrete.build(width)
 
     def corruption(self) -> Corruption:
-        return MaskOrSwap(self.discrete.vocabulary) if self.by is None else self.by.corruption()
+        return MaskOrSwap(self.discrete.vocab_size) if self.by is None else self.by.corruption()
 
     def corruption_of(self, codec: Codec) -> Corruption:
         return self.corruption() if self.by is None else self.by.corruption_of(codec)
@@ -103,7 +103,7 @@ class TokensCodec:
     unit = "byte"
 
     def __init__(self, config: TokensConfig, tokenizer: Tokenizer | None) -> None:
-        self.tokenizer, self.stands = tokenizer, config.stands
+        self.tokenizer, self.placeholder_ids = tokenizer, config.placeholder_ids
         self.start: NDArray[Any] = np.array(config.start)
         self.end: NDArray[Any] | None = None if config.end is None else np.array(config.end)
         self.before, self.after = (
@@ -111,7 +111,7 @@ class TokensCodec:
             for ids in (config.before, config.after)
         )
         self.ends = config.ends
-        self._ids = config.discrete.vocabulary + config.discrete.controls
+        self._ids = config.discrete.vocab_size + config.discrete.extra_ids
 
     def encode(self, raw: Any) -> Sample:
         return self._encoded(raw, prompt=False)
@@ -139,7 +139,7 @@ class TokensCodec:
         """Whether an id is of no text."""
         return identity in self._special
 
-    def spell(self, identity: int) -> str:
+    def id_to_token(self, identity: int) -> str:
         """How an id is written in a text."""
         inside = self.tokenizer is not None and 0 <= identity < 2**32
         known = self.tokenizer.id_to_token(identity) if self.tokenizer and inside else None
@@ -165,8 +165,9 @@ class TokensCodec:
         beyond = ids[(ids < 0) | (ids >= self._ids)]
         if len(beyond):
             raise ValueError(
-                f"{self.spell(int(beyond[0]))!r} has the id {beyond[0]}, and the embedding has rows"
-                f" for the ids 0 to {self._ids - 1}: the tokenizer does not belong to these weights"
+                f"{self.id_to_token(int(beyond[0]))!r} has the id {beyond[0]}, and the embedding"
+                f" has rows for the ids 0 to {self._ids - 1}: the tokenizer does not belong to"
+                " these weights"
             )
         return ids
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from broadbase.core.contracts import Units
+from broadbase.core.contracts import Boundaries
 
 BLANK, LETTER, DIGIT, OTHER = range(4)
 KINDS = {"L": LETTER, "M": LETTER, "N": DIGIT, "P": OTHER, "S": OTHER}  # by Unicode category
@@ -53,7 +53,7 @@ class Sentences:
         return begins
 
 
-def units(texts: Sequence[bytes]) -> Mapping[str, Units]:
+def units(texts: Sequence[bytes]) -> Mapping[str, Boundaries]:
     """The words and sentences of ids that stand for these UTF-8 bytes; none: for no text.
 
     Bytes that are only a part of a character count as a letter's.

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.modalities.noise import Hide
-from broadbase.nn.spaces.discrete import Vector, VectorConfig
+from broadbase.nn.spaces.discrete import QuantizedVector, QuantizedVectorConfig
 
 
 class VideoConfig(ModalityConfig):
@@ -57,8 +57,8 @@ class VideoConfig(ModalityConfig):
     def load(self, folder: Path) -> Codec:
         return VideoCodec(self)
 
-    def space(self, width: int) -> Vector:
-        return VectorConfig(channels=self.size, levels=self.levels).build(width)
+    def space(self, width: int) -> QuantizedVector:
+        return QuantizedVectorConfig(channels=self.size, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
         return Hide()

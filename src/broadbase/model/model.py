@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import ModalityConfig, Space, Tower, TowerConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.loss import Share
+from broadbase.core.loss import TermWeight
 from broadbase.core.trees import brief
-from broadbase.core.view import Hidden, Output, Read, Segment, Stream, Tokens, View, pool
+from broadbase.core.view import Output, Readout, Segment, Stream, Tokens, TowerOutput, View, pool
 from broadbase.nn.cache import Cache
 from broadbase.nn.connector import Connector, ConnectorConfig
 
@@ -27,14 +27,14 @@ class ModelConfig(Config):
 
     modalities: dict[str, ModalityConfig]
     towers: Annotated[dict[str, TowerConfig], Field(min_length=1)]
-    at: dict[str, str] = Field(
+    tower_of: dict[str, str] = Field(
         default_factory=dict
     )  # Space -> tower; unnamed Spaces belong to the first tower
     connectors: tuple[ConnectorConfig, ...] = ()  # between two towers, at most one each way
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
-        named = [(f"at.{space}", tower) for space, tower in self.at.items()]
+        named = [(f"at.{space}", tower) for space, tower in self.tower_of.items()]
         for i, c in enumerate(self.connectors):
             named += [(f"connectors.{i}.source", c.source), (f"connectors.{i}.target", c.target)]
         for field, tower in named:
@@ -44,9 +44,9 @@ class ModelConfig(Config):
                 )
         return self
 
-    def places(self, space: str) -> float:
+    def max_length(self, space: str) -> float:
         """How many places a row of a Space may have at most, by the positions of its tower."""
-        return self.towers[self.at.get(space, next(iter(self.towers)))].places
+        return self.towers[self.tower_of.get(space, next(iter(self.towers)))].max_length
 
     def build(self) -> Model:
         """The model, its parameters as PyTorch made them: `initialise` or load them next."""
@@ -62,7 +62,7 @@ class Model(nn.Module):
         self.towers = nn.ModuleDict({k: tower.build() for k, tower in config.towers.items()})
         self.spaces = nn.ModuleDict(
             {
-                name: modality.space(config.towers[config.at.get(name, first)].width)
+                name: modality.space(config.towers[config.tower_of.get(name, first)].width)
                 for name, modality in config.modalities.items()
             }
         )
@@ -80,14 +80,14 @@ class Model(nn.Module):
         view: View,
         *,
         caches: Mapping[str, Cache] | None = None,
-        before: Mapping[str, Hidden] | None = None,
+        before: Mapping[str, TowerOutput] | None = None,
         layers: bool = False,
     ) -> Output:
         """Run the streams in order; score every Read that has targets, predict every other.
 
         Generating, `caches` has what a stream has read, and `before` streams that it attends to.
         """
-        streams: dict[str, Hidden] = dict(before or {})
+        streams: dict[str, TowerOutput] = dict(before or {})
         towers = {stream.name: stream.tower for stream in view.streams}
         joined = self._joined(view, towers)
         scores: dict[str, Tensor] = {}
@@ -105,67 +105,67 @@ class Model(nn.Module):
                 layers=layers or stream.name in joined,
             )
             streams[stream.name] = hidden
-            _add(charges, stream.tower, hidden.penalties)
-            for read in stream.reads:
+            _add(charges, stream.tower, hidden.aux_losses)
+            for read in stream.readouts:
                 space: Space = self._part(self.spaces, "Space", read.space)
                 x_BSD = _read(hidden, read, space)
-                if read.values is None:
+                if read.target is None:
                     predictions[read.term] = space.predict(x_BSD)
                 else:
-                    scores[read.term] = space.score(x_BSD, read.values)
+                    scores[read.term] = space.score(x_BSD, read.target)
                     _add(charges, read.space, _charged(space, read))
         return Output(streams, scores, predictions, charges)
 
-    def penalties(self, views: Sequence[View]) -> dict[str, Share]:
+    def penalties(self, views: Sequence[View]) -> dict[str, TermWeight]:
         """Weight and scale of what towers, connectors and Spaces charge themselves in these views:
         a row of a tower counts 1, a place of a connector too, a scored place as it is weighted."""
-        found: dict[str, Share] = {}
+        found: dict[str, TermWeight] = {}
 
         def count(part: str, penalties: Mapping[str, float], weight: float) -> None:
             for name, scale in penalties.items():
                 term = f"{part}/{name}"
                 before = found[term].weight if term in found else 0.0
-                found[term] = Share(before + weight, scale)
+                found[term] = TermWeight(before + weight, scale)
 
-        for view in (view for view in views if not view.twin):
+        for view in (view for view in views if not view.teacher):
             towers = {stream.name: stream.tower for stream in view.streams}
             for stream in view.streams:
                 tower = self._part(self.towers, "tower", stream.tower)
                 count(stream.tower, tower.penalties, view.size)
-                for segment in (s for s in stream.segments if s.source.startswith("@")):
+                for segment in (s for s in stream.segments if s.space.startswith("@")):
                     name, connector = self._connector(segment, stream, towers)
                     count(name, connector.penalties, _places(segment))
-                for read in (read for read in stream.reads if read.values is not None):
-                    assert read.weight is not None
+                for read in (read for read in stream.readouts if read.target is not None):
+                    assert read.loss_weight is not None
                     charged = getattr(self.spaces[read.space], "penalties", {})
-                    count(read.space, charged, float(read.weight.sum()))
+                    count(read.space, charged, float(read.loss_weight.sum()))
         return found
 
-    def settle(self, add: Callable[[Tensor], Tensor]) -> None:
+    def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
         """Let the parts that keep statistics take up those of a whole step, after its last
         forward; `add` sums a tensor over the ranks."""
         for connector in self.connectors.values():
             assert isinstance(connector, Connector)
-            connector.settle(add)
+            connector.update_statistics(add)
 
     def _embed(
         self,
         stream: Stream,
-        streams: Mapping[str, Hidden],
+        streams: Mapping[str, TowerOutput],
         towers: Mapping[str, str],
         charges: dict[str, Tensor],
     ) -> tuple[Tensor, Tokens]:
         parts = []
         for segment in stream.segments:
-            if segment.source.startswith("@"):
+            if segment.space.startswith("@"):
                 name, connector = self._connector(segment, stream, towers)
-                states = _states(streams[segment.source[1:]], connector.layers)
+                states = _states(streams[segment.space[1:]], connector.layers)
                 parts.append(connector(states, segment.document))
                 _must_fit(name, parts[-1], segment)
                 _add(charges, name, connector.charges())
             else:
                 assert segment.values is not None, "a segment of a Space has values"
-                space: Space = self._part(self.spaces, "Space", segment.source)
+                space: Space = self._part(self.spaces, "Space", segment.space)
                 parts.append(_embedded(space, segment))
         x_BTD = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         segments = stream.segments
@@ -175,22 +175,22 @@ class Model(nn.Module):
             else torch.cat([s.position for s in segments], dim=1),
             order=_join([s.order for s in segments]),
             document=_join([s.document for s in segments]),
-            part=_join([s.part for s in segments]),
+            token_type=_join([s.token_type for s in segments]),
         )
 
     def _joined(self, view: View, towers: Mapping[str, str]) -> set[str]:
         """The streams of which a connector reads the states of several layers."""
         return {
-            segment.source[1:]
+            segment.space[1:]
             for stream in view.streams
             for segment in stream.segments
-            if segment.source.startswith("@") and self._connector(segment, stream, towers)[1].layers
+            if segment.space.startswith("@") and self._connector(segment, stream, towers)[1].layers
         }
 
     def _connector(
         self, segment: Segment, stream: Stream, towers: Mapping[str, str]
     ) -> tuple[str, Any]:
-        name = f"{towers[segment.source[1:]]}>{stream.tower}"
+        name = f"{towers[segment.space[1:]]}>{stream.tower}"
         return name, self._part(self.connectors, "connector", name)
 
     def _part(self, parts: nn.ModuleDict, kind: str, name: str) -> Any:
@@ -201,12 +201,12 @@ class Model(nn.Module):
 
 def _embedded(space: Any, segment: Segment) -> Tensor:
     """Values of a Space; one that balances a row against what is hidden of it is told the row."""
-    x_BND: Tensor = space.embed(segment.values, segment.hidden)
+    x_BND: Tensor = space.embed(segment.values, segment.masked)
     balance = getattr(space, "balance", None)
-    return balance(x_BND, segment.hidden, segment.document) if balance else x_BND
+    return balance(x_BND, segment.masked, segment.document) if balance else x_BND
 
 
-def _states(hidden: Hidden, layers: tuple[int, ...]) -> Tensor:
+def _states(hidden: TowerOutput, layers: tuple[int, ...]) -> Tensor:
     """What a connector reads: the last states [B,N,D], or those after several layers, joined."""
     return torch.cat([hidden.layers[i - 1] for i in layers], dim=-1) if layers else hidden.x
 
@@ -215,7 +215,7 @@ def _must_fit(name: str, x_BND: Tensor, segment: Segment) -> None:
     given, wanted = x_BND.shape[1], segment.position.shape[1]
     if given != wanted:
         raise ConfigError(
-            f"the connector {name} gives {given} places, and {segment.source!r} is read as {wanted}"
+            f"the connector {name} gives {given} places, and {segment.space!r} is read as {wanted}"
         )
 
 
@@ -226,10 +226,10 @@ def _add(charges: dict[str, Tensor], part: str, new: Mapping[str, Tensor]) -> No
         charges[term] = charges[term] + charge_B if term in charges else charge_B
 
 
-def _charged(space: Any, read: Read) -> dict[str, Tensor]:
+def _charged(space: Any, read: Readout) -> dict[str, Tensor]:
     """What a Space charges for the places of a Read, a total a row: [B] each."""
-    assert read.weight is not None
-    weight_BS: Tensor = read.weight
+    assert read.loss_weight is not None
+    weight_BS: Tensor = read.loss_weight
     charges: Mapping[str, Tensor] = getattr(space, "charges", dict)()
     return {name: (charge_BS * weight_BS).sum(dim=1) for name, charge_BS in charges.items()}
 
@@ -240,7 +240,7 @@ def _places(segment: Segment) -> float:
     return float((position_BN3[..., 0] if document_BN is None else document_BN).ge(0).sum())
 
 
-def _read(hidden: Hidden, read: Read, space: Space) -> Tensor:
+def _read(hidden: TowerOutput, read: Readout, space: Space) -> Tensor:
     """The states that a Space is given; one that pools by itself is asked to."""
     if read.pooled:
         pooled: Tensor = getattr(space, "pool", pool)(hidden.x, hidden.tokens.document)

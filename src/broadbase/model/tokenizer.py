@@ -19,7 +19,7 @@ from broadbase.core.errors import DataError
 from broadbase.core.files import read_json
 from broadbase.core.view import Segment, Stream, Tokens, View, positions
 from broadbase.model.model import ModelConfig
-from broadbase.nn.vector_quantizer import QuantisedConfig
+from broadbase.nn.vector_quantizer import VectorQuantizerConfig
 
 
 class Tokenizer:
@@ -38,7 +38,7 @@ class Tokenizer:
 
     def _read(self, own: Any) -> None:
         config = ModelConfig.from_tree(own["model"])
-        quantised = [c for c in config.connectors if isinstance(c, QuantisedConfig)]
+        quantised = [c for c in config.connectors if isinstance(c, VectorQuantizerConfig)]
         if not quantised or len(own["codecs"]) != 1:
             raise DataError(
                 f"{self.folder} is no tokenizer: it has {len(quantised)} quantised connectors and"
@@ -46,7 +46,7 @@ class Tokenizer:
             )
         self.config = quantised[0]
         self.space = own["codecs"][0]
-        self.target = next(k for k, tower in config.at.items() if tower == self.config.target)
+        self.target = next(k for k, tower in config.tower_of.items() if tower == self.config.target)
         self.codec = config.modalities[self.space].load(self.folder)
         self.model = config.build()
         self.model.load_state_dict(load_file(self.folder / "model.safetensors"))

@@ -12,30 +12,30 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 from broadbase.nn.cache import LayerCache
-from broadbase.nn.fused import OneInput
+from broadbase.nn.fused import FusedLinears
 from broadbase.nn.laws import ZERO, Initialised, Law, ResidualLinear
 from broadbase.nn.norm import NormConfig
-from broadbase.nn.patterns import Mask, ReachConfig
+from broadbase.nn.patterns import Mask, SpanConfig
 from broadbase.nn.positions import Rotation, rotate
 from broadbase.nn.softmax import PlainSoftmaxConfig, SoftmaxConfig
 from broadbase.nn.tensor_parallel import Splits
 
 
-class AttentionConfig(Choice):
+class AttentionConfig(Slot):
     """A way for places to read other places."""
 
     package: ClassVar[str] = "nn"
     heads: Annotated[int, Field(ge=1)]
     head_dim: Annotated[int, Field(ge=1)]
-    reach: ReachConfig | None = None  # None: as far as the tower's pattern
+    span: SpanConfig | None = None  # None: as far as the tower's pattern
 
     def build(self, width: int) -> nn.Module:
         """The module (x, mask, rotation, cache) -> x for a tower of `width`."""
         raise TypeError(f"{type(self).__name__} has no build()")
 
-    def across(self, width: int) -> nn.Module:
+    def cross(self, width: int) -> nn.Module:
         """The module (x, mask, context, cache) -> x, whose places read those of another stream."""
         raise TypeError(f"{type(self).__name__} has no across()")
 
@@ -64,7 +64,7 @@ class GroupedQueryConfig(AttentionConfig):
     def build(self, width: int) -> nn.Module:
         return GroupedQueryAttention(self, width)
 
-    def across(self, width: int) -> nn.Module:
+    def cross(self, width: int) -> nn.Module:
         return CrossAttention(self, width)
 
 
@@ -82,10 +82,10 @@ class Queries(nn.Linear, Initialised):
         return ZERO if name == "bias" else Law(std=self.shrink / math.sqrt(self.in_features))
 
 
-class GroupedQueryAttention(OneInput):
+class GroupedQueryAttention(FusedLinears):
     """[B,T,D] to [B,T,D]."""
 
-    joins: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+    fused_names: ClassVar[tuple[str, ...]] = ("q", "k", "v")
     split: ClassVar[Splits] = {
         "q": "outputs",
         "k": "outputs",
@@ -129,7 +129,7 @@ class GroupedQueryAttention(OneInput):
             q, k, _ = (size // self.head_dim for size in self.sizes)
             turned = rotate(heads[:, : q + k], rotation)  # both at once
             return turned[:, :q], turned[:, q:], heads[:, q + k :]
-        q_BHTE, k_BGSE, v_BGSE = (self._heads(part) for part in self.maps(x_BTD))
+        q_BHTE, k_BGSE, v_BGSE = (self._heads(part) for part in self.project(x_BTD))
         q_BHTE, k_BGSE = self.q_norm(q_BHTE), self.k_norm(k_BGSE)
         if rotation is not None:
             q_BHTE, k_BGSE = rotate(q_BHTE, rotation), rotate(k_BGSE, rotation)
@@ -148,14 +148,14 @@ class GroupedQueryAttention(OneInput):
 class CrossAttention(GroupedQueryAttention):
     """[B,T,D] to [B,T,D]: queries of one stream, keys and values of another [B,S,D]."""
 
-    joins = ("k", "v")
+    fused_names = ("k", "v")
 
     def forward(  # type: ignore[override]
         self, x_BTD: Tensor, mask: Mask, context_BSD: Tensor, cache: LayerCache | None = None
     ) -> Tensor:
         read = None if cache is None else cache.context
         if read is None:
-            k_BGSE, v_BGSE = (self._heads(part) for part in self.maps(context_BSD))
+            k_BGSE, v_BGSE = (self._heads(part) for part in self.project(context_BSD))
             read = self.k_norm(k_BGSE), v_BGSE
         if cache is not None:
             cache.context = read

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice, Config
+from broadbase.core.config import Config, Slot
 from broadbase.nn.attention import AttentionConfig
 from broadbase.nn.cache import LayerCache
 from broadbase.nn.feedforward import FeedForwardConfig
@@ -19,7 +19,7 @@ from broadbase.nn.patterns import Mask
 from broadbase.nn.positions import PositionsConfig, Rotation
 
 
-class ResidualConfig(Choice):
+class ResidualConfig(Slot):
     """Where the norm of a residual branch sits."""
 
     package: ClassVar[str] = "nn"
@@ -153,7 +153,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention = config.residual.build(config.attention.build(width), width)
         self.cross = (
-            config.residual.build(config.cross.across(width), width) if config.cross else None
+            config.residual.build(config.cross.cross(width), width) if config.cross else None
         )
         inner = config.feedforward.build(width)
         self.feedforward = (config.feedforward_residual or config.residual).build(inner, width)

@@ -12,12 +12,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 from broadbase.core.view import Segment, positions
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
 
 
-class ConnectorConfig(Choice):
+class ConnectorConfig(Slot):
     """How a tower reads the stream of another, as a segment `@stream`."""
 
     package: ClassVar[str] = "nn"
@@ -39,7 +39,7 @@ class Connector:
     penalties: Mapping[str, float] = {}  # what `charges` will hold, and its part in the loss
     layers: tuple[int, ...] = ()  # of the source, whose states are joined; none: its last states
 
-    def seen(self, given: Segment) -> Segment:
+    def read_layers(self, given: Segment) -> Segment:
         """`given` [B,N], which the stream is made of, as the places that come out: where these
         stand, from 0, in a text that they are read in."""
         return given
@@ -48,7 +48,7 @@ class Connector:
         """Of the last forward: the total over the places that count, [B] each."""
         return {}
 
-    def settle(self, add: Callable[[Tensor], Tensor]) -> None:
+    def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
         """Take up the statistics of a whole step; `add` sums a tensor over the ranks."""
 
 
@@ -68,23 +68,23 @@ class Linear(nn.Linear, Connector):
         return super().forward(input)
 
 
-class PerceptronConfig(ConnectorConfig):
+class MLPConnectorConfig(ConnectorConfig):
     """Linear, activation, linear (LLaVA-1.5; 2310.03744)."""
 
-    name: Literal["perceptron"] = "perceptron"
+    name: Literal["mlp"] = "mlp"
     activation: Activation = "gelu"
     bias: bool = True
     skip: Annotated[int, Field(ge=0)] = 0  # first places that are left out (ViT's class token)
     layers: tuple[Annotated[int, Field(ge=1)], ...] = ()  # whose states are joined, from 1
 
     def build(self, source: int, target: int) -> nn.Module:
-        return Perceptron(self, source, target)
+        return MLPConnector(self, source, target)
 
 
-class Perceptron(nn.Module, Connector):
+class MLPConnector(nn.Module, Connector):
     """second(activation(first(x))), of all places but the first `skip`."""
 
-    def __init__(self, config: PerceptronConfig, source: int, target: int) -> None:
+    def __init__(self, config: MLPConnectorConfig, source: int, target: int) -> None:
         super().__init__()
         self.skip, self.activation = config.skip, ACTIVATIONS[config.activation]
         self.layers = config.layers

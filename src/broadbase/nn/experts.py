@@ -24,20 +24,20 @@ from broadbase.nn.feedforward import (
 class RoutedConfig(FeedForwardConfig):
     """What all mixtures of experts have; not a choice by itself."""
 
-    experts: Annotated[int, Field(ge=2)] = 8
-    chosen: Annotated[int, Field(ge=1)] = 2
-    balance: Annotated[float, Field(ge=0)] = 0.01  # of the load-balancing loss
-    z: Annotated[float, Field(ge=0)] = 0.001  # of the router's z-loss
+    num_experts: Annotated[int, Field(ge=2)] = 8
+    top_k: Annotated[int, Field(ge=1)] = 2
+    load_balance_coef: Annotated[float, Field(ge=0)] = 0.01  # of the load-balancing loss
+    z_loss_coef: Annotated[float, Field(ge=0)] = 0.001  # of the router's z-loss
 
     @model_validator(mode="after")
     def _enough(self) -> Self:
-        if self.chosen > self.experts:
-            raise ValueError(f"chosen={self.chosen} is more than there are experts={self.experts}")
+        if self.top_k > self.num_experts:
+            raise ValueError(f"top_k={self.top_k} is more than num_experts={self.num_experts}")
         return self
 
     @property
     def penalties(self) -> Mapping[str, float]:
-        return {"balance": self.balance, "router_z": self.z}
+        return {"balance": self.load_balance_coef, "router_z": self.z_loss_coef}
 
 
 class ExpertsConfig(RoutedConfig):
@@ -47,7 +47,9 @@ class ExpertsConfig(RoutedConfig):
     activation: Activation = "silu"
 
     def build(self, width: int) -> nn.Module:
-        return Experts(self, width, GatedConfig(hidden=self.hidden, activation=self.activation))
+        return Experts(
+            self, width, GatedConfig(hidden_width=self.hidden_width, activation=self.activation)
+        )
 
 
 class ClippedExpertsConfig(RoutedConfig):
@@ -61,7 +63,7 @@ class ClippedExpertsConfig(RoutedConfig):
     limit: Annotated[float, Field(gt=0)] = 7.0
 
     def build(self, width: int) -> nn.Module:
-        one = ClippedConfig(hidden=self.hidden, slope=self.slope, limit=self.limit)
+        one = ClippedConfig(hidden_width=self.hidden_width, slope=self.slope, limit=self.limit)
         return Experts(self, width, one, bias=True)
 
 
@@ -78,9 +80,9 @@ class Experts(nn.Module):
         self, config: RoutedConfig, width: int, one: FeedForwardConfig, *, bias: bool = False
     ) -> None:
         super().__init__()
-        self.chosen = config.chosen
-        self.router = nn.Linear(width, config.experts, bias=bias)
-        self.experts = nn.ModuleList(one.build(width) for _ in range(config.experts))
+        self.chosen = config.top_k
+        self.router = nn.Linear(width, config.num_experts, bias=bias)
+        self.experts = nn.ModuleList(one.build(width) for _ in range(config.num_experts))
         self._logits_BTE = self._took_BTE = torch.empty(0)
 
     def charges(self, real_BT: Tensor | None) -> Mapping[str, Tensor]:

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from broadbase.core.config import Choice
-from broadbase.nn.fused import OneInput
+from broadbase.core.config import Slot
+from broadbase.nn.fused import FusedLinears
 from broadbase.nn.laws import ResidualLinear
 from broadbase.nn.tensor_parallel import Splits
 
@@ -27,11 +27,11 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
-class FeedForwardConfig(Choice):
+class FeedForwardConfig(Slot):
     """What each place computes by itself."""
 
     package: ClassVar[str] = "nn"
-    hidden: Annotated[int, Field(ge=1)]
+    hidden_width: Annotated[int, Field(ge=1)]
 
     @property
     def penalties(self) -> Mapping[str, float]:
@@ -43,27 +43,27 @@ class FeedForwardConfig(Choice):
         raise TypeError(f"{type(self).__name__} has no build()")
 
 
-class PlainConfig(FeedForwardConfig):
+class MLPConfig(FeedForwardConfig):
     """Two linear maps with an activation between (Vaswani et al. 2017, eq. 2)."""
 
-    name: Literal["plain"] = "plain"
+    name: Literal["mlp"] = "mlp"
     activation: Activation = "gelu"
     bias: bool = True
 
     def build(self, width: int) -> nn.Module:
-        return Plain(self, width)
+        return MLP(self, width)
 
 
-class Plain(nn.Module):
+class MLP(nn.Module):
     """down(activation(up(x)))."""
 
     split: ClassVar[Splits] = {"up": "outputs", "down": "inputs"}
 
-    def __init__(self, config: PlainConfig, width: int) -> None:
+    def __init__(self, config: MLPConfig, width: int) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.up = nn.Linear(width, config.hidden, bias=config.bias)
-        self.down = ResidualLinear(config.hidden, width, bias=config.bias)
+        self.up = nn.Linear(width, config.hidden_width, bias=config.bias)
+        self.down = ResidualLinear(config.hidden_width, width, bias=config.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x_BTD)))  # type: ignore[no-any-return]
@@ -80,21 +80,21 @@ class GatedConfig(FeedForwardConfig):
         return Gated(self, width)
 
 
-class Gated(OneInput):
+class Gated(FusedLinears):
     """down(activation(gate(x)) * up(x))."""
 
-    joins = ("gate", "up")
+    fused_names = ("gate", "up")
     split: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
 
     def __init__(self, config: GatedConfig, width: int) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.gate = nn.Linear(width, config.hidden, bias=config.bias)
-        self.up = nn.Linear(width, config.hidden, bias=config.bias)
-        self.down = ResidualLinear(config.hidden, width, bias=config.bias)
+        self.gate = nn.Linear(width, config.hidden_width, bias=config.bias)
+        self.up = nn.Linear(width, config.hidden_width, bias=config.bias)
+        self.down = ResidualLinear(config.hidden_width, width, bias=config.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        gate_BTF, up_BTF = self.maps(x_BTD)
+        gate_BTF, up_BTF = self.project(x_BTD)
         hidden_BTF = gated(gate_BTF, up_BTF, self.activation)
         with forgetting(hidden_BTF):
             return self.down(hidden_BTF)  # type: ignore[no-any-return]
@@ -166,21 +166,21 @@ class ClippedConfig(FeedForwardConfig):
         return Clipped(self, width)
 
 
-class Clipped(OneInput):
+class Clipped(FusedLinears):
     """down((1 + u) * g * sigmoid(slope * g)), g = min(gate(x), limit), u = up(x) in +- limit."""
 
-    joins = ("gate", "up")
+    fused_names = ("gate", "up")
     split: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
 
     def __init__(self, config: ClippedConfig, width: int) -> None:
         super().__init__()
         self.slope, self.limit = config.slope, config.limit
-        self.gate = nn.Linear(width, config.hidden)
-        self.up = nn.Linear(width, config.hidden)
-        self.down = ResidualLinear(config.hidden, width)
+        self.gate = nn.Linear(width, config.hidden_width)
+        self.up = nn.Linear(width, config.hidden_width)
+        self.down = ResidualLinear(config.hidden_width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        gate_BTF, up_BTF = self.maps(x_BTD)
+        gate_BTF, up_BTF = self.project(x_BTD)
         gate_BTF = gate_BTF.clamp(max=self.limit)
         up_BTF = up_BTF.clamp(-self.limit, self.limit)
         hidden_BTF = (1 + up_BTF) * gate_BTF * torch.sigmoid(self.slope * gate_BTF)

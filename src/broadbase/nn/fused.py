@@ -12,30 +12,30 @@ import torch
 from torch import Tensor, nn
 
 
-class OneInput(nn.Module):
+class FusedLinears(nn.Module):
     """A module some of whose linear maps read the same."""
 
-    joins: ClassVar[tuple[str, ...]]  # their names
+    fused_names: ClassVar[tuple[str, ...]]  # their names
 
     def __init__(self) -> None:
         super().__init__()
         self.joint: nn.Module | None = None
         self.sizes: list[int] = []
 
-    def maps(self, x: Tensor) -> Sequence[Tensor]:
+    def project(self, x: Tensor) -> Sequence[Tensor]:
         """What each of them makes of x [...,K], in the order of `joins`: [...,F] each."""
         if self.joint is None:
-            return [getattr(self, name)(x) for name in self.joins]
+            return [getattr(self, name)(x) for name in self.fused_names]
         return self.joint(x).split_with_sizes(self.sizes, dim=-1)  # type: ignore[no-any-return]
 
-    def join(self) -> None:
+    def fuse(self) -> None:
         """Let one map with the same numbers take their place, if it has not yet."""
         if self.joint is not None:
             return
-        parts: list[nn.Linear] = [getattr(self, name) for name in self.joins]
+        parts: list[nn.Linear] = [getattr(self, name) for name in self.fused_names]
         self.sizes = [part.out_features for part in parts]
         self.joint = joined(parts)
-        for name in self.joins:
+        for name in self.fused_names:
             delattr(self, name)
 
 

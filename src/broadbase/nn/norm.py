@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 from broadbase.nn.laws import ZERO, Initialised, Law
 
 
-class NormConfig(Choice):
+class NormConfig(Slot):
     """Normalises the last axis of [..., width]."""
 
     package: ClassVar[str] = "nn"

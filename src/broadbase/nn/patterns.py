@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 from broadbase.core.view import Tokens
 
 Pattern = Callable[[Tensor, Tensor], Tensor]  # orders [B,Q,1] and [B,1,K] to allowed [B,Q,K]
@@ -24,7 +24,7 @@ PATTERNS: dict[str, Pattern] = {
 }
 
 
-class ReachConfig(Choice):
+class SpanConfig(Slot):
     """How far one layer sees, within what the pattern allows."""
 
     package: ClassVar[str] = "nn"
@@ -39,7 +39,7 @@ class ReachConfig(Choice):
         raise TypeError(f"{type(self).__name__} has no allowed()")
 
 
-class WindowConfig(ReachConfig):
+class WindowConfig(SpanConfig):
     """Less than `length` places away: a sliding window (Beltagy et al. 2020, 3.1)."""
 
     name: Literal["window"] = "window"
@@ -52,10 +52,10 @@ class WindowConfig(ReachConfig):
         return distance.abs() < self.length
 
 
-class BehindConfig(ReachConfig):
+class CausalSpanConfig(SpanConfig):
     """Itself and what was before, in a tower that otherwise sees all (CLIP's text)."""
 
-    name: Literal["behind"] = "behind"
+    name: Literal["causal_span"] = "causal_span"
     pattern: ClassVar[str | None] = "causal"
 
     def covers(self, places: int) -> bool:
@@ -91,7 +91,7 @@ def mask(
     queries: Tokens,
     keys: Tokens,
     bias: Tensor | None = None,
-    reach: ReachConfig | None = None,
+    reach: SpanConfig | None = None,
 ) -> Mask:
     """The mask of `pattern` between queries and keys; packed documents do not see each other.
 

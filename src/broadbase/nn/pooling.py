@@ -8,16 +8,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 from broadbase.core.view import pool
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import PreNormConfig
-from broadbase.nn.feedforward import Activation, PlainConfig
+from broadbase.nn.feedforward import Activation, MLPConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.patterns import Mask
 
 
-class PoolingConfig(Choice):
+class PoolingConfig(Slot):
     """A way to make one vector of a record."""
 
     package: ClassVar[str] = "nn"
@@ -79,23 +79,23 @@ class Last(nn.Module):
         return x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B]
 
 
-class ProbeConfig(PoolingConfig):
+class AttentionPoolingConfig(PoolingConfig):
     """A learned query reads all places, then a feed-forward (Zhai et al. 2022, MAP; SigLIP)."""
 
-    name: Literal["probe"] = "probe"
+    name: Literal["attention"] = "attention"
     heads: Annotated[int, Field(ge=1)]
-    hidden: Annotated[int, Field(ge=1)]
+    hidden_width: Annotated[int, Field(ge=1)]
     activation: Activation = "gelu_tanh"
     eps: Annotated[float, Field(gt=0)] = 1e-6
 
     def build(self, width: int) -> nn.Module:
-        return Probe(self, width)
+        return AttentionPooling(self, width)
 
 
-class Probe(nn.Module):
+class AttentionPooling(nn.Module):
     """Of rows without padding."""
 
-    def __init__(self, config: ProbeConfig, width: int) -> None:
+    def __init__(self, config: AttentionPoolingConfig, width: int) -> None:
         super().__init__()
         self.probe = nn.Parameter(torch.zeros(width))
         self.attention = GroupedQueryConfig(
@@ -104,8 +104,10 @@ class Probe(nn.Module):
             head_dim=width // config.heads,
             bias=True,
             out_bias=True,
-        ).across(width)
-        inner = PlainConfig(hidden=config.hidden, activation=config.activation).build(width)
+        ).cross(width)
+        inner = MLPConfig(hidden_width=config.hidden_width, activation=config.activation).build(
+            width
+        )
         residual = PreNormConfig(norm=LayerNormConfig(eps=config.eps))
         self.feedforward = residual.build(inner, width)
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Tokens
 
@@ -36,19 +36,19 @@ class Positions(nn.Module):
         return None
 
 
-def once(position: Tensor) -> Tensor:
+def unbroadcast(position: Tensor) -> Tensor:
     """Positions [B,T,3], or those of one row [1,T,3] where all rows lie in one place of memory:
     what follows from them is then computed once."""
     return position[:1] if position.stride(0) == 0 else position
 
 
-class PositionsConfig(Choice):
+class PositionsConfig(Slot):
     """A way to know positions."""
 
     package: ClassVar[str] = "nn"
 
     @property
-    def places(self) -> float:
+    def max_length(self) -> float:
         """How many places of a line it can tell apart: any number, where nothing else is said."""
         return math.inf
 
@@ -66,7 +66,7 @@ class NoPositionsConfig(PositionsConfig):
         return Positions()
 
 
-class RotaryScaling(Choice):
+class RotaryScaling(Slot):
     """Changes the rotary frequencies, to reach contexts longer than those trained on."""
 
     package: ClassVar[str] = "nn"
@@ -178,7 +178,7 @@ class Rotary(Positions):
         frequency_F = self.config.frequencies(self.head_dim, device)
         scaling = self.config.scaling
         axis_F = torch.arange(self.head_dim // 2, device=device) % 3
-        angle_BTF = once(tokens.position)[..., axis_F].float() * frequency_F
+        angle_BTF = unbroadcast(tokens.position)[..., axis_F].float() * frequency_F
         gain = 1.0 if scaling is None else scaling.gain
         cos_BTF, sin_BTF = angle_BTF.cos() * gain, angle_BTF.sin() * gain
         halves = (cos_BTF, cos_BTF), (-sin_BTF, sin_BTF)
@@ -186,7 +186,7 @@ class Rotary(Positions):
         return cos_B1TE, sin_B1TE
 
 
-class Turn(torch.autograd.Function):
+class Rotate(torch.autograd.Function):
     """Each pair (j, j + F) of x [...,E] turned by its angle; the gradient is turned back."""
 
     @staticmethod
@@ -209,22 +209,22 @@ def rotate(x_BHTE: Tensor, rotation: Rotation) -> Tensor:
     cos, sin = (part.to(x_BHTE.dtype) for part in rotation)
     if not x_BHTE.requires_grad:
         return _turned(x_BHTE, cos, sin)
-    return Turn.apply(x_BHTE, cos, sin)  # type: ignore[no-any-return,no-untyped-call]
+    return Rotate.apply(x_BHTE, cos, sin)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class LearnedConfig(PositionsConfig):
     """A learned vector for each place (GPT-2, BERT), and for each part where there are parts."""
 
     name: Literal["learned"] = "learned"
-    length: Annotated[int, Field(ge=1)]
+    num_positions: Annotated[int, Field(ge=1)]
     offset: Annotated[int, Field(ge=0)] = (
         0  # the row of place 0: rows before it have no use here (RoBERTa, BART: 2)
     )
-    parts: int = 0
+    token_types: int = 0
 
     @property
-    def places(self) -> float:
-        return self.length - self.offset
+    def max_length(self) -> float:
+        return self.num_positions - self.offset
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
         return Learned(self, width)
@@ -236,40 +236,40 @@ class Learned(Positions):
     def __init__(self, config: LearnedConfig, width: int) -> None:
         super().__init__()
         self.offset = config.offset
-        self.place = nn.Embedding(config.length, width)
-        self.part = nn.Embedding(config.parts, width) if config.parts else None
+        self.place = nn.Embedding(config.num_positions, width)
+        self.part = nn.Embedding(config.token_types, width) if config.token_types else None
 
     def embed(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
-        time_BT = once(tokens.position)[..., 0]
+        time_BT = unbroadcast(tokens.position)[..., 0]
         x_BTD = x_BTD + self.place(time_BT + self.offset)
         if self.part is not None:
-            part_BT = torch.zeros_like(time_BT) if tokens.part is None else tokens.part
+            part_BT = torch.zeros_like(time_BT) if tokens.token_type is None else tokens.token_type
             x_BTD = x_BTD + self.part(part_BT)
         return x_BTD
 
 
-class PlaneConfig(PositionsConfig):
+class Learned2DConfig(PositionsConfig):
     """A learned vector for each place of a plane, and one before them for a start (ViT)."""
 
-    name: Literal["plane"] = "plane"
+    name: Literal["learned_2d"] = "learned_2d"
     rows: Annotated[int, Field(ge=1)]
     columns: Annotated[int, Field(ge=1)]
     start: bool = True
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
-        return Plane(self, width)
+        return Learned2D(self, width)
 
 
-class Plane(Positions):
+class Learned2D(Positions):
     """Vectors by row and column, which begin at 1; the start is at (0, 0, 0)."""
 
-    def __init__(self, config: PlaneConfig, width: int) -> None:
+    def __init__(self, config: Learned2DConfig, width: int) -> None:
         super().__init__()
         self.config = config
         self.place = nn.Embedding(config.rows * config.columns + config.start, width)
 
     def embed(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
-        _, row_BT, column_BT = once(tokens.position).unbind(dim=-1)
+        _, row_BT, column_BT = unbroadcast(tokens.position).unbind(dim=-1)
         index_BT = (row_BT - 1) * self.config.columns + column_BT - 1 + self.config.start
         index_BT = torch.where(row_BT == 0, 0, index_BT)
         return x_BTD + self.place(index_BT)  # type: ignore[no-any-return]

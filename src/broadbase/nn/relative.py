@@ -13,42 +13,44 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.view import Tokens
-from broadbase.nn.positions import Positions, PositionsConfig, once
+from broadbase.nn.positions import Positions, PositionsConfig, unbroadcast
 
 
-class BucketsConfig(PositionsConfig):
+class T5RelativeBiasConfig(PositionsConfig):
     """A learned number for each head and bucket of distances (T5; Raffel et al. 2020, 2.1).
 
     One table for all layers. Near distances have a bucket each, farther ones share buckets of
     logarithmic size, the last takes all from `furthest` on.
     """
 
-    name: Literal["buckets"] = "buckets"
+    name: Literal["t5_bias"] = "t5_bias"
     buckets: Annotated[int, Field(ge=4)] = 32
-    furthest: Annotated[int, Field(ge=2)] = 128
-    both: bool = True  # half of the buckets are of keys to come; otherwise these share one
+    max_distance: Annotated[int, Field(ge=2)] = 128
+    bidirectional: bool = True  # half of the buckets are of keys to come; otherwise these share one
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
-        return Buckets(self, heads)
+        return T5RelativeBias(self, heads)
 
 
-class Buckets(Positions):
+class T5RelativeBias(Positions):
     """The bias follows from the time axis alone."""
 
     all_heads = True
 
-    def __init__(self, config: BucketsConfig, heads: int) -> None:
+    def __init__(self, config: T5RelativeBiasConfig, heads: int) -> None:
         super().__init__()
         self.config = config
         self.table = nn.Embedding(config.buckets, heads)
 
     def bias(self, queries: Tokens, keys: Tokens) -> Tensor:
         c = self.config
-        query_BQ, key_BK = once(queries.position)[..., 0], once(keys.position)[..., 0]
+        query_BQ, key_BK = unbroadcast(queries.position)[..., 0], unbroadcast(keys.position)[..., 0]
         distance_BQK = key_BK[:, None] - query_BQ[..., None]
-        line_N = torch.arange(-c.furthest, c.furthest + 1, device=distance_BQK.device)
-        line_NH = self.table(bucket(line_N, c.buckets, c.furthest, c.both))
-        return look_up(line_NH, distance_BQK.clamp(-c.furthest, c.furthest) + c.furthest)
+        line_N = torch.arange(-c.max_distance, c.max_distance + 1, device=distance_BQK.device)
+        line_NH = self.table(bucket(line_N, c.buckets, c.max_distance, c.bidirectional))
+        return look_up(
+            line_NH, distance_BQK.clamp(-c.max_distance, c.max_distance) + c.max_distance
+        )
 
 
 def bucket(distance: Tensor, buckets: int, furthest: int, both: bool) -> Tensor:
@@ -66,34 +68,34 @@ def bucket(distance: Tensor, buckets: int, furthest: int, both: bool) -> Tensor:
     return offset + torch.where(distance < near, distance, far)
 
 
-class OffsetsConfig(PositionsConfig):
+class RelativeBias2DConfig(PositionsConfig):
     """A learned number for each head and offset in a plane (BEiT; Bao et al. 2022).
 
     Offsets of a start (at (0, 0, 0), as in `plane`) have three numbers: of what it reads, of what
     reads it, of itself. Layers of one `table` share it.
     """
 
-    name: Literal["offsets"] = "offsets"
+    name: Literal["relative_2d"] = "relative_2d"
     rows: Annotated[int, Field(ge=1)]
     columns: Annotated[int, Field(ge=1)]
     table: int = 0
 
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
-        return Offsets(self, heads)
+        return RelativeBias2D(self, heads)
 
 
-class Offsets(Positions):
+class RelativeBias2D(Positions):
     """The bias follows from row and column."""
 
     all_heads = True
 
-    def __init__(self, config: OffsetsConfig, heads: int) -> None:
+    def __init__(self, config: RelativeBias2DConfig, heads: int) -> None:
         super().__init__()
         self.rows, self.columns = config.rows, config.columns
         self.table = nn.Embedding((2 * config.rows - 1) * (2 * config.columns - 1) + 3, heads)
 
     def bias(self, queries: Tokens, keys: Tokens) -> Tensor:
-        query_BQ3, key_BK3 = once(queries.position), once(keys.position)
+        query_BQ3, key_BK3 = unbroadcast(queries.position), unbroadcast(keys.position)
         offset_BQK = offsets(query_BQ3, key_BK3, self.rows, self.columns)
         return look_up(self.table.weight, offset_BQK)
 

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 from broadbase.nn import tiled
 from broadbase.nn.patterns import Mask
 
 
-class SoftmaxConfig(Choice):
+class SoftmaxConfig(Slot):
     """A way to weigh values by logits."""
 
     package: ClassVar[str] = "nn"
@@ -59,10 +59,10 @@ class CappedConfig(SoftmaxConfig):
     """Logits kept within (-cap, cap) by cap * tanh(logit / cap) (Gemma 2; 2408.00118, 2)."""
 
     name: Literal["capped"] = "capped"
-    cap: float
+    softcap: float
 
     def build(self, heads: int) -> nn.Module:
-        return Capped(self.cap)
+        return Capped(self.softcap)
 
 
 class Capped(nn.Module):

@@ -40,10 +40,10 @@ def suits(q: Tensor, k: Tensor, mask: Mask) -> bool:
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
     """softmax(scale q k) v of q [B,H,T,E], k and v [B,H,S,E], with the gradient of all three."""
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    return Blocked.apply(q, k, v, mask.table, mask.causal, factor)  # type: ignore[no-any-return, no-untyped-call]
+    return TiledAttention.apply(q, k, v, mask.table, mask.causal, factor)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class Blocked(torch.autograd.Function):
+class TiledAttention(torch.autograd.Function):
     """One block of queries of some rows after another."""
 
     @staticmethod

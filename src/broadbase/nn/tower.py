@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from broadbase.core.config import Config
 from broadbase.core.contracts import TowerConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Hidden, Tokens
+from broadbase.core.view import Tokens, TowerOutput
 from broadbase.nn.block import Block, BlockConfig, Context
 from broadbase.nn.cache import Cache
 from broadbase.nn.laws import SMALL, Initialised, Law, ResidualLinear
@@ -39,8 +39,8 @@ class TransformerConfig(TowerConfig):
     final_norm: NormConfig | None = RMSNormConfig()
 
     @property
-    def places(self) -> float:
-        return self.positions.places
+    def max_length(self) -> float:
+        return self.positions.max_length
 
     def build(self) -> Transformer:
         return Transformer(self)
@@ -59,7 +59,7 @@ class Transformer(nn.Module, Initialised):
             nn.Parameter(torch.zeros(config.registers, width)) if config.registers else None
         )
         self.blocks = nn.ModuleList(_stacked([block.build(width) for block in blocks]))
-        sights = {(block.attention.reach, block.positions): block for block in blocks}
+        sights = {(block.attention.span, block.positions): block for block in blocks}
         self.reaches = [reach for reach, _ in sights]
         self.own = nn.ModuleDict(
             {
@@ -68,7 +68,7 @@ class Transformer(nn.Module, Initialised):
                 if own is not None
             }
         )
-        self.sight = [list(sights).index((b.attention.reach, b.positions)) for b in blocks]
+        self.sight = [list(sights).index((b.attention.span, b.positions)) for b in blocks]
         self.penalties, self.shares = _charged([block.feedforward.penalties for block in blocks])
         self.reads_context = any(layers.block.cross for layers in config.layers)
         self.final_norm = config.final_norm.build(width) if config.final_norm else nn.Identity()
@@ -83,10 +83,10 @@ class Transformer(nn.Module, Initialised):
         tokens: Tokens,
         pattern: str,
         *,
-        context: Hidden | None = None,
+        context: TowerOutput | None = None,
         cache: Cache | None = None,
         layers: bool = False,
-    ) -> Hidden:
+    ) -> TowerOutput:
         """Run the stack; `layers` also keeps the stream after each block (for probes)."""
         if context is not None and not self.reads_context:
             raise ConfigError("a stream has a context, but no layer of its tower has `cross`")
@@ -111,7 +111,7 @@ class Transformer(nn.Module, Initialised):
                 charges[name] = charges[name] + charge_B if name in charges else charge_B
             if layers:
                 taps.append(x_BTD[:, first:])
-        return Hidden(self.final_norm(x_BTD[:, first:]), given, tuple(taps), charges)
+        return TowerOutput(self.final_norm(x_BTD[:, first:]), given, tuple(taps), charges)
 
     def _sight(
         self, number: int, pattern: str, queries: Tokens, keys: Tokens

@@ -23,22 +23,22 @@ from broadbase.nn.connector import Connector, ConnectorConfig
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class QuantisedConfig(ConnectorConfig):
+class VectorQuantizerConfig(ConnectorConfig):
     """The nearest of `codes` vectors; of several codebooks each tells what those before left."""
 
-    name: Literal["quantised"] = "quantised"
+    name: Literal["vector_quantizer"] = "vector_quantizer"
     codes: Annotated[int, Field(ge=2)] = 512
     codebooks: Annotated[int, Field(ge=1)] = 1
-    dimensions: Annotated[int, Field(ge=1)] = 16  # few, so that all codes are used (Yu et al. 2022)
+    code_dim: Annotated[int, Field(ge=1)] = 16  # few, so that all codes are used (Yu et al. 2022)
     decay: Share = 0.99
     commitment: Annotated[float, Field(ge=0)] = 0.25
-    least: Share = 0.05  # of an even use: a code used less is given to a larger cell
+    min_usage: Share = 0.05  # of an even use: a code used less is given to a larger cell
 
-    def build(self, source: int, target: int) -> Quantised:
-        return Quantised(self, source, target)
+    def build(self, source: int, target: int) -> VectorQuantizer:
+        return VectorQuantizer(self, source, target)
 
 
-class Quantised(nn.Module, Connector):
+class VectorQuantizer(nn.Module, Connector):
     """widen(q), q the sum over codebooks of the code nearest to what is left of z = narrow(x).
 
     The gradient passes q as if it were z (van den Oord et al. 2017, 3.2). Charged is `commitment`:
@@ -46,13 +46,13 @@ class Quantised(nn.Module, Connector):
     2022, RQ-VAE, eq. 7; one codebook: van den Oord et al., eq. 3).
     """
 
-    def __init__(self, config: QuantisedConfig, source: int, target: int) -> None:
+    def __init__(self, config: VectorQuantizerConfig, source: int, target: int) -> None:
         super().__init__()
         self.penalties = {"commitment": config.commitment}
-        self.narrow = nn.Linear(source, config.dimensions)
-        self.widen = nn.Linear(config.dimensions, target)
+        self.narrow = nn.Linear(source, config.code_dim)
+        self.widen = nn.Linear(config.code_dim, target)
         self.codebooks = nn.ModuleList(
-            Codebook(config.codes, config.dimensions, config.decay, config.least)
+            Codebook(config.codes, config.code_dim, config.decay, config.min_usage)
             for _ in range(config.codebooks)
         )
         self._charges: dict[str, Tensor] = {}
@@ -70,7 +70,7 @@ class Quantised(nn.Module, Connector):
         for codebook in self._books:
             ids_BN = codebook.nearest(left_BNE.detach())
             if self.training and torch.is_grad_enabled():
-                codebook.note(left_BNE.detach(), ids_BN, counts_BN)
+                codebook.accumulate(left_BNE.detach(), ids_BN, counts_BN)
             left_BNE = left_BNE - codebook.vectors[ids_BN]
             charge_BN = charge_BN + left_BNE.square().mean(dim=-1)
         self._charges = {"commitment": (charge_BN * counts_BN).sum(dim=1)}
@@ -80,9 +80,9 @@ class Quantised(nn.Module, Connector):
     def charges(self) -> Mapping[str, Tensor]:
         return self._charges
 
-    def settle(self, add: Callable[[Tensor], Tensor]) -> None:
+    def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
         for codebook in self._books:
-            codebook.settle(add)
+            codebook.update_statistics(add)
 
     @property
     def sizes(self) -> list[int]:
@@ -123,7 +123,7 @@ class Codebook(nn.Module):
         return torch.cdist(z_BNE.flatten(0, 1), self.vectors).argmin(dim=-1).view(z_BNE.shape[:2])
 
     @torch.no_grad()
-    def note(self, z_BNE: Tensor, ids_BN: Tensor, counts_BN: Tensor) -> None:
+    def accumulate(self, z_BNE: Tensor, ids_BN: Tensor, counts_BN: Tensor) -> None:
         """Add the states that count to the statistics of this step."""
         deviation_BNE = z_BNE - self.vectors[ids_BN]
         each = torch.cat([torch.ones_like(z_BNE[..., :1]), deviation_BNE, deviation_BNE**2], dim=-1)
@@ -132,7 +132,7 @@ class Codebook(nn.Module):
         self._noted.index_add_(0, ids_BN.flatten(), (each * counts_BN[..., None]).flatten(0, 1))
 
     @torch.no_grad()
-    def settle(self, add: Callable[[Tensor], Tensor]) -> None:
+    def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
         """One step of the moving averages, then hand over the codes that are hardly used.
 
         With N the sizes, m = N e the sums and n, sum z those of this step, the paper's

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.masks import at, take
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.objectives.masks import gather, scatter_mask
+from broadbase.objectives.scoring import ReadoutLoss
 
 
 class AutoencoderConfig(ObjectiveConfig):
@@ -32,7 +32,7 @@ class AutoencoderConfig(ObjectiveConfig):
         return Autoencoder(self)
 
 
-class Autoencoder(ReadScores):
+class Autoencoder(ReadoutLoss):
     """Two streams a source, of the S places that are targets: no start value, which tells nothing
     but would be a code more to tell it by."""
 
@@ -43,22 +43,22 @@ class Autoencoder(ReadScores):
         return tuple(self._view(name, segment) for name, segment in batch.segments.items())
 
     def _view(self, name: str, segment: Segment) -> View:
-        c, values, weight_BN = self.config, segment.values, segment.weight
+        c, values, weight_BN = self.config, segment.values, segment.loss_weight
         assert values is not None
         assert weight_BN is not None
         if values.ndim != 3:
             raise ConfigError(
-                f"an autoencoder tells vectors, and {segment.source!r} holds ids; use masked"
+                f"an autoencoder tells vectors, and {segment.space!r} holds ids; use masked"
             )
         index_BS = _countable(weight_BN)
         weight_BS = weight_BN.gather(1, index_BS)
-        seen = at(segment, segment.source, index_BS, weight_BS > 0)
+        seen = scatter_mask(segment, segment.space, index_BS, weight_BS > 0)
         whole = Segment("@encoder", None, seen.position, None, seen.document)
-        read = Read(c.target, name, take(values, index_BS), weight_BS)
+        read = Readout(c.target, name, gather(values, index_BS), weight_BS)
         return View(
             (
                 Stream("encoder", c.encoder, (seen,)),
-                Stream("decoder", c.decoder, (whole,), reads=(read,)),
+                Stream("decoder", c.decoder, (whole,), readouts=(read,)),
             )
         )
 

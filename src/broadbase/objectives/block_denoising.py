@@ -16,54 +16,58 @@ import torch
 from pydantic import Field
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.documents import shifted
-from broadbase.objectives.masks import MasksConfig, SpansConfig, take
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.objectives.documents import next_token_targets
+from broadbase.objectives.masks import MasksConfig, SpanMaskConfig, gather
+from broadbase.objectives.scoring import ReadoutLoss
 
 
-class RegionsConfig(ObjectiveConfig):
+class BlockDenoisingConfig(ObjectiveConfig):
     """Spans of a sequence, or blocks of a plane with `masks.name=blocks`."""
 
-    name: Literal["regions"] = "regions"
+    name: Literal["block_denoising"] = "block_denoising"
     encoder: TowerName = "encoder"  # towers
     decoder: TowerName = "decoder"
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.4  # of the places of a row
-    masks: MasksConfig = SpansConfig()
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.4  # of the places of a row
+    masks: MasksConfig = SpanMaskConfig()
     damage: Literal["hide", "replace"] = "hide"  # replace: by values of other places of the row
-    whole: bool = True  # tell every place; otherwise only the damaged ones
+    target_all: bool = True  # tell every place; otherwise only the damaged ones
 
     def build(self) -> Objective:
-        return Regions(self)
+        return BlockDenoising(self)
 
 
-class Regions(ReadScores):
+class BlockDenoising(ReadoutLoss):
     """Two streams a source: `encoder`, and `decoder` which reads it."""
 
-    def __init__(self, config: RegionsConfig) -> None:
+    def __init__(self, config: BlockDenoisingConfig) -> None:
         self.config = config
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
         return tuple(
-            self._view(name, segment, corrupt[segment.source], batch.draws)
+            self._view(name, segment, corrupt[segment.space], batch.rng)
             for name, segment in batch.segments.items()
         )
 
-    def _view(self, name: str, segment: Segment, corrupt: Corruption, draws: Draws) -> View:
+    def _view(self, name: str, segment: Segment, corrupt: Corruption, draws: KeyedRandom) -> View:
         c = self.config
-        assert segment.weight is not None
-        index_BS, weight_BS = c.masks.choose(segment, c.share, draws, name, corrupt.units)
+        assert segment.loss_weight is not None
+        index_BS, weight_BS = c.masks.choose(segment, c.mask_ratio, draws, name, corrupt.units)
         B, N = segment.position.shape[:2]
         chosen_BN = torch.zeros(B, N).scatter_add(1, index_BS, weight_BS.float()) > 0
         given = self._damaged(segment, chosen_BN, draws.uniform(f"{name}/from", B, N))
-        told = segment if c.whole else replace(segment, weight=segment.weight * chosen_BN)
-        seen, values, weight = shifted(told)
-        read = Read(segment.source, name, values, weight)
+        told = (
+            segment
+            if c.target_all
+            else replace(segment, loss_weight=segment.loss_weight * chosen_BN)
+        )
+        seen, values, weight = next_token_targets(told)
+        read = Readout(segment.space, name, values, weight)
         return View(
             (
                 Stream("encoder", c.encoder, (given,)),
-                Stream("decoder", c.decoder, (seen,), "causal", "encoder", reads=(read,)),
+                Stream("decoder", c.decoder, (seen,), "causal", "encoder", readouts=(read,)),
             )
         )
 
@@ -72,7 +76,7 @@ class Regions(ReadScores):
         values = segment.values
         assert values is not None
         if self.config.damage == "hide":
-            return replace(segment, hidden=chosen_BN)
-        other = take(values, (draw_BN * values.shape[1]).long())
+            return replace(segment, masked=chosen_BN)
+        other = gather(values, (draw_BN * values.shape[1]).long())
         chosen = chosen_BN.view(*chosen_BN.shape, *[1] * (values.ndim - 2))
         return replace(segment, values=torch.where(chosen, other, values))

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
-from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.documents import shifted
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.objectives.documents import next_token_targets
+from broadbase.objectives.scoring import ReadoutLoss
 
 
 class CausalConfig(ObjectiveConfig):
@@ -25,7 +25,7 @@ class CausalConfig(ObjectiveConfig):
         return Causal(self)
 
 
-class Causal(ReadScores):
+class Causal(ReadoutLoss):
     """One causal stream a source; place i is read against the value at i + 1."""
 
     def __init__(self, config: CausalConfig) -> None:
@@ -35,6 +35,6 @@ class Causal(ReadScores):
         return tuple(self._view(name, segment) for name, segment in batch.segments.items())
 
     def _view(self, name: str, segment: Segment) -> View:
-        seen, values, weight = shifted(segment)
-        read = Read(segment.source, term=name, values=values, weight=weight)
-        return View((Stream("main", self.tower, (seen,), pattern="causal", reads=(read,)),))
+        seen, values, weight = next_token_targets(segment)
+        read = Readout(segment.space, term=name, target=values, loss_weight=weight)
+        return View((Stream("main", self.tower, (seen,), pattern="causal", readouts=(read,)),))

@@ -16,26 +16,26 @@ from typing import Annotated, ClassVar, Literal, Protocol
 import torch
 
 from broadbase.core.contracts import TOWER, Batch, Corruption, ObjectiveConfig, TowerName
-from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.documents import paired, shifted
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.objectives.documents import next_token_targets, paired_with
+from broadbase.objectives.scoring import ReadoutLoss
 
 
-class GivenConfig(ObjectiveConfig):
+class ConditionalConfig(ObjectiveConfig):
     """What both have; not a choice by itself."""
 
-    given: str = "given"  # sources, paired
-    told: str = "told"
+    source: str = "given"  # sources, paired
+    target: str = "told"
 
     def check(self, sources: Mapping[str, str | None]) -> None:
-        paired(self.name, sources, self.given, self.told)
+        paired_with(self.name, sources, self.source, self.target)
 
     def build(self) -> Conditional:
         """The objective, whose `prompt` also asks a base for what is not known yet."""
         raise TypeError(f"{type(self).__name__} has no build()")
 
 
-class Seq2SeqConfig(GivenConfig):
+class Seq2SeqConfig(ConditionalConfig):
     """Given to an encoder (Sutskever et al. 2014; Vaswani et al. 2017)."""
 
     name: Literal["seq2seq"] = "seq2seq"
@@ -43,40 +43,40 @@ class Seq2SeqConfig(GivenConfig):
     decoder: TowerName = "decoder"
 
     def build(self) -> Conditional:
-        return Conditional(self, Encoded(self.encoder, self.decoder))
+        return Conditional(self, EncoderConditioned(self.encoder, self.decoder))
 
 
-class PrefixedConfig(GivenConfig):
+class PrefixConditionalConfig(ConditionalConfig):
     """Given before what is told; `through` a tower of its own where there is one (LLaVA)."""
 
-    name: Literal["prefixed"] = "prefixed"
+    name: Literal["prefix_conditional"] = "prefix_conditional"
     pattern: ClassVar[str] = "causal"
     tower: TowerName = "main"
     through: Annotated[str | None, TOWER] = None
 
     def build(self) -> Conditional:
-        return Conditional(self, Prefixed(self.tower, self.through))
+        return Conditional(self, PrefixConditioned(self.tower, self.through))
 
 
-class Way(Protocol):
+class Conditioning(Protocol):
     """How a segment is given, before another is told."""
 
-    def __call__(self, given: Segment, told: Segment, reads: tuple[Read, ...]) -> View:
+    def __call__(self, given: Segment, told: Segment, reads: tuple[Readout, ...]) -> View:
         """The view; the last segment of its last stream is the told one, which `reads` count."""
         ...
 
 
-class Conditional(ReadScores):
+class Conditional(ReadoutLoss):
     """One view of both; only the told places are scored."""
 
-    def __init__(self, config: GivenConfig, way: Way) -> None:
-        self.given, self.told, self.way = config.given, config.told, way
+    def __init__(self, config: ConditionalConfig, way: Conditioning) -> None:
+        self.given, self.told, self.way = config.source, config.target, way
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
         if not {self.given, self.told} <= batch.segments.keys():  # other sources, evaluated
             return ()
-        told, values, weight = shifted(batch.segments[self.told])
-        read = Read(told.source, self.told, values, weight)
+        told, values, weight = next_token_targets(batch.segments[self.told])
+        read = Readout(told.space, self.told, values, weight)
         return (self.way(batch.segments[self.given], told, (read,)),)
 
     def prompt(self, given: Segment, told: Segment) -> View:
@@ -84,27 +84,37 @@ class Conditional(ReadScores):
         return self.way(given, told, ())
 
 
-class Encoded:
+class EncoderConditioned:
     """To an encoder."""
 
     def __init__(self, encoder: str, decoder: str) -> None:
         self.encoder, self.decoder = encoder, decoder
 
-    def __call__(self, given: Segment, told: Segment, reads: tuple[Read, ...]) -> View:
-        heard = Stream("given", self.encoder, (marked(given),))
+    def __call__(self, given: Segment, told: Segment, reads: tuple[Readout, ...]) -> View:
+        heard = Stream("given", self.encoder, (with_document_ids(given),))
         return View(
-            (heard, Stream("told", self.decoder, (marked(told),), "causal", "given", reads=reads))
+            (
+                heard,
+                Stream(
+                    "told",
+                    self.decoder,
+                    (with_document_ids(told),),
+                    "causal",
+                    "given",
+                    readouts=reads,
+                ),
+            )
         )
 
 
-class Prefixed:
+class PrefixConditioned:
     """In the same stream: the given places see each other, the told ones see all before."""
 
     def __init__(self, tower: str, through: str | None) -> None:
         self.tower, self.through = tower, through
 
-    def __call__(self, given: Segment, told: Segment, reads: tuple[Read, ...]) -> View:
-        before, after = marked(given), marked(told)
+    def __call__(self, given: Segment, told: Segment, reads: tuple[Readout, ...]) -> View:
+        before, after = with_document_ids(given), with_document_ids(told)
         assert before.order is not None
         assert after.order is not None
         assert before.document is not None
@@ -116,13 +126,13 @@ class Prefixed:
         index = G + torch.arange(T).expand(len(after.position), -1)
         counted = tuple(replace(read, index=index) for read in reads)
         if self.through is None:
-            return View((Stream("told", self.tower, (prefix, after), "causal", reads=counted),))
+            return View((Stream("told", self.tower, (prefix, after), "causal", readouts=counted),))
         seen = Stream("given", self.through, (before,))
-        prefix = replace(prefix, source="@given", values=None, hidden=None)
-        return View((seen, Stream("told", self.tower, (prefix, after), "causal", reads=counted)))
+        prefix = replace(prefix, space="@given", values=None, masked=None)
+        return View((seen, Stream("told", self.tower, (prefix, after), "causal", readouts=counted)))
 
 
-def marked(segment: Segment) -> Segment:
+def with_document_ids(segment: Segment) -> Segment:
     """The same with `order` and `document` said, also of rows that are one whole document."""
     if segment.order is not None and segment.document is not None:
         return segment

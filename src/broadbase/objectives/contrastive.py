@@ -19,9 +19,9 @@ from torch import Tensor
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
-from broadbase.core.loss import Loss, Share
-from broadbase.core.view import Output, Read, Stream, View
-from broadbase.objectives.documents import paired
+from broadbase.core.loss import Loss, TermWeight
+from broadbase.core.view import Output, Readout, Stream, View
+from broadbase.objectives.documents import paired_with
 
 TERM = "pairs"
 
@@ -41,7 +41,7 @@ class PairsConfig(ObjectiveConfig):
     second: Side = Side(source="text", tower="text", joint="text_joint")
 
     def check(self, sources: Mapping[str, str | None]) -> None:
-        paired(self.name, sources, self.first.source, self.second.source)
+        paired_with(self.name, sources, self.first.source, self.second.source)
 
 
 class InfoNCEConfig(PairsConfig):
@@ -65,7 +65,7 @@ class SigmoidConfig(PairsConfig):
 class Pairs:
     """Two streams in one view, each read once, pooled."""
 
-    whole: ClassVar[bool] = True
+    batch_coupled: ClassVar[bool] = True
 
     def __init__(self, config: PairsConfig) -> None:
         self.config = config
@@ -75,11 +75,11 @@ class Pairs:
         if not {side.source for side in self._sides()} <= batch.segments.keys():
             return ()
         streams = tuple(self._stream(side, batch) for side in self._sides())
-        return (View(streams, ranks=batch.draws.stride),)
+        return (View(streams, ranks=batch.rng.stride),)
 
-    def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
+    def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
         """As many as there are pairs."""
-        return {TERM: Share(float(sum(view.size for view in views)))} if views else {}
+        return {TERM: TermWeight(float(sum(view.size for view in views)))} if views else {}
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
         """The sum over this rank's pairs, against those of all ranks."""
@@ -102,8 +102,8 @@ class Pairs:
         return self.config.first, self.config.second
 
     def _stream(self, side: Side, batch: Batch) -> Stream:
-        read = Read(side.joint, term=side.source, pooled=True)
-        return Stream(side.source, side.tower, (batch.segments[side.source],), reads=(read,))
+        read = Readout(side.joint, term=side.source, pooled=True)
+        return Stream(side.source, side.tower, (batch.segments[side.source],), readouts=(read,))
 
 
 class InfoNCE(Pairs):

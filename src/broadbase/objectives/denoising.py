@@ -21,11 +21,17 @@ import torch
 from pydantic import Field
 
 from broadbase.core.contracts import Batch, Corruption, ObjectiveConfig, TowerName
-from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.conditional import marked
-from broadbase.objectives.documents import Document, assemble, documents, known, shifted
-from broadbase.objectives.masks import unit
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.objectives.conditional import with_document_ids
+from broadbase.objectives.documents import (
+    Document,
+    assemble,
+    documents,
+    next_token_targets,
+    sentinel_ids,
+)
+from broadbase.objectives.masks import masking_units
+from broadbase.objectives.scoring import ReadoutLoss
 
 Spans = Sequence[tuple[int, int]]  # first place and length of each, in order, apart
 
@@ -44,8 +50,8 @@ class SpanCorruptionConfig(DenoisingConfig):
     """T5's objective."""
 
     name: Literal["span_corruption"] = "span_corruption"
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the places of a document
-    mean: Annotated[float, Field(ge=1)] = 3.0  # places a span
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the places of a document
+    mean_span: Annotated[float, Field(ge=1)] = 3.0  # places a span
 
     def build(self) -> Denoising:
         return SpanCorruption(self)
@@ -55,35 +61,37 @@ class InfillingConfig(DenoisingConfig):
     """BART's text infilling, and its sentence permutation."""
 
     name: Literal["infilling"] = "infilling"
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    mean: Annotated[float, Field(ge=0.5)] = 3.0  # of the Poisson distribution of lengths
-    permuted: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the sentences, before that; BART: 1
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    mean_span: Annotated[float, Field(ge=0.5)] = 3.0  # of the Poisson distribution of lengths
+    permute_ratio: Annotated[float, Field(ge=0, le=1)] = (
+        0.0  # of the sentences, before that; BART: 1
+    )
 
     def build(self) -> Denoising:
         return Infilling(self)
 
 
-class Denoising(ReadScores):
+class Denoising(ReadoutLoss):
     """Two streams a source: `encoder`, and `decoder` which reads it."""
 
     config: DenoisingConfig
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
         return tuple(
-            self._view(name, segment, corrupt[segment.source], batch)
+            self._view(name, segment, corrupt[segment.space], batch)
             for name, segment in batch.segments.items()
         )
 
     def _view(self, name: str, segment: Segment, corrupt: Corruption, batch: Batch) -> View:
         inputs, targets = [], []
         for b, row in enumerate(documents(segment)):
-            rng = batch.draws.generator(f"{name}/spans", b)
+            rng = batch.rng.generator(f"{name}/spans", b)
             pairs = [self.pair(document, corrupt, segment, rng) for document in row]
             inputs.append([pair[0] for pair in pairs])
             targets.append([pair[1] for pair in pairs])
-        seen, values, weight = shifted(assemble(segment.source, targets))
-        read = Read(segment.source, term=name, values=values, weight=weight)
-        given = assemble(segment.source, inputs)
+        seen, values, weight = next_token_targets(assemble(segment.space, targets))
+        read = Readout(segment.space, term=name, target=values, loss_weight=weight)
+        given = assemble(segment.space, inputs)
         return View(
             (
                 Stream("encoder", self.config.encoder, (given,), pattern="full"),
@@ -93,7 +101,7 @@ class Denoising(ReadScores):
                     (seen,),
                     pattern="causal",
                     context="encoder",
-                    reads=(read,),
+                    readouts=(read,),
                 ),
             )
         )
@@ -104,8 +112,14 @@ class Denoising(ReadScores):
         encoder, decoder = self.config.encoder, self.config.decoder
         return View(
             (
-                Stream("encoder", encoder, (marked(given),), pattern="full"),
-                Stream("decoder", decoder, (marked(told),), pattern="causal", context="encoder"),
+                Stream("encoder", encoder, (with_document_ids(given),), pattern="full"),
+                Stream(
+                    "decoder",
+                    decoder,
+                    (with_document_ids(told),),
+                    pattern="causal",
+                    context="encoder",
+                ),
             )
         )
 
@@ -128,11 +142,11 @@ class SpanCorruption(Denoising):
         """The rest of the record is the one span that is missing: the decoder tells it."""
         assert given.values is not None
         assert told.values is not None
-        values, mark = given.values[0], torch.tensor(known(corrupt.marks, given, 1))
+        values, mark = given.values[0], torch.tensor(sentinel_ids(corrupt.sentinels, given, 1))
         rest = [values[:-1] if ended else values, mark.to(values)]
         return super().prompt(
-            _row(given.source, *rest),
-            _row(told.source, told.values[0], mark.to(values)),
+            _row(given.space, *rest),
+            _row(told.space, told.values[0], mark.to(values)),
             corrupt,
             ended,
         )
@@ -140,10 +154,10 @@ class SpanCorruption(Denoising):
     def pair(
         self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
     ) -> tuple[Document, Document]:
-        spans = even_spans(len(document) - 1, self.config.share, self.config.mean, rng)
+        spans = even_spans(len(document) - 1, self.config.mask_ratio, self.config.mean_span, rng)
         spans = [(first + 1, length) for first, length in spans]  # the start stays
         ids = torch.tensor(
-            known(corrupt.marks, segment, len(spans) + 1), dtype=document.values.dtype
+            sentinel_ids(corrupt.sentinels, segment, len(spans) + 1), dtype=document.values.dtype
         )
         told = [document.values[:1]]
         for mark, (first, length) in zip(ids, spans, strict=False):
@@ -151,7 +165,7 @@ class SpanCorruption(Denoising):
         values = torch.cat([*told, ids[-1:]])
         weight = torch.ones(len(values))
         weight[0] = 0
-        return replaced(document, spans, ids), Document(values, weight)
+        return replace_spans(document, spans, ids), Document(values, weight)
 
 
 class Infilling(Denoising):
@@ -166,11 +180,13 @@ class Infilling(Denoising):
         self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
     ) -> tuple[Document, Document]:
         c, given = self.config, document
-        if c.permuted:
-            begins = unit("sentence", corrupt.units, segment.source)(document.values).numpy()
-            given = document.taken(permuted(begins, c.permuted, rng))
-        spans = poisson_spans(len(document) - 1, c.share, c.mean, rng)
-        return replaced(given, [(first + 1, length) for first, length in spans]), document
+        if c.permute_ratio:
+            begins = masking_units("sentence", corrupt.units, segment.space)(
+                document.values
+            ).numpy()
+            given = document.taken(permute_sentences(begins, c.permute_ratio, rng))
+        spans = poisson_spans(len(document) - 1, c.mask_ratio, c.mean_span, rng)
+        return replace_spans(given, [(first + 1, length) for first, length in spans]), document
 
 
 def _row(source: str, *parts: torch.Tensor) -> Segment:
@@ -178,7 +194,7 @@ def _row(source: str, *parts: torch.Tensor) -> Segment:
     return assemble(source, [[Document(values, torch.ones(len(values)))]], len(values))
 
 
-def replaced(document: Document, spans: Spans, marks: torch.Tensor | None = None) -> Document:
+def replace_spans(document: Document, spans: Spans, marks: torch.Tensor | None = None) -> Document:
     """The document with each span as one place: its mark, or hidden where there are no marks."""
     values, hidden, at = list[torch.Tensor](), list[torch.Tensor](), 0
     blank = document.values[:1]
@@ -195,7 +211,7 @@ def replaced(document: Document, spans: Spans, marks: torch.Tensor | None = None
     )
 
 
-def permuted(begins: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def permute_sentences(begins: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """The places of a document with `share` of its sentences in each other's stead: [n].
 
     The start stays the first, and the last, which may be an end, the last.

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
-from broadbase.core.keyed_random import Draws
-from broadbase.core.loss import Loss, Share
-from broadbase.core.view import Output, Read, Segment, Stream, View
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.loss import Loss, TermWeight
+from broadbase.core.view import Output, Readout, Segment, Stream, View
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 LARGE = 2  # crops that the teacher sees
@@ -44,7 +44,7 @@ class DinoConfig(ObjectiveConfig):
     space: str = "prototypes"
     large: CropConfig = CropConfig(scale=1.0, area=(0.4, 1.0))
     small: CropConfig = CropConfig(scale=0.5, area=(0.05, 0.4))
-    smalls: Annotated[int, Field(ge=0)] = 4  # small crops of a record
+    num_small: Annotated[int, Field(ge=0)] = 4  # small crops of a record
 
     def build(self) -> Objective:
         return Dino(self)
@@ -53,7 +53,7 @@ class DinoConfig(ObjectiveConfig):
 class Dino:
     """A View for each crop: the teacher's of the large ones first, then the student's of all."""
 
-    whole: ClassVar[bool] = False
+    batch_coupled: ClassVar[bool] = False
 
     def __init__(self, config: DinoConfig) -> None:
         self.config = config
@@ -62,32 +62,32 @@ class Dino:
         return tuple(
             view
             for name, segment in batch.segments.items()
-            for view in self._source(name, segment, corrupt[segment.source], batch.draws)
+            for view in self._source(name, segment, corrupt[segment.space], batch.rng)
         )
 
     def _source(
-        self, name: str, segment: Segment, corrupt: Corruption, draws: Draws
+        self, name: str, segment: Segment, corrupt: Corruption, draws: KeyedRandom
     ) -> Sequence[View]:
         c = self.config
         assert segment.values is not None
         crops = []
-        for i in range(LARGE + c.smalls):
+        for i in range(LARGE + c.num_small):
             kind = c.large if i < LARGE else c.small
             values, position = corrupt.crop(
                 segment.values, kind.scale, kind.area, draws, f"{name}/crop{i}"
             )
-            seen = Segment(segment.source, values, position)
-            read = Read(c.space, f"{name}/crops", pooled=True)
-            crops.append(Stream("main", c.tower, (seen,), reads=(read,)))
-        twins = [View((crop,), twin=True) for crop in crops[:LARGE]]
+            seen = Segment(segment.space, values, position)
+            read = Readout(c.space, f"{name}/crops", pooled=True)
+            crops.append(Stream("main", c.tower, (seen,), readouts=(read,)))
+        twins = [View((crop,), teacher=True) for crop in crops[:LARGE]]
         return [*twins, *(View((crop,)) for crop in crops)]
 
-    def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
+    def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
         """A row counts once for each pair of its crops."""
-        found: dict[str, Share] = {}
+        found: dict[str, TermWeight] = {}
         for term, pairs in _pairs(views).items():
-            found[term] = Share(float(sum(views[said].size for _, said in pairs)))
-        return {term: Share(share.weight, 1 / len(found)) for term, share in found.items()}
+            found[term] = TermWeight(float(sum(views[said].size for _, said in pairs)))
+        return {term: TermWeight(share.weight, 1 / len(found)) for term, share in found.items()}
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
         return {
@@ -111,9 +111,9 @@ def cross(told: Tensor, said: Tensor) -> Tensor:
 def _pairs(views: Sequence[View]) -> dict[str, list[tuple[int, int]]]:
     """By term, the numbers of a teacher's and a student's View of different crops."""
     found: dict[str, list[tuple[int, int]]] = {}
-    for term in dict.fromkeys(read.term for view in views for read in view.reads):
-        mine = [i for i, view in enumerate(views) if view.reads[0].term == term]
-        told, said = ([i for i in mine if views[i].twin is twin] for twin in (True, False))
+    for term in dict.fromkeys(read.term for view in views for read in view.readouts):
+        mine = [i for i, view in enumerate(views) if view.readouts[0].term == term]
+        told, said = ([i for i in mine if views[i].teacher is twin] for twin in (True, False))
         numbered = product(enumerate(told), enumerate(said))
         found[term] = [(i, j) for (crop, i), (other, j) in numbered if crop != other]
     return found

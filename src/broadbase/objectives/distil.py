@@ -20,8 +20,8 @@ from torch import Tensor
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective
 from broadbase.core.errors import ConfigError
-from broadbase.core.loss import Loss, Share
-from broadbase.core.view import Output, Read, View
+from broadbase.core.loss import Loss, TermWeight
+from broadbase.core.view import Output, Readout, View
 from broadbase.objectives.causal import CausalConfig
 from broadbase.objectives.masked import MaskedConfig
 
@@ -56,7 +56,7 @@ class DistilMaskedConfig(SoftConfig, MaskedConfig):
 class Distil:
     """Each view of an objective twice: the student's, whose places are also told, the teacher's."""
 
-    whole: ClassVar[bool] = False
+    batch_coupled: ClassVar[bool] = False
 
     def __init__(self, objective: Objective, config: SoftConfig) -> None:
         self.objective, self.config = objective, config
@@ -66,20 +66,20 @@ class Distil:
         views = self.objective.views(batch, corrupt)
         return tuple(v for view in views for v in (_read(view, hard=True), _read(view, hard=False)))
 
-    def shares(self, views: Sequence[View]) -> Mapping[str, Share]:
+    def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
         weights: dict[str, float] = {}
-        for read in (read for view in views if not view.twin for read in view.reads):
+        for read in (read for view in views if not view.teacher for read in view.readouts):
             weights[read.term] = weights.get(read.term, 0.0) + float(_weight(read).sum())
         hard, sources = self.config.hard, len(weights) / 2
         return {
-            term: Share(weight, ((1 - hard) if term.endswith(SOFT) else hard) / sources)
+            term: TermWeight(weight, ((1 - hard) if term.endswith(SOFT) else hard) / sources)
             for term, weight in weights.items()
         }
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
         totals: dict[str, Tensor] = {}
         for said, told, view in zip(outputs[::2], outputs[1::2], views[::2], strict=True):
-            for read in (read for read in view.reads if read.values is not None):
+            for read in (read for read in view.readouts if read.target is not None):
                 hard, soft = read.term, read.term + SOFT
                 _must_be_logits(told.predictions[soft], read)
                 score_BS = divergence(
@@ -100,10 +100,10 @@ def divergence(told: Tensor, said: Tensor, temperature: float) -> Tensor:
     return temperature**2 * each.flatten(start_dim=2).sum(dim=-1)
 
 
-def _must_be_logits(prediction: Tensor, read: Read) -> None:
+def _must_be_logits(prediction: Tensor, read: Readout) -> None:
     """A distribution over categories has one axis more than the values it is of."""
-    assert read.values is not None
-    if prediction.ndim != read.values.ndim + 1:
+    assert read.target is not None
+    if prediction.ndim != read.target.ndim + 1:
         raise ConfigError(
             f"Space {read.space!r} predicts no logits of categories, and only those are distilled"
         )
@@ -113,11 +113,11 @@ def _read(view: View, *, hard: bool) -> View:
     """The view with each Read asked for its prediction; scored too, or for the twin."""
     streams = []
     for stream in view.streams:
-        soft = tuple(replace(r, term=r.term + SOFT, values=None) for r in stream.reads)
-        streams.append(replace(stream, reads=(stream.reads if hard else ()) + soft))
-    return replace(view, streams=tuple(streams), twin=not hard)
+        soft = tuple(replace(r, term=r.term + SOFT, target=None) for r in stream.readouts)
+        streams.append(replace(stream, readouts=(stream.readouts if hard else ()) + soft))
+    return replace(view, streams=tuple(streams), teacher=not hard)
 
 
-def _weight(read: Read) -> Tensor:
-    assert read.weight is not None, "a scored Read says how much each place counts"
-    return read.weight
+def _weight(read: Readout) -> Tensor:
+    assert read.loss_weight is not None, "a scored Read says how much each place counts"
+    return read.loss_weight

@@ -24,8 +24,8 @@ class Document:
     """The ids of one document, the start first."""
 
     values: Tensor  # [n]
-    weight: Tensor  # [n] how much each counts as a target
-    hidden: Tensor | None = None  # [n] bool: embed as masked
+    loss_weight: Tensor  # [n] how much each counts as a target
+    masked: Tensor | None = None  # [n] bool: embed as masked
 
     def __len__(self) -> int:
         return len(self.values)
@@ -33,18 +33,18 @@ class Document:
     def taken(self, places: NDArray[np.int64]) -> Document:
         """The document with its places in another order."""
         index = torch.from_numpy(places)
-        hidden = None if self.hidden is None else self.hidden[index]
-        return Document(self.values[index], self.weight[index], hidden)
+        hidden = None if self.masked is None else self.masked[index]
+        return Document(self.values[index], self.loss_weight[index], hidden)
 
 
 def documents(segment: Segment) -> list[list[Document]]:
     """The documents of each row, in order; ConfigError where the values are no ids."""
-    values, weight = segment.values, segment.weight
+    values, weight = segment.values, segment.loss_weight
     assert values is not None
     assert weight is not None
     if values.ndim != 2:
         raise ConfigError(
-            f"this objective moves ids about, and {segment.source!r} holds vectors; use causal or"
+            f"this objective moves ids about, and {segment.space!r} holds vectors; use causal or"
             " masked for it"
         )
     return [
@@ -81,27 +81,27 @@ def assemble(source: str, rows: Sequence[Sequence[Document]], places: int = 0) -
         for number, each in enumerate(row):
             n = min(len(each), N - at)
             here = slice(at, at + n)
-            values[b, here], weight[b, here] = each.values[:n], each.weight[:n]
+            values[b, here], weight[b, here] = each.values[:n], each.loss_weight[:n]
             order[b, here], document[b, here] = torch.arange(n), number
-            if each.hidden is not None:
-                hidden[b, here] = each.hidden[:n]
+            if each.masked is not None:
+                hidden[b, here] = each.masked[:n]
             at += n
     position = order.unsqueeze(-1).expand(-1, -1, 3)
-    some = hidden if any(d.hidden is not None for row in rows for d in row) else None
+    some = hidden if any(d.masked is not None for row in rows for d in row) else None
     return Segment(source, values, position, order, document, some, weight)
 
 
-def shifted(segment: Segment) -> tuple[Segment, Tensor, Tensor]:
+def next_token_targets(segment: Segment) -> tuple[Segment, Tensor, Tensor]:
     """What a causal stream reads, and the values [B,N-1] and weights [B,N-1] that come next.
 
     A document's last place has another document's first after it, whose weight is 0.
     """
     assert segment.values is not None
-    assert segment.weight is not None
-    return segment.map(lambda x_BN: x_BN[:, :-1]), segment.values[:, 1:], segment.weight[:, 1:]
+    assert segment.loss_weight is not None
+    return segment.map(lambda x_BN: x_BN[:, :-1]), segment.values[:, 1:], segment.loss_weight[:, 1:]
 
 
-def paired(objective: str, sources: Mapping[str, str | None], *names: str) -> None:
+def paired_with(objective: str, sources: Mapping[str, str | None], *names: str) -> None:
     """ValueError where the named sources are not there, or are not pairs of one group."""
     for name in names:
         if name not in sources:
@@ -110,15 +110,15 @@ def paired(objective: str, sources: Mapping[str, str | None], *names: str) -> No
     if None in groups or len(groups) > 1:
         raise ValueError(
             f"objective {objective!r} needs {' and '.join(names)} row by row: give both the same"
-            f" data.sources.*.pairs (now: {', '.join(f'{n} {sources[n]}' for n in names)})"
+            f" data.sources.*.pair_group (now: {', '.join(f'{n} {sources[n]}' for n in names)})"
         )
 
 
-def known(marks: range, segment: Segment, count: int) -> Sequence[int]:
+def sentinel_ids(marks: range, segment: Segment, count: int) -> Sequence[int]:
     """The first `count` control ids of a Space; ConfigError where it has fewer."""
     if len(marks) < count:
         raise ConfigError(
-            f"this objective needs {count} control ids, modality {segment.source!r} has"
-            f" {len(marks)}; set model.modalities.{segment.source}.controls={count}"
+            f"this objective needs {count} control ids, modality {segment.space!r} has"
+            f" {len(marks)}; set model.modalities.{segment.space}.extra_ids={count}"
         )
     return marks[:count]

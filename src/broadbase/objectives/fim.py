@@ -15,9 +15,15 @@ import torch
 from pydantic import Field
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
-from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.documents import Document, assemble, documents, known, shifted
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.objectives.documents import (
+    Document,
+    assemble,
+    documents,
+    next_token_targets,
+    sentinel_ids,
+)
+from broadbase.objectives.scoring import ReadoutLoss
 
 MARKS = 3  # prefix, suffix, middle: the first control ids of the Space
 
@@ -35,7 +41,7 @@ class FillInMiddleConfig(ObjectiveConfig):
         return FillInMiddle(self)
 
 
-class FillInMiddle(ReadScores):
+class FillInMiddle(ReadoutLoss):
     """One causal stream a source. Marks are no targets: who asks for a middle gives them."""
 
     def __init__(self, config: FillInMiddleConfig) -> None:
@@ -43,20 +49,22 @@ class FillInMiddle(ReadScores):
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
         return tuple(
-            self._view(name, segment, corrupt[segment.source].marks, batch)
+            self._view(name, segment, corrupt[segment.space].sentinels, batch)
             for name, segment in batch.segments.items()
         )
 
     def _view(self, name: str, segment: Segment, marks: range, batch: Batch) -> View:
         found, rows = documents(segment), []
-        three = known(marks, segment, MARKS)
+        three = sentinel_ids(marks, segment, MARKS)
         for b, row in enumerate(found):
-            rng = batch.draws.generator(f"{name}/fim", b)
+            rng = batch.rng.generator(f"{name}/fim", b)
             rows.append([self._cut(document, three, rng) for document in row])
-        moved = assemble(segment.source, rows, places=segment.position.shape[1])
-        seen, values, weight = shifted(moved)
-        read = Read(segment.source, term=name, values=values, weight=weight)
-        return View((Stream("main", self.config.tower, (seen,), pattern="causal", reads=(read,)),))
+        moved = assemble(segment.space, rows, places=segment.position.shape[1])
+        seen, values, weight = next_token_targets(moved)
+        read = Readout(segment.space, term=name, target=values, loss_weight=weight)
+        return View(
+            (Stream("main", self.config.tower, (seen,), pattern="causal", readouts=(read,)),)
+        )
 
     def _cut(self, document: Document, marks: Sequence[int], rng: np.random.Generator) -> Document:
         cut, spm = rng.random(2) < (self.config.rate, self.config.spm)
@@ -64,10 +72,10 @@ class FillInMiddle(ReadScores):
             return document
         last = len(document) - 1  # an end, where the document has one, follows the middle
         i, j = sorted(rng.integers(1, last + 1, size=2).tolist())
-        return rearranged(document, i, j, last, marks, suffix_first=bool(spm))
+        return to_fim(document, i, j, last, marks, suffix_first=bool(spm))
 
 
-def rearranged(
+def to_fim(
     document: Document, i: int, j: int, last: int, marks: Sequence[int], *, suffix_first: bool
 ) -> Document:
     """The document with its places i to j, and those from `last` on, told last."""
@@ -77,7 +85,7 @@ def rearranged(
     if suffix_first:
         order = [slice(0, 1), first, second, suffix, third, prefix, middle]
     order.append(slice(last, None))
-    values, weight = document.values, document.weight
+    values, weight = document.values, document.loss_weight
     return Document(
         torch.cat([values[p] if isinstance(p, slice) else values.new_tensor([p]) for p in order]),
         torch.cat([weight[p] if isinstance(p, slice) else weight.new_zeros(1) for p in order]),

@@ -14,42 +14,44 @@ from pydantic import Field
 from torch import Tensor
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
-from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.documents import shifted
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.objectives.documents import next_token_targets
+from broadbase.objectives.scoring import ReadoutLoss
 
 
-class RecallConfig(ObjectiveConfig):
+class InductionConfig(ObjectiveConfig):
     """Next-place prediction where a value comes after the same value as once before in its
     document: what an induction head tells (Olsson et al. 2022, 2). All other places count `others`.
 
     Where one place in thirty is of that kind, plain causal modelling takes very long to find it.
     """
 
-    name: Literal["recall"] = "recall"
+    name: Literal["induction"] = "induction"
     pattern: ClassVar[str] = "causal"
     tower: TowerName = "main"
-    others: Annotated[float, Field(gt=0, le=1)] = 0.03
+    other_loss_weight: Annotated[float, Field(gt=0, le=1)] = 0.03
 
     def build(self) -> Objective:
-        return Recall(self)
+        return Induction(self)
 
 
-class Recall(ReadScores):
+class Induction(ReadoutLoss):
     """One causal stream a source, as `causal` has it, with other weights."""
 
-    def __init__(self, config: RecallConfig) -> None:
-        self.tower, self.others = config.tower, config.others
+    def __init__(self, config: InductionConfig) -> None:
+        self.tower, self.others = config.tower, config.other_loss_weight
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
         return tuple(self._view(name, segment) for name, segment in batch.segments.items())
 
     def _view(self, name: str, segment: Segment) -> View:
-        assert segment.weight is not None
+        assert segment.loss_weight is not None
         share_BN = torch.where(recurs(segment), 1.0, self.others)
-        seen, values, weight = shifted(replace(segment, weight=segment.weight * share_BN))
-        read = Read(segment.source, term=name, values=values, weight=weight)
-        return View((Stream("main", self.tower, (seen,), pattern="causal", reads=(read,)),))
+        seen, values, weight = next_token_targets(
+            replace(segment, loss_weight=segment.loss_weight * share_BN)
+        )
+        read = Readout(segment.space, term=name, target=values, loss_weight=weight)
+        return View((Stream("main", self.tower, (seen,), pattern="causal", readouts=(read,)),))
 
 
 def recurs(segment: Segment) -> Tensor:

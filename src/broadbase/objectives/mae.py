@@ -14,10 +14,10 @@ from torch import Tensor
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.masks import MasksConfig, PlacesConfig, at, take
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.objectives.masks import MasksConfig, RandomMaskConfig, gather, scatter_mask
+from broadbase.objectives.scoring import ReadoutLoss
 
 
 class MaskedAutoencoderConfig(ObjectiveConfig):
@@ -27,43 +27,43 @@ class MaskedAutoencoderConfig(ObjectiveConfig):
     encoder: TowerName = "encoder"  # towers, joined by a connector
     decoder: TowerName = "decoder"
     target: str = "pixels"  # the Space, at the decoder, that the hidden places are told in
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    masks: MasksConfig = PlacesConfig()
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    masks: MasksConfig = RandomMaskConfig()
 
     def build(self) -> Objective:
         return MaskedAutoencoder(self)
 
 
-class MaskedAutoencoder(ReadScores):
+class MaskedAutoencoder(ReadoutLoss):
     """Two streams a source: the encoder computes V places, the loss is of the S others alone."""
 
     def __init__(self, config: MaskedAutoencoderConfig) -> None:
         self.config = config
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        return tuple(self._view(name, s, batch.draws) for name, s in batch.segments.items())
+        return tuple(self._view(name, s, batch.rng) for name, s in batch.segments.items())
 
-    def _view(self, name: str, segment: Segment, draws: Draws) -> View:
+    def _view(self, name: str, segment: Segment, draws: KeyedRandom) -> View:
         c, values = self.config, segment.values
         assert values is not None
         if values.ndim != 3:
             raise ConfigError(
-                f"a masked autoencoder tells vectors, and {segment.source!r} holds ids; use masked"
+                f"a masked autoencoder tells vectors, and {segment.space!r} holds ids; use masked"
             )
-        index_BS, weight_BS = c.masks.choose(segment, c.share, draws, name)
+        index_BS, weight_BS = c.masks.choose(segment, c.mask_ratio, draws, name)
         index_BS, weight_BS = _needed(index_BS, weight_BS)
         B, N = segment.position.shape[:2]
         chosen_BN = torch.zeros(B, N, dtype=torch.bool).scatter(1, index_BS, True)
         seen_BV = chosen_BN.int().argsort(dim=1, stable=True)[:, : N - index_BS.shape[1]]
-        seen = at(segment, segment.source, seen_BV)
-        hidden = at(segment, c.target, index_BS)
+        seen = scatter_mask(segment, segment.space, seen_BV)
+        hidden = scatter_mask(segment, c.target, index_BS)
         whole = Segment("@encoder", None, seen.position, None, seen.document)
         places_BS = seen_BV.shape[1] + torch.arange(index_BS.shape[1]).expand(B, -1)
-        read = Read(c.target, name, take(values, index_BS), weight_BS, places_BS)
+        read = Readout(c.target, name, gather(values, index_BS), weight_BS, places_BS)
         return View(
             (
                 Stream("encoder", c.encoder, (seen,)),
-                Stream("decoder", c.decoder, (whole, hidden), reads=(read,)),
+                Stream("decoder", c.decoder, (whole, hidden), readouts=(read,)),
             )
         )
 

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from broadbase.core.config import Choice
-from broadbase.core.contracts import Units
+from broadbase.core.config import Slot
+from broadbase.core.contracts import Boundaries
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment
 
 Places = NDArray[np.int64]
 
 
-class MasksConfig(Choice):
+class MasksConfig(Slot):
     """A law of hidden places."""
 
     package: ClassVar[str] = "objectives"
@@ -33,16 +33,16 @@ class MasksConfig(Choice):
         self,
         segment: Segment,
         share: float,
-        draws: Draws,
+        draws: KeyedRandom,
         name: str,
-        units: Mapping[str, Units] | None = None,
+        units: Mapping[str, Boundaries] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`share` of the places of each row that count as targets, at least one.
 
         `units` are the modality's. Returns their index [B,S], S = share * N, and weight [B,S]: 0
         where a row has fewer.
         """
-        weight_BN = segment.weight
+        weight_BN = segment.loss_weight
         assert weight_BN is not None
         B, N = weight_BN.shape
         index_BS, kept_BS = torch.zeros(B, math.ceil(share * N), dtype=torch.int64), []
@@ -62,38 +62,38 @@ class MasksConfig(Choice):
         countable: Places,
         wanted: int,
         rng: np.random.Generator,
-        units: Mapping[str, Units],
+        units: Mapping[str, Boundaries],
     ) -> Places:
         """Up to `wanted` different ones of the `countable` places of a row, tensors [N,...]."""
         raise TypeError(f"{type(self).__name__} has no row()")
 
 
-class PlacesConfig(MasksConfig):
+class RandomMaskConfig(MasksConfig):
     """Each place by itself (Devlin et al. 2019; He et al. 2022)."""
 
-    name: Literal["places"] = "places"
+    name: Literal["random"] = "random"
 
     def choose(
         self,
         segment: Segment,
         share: float,
-        draws: Draws,
+        draws: KeyedRandom,
         name: str,
-        units: Mapping[str, Units] | None = None,
+        units: Mapping[str, Boundaries] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        weight_BN = segment.weight
+        weight_BN = segment.loss_weight
         assert weight_BN is not None
         B, N = weight_BN.shape
         draw_BN = draws.uniform(name, B, 2 * N)[:, :N]
-        return choose(draw_BN, weight_BN, math.ceil(share * N), share)
+        return choose_masked(draw_BN, weight_BN, math.ceil(share * N), share)
 
 
-class SpansConfig(MasksConfig):
+class SpanMaskConfig(MasksConfig):
     """Runs of places of geometric length, within a document (SpanBERT; Joshi et al. 2020, 3.1)."""
 
     name: Literal["spans"] = "spans"
     stop: Annotated[float, Field(gt=0, le=1)] = 0.2  # the chance that a span ends at each place
-    longest: Annotated[int, Field(ge=1)] = 10
+    max_length: Annotated[int, Field(ge=1)] = 10
 
     def row(
         self,
@@ -101,12 +101,12 @@ class SpansConfig(MasksConfig):
         countable: Places,
         wanted: int,
         rng: np.random.Generator,
-        units: Mapping[str, Units],
+        units: Mapping[str, Boundaries],
     ) -> Places:
         allowed, chosen = set(countable.tolist()), dict[int, None]()
         while len(chosen) < wanted:
             start = int(rng.choice(countable))
-            length = min(int(rng.geometric(self.stop)), self.longest, wanted - len(chosen))
+            length = min(int(rng.geometric(self.stop)), self.max_length, wanted - len(chosen))
             for place in range(start, start + length):
                 if place not in allowed:
                     break
@@ -114,7 +114,7 @@ class SpansConfig(MasksConfig):
         return np.fromiter(chosen, np.int64)
 
 
-class WordsConfig(MasksConfig):
+class WordMaskConfig(MasksConfig):
     """Whole words: all ids of one together (BERT's whole word masking; Cui et al. 2019, 2.1).
 
     Words are drawn one by one; one that would go beyond the share is passed over.
@@ -128,10 +128,10 @@ class WordsConfig(MasksConfig):
         countable: Places,
         wanted: int,
         rng: np.random.Generator,
-        units: Mapping[str, Units],
+        units: Mapping[str, Boundaries],
     ) -> Places:
         assert row.values is not None
-        begins = unit("word", units, row.source)(row.values).numpy()
+        begins = masking_units("word", units, row.space)(row.values).numpy()
         inside = np.zeros(len(begins), dtype=bool)
         inside[countable] = True
         begins[1:] |= ~inside[:-1]
@@ -144,12 +144,12 @@ class WordsConfig(MasksConfig):
         return chosen if len(chosen) else min(words, key=len)[:wanted]
 
 
-class BlocksConfig(MasksConfig):
+class BlockMaskConfig(MasksConfig):
     """Rectangles of a plane, through all times of a volume (BEiT; Bao et al. 2022, algorithm 1)."""
 
     name: Literal["blocks"] = "blocks"
-    least: Annotated[int, Field(ge=1)] = 16  # places of a rectangle, where the plane has as many
-    flattest: Annotated[float, Field(gt=0, le=1)] = 0.3  # height / width, and its inverse
+    min_size: Annotated[int, Field(ge=1)] = 16  # places of a rectangle, where the plane has as many
+    min_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3  # height / width, and its inverse
 
     def row(
         self,
@@ -157,14 +157,14 @@ class BlocksConfig(MasksConfig):
         countable: Places,
         wanted: int,
         rng: np.random.Generator,
-        units: Mapping[str, Units],
+        units: Mapping[str, Boundaries],
     ) -> Places:
         plane, hidden, depth = _plane(row, countable)
         rows, columns = hidden.shape
         goal = -(-wanted // depth)
         while (lacking := goal - int(hidden.sum())) > 0:
-            size = rng.uniform(min(self.least, lacking), lacking) if lacking > 1 else 1.0
-            ratio = math.exp(rng.uniform(math.log(self.flattest), -math.log(self.flattest)))
+            size = rng.uniform(min(self.min_size, lacking), lacking) if lacking > 1 else 1.0
+            ratio = math.exp(rng.uniform(math.log(self.min_aspect), -math.log(self.min_aspect)))
             high = min(max(round(math.sqrt(size * ratio)), 1), rows)
             wide = min(max(round(math.sqrt(size / ratio)), 1), columns)
             top, left = rng.integers(rows - high + 1), rng.integers(columns - wide + 1)
@@ -172,7 +172,7 @@ class BlocksConfig(MasksConfig):
         return countable[_first(hidden[plane[:, 0], plane[:, 1]], wanted, rng)]
 
 
-class TubesConfig(MasksConfig):
+class TubeMaskConfig(MasksConfig):
     """Places of a plane by themselves, through all times (VideoMAE; Tong et al. 2022, 3.2)."""
 
     name: Literal["tubes"] = "tubes"
@@ -183,7 +183,7 @@ class TubesConfig(MasksConfig):
         countable: Places,
         wanted: int,
         rng: np.random.Generator,
-        units: Mapping[str, Units],
+        units: Mapping[str, Boundaries],
     ) -> Places:
         plane, hidden, depth = _plane(row, countable)
         hidden.flat[rng.choice(hidden.size, -(-wanted // depth), replace=False)] = True
@@ -212,14 +212,16 @@ def _first(hidden: NDArray[np.bool_], wanted: int, rng: np.random.Generator) -> 
     return inside
 
 
-def unit(name: str, units: Mapping[str, Units], source: str) -> Units:
+def masking_units(name: str, units: Mapping[str, Boundaries], source: str) -> Boundaries:
     """The units of that name; ConfigError where the values of a source fall into none such."""
     if name not in units:
         raise ConfigError(f"{source!r} has no {name}s that masks or orders could keep together")
     return units[name]
 
 
-def choose(draw_BN: Tensor, weight_BN: Tensor, places: int, share: float) -> tuple[Tensor, Tensor]:
+def choose_masked(
+    draw_BN: Tensor, weight_BN: Tensor, places: int, share: float
+) -> tuple[Tensor, Tensor]:
     """Up to `places` = S places of each row, `share` of those that count as targets, at least one.
 
     Returns their index [B,S] and weight [B,S]; the weight is 0 where a row has fewer.
@@ -232,17 +234,19 @@ def choose(draw_BN: Tensor, weight_BN: Tensor, places: int, share: float) -> tup
     return index_BS, weight_BN.gather(1, index_BS) * keep_BS
 
 
-def take(values: Tensor, index_BS: Tensor) -> Tensor:
+def gather(values: Tensor, index_BS: Tensor) -> Tensor:
     """Values [B,N,...] at some places: [B,S,...]."""
     shape = index_BS.shape + values.shape[2:]
     return values.gather(1, index_BS.view(*index_BS.shape, *[1] * (values.ndim - 2)).expand(shape))
 
 
-def at(segment: Segment, space: str, index_BS: Tensor, keep_BS: Tensor | None = None) -> Segment:
+def scatter_mask(
+    segment: Segment, space: str, index_BS: Tensor, keep_BS: Tensor | None = None
+) -> Segment:
     """Some places of a segment, as values of a Space; those not in `keep_BS` become padding."""
     assert segment.values is not None
-    document = None if segment.document is None else take(segment.document, index_BS)
+    document = None if segment.document is None else gather(segment.document, index_BS)
     if keep_BS is not None and not bool(keep_BS.all()):
         document = (torch.zeros_like(index_BS) if document is None else document).where(keep_BS, -1)
-    values, position = take(segment.values, index_BS), take(segment.position, index_BS)
+    values, position = gather(segment.values, index_BS), gather(segment.position, index_BS)
     return Segment(space, values, position, None, document)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment, Stream, View
-from broadbase.objectives.documents import shifted
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.objectives.documents import next_token_targets
+from broadbase.objectives.scoring import ReadoutLoss
 
 
 class PrefixConfig(ObjectiveConfig):
@@ -30,32 +30,32 @@ class PrefixConfig(ObjectiveConfig):
         return Prefix(self)
 
 
-class Prefix(ReadScores):
+class Prefix(ReadoutLoss):
     """Causal, but for order: all places of a prefix have the same, so they see each other."""
 
     def __init__(self, config: PrefixConfig) -> None:
         self.tower = config.tower
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        return tuple(self._view(name, s, batch.draws) for name, s in batch.segments.items())
+        return tuple(self._view(name, s, batch.rng) for name, s in batch.segments.items())
 
-    def _view(self, name: str, segment: Segment, draws: Draws) -> View:
+    def _view(self, name: str, segment: Segment, draws: KeyedRandom) -> View:
         order_BN, length_BN = _places(segment)
         B, N = order_BN.shape
         first_BN = (torch.arange(N) - order_BN).clamp(min=0)  # of each place's document
         draw_BN = draws.uniform(name, B, N).gather(1, first_BN)
         prefix_BN = 1 + (draw_BN * (length_BN - 1).clamp(min=1)).long()  # places, 1 to length - 1
         inside_BN = order_BN < prefix_BN
-        assert segment.weight is not None
+        assert segment.loss_weight is not None
         segment = replace(
             segment,
             order=order_BN.masked_fill(inside_BN, 0),
             document=torch.zeros_like(order_BN) if segment.document is None else segment.document,
-            weight=segment.weight.masked_fill(inside_BN, 0),
+            loss_weight=segment.loss_weight.masked_fill(inside_BN, 0),
         )
-        seen, values, weight = shifted(segment)
-        read = Read(segment.source, term=name, values=values, weight=weight)
-        return View((Stream("main", self.tower, (seen,), pattern="causal", reads=(read,)),))
+        seen, values, weight = next_token_targets(segment)
+        read = Readout(segment.space, term=name, target=values, loss_weight=weight)
+        return View((Stream("main", self.tower, (seen,), pattern="causal", readouts=(read,)),))
 
 
 def _places(segment: Segment) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
-from broadbase.core.view import Read, Stream, View
-from broadbase.objectives.documents import paired
-from broadbase.objectives.scoring import ReadScores
+from broadbase.core.view import Readout, Stream, View
+from broadbase.objectives.documents import paired_with
+from broadbase.objectives.scoring import ReadoutLoss
 
 
 class PropertiesConfig(ObjectiveConfig):
@@ -22,20 +22,20 @@ class PropertiesConfig(ObjectiveConfig):
     source: str = "record"
     target: str = "properties"  # the source of one place a record that is told
     tower: TowerName = "main"
-    sees: Literal["causal", "full"] = "causal"  # the pattern of the stream
+    attention: Literal["causal", "full"] = "causal"  # the pattern of the stream
 
     @property
     def pattern(self) -> str:  # type: ignore[override]
-        return self.sees
+        return self.attention
 
     def check(self, sources: Mapping[str, str | None]) -> None:
-        paired(self.name, sources, self.source, self.target)
+        paired_with(self.name, sources, self.source, self.target)
 
     def build(self) -> Objective:
-        return Properties(self.source, self.target, self.tower, self.sees)
+        return Properties(self.source, self.target, self.tower, self.attention)
 
 
-class Properties(ReadScores):
+class Properties(ReadoutLoss):
     """One stream, read once, pooled."""
 
     def __init__(self, source: str, target: str, tower: str, pattern: str) -> None:
@@ -47,7 +47,10 @@ class Properties(ReadScores):
             return ()
         segment, known = batch.segments[self.source], batch.segments[self.target]
         assert known.values is not None
-        assert known.weight is not None
-        value, weight = known.values[:, -1:], known.weight[:, -1:]  # a start may stand before it
-        read = Read(known.source, self.target, value, weight, pooled=True)
-        return (View((Stream("main", self.tower, (segment,), self.pattern, reads=(read,)),)),)
+        assert known.loss_weight is not None
+        value, weight = (
+            known.values[:, -1:],
+            known.loss_weight[:, -1:],
+        )  # a start may stand before it
+        read = Readout(known.space, self.target, value, weight, pooled=True)
+        return (View((Stream("main", self.tower, (segment,), self.pattern, readouts=(read,)),)),)

@@ -7,7 +7,7 @@ from broadbase.data.sources.needles import AlbumsConfig
 from broadbase.modalities.album import AlbumConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
-from broadbase.objectives.induction import RecallConfig
+from broadbase.objectives.induction import InductionConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
@@ -18,17 +18,19 @@ LENGTH = 33  # places a row: the start and 32 pictures
 
 def build(depth: int, data: str | None) -> RunConfig:
     """Rows of pictures, a place a picture; what counts is what came after a picture before."""
-    source = AlbumsConfig(source=media(dial.needed(data, "album")), pictures=LENGTH - 1)
+    source = AlbumsConfig(source=media(dial.require_data(data, "album")), pictures=LENGTH - 1)
     tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
     rows = dial.rows(depth, LENGTH)
     return RunConfig(
         recipe="album",
         depth=depth,
         model=ModelConfig(modalities={"album": AlbumConfig()}, towers={"main": tower}),
-        objective=RecallConfig(others=0.01),
+        objective=InductionConfig(other_loss_weight=0.01),
         data=DataConfig(
             sources={
-                "album": MixedSource(source=source, modality="album", rows=rows, length=LENGTH)
+                "album": MixedSource(
+                    source=source, modality="album", batch_size=rows, sequence_length=LENGTH
+                )
             }
         ),
         optim=dial.optim(depth),

@@ -12,7 +12,7 @@ from broadbase.nn.positions import SinusoidConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import mixed
+from broadbase.recipes.sequence import sources_for
 from broadbase.run.config import DataConfig, RunConfig
 
 LENGTH = 128  # places a row: 5 seconds
@@ -23,7 +23,7 @@ def build(depth: int, data: str | None) -> RunConfig:
 
     Its places are strips of 40 ms and all mels, so that sounds of any length pack into rows.
     """
-    audio, path = AudioConfig(), dial.needed(data, "audio")
+    audio, path = AudioConfig(), dial.require_data(data, "audio")
     towers = {
         name: dial.backbone(layers).model_copy(update={"positions": SinusoidConfig()})
         for name, layers in (("encoder", depth), ("decoder", max(1, depth // 2)))
@@ -35,12 +35,12 @@ def build(depth: int, data: str | None) -> RunConfig:
         model=ModelConfig(
             modalities={"audio": audio, "frames": frames},
             towers=towers,
-            at={"frames": "decoder"},
+            tower_of={"frames": "decoder"},
             connectors=(LinearConfig(source="encoder", target="decoder"),),
         ),
         objective=MaskedAutoencoderConfig(target="frames"),
         data=DataConfig(
-            sources=mixed("audio", detect(path, AudioFilesConfig(path=path)), depth, LENGTH)
+            sources=sources_for("audio", detect(path, AudioFilesConfig(path=path)), depth, LENGTH)
         ),
         optim=dial.optim(depth),
         train=dial.horizon(depth),

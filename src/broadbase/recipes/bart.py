@@ -6,13 +6,13 @@ from broadbase.modalities.text import TextConfig
 from broadbase.objectives.denoising import InfillingConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import sequence_run, spoken
+from broadbase.recipes.sequence import modality_of, sequence_run
 from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
     """An encoder and a decoder of `depth` layers each; the decoder tells the whole document."""
-    modality = spoken(data, TextConfig)
+    modality = modality_of(data, TextConfig)
     return sequence_run(
         modality.name,
         modality,

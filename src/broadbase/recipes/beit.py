@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broadbase.modalities.codes import CodesConfig
 from broadbase.objectives.masked import MaskedConfig
-from broadbase.objectives.masks import BlocksConfig
+from broadbase.objectives.masks import BlockMaskConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import RunConfig
@@ -19,7 +19,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     """
     config = image.build(depth, data)
     sources = {
-        name: mixed.model_copy(update={"pairs": name})
+        name: mixed.model_copy(update={"pair_group": name})
         for name, mixed in config.data.sources.items()
     }
     codes = {
@@ -37,7 +37,7 @@ def build(depth: int, data: str | None) -> RunConfig:
         update={
             "recipe": "beit",
             "model": model,
-            "objective": MaskedConfig(share=0.4, masks=BlocksConfig(), told=told),
+            "objective": MaskedConfig(mask_ratio=0.4, masks=BlockMaskConfig(), targets_from=told),
             "data": config.data.model_copy(update={"sources": {**sources, **codes}}),
         }
     )

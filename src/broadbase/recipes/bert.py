@@ -11,7 +11,7 @@ from broadbase.run.config import RunConfig
 
 def build(depth: int, data: str | None) -> RunConfig:
     """An encoder of `depth` layers that sees both sides of what it tells."""
-    objective = MaskedConfig(share=0.15)
+    objective = MaskedConfig(mask_ratio=0.15)
     return sequence_run("text", TextConfig(), depth, data, recipe="bert", objective=objective)
 
 

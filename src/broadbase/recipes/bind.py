@@ -10,7 +10,7 @@ from broadbase.modalities.text import TextConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.contrastive import InfoNCEConfig, Side
-from broadbase.objectives.mixture import MixtureConfig, Part
+from broadbase.objectives.mixture import Component, MixtureConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
@@ -26,7 +26,7 @@ def build(depth: int, data: str | None) -> RunConfig:
 
     A folder of files of one name (cat.png, cat.txt, cat.wav), or a sample set.
     """
-    found = pairs(dial.needed(data, "bind"), ("image", "text", "audio"))
+    found = pairs(dial.require_data(data, "bind"), ("image", "text", "audio"))
     image = ImageConfig(height=32, width=32, patch=8)
     places = 1 + (image.height // image.patch) * (image.width // image.patch)
     width = 16 * depth
@@ -42,18 +42,18 @@ def build(depth: int, data: str | None) -> RunConfig:
         model=ModelConfig(
             modalities={
                 "image": image,
-                "text": TextConfig(vocabulary=512),
+                "text": TextConfig(vocab_size=512),
                 "audio": AudioConfig(mels=40, patch=8),
-                "image_joint": JointConfig(dimensions=width),
-                "text_joint": JointConfig(dimensions=width, scale=1 / 0.07),
-                "audio_joint": JointConfig(dimensions=width),
+                "image_joint": JointConfig(embedding_dim=width),
+                "text_joint": JointConfig(embedding_dim=width, scale=1 / 0.07),
+                "audio_joint": JointConfig(embedding_dim=width),
             },
             towers={
                 "main": dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
             },
         ),
         objective=MixtureConfig(
-            parts={
+            components={
                 "named": _told("pictures", "image_joint", "names"),
                 "spoken": _told("sounds", "audio_joint", "words"),
             }
@@ -62,7 +62,11 @@ def build(depth: int, data: str | None) -> RunConfig:
             holdout=0.2,
             sources={
                 name: MixedSource(
-                    source=found[kind], modality=kind, rows=PAIRS, length=length, pairs=group
+                    source=found[kind],
+                    modality=kind,
+                    batch_size=PAIRS,
+                    sequence_length=length,
+                    pair_group=group,
                 )
                 for name, (kind, length, group) in sources.items()
             },
@@ -72,13 +76,13 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-def _told(source: str, joint: str, words: str) -> Part:
+def _told(source: str, joint: str, words: str) -> Component:
     """Names and what is named, told apart among the pairs of a step."""
     objective = InfoNCEConfig(
         first=Side(source=source, tower="main", joint=joint),
         second=Side(source=words, tower="main", joint="text_joint"),
     )
-    return Part(objective=objective, sources=(source, words))
+    return Component(objective=objective, sources=(source, words))
 
 
 RECIPE = Recipe("bind", "pictures, names and spoken names; any finds any", build)

@@ -16,11 +16,11 @@ def build(depth: int, data: str | None) -> RunConfig:
     """An encoder of `depth` layers over the cells of a folder's .h5ad files."""
     return sequence_run(
         "cell",
-        CellConfig(longest=LENGTH - 1),
+        CellConfig(max_length=LENGTH - 1),
         depth,
         data,
         plain=lambda p: H5adConfig(path=p),
-        objective=MaskedConfig(share=0.15),
+        objective=MaskedConfig(mask_ratio=0.15),
         length=LENGTH,
     )
 

@@ -12,8 +12,8 @@ class Changes(TypedDict, total=False):
     changes: Sequence[str]
     field: str | None
     pattern: str | None
-    start: str | None
-    like: str | None
+    init_from: str | None
+    family: str | None
     steps: int | None
     context: int | None
     batch_size: int | None

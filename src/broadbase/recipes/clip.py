@@ -33,7 +33,10 @@ def two_towers(
     bias: float | None = None,
 ) -> RunConfig:
     """Pictures and texts of equal names in a folder, or columns of a table, in one joint Space."""
-    image, sources = ImageConfig(height=32, width=32, patch=8), pairs(dial.needed(data, recipe))
+    image, sources = (
+        ImageConfig(height=32, width=32, patch=8),
+        pairs(dial.require_data(data, recipe)),
+    )
     places = 1 + (image.height // image.patch) * (image.width // image.patch)
     lengths = {"image": places, "text": WORDS}
     width = 16 * depth
@@ -44,19 +47,23 @@ def two_towers(
         model=ModelConfig(
             modalities={
                 "image": image,
-                "text": TextConfig(vocabulary=2048),
-                "image_joint": JointConfig(dimensions=width),
-                "text_joint": JointConfig(dimensions=width, scale=scale, bias=bias),
+                "text": TextConfig(vocab_size=2048),
+                "image_joint": JointConfig(embedding_dim=width),
+                "text_joint": JointConfig(embedding_dim=width, scale=scale, bias=bias),
             },
             towers={"image": tower, "text": tower},
-            at={"text": "text", "text_joint": "text"},
+            tower_of={"text": "text", "text_joint": "text"},
         ),
         objective=objective,
         data=DataConfig(
             holdout=0.1,
             sources={
                 name: MixedSource(
-                    source=source, modality=name, rows=PAIRS, length=lengths[name], pairs="pairs"
+                    source=source,
+                    modality=name,
+                    batch_size=PAIRS,
+                    sequence_length=lengths[name],
+                    pair_group="pairs",
                 )
                 for name, source in sources.items()
             },

@@ -1,6 +1,6 @@
 """Codes: sounds, pictures or clips in the codes of a trained tokenizer, told place by place.
 
-From nothing, or beside what a base knows already: `--start RUN` (AudioPaLM; Rubenstein et al.
+From nothing, or beside what a base knows already: `--init-from RUN` (AudioPaLM; Rubenstein et al.
 2023, 3.1).
 """
 
@@ -12,14 +12,14 @@ from broadbase.model.model import ModelConfig
 from broadbase.objectives.causal import CausalConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import LENGTH, mixed
+from broadbase.recipes.sequence import LENGTH, sources_for
 from broadbase.run.config import DataConfig, RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
     """Causal modelling (Borsos et al. 2022, AudioLM, of one codebook); the tokenizer is a run:
     `--set model.modalities.codes.tokenizer=RUN`."""
-    source = media(dial.needed(data, "codes"))
+    source = media(dial.require_data(data, "codes"))
     return RunConfig(
         recipe="codes",
         depth=depth,
@@ -27,7 +27,7 @@ def build(depth: int, data: str | None) -> RunConfig:
             modalities={"codes": CodesConfig()}, towers={"main": dial.backbone(depth)}
         ),
         objective=CausalConfig(),
-        data=DataConfig(sources=mixed("codes", [source], depth, LENGTH), holdout=0.1),
+        data=DataConfig(sources=sources_for("codes", [source], depth, LENGTH), holdout=0.1),
         optim=dial.optim(depth),
         train=dial.horizon(depth),
     )

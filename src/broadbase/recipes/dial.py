@@ -34,7 +34,7 @@ def backbone(
     attention = GroupedQueryConfig(heads=depth, kv_heads=depth, head_dim=HEAD, qk_norm=qk_norm)
     block = BlockConfig(
         attention=attention,
-        feedforward=GatedConfig(hidden=hidden),
+        feedforward=GatedConfig(hidden_width=hidden),
         cross=attention if cross else None,
     )
     return TransformerConfig(
@@ -67,7 +67,7 @@ def rows(depth: int, length: int) -> int:
     return max(4, round(PLACES * depth / 4 / length))
 
 
-def needed(data: str | None, recipe: str) -> str:
+def require_data(data: str | None, recipe: str) -> str:
     """The user's data; ConfigError where none is given."""
     if data is None:
         raise ConfigError(f"recipe {recipe!r} trains on your data: add --data PATH")

@@ -18,7 +18,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     """
     config = image.build(depth, data)
     modalities = {**config.model.modalities, "prototypes": PrototypesConfig(prototypes=256)}
-    optim = dial.optim(depth).model_copy(update={"hold": {"spaces.prototypes.last": 0.05}})
+    optim = dial.optim(depth).model_copy(update={"freeze_until": {"spaces.prototypes.last": 0.05}})
     return config.model_copy(
         update={
             "recipe": "dino",

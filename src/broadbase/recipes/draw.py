@@ -10,7 +10,7 @@ from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.codes import CodesConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
-from broadbase.objectives.conditional import PrefixedConfig
+from broadbase.objectives.conditional import PrefixConditionalConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
@@ -24,7 +24,7 @@ def build(depth: int, data: str | None) -> RunConfig:
 
     The codes are those of a run of recipe vq: `--set model.modalities.codes.tokenizer=RUN`.
     """
-    found = _pair(dial.needed(data, "draw"))
+    found = _pair(dial.require_data(data, "draw"))
     rows = dial.rows(depth, BYTES + PLACES)
     tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
     return RunConfig(
@@ -33,14 +33,22 @@ def build(depth: int, data: str | None) -> RunConfig:
         model=ModelConfig(
             modalities={TOLD: CodesConfig(), "bytes": BytesConfig()}, towers={"main": tower}
         ),
-        objective=PrefixedConfig(given=GIVEN, told=TOLD),
+        objective=PrefixConditionalConfig(source=GIVEN, target=TOLD),
         data=DataConfig(
             sources={
                 GIVEN: MixedSource(
-                    source=found["text"], modality="bytes", rows=rows, length=BYTES, pairs="named"
+                    source=found["text"],
+                    modality="bytes",
+                    batch_size=rows,
+                    sequence_length=BYTES,
+                    pair_group="named",
                 ),
                 TOLD: MixedSource(
-                    source=found["image"], modality=TOLD, rows=rows, length=PLACES, pairs="named"
+                    source=found["image"],
+                    modality=TOLD,
+                    batch_size=rows,
+                    sequence_length=PLACES,
+                    pair_group="named",
                 ),
             },
         ),

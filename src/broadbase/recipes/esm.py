@@ -14,12 +14,12 @@ def build(depth: int, data: str | None) -> RunConfig:
     """Masked modelling of FASTA files with token dropout: 0.15 places told, 0.8 of these hidden."""
     return sequence_run(
         "protein",
-        ProteinConfig(dropped=0.15 * 0.8),
+        ProteinConfig(token_dropout=0.15 * 0.8),
         depth,
         data,
         plain=lambda p: FastaConfig(path=p),
         recipe="esm",
-        objective=MaskedConfig(share=0.15),
+        objective=MaskedConfig(mask_ratio=0.15),
     )
 
 

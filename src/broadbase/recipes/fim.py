@@ -6,13 +6,13 @@ from broadbase.modalities.source_code import CodeConfig
 from broadbase.objectives.fim import MARKS, FillInMiddleConfig
 from broadbase.recipes.code import programs
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import sequence_run, spoken
+from broadbase.recipes.sequence import modality_of, sequence_run
 from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
     """The code recipe with three marks more: it fills in what is missing between two parts."""
-    modality = spoken(data, CodeConfig, controls=MARKS)
+    modality = modality_of(data, CodeConfig, extra_ids=MARKS)
     return sequence_run(
         modality.name,
         modality,

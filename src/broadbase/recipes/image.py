@@ -10,7 +10,7 @@ from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.causal import CausalConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import mixed
+from broadbase.recipes.sequence import sources_for
 from broadbase.run.config import DataConfig, RunConfig
 
 
@@ -18,7 +18,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     """Causal modelling of the pictures of a folder, at 64 x 64 in patches of 8."""
     image = ImageConfig()
     length = 1 + (image.height // image.patch) * (image.width // image.patch)
-    path = dial.needed(data, "image")
+    path = dial.require_data(data, "image")
     sources = detect(path, ImageFilesConfig(path=path))
     tower = dial.backbone(depth, qk_norm=RMSNormConfig())
     return RunConfig(
@@ -26,7 +26,7 @@ def build(depth: int, data: str | None) -> RunConfig:
         depth=depth,
         model=ModelConfig(modalities={"image": image}, towers={"main": tower}),
         objective=CausalConfig(),
-        data=DataConfig(sources=mixed("image", sources, depth, length)),
+        data=DataConfig(sources=sources_for("image", sources, depth, length)),
         optim=dial.optim(depth),
         train=dial.horizon(depth),
     )

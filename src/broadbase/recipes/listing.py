@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from broadbase.core.plugins import outside
+from broadbase.core.plugins import plugins
 
 
 def summaries() -> dict[str, str]:
-    """Return what every recipe is, by name: of this package, then from outside.
+    """Return what every recipe is, by name: of this package, then from plugins.
 
-    Recipes from outside are imported, as `recipe.all_recipes` does.
+    Recipes from plugins are imported, as `recipe.all_recipes` does.
     """
-    return _shipped() | {recipe.name: recipe.summary for recipe in outside("recipes", "RECIPE")}
+    return _shipped() | {recipe.name: recipe.summary for recipe in plugins("recipes", "RECIPE")}
 
 
 def names(incomplete: str = "") -> list[str]:

@@ -24,7 +24,7 @@ def build(depth: int, data: str | None) -> RunConfig:
         update={
             "modalities": {**config.model.modalities, "pixels": PixelsConfig(channels=channels)},
             "towers": towers,
-            "at": {"pixels": "decoder"},
+            "tower_of": {"pixels": "decoder"},
             "connectors": (LinearConfig(source="encoder", target="decoder"),),
         }
     )

@@ -17,7 +17,7 @@ from broadbase.modalities.text import TextConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
 from broadbase.objectives.causal import CausalConfig
-from broadbase.objectives.mixture import MixtureConfig, Part
+from broadbase.objectives.mixture import Component, MixtureConfig
 from broadbase.objectives.properties import PropertiesConfig
 from broadbase.recipes import dial
 from broadbase.recipes.code import programs
@@ -67,10 +67,10 @@ def build(depth: int, data: str | None) -> RunConfig:
         "image": image,
     }
     parts = {
-        "next": Part(
+        "next": Component(
             objective=CausalConfig(), sources=("text", "code", "molecule", "drug", "image"), scale=5
         ),
-        "properties": Part(
+        "properties": Component(
             objective=PropertiesConfig(source="structure", target="descriptors"),
             sources=("structure", "descriptors"),
         ),
@@ -79,7 +79,7 @@ def build(depth: int, data: str | None) -> RunConfig:
         recipe="mixed",
         depth=depth,
         model=ModelConfig(modalities=modalities, towers={"main": _tower(depth)}),
-        objective=MixtureConfig(parts=parts),
+        objective=MixtureConfig(components=parts),
         data=DataConfig(sources=sources),
         optim=dial.optim(depth, normed=True).model_copy(update={"weight_decay": 0.4}),
         train=TrainConfig(steps=600, evaluate_every=200, save_every=200),
@@ -127,7 +127,12 @@ def _source(
     pairs: str | None = None,
 ) -> MixedSource:
     return MixedSource(
-        source=source, modality=modality, rows=rows, length=length, limit=limit, pairs=pairs
+        source=source,
+        modality=modality,
+        batch_size=rows,
+        sequence_length=length,
+        limit=limit,
+        pair_group=pairs,
     )
 
 

@@ -27,15 +27,15 @@ def mixture(configs: Sequence[RunConfig]) -> RunConfig:
                 " objectives or towers differ"
             )
         for name, mixed in config.data.sources.items():
-            if mixed.pairs is not None:
+            if mixed.pair_group is not None:
                 raise ConfigError(f"recipe {config.recipe!r} trains on pairs: give --data once")
-            rows = max(1, round(mixed.rows / len(configs)))
-            sources[_free(name, sources)] = mixed.model_copy(update={"rows": rows})
+            rows = max(1, round(mixed.batch_size / len(configs)))
+            sources[_free(name, sources)] = mixed.model_copy(update={"batch_size": rows})
     modalities = {k: m for c in reversed(configs) for k, m in c.model.modalities.items()}
     model = ModelConfig(
         modalities=modalities,
         towers=first.model.towers,
-        at={k: tower for c in configs for k, tower in c.model.at.items()},
+        tower_of={k: tower for c in configs for k, tower in c.model.tower_of.items()},
         connectors=first.model.connectors,
     )
     data = first.data.model_copy(update={"sources": sources})

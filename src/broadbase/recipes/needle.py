@@ -1,6 +1,7 @@
 """Needle: text with something small hidden in it and asked for at its end (Kamradt 2023).
 
-To read four times as far, go on with a run: `--start RUN --set data.sources.text.length=256 --set
+To read four times as far, go on with a run: `--init-from RUN --set
+data.sources.text.sequence_length=256 --set
 data.sources.text.source.characters=720 --set 'model.towers.main.positions.scaling={name: yarn,
 factor: 4, original: 64}'`. `evaluate` then tells what that gave, and `bench/haystack.py` draws it.
 """
@@ -12,10 +13,10 @@ from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.needles import NeedlesConfig
 from broadbase.modalities.text import TextConfig
 from broadbase.model.model import ModelConfig
-from broadbase.objectives.induction import RecallConfig
+from broadbase.objectives.induction import InductionConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import mixed
+from broadbase.recipes.sequence import sources_for
 from broadbase.run.config import DataConfig, RunConfig
 from broadbase.train.loop import TrainConfig
 
@@ -27,14 +28,14 @@ def build(depth: int, data: str | None) -> RunConfig:
 
     Of six times the steps of other recipes: looking back comes late and at once.
     """
-    path = dial.needed(data, "needle")
+    path = dial.require_data(data, "needle")
     found = [NeedlesConfig(source=s) for s in detect(path, TextFilesConfig(path=path))]
     return RunConfig(
         recipe="needle",
         depth=depth,
         model=ModelConfig(modalities={"text": TextConfig()}, towers={"main": dial.backbone(depth)}),
-        objective=RecallConfig(),
-        data=DataConfig(sources=mixed("text", found, depth, LENGTH), holdout=0.1),
+        objective=InductionConfig(),
+        data=DataConfig(sources=sources_for("text", found, depth, LENGTH), holdout=0.1),
         optim=dial.optim(depth),
         train=TrainConfig(steps=6 * dial.horizon(depth).steps),
     )

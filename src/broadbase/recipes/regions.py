@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from broadbase.objectives.block_denoising import RegionsConfig
-from broadbase.objectives.masks import BlocksConfig
+from broadbase.objectives.block_denoising import BlockDenoisingConfig
+from broadbase.objectives.masks import BlockMaskConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import RunConfig
@@ -13,7 +13,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     """An encoder of the damaged picture and a decoder of the whole, of `depth` layers each."""
     config = image.build(depth, data)
     model = config.model.model_copy(update={"towers": dial.encoder_decoder(depth)})
-    objective = RegionsConfig(masks=BlocksConfig(least=4))
+    objective = BlockDenoisingConfig(masks=BlockMaskConfig(min_size=4))
     return config.model_copy(update={"recipe": "regions", "model": model, "objective": objective})
 
 

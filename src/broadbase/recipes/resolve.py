@@ -12,12 +12,12 @@ from broadbase.core.errors import ConfigError
 from broadbase.data.detect import STORE
 from broadbase.modalities.ids import IdsConfig
 from broadbase.recipes.mixture import mixture
-from broadbase.recipes.recipe import Recipe, alike, find_recipe, onward
+from broadbase.recipes.recipe import Recipe, as_family_of, continue_from, find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.prepare import adopted
 
 
-def resolved(
+def resolve(
     recipe: str,
     data: str | Sequence[str] | None,
     depth: int | None,
@@ -25,8 +25,8 @@ def resolved(
     *,
     field: str | None = None,
     pattern: str | None = None,
-    start: str | None = None,
-    like: str | None = None,
+    init_from: str | None = None,
+    family: str | None = None,
     steps: int | None = None,
     context: int | None = None,
     batch_size: int | None = None,
@@ -42,8 +42,8 @@ def resolved(
             " holds the layers themselves, in model.towers"
         )
     config = _built(recipe, [data] if isinstance(data, str) else data or [], depth)
-    if start is not None:
-        config = onward(config, start)
+    if init_from is not None:
+        config = continue_from(config, init_from)
     tree = config.tree()
     sources = tree["data"]["sources"]
     if field is not None:
@@ -69,13 +69,13 @@ def resolved(
                 " record of another kind takes follows from its size"
             )
         for name in of_ids:
-            sources[name]["length"] = context
+            sources[name]["sequence_length"] = context
     if batch_size is not None:
         _set_rows(sources, batch_size)
     changed = overridden(tree, changes)
     if changed != config.tree():
         config = RunConfig.from_tree(changed)
-    return config if like is None else alike(config, like)
+    return config if family is None else as_family_of(config, family)
 
 
 def _built(recipe: str, data: Sequence[str], depth: int | None) -> RunConfig:
@@ -115,7 +115,7 @@ def _set_rows(sources: Mapping[str, dict[str, Any]], rows: int) -> None:
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, mixed in sources.items():
         groups.setdefault(mixed["pairs"] or f"/{name}", []).append(mixed)
-    before = [group[0]["rows"] for group in groups.values()]
+    before = [group[0]["batch_size"] for group in groups.values()]
     if rows < len(groups):
         raise ConfigError(f"--batch-size {rows}: {len(groups)} sources need a row each, or more")
     parts = [max(1, rows * each // sum(before)) for each in before]
@@ -123,7 +123,7 @@ def _set_rows(sources: Mapping[str, dict[str, Any]], rows: int) -> None:
         parts[parts.index(max(parts))] += gap if gap > 0 else -1
     for group, part in zip(groups.values(), parts, strict=True):
         for mixed in group:
-            mixed["rows"] = part
+            mixed["batch_size"] = part
 
 
 def _tables(source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

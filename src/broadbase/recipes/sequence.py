@@ -36,7 +36,7 @@ def sequence_run(
 
     Causal modelling by one tower, where nothing else is said; its embedding is `normed`, or not.
     """
-    path = dial.needed(data, recipe or name)
+    path = dial.require_data(data, recipe or name)
     files = plain(path) if plain else TextFilesConfig(path=path)
     more = [each(path) for each in also]
     norm = RMSNormConfig() if normed else None
@@ -46,13 +46,13 @@ def sequence_run(
         depth=depth,
         model=ModelConfig(modalities={name: modality}, towers=towers),
         objective=objective or CausalConfig(),
-        data=DataConfig(sources=mixed(name, detect(path, files, *more), depth, length)),
+        data=DataConfig(sources=sources_for(name, detect(path, files, *more), depth, length)),
         optim=dial.optim(depth, normed=normed),
         train=dial.horizon(depth),
     )
 
 
-def spoken(data: str | None, default: type[IdsConfig], **settings: int) -> IdsConfig:
+def modality_of(data: str | None, default: type[IdsConfig], **settings: int) -> IdsConfig:
     """The modality that a sample set is of, where its values are ids; otherwise the default."""
     found: type = default
     if data and data.startswith("sample:"):
@@ -60,7 +60,7 @@ def spoken(data: str | None, default: type[IdsConfig], **settings: int) -> IdsCo
     return (found if issubclass(found, IdsConfig) else default)(**settings)
 
 
-def mixed(
+def sources_for(
     name: str, sources: Sequence[SourceConfig], depth: int, length: int
 ) -> dict[str, MixedSource]:
     """Several sources of one modality, each with rows by its share of the bytes."""
@@ -72,7 +72,7 @@ def mixed(
         parts = [max(1, round(rows * size / max(1, sum(sizes)))) for size in sizes]
     return {
         name if i == 0 else f"{name}_{source.name}": MixedSource(
-            source=source, modality=name, rows=rows, length=length
+            source=source, modality=name, batch_size=rows, sequence_length=length
         )
         for i, (source, rows) in enumerate(zip(sources, parts, strict=True))
     }

@@ -24,7 +24,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     Both towers have `depth` layers (Radford et al. 2023, 2.2); text is bytes, as a vocabulary
     cannot be learned from little of it.
     """
-    sounds, words = _pair(dial.needed(data, "speech"))
+    sounds, words = _pair(dial.require_data(data, "speech"))
     towers = {
         name: dial.backbone(depth, qk_norm=RMSNormConfig(), cross=name == "decoder")
         for name in ("encoder", "decoder")
@@ -36,16 +36,24 @@ def build(depth: int, data: str | None) -> RunConfig:
         model=ModelConfig(
             modalities={"audio": AudioConfig(), "bytes": BytesConfig()},
             towers=towers,
-            at={"bytes": "decoder"},
+            tower_of={"bytes": "decoder"},
         ),
-        objective=Seq2SeqConfig(given="sounds", told="words"),
+        objective=Seq2SeqConfig(source="sounds", target="words"),
         data=DataConfig(
             sources={
                 "sounds": MixedSource(
-                    source=sounds, modality="audio", rows=rows, length=SECONDS, pairs="said"
+                    source=sounds,
+                    modality="audio",
+                    batch_size=rows,
+                    sequence_length=SECONDS,
+                    pair_group="said",
                 ),
                 "words": MixedSource(
-                    source=words, modality="bytes", rows=rows, length=BYTES, pairs="said"
+                    source=words,
+                    modality="bytes",
+                    batch_size=rows,
+                    sequence_length=BYTES,
+                    pair_group="said",
                 ),
             },
             holdout=0.1,
@@ -60,9 +68,9 @@ def _pair(data: str) -> tuple[SourceConfig, SourceConfig]:
         files = pairs(data, ("audio", "text"))
         return files["audio"], files["text"]
     found = sample(data.removeprefix("sample:"))
-    if "bytes" not in found.beside:
+    if "bytes" not in found.options:
         raise ConfigError(f"{data} has no words to learn; sample:klettres has")
-    return found.source, found.beside["bytes"]
+    return found.source, found.options["bytes"]
 
 
 RECIPE = Recipe("speech", "sounds and what is said in them: text from speech", build)

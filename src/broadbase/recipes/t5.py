@@ -6,7 +6,7 @@ from broadbase.modalities.text import TextConfig
 from broadbase.objectives.denoising import SpanCorruptionConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import sequence_run, spoken
+from broadbase.recipes.sequence import modality_of, sequence_run
 from broadbase.run.config import RunConfig
 
 SENTINELS = 100  # as theirs
@@ -14,7 +14,7 @@ SENTINELS = 100  # as theirs
 
 def build(depth: int, data: str | None) -> RunConfig:
     """An encoder and a decoder of `depth` layers each; the decoder tells the missing spans."""
-    modality = spoken(data, TextConfig, controls=SENTINELS)
+    modality = modality_of(data, TextConfig, extra_ids=SENTINELS)
     return sequence_run(
         modality.name,
         modality,

@@ -9,10 +9,10 @@ from broadbase.modalities.video import VideoConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.connector import LinearConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
-from broadbase.objectives.masks import TubesConfig
+from broadbase.objectives.masks import TubeMaskConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
-from broadbase.recipes.sequence import mixed
+from broadbase.recipes.sequence import sources_for
 from broadbase.run.config import DataConfig, RunConfig
 
 
@@ -22,7 +22,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     The targets are pixels as they are, not brought to mean 0 and variance 1 as in the paper, so
     that hidden ones can be filled in.
     """
-    video, path = VideoConfig(), dial.needed(data, "video")
+    video, path = VideoConfig(), dial.require_data(data, "video")
     times, rows, columns = video.grid
     pixels = PixelsConfig(channels=video.size, normalise=False)
     sources = detect(path, VideoFilesConfig(path=path))
@@ -32,11 +32,11 @@ def build(depth: int, data: str | None) -> RunConfig:
         model=ModelConfig(
             modalities={"video": video, "pixels": pixels},
             towers={"encoder": dial.backbone(depth), "decoder": dial.backbone(max(1, depth // 2))},
-            at={"pixels": "decoder"},
+            tower_of={"pixels": "decoder"},
             connectors=(LinearConfig(source="encoder", target="decoder"),),
         ),
-        objective=MaskedAutoencoderConfig(share=0.9, masks=TubesConfig()),
-        data=DataConfig(sources=mixed("video", sources, depth, 1 + times * rows * columns)),
+        objective=MaskedAutoencoderConfig(mask_ratio=0.9, masks=TubeMaskConfig()),
+        data=DataConfig(sources=sources_for("video", sources, depth, 1 + times * rows * columns)),
         optim=dial.optim(depth),
         train=dial.horizon(depth),
     )

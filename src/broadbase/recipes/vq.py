@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broadbase.modalities.pixels import PixelsConfig
-from broadbase.nn.vector_quantizer import QuantisedConfig
+from broadbase.nn.vector_quantizer import VectorQuantizerConfig
 from broadbase.objectives.autoencoder import AutoencoderConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
@@ -23,8 +23,8 @@ def build(depth: int, data: str | None) -> RunConfig:
         update={
             "modalities": {**config.model.modalities, "pixels": pixels},
             "towers": {"encoder": tower, "decoder": tower},
-            "at": {"pixels": "decoder"},
-            "connectors": (QuantisedConfig(source="encoder", target="decoder"),),
+            "tower_of": {"pixels": "decoder"},
+            "connectors": (VectorQuantizerConfig(source="encoder", target="decoder"),),
         }
     )
     return config.model_copy(

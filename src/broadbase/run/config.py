@@ -16,7 +16,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.train.loop import TrainConfig
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import MuonConfig, OptimConfig
-from broadbase.train.schedule import ScheduleConfig, StableConfig
+from broadbase.train.schedule import ScheduleConfig, WSDConfig
 from broadbase.train.teacher import TeacherConfig
 
 # A source's name is also that of the folder of its prepared data
@@ -28,11 +28,13 @@ class MixedSource(Config):
 
     source: SourceConfig
     modality: str
-    rows: Annotated[int, Field(ge=1)]
-    length: Annotated[int, Field(ge=2)]  # places a row
+    batch_size: Annotated[int, Field(ge=1)]
+    sequence_length: Annotated[int, Field(ge=2)]  # places a row
     limit: Annotated[int, Field(ge=1)] | None = None  # rows to train on, again and again; None: all
-    repeats: Annotated[float, Field(gt=0)] | None = None  # the most epochs allowed; None: any
-    pairs: str | None = None  # sources with the same word here tell the same records, row by row
+    max_epochs: Annotated[float, Field(gt=0)] | None = None  # the most epochs allowed; None: any
+    pair_group: str | None = (
+        None  # sources with the same word here tell the same records, row by row
+    )
 
 
 class DataConfig(PrepareConfig):
@@ -47,8 +49,8 @@ class DataConfig(PrepareConfig):
         """The sources of each group of pairs."""
         found: dict[str, list[str]] = {}
         for name, mixed in self.sources.items():
-            if mixed.pairs is not None:
-                found.setdefault(mixed.pairs, []).append(name)
+            if mixed.pair_group is not None:
+                found.setdefault(mixed.pair_group, []).append(name)
         return found
 
 
@@ -63,11 +65,13 @@ class RunConfig(Config):
     objective: ObjectiveConfig
     data: DataConfig
     optim: OptimConfig = MuonConfig()
-    schedule: ScheduleConfig = StableConfig()
+    schedule: ScheduleConfig = WSDConfig()
     train: TrainConfig = TrainConfig()
     machine: MachineConfig = MachineConfig()
     teacher: TeacherConfig | None = None
-    start: str | None = None  # a run or a model folder, whose weights and codecs it goes on with
+    init_from: str | None = (
+        None  # a run or a model folder, whose weights and codecs it goes on with
+    )
 
     @model_validator(mode="after")
     def _data_fit(self) -> Self:
@@ -76,18 +80,18 @@ class RunConfig(Config):
             if kind not in self.model.modalities:
                 known = hint(kind, self.model.modalities)
                 raise ValueError(f"{at}.modality: the model has no {kind!r}{known}")
-            if mixed.length > (most := self.model.places(kind)):
+            if mixed.sequence_length > (most := self.model.max_length(kind)):
                 raise ValueError(
-                    f"{at}.length: {mixed.length} places, and the tower of {kind!r} has positions"
-                    f" for {most:g}; set it to that or less"
+                    f"{at}.sequence_length: {mixed.sequence_length} tokens, and the tower of"
+                    f" {kind!r} has positions for {most:g}; set it to that or less"
                 )
-        self.objective.check({name: mixed.pairs for name, mixed in self.data.sources.items()})
+        self.objective.check({name: mixed.pair_group for name, mixed in self.data.sources.items()})
         for at, tower in named_towers(self.objective, "objective"):
             if tower not in self.model.towers:
                 known = hint(tower, self.model.towers)
                 raise ValueError(f"{at}: the model has no tower {brief(tower)}{known}")
         for group, names in self.data.groups().items():
-            for field in ("rows", "limit", "repeats"):
+            for field in ("batch_size", "limit", "max_epochs"):
                 found = {n: getattr(self.data.sources[n], field) for n in names}
                 if len(set(found.values())) > 1:
                     raise ValueError(f"sources of pairs {group!r} differ in {field}: {found}")

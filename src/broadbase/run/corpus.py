@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
-from broadbase.data.batches import Mixture, held_out
-from broadbase.data.pairs import aligned
-from broadbase.data.rows import Row, Rows, alone
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.data.batches import MixedBatches, held_out
+from broadbase.data.pairs import align_pairs
+from broadbase.data.rows import Row, Rows, one_per_row
 from broadbase.data.store.store import Store
 from broadbase.run.config import RunConfig
 from broadbase.train.metrics_log import bits_per_unit
@@ -30,43 +30,44 @@ class Corpus:
         """
         mixed = self.config.data.sources
         found = {
-            name: Rows(self.stores[name].split(split), m.length)
+            name: Rows(self.stores[name].split(split), m.sequence_length)
             for name, m in mixed.items()
-            if m.pairs is None
+            if m.pair_group is None
         }
         for names in self.config.data.groups().values():
-            splits = aligned({name: self.stores[name] for name in names}, split)
-            found |= {n: Rows(s, mixed[n].length, alone) for n, s in splits.items()}
+            splits = align_pairs({name: self.stores[name] for name in names}, split)
+            found |= {n: Rows(s, mixed[n].sequence_length, one_per_row) for n, s in splits.items()}
         return {name: found[name] for name in mixed}
 
-    def mixture(self) -> Mixture:
+    def mixture(self) -> MixedBatches:
         """Which rows every step takes."""
         mixed = self.config.data.sources
-        return Mixture(
+        return MixedBatches(
             self.rows("train"),
             spaces={name: m.modality for name, m in mixed.items()},
-            counts={name: m.rows for name, m in mixed.items()},
+            counts={name: m.batch_size for name, m in mixed.items()},
             seed=self.config.seed,
             limits={name: m.limit for name, m in mixed.items()},
-            pairs={name: m.pairs for name, m in mixed.items()},
+            pairs={name: m.pair_group for name, m in mixed.items()},
         )
 
     def epochs(self) -> dict[str, float]:
         """How often the whole run reads each source's training rows."""
         rows, steps = self.rows("train"), self.config.train.steps
         return {
-            name: steps * m.rows / min(len(rows[name]), m.limit or len(rows[name]))
+            name: steps * m.batch_size / min(len(rows[name]), m.limit or len(rows[name]))
             for name, m in self.config.data.sources.items()
         }
 
     def check_repeats(self) -> None:
         """ConfigError where a source is read more often than it allows."""
         for name, epochs in self.epochs().items():
-            most = self.config.data.sources[name].repeats
+            most = self.config.data.sources[name].max_epochs
             if most is not None and epochs > most:
                 raise ConfigError(
-                    f"data.sources.{name}.repeats: the run would read its rows {epochs:.1f} times,"
-                    f" {most:g} are allowed; give it more data, fewer rows a step or fewer steps"
+                    f"data.sources.{name}.max_epochs: the run would read its rows {epochs:.1f}"
+                    f" times, {most:g} are allowed; give it more data, fewer rows a step or"
+                    " fewer steps"
                 )
 
     def seen(self, source: str) -> list[Row]:
@@ -74,7 +75,8 @@ class Corpus:
         mixture, mixed = self.mixture(), self.config.data.sources[source]
         rows, order = mixture.rows[source], mixture.orders[source]
         return [
-            rows[i] for i in sorted({order[g] for g in range(self.config.train.steps * mixed.rows)})
+            rows[i]
+            for i in sorted({order[g] for g in range(self.config.train.steps * mixed.batch_size)})
         ]
 
     def likelihoods(self) -> Mapping[str, str]:
@@ -95,10 +97,12 @@ class Corpus:
         `limit` rows of each source.
         """
         mixed, rows = self.config.data.sources, self.rows("validation")
-        single = [[name] for name, m in mixed.items() if m.pairs is None]
+        single = [[name] for name, m in mixed.items() if m.pair_group is None]
         for names in (*single, *self.config.data.groups().values()):
-            parts = (held_out(rows[n], mixed[n].modality, mixed[n].rows, limit) for n in names)
+            parts = (
+                held_out(rows[n], mixed[n].modality, mixed[n].batch_size, limit) for n in names
+            )
             for i, segments in enumerate(zip(*parts, strict=True)):
                 # A stream of chance of its own, the same at every evaluation.
-                draws = Draws(self.config.seed + 1, i)
+                draws = KeyedRandom(self.config.seed + 1, i)
                 yield Batch(i, dict(zip(names, segments, strict=True)), draws)

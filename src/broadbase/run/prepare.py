@@ -18,12 +18,12 @@ from broadbase.data.sources.finding import counted
 from broadbase.data.store.codecs import load_codec
 from broadbase.data.store.ownership import is_lock
 from broadbase.data.store.prepare import prepare
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.data.store.store import Store, open_store, present, read_facts
 from broadbase.data.store.workers import Progress, run_here, run_shown
 from broadbase.run.config import RunConfig
 from broadbase.weights import folder as model_folder
-from broadbase.weights.warm_start import agree
+from broadbase.weights.warm_start import compatible
 
 OURS = ("config.yaml", "env.json", "metrics.jsonl", "data", "checkpoints", "lock")
 WRITTEN = ("env.json", "metrics.jsonl", "checkpoints", "model")  # by a run, once it has its lock
@@ -46,18 +46,20 @@ def prepare_data(
     """
     config = anchored(config)
     wanted = {
-        name: Wanted(m.source, config.model.modalities[m.modality], m.modality, bool(m.pairs))
+        name: StoreRequest(
+            m.source, config.model.modalities[m.modality], m.modality, bool(m.pair_group)
+        )
         for name, m in config.data.sources.items()
     }
     progress = progress or (run_here if console is None else run_shown(console))
-    base = model_folder.base_at(config.start) if config.start else None
+    base = model_folder.base_at(config.init_from) if config.init_from else None
     if all(_prepared(w, folder / name) for name, w in wanted.items()):
         stores, codecs = open_stores(config, folder), load_codecs(config, folder)
     else:
         given = base.codecs if base else {}
         stores, codecs = prepare(wanted, folder, config.data, progress, given)
     if base:
-        agree(base, codecs, config.model, str(config.start))
+        compatible(base, codecs, config.model, str(config.init_from))
     if console is not None:
         for name, store in stores.items():
             console.print(f"{name}: {store.summary()}", highlight=False, soft_wrap=True)
@@ -66,7 +68,7 @@ def prepare_data(
     return stores, codecs
 
 
-def _prepared(wanted: Wanted, store: Path) -> bool:
+def _prepared(wanted: StoreRequest, store: Path) -> bool:
     """Whether a store is all that is left of a source: what it was made of, and nothing else."""
     if present(wanted.source) or not (store / "manifest.json").exists():
         return False

@@ -49,11 +49,11 @@ from broadbase.run.prepare import (
 from broadbase.train import checkpoint
 from broadbase.train.loop import Trainer
 from broadbase.train.machine import environment, find_device
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.ranks import Ranks, gather
 from broadbase.train.teacher import Teacher
 from broadbase.weights import folder as model_folder
-from broadbase.weights.warm_start import carry
+from broadbase.weights.warm_start import load_from
 
 Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of a config tree
 
@@ -98,20 +98,20 @@ class Run(Corpus):
         stores = open_stores(config, prepared, compare=compare)
         return cls(config, stores, folder, load_codecs(config, prepared))
 
-    def trainer(self, journal: Journal) -> Trainer:
+    def trainer(self, journal: MetricsLog) -> Trainer:
         """Everything built, at step 0; `restore` a checkpoint into it to go on."""
-        if any(m.repeats for m in self.config.data.sources.values()):
+        if any(m.max_epochs for m in self.config.data.sources.values()):
             self.check_repeats()
         c = self.config
         device = find_device(c.machine.device)
         ranks = Ranks(device, c.machine)
         model = c.model.build()
         initialise(model, c.seed)
-        if c.start is not None:
-            carry(c.start, c.objective, model, journal.say if ranks.main else None)
+        if c.init_from is not None:
+            load_from(c.init_from, c.objective, model, journal.say if ranks.main else None)
         model.to(device)
         teacher = c.teacher.build(model, ranks, self._taught_by) if c.teacher else Teacher()
-        c.machine.thin(model)
+        c.machine.checkpoint_activations(model)
         ranks.shard(model)
         return Trainer(
             config=c.train,
@@ -124,7 +124,11 @@ class Run(Corpus):
             ranks=ranks,
             journal=journal,
             batches=lambda start: self.mixture().batches(
-                start, c.train.steps, workers=c.train.workers, rank=ranks.part, world=ranks.parts
+                start,
+                c.train.steps,
+                workers=c.train.workers,
+                rank=ranks.data_rank,
+                world=ranks.data_world_size,
             ),
             validation=lambda: self.held_out(c.data.validation_rows),
             teacher=teacher,
@@ -136,7 +140,7 @@ class Run(Corpus):
 
     def _taught_by(self, path: str) -> nn.Module:
         base = model_folder.base_at(path)
-        model_folder.must_agree(base, self.codecs, self.config.model, f"teacher.path={path}")
+        model_folder.check_compatible(base, self.codecs, self.config.model, f"teacher.path={path}")
         return base.model
 
     def train(self, console: Console | None = None) -> dict[str, dict[str, Any]]:
@@ -153,7 +157,7 @@ class Run(Corpus):
         bits = self.bits()
         units = {term: self.stores[source].unit for term, source in self.likelihoods().items()}
         path, steps = self.folder / "metrics.jsonl", self.config.train.steps
-        journal = Journal(path, console, steps=steps, bits=bits, units=units)
+        journal = MetricsLog(path, console, steps=steps, bits=bits, units=units)
         trainer = self.trainer(journal)
         if not trainer.ranks.main:
             journal.path = None
@@ -172,7 +176,7 @@ class Run(Corpus):
                 f"the first step cannot be computed: {str(error).splitlines()[0][:200]}; parts of"
                 " the config do not fit together, or not to the data: undo what was changed last"
             ) from error
-        base = self.base(gather(trainer.kept))
+        base = self.base(gather(trainer.final_model))
         if trainer.ranks.main:
             model_folder.save(base, self.folder / "model")
         trainer.validation = lambda: self.held_out(self.config.data.final_rows)
@@ -192,7 +196,7 @@ class Run(Corpus):
         initialise(model, self.config.seed)
         if weights is not None:
             model.load_state_dict(dict(weights))
-        start = model_folder.base_at(self.config.start) if self.config.start else None
+        start = model_folder.base_at(self.config.init_from) if self.config.init_from else None
         codecs = {**self.codecs, **(start.codecs if start else {}), **self.codecs}
         pattern, origin = self.config.objective.pattern, start.origin if start else None
         return Base(self.config.model, model.eval(), codecs, pattern, origin)
@@ -204,7 +208,7 @@ class Run(Corpus):
             del tree["train"][key]
         for key in ("validation_rows", "final_rows", "processes", "store"):
             del tree["data"][key]
-        for key in ("recompute", "matmul", "tensor", "timeout"):
+        for key in ("activation_checkpointing", "matmul", "tensor_parallel", "timeout"):
             del tree["machine"][key]
         return {"config": tree, "data": {n: s.fingerprint for n, s in self.stores.items()}}
 
@@ -241,7 +245,7 @@ class Run(Corpus):
         """How large the model and the training are, in a line."""
         sources, steps = self.config.data.sources, self.config.train.steps
         parameters = sum(each.numel() for each in trainer.model.parameters())
-        tokens = sum(mixed.rows * mixed.length for mixed in sources.values())
+        tokens = sum(mixed.batch_size * mixed.sequence_length for mixed in sources.values())
         epochs = ", ".join(f"{n:.2g} of {name}" for name, n in self.epochs().items())
         return (
             f"{parameters:,} parameters; {steps:,} steps of {tokens:,} tokens: {steps * tokens:,}"

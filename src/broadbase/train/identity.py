@@ -12,15 +12,17 @@ Change = tuple[Any, Any]  # before, after
 
 # Where things lie, and under which name: what they are, hashes tell
 ANYWHERE = re.compile(
-    r"config\.(recipe|depth|start|teacher\.path|data\.sources\.[^.]+\.source(\..+)?)"
+    r"config\.(recipe|depth|init_from|teacher\.path|data\.sources\.[^.]+\.source(\..+)?)"
 )
 # What acts on the coming steps alone
-FREE = re.compile(r"config\.(train\.(steps|clip)|optim\.(lr|muon_lr|weight_decay)|schedule(\..+)?)")
+FREE = re.compile(
+    r"config\.(train\.(steps|grad_clip)|optim\.(lr|muon_lr|weight_decay)|schedule(\..+)?)"
+)
 
-UNDO = "undo the change, or start a new run, with --start to go on from its weights"
+UNDO = "undo the change, or start a new run, with --init-from to go on from its weights"
 REMOVED = (
     "the prepared data changed, as by `remove` or by preparing again; a run reads the same data to"
-    " its end, so start a new one, with --start to go on from its weights"
+    " its end, so start a new one, with --init-from to go on from its weights"
 )
 
 

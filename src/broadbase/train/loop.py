@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective
 from broadbase.core.errors import ConfigError, DivergedError, PreemptedError
-from broadbase.core.loss import Loss, Share, combine
+from broadbase.core.loss import Loss, TermWeight, combine
 from broadbase.core.view import Output, View
 from broadbase.train import checkpoint
 from broadbase.train.grad_cache import join, leaves, pull
 from broadbase.train.identity import Change, changed
 from broadbase.train.machine import MachineConfig
-from broadbase.train.metrics_log import Journal
+from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import Optim
 from broadbase.train.ranks import Ranks, clip, named
 from broadbase.train.schedule import ScheduleConfig
@@ -43,7 +43,7 @@ class TrainConfig(Config):
 
     steps: Steps = 1000
     micro_batches: Steps = 1  # pieces a batch is cut into, to fit memory
-    clip: Annotated[float, Field(gt=0)] | None = 1.0  # largest norm of the gradient
+    grad_clip: Annotated[float, Field(gt=0)] | None = 1.0  # largest norm of the gradient
     evaluate_every: Steps = 100
     save_every: Steps = 100
     keep_last: Steps = 2
@@ -63,7 +63,7 @@ class Trainer:
     schedule: ScheduleConfig
     machine: MachineConfig
     ranks: Ranks
-    journal: Journal
+    journal: MetricsLog
     batches: Callable[[int], Iterable[Batch]]  # from a step on
     validation: Callable[[], Iterable[Batch]]
     teacher: Teacher = field(default_factory=Teacher)
@@ -72,18 +72,18 @@ class Trainer:
     step: int = 0
 
     def __post_init__(self) -> None:
-        if self.objective.whole and self.machine.tensor > 1:
+        if self.objective.batch_coupled and self.machine.tensor_parallel > 1:
             raise ConfigError(
-                "machine.tensor: the rows of this objective depend on each other, and ranks that"
-                " share matrices have the same rows; set machine.tensor=1"
+                "machine.tensor_parallel: the rows of this objective depend on each other, and"
+                " ranks that share matrices have the same rows; set machine.tensor_parallel=1"
             )
         self.machine.prepare()
         self.machine.compiled(self.model)
 
     @property
-    def kept(self) -> nn.Module:
+    def final_model(self) -> nn.Module:
         """What the run is for: the model, or a teacher that is better than it."""
-        return self.teacher.kept or self.model
+        return self.teacher.final_model or self.model
 
     def train(self) -> None:
         """Train to the last step; save, evaluate and report on the way and at the end.
@@ -91,7 +91,7 @@ class Trainer:
         DivergedError before the step of a loss or gradient that is not finite; PreemptedError,
         after saving, when told to stop by SIGTERM or SIGINT; without a saver these act as usual.
         """
-        with told_to_stop(self.saver is not None) as stop, self.saver or nullcontext():
+        with stop_signals(self.saver is not None) as stop, self.saver or nullcontext():
             for batch in self.batches(self.step):
                 self._advance(batch)
                 done = self.step == self.config.steps
@@ -112,17 +112,17 @@ class Trainer:
         self._refuse_non_finite(losses, norm)
         done = self.step / self.config.steps
         self.optim.step(self.schedule.factor(self.step, self.config.steps), done)
-        self.model.settle(self.ranks.sum)  # type: ignore[operator]
-        watched = self.teacher.follow(self.model, self.step, self.config.steps, self.ranks.sum)
+        self.model.update_statistics(self.ranks.sum)  # type: ignore[operator]
+        watched = self.teacher.update(self.model, self.step, self.config.steps, self.ranks.sum)
         self.step += 1
         places = sum(share.weight for share in shares.values())
         seconds = time.perf_counter() - start
         self.journal.stepped(self.step, losses, norm, places, seconds, watched)
 
-    def accumulate(self, views: Sequence[View]) -> tuple[dict[str, float], dict[str, Share]]:
+    def accumulate(self, views: Sequence[View]) -> tuple[dict[str, float], dict[str, TermWeight]]:
         """Add the gradient of these views to the parameters; returns totals and global shares."""
         shares, totals = self._global_shares(views), dict[str, float]()
-        whole = self.objective.whole and self.config.micro_batches > 1
+        whole = self.objective.batch_coupled and self.config.micro_batches > 1
         for loss in (self._two_passes if whole else self._one_pass)(views, shares):
             for name, total in loss.items():
                 totals[name] = totals.get(name, 0.0) + float(total.detach())
@@ -141,7 +141,7 @@ class Trainer:
             for i in range(n)
         ]
 
-    def _one_pass(self, views: Sequence[View], shares: Mapping[str, Share]) -> Iterator[Loss]:
+    def _one_pass(self, views: Sequence[View], shares: Mapping[str, TermWeight]) -> Iterator[Loss]:
         """Each piece by itself: its rows' part of the gradient does not depend on other rows."""
         for piece in self._pieces(views):
             micro, outputs = self._outputs(piece)
@@ -150,7 +150,9 @@ class Trainer:
             self._weighted(loss, shares).backward()  # type: ignore[no-untyped-call]
             yield loss
 
-    def _two_passes(self, views: Sequence[View], shares: Mapping[str, Share]) -> Iterator[Loss]:
+    def _two_passes(
+        self, views: Sequence[View], shares: Mapping[str, TermWeight]
+    ) -> Iterator[Loss]:
         """All pieces' outputs first, then the gradient of each piece by what they all say."""
         pieces = self._pieces(views)
         with torch.no_grad():
@@ -174,19 +176,19 @@ class Trainer:
         forward = model or self.model
         here = [view.to(self.ranks.device) for view in views]
         with self.machine.autocast():
-            return here, [self.teacher.answer(v) if v.twin else forward(v) for v in here]
+            return here, [self.teacher.answer(v) if v.teacher else forward(v) for v in here]
 
-    def _weighted(self, loss: Loss, shares: Mapping[str, Share]) -> Tensor:
+    def _weighted(self, loss: Loss, shares: Mapping[str, TermWeight]) -> Tensor:
         """What to differentiate. FSDP averages over ranks; with global weights a sum is wanted."""
-        return combine(loss, shares) * self.ranks.parts
+        return combine(loss, shares) * self.ranks.data_world_size
 
-    def _global_shares(self, views: Sequence[View]) -> dict[str, Share]:
-        mine = {**self.objective.shares(views), **self.model.penalties(views)}  # type: ignore[operator]
+    def _global_shares(self, views: Sequence[View]) -> dict[str, TermWeight]:
+        mine = {**self.objective.term_weights(views), **self.model.penalties(views)}  # type: ignore[operator]
         weights = self.ranks.add({name: share.weight for name, share in mine.items()})
-        return {name: Share(weights[name], share.scale) for name, share in mine.items()}
+        return {name: TermWeight(weights[name], share.scale) for name, share in mine.items()}
 
     def _clip(self) -> float:
-        limit = math.inf if self.config.clip is None else self.config.clip
+        limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
         return clip(self.model, limit)
 
     def _refuse_non_finite(self, losses: Mapping[str, float], norm: float) -> None:
@@ -205,18 +207,18 @@ class Trainer:
 
         Of the model that is kept; where it teaches, of the one it teaches.
         """
-        modules = (self.model, self.kept)
+        modules = (self.model, self.final_model)
         for module in modules:
             module.eval()
         totals: dict[str, float] = {}
         weights: dict[str, float] = {}
         for batch in self.validation():
             views = self.objective.views(batch, self.corrupt)
-            apart = self.kept is not self.model and not any(view.twin for view in views)
-            here, outputs = self._outputs(views, self.kept if apart else self.model)
+            apart = self.final_model is not self.model and not any(view.teacher for view in views)
+            here, outputs = self._outputs(views, self.final_model if apart else self.model)
             with self.machine.autocast():
                 loss = self.objective.loss(outputs, here)
-            for name, share in self.objective.shares(views).items():
+            for name, share in self.objective.term_weights(views).items():
                 totals[name] = totals.get(name, 0.0) + float(loss[name])
                 weights[name] = weights.get(name, 0.0) + share.weight
         for module in modules:
@@ -245,7 +247,7 @@ class Trainer:
                 " already; give as many or more"
             )
         changes = changed(saved.identity, self.identity, str(saved.path))
-        state = self.optim.room({name: each.size for name, each in saved.tensors.items()})
+        state = self.optim.empty_state({name: each.size for name, each in saved.tensors.items()})
         held = (*self._held().values(), state)
         saved.load({name: value for each in held for name, value in each.items()})
         self.optim.load(state)
@@ -264,13 +266,13 @@ def penalties(outputs: Sequence[Output]) -> dict[str, Tensor]:
     """What the model charges itself, a total a term."""
     totals: dict[str, Tensor] = {}
     for output in outputs:
-        for name, charge_B in output.penalties.items():
+        for name, charge_B in output.aux_losses.items():
             totals[name] = totals[name] + charge_B.sum() if name in totals else charge_B.sum()
     return totals
 
 
 @contextmanager
-def told_to_stop(caught: bool = True) -> Iterator[Stop]:
+def stop_signals(caught: bool = True) -> Iterator[Stop]:
     """Within, SIGTERM and SIGINT only set a flag; a second one, or one not `caught`, acts as
     usual."""
     stop = Stop()

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from broadbase.core.config import Config
 from broadbase.core.errors import ConfigError
-from broadbase.core.paths import cache
+from broadbase.core.paths import cache_folder
 from broadbase.core.preload import preloaded
 from broadbase.train.speeds import speeds, use_onednn
 
@@ -38,8 +38,10 @@ class MachineConfig(Config):
     precision: Precision = "auto"
     matmul: Matmul = "auto"  # who multiplies fp32 matrices on CPUs: PyTorch's choice, or oneDNN
     compile: Compile = "auto"
-    recompute: bool = False  # keep only what enters each block; the backward computes the rest anew
-    tensor: Annotated[int, Field(ge=1)] = 1  # ranks that share the matrices of each layer
+    activation_checkpointing: bool = (
+        False  # keep only what enters each block; the backward computes the rest anew
+    )
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1  # ranks that share the matrices of each layer
     timeout: Annotated[float, Field(gt=0)] = 600.0  # seconds that ranks wait for one another
 
     def resolve(self) -> MachineConfig:
@@ -84,13 +86,13 @@ class MachineConfig(Config):
         """With `compile`, every block by itself: those of one kind are compiled once, and nothing
         around them is (regional compilation, as torchtitan does it)."""
         if self.compile == "on":
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache() / "inductor"))
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
             for block in blocks(model):
                 block.compile(dynamic=False)
 
-    def thin(self, model: nn.Module) -> None:
+    def checkpoint_activations(self, model: nn.Module) -> None:
         """With `recompute`, let every block forget what it can compute again (Chen et al. 2016)."""
-        if self.recompute:
+        if self.activation_checkpointing:
             for block in blocks(model):
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 

@@ -19,7 +19,7 @@ from broadbase.core.files import write_text
 SOON = 3  # steps after which the time of a run is estimated
 
 
-class Journal:
+class MetricsLog:
     """Appends to `path` (None: nowhere) and shows progress on `console` (None: silent).
 
     `bits` turns nats a place into bits a unit (a byte, a pixel), by term; a term without an entry
@@ -42,7 +42,7 @@ class Journal:
         self._shown = time.monotonic()
         self._progress: Progress | None = None
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> MetricsLog:
         if self.console is not None and self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.completed:>6}/{task.total}"),

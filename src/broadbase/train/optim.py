@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import AdamW, Optimizer
 
-from broadbase.core.config import Choice, hint
+from broadbase.core.config import Slot, hint
 from broadbase.core.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -23,7 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Parameters = list[tuple[str, nn.Parameter]]
 
 
-class OptimConfig(Choice):
+class OptimConfig(Slot):
     """An optimiser with decoupled weight decay on matrices (Loshchilov & Hutter 2019)."""
 
     package: ClassVar[str] = "train"
@@ -31,7 +31,9 @@ class OptimConfig(Choice):
     betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    hold: dict[str, Share] = Field(default_factory=dict)  # how names begin -> share of the run
+    freeze_until: dict[str, Share] = Field(
+        default_factory=dict
+    )  # how names begin -> share of the run
     # for which those parameters stay as they are
 
     def build(self, model: nn.Module) -> Optim:
@@ -55,7 +57,7 @@ class AdamWConfig(OptimConfig):
     name: Literal["adamw"] = "adamw"
 
     def build(self, model: nn.Module) -> Optim:
-        return Optim([self._adamw(_trainable(model))], self.hold)
+        return Optim([self._adamw(_trainable(model))], self.freeze_until)
 
 
 class MuonConfig(OptimConfig):
@@ -79,7 +81,7 @@ class MuonConfig(OptimConfig):
             optimisers.append(Muon(hidden, self.muon_lr, self.weight_decay, self.momentum))
         if rest:
             optimisers.append(self._adamw(rest))
-        return Optim(optimisers, self.hold)
+        return Optim(optimisers, self.freeze_until)
 
 
 class Muon(Optimizer):
@@ -146,7 +148,8 @@ class Optim:
         for beginning in hold:
             if not any(name.startswith(beginning) for name in names):
                 raise ConfigError(
-                    f"optim.hold: no parameter begins with {beginning!r}{hint(beginning, names)}"
+                    f"optim.freeze_until: no parameter begins with {beginning!r}"
+                    f"{hint(beginning, names)}"
                 )
 
     def step(self, factor: float, done: float = 1.0) -> None:
@@ -171,7 +174,7 @@ class Optim:
             for key, value in optimiser.state[parameter].items()
         }
 
-    def room(self, sizes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    def empty_state(self, sizes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
         """Zeros of these sizes by `parameter/key`: fill them, then `load` them."""
         parameters = {name: parameter for _, name, parameter in self._named()}
         found = {}

@@ -1,8 +1,8 @@
 """One process or many: the loop asks Ranks and does not know which.
 
 Under `torchrun` every block is sharded by itself and the rest as one group (FSDP2); where
-`machine.tensor` ranks share the matrices of a layer, they read the same rows. Alone, all of this is
-the identity.
+`machine.tensor_parallel` ranks share the matrices of a layer, they read the same rows. Alone, all
+of this is the identity.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from broadbase.core.errors import ConfigError
 from broadbase.train.machine import MachineConfig, blocks
-from broadbase.train.rendezvous import meet
+from broadbase.train.rendezvous import join_world
 from broadbase.train.tensor_parallel import split
 
 T = TypeVar("T")
@@ -35,14 +35,17 @@ class Ranks:
         self.device, self.machine = device, machine or MachineConfig()
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
-        tensor = self.machine.tensor
+        tensor = self.machine.tensor_parallel
         if self.world % tensor:
             raise ConfigError(
-                f"machine.tensor={tensor} does not divide the {self.world} ranks; start a multiple"
-                f" of {tensor} with torchrun, or set machine.tensor=1"
+                f"machine.tensor_parallel={tensor} does not divide the {self.world} ranks; start a"
+                f" multiple of {tensor} with torchrun, or set machine.tensor_parallel=1"
             )
-        self.part, self.parts = self.rank // tensor, self.world // tensor  # of every step's rows
-        self.meeting = meet(device, self.machine.timeout) if self.world > 1 else None
+        self.data_rank, self.data_world_size = (
+            self.rank // tensor,
+            self.world // tensor,
+        )  # of every step's rows
+        self.meeting = join_world(device, self.machine.timeout) if self.world > 1 else None
         self.peers = self.meeting.peers if self.meeting else None
         self.mesh = self.meeting.mesh(tensor) if self.meeting else None
 
@@ -58,7 +61,7 @@ class Ranks:
         """
         if self.mesh is None:
             return
-        if self.machine.tensor > 1:
+        if self.machine.tensor_parallel > 1:
             split(model, self.mesh["tensor"])
         mesh = self.mesh["data"]
         for block in blocks(model):

@@ -30,12 +30,12 @@ BREATH = 0.25  # seconds
 
 
 @cache
-def meet(device: torch.device, timeout: float) -> Meeting:
+def join_world(device: torch.device, timeout: float) -> Rendezvous:
     """The one meeting of this process."""
-    return Meeting(device, timeout)
+    return Rendezvous(device, timeout)
 
 
-class Meeting:
+class Rendezvous:
     """The ranks of `torchrun`, met: the process group is there when this returns.
 
     A thread of every rank leaves a sign of life in the rendezvous' store once a second, so that the

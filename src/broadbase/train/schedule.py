@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class ScheduleConfig(Choice):
+class ScheduleConfig(Slot):
     """How the learning rate moves over a run.
 
     It knows the step and the number of steps alone. So a run that is resumed with more steps goes
@@ -22,7 +22,7 @@ class ScheduleConfig(Choice):
 
     package: ClassVar[str] = "train"
     warmup: Annotated[int, Field(ge=0)] = 20  # steps of linear rise
-    floor: Fraction = 0.0  # the factor at the end
+    min_lr_ratio: Fraction = 0.0  # the factor at the end
 
     def factor(self, step: int, steps: int) -> float:
         """The factor of step 0, ..., steps - 1; above 0 and at most 1."""
@@ -33,7 +33,7 @@ class ScheduleConfig(Choice):
         raise TypeError(f"{type(self).__name__} has no _after()")
 
 
-class StableConfig(ScheduleConfig):
+class WSDConfig(ScheduleConfig):
     """Warm-up, stable, linear decay (Hu et al. 2024, MiniCPM, 4)."""
 
     name: Literal["wsd"] = "wsd"
@@ -41,7 +41,7 @@ class StableConfig(ScheduleConfig):
 
     def _after(self, step: int, steps: int) -> float:
         left = (steps - step) / max(1.0, self.decay * steps)
-        return self.floor + (1 - self.floor) * min(1.0, left)
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * min(1.0, left)
 
 
 class CosineConfig(ScheduleConfig):
@@ -50,4 +50,6 @@ class CosineConfig(ScheduleConfig):
     name: Literal["cosine"] = "cosine"
 
     def _after(self, step: int, steps: int) -> float:
-        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (
+            1 + math.cos(math.pi * step / steps)
+        )

@@ -17,7 +17,7 @@ from torch import nn
 
 from broadbase.core.errors import ConfigError
 from broadbase.core.files import write_json
-from broadbase.core.paths import cache
+from broadbase.core.paths import cache_folder
 from broadbase.nn.norm import RMSNorm
 
 
@@ -48,7 +48,9 @@ class Speeds:
 
 def speeds(*, again: bool = False) -> Speeds:
     """As this machine was found to be, or `again` measured now."""
-    path = cache() / "machine" / f"{hashlib.sha256(_machine().encode()).hexdigest()[:16]}.json"
+    path = (
+        cache_folder() / "machine" / f"{hashlib.sha256(_machine().encode()).hexdigest()[:16]}.json"
+    )
     if not again:
         with suppress(OSError, ValueError, TypeError):
             return Speeds(**json.loads(path.read_text()))

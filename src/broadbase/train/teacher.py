@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice
+from broadbase.core.config import Slot
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Output, View
 from broadbase.train.ranks import Ranks, gather, named
@@ -25,7 +25,7 @@ Read = Callable[[str], nn.Module]  # a model folder to its model
 Add = Callable[[Tensor], Tensor]  # the sum of a tensor over the ranks
 
 
-class TeacherConfig(Choice):
+class TeacherConfig(Slot):
     """Who answers the Views that are marked `twin`."""
 
     package: ClassVar[str] = "train"
@@ -38,7 +38,7 @@ class TeacherConfig(Choice):
 class Teacher:
     """What all teachers have in common; by itself nobody, for runs that need none."""
 
-    kept: nn.Module | None = None  # what a run keeps at its end, where it is not the student
+    final_model: nn.Module | None = None  # what a run keeps at its end, where it is not the student
 
     def answer(self, view: View) -> Output:
         """The twin's output for a view."""
@@ -47,7 +47,7 @@ class Teacher:
             " teacher.name=frozen and teacher.path to a model folder"
         )
 
-    def follow(self, student: nn.Module, step: int, steps: int, add: Add) -> Mapping[str, float]:
+    def update(self, student: nn.Module, step: int, steps: int, add: Add) -> Mapping[str, float]:
         """Move after the student's step number `step` (from 0) of `steps`; what is to be watched.
 
         `add` sums a tensor over the ranks.
@@ -74,7 +74,7 @@ class Twin(Teacher):
     def answer(self, view: View) -> Output:
         """The twin's output for a view; what a tower charges itself is not for a teacher to pay."""
         output: Output = self.model(view)
-        return replace(output, penalties={})
+        return replace(output, aux_losses={})
 
 
 class FrozenConfig(TeacherConfig):
@@ -115,11 +115,11 @@ class Average(Twin):
 
     def __init__(self, model: nn.Module, ranks: Ranks, momentum: float) -> None:
         super().__init__(model, ranks)
-        self.kept, self.momentum = self.model, momentum
+        self.final_model, self.momentum = self.model, momentum
         self._lead(0.0, ranks.sum)
 
     @torch.no_grad()
-    def follow(self, student: nn.Module, step: int, steps: int, add: Add) -> Mapping[str, float]:
+    def update(self, student: nn.Module, step: int, steps: int, add: Add) -> Mapping[str, float]:
         part = (1 - self.momentum) * (1 + math.cos(math.pi * step / steps)) / 2
         for mine, theirs in zip(self.model.parameters(), student.parameters(), strict=True):
             mine.lerp_(theirs, part)

@@ -25,8 +25,8 @@ def split(model: nn.Module, mesh: DeviceMesh) -> None:
     for name, module in model.named_modules():
         if getattr(module, "all_heads", False):
             raise ConfigError(
-                f"machine.tensor: {name} learns numbers for every head and cannot be split; set"
-                " machine.tensor=1"
+                f"machine.tensor_parallel: {name} learns numbers for every head and cannot be"
+                " split; set machine.tensor_parallel=1"
             )
         parts: Splits = getattr(module, "split", {})
         if parts:
@@ -52,6 +52,6 @@ def _must_divide(name: str, module: nn.Module, parts: Splits, ranks: int) -> Non
         if how == "outputs" and matrix.out_features % (ranks * unit):
             kind = f"{matrix.out_features // unit} heads" if unit > 1 else f"{matrix.out_features}"
             raise ConfigError(
-                f"machine.tensor={ranks} does not divide the {kind} of {name}.{part}; choose a"
-                " divisor"
+                f"machine.tensor_parallel={ranks} does not divide the {kind} of {name}.{part};"
+                " choose a divisor"
             )

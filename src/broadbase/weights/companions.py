@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 
 from broadbase.core.files import read_json
 from broadbase.inference.base import Base
-from broadbase.modalities.published_image import PictureCodec
+from broadbase.modalities.published_image import PublishedImageCodec
 from broadbase.modalities.resizing import SETTINGS
 from broadbase.weights.sizes import ids
 
@@ -24,7 +24,7 @@ def write_beside(base: Base, folder: Path, facts: Mapping[str, Any]) -> None:
     config = read_json(folder / "config.json")
     write_tokenizers(base, folder, config)
     for codec in base.codecs.values():
-        if isinstance(codec, PictureCodec) and not (folder / SETTINGS).exists():
+        if isinstance(codec, PublishedImageCodec) and not (folder / SETTINGS).exists():
             codec.save(folder)
     ends = {k: config[k] for k in ENDS if config.get(k) is not None}
     if ends and not (folder / "generation_config.json").exists():
@@ -50,13 +50,13 @@ def _tokenizer(base: Base, name: str, folder: Path, config: Mapping[str, Any]) -
     discrete = ids(base.config.modalities[name])
     assert discrete is not None
     mask = config.get("mask_token_id") if discrete.mask_id is None else discrete.mask_id
-    marks = base.config.modalities[name].corruption_of(codec).marks
-    _every_id(told, config.get("vocab_size", discrete.vocabulary), marks, mask)
+    marks = base.config.modalities[name].corruption_of(codec).sentinels
+    _every_id(told, config.get("vocab_size", discrete.vocab_size), marks, mask)
     ends = {"bos_token": codec.start, "eos_token": codec.end, "mask_token": mask}
     known = {role: told.id_to_token(int(i)) for role, i in ends.items() if i is not None}
     special = {role: str(token) for role, token in known.items() if token is not None}
     if told.post_processor is None:
-        whole = base.sees(name) == "full"
+        whole = base.attention_pattern(name) == "full"
         read = [
             special[role] for role in ("bos_token", "eos_token")[: 1 + whole] if role in special
         ]

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from broadbase.core.errors import DataError
 from broadbase.model.model import ModelConfig
-from broadbase.weights.mapping import Link, Published, shape, write
-from broadbase.weights.shards import Later
+from broadbase.weights.mapping import ImportedModel, TensorLink, shape, write
+from broadbase.weights.shards import LazyTensor
 from broadbase.weights.tensors import FLOATS, Tensors, alike
 
 
 def read(
-    source: Published,
+    source: ImportedModel,
     model: ModelConfig,
     state: Mapping[str, Tensor],
     tensors: Tensors,
@@ -53,39 +53,39 @@ def read(
 
 
 def written(
-    source: Published,
+    source: ImportedModel,
     model: ModelConfig,
     state: Mapping[str, Tensor],
     names: Iterable[str],
     kept: Mapping[str, Tensor],
-) -> tuple[dict[str, Later], dict[str, Later]]:
+) -> tuple[dict[str, LazyTensor], dict[str, LazyTensor]]:
     """Tensors under the published `names`, and those of ours that the layout has no place for."""
     links = grouped(source, model, state)
     theirs = {}
     for name, canonical in source.canonical(names).items():
         if name in kept:
-            theirs[name] = Later.of(kept[name])
+            theirs[name] = LazyTensor.of(kept[name])
         else:
             group = links[source.copies.get(canonical, canonical)]
             size = sum(state[link.ours].nbytes for link in group)
-            theirs[name] = Later(size, partial(write, group, state))
+            theirs[name] = LazyTensor(size, partial(write, group, state))
     placed = {link.ours for group in links.values() for link in group}
-    return theirs, {name: Later.of(each) for name, each in state.items() if name not in placed}
+    return theirs, {name: LazyTensor.of(each) for name, each in state.items() if name not in placed}
 
 
 def grouped(
-    source: Published, model: ModelConfig, state: Mapping[str, Tensor]
-) -> dict[str, list[Link]]:
+    source: ImportedModel, model: ModelConfig, state: Mapping[str, Tensor]
+) -> dict[str, list[TensorLink]]:
     """Links by the name of theirs."""
-    found: dict[str, list[Link]] = defaultdict(list)
+    found: dict[str, list[TensorLink]] = defaultdict(list)
     for link in source.links(model, state):
         found[link.theirs].append(link)
     return dict(found)
 
 
 def _check(
-    source: Published,
-    links: Mapping[str, list[Link]],
+    source: ImportedModel,
+    links: Mapping[str, list[TensorLink]],
     sources: Mapping[str, str],
     tensors: Tensors,
 ) -> None:

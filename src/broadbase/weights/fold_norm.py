@@ -30,9 +30,15 @@ def without_norm(config: ModelConfig) -> ModelConfig | None:
     if others or further or ids is None or not isinstance(tower, TransformerConfig):
         return None
     told = tower.input_norm is not None and isinstance(tower.positions, RotaryConfig)
-    if not told or not ids.tied or ids.scale != 1 or ids.dropped is not None or tower.registers:
+    if (
+        not told
+        or not ids.tie_embeddings
+        or ids.scale != 1
+        or ids.token_dropout is not None
+        or tower.registers
+    ):
         return None
-    own = space.discrete.model_copy(update={"tied": False})  # type: ignore[attr-defined]
+    own = space.discrete.model_copy(update={"tie_embeddings": False})  # type: ignore[attr-defined]
     modality = TokensConfig(discrete=own, by=getattr(space, "by", None) or space)
     return config.model_copy(
         update={

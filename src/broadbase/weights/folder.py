@@ -26,10 +26,10 @@ from broadbase.weights.companions import write_tokenizers
 from broadbase.weights.field_types import errors_of
 from broadbase.weights.fold_norm import folded
 from broadbase.weights.mask_token import masked
-from broadbase.weights.match import Relative, relatives
-from broadbase.weights.native import FORMAT, Own
+from broadbase.weights.match import FamilyMatch, matches
+from broadbase.weights.native import FORMAT, NativeModel
 from broadbase.weights.reading import look, ours, theirs, with_codecs
-from broadbase.weights.shards import LIMIT, Later, cut
+from broadbase.weights.shards import LIMIT, LazyTensor, cut
 from broadbase.weights.shards import write as write_tensors
 from broadbase.weights.special_tokens import spoken
 from broadbase.weights.tensors import OURS, Tensors
@@ -128,14 +128,14 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
     look(folder)
     with errors_of(f"{folder / 'config.json'} does not fit the folder"):
         # what transformers has saved since may be another model, and lacks what lay beside
-        own = None if "transformers_version" in config else Own.of(config)
+        own = None if "transformers_version" in config else NativeModel.of(config)
         tensors = Tensors(folder)
         base = theirs(config, tensors) if own is None else ours(config, own, tensors)
     base.model.to(device)
     return with_codecs(base, folder)
 
 
-def must_agree(
+def check_compatible(
     base: Base,
     codecs: Mapping[str, Codec],
     config: ModelConfig,
@@ -175,11 +175,11 @@ def _files(codec: Codec) -> dict[str, bytes]:
         return {str(p.relative_to(name)): p.read_bytes() for p in Path(name).rglob("*.*")}
 
 
-def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, Later]]:
+def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, LazyTensor], dict[str, LazyTensor]]:
     """config.json, the tensors under the layout's names, and those the layout has no place for."""
     state = base.model.state_dict()
     if base.origin is not None:
-        config, names, kept = base.origin.config, base.origin.names, base.origin.kept
+        config, names, kept = base.origin.config, base.origin.names, base.origin.unused_tensors
         source = spoken(config, names, base.origin.files)
         if source.config == base.config and source.pattern == base.pattern:
             return config, *convert.written(source, base.config, state, names, kept)
@@ -192,17 +192,17 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, Later], dict[str, L
     }
     leaving, marks, family = _leaving(base)
     if family is None:
-        ours = {name: Later.of(tensor) for name, tensor in state.items()}
+        ours = {name: LazyTensor.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
     told = leaving.model.state_dict()
     links = convert.grouped(family.source, leaving.config, told)
     tensors, rest = convert.written(family.source, leaving.config, told, links, {})
     # read back as it was, by what lies apart
-    rest |= {name: Later.of(each) for name, each in state.items() if name not in told}
+    rest |= {name: LazyTensor.of(each) for name, each in state.items() if name not in told}
     return {**family.config, "broadbase": {**own, **marks}}, tensors, rest
 
 
-def _leaving(base: Base) -> tuple[Base, dict[str, bool], Relative | None]:
+def _leaving(base: Base) -> tuple[Base, dict[str, bool], FamilyMatch | None]:
     """A base as one of a published family, without its input norm or with an id for hidden places,
     and which of these; None: it is of none."""
     (where, *_), (space, *_) = base.config.towers, base.config.modalities
@@ -214,7 +214,7 @@ def _leaving(base: Base) -> tuple[Base, dict[str, bool], Relative | None]:
             with torch.no_grad():
                 own = masked(each, norm(mask))
         for leaving in filter(None, (own, each)):
-            family = next((found for found in relatives(leaving) if not found.differences), None)
+            family = next((found for found in matches(leaving) if not found.differences), None)
             if family is not None:
                 marks = {"folded": each is not base, "masked": leaving is not each}
                 return leaving, {k: True for k, said in marks.items() if said}, family

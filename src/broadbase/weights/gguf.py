@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.core.files import draft_file
 from broadbase.inference.base import Base
 from broadbase.inference.documents import opening
@@ -26,7 +26,7 @@ from broadbase.nn.norm import RMSNormConfig
 from broadbase.nn.positions import RotaryConfig
 from broadbase.weights.folder import layout
 from broadbase.weights.hf_fields import every, first
-from broadbase.weights.shards import Later
+from broadbase.weights.shards import LazyTensor
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ CUTS = {
 
 def write_gguf(base: Base, file: Path) -> None:
     """Write `file`; ConfigError where llama.cpp has no such decoder or tokenizer."""
-    gguf = optional("gguf", "gguf", "--to gguf")
+    gguf = require_extra("gguf", "gguf", "--to gguf")
     config, tensors, _ = layout(base)
     form = _form(base, config)
     with draft_file(file) as draft, closing(gguf.GGUFWriter(draft, form.name)) as writer:
@@ -189,13 +189,15 @@ def _cut(tree: Mapping[str, Any]) -> str:
     return str(patterns[0]) if len(patterns) == 1 else ""
 
 
-def _tensors(base: Base, tensors: Mapping[str, Later], form: Form) -> Iterator[tuple[str, Tensor]]:
+def _tensors(
+    base: Base, tensors: Mapping[str, LazyTensor], form: Form
+) -> Iterator[tuple[str, Tensor]]:
     """Tensors under the layout's names, as llama.cpp computes with them."""
     tower: Any = base.config.towers["main"]
     attention, positions = tower.layers[0].block.attention, tower.positions
     heads = {"q_proj": attention.heads, "k_proj": attention.kv_heads}
     for name, later in tensors.items():
-        if base.origin is not None and name in base.origin.kept:
+        if base.origin is not None and name in base.origin.unused_tensors:
             continue
         *_, module, leaf = name.split(".")
         tensor = later.make()

@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def only(config: Mapping[str, Any], **allowed: Any) -> None:
+def require(config: Mapping[str, Any], **allowed: Any) -> None:
     """Refuse a config whose field has an effect that we do not have: ConfigError names it."""
     for field, values in allowed.items():
         if field in config and config[field] not in values:
@@ -45,7 +45,7 @@ def only(config: Mapping[str, Any], **allowed: Any) -> None:
 
 def activation(config: Mapping[str, Any], field: str) -> Activation:
     """The activation that a field names."""
-    only(config, **{field: tuple(ACTIVATIONS)})
+    require(config, **{field: tuple(ACTIVATIONS)})
     return ACTIVATIONS[config[field]]
 
 
@@ -74,7 +74,7 @@ def _scaling(rope: Mapping[str, Any], config: Mapping[str, Any]) -> RotaryScalin
                 original=rope["original_max_position_embeddings"],
             )
         case "yarn":
-            only(rope, mscale=(None,), mscale_all_dim=(None,))
+            require(rope, mscale=(None,), mscale_all_dim=(None,))
             original = rope.get("original_max_position_embeddings")
             return YarnScaling(
                 factor=rope["factor"],
@@ -110,7 +110,7 @@ def rope(positions: RotaryConfig) -> dict[str, Any]:
 def layer_types(config: Mapping[str, Any], kinds: Sequence[str]) -> Sequence[str]:
     """Of each layer LOCAL or GLOBAL: the config's word, or `kinds` in older files."""
     found = config.get("layer_types") or kinds
-    only({"layer_types": set(found)}, layer_types=({LOCAL}, {GLOBAL}, {LOCAL, GLOBAL}))
+    require({"layer_types": set(found)}, layer_types=({LOCAL}, {GLOBAL}, {LOCAL, GLOBAL}))
     return found
 
 
@@ -148,9 +148,9 @@ def every(value: int | Sequence[int] | None) -> tuple[int, ...]:
     return tuple(i for i in found if i >= 0)
 
 
-def headed(discrete: DiscreteConfig, names: Collection[str], sign: str) -> DiscreteConfig:
+def with_head(discrete: DiscreteConfig, names: Collection[str], sign: str) -> DiscreteConfig:
     """A Space with its head, or without where no tensor's name has `sign` in it."""
     if any(sign in name for name in names):
         return discrete
-    update = {"tied": True, "bias": False, "head": NoHeadConfig()}
+    update = {"tie_embeddings": True, "bias": False, "head": NoHeadConfig()}
     return discrete.model_copy(update=update)

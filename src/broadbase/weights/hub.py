@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.weights.tensors import CONVERT, PICKLES
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -33,7 +33,7 @@ def folder_of(place: str) -> Path:
     if not NAME.fullmatch(place):
         raise ConfigError(f"{place!r} is no folder, and no name on the hub (OWNER/NAME)")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # nothing of this machine is told
-    hub = optional("huggingface_hub", "transformers", "a model from the hub")
+    hub = require_extra("huggingface_hub", "transformers", "a model from the hub")
     try:
         folder = Path(
             hub.snapshot_download(place, allow_patterns=[*WANTED], ignore_patterns=[*SPARE])

@@ -23,7 +23,7 @@ from broadbase.weights.tensors import Piece, empty
 
 
 @dataclass(frozen=True)
-class At:
+class TensorRule:
     """Where a module's weight and bias, or one tensor, lie in a published file.
 
     Of a file's tensor of `shape`, seen as `view`, the axes are brought into the order `axes`; what
@@ -39,25 +39,25 @@ class At:
     step: int = 0
 
 
-Table = Mapping[str, At | str]
+Table = Mapping[str, TensorRule | str]
 
 
-def within(prefix: str, table: Table) -> dict[str, At | str]:
+def with_prefix(prefix: str, table: Table) -> dict[str, TensorRule | str]:
     """The same table for a file where all of it lies under `prefix`."""
     return {
-        ours: replace(at, name=prefix + at.name) if isinstance(at, At) else prefix + at
+        ours: replace(at, name=prefix + at.name) if isinstance(at, TensorRule) else prefix + at
         for ours, at in table.items()
     }
 
 
 @dataclass(frozen=True)
-class Link:
+class TensorLink:
     """One tensor of ours, and where it lies among theirs."""
 
     ours: str
     theirs: str
     size: tuple[int, ...]  # of ours
-    at: At
+    at: TensorRule
 
     def piece(self, name: str) -> Piece:
         """What it is of the stored tensor `name`: rows as they lie, unless axes change places."""
@@ -88,7 +88,7 @@ def _rows(tensor: Tensor, start: int, stop: int, row: tuple[int, ...]) -> Tensor
     return tensor[start:stop]
 
 
-def shape(links: Collection[Link]) -> tuple[int, ...]:
+def shape(links: Collection[TensorLink]) -> tuple[int, ...]:
     """Of the published tensor that holds all of `links`."""
     first = next(iter(links))
     if first.at.shape is not None:
@@ -98,7 +98,7 @@ def shape(links: Collection[Link]) -> tuple[int, ...]:
     return tuple(size[list(axes).index(i)] for i in range(len(size)))
 
 
-def write(links: Collection[Link], state: Mapping[str, Tensor]) -> Tensor:
+def write(links: Collection[TensorLink], state: Mapping[str, Tensor]) -> Tensor:
     """The published tensor that holds all of `links`, contiguous."""
     first = next(iter(links))
     at, ours = first.at, state[first.ours]
@@ -113,7 +113,7 @@ def write(links: Collection[Link], state: Mapping[str, Tensor]) -> Tensor:
     return whole
 
 
-def _size(links: Collection[Link]) -> tuple[int, ...]:
+def _size(links: Collection[TensorLink]) -> tuple[int, ...]:
     first = next(iter(links))
     if first.at.part is None:
         return first.size
@@ -124,7 +124,7 @@ def _size(links: Collection[Link]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Published:
+class ImportedModel:
     """What a config.json says, in our terms."""
 
     config: ModelConfig
@@ -141,7 +141,7 @@ class Published:
     fresh: str = r".*\.mask"  # regex of ours that stay at their init: no decoder has hidden places
     kept: str = ""  # regex of what the published model has for uses that ours has not
 
-    def links(self, model: ModelConfig, state: Mapping[str, Tensor]) -> tuple[Link, ...]:
+    def links(self, model: ModelConfig, state: Mapping[str, Tensor]) -> tuple[TensorLink, ...]:
         """All tensors in the `state` of a `model` that the table names, in order; its Space may
         have another name."""
         ours, theirs = next(iter(model.modalities)), next(iter(self.config.modalities))
@@ -150,7 +150,7 @@ class Published:
             known = name.replace(f"spaces.{ours}.", f"spaces.{theirs}.", 1)
             at = _find(self.table, known)
             if at is not None:
-                found.append(Link(name, at.name, tuple(tensor.shape), at))
+                found.append(TensorLink(name, at.name, tuple(tensor.shape), at))
         return tuple(found)
 
     def canonical(self, names: Iterable[str]) -> dict[str, str]:
@@ -169,7 +169,7 @@ class Published:
         return found
 
 
-def _find(table: Table, name: str) -> At | None:
+def _find(table: Table, name: str) -> TensorRule | None:
     """The entry of a tensor, or of the module that it is the weight or bias of."""
     numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
     general = re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
@@ -179,14 +179,14 @@ def _find(table: Table, name: str) -> At | None:
         entry, suffix = table.get(module), f".{leaf}"
     if entry is None:
         return None
-    at = entry if isinstance(entry, At) else At(entry)
+    at = entry if isinstance(entry, TensorRule) else TensorRule(entry)
     for number in numbers:
         at = replace(at, name=at.name.replace("*", number, 1))
     if at.part and at.step:
         first = at.step * int(numbers[-1])
         at = replace(at, part=(first + at.part[0], first + at.part[1]))
     if suffix == ".bias":
-        return At(at.name + suffix, part=at.part)
+        return TensorRule(at.name + suffix, part=at.part)
     return replace(at, name=at.name + suffix)
 
 
@@ -195,24 +195,24 @@ class Architecture(Protocol):
 
     MODEL_TYPE: str
 
-    def read(self, config: Mapping[str, Any], names: Collection[str]) -> Published:
+    def read(self, config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         """A config in our terms; `names` are those of the tensors, which say whether there is a
         head."""
         ...
 
 
-def architectures() -> dict[str, Any]:
+def known_families() -> dict[str, Any]:
     """Every module here that has a MODEL_TYPE, by it."""
     families = modules("broadbase.weights.families")
     return {module.MODEL_TYPE: module for module in families if hasattr(module, "MODEL_TYPE")}
 
 
-def published(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def imported(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A config.json in our terms; ConfigError where nobody wrote its mapping, DataError where a
     field is missing or has no meaning."""
-    known, kind = architectures(), config.get("model_type")
+    known, kind = known_families(), config.get("model_type")
     if not isinstance(kind, str) or kind not in known:
         raise ConfigError(f"model_type {kind!r} is not known here; known: {', '.join(known)}")
     with errors_of(f"config.json of a {kind}"):
-        found: Published = known[kind].read(config, names)
+        found: ImportedModel = known[kind].read(config, names)
     return found

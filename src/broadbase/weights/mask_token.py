@@ -25,8 +25,10 @@ def with_mask(config: ModelConfig) -> ModelConfig | None:
     if discrete is None or discrete.mask_id is not None or discrete.bias:
         return None
     ((name, space),) = config.modalities.items()
-    mask = discrete.vocabulary
-    own = discrete.model_copy(update={"vocabulary": mask + 1, "mask_id": mask, "tied": False})
+    mask = discrete.vocab_size
+    own = discrete.model_copy(
+        update={"vocab_size": mask + 1, "mask_id": mask, "tie_embeddings": False}
+    )
     modality = TokensConfig(discrete=own, by=getattr(space, "by", None) or space)
     return config.model_copy(update={"modalities": {name: modality}})
 

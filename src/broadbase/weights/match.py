@@ -17,42 +17,42 @@ from broadbase.core.errors import ConfigError
 from broadbase.inference.base import Base
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.joint import JointConfig
-from broadbase.modalities.published_image import PictureConfig
+from broadbase.modalities.published_image import PublishedImageConfig
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.spaces.discrete import NoHeadConfig
 from broadbase.weights.fold_norm import folded
-from broadbase.weights.mapping import Published, architectures, published
-from broadbase.weights.sizes import Said, ids
+from broadbase.weights.mapping import ImportedModel, imported, known_families
+from broadbase.weights.sizes import Ends, ids
 
 HEAD = ("lm_head.weight",)  # a name that says that there is a head
 FREE = {"mean", "deviation", "resample", "crops"}  # of a modality: nothing that a Space computes
-HEADS = {"head", "bias", "tied"}  # of a Space: what only predictions are made with
+HEADS = {"head", "bias", "tie_embeddings"}  # of a Space: what only predictions are made with
 
 
 @dataclass(frozen=True)
-class Relative:
+class FamilyMatch:
     """A family's model of some sizes, beside the model that has them."""
 
     kind: str
     config: Mapping[str, Any]  # its config.json
-    source: Published
+    source: ImportedModel
     differences: tuple[str, ...]  # none: the model is one of the family
 
 
 def families() -> list[str]:
     """The model types that a model trained here can be of."""
-    return [kind for kind, module in architectures().items() if hasattr(module, "write")]
+    return [kind for kind, module in known_families().items() if hasattr(module, "write")]
 
 
-def relative(model: ModelConfig, kind: str, said: Said) -> Relative | None:
+def match(model: ModelConfig, kind: str, said: Ends) -> FamilyMatch | None:
     """The family's model of these sizes; None where it has no such towers and Spaces."""
-    module = architectures()[kind]
+    module = known_families()[kind]
     config = module.write(model, said)
     if config is None:
         return None
     config = {"model_type": kind, "dtype": "float32", **config}
-    source = published(config, getattr(module, "HEAD", HEAD))
+    source = imported(config, getattr(module, "HEAD", HEAD))
     theirs, names = source.config, _names(source.config, model)
     beside = [space for name, space in model.modalities.items() if name not in names]
     if (
@@ -64,48 +64,51 @@ def relative(model: ModelConfig, kind: str, said: Said) -> Relative | None:
         return None
     mine = _computed(model, {name: name for name in names}, names, theirs)
     found = _differences("model", mine, _computed(theirs, names, names, theirs))
-    return Relative(kind, config, source, tuple(found))
+    return FamilyMatch(kind, config, source, tuple(found))
 
 
-def relatives(base: Base) -> list[Relative]:
+def matches(base: Base) -> list[FamilyMatch]:
     """The families that have a base's towers, Spaces and pattern, the nearest first."""
     said = _said(base)
-    found = [relative(base.config, kind, said) for kind in families()]
+    found = [match(base.config, kind, said) for kind in families()]
     near = [each for each in found if each and each.source.pattern == base.pattern]
     return sorted(near, key=lambda each: len(each.differences))
 
 
-def like(model: ModelConfig, kind: str, pattern: str, length: int) -> ModelConfig:
+def as_family(model: ModelConfig, kind: str, pattern: str, length: int) -> ModelConfig:
     """The same recipe's model as one of a family: of its sizes, with the family's slots.
 
     Records stay what they are; `length` is the most places that one has. ConfigError where the
     family has no such towers and Spaces.
     """
     if kind not in families():
-        raise ConfigError(f"--like {kind!r} is no family{hint(kind, families())}")
-    every = {each: relative(model, each, Said(length=length)) for each in families()}
+        raise ConfigError(f"--family {kind!r} is no family{hint(kind, families())}")
+    every = {each: match(model, each, Ends(length=length)) for each in families()}
     fitting = {k: each for k, each in every.items() if each and each.source.pattern == pattern}
     if kind not in fitting:
         raise ConfigError(
-            f"--like {kind}: this recipe has towers {', '.join(model.towers)} ({pattern}) and"
+            f"--family {kind}: this recipe has towers {', '.join(model.towers)} ({pattern}) and"
             f" Spaces {', '.join(model.modalities)}, and that family others; it can be like:"
             f" {', '.join(fitting) or 'none'}"
         )
     found = fitting[kind]
     theirs, names = found.source.config, _names(found.source.config, model)
     spaces = {m: _spoken(model.modalities[m], theirs.modalities[t]) for m, t in names.items()}
-    beside = {name: tower for name, tower in model.at.items() if name not in names}
+    beside = {name: tower for name, tower in model.tower_of.items() if name not in names}
     return ModelConfig(
         modalities={**model.modalities, **spaces},
         towers=theirs.towers,
-        at={**beside, **{m: theirs.at[t] for m, t in names.items() if t in theirs.at}},
+        tower_of={
+            **beside,
+            **{m: theirs.tower_of[t] for m, t in names.items() if t in theirs.tower_of},
+        },
         connectors=theirs.connectors,
     )
 
 
-def why_not(base: Base) -> str:
+def explain_mismatch(base: Base) -> str:
     """Why a base leaves as no family, setting by setting of the nearest, and what to train."""
-    near = relatives(folded(base) or base)
+    near = matches(folded(base) or base)
     if not near:
         return (
             f"no published family has towers {', '.join(base.config.towers)} ({base.pattern}) and"
@@ -116,7 +119,7 @@ def why_not(base: Base) -> str:
     further = ", ".join(f"{each.kind} ({len(each.differences)} settings)" for each in others)
     return (
         f"this is no {first.kind}, the nearest family: {'; '.join(first.differences)}. Pretrain"
-        f" with --like {first.kind} to have a base that leaves as one"
+        f" with --family {first.kind} to have a base that leaves as one"
         + (f"; farther off: {further}" if further else "")
     )
 
@@ -133,7 +136,7 @@ def _spoken(mine: ModalityConfig, theirs: ModalityConfig) -> ModalityConfig:
         return mine
     if isinstance(theirs, TokensConfig):
         return theirs.model_copy(update={"by": getattr(mine, "by", None) or mine})
-    if isinstance(theirs, PictureConfig) and isinstance(mine, ImageConfig):
+    if isinstance(theirs, PublishedImageConfig) and isinstance(mine, ImageConfig):
         return theirs.model_copy(update={"crops": mine.crops})
     return theirs
 
@@ -152,7 +155,7 @@ def _computed(
     return {
         "modalities": spaces,
         "towers": tree["towers"],
-        "at": {m: model.at.get(own[m], first) for m in names},
+        "tower_of": {m: model.tower_of.get(own[m], first) for m in names},
         "connectors": tree["connectors"],
     }
 
@@ -192,10 +195,10 @@ def _brief(value: Any) -> str:
     return "none" if value is None else str(value).lower()
 
 
-def _said(base: Base) -> Said:
+def _said(base: Base) -> Ends:
     """By the codec of ids that the base has, where it has one."""
     for codec in base.codecs.values():
         if codec.start.ndim == 0:
             end = codec.end
-            return Said(int(codec.start), None if end is None else int(end))
-    return Said()
+            return Ends(int(codec.start), None if end is None else int(end))
+    return Ends()

@@ -15,7 +15,7 @@ from broadbase.nn.patterns import PATTERNS
 FORMAT = 1
 
 
-class Own(Config):
+class NativeModel(Config):
     """The part of our own; the rest of config.json is a family's, or `model_type` alone."""
 
     format: Annotated[int, Field(ge=1, le=FORMAT)]

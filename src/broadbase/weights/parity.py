@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.core.files import read_json
-from broadbase.core.view import Output, Read, Segment, Stream, View, positions
+from broadbase.core.view import Output, Readout, Segment, Stream, View, positions
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
-from broadbase.modalities.published_image import PictureCodec, PictureConfig
+from broadbase.modalities.published_image import PublishedImageCodec, PublishedImageConfig
 from broadbase.modalities.spectrum import SpectrumConfig
 from broadbase.nn.spaces.discrete import NoHeadConfig
 from broadbase.weights import text_parity
@@ -98,7 +98,9 @@ def _row(inputs: str, what: str, ours: Tensor, theirs: Tensor) -> dict[str, Any]
 
 def _compared(base: Base, reference: Any) -> Iterator[Compared]:
     modalities = base.config.modalities
-    space = next((name for name, codec in base.codecs.items() if getattr(codec, "stands", {})), "")
+    space = next(
+        (name for name, codec in base.codecs.items() if getattr(codec, "placeholder_ids", {})), ""
+    )
     if space:
         yield _interleaved(base, reference, space)
         yield "whole", *_both(base, reference, next(_masks())[1])
@@ -106,7 +108,7 @@ def _compared(base: Base, reference: Any) -> Iterator[Compared]:
         yield from _met(base, reference)
     elif isinstance(modalities.get("audio"), SpectrumConfig):
         yield _heard(base, reference)
-    elif isinstance(modalities.get("image"), PictureConfig):
+    elif isinstance(modalities.get("image"), PublishedImageConfig):
         yield _seen(base, reference)
     else:
         for kind, real_BN in _masks():
@@ -116,7 +118,7 @@ def _compared(base: Base, reference: Any) -> Iterator[Compared]:
 def _reference(base: Base, folder: Path) -> Any:
     """transformers' model with the folder's sizes and tensors. Its class is one of ours, by family;
     of the folder nothing else is read, and nothing is fetched."""
-    hf = optional("transformers", "transformers", "--check")
+    hf = require_extra("transformers", "transformers", "--check")
     config, tensors = read_json(folder / "config.json"), Tensors(folder)
     family = config["model_type"]
     if family not in CLASSES:
@@ -153,7 +155,7 @@ def _computed(config: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _offline() -> Iterator[None]:
     """The hub's client fetches nothing in here."""
-    constants: Any = optional("huggingface_hub.constants", "transformers", "--check")
+    constants: Any = require_extra("huggingface_hub.constants", "transformers", "--check")
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
         yield
@@ -176,10 +178,12 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     more = {"decoder_input_ids": ids_BN[:, : PLACES // 3]} if paired else {}
     found = reference(ids_BN, attention_mask=real_BN.long(), **more)
     theirs = next((found[k] for k in ("prediction_logits", "logits") if k in found), None)
-    reads = () if theirs is None else (Read(space, "logits"),)
+    reads = () if theirs is None else (Readout(space, "logits"),)
     if not paired:
         streams: tuple[Stream, ...] = (
-            Stream("main", base.tower(space), (given,), base.sees(space), reads=reads),
+            Stream(
+                "main", base.tower(space), (given,), base.attention_pattern(space), readouts=reads
+            ),
         )
     else:
         real_BN = torch.ones_like(more["decoder_input_ids"], dtype=torch.bool)
@@ -207,8 +211,8 @@ def _ids(reference: Any, shape: tuple[int, ...]) -> Tensor:
 def _pictures(base: Base) -> tuple[list[Any], Tensor]:
     """Noise, as our codec takes it and as references take it: [B,3,H,W], normalised."""
     config, codec = base.config.modalities["image"], base.codecs["image"]
-    assert isinstance(config, PictureConfig)
-    assert isinstance(codec, PictureCodec)
+    assert isinstance(config, PublishedImageConfig)
+    assert isinstance(codec, PublishedImageCodec)
     size = (ROWS, config.size, config.size, config.channels)
     pixels = torch.randn(size, generator=torch.manual_seed(0), dtype=torch.float64).numpy()
     raws = [each * codec.deviation + codec.mean for each in pixels]
@@ -220,9 +224,9 @@ def _seen(base: Base, reference: Any) -> Compared:
     raws, pixels = _pictures(base)
     given = prompts("image", base.codecs["image"], raws)
     space = next((name for name in ("label", "codes") if name in base.config.modalities), None)
-    reads = () if space is None else (Read(space, "told"),)
+    reads = () if space is None else (Readout(space, "told"),)
     tower = base.tower("image")
-    output: Output = base.model(View((Stream("main", tower, (given,), reads=reads),)))
+    output: Output = base.model(View((Stream("main", tower, (given,), readouts=reads),)))
     if space == "label":  # read at the start
         return "noise", "logits", output.predictions["told"][:, 0], reference(pixels).logits
     if space == "codes":  # of all places but the start
@@ -241,9 +245,9 @@ def _interleaved(base: Base, reference: Any, space: str) -> Compared:
     """Text, a picture, text: logits at every place."""
     codec: Any = base.codecs[space]
     ids_N = _ids(reference, (1, PLACES))[0]
-    ids_N[PLACES // 3] = identity = codec.stands["image"]
+    ids_N[PLACES // 3] = identity = codec.placeholder_ids["image"]
     raws, pixels = _pictures(base)
-    ours = base.logits(ids_N, inside=raws[:1], modality=space)
+    ours = base.logits(ids_N, attachments=raws[:1], modality=space)
     held = torch.full((len(ours) - PLACES,), identity)  # with the one that is in the text
     start = torch.tensor([int(codec.start)])
     whole = torch.cat([start, ids_N[: PLACES // 3], held, ids_N[1 + PLACES // 3 :]])
@@ -268,8 +272,8 @@ def _met(base: Base, reference: Any) -> Iterator[Compared]:
         "text": (_segment("text", ids_BN, whole), found.text_embeds),
     }
     for side, (segment, theirs) in sides.items():
-        read = Read(f"{side}_joint", "told", pooled=True)
-        stream = Stream("main", base.tower(side), (segment,), reads=(read,))
+        read = Readout(f"{side}_joint", "told", pooled=True)
+        stream = Stream("main", base.tower(side), (segment,), readouts=(read,))
         told = base.model(View((stream,))).predictions["told"][:, 0, :-1]
         kind = "noise" if side == "image" else "whole"
         yield kind, f"{side} vectors", F.normalize(told, dim=-1), theirs
@@ -279,16 +283,16 @@ def _heard(base: Base, reference: Any) -> Compared:
     """Sounds and what is written of them: logits."""
     spectrum = base.config.modalities["audio"]
     assert isinstance(spectrum, SpectrumConfig)
-    size = (ROWS, spectrum.mels, 2 * spectrum.places)
+    size = (ROWS, spectrum.mels, 2 * spectrum.max_length)
     features = torch.randn(size, generator=torch.manual_seed(0))
-    values = features.transpose(1, 2).reshape(ROWS, spectrum.places, -1)
-    where = positions((spectrum.places,)).expand(ROWS, -1, -1)
+    values = features.transpose(1, 2).reshape(ROWS, spectrum.max_length, -1)
+    where = positions((spectrum.max_length,)).expand(ROWS, -1, -1)
     vocabulary = reference.config.vocab_size
     ids_BN = torch.randint(5, vocabulary, (ROWS, PLACES // 3), generator=torch.manual_seed(0))
     told = _segment("text", ids_BN, torch.ones(ids_BN.shape, dtype=torch.bool))
     streams = (
         Stream("encoder", "encoder", (Segment("audio", values, where),)),
-        Stream("main", "decoder", (told,), "causal", "encoder", (Read("text", "logits"),)),
+        Stream("main", "decoder", (told,), "causal", "encoder", (Readout("text", "logits"),)),
     )
     theirs = reference(input_features=features, decoder_input_ids=ids_BN).logits
     output: Output = base.model(View(streams))

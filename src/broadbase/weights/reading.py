@@ -20,9 +20,9 @@ from broadbase.model.model import Model, ModelConfig
 from broadbase.weights import convert
 from broadbase.weights.field_types import bound, check, errors_of
 from broadbase.weights.fold_norm import unfolded, without_norm
-from broadbase.weights.mapping import Published
+from broadbase.weights.mapping import ImportedModel
 from broadbase.weights.mask_token import unmasked, with_mask
-from broadbase.weights.native import Own
+from broadbase.weights.native import NativeModel
 from broadbase.weights.special_tokens import spoken
 from broadbase.weights.tensors import OURS, Piece, Tensors
 
@@ -44,7 +44,7 @@ BESIDE = (  # files of a published folder that travel with its weights
 )
 
 
-def ours(config: Mapping[str, Any], own: Own, tensors: Tensors) -> Base:
+def ours(config: Mapping[str, Any], own: NativeModel, tensors: Tensors) -> Base:
     """What was trained here, also where its tensors lie under a family's names; no codecs yet."""
     names, rest = _apart(tensors)
     model = _blank(own.model)
@@ -89,7 +89,7 @@ def with_codecs(base: Base, folder: Path) -> Base:
 
 def _source(
     config: Mapping[str, Any], names: list[str], tensors: Tensors
-) -> tuple[Published, dict[str, bytes]]:
+) -> tuple[ImportedModel, dict[str, bytes]]:
     """What a family's config.json says, its fields looked at first; and the files beside it."""
     check(config)
     bound(config, [tensors.stored[name].shape for name in names])

@@ -20,19 +20,19 @@ LIMIT = 5 * 10**9  # bytes of a file, as the hub's own client cuts
 
 
 @dataclass(frozen=True)
-class Later:
+class LazyTensor:
     """A tensor to be written."""
 
     size: int  # bytes
     make: Callable[[], Tensor]
 
     @staticmethod
-    def of(tensor: Tensor) -> Later:
+    def of(tensor: Tensor) -> LazyTensor:
         """One that is there."""
-        return Later(tensor.nbytes, lambda: tensor)
+        return LazyTensor(tensor.nbytes, lambda: tensor)
 
 
-def cut(tensors: Mapping[str, Later], limit: int) -> dict[str, str]:
+def cut(tensors: Mapping[str, LazyTensor], limit: int) -> dict[str, str]:
     """The file of each tensor: in their order, a new one where one would pass `limit` bytes.
 
     A tensor that is larger has one to itself.
@@ -57,7 +57,7 @@ def cut(tensors: Mapping[str, Later], limit: int) -> dict[str, str]:
     return {tensor: name for name, file in zip(names, files, strict=True) for tensor in file}
 
 
-def write(tensors: Mapping[str, Later], files: Mapping[str, str], folder: Path) -> None:
+def write(tensors: Mapping[str, LazyTensor], files: Mapping[str, str], folder: Path) -> None:
     """Every tensor into its file, one file after another, and an index where these are several."""
     for file in sorted(set(files.values())):
         held = {name: tensor for name, tensor in tensors.items() if files[name] == file}
@@ -77,7 +77,7 @@ def write_file(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str])
         raise OSError(str(error)) from None
 
 
-def _made(tensors: Mapping[str, Later]) -> dict[str, Tensor]:
+def _made(tensors: Mapping[str, LazyTensor]) -> dict[str, Tensor]:
     """On the host, and no two in the same memory: what one file can hold."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from broadbase.core.contracts import ModalityConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
-from broadbase.nn.feedforward import Activation, FeedForwardConfig, GatedConfig, PlainConfig
+from broadbase.nn.feedforward import Activation, FeedForwardConfig, GatedConfig, MLPConfig
 from broadbase.nn.norm import NormConfig
 from broadbase.nn.positions import LearnedConfig, PositionsConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig
@@ -23,7 +23,7 @@ NAMES: dict[Activation, str] = {
 
 
 @dataclass(frozen=True)
-class Said:
+class Ends:
     """What a config.json says that stands in no tower."""
 
     start: int = 0  # ids of a document's two ends
@@ -60,14 +60,14 @@ class Shape:
         return getattr(self.norm, "eps", usual) if isinstance(self.norm, kind) else usual
 
     @property
-    def plain(self) -> PlainConfig | None:
+    def plain(self) -> MLPConfig | None:
         """Its feed-forward, where it has one activation between two maps."""
-        return self.feedforward if isinstance(self.feedforward, PlainConfig) else None
+        return self.feedforward if isinstance(self.feedforward, MLPConfig) else None
 
     @property
     def hidden(self) -> int:
         """Of a plain feed-forward: its own or, of as many numbers as others have, 4 widths."""
-        return self.plain.hidden if self.plain else 4 * self.width
+        return self.plain.hidden_width if self.plain else 4 * self.width
 
     def activation(self, usual: str) -> str:
         """Of a plain feed-forward, as transformers calls it."""
@@ -77,9 +77,9 @@ class Shape:
     def gated(self) -> int:
         """The hidden width of a gated feed-forward: its own, or of as many numbers."""
         gated = isinstance(self.feedforward, GatedConfig)
-        return self.feedforward.hidden if gated else 8 * -(-self.width // 3)
+        return self.feedforward.hidden_width if gated else 8 * -(-self.width // 3)
 
-    def places(self, said: Said) -> int:
+    def max_length(self, said: Ends) -> int:
         """The length of its table of positions."""
         learned = isinstance(self.positions, LearnedConfig)
         return self.positions.length if learned else said.length  # type: ignore[attr-defined]
@@ -90,8 +90,8 @@ def ids(modality: ModalityConfig | None) -> DiscreteConfig | None:
     found = getattr(modality, "discrete", None)
     if not isinstance(found, DiscreteConfig):
         return None
-    count = found.vocabulary + found.controls
-    return found.model_copy(update={"vocabulary": count, "controls": 0, "z": 0.0})
+    count = found.vocab_size + found.extra_ids
+    return found.model_copy(update={"vocab_size": count, "extra_ids": 0, "z_loss_coef": 0.0})
 
 
 def only_ids(model: ModelConfig) -> DiscreteConfig | None:

@@ -10,7 +10,7 @@ from broadbase.core.errors import DataError
 from broadbase.modalities.special import Special, special, tree_of
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.weights.hf_fields import every
-from broadbase.weights.mapping import Published, published
+from broadbase.weights.mapping import ImportedModel, imported
 
 TEXT = "text"
 GENERATION = "generation_config.json"
@@ -18,10 +18,10 @@ GENERATION = "generation_config.json"
 
 def spoken(
     config: Mapping[str, Any], names: Collection[str], files: Mapping[str, bytes]
-) -> Published:
+) -> ImportedModel:
     """A config.json in our terms, its text as the `files` of its folder say: the family's numbers
     stay only where there is no tokenizer."""
-    found = published(config, names)
+    found = imported(config, names)
     text = found.config.modalities.get(TEXT)
     if not isinstance(text, TokensConfig):
         return found
@@ -51,14 +51,14 @@ def _named(
         end = roles.get("eos_token")
     if before is None and said.readable:
         before, after = (text.before, None) if whole else ((), ())
-    _must_have_rows((*(before or ()), *(after or ())), text.discrete.vocabulary)
+    _must_have_rows((*(before or ()), *(after or ())), text.discrete.vocab_size)
     start = before[0] if before and not decoder else start
     end = after[-1] if after else end
     discrete = text.discrete
-    if discrete.mask_id is not None and discrete.dropped is None:
+    if discrete.mask_id is not None and discrete.token_dropout is None:
         mask = config.get("mask_token_id")
         known = roles.get("mask_token", mask if mask == discrete.mask_id else None)
-        known = None if known is not None and known >= discrete.vocabulary else known
+        known = None if known is not None and known >= discrete.vocab_size else known
         discrete = discrete.model_copy(update={"mask_id": known})
     ids = {"start": start, "end": end, "before": before, "after": after, "discrete": discrete}
     return text.model_copy(update=ids)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.inference.base import Base
 from broadbase.inference.documents import document
 
@@ -40,7 +40,7 @@ def compared(base: Base, reference: Any, folder: Path) -> Iterator[Compared]:
             same.append(text)
     wrong = torch.tensor([float(text not in same) for text in TEXTS])
     yield "text", "ids", wrong, torch.zeros(len(TEXTS))
-    longest = base.config.places(space)
+    longest = base.config.max_length(space)
     if len(base.codecs) > 1 or len(base.config.towers) > 1:
         return
     for text in same:
@@ -62,13 +62,13 @@ def _predicted(base: Base, reference: Any, text: str, ids: Tensor) -> Compared:
 def _ids(base: Base, space: str, text: str) -> Tensor:
     """Of a text that is read whole."""
     codec = base.codecs[space]
-    whole = base.sees(space) == "full" or getattr(codec, "after", None) is not None
+    whole = base.attention_pattern(space) == "full" or getattr(codec, "after", None) is not None
     return document(codec, text, whole, special=True)[0]
 
 
 def _tokenizer(folder: Path) -> Any:
     """What AutoTokenizer reads; where no file names its class, one that is tokenizer.json alone."""
-    hf = optional("transformers", "transformers", "--check")
+    hf = require_extra("transformers", "transformers", "--check")
     try:
         if (folder / "tokenizer_config.json").exists():
             return hf.AutoTokenizer.from_pretrained(

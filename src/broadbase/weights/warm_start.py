@@ -15,25 +15,25 @@ from broadbase.core.contracts import Codec, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.inference.base import Base
 from broadbase.model.model import Model, ModelConfig
-from broadbase.weights.folder import base_at, must_agree
-from broadbase.weights.mapping import architectures
+from broadbase.weights.folder import base_at, check_compatible
+from broadbase.weights.mapping import known_families
 from broadbase.weights.match import HEAD, HEADS
 from broadbase.weights.special_tokens import spoken
 
 # settings of a modality that may differ from the base's: they change no id that it has
-FREE = ("vocabulary", "controls", "z", "tokenizer", *HEADS)
+FREE = ("vocab_size", "controls", "z", "tokenizer", *HEADS)
 
 
-def whole(base: Base) -> ModelConfig:
+def config_with_head(base: Base) -> ModelConfig:
     """The config of a base; of published weights that came without a head, with their family's."""
     if base.origin is None:
         return base.config
-    head = getattr(architectures()[base.origin.config["model_type"]], "HEAD", HEAD)
+    head = getattr(known_families()[base.origin.config["model_type"]], "HEAD", HEAD)
     return spoken(base.origin.config, (*base.origin.names, *head), base.origin.files).config
 
 
 @torch.no_grad()
-def carry(
+def load_from(
     place: str,
     objective: ObjectiveConfig,
     model: Model,
@@ -49,7 +49,7 @@ def carry(
     for name, old in base.model.state_dict().items():
         if name not in state:
             raise ConfigError(
-                f"start={place}: its base has {name!r} and this model has not; keep all of the"
+                f"init_from={place}: its base has {name!r} and this model has not; keep all of the"
                 " base's modalities, towers and connectors"
             )
         new = state[name]
@@ -57,25 +57,25 @@ def carry(
         part = new[:rows] if new.ndim else new
         if part.shape != old.shape:
             raise ConfigError(
-                f"start={place}: {name!r} is {list(old.shape)} in its base and {list(new.shape)}"
-                " here; set the size of the model as the base has it"
+                f"init_from={place}: {name!r} is {list(old.shape)} in its base and"
+                f" {list(new.shape)} here; set the size of the model as the base has it"
             )
         part.copy_(old)
     known = base.model.state_dict()
     new = dict.fromkeys(".".join(name.split(".")[:3]) for name in state if name not in known)
     if say is not None and new:
-        say(f"start={place}: begins anew, as it has none: {', '.join(new)}")
+        say(f"init_from={place}: begins anew, as it has none: {', '.join(new)}")
     if say is not None and objective.pattern != base.pattern:
         say(
-            f"start={place}: its places saw each other {base.pattern}, and objective"
+            f"init_from={place}: its places saw each other {base.pattern}, and objective"
             f" {objective.name!r} trains them {objective.pattern}"
         )
 
 
-def agree(base: Base, codecs: Mapping[str, Codec], config: ModelConfig, place: str) -> None:
+def compatible(base: Base, codecs: Mapping[str, Codec], config: ModelConfig, place: str) -> None:
     """ConfigError where one of these codecs, which a base has too, encodes otherwise there."""
     shared = {name: codec for name, codec in codecs.items() if name in base.codecs}
-    must_agree(base, shared, config, f"start={place}", free=FREE)
+    check_compatible(base, shared, config, f"init_from={place}", free=FREE)
 
 
 def _grown(name: str, old: Model, new: Model) -> bool:

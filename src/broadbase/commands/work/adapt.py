@@ -11,6 +11,7 @@ from broadbase.adapt.adapt import adapt as adapt_to
 from broadbase.adapt.finetune import FinetuneConfig, finetune
 from broadbase.adapt.method import Method
 from broadbase.adapt.reading import as_read, kind_of, reader
+from broadbase.adapt.result import TaskResult
 from broadbase.adapt.task import read_task
 from broadbase.commands.options import log
 from broadbase.core.config import override
@@ -29,13 +30,13 @@ def adapt(
     modality: str | None,
     method: Method,
     *,
-    labels: int,
-    test: int,
-    seeds: int,
+    train_size: int,
+    test_size: int,
+    splits: int,
     field: str,
     label: str,
-    numeric: bool,
-    places: bool,
+    regression: bool,
+    per_token: bool,
     macro: bool,
     settings: Sequence[str],
     out: Path | None,
@@ -51,18 +52,35 @@ def adapt(
     source = labelled(data, field, label)
     kind = modality or kind_of(base, source)
     task = read_task(
-        Path(data).stem, kind, source, numeric=numeric, places=places, read=reader(base, kind)
+        Path(data).stem,
+        kind,
+        source,
+        regression=regression,
+        per_token=per_token,
+        read=reader(base, kind),
     )
     task = as_read(base, replace(task, macro=macro))
     for line in (task.summary, *task.notes, *notes(source)):
         log.say(line)
     (result,) = adapt_to(
-        base, task, method, [labels], test, seeds, beside=True, settings=tuning, console=log
+        base,
+        task,
+        method,
+        [train_size],
+        test_size,
+        splits,
+        beside=True,
+        settings=tuning,
+        console=log,
     )
     if out is not None:
-        train, _ = task.split(labels, test, 0)
+        train, _ = task.split(train_size, test_size, 0)
         save(finetune(base, task, train, tuning), out)
         log.say(f"fine-tuned model in {out}")
+    _print(result, as_json)
+
+
+def _print(result: TaskResult, as_json: bool) -> None:
     if as_json:
         echo(json.dumps([result.as_json()]))
     else:

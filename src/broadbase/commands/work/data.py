@@ -15,7 +15,7 @@ from broadbase.data.store.cluster import on_ray, on_slurm
 from broadbase.data.store.prepare import remove as remove_documents
 from broadbase.data.store.workers import Progress, run_shown
 from broadbase.recipes.changes import Changes
-from broadbase.recipes.resolve import resolved
+from broadbase.recipes.resolve import resolve
 from broadbase.run.prepare import prepare_data
 
 
@@ -23,13 +23,13 @@ def prepare(
     recipe: str,
     data: Sequence[str] | None,
     store: Path,
-    on: str,
+    executor: str,
     as_json: bool,
     **changes: Unpack[Changes],
 ) -> None:
     """Prepare the data of a recipe in the folder `store`, and print what it holds."""
-    config = resolved(recipe, data, None, **changes)
-    stores, _ = prepare_data(config, store, log, _makers(on))
+    config = resolve(recipe, data, None, **changes)
+    stores, _ = prepare_data(config, store, log, _makers(executor))
     rows = [
         {"source": name, **s.manifest["counts"], "licence": s.manifest["licence"]}
         for name, s in stores.items()
@@ -38,8 +38,8 @@ def prepare(
     show(rows, columns, as_json, f"prepared in {store}")
 
 
-def _makers(on: str) -> Progress:
-    engine, _, partition = on.partition(":")
+def _makers(executor: str) -> Progress:
+    engine, _, partition = executor.partition(":")
     match engine:
         case "here":
             return run_shown(log)
@@ -47,7 +47,7 @@ def _makers(on: str) -> Progress:
             return on_ray()
         case "slurm" if partition:
             return on_slurm(partition)
-    raise ConfigError(f"--on {on!r} is none of: here, ray, slurm:PARTITION")
+    raise ConfigError(f"--executor {executor!r} is none of: here, ray, slurm:PARTITION")
 
 
 def remove(store: Path, ids: Sequence[str]) -> None:
@@ -63,8 +63,8 @@ def samples(name: str | None, as_json: bool) -> None:
         show(table(), columns, as_json, "sample sets: --data sample:NAME")
         return
     log.say(f"{name}: {sample(name).source.licence}")
-    rows = [{"place": r.place, "label": r.label, "record": _brief(r.raw)} for r in first(name, 5)]
-    show(rows, ("place", "label", "record"), as_json, sample(name).summary)
+    rows = [{"origin": r.origin, "label": r.label, "record": _brief(r.raw)} for r in first(name, 5)]
+    show(rows, ("origin", "label", "record"), as_json, sample(name).summary)
 
 
 def _brief(raw: Any) -> str:

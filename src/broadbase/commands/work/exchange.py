@@ -24,7 +24,7 @@ from broadbase.weights.folder import (
 )
 from broadbase.weights.gguf import write_gguf
 from broadbase.weights.hub import folder_of
-from broadbase.weights.match import why_not
+from broadbase.weights.match import explain_mismatch
 from broadbase.weights.parity import BAR, differences
 from broadbase.weights.shards import write_file
 
@@ -64,7 +64,7 @@ def export(model: Path, form: Form, out: Path, shard: float | None) -> None:
     match form:
         case Form.hf:
             if layout(base)[0]["model_type"] == "broadbase":
-                raise ConfigError(f"{model}: {why_not(base)}")
+                raise ConfigError(f"{model}: {explain_mismatch(base)}")
             with draft_folder(out) as draft:
                 write(base, draft, None if shard is None else ceil(shard * 10**9))
                 write_beside(base, draft, described(base))
@@ -80,7 +80,7 @@ def export(model: Path, form: Form, out: Path, shard: float | None) -> None:
 def described(base: Base) -> dict[str, Any]:
     """What a base is, in a few words."""
     parameters = list(base.model.parameters())
-    kept = base.origin.kept if base.origin else {}
+    kept = base.origin.unused_tensors if base.origin else {}
     return {
         "type": base.origin.config["model_type"] if base.origin else "broadbase",
         "parameters": sum(p.numel() for p in parameters),

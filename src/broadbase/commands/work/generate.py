@@ -20,7 +20,7 @@ from broadbase.data.sources.pictures import picture as decoded
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
-from broadbase.objectives.conditional import GivenConfig
+from broadbase.objectives.conditional import ConditionalConfig
 from broadbase.objectives.denoising import DenoisingConfig
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
@@ -35,7 +35,7 @@ def generate(
     image: Sequence[Path],
     audio: Sequence[Path],
     modality: str | None,
-    places: int,
+    max_new_tokens: int,
     sampling: Mapping[str, Any],
     stop: Sequence[str],
     weights: Weights,
@@ -49,22 +49,22 @@ def generate(
     base, config = base_at(model), model / "config.yaml"
     base = base.eight_bit() if weights is Weights.int8 else base
     objective = RunConfig.read(config).objective if config.exists() else None
-    if heard and not isinstance(objective, GivenConfig):
+    if heard and not isinstance(objective, ConditionalConfig):
         raise ConfigError(f"{model} takes no --audio: a run of recipe speech transcribes sounds")
-    if isinstance(objective, GivenConfig):
-        asked, found = answered(Run.open(model), base, asked, [*heard, *seen], places, draw)
+    if isinstance(objective, ConditionalConfig):
+        asked, found = answered(Run.open(model), base, asked, [*heard, *seen], max_new_tokens, draw)
     elif isinstance(objective, DenoisingConfig):
-        found = denoised(base, objective, asked, modality, places, draw)
+        found = denoised(base, objective, asked, modality, max_new_tokens, draw)
     elif (grid := getattr(base.codec(modality)[1], "grid", None)) is not None:
         if asked != [None]:
             raise ConfigError("a picture is drawn from nothing: leave out --prompt")
         found = [base.generate(modality=modality, grid=grid, sampling=draw)]
     else:
-        found = base.continuations(
+        found = base.generate_batch(
             asked,
-            inside=[seen] * len(asked),
+            attachments=[seen] * len(asked),
             modality=modality,
-            places=places,
+            max_new_tokens=max_new_tokens,
             stop=stop,
             sampling=draw,
         )
@@ -116,20 +116,20 @@ def answered(
     if len(given) > 1 and [*asked] != [None]:
         raise ConfigError("of several pictures or sounds leave out --prompt, or give one at a time")
     config, mixed = run.config.objective, run.config.data.sources
-    assert isinstance(config, GivenConfig)
-    grid = run.stores[config.told].split("train").grids[0]
+    assert isinstance(config, ConditionalConfig)
+    grid = run.stores[config.target].split("train").grids[0]
     tell = partial(
-        base.answers,
+        base.generate_from,
         config.build().prompt,
-        given=mixed[config.given].modality,
-        told=mixed[config.told].modality,
-        places=places,
+        source=mixed[config.source].modality,
+        target=mixed[config.target].modality,
+        max_new_tokens=places,
         grid=tuple(int(n) for n in grid) if len(grid) > 1 else None,
         sampling=sampling,
     )
     if not given:
         return [*asked], tell(asked)
-    found = [told for one in given for begun in asked for told in tell([one], begun=begun)]
+    found = [told for one in given for begun in asked for told in tell([one], prefix=begun)]
     return [*asked] * len(given), found
 
 
@@ -150,8 +150,8 @@ def denoised(
     return [
         told
         for prompt in asked
-        for told in base.answers(
-            ask, [prompt], given=space, told=space, places=places, sampling=sampling
+        for told in base.generate_from(
+            ask, [prompt], source=space, target=space, max_new_tokens=places, sampling=sampling
         )
     ]
 

@@ -56,7 +56,7 @@ def inspected(folder: Path, examples: int) -> list[dict[str, Any]]:
 def show(found: list[dict[str, Any]]) -> None:
     """The same for people, on stdout."""
     columns = ("records", "exact", "near", "rejected", "empty", "removed", "train", "validation")
-    mixture = ("rows", "share", "epochs") if "epochs" in found[0] else ()
+    mixture = ("batch_size", "share", "epochs") if "epochs" in found[0] else ()
     rows = [
         {"source": entry["source"]}
         | {c: f"{entry[c]:,}" for c in columns}
@@ -131,10 +131,10 @@ def _decoded(codec: Codec, values: Any, grid: Any) -> str:
 def _mixture(run: Run, name: str) -> dict[str, float]:
     """Rows of a step, the share of places, and how often each row is read by the end."""
     mixed = run.config.data.sources
-    everything = sum(m.rows * m.length for m in mixed.values())
+    everything = sum(m.batch_size * m.sequence_length for m in mixed.values())
     return {
-        "rows": mixed[name].rows,
-        "share": mixed[name].rows * mixed[name].length / everything,
+        "batch_size": mixed[name].batch_size,
+        "share": mixed[name].batch_size * mixed[name].sequence_length / everything,
         "epochs": run.epochs()[name],
     }
 

@@ -14,7 +14,7 @@ from broadbase.core.terminal import echo
 from broadbase.data.detect import STORE
 from broadbase.recipes.changes import Changes
 from broadbase.recipes.printed import documented
-from broadbase.recipes.resolve import overridden, resolved
+from broadbase.recipes.resolve import overridden, resolve
 from broadbase.run.prepare import beginning
 from broadbase.run.run import Run
 
@@ -35,7 +35,7 @@ def pretrain(
     """
     if data is None and store is not None and any(store.glob("*/manifest.json")):
         data = [f"{STORE}{store}"]
-    config = resolved(recipe, data, depth, **changes)
+    config = resolve(recipe, data, depth, **changes)
     if print_config:
         echo(documented(config), end="")
         return

@@ -114,12 +114,12 @@ class SampleSet:
     summary: str
     source: SourceConfig
     megabytes: float = 0.0  # to download
-    beside: Mapping[str, SourceConfig] = field(default_factory=dict)  # paired, by modality
+    options: Mapping[str, SourceConfig] = field(default_factory=dict)  # paired, by modality
 
     @property
     def kinds(self) -> dict[str, SourceConfig]:
         """All that there is of a record, by modality."""
-        return {self.modality: self.source, **self.beside}
+        return {self.modality: self.source, **self.options}
 
 
 def _fashion(pattern: str) -> PackagedConfig:
@@ -303,7 +303,7 @@ SAMPLES = {
     ),
     "structures": SampleSet(
         "protein",
-        "50 protein chains, residues labelled helix, strand or neither; for adapt --places",
+        "50 protein chains, residues labelled helix, strand or neither; for adapt --per-token",
         _packaged(MDANALYSIS, StructuresConfig(path=_DSSP)),
         59.6,
     ),
@@ -328,7 +328,7 @@ SAMPLES = {
         "image",
         "1,797 handwritten digits, 8 x 8",
         DigitsConfig(),
-        beside=_named(DigitsConfig()),
+        options=_named(DigitsConfig()),
     ),
     "digits_train": SampleSet("image", "the first 1,000 of them", DigitsConfig(last=1000)),
     "digits_test": SampleSet("image", "the other 797", DigitsConfig(first=1000)),

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import Field
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 
 
 class EmojiConfig(SourceConfig):
@@ -52,7 +52,7 @@ def drawing(svg: str, size: int) -> Image.Image:
 
     Where its extents are points, an inch is 96 pixels, as in CSS.
     """
-    resvg = optional("resvg_py", "svg", "drawing SVG")
+    resvg = require_extra("resvg_py", "svg", "drawing SVG")
     png = resvg.svg_to_bytes(svg_string=svg, width=size, height=size, dpi=96)
     return Image.open(io.BytesIO(bytes(png)))
 

@@ -28,7 +28,7 @@ from pydantic import Field
 from broadbase.core.config import Config
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError, ResourceError
-from broadbase.core.paths import cache
+from broadbase.core.paths import cache_folder
 
 PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
 NPM = ["npm", "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retry-mintimeout=1000"]
@@ -62,7 +62,7 @@ class Package(Config):
     def target(self) -> Path:
         """Where it is unpacked in the cache."""
         plain = self.name.replace("/", "+").replace("@", "")
-        return cache() / f"{plain}-{self.version}-{self.sha256[:12]}"
+        return cache_folder() / f"{plain}-{self.version}-{self.sha256[:12]}"
 
     @property
     def cached(self) -> bool:
@@ -77,22 +77,22 @@ class Package(Config):
         if self.cached:
             return self.target
         try:
-            cache().mkdir(parents=True, exist_ok=True)
-            with FileLock(cache() / f".{self.target.name}.lock"):
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            with FileLock(cache_folder() / f".{self.target.name}.lock"):
                 if not self.cached:  # else another process has brought it meanwhile
                     self._bring()
         except OSError as error:
             raise ResourceError(
-                f"{cache()} cannot be written: {error.strerror or error}; free space or permissions"
-                " there, or name another folder in BROADBASE_CACHE"
+                f"{cache_folder()} cannot be written: {error.strerror or error}; free space or"
+                " permissions there, or name another folder in BROADBASE_CACHE"
             ) from None
         return self.target
 
     def _bring(self) -> None:
         prefix = f".fetch-{self.target.name}-"
-        for left in cache().glob(f"{prefix}*"):  # by a process that was killed
+        for left in cache_folder().glob(f"{prefix}*"):  # by a process that was killed
             shutil.rmtree(left)
-        with tempfile.TemporaryDirectory(dir=cache(), prefix=prefix) as draft:
+        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=prefix) as draft:
             archive = self._archive(Path(draft))
             unpacked = Path(draft) / "unpacked"
             unpacked.mkdir()
@@ -105,7 +105,7 @@ class Package(Config):
     def _archive(self, draft: Path) -> Path:
         """The archive, from the cache where somebody put it there, else from its registry."""
         others = ""
-        for path in sorted(cache().iterdir()):
+        for path in sorted(cache_folder().iterdir()):
             if path.is_file() and path.suffix in ENDINGS:
                 if (got := _sha256(path)) == self.sha256:
                     return path
@@ -115,7 +115,7 @@ class Package(Config):
             part.format(name=self.name, version=self.version) for part in COMMANDS[self.manager]
         ]
         (draft / WANTED).write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n")
-        by_hand = f"put its archive (SHA-256 {self.sha256}) into {cache()} by hand{others}"
+        by_hand = f"put its archive (SHA-256 {self.sha256}) into {cache_folder()} by hand{others}"
         self._run(command, draft, f"{FIRST.get(self.manager, '')}connect once, or {by_hand}")
         found = [path for path in draft.iterdir() if path.suffix in ENDINGS]
         if not found:
@@ -184,7 +184,7 @@ class PackagedConfig(SourceConfig):
         inside["path"] = f"{folder}/{inside['path']}"
         for record in islice(SourceConfig.from_tree(inside).records(), self.limit):
             if isinstance(record, Record):  # a key that does not tell where the cache is
-                key = (record.key or record.place).removeprefix(folder)
+                key = (record.key or record.origin).removeprefix(folder)
                 record = replace(record, key=key)
             yield record
 

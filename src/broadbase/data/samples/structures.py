@@ -10,7 +10,7 @@ from typing import Literal
 
 from upath import UPath
 
-from broadbase.core.contracts import Part, Record, Reject
+from broadbase.core.contracts import Record, Reject, SourceChunk
 from broadbase.data.sources.compressed import opened
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.sequences import grouped
@@ -33,10 +33,10 @@ class StructuresConfig(FilesConfig):
     name: Literal["structures"] = "structures"
     pattern: str = "**/*.pdb.dssp"
 
-    def parts(self) -> Sequence[Part]:
-        return (Part(""),)
+    def parts(self) -> Sequence[SourceChunk]:
+        return (SourceChunk(""),)
 
-    def read(self, part: Part) -> Iterator[Record | Reject]:
+    def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
         files = super().parts()
         return grouped(
             [item for file in files for item in super(StructuresConfig, self).read(file)]

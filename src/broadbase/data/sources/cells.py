@@ -21,7 +21,7 @@ from upath import UPath
 from broadbase.core.config import hint
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.isolated import apart
 
@@ -46,12 +46,12 @@ class H5adConfig(FilesConfig):
     seconds: Annotated[float, Field(gt=0)] = 60.0  # that decoding may take without a result
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        optional("anndata.io", "cells", "reading .h5ad files")
+        require_extra("anndata.io", "cells", "reading .h5ad files")
         return apart(self.decoded, path, self.seconds, (__name__, "anndata.io"))
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
         """The cells of a file, read by this process."""
-        h5py = optional("h5py", "cells", "reading .h5ad files")
+        h5py = require_extra("h5py", "cells", "reading .h5ad files")
         try:
             with path.open("rb") as raw, h5py.File(raw, "r") as file:
                 yield from self._cells(path, file)
@@ -127,11 +127,11 @@ def _bounded(size: int, nodes: Sequence[Any]) -> None:
 def _table(node: Any) -> Any:
     """obs or var as a data frame."""
     if hasattr(node, "dtype"):  # one array of rows, before anndata 0.7
-        rows, frames = node[()], optional("pandas", "cells", "reading .h5ad files").DataFrame
+        rows, frames = node[()], require_extra("pandas", "cells", "reading .h5ad files").DataFrame
         table = frames.from_records(rows, index=rows.dtype.names[0])
         table.index = table.index.map(bytes.decode)
         return table
-    return optional("anndata.io", "cells", "reading .h5ad files").read_elem(node)
+    return require_extra("anndata.io", "cells", "reading .h5ad files").read_elem(node)
 
 
 def _labels(file: Any, obs: Any, column: str) -> list[str | None]:

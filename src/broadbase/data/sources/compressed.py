@@ -54,10 +54,10 @@ def _check(path: UPath, size: int, changed: int) -> None:  # noqa: ARG001
     with path.open("rb") as raw, _unpacked(path, raw) as file:
         while block := file.read(STEP):
             found += len(block)
-            allow(found, size)
+            set_limits(found, size)
 
 
-def allow(held: int, size: int) -> None:
+def set_limits(held: int, size: int) -> None:
     """OSError where a file of `size` bytes holds more than files do."""
     if held > max(SMALL, RATIO * size):
         raise OSError(

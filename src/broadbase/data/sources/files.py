@@ -16,7 +16,7 @@ from typing import IO, Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 from upath import UPath
 
-from broadbase.core.contracts import Part, Record, Reject, SourceConfig
+from broadbase.core.contracts import Record, Reject, SourceChunk, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources.compressed import COMPRESSED, DAMAGED, Utf8, opened
 from broadbase.data.sources.finding import (
@@ -92,22 +92,22 @@ class FilesConfig(SourceConfig):
             )
         return found
 
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[SourceChunk]:
         return [part for path in self.files() for part in self._parts(path)]
 
-    def read(self, part: Part) -> Iterator[Record | Reject]:
+    def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
         """The items of a file; a reject of a whole file takes all its bytes with it."""
         path = self.root if self.root.is_file() else self.root / part.name
         above = str(self.root)
         for item in self._readable(path, part):
             if isinstance(item, Record) and not item.key:  # wherever the folder lies
-                item = replace(item, key=item.place.removeprefix(above))
-            elif isinstance(item, Reject) and item.place == str(path):
+                item = replace(item, key=item.origin.removeprefix(above))
+            elif isinstance(item, Reject) and item.origin == str(path):
                 whole = not (self.single or item.empty or item.lost)
                 item = replace(item, lost=part.size) if whole else item
             yield item
 
-    def _readable(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
+    def _readable(self, path: UPath, part: SourceChunk) -> Iterator[Record | Reject]:
         """The items of a file; a Reject from where the system or a packer fails."""
         try:
             yield from self._part(path, part)
@@ -139,10 +139,10 @@ class FilesConfig(SourceConfig):
         folders = PurePosixPath(self._name(path)).parts[:-1]
         return folders[0] if folders else None
 
-    def _parts(self, path: UPath) -> Iterator[Part]:
-        yield Part(self._name(path), path.stat().st_size)
+    def _parts(self, path: UPath) -> Iterator[SourceChunk]:
+        yield SourceChunk(self._name(path), path.stat().st_size)
 
-    def _part(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
+    def _part(self, path: UPath, part: SourceChunk) -> Iterator[Record | Reject]:
         return self._file(path)
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
@@ -181,10 +181,10 @@ class LinesConfig(EncodedConfig):
 
     limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one line
 
-    def _parts(self, path: UPath) -> Iterator[Part]:
+    def _parts(self, path: UPath) -> Iterator[SourceChunk]:
         size, name = path.stat().st_size, self._name(path)
         if size <= PIECE or path.suffix.lower() in COMPRESSED or not self.plain:
-            yield Part(name, size)
+            yield SourceChunk(name, size)
             return
         start, line = 0, 1
         with path.open("rb") as file:
@@ -192,11 +192,11 @@ class LinesConfig(EncodedConfig):
                 block = file.read(PIECE)
                 rest = file.readline()
                 stop = start + len(block) + len(rest)
-                yield Part(name, stop - start, start, stop, line)
+                yield SourceChunk(name, stop - start, start, stop, line)
                 line += block.count(b"\n") + rest.count(b"\n")
                 start = stop
 
-    def _part(self, path: UPath, part: Part) -> Iterator[Record | Reject]:
+    def _part(self, path: UPath, part: SourceChunk) -> Iterator[Record | Reject]:
         with self._opened(path) as file:
             if part.start and not isinstance(file, Utf8):
                 file.seek(part.start)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from broadbase.core.contracts import Part, Record, Reject, SourceConfig
+from broadbase.core.contracts import Record, Reject, SourceChunk, SourceConfig
 
 
 class LabelsConfig(SourceConfig):
@@ -20,23 +20,23 @@ class LabelsConfig(SourceConfig):
     def licence(self) -> str:
         return self.source.licence
 
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[SourceChunk]:
         return self.source.parts()
 
-    def read(self, part: Part) -> Iterator[Record | Reject]:
+    def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
         numbers = {str(i): name for i, name in enumerate(self.names)}
         for record in self.source.read(part):
             if isinstance(record, Reject):
                 yield record
             elif record.label is None:
-                yield Reject(record.place, "it has no label")
+                yield Reject(record.origin, "it has no label")
             elif self.names and record.label not in numbers:
                 yield Reject(
-                    record.place, f"label {record.label!r} is no number below {len(self.names)}"
+                    record.origin, f"label {record.label!r} is no number below {len(self.names)}"
                 )
             else:
                 label = numbers[record.label] if self.names else record.label
-                yield replace(record, raw=label, key=record.key or record.place)
+                yield replace(record, raw=label, key=record.key or record.origin)
 
     def fingerprint(self) -> dict[str, str]:
         return self.source.fingerprint()

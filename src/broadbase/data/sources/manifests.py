@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import SerializeAsAny
 from upath import UPath
 
-from broadbase.core.contracts import Part, Record, Reject, SourceConfig
+from broadbase.core.contracts import Record, Reject, SourceChunk, SourceConfig
 from broadbase.data.sources.files import FilesConfig, digest
 
 
@@ -28,22 +28,22 @@ class ListedConfig(SourceConfig):
     def licence(self) -> str:
         return self.table.licence
 
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[SourceChunk]:
         return self.table.parts()
 
-    def read(self, part: Part) -> Iterator[Record | Reject]:
+    def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
         for row in self.table.read(part):
             if isinstance(row, Reject):
                 yield row
                 continue
             path = self._path(part, row.raw)
             if isinstance(path, str):
-                yield Reject(row.place, path)
+                yield Reject(row.origin, path)
                 continue
             decoder = self.files.model_copy(update={"path": str(path)})
             for item in decoder.records():
                 if isinstance(item, Reject):
-                    yield replace(item, place=f"{row.place} ({item.place})")
+                    yield replace(item, origin=f"{row.origin} ({item.origin})")
                 else:
                     yield replace(item, label=row.label, key=row.key, group=row.group)
 
@@ -60,7 +60,7 @@ class ListedConfig(SourceConfig):
                     found[part.name].update(content.encode(errors="surrogateescape"))
         return {name: sums.hexdigest() for name, sums in found.items()}
 
-    def _path(self, part: Part, name: str) -> UPath | str:
+    def _path(self, part: SourceChunk, name: str) -> UPath | str:
         """The file that a row names, or why there is none."""
         assert isinstance(self.table, FilesConfig)
         if "://" in name:

@@ -55,9 +55,9 @@ class NeedlesConfig(SourceConfig):
                 room = rng.uniform(0.3, 1) * self.characters
                 room -= 2 * sum(len(needle(*pair)) + 1 for pair in pairs)
                 passage, left = cut(left, max(int(room), 40))
-                lines = planted(passage, pairs, rng.uniform(size=count).tolist())
+                lines = insert_needle(passage, pairs, rng.uniform(size=count).tolist())
                 raw = "\n".join([*lines, *(needle(*pairs[i]) for i in rng.permutation(count))])
-                yield Record(raw, f"{text.place}:{number}", group=text.key or text.place)
+                yield Record(raw, f"{text.origin}:{number}", group=text.key or text.origin)
                 number += 1
 
     def words(self, apart: bool) -> list[str]:
@@ -106,7 +106,7 @@ class AlbumsConfig(SourceConfig):
     def shown(self, apart: bool) -> np.ndarray[Any, Any]:
         """The pictures that albums are made of: those for testing, or all others."""
         records = (r for r in self.source.records() if isinstance(r, Record))
-        found = [np.asarray(r.raw) for r in records if reserved(r.key or r.place) is apart]
+        found = [np.asarray(r.raw) for r in records if reserved(r.key or r.origin) is apart]
         if not found:
             raise DataError("too few pictures for albums: a quarter is kept for testing; give more")
         if len(sizes := {picture.shape for picture in found}) != 1:
@@ -150,7 +150,7 @@ def cut(words: Sequence[str], characters: int) -> tuple[list[str], list[str]]:
     return list(words[:count]), list(words[count:])
 
 
-def planted(
+def insert_needle(
     passage: Sequence[str], pairs: Sequence[tuple[str, str]], depths: Sequence[float]
 ) -> list[str]:
     """Lines: the passage, and a needle of each pair at its depth: 0 before all words, 1 after."""

@@ -10,7 +10,7 @@ from typing import IO, Any, Literal
 
 from upath import UPath
 
-from broadbase.core.contracts import Part, Record, Reject
+from broadbase.core.contracts import Record, Reject, SourceChunk
 from broadbase.core.extras import chemistry
 from broadbase.data.sources.compressed import opened
 from broadbase.data.sources.files import MEBI, FilesConfig, LinesConfig, as_text
@@ -49,10 +49,10 @@ class FastaConfig(FilesConfig):
     label: Pattern = r"^(\S*)"  # its first group, or all of it where it has none
     homologs: bool = False
 
-    def parts(self) -> Sequence[Part]:
-        return (Part(""),) if self.homologs else super().parts()
+    def parts(self) -> Sequence[SourceChunk]:
+        return (SourceChunk(""),) if self.homologs else super().parts()
 
-    def read(self, part: Part) -> Iterator[Record | Reject]:
+    def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
         if not self.homologs:
             return super().read(part)
         files = super().parts()
@@ -142,6 +142,6 @@ class _Lines:
 def grouped(items: Sequence[Record | Reject]) -> Iterator[Record | Reject]:
     """The same records, each with its family as its group."""
     records = [item for item in items if isinstance(item, Record)]
-    family = dict(zip((r.place for r in records), families([r.raw for r in records]), strict=True))
+    family = dict(zip((r.origin for r in records), families([r.raw for r in records]), strict=True))
     for item in items:
-        yield replace(item, group=str(family[item.place])) if isinstance(item, Record) else item
+        yield replace(item, group=str(family[item.origin])) if isinstance(item, Record) else item

@@ -18,7 +18,7 @@ from pydantic import Field
 from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.data.sources import integrity
 from broadbase.data.sources.files import MEBI, FilesConfig, Labels
 from broadbase.data.sources.isolated import apart
@@ -74,7 +74,7 @@ class SoundsConfig(FilesConfig):
         if len(data) > self.limit * MEBI:
             raise ValueError(f"more than {self.limit} MiB; cut it, or raise the source's `limit`")
         data = integrity.checked(data)
-        library = optional("soundfile", "audio", "reading sound files")
+        library = require_extra("soundfile", "audio", "reading sound files")
         try:
             with library.SoundFile(io.BytesIO(data)) as file:
                 self._allowed(file)

@@ -14,7 +14,7 @@ from pydantic import StringConstraints
 from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.data.sources.compressed import allow
+from broadbase.data.sources.compressed import set_limits
 from broadbase.data.sources.csv_rows import FIELD, Bad, HopelessError, rows
 from broadbase.data.sources.fields import ColumnsConfig
 from broadbase.data.sources.files import EncodedConfig
@@ -120,7 +120,7 @@ class DecodedConfig(ColumnsConfig):
                         record = self._row(f"{path}:row {number}", row)
                         if isinstance(record, Record) and isinstance(record.raw, str):
                             held += len(record.raw)
-                            allow(held, size)
+                            set_limits(held, size)
                         yield record
                     done = share
             if not number:
@@ -160,7 +160,7 @@ class ParquetConfig(DecodedConfig):
             raise ValueError(f"{total:,} rows in {size:,} bytes: a decompression bomb?")
         for batch in table.iter_batches(SOME, columns=columns):
             count, held = count + len(batch), held + batch.nbytes
-            allow(held, size)
+            set_limits(held, size)
         if count != total:
             raise ValueError(f"{count:,} of {total:,} rows")
         count = 0

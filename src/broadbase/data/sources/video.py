@@ -19,7 +19,7 @@ from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.isolated import apart
 
@@ -71,7 +71,7 @@ class ClipsConfig(FilesConfig):
         return self
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        optional("av", "video", "reading videos")
+        require_extra("av", "video", "reading videos")
         return apart(self.decoded, path, self.seconds, (__name__, "av"))
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
@@ -115,7 +115,7 @@ class ClipsConfig(FilesConfig):
         raise TypeError(f"{type(self).__name__} has no windows()")
 
     def _frames(self, path: UPath) -> Iterator[Pixels]:
-        av = optional("av", "video", "reading videos")
+        av = require_extra("av", "video", "reading videos")
         options = {"format_whitelist": CONTAINERS}
         av.logging.set_level(av.logging.ERROR)
         logs = av.logging.Capture()
@@ -188,7 +188,9 @@ def _promised(video: Any, first: float) -> float:
         hours, minutes, seconds = map(float, match.groups())
         return 3600 * hours + 60 * minutes + seconds - first  # Matroska counts from its beginning
     if len(video.streams) == 1 and video.duration:
-        return float(video.duration / optional("av", "video", "reading videos").time_base) - first
+        return (
+            float(video.duration / require_extra("av", "video", "reading videos").time_base) - first
+        )
     return 0.0
 
 

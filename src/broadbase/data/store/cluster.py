@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from broadbase.core.errors import ConfigError, PreemptedError, ResourceError
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.data.store.shards import ShardTask, write_shard
 from broadbase.data.store.workers import Progress
 
@@ -43,8 +43,8 @@ class WriteShards:
 def on_ray() -> Progress:
     """Make shards on the Ray cluster that RAY_ADDRESS names, or on one of this machine's own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
-    ray = optional("ray", "cluster", "preparing on Ray")
-    executors = optional("datatrove.executor.ray", "cluster", "preparing on Ray")
+    ray = require_extra("ray", "cluster", "preparing on Ray")
+    executors = require_extra("datatrove.executor.ray", "cluster", "preparing on Ray")
 
     def run(tasks: Sequence[ShardTask], processes: int) -> None:
         if not tasks:
@@ -80,7 +80,7 @@ def on_ray() -> Progress:
 
 def on_slurm(partition: str, hours: int = 4) -> Progress:
     """Submit the shards to Slurm as one job array; the same command later finds them made."""
-    executors = optional("datatrove.executor.slurm", "cluster", "preparing on Slurm")
+    executors = require_extra("datatrove.executor.slurm", "cluster", "preparing on Slurm")
 
     def run(tasks: Sequence[ShardTask], processes: int) -> None:
         if not tasks:

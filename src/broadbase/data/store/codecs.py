@@ -11,11 +11,18 @@ from typing import Any
 import numpy as np
 from typing_extensions import TypedDict
 
-from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, Reject, SourceConfig
+from broadbase.core.contracts import (
+    Codec,
+    ModalityConfig,
+    Record,
+    Reject,
+    SourceChunk,
+    SourceConfig,
+)
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.files import discard, draft_folder, write_json
 from broadbase.data.store.ownership import is_shard
-from broadbase.data.store.shards import Wanted, finished, identity, size_of
+from broadbase.data.store.shards import StoreRequest, finished, identity, size_of
 from broadbase.data.store.split import numbers_of, threshold
 from broadbase.data.store.store import read_facts
 
@@ -32,7 +39,7 @@ class Named(TypedDict):
 
 
 def codecs_of(
-    wanted: Mapping[str, Wanted],
+    wanted: Mapping[str, StoreRequest],
     folder: Path,
     given: Mapping[str, Codec],
     *,
@@ -60,7 +67,7 @@ def codecs_of(
 
 
 def _fitted(
-    modality: ModalityConfig, wanted: Sequence[Wanted], holdout: float, mebibytes: int
+    modality: ModalityConfig, wanted: Sequence[StoreRequest], holdout: float, mebibytes: int
 ) -> Codec:
     """A codec fitted on the sources; DataError names what of them cannot be used."""
     try:
@@ -70,19 +77,19 @@ def _fitted(
         raise DataError("\n  ".join([str(error), *islice(refused, SHOWN)])) from None
 
 
-def _refused(wanted: Wanted) -> Iterator[str]:
+def _refused(wanted: StoreRequest) -> Iterator[str]:
     """Each record of a source that cannot be used, with the reason."""
     for item in wanted.source.records():
         if isinstance(item, Reject):
-            yield f"{item.place}: {item.reason}"
+            yield f"{item.origin}: {item.reason}"
             continue
         try:
             wanted.modality.clean(item.raw)
         except ValueError as error:
-            yield f"{item.place}: {error}"
+            yield f"{item.origin}: {error}"
 
 
-def _begun(store: Path, wanted: Wanted) -> bool:
+def _begun(store: Path, wanted: StoreRequest) -> bool:
     """Whether a store has a codec to go on with; what a try without any document left is deleted.
 
     ConfigError where it was begun with other settings: its shards hold other records.
@@ -165,7 +172,7 @@ def _save_codec(codec: Codec, modality: ModalityConfig, folder: Path) -> None:
 
 
 def training_records(
-    wanted: Sequence[Wanted], holdout: float, mebibytes: int = 64
+    wanted: Sequence[StoreRequest], holdout: float, mebibytes: int = 64
 ) -> Iterator[Any]:
     """Cleaned records that fall on the training side by themselves: what codecs are fitted on.
 
@@ -188,7 +195,7 @@ def training_records(
         yield from training or [_head(raw, holdout) for _, raw in waiting]
 
 
-def _numbered(wanted: Wanted, part: Part, budget: int) -> Iterator[tuple[int, Any]]:
+def _numbered(wanted: StoreRequest, part: SourceChunk, budget: int) -> Iterator[tuple[int, Any]]:
     """The first cleaned records of a part, each with the number that decides its side."""
     taken = 0
     for record in wanted.source.read(part):

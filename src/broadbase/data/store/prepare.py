@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Codec, ModalityConfig, Part, SourceConfig
+from broadbase.core.contracts import Codec, ModalityConfig, SourceChunk, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.core.files import discard, refuse_file, sweep, write_json, write_text
 from broadbase.data.sources.files import FilesConfig
@@ -32,7 +32,7 @@ from broadbase.data.store.shards import (
     Shard,
     ShardTask,
     Snapshot,
-    Wanted,
+    StoreRequest,
     codec_digest,
     finished,
 )
@@ -59,7 +59,7 @@ class PrepareConfig(Config):
 
 
 def prepare(
-    wanted: Mapping[str, Wanted],
+    wanted: Mapping[str, StoreRequest],
     folder: Path,
     config: PrepareConfig | None = None,
     progress: Progress = run_here,
@@ -256,7 +256,7 @@ def remove(folder: Path, ids: Sequence[str], progress: Progress = run_here) -> d
         settings = read_facts(folder / "settings.json", dict)
         config = PrepareConfig.from_tree(settings)
         wanted = {
-            name: Wanted(
+            name: StoreRequest(
                 SourceConfig.from_tree(m["source"]),
                 ModalityConfig.from_tree(m["modality"]),
                 m["kind"],
@@ -318,9 +318,11 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _groups(parts: Sequence[tuple[Part, str]]) -> Iterator[tuple[tuple[Part, str], ...]]:
+def _groups(
+    parts: Sequence[tuple[SourceChunk, str]],
+) -> Iterator[tuple[tuple[SourceChunk, str], ...]]:
     """Parts in order, together at least SHARD bytes a group, or PARTS of them."""
-    group: list[tuple[Part, str]] = []
+    group: list[tuple[SourceChunk, str]] = []
     size = 0
     for part, digest in parts:
         group.append((part, digest))

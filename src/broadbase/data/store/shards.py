@@ -30,7 +30,14 @@ from numpy.typing import NDArray
 from rensa import RMinHash
 from typing_extensions import TypedDict
 
-from broadbase.core.contracts import Codec, ModalityConfig, Part, Record, Reject, SourceConfig
+from broadbase.core.contracts import (
+    Codec,
+    ModalityConfig,
+    Record,
+    Reject,
+    SourceChunk,
+    SourceConfig,
+)
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import draft_folder, write_json
 from broadbase.data.store.columns import Column
@@ -47,7 +54,7 @@ Counts = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class StoreRequest:
     """A source and what its records are."""
 
     source: SourceConfig
@@ -63,7 +70,7 @@ class ShardTask:
     folder: Path  # the store
     source: SourceConfig
     modality: ModalityConfig
-    parts: tuple[Part, ...]
+    parts: tuple[SourceChunk, ...]
     digests: tuple[str, ...]  # of the parts' files
     removed: frozenset[str] = frozenset()  # ids that must not come back
     paired: bool = False
@@ -90,14 +97,14 @@ class ShardTask:
 class Snapshot:
     """What a source consists of at a moment; looked at once, since there may be very many files."""
 
-    wanted: Wanted
+    wanted: StoreRequest
     files: Mapping[str, str]  # name: SHA-256
-    parts: Sequence[Part]
+    parts: Sequence[SourceChunk]
     digests: Sequence[str]  # of the parts' files
     left_out: Mapping[str, int] = field(default_factory=dict)  # files that no source reads
 
     @classmethod
-    def of(cls, wanted: Wanted, left_out: Mapping[str, int]) -> Snapshot:
+    def of(cls, wanted: StoreRequest, left_out: Mapping[str, int]) -> Snapshot:
         """Look at the source; DataError where there is nothing to read."""
         files, parts = wanted.source.fingerprint(), wanted.source.parts()
         whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
@@ -111,7 +118,7 @@ class Snapshot:
         return [part_key(part, digest, self.wanted.paired) for part, digest in pairs]
 
 
-def part_key(part: Part, digest: str, paired: bool = False) -> str:
+def part_key(part: SourceChunk, digest: str, paired: bool = False) -> str:
     """A part's name, place and content in one string, and what its documents are known by."""
     return f"{part.name}@{part.start}-{part.stop}:{digest}" + (":paired" if paired else "")
 
@@ -178,7 +185,7 @@ def identity(record: Record, raw: Any, paired: bool) -> bytes:
 
     The first half, which decides the side of the split, is its group's where it has one.
     """
-    key = record.key or record.place
+    key = record.key or record.origin
     own = digest_of(key) if paired else digest_of(raw)
     return (digest_of(record.group)[:8] if record.group else own[:8]) + own[8:16]
 
@@ -233,13 +240,13 @@ class _Shard:
             raw = modality.clean(record.raw)
             digest = identity(record, raw, self.task.paired)
             removed = digest.hex() in self.task.removed
-            kept = None if removed else self._values(_Kept(raw, record.place, digest))
+            kept = None if removed else self._values(_Kept(raw, record.origin, digest))
         except BroadbaseError:
             raise
         except ValueError as error:
             if "values" in self.columns:
                 self.columns["values"].cut(before)
-            self._reject(Reject(record.place, str(error)), counts)
+            self._reject(Reject(record.origin, str(error)), counts)
             return
         counts["records"] += 1
         counts["converted"].update((*record.converted, *modality.conversions(record.raw)))
@@ -292,7 +299,7 @@ class _Shard:
                     np.minimum.at(found, rows, sketch(pieces))
                     rows, pieces, many = [], [], 0
                 rows.append(row)
-                pieces.append(self.task.modality.pieces(chunk))
+                pieces.append(self.task.modality.shingles(chunk))
                 many += len(pieces[-1])
         np.minimum.at(found, rows, sketch(pieces))
         return found
@@ -306,7 +313,7 @@ class _Shard:
         counts["records"] += reject.records
         counts["empty" if reject.empty else "rejected"] += reject.records
         counts["lost"] += reject.lost
-        line = {"place": reject.place, "reason": reject.reason}
+        line = {"place": reject.origin, "reason": reject.reason}
         self.rejected.write(json.dumps(line) + "\n")
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType) -> None:

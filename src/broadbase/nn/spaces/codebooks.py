@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Choose
+from broadbase.core.contracts import SampleFn
 from broadbase.nn.cross_entropy import cross_entropy
 from broadbase.nn.laws import OutputLinear
 
@@ -52,5 +52,5 @@ class Codebooks(nn.Module):
     def score(self, x: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(self.predict(x), target).sum(dim=-1)
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         return choose(prediction)

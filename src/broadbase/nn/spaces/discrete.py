@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from broadbase.core.config import Choice, Config
-from broadbase.core.contracts import Choose
+from broadbase.core.config import Config, Slot
+from broadbase.core.contracts import SampleFn
 from broadbase.core.errors import ConfigError
 from broadbase.nn.cross_entropy import cross_entropy, cross_entropy_and_total, linear_cross_entropy
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
@@ -23,7 +23,7 @@ from broadbase.nn.laws import OutputLinear
 from broadbase.nn.norm import LayerNormConfig, NormConfig
 
 
-class HeadConfig(Choice):
+class HeadConfig(Slot):
     """What stands between the tower and the output matrix of a discrete Space."""
 
     package: ClassVar[str] = "nn"
@@ -33,10 +33,10 @@ class HeadConfig(Choice):
         raise TypeError(f"{type(self).__name__} has no build()")
 
 
-class DirectConfig(HeadConfig):
+class IdentityHeadConfig(HeadConfig):
     """Nothing (GPT, Llama)."""
 
-    name: Literal["direct"] = "direct"
+    name: Literal["identity"] = "identity"
 
     def build(self, width: int) -> nn.Module:
         return nn.Identity()
@@ -78,22 +78,22 @@ class Scaled(nn.Module):
         return x_BSD * self.factor
 
 
-class TransformConfig(HeadConfig):
+class MLMHeadConfig(HeadConfig):
     """Linear, activation, norm (BERT's masked-language-model head)."""
 
-    name: Literal["transform"] = "transform"
+    name: Literal["mlm"] = "mlm"
     activation: Activation = "gelu"
     norm: NormConfig = LayerNormConfig(eps=1e-12)
     bias: bool = True
 
     def build(self, width: int) -> nn.Module:
-        return Transform(self, width)
+        return MLMHead(self, width)
 
 
-class Transform(nn.Module):
+class MLMHead(nn.Module):
     """norm(activation(linear(x)))."""
 
-    def __init__(self, config: TransformConfig, width: int) -> None:
+    def __init__(self, config: MLMHeadConfig, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width, bias=config.bias)
         self.activation = ACTIVATIONS[config.activation]
@@ -106,24 +106,24 @@ class Transform(nn.Module):
 class DiscreteConfig(Config):
     """Values are ids of a vocabulary."""
 
-    vocabulary: Annotated[int, Field(ge=2)]
-    controls: Annotated[int, Field(ge=0)] = 0  # more ids, which only objectives use
+    vocab_size: Annotated[int, Field(ge=2)]
+    extra_ids: Annotated[int, Field(ge=0)] = 0  # more ids, which only objectives use
     scale: float = 1.0  # of the embedding (Gemma: sqrt(width))
-    cap: float | None = None  # logits become cap * tanh(logits / cap) (Gemma 2)
-    tied: bool = True  # output matrix = embedding (Press & Wolf 2017)
+    softcap: float | None = None  # logits become cap * tanh(logits / cap) (Gemma 2)
+    tie_embeddings: bool = True  # output matrix = embedding (Press & Wolf 2017)
     bias: bool = False
-    z: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss; PaLM's: 1e-4
-    head: HeadConfig = DirectConfig()
+    z_loss_coef: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss; PaLM's: 1e-4
+    head: HeadConfig = IdentityHeadConfig()
     mask_id: int | None = (
         None  # the id that stands for hidden (BERT's [MASK]); None: a vector of its own
     )
 
-    dropped: Annotated[float, Field(gt=0, lt=1)] | None = (
+    token_dropout: Annotated[float, Field(gt=0, lt=1)] | None = (
         None  # token dropout, as is usual; ESM: 0.12
     )
 
     def build(self, width: int) -> Discrete:
-        return (Discrete if self.dropped is None else DroppedDiscrete)(self, width)
+        return (Discrete if self.token_dropout is None else DroppedDiscrete)(self, width)
 
 
 class Discrete(nn.Module):
@@ -133,16 +133,18 @@ class Discrete(nn.Module):
 
     def __init__(self, config: DiscreteConfig, width: int) -> None:
         super().__init__()
-        self.width, self.scale, self.cap = width, config.scale, config.cap
-        self.vocabulary, self.controls = config.vocabulary, config.controls
-        ids = config.vocabulary + config.controls
+        self.width, self.scale, self.cap = width, config.scale, config.softcap
+        self.vocabulary, self.controls = config.vocab_size, config.extra_ids
+        ids = config.vocab_size + config.extra_ids
         self.embedding = nn.Embedding(ids, width)
-        self.penalties: Mapping[str, float] = {"z": config.z} if config.z else {}
+        self.penalties: Mapping[str, float] = (
+            {"z": config.z_loss_coef} if config.z_loss_coef else {}
+        )
         self._charges: dict[str, Tensor] = {}
         self.mask_id = config.mask_id
         self.mask = nn.Parameter(torch.zeros(width)) if config.mask_id is None else None
         self.head = config.head.build(width)
-        self.output = None if config.tied else OutputLinear(width, ids, bias=False)
+        self.output = None if config.tie_embeddings else OutputLinear(width, ids, bias=False)
         self.bias = nn.Parameter(torch.zeros(ids)) if config.bias else None
 
     def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
@@ -180,7 +182,7 @@ class Discrete(nn.Module):
         self._charges = {"z": total_BS.square()} if self.penalties else {}
         return score_BS
 
-    def extends(self, other: nn.Module) -> bool:
+    def is_extension_of(self, other: nn.Module) -> bool:
         """Whether the ids of another such Space mean the same in this one: new ones come last."""
         return isinstance(other, Discrete) and (
             self.vocabulary == other.vocabulary
@@ -198,7 +200,7 @@ class Discrete(nn.Module):
         """Of the last score: the squared log-sum-exp (Chowdhery et al. 2022, 5), [B,S]."""
         return self._charges
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         return choose(prediction)
 
 
@@ -212,8 +214,8 @@ class DroppedDiscrete(Discrete):
 
     def __init__(self, config: DiscreteConfig, width: int) -> None:
         super().__init__(config, width)
-        assert config.dropped is not None
-        self.kept, self.mask = 1 - config.dropped, None
+        assert config.token_dropout is not None
+        self.kept, self.mask = 1 - config.token_dropout, None
 
     def balance(self, x: Tensor, hidden: Tensor | None, document: Tensor | None) -> Tensor:
         """Embedded places [B,N,D] of rows, of which some are hidden or padding: [B,N,D]."""
@@ -224,17 +226,17 @@ class DroppedDiscrete(Discrete):
         return x * factor_BN.unsqueeze(-1)
 
 
-class VectorConfig(Config):
+class QuantizedVectorConfig(Config):
     """Values are vectors of channels in [0, 1], predicted as one of `levels` steps each."""
 
     channels: Annotated[int, Field(ge=1)]
     levels: Annotated[int, Field(ge=2)] = 16
 
-    def build(self, width: int) -> Vector:
-        return Vector(self, width)
+    def build(self, width: int) -> QuantizedVector:
+        return QuantizedVector(self, width)
 
 
-class Vector(nn.Module):
+class QuantizedVector(nn.Module):
     """Vectors [B,N,K]: a projection in, a categorical distribution for each channel out.
 
     The likelihood is a real one, of the values quantised to `levels` steps, so that it can be
@@ -242,7 +244,7 @@ class Vector(nn.Module):
     the past.
     """
 
-    def __init__(self, config: VectorConfig, width: int) -> None:
+    def __init__(self, config: QuantizedVectorConfig, width: int) -> None:
         super().__init__()
         self.width = width
         self.channels, self.levels = config.channels, config.levels
@@ -262,5 +264,5 @@ class Vector(nn.Module):
         level_BSK = (target.clamp(0, 1) * (self.levels - 1)).round().long()
         return cross_entropy(self.predict(x), level_BSK).sum(dim=-1)
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         return choose(prediction).to(self.input.weight.dtype) / (self.levels - 1)

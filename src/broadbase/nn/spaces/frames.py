@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Choose
+from broadbase.core.contracts import SampleFn
 from broadbase.core.errors import ConfigError
 
 
@@ -47,6 +47,6 @@ class Frames(nn.Module):
     def score(self, x: Tensor, target: Tensor) -> Tensor:
         raise ConfigError("frames of published encoders are read, and not predicted")
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         """The vector itself."""
         return prediction

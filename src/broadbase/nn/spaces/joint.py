@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Choose
+from broadbase.core.contracts import SampleFn
 from broadbase.nn.laws import Initialised, Law
 from broadbase.nn.pooling import MeanConfig, PoolingConfig
 
@@ -22,10 +22,10 @@ from broadbase.nn.pooling import MeanConfig, PoolingConfig
 class JointConfig(Config):
     """Unit vectors; one side of a pair also carries the scale and bias of their dot product."""
 
-    dimensions: Annotated[int, Field(ge=1)] | None = 64  # None: the states as they are
+    embedding_dim: Annotated[int, Field(ge=1)] | None = 64  # None: the states as they are
     scale: Annotated[float, Field(gt=0)] | None = None  # to begin with; CLIP: 1 / 0.07, SigLIP: 10
     bias: float | None = None  # beside a scale, to begin with; SigLIP: -log(B - 1) at B pairs
-    largest: Annotated[float, Field(gt=0)] | None = 100.0  # the scale (Radford et al. 2021, 2.5)
+    max_scale: Annotated[float, Field(gt=0)] | None = 100.0  # the scale (Radford et al. 2021, 2.5)
     shift: bool = False  # whether the projection has a bias
     pooling: PoolingConfig = MeanConfig()  # before it
 
@@ -48,8 +48,8 @@ class Joint(nn.Module, Initialised):
         self.width, self.config = width, config
         self.pool = config.pooling.build(width)
         self.project: nn.Module = nn.Identity()
-        if config.dimensions is not None:
-            self.project = nn.Linear(width, config.dimensions, bias=config.shift)
+        if config.embedding_dim is not None:
+            self.project = nn.Linear(width, config.embedding_dim, bias=config.shift)
         self.starts: dict[str, float] = {}
         if config.scale is not None:
             self.starts["log_scale"] = math.log(config.scale)
@@ -69,7 +69,7 @@ class Joint(nn.Module, Initialised):
         if self.log_scale is None:
             return torch.cat([unit, one], dim=-1)
         scale = self.log_scale.exp()
-        scale = scale if self.config.largest is None else scale.clamp(max=self.config.largest)
+        scale = scale if self.config.max_scale is None else scale.clamp(max=self.config.max_scale)
         bias = 0.0 if self.bias is None else self.bias
         return torch.cat([scale * unit, bias * one], dim=-1)
 
@@ -79,6 +79,6 @@ class Joint(nn.Module, Initialised):
     def score(self, x: Tensor, target: Tensor) -> Tensor:
         raise TypeError("a joint Space is scored in pairs, by a contrastive objective")
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         """The vector itself."""
         return prediction

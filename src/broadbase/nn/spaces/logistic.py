@@ -13,21 +13,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Choose
+from broadbase.core.contracts import SampleFn
 from broadbase.nn.laws import OutputLinear
 
 
-class LogisticConfig(Config):
+class DiscretizedLogisticConfig(Config):
     """Values are vectors of channels in [0, 1], predicted as one of `levels` steps each."""
 
     channels: Annotated[int, Field(ge=1)]
     levels: Annotated[int, Field(ge=2)] = 256
 
-    def build(self, width: int) -> Logistic:
-        return Logistic(self, width)
+    def build(self, width: int) -> DiscretizedLogistic:
+        return DiscretizedLogistic(self, width)
 
 
-class Logistic(nn.Module):
+class DiscretizedLogistic(nn.Module):
     """Vectors [B,N,K]: a projection in, a discretised logistic for each channel out.
 
     A real likelihood of the quantised values, as `Vector` has one, for the price of a mean and a
@@ -36,7 +36,7 @@ class Logistic(nn.Module):
 
     MEAN, SCALE, NARROWEST = 0.5, -2.0, -7.0  # where predictions begin; the least log-scale
 
-    def __init__(self, config: LogisticConfig, width: int) -> None:
+    def __init__(self, config: DiscretizedLogisticConfig, width: int) -> None:
         super().__init__()
         self.width, self.channels, self.levels = width, config.channels, config.levels
         self.input = nn.Linear(config.channels, width)
@@ -57,7 +57,7 @@ class Logistic(nn.Module):
         level_BSK = (target.clamp(0, 1) * (self.levels - 1)).round()
         return -self._log_probability(self.predict(x), level_BSK).sum(dim=-1)
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         level_L = torch.arange(self.levels, device=prediction.device, dtype=prediction.dtype)
         logits_BSKL = self._log_probability(prediction.unsqueeze(-2), level_L)
         return choose(logits_BSKL).to(prediction.dtype) / (self.levels - 1)

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Choose
+from broadbase.core.contracts import SampleFn
 from broadbase.core.errors import ConfigError
 
 START = -1e4  # every number of a start value: no picture holds it
@@ -53,6 +53,6 @@ class Patches(nn.Module):
     def score(self, x: Tensor, target: Tensor) -> Tensor:
         raise ConfigError("patches of published encoders are read, and not predicted")
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         """The vector itself."""
         return prediction

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Choose
+from broadbase.core.contracts import SampleFn
 from broadbase.core.errors import DivergedError
 
 Count = Annotated[int, Field(ge=1)]
@@ -27,13 +27,13 @@ class PrototypesConfig(Config):
     """The projection head, and how a student and a teacher answer through it."""
 
     prototypes: Annotated[int, Field(ge=2)] = 1024
-    hidden: Count = 256
+    hidden_width: Count = 256
     bottleneck: Count = 64
     temperature: Positive = 0.1  # of the student
-    first: Positive = 0.04  # of the teacher, at the start
-    last: Positive = 0.04  # and after the warm-up
+    teacher_temperature_start: Positive = 0.04  # of the teacher, at the start
+    teacher_temperature: Positive = 0.04  # and after the warm-up
     warmup: Share = 0.3  # of the run
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of the centre
+    center_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of the centre
     least: Annotated[float, Field(ge=0)] = 0.01  # nats of information; below: collapsed
     grace: Share = 0.2  # of the run: before, the centre has yet to find its place
 
@@ -56,11 +56,11 @@ class Prototypes(nn.Module):
         super().__init__()
         self.width, self.config = width, config
         self.head = nn.Sequential(
-            nn.Linear(width, config.hidden),
+            nn.Linear(width, config.hidden_width),
             nn.GELU(),
-            nn.Linear(config.hidden, config.hidden),
+            nn.Linear(config.hidden_width, config.hidden_width),
             nn.GELU(),
-            nn.Linear(config.hidden, config.bottleneck),
+            nn.Linear(config.hidden_width, config.bottleneck),
         )
         self.last = nn.Linear(config.bottleneck, config.prototypes, bias=False)
         self.register_buffer("centre", torch.zeros(config.prototypes))
@@ -96,12 +96,15 @@ class Prototypes(nn.Module):
         """
         c, self._leads = self.config, True
         rise = min(1.0, done / c.warmup) if c.warmup else 1.0
-        self.temperature.fill_(c.first + (c.last - c.first) * rise)
+        self.temperature.fill_(
+            c.teacher_temperature_start
+            + (c.teacher_temperature - c.teacher_temperature_start) * rise
+        )
         if self._noted is None:
             return {}
         noted, self._noted = add(self._noted), None
         K, count = c.prototypes, noted[-1]
-        self.centre.lerp_(noted[:K] / count, 1 - c.momentum)
+        self.centre.lerp_(noted[:K] / count, 1 - c.center_momentum)
         entropy = float(torch.special.entr(noted[K : 2 * K] / count).sum())
         information = entropy - float(noted[-2] / count)
         if done > c.grace and not information >= c.least:
@@ -118,6 +121,6 @@ class Prototypes(nn.Module):
     def score(self, x: Tensor, target: Tensor) -> Tensor:
         raise TypeError("prototypes are compared with a teacher's, by self-distillation")
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         """The number of a prototype."""
         return choose(prediction)

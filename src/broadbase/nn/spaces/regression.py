@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Choose
+from broadbase.core.contracts import SampleFn
 from broadbase.nn.laws import OutputLinear
 
 
@@ -52,6 +52,6 @@ class Regression(nn.Module):
             target = (target - mean) / (variance + self.EPSILON).sqrt()
         return (self.predict(x) - target).square().mean(dim=-1)
 
-    def sample(self, prediction: Tensor, choose: Choose) -> Tensor:
+    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         """The prediction itself."""
         return prediction

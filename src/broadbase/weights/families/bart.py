@@ -14,47 +14,47 @@ from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.families.encdec import SIDES, layers, table
-from broadbase.weights.hf_fields import first, headed, only
-from broadbase.weights.mapping import At, Published
+from broadbase.weights.hf_fields import first, require, with_head
+from broadbase.weights.mapping import ImportedModel, TensorRule
 
 MODEL_TYPE = "bart"
 OFFSET, MASK = 2, 50264
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A BART config in our terms."""
     refused = {"normalize_before": (False,), "add_final_layer_norm": (False,)}
-    only(config, tie_word_embeddings=(True,), **refused)
+    require(config, tie_word_embeddings=(True,), **refused)
     norm, width, vocabulary = LayerNormConfig(), config["d_model"], config["vocab_size"]
     length = config["max_position_embeddings"] + OFFSET
     towers = {
         side: TransformerConfig(
             width=width,
             layers=layers(config, side, PostNormConfig(norm=norm)),
-            positions=LearnedConfig(length=length, offset=OFFSET),
+            positions=LearnedConfig(num_positions=length, offset=OFFSET),
             input_norm=norm,
             final_norm=None,
         )
         for side in SIDES
     }
     discrete = DiscreteConfig(
-        vocabulary=vocabulary,
+        vocab_size=vocabulary,
         bias=True,
         scale=math.sqrt(width) if config.get("scale_embedding") else 1.0,
         mask_id=min(MASK, vocabulary - 1),
     )
     text = TokensConfig(
-        discrete=headed(discrete, names, "final_logits_bias"),
+        discrete=with_head(discrete, names, "final_logits_bias"),
         start=config["bos_token_id"],
         end=first(config["eos_token_id"]),
     )
-    own: dict[str, At | str] = {
+    own: dict[str, TensorRule | str] = {
         "spaces.text.embedding": "model.shared",
-        "spaces.text.bias": At("final_logits_bias", shape=(1, vocabulary)),
+        "spaces.text.bias": TensorRule("final_logits_bias", shape=(1, vocabulary)),
     }
     norms = {f"towers.{side}.input_norm": f"model.{side}.layernorm_embedding" for side in SIDES}
     tied = ("model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head")
-    return Published(
+    return ImportedModel(
         ModelConfig(modalities={"text": text}, towers=towers),
         "full",
         table() | own | norms,

@@ -11,14 +11,14 @@ from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PostNormConfig
-from broadbase.nn.feedforward import PlainConfig
+from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.positions import LearnedConfig
-from broadbase.nn.spaces.discrete import DiscreteConfig, TransformConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig, MLMHeadConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.weights.hf_fields import activation, headed, only
-from broadbase.weights.mapping import At, Published
-from broadbase.weights.sizes import Said, Shape, only_ids
+from broadbase.weights.hf_fields import activation, require, with_head
+from broadbase.weights.mapping import ImportedModel, TensorRule
+from broadbase.weights.sizes import Ends, Shape, only_ids
 
 MODEL_TYPE = "bert"
 HEAD = ("cls.predictions.bias",)
@@ -26,26 +26,26 @@ CLS, SEP, MASK = 101, 102, 103  # in the published vocabularies
 GAMMA = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}  # older files
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A BERT config in our terms."""
     last = config["vocab_size"] - 1
     length = config["max_position_embeddings"]
     discrete = DiscreteConfig(
-        vocabulary=config["vocab_size"],
+        vocab_size=config["vocab_size"],
         bias=True,
-        head=TransformConfig(
+        head=MLMHeadConfig(
             activation=activation(config, "hidden_act"),
             norm=LayerNormConfig(eps=config["layer_norm_eps"]),
         ),
         mask_id=min(MASK, last),
     )
     text = TokensConfig(
-        discrete=headed(discrete, names, "cls.predictions"),
+        discrete=with_head(discrete, names, "cls.predictions"),
         start=min(CLS, last),
         end=min(SEP, last),
     )
-    positions = LearnedConfig(length=length, parts=config["type_vocab_size"])
-    return Published(
+    positions = LearnedConfig(num_positions=length, token_types=config["type_vocab_size"])
+    return ImportedModel(
         encoder(config, text, positions),
         "full",
         table("bert", "cls.predictions", "cls.predictions.transform"),
@@ -60,7 +60,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
 
 
-def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of an encoder of a model's sizes; None without an id for hidden places, which
     its own tokenizer has."""
     shape, discrete = Shape.of(model, "main"), only_ids(model)
@@ -75,16 +75,16 @@ def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
         "intermediate_size": shape.hidden,
         "hidden_act": shape.activation("gelu"),
         "layer_norm_eps": shape.eps(LayerNormConfig, 1e-12),
-        "max_position_embeddings": shape.places(said),
+        "max_position_embeddings": shape.max_length(said),
         "type_vocab_size": shape.positions.parts if learned else 2,  # type: ignore[attr-defined]
-        "vocab_size": discrete.vocabulary,
+        "vocab_size": discrete.vocab_size,
         "pad_token_id": 0,
     }
 
 
 def encoder(config: Mapping[str, Any], text: TokensConfig, positions: LearnedConfig) -> ModelConfig:
     """The backbone of BERT and RoBERTa."""
-    only(
+    require(
         config,
         position_embedding_type=("absolute", None),
         tie_word_embeddings=(True,),
@@ -97,8 +97,8 @@ def encoder(config: Mapping[str, Any], text: TokensConfig, positions: LearnedCon
         attention=GroupedQueryConfig(
             heads=heads, kv_heads=heads, head_dim=width // heads, bias=True, out_bias=True
         ),
-        feedforward=PlainConfig(
-            hidden=config["intermediate_size"], activation=activation(config, "hidden_act")
+        feedforward=MLPConfig(
+            hidden_width=config["intermediate_size"], activation=activation(config, "hidden_act")
         ),
         residual=PostNormConfig(norm=norm),
     )
@@ -112,10 +112,10 @@ def encoder(config: Mapping[str, Any], text: TokensConfig, positions: LearnedCon
     return ModelConfig(modalities={"text": text}, towers={"main": tower})
 
 
-def table(base: str, bias: str, head: str) -> dict[str, At | str]:
+def table(base: str, bias: str, head: str) -> dict[str, TensorRule | str]:
     """Names of a backbone `base` and a head."""
     mine, theirs = "towers.main.blocks.*", f"{base}.encoder.layer.*"
-    names: dict[str, At | str] = {
+    names: dict[str, TensorRule | str] = {
         "spaces.text.embedding": f"{base}.embeddings.word_embeddings",
         "spaces.text.bias": f"{bias}.bias",
         "spaces.text.head.linear": f"{head}.dense",

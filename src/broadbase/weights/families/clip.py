@@ -13,9 +13,9 @@ from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
-from broadbase.nn.feedforward import PlainConfig
+from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
-from broadbase.nn.patterns import BehindConfig, ReachConfig
+from broadbase.nn.patterns import CausalSpanConfig, SpanConfig
 from broadbase.nn.pooling import FirstConfig, LastConfig
 from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig, NoHeadConfig
@@ -23,8 +23,8 @@ from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.families.vision import described, patches, pictures
 from broadbase.weights.families.vision import tower as vision_tower
 from broadbase.weights.hf_fields import activation, first
-from broadbase.weights.mapping import At, Published
-from broadbase.weights.sizes import Said, Shape, ids
+from broadbase.weights.mapping import ImportedModel, TensorRule
+from broadbase.weights.sizes import Ends, Shape, ids
 
 MODEL_TYPE = "clip"
 SCALE = math.log(1 / 0.07)  # of the logits, to begin with
@@ -56,29 +56,29 @@ VISION = {
 }
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A CLIP config in our terms: a picture is read at its start, a text at its end."""
     text, vision = TEXT | config["text_config"], VISION | config["vision_config"]
     side = vision["image_size"] // vision["patch_size"]
-    discrete = DiscreteConfig(vocabulary=text["vocab_size"], head=NoHeadConfig())
+    discrete = DiscreteConfig(vocab_size=text["vocab_size"], head=NoHeadConfig())
     end, size = first(text["eos_token_id"]), config["projection_dim"]
     scale = math.exp(config.get("logit_scale_init_value", SCALE))
     spaces = {
         "image": pictures(vision, bias=False, **PIXELS),
         "text": TokensConfig(discrete=discrete, start=text["bos_token_id"], end=end),
-        "image_joint": JointConfig(dimensions=size, pooling=FirstConfig()),
-        "text_joint": JointConfig(dimensions=size, pooling=LastConfig(), scale=scale),
+        "image_joint": JointConfig(embedding_dim=size, pooling=FirstConfig()),
+        "text_joint": JointConfig(embedding_dim=size, pooling=LastConfig(), scale=scale),
     }
     norm = LayerNormConfig(eps=vision["layer_norm_eps"])
     model = ModelConfig(
         modalities=spaces,
         towers={
             "image": vision_tower(vision, input_norm=norm),
-            "text": text_tower(text, BehindConfig()),
+            "text": text_tower(text, CausalSpanConfig()),
         },
-        at={"text": "text", "text_joint": "text"},
+        tower_of={"text": "text", "text_joint": "text"},
     )
-    return Published(
+    return ImportedModel(
         model,
         "full",
         table(vision) | layers(),
@@ -92,7 +92,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
 
 
-def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of two towers of a model's sizes."""
     seen, told = described(model, "image", "", "quick_gelu", 1e-5), Shape.of(model, "text")
     discrete, joint = ids(model.modalities.get("text")), model.modalities.get("text_joint")
@@ -105,22 +105,22 @@ def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
         "intermediate_size": told.hidden,
         "hidden_act": told.activation("quick_gelu"),
         "layer_norm_eps": told.eps(LayerNormConfig, 1e-5),
-        "max_position_embeddings": told.places(said),
-        "vocab_size": discrete.vocabulary,
+        "max_position_embeddings": told.max_length(said),
+        "vocab_size": discrete.vocab_size,
         "bos_token_id": said.start,
         "eos_token_id": said.end,
         "pad_token_id": said.end,
     }
     return {
         "architectures": ["CLIPModel"],
-        "projection_dim": joint.dimensions or told.width,
+        "projection_dim": joint.embedding_dim or told.width,
         "logit_scale_init_value": math.log(joint.scale or math.exp(SCALE)),
         "text_config": text,
         "vision_config": seen,
     }
 
 
-def text_tower(config: Mapping[str, Any], reach: ReachConfig | None) -> TransformerConfig:
+def text_tower(config: Mapping[str, Any], reach: SpanConfig | None) -> TransformerConfig:
     """The encoder of texts."""
     width, heads = config["hidden_size"], config["num_attention_heads"]
     norm = LayerNormConfig(eps=config["layer_norm_eps"])
@@ -129,24 +129,24 @@ def text_tower(config: Mapping[str, Any], reach: ReachConfig | None) -> Transfor
             heads=heads,
             kv_heads=heads,
             head_dim=width // heads,
-            reach=reach,
+            span=reach,
             bias=True,
             out_bias=True,
         ),
-        feedforward=PlainConfig(
-            hidden=config["intermediate_size"], activation=activation(config, "hidden_act")
+        feedforward=MLPConfig(
+            hidden_width=config["intermediate_size"], activation=activation(config, "hidden_act")
         ),
         residual=PreNormConfig(norm=norm),
     )
     return TransformerConfig(
         width=width,
         layers=(LayersConfig(block=block, repeat=config["num_hidden_layers"]),),
-        positions=LearnedConfig(length=config["max_position_embeddings"]),
+        positions=LearnedConfig(num_positions=config["max_position_embeddings"]),
         final_norm=norm,
     )
 
 
-def table(vision: Mapping[str, Any], tower: str = "image") -> dict[str, At | str]:
+def table(vision: Mapping[str, Any], tower: str = "image") -> dict[str, TensorRule | str]:
     """Names of all but the layers; `tower` is that of pictures."""
     embeddings = "vision_model.embeddings"
     return {
@@ -155,7 +155,7 @@ def table(vision: Mapping[str, Any], tower: str = "image") -> dict[str, At | str
         "spaces.text.embedding": "text_model.embeddings.token_embedding",
         "spaces.image_joint.project": "visual_projection",
         "spaces.text_joint.project": "text_projection",
-        "spaces.text_joint.log_scale": At("logit_scale", shape=()),
+        "spaces.text_joint.log_scale": TensorRule("logit_scale", shape=()),
         f"towers.{tower}.positions.place": f"{embeddings}.position_embedding",
         f"towers.{tower}.input_norm": "vision_model.pre_layrnorm",
         f"towers.{tower}.final_norm": "vision_model.post_layernorm",
@@ -164,9 +164,9 @@ def table(vision: Mapping[str, Any], tower: str = "image") -> dict[str, At | str
     }
 
 
-def layers(tower: str = "image") -> dict[str, At | str]:
+def layers(tower: str = "image") -> dict[str, TensorRule | str]:
     """Names of the layers of both towers."""
-    found: dict[str, At | str] = {}
+    found: dict[str, TensorRule | str] = {}
     for name, side in ((tower, "vision"), ("text", "text")):
         mine, theirs = f"towers.{name}.blocks.*", f"{side}_model.encoder.layers.*"
         found |= {

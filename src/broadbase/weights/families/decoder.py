@@ -18,18 +18,18 @@ from broadbase.weights.hf_fields import (
     GLOBAL,
     LOCAL,
     activation,
-    headed,
     layer_types,
     rotary,
     stack,
     tokens,
+    with_head,
 )
-from broadbase.weights.mapping import At, Published
+from broadbase.weights.mapping import ImportedModel, TensorRule
 
 SPACE = "text"
 MINE, THEIRS = "towers.main.blocks.*", "model.layers.*"
 TURNS = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"  # of files before 2023
-TABLE: dict[str, At | str] = {
+TABLE: dict[str, TensorRule | str] = {
     "spaces.text.embedding": "model.embed_tokens",
     "spaces.text.output": "lm_head",
     "towers.main.final_norm": "model.norm",
@@ -50,7 +50,7 @@ TABLE: dict[str, At | str] = {
 def gated(config: Mapping[str, Any], field: str = "hidden_act") -> GatedConfig:
     """The gated unit of most of them."""
     return GatedConfig(
-        hidden=config["intermediate_size"],
+        hidden_width=config["intermediate_size"],
         activation=activation(config, field),
         bias=bool(config.get("mlp_bias", False)),
     )
@@ -64,10 +64,10 @@ def decoder(
     kinds: Sequence[str] | None = None,
     norm: NormConfig | None = None,
     residual: Callable[..., ResidualConfig] = PreNormConfig,
-    table: Mapping[str, At | str] = TABLE,
+    table: Mapping[str, TensorRule | str] = TABLE,
     discrete: Mapping[str, Any] | None = None,
     **attention: Any,
-) -> Published:
+) -> ImportedModel:
     """A causal decoder; `kinds` are the layers' LOCAL or GLOBAL where the config does not say,
     `discrete` and `attention` settings of the Space and of attention."""
     norm = norm or RMSNormConfig(eps=config["rms_norm_eps"])
@@ -88,13 +88,15 @@ def decoder(
         final_norm=norm,
     )
     tied = bool(config.get("tie_word_embeddings", (discrete or {}).get("tied", False)))
-    space = DiscreteConfig(**{"vocabulary": config["vocab_size"], **(discrete or {}), "tied": tied})
-    text = tokens(config, space if tied else headed(space, names, "lm_head"))
+    space = DiscreteConfig(
+        **{"vocab_size": config["vocab_size"], **(discrete or {}), "tie_embeddings": tied}
+    )
+    text = tokens(config, space if tied else with_head(space, names, "lm_head"))
     model = ModelConfig(modalities={SPACE: text}, towers={"main": tower})
     copies = {"lm_head.weight": "model.embed_tokens.weight"} if tied else {}
     head_dim = next(iter(layers.values())).attention.head_dim
     turns = {TURNS: lambda: RotaryConfig(theta=_turns(config).theta).frequencies(head_dim)}
-    return Published(model, "causal", table, "model.", copies=copies, derived=turns)
+    return ImportedModel(model, "causal", table, "model.", copies=copies, derived=turns)
 
 
 def _attention(
@@ -105,7 +107,7 @@ def _attention(
         "heads": heads,
         "kv_heads": config.get("num_key_value_heads") or heads,
         "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
-        "reach": WindowConfig(length=config["sliding_window"]) if kind == LOCAL else None,
+        "span": WindowConfig(length=config["sliding_window"]) if kind == LOCAL else None,
     }
     return GroupedQueryConfig(**{**shared, **settings})
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from broadbase.weights.families.dinov2 import encoder
-from broadbase.weights.mapping import Published
+from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "dinov2_with_registers"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """Its config in our terms."""
     return encoder(config, names, config["num_register_tokens"])

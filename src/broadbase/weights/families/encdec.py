@@ -7,10 +7,10 @@ from typing import Any
 
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, ResidualConfig
-from broadbase.nn.feedforward import PlainConfig
+from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.tower import LayersConfig
 from broadbase.weights.hf_fields import activation
-from broadbase.weights.mapping import At
+from broadbase.weights.mapping import TensorRule
 
 SIDES = ("encoder", "decoder")
 
@@ -28,8 +28,9 @@ def layers(
     )
     block = BlockConfig(
         attention=attention,
-        feedforward=PlainConfig(
-            hidden=config[f"{side}_ffn_dim"], activation=activation(config, "activation_function")
+        feedforward=MLPConfig(
+            hidden_width=config[f"{side}_ffn_dim"],
+            activation=activation(config, "activation_function"),
         ),
         residual=residual,
         cross=attention if side == "decoder" else None,
@@ -37,9 +38,9 @@ def layers(
     return (LayersConfig(block=block, repeat=config[f"{side}_layers"]),)
 
 
-def table() -> dict[str, At | str]:
+def table() -> dict[str, TensorRule | str]:
     """Names of the layers and positions of both sides."""
-    found: dict[str, At | str] = {}
+    found: dict[str, TensorRule | str] = {}
     for side in SIDES:
         mine, theirs = f"towers.{side}.blocks.*", f"model.{side}.layers.*"
         found[f"towers.{side}.positions.place"] = f"model.{side}.embed_positions"

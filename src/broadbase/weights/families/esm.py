@@ -11,25 +11,25 @@ from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
-from broadbase.nn.feedforward import PlainConfig
+from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.positions import RotaryConfig
-from broadbase.nn.spaces.discrete import DiscreteConfig, TransformConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig, MLMHeadConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.families.bert import GAMMA
 from broadbase.weights.families.bert import table as bert_table
-from broadbase.weights.hf_fields import headed, only
-from broadbase.weights.mapping import Published
-from broadbase.weights.sizes import Said, Shape, only_ids
+from broadbase.weights.hf_fields import require, with_head
+from broadbase.weights.mapping import ImportedModel
+from broadbase.weights.sizes import Ends, Shape, only_ids
 
 MODEL_TYPE = "esm"
 DROPPED = 0.15 * 0.8  # the share of places that training embedded as nothing
 MINE, THEIRS = "towers.main.blocks.*", "esm.encoder.layer.*"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """An ESM-2 config in our terms."""
-    only(
+    require(
         config,
         position_embedding_type=("rotary",),
         is_folding_model=(False,),
@@ -42,7 +42,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         attention=GroupedQueryConfig(
             heads=heads, kv_heads=heads, head_dim=head_dim, bias=True, out_bias=True
         ),
-        feedforward=PlainConfig(hidden=config["intermediate_size"]),
+        feedforward=MLPConfig(hidden_width=config["intermediate_size"]),
         residual=PreNormConfig(norm=norm),
     )
     tower = TransformerConfig(
@@ -53,15 +53,15 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         final_norm=norm,
     )
     discrete = DiscreteConfig(
-        vocabulary=config["vocab_size"],
+        vocab_size=config["vocab_size"],
         bias=True,
-        head=TransformConfig(norm=norm),
+        head=MLMHeadConfig(norm=norm),
         mask_id=config["mask_token_id"],
-        dropped=DROPPED if config["token_dropout"] else None,
+        token_dropout=DROPPED if config["token_dropout"] else None,
     )
-    residues = TokensConfig(discrete=headed(discrete, names, "lm_head"), start=0, end=2)
+    residues = TokensConfig(discrete=with_head(discrete, names, "lm_head"), start=0, end=2)
     turns = torch.arange(0, head_dim, 2).float() / head_dim
-    return Published(
+    return ImportedModel(
         ModelConfig(modalities={"text": residues}, towers={"main": tower}),
         "full",
         bert_table("esm", "lm_head", "lm_head")
@@ -86,14 +86,14 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
 
 
-def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of an encoder of a model's sizes; where hidden places have no id, they get
     the one after all others."""
     shape, discrete = Shape.of(model, "main"), only_ids(model)
     if shape is None or discrete is None:
         return None
     new = discrete.mask_id is None
-    mask = discrete.vocabulary if new else discrete.mask_id
+    mask = discrete.vocab_size if new else discrete.mask_id
     turns = shape.positions if isinstance(shape.positions, RotaryConfig) else RotaryConfig()
     return {
         "architectures": ["EsmForMaskedLM"],
@@ -104,10 +104,10 @@ def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
         "layer_norm_eps": shape.eps(LayerNormConfig, 1e-5),
         "position_embedding_type": "rotary",
         "rope_theta": turns.theta,
-        "max_position_embeddings": shape.places(said),
+        "max_position_embeddings": shape.max_length(said),
         "emb_layer_norm_before": model.tree()["towers"]["main"]["input_norm"] is not None,
-        "token_dropout": discrete.dropped is not None,
-        "vocab_size": discrete.vocabulary + new,
+        "token_dropout": discrete.token_dropout is not None,
+        "vocab_size": discrete.vocab_size + new,
         "mask_token_id": mask,
         "pad_token_id": said.end,
     }

@@ -10,23 +10,23 @@ from typing import Any
 from broadbase.model.model import ModelConfig
 from broadbase.weights.families import llama
 from broadbase.weights.families.decoder import decoder, gated
-from broadbase.weights.hf_fields import only
-from broadbase.weights.mapping import Published
-from broadbase.weights.sizes import Said, only_ids
+from broadbase.weights.hf_fields import require
+from broadbase.weights.mapping import ImportedModel
+from broadbase.weights.sizes import Ends, only_ids
 
 MODEL_TYPE = "eurobert"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A EuroBERT config in our terms; a mask_token_id out of range stands for none."""
-    only(config, hidden_act=("silu",), pretraining_tp=(1,), mlp_bias=(False,))
+    require(config, hidden_act=("silu",), pretraining_tp=(1,), mlp_bias=(False,))
     mask, bias = config["mask_token_id"], bool(config.get("attention_bias", False))
     discrete = {"mask_id": mask if mask < config["vocab_size"] else None}
     found = decoder(config, names, gated(config), discrete=discrete, bias=bias, out_bias=bias)
     return replace(found, pattern="full")
 
 
-def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of an encoder of a model's sizes: what is hidden has a vector, and no id."""
     config, discrete = llama.fields(model, said), only_ids(model)
     if config is None or discrete is None:

@@ -10,8 +10,8 @@ from broadbase.nn.block import SandwichConfig
 from broadbase.nn.norm import OffsetRMSNormConfig
 from broadbase.nn.softmax import CappedConfig, PlainSoftmaxConfig
 from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder, gated
-from broadbase.weights.hf_fields import GLOBAL, LOCAL, only
-from broadbase.weights.mapping import Published
+from broadbase.weights.hf_fields import GLOBAL, LOCAL, require
+from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "gemma2"
 SANDWICH = {
@@ -21,15 +21,15 @@ SANDWICH = {
 }
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A Gemma 2 config in our terms."""
     every = [LOCAL if i % 2 == 0 else GLOBAL for i in range(config["num_hidden_layers"])]
     return gemma(config, names, kinds=every)
 
 
-def gemma(config: Mapping[str, Any], names: Collection[str], **more: Any) -> Published:
+def gemma(config: Mapping[str, Any], names: Collection[str], **more: Any) -> ImportedModel:
     """What Gemma 2 and 3 have in common."""
-    only(config, use_bidirectional_attention=(None, False))
+    require(config, use_bidirectional_attention=(None, False))
     filled = {"hidden_activation": "gelu_pytorch_tanh", **config}
     cap, bias = config.get("attn_logit_softcapping"), bool(config.get("attention_bias", False))
     return decoder(
@@ -40,13 +40,13 @@ def gemma(config: Mapping[str, Any], names: Collection[str], **more: Any) -> Pub
         residual=SandwichConfig,
         table=TABLE | SANDWICH,
         discrete={
-            "tied": True,
+            "tie_embeddings": True,
             "scale": math.sqrt(config["hidden_size"]),
-            "cap": config.get("final_logit_softcapping"),
+            "softcap": config.get("final_logit_softcapping"),
         },
         bias=bias,
         out_bias=bias,
         scale=config["query_pre_attn_scalar"] ** -0.5,
-        softmax=CappedConfig(cap=cap) if cap else PlainSoftmaxConfig(),
+        softmax=CappedConfig(softcap=cap) if cap else PlainSoftmaxConfig(),
         **more,
     )

@@ -9,12 +9,12 @@ from typing import Any
 from broadbase.nn.norm import OffsetRMSNormConfig
 from broadbase.weights.families.gemma2 import gemma
 from broadbase.weights.hf_fields import GLOBAL, LOCAL
-from broadbase.weights.mapping import Published
+from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "gemma3_text"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A Gemma 3 text config in our terms."""
     period = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
     layers = range(1, config["num_hidden_layers"] + 1)

@@ -6,19 +6,19 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from broadbase.weights.families import gpt2
-from broadbase.weights.hf_fields import only
-from broadbase.weights.mapping import Published
+from broadbase.weights.hf_fields import require
+from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "gpt_bigcode"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A GPT-BigCode config in our terms; its matrices are kept as [out, in]."""
-    only(config, multi_query=(True,))
+    require(config, multi_query=(True,))
     width = config["n_embd"]
     head = width // config["n_head"]
     cuts = {"q": (0, width), "k": (width, width + head), "v": (width + head, width + 2 * head)}
-    return Published(
+    return ImportedModel(
         gpt2.model(config, 1),
         "causal",
         gpt2.table(cuts, None),

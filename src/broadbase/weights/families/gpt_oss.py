@@ -10,7 +10,7 @@ from broadbase.nn.experts import ClippedExpertsConfig
 from broadbase.nn.softmax import SinksConfig
 from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder
 from broadbase.weights.hf_fields import GLOBAL, LOCAL
-from broadbase.weights.mapping import At, Published
+from broadbase.weights.mapping import ImportedModel, TensorRule
 
 MODEL_TYPE = "gpt_oss"
 CONVERT = (
@@ -19,7 +19,7 @@ CONVERT = (
 )
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A gpt-oss config in our terms; ConfigError for files of MXFP4 blocks."""
     if any(name.endswith(("_blocks", "_scales")) for name in names):
         raise ConfigError(
@@ -27,13 +27,13 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
             f" them, with {CONVERT}"
         )
     experts = ClippedExpertsConfig(
-        hidden=config["intermediate_size"],
-        experts=config["num_local_experts"],
-        chosen=config["num_experts_per_tok"],
+        hidden_width=config["intermediate_size"],
+        num_experts=config["num_local_experts"],
+        top_k=config["num_experts_per_tok"],
         slope=config.get("swiglu_alpha", 1.702),
         limit=config.get("swiglu_limit", 7.0),
-        balance=config.get("router_aux_loss_coef", 0.001),
-        z=0.0,
+        load_balance_coef=config.get("router_aux_loss_coef", 0.001),
+        z_loss_coef=0.0,
     )
     bias = bool(config.get("attention_bias", True))
     return decoder(
@@ -48,7 +48,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
 
 
-def _own(config: Mapping[str, Any]) -> dict[str, At | str]:
+def _own(config: Mapping[str, Any]) -> dict[str, TensorRule | str]:
     """All experts of a layer lie in one tensor, the outputs last; of gate and up they take turns.
 
     Legend: E experts, D width, F hidden width.
@@ -56,17 +56,17 @@ def _own(config: Mapping[str, Any]) -> dict[str, At | str]:
     width, hidden = config["hidden_size"], config["intermediate_size"]
     experts = config["num_local_experts"]
     mine, theirs = f"{MINE}.feedforward.branch", f"{THEIRS}.mlp"
-    found: dict[str, At | str] = {
+    found: dict[str, TensorRule | str] = {
         f"{MINE}.attention.branch.softmax.sink": f"{THEIRS}.self_attn.sinks",
         f"{mine}.router": f"{theirs}.router",
-        f"{mine}.experts.*.down.weight": At(
+        f"{mine}.experts.*.down.weight": TensorRule(
             f"{theirs}.experts.down_proj",
             shape=(experts, hidden, width),
             axes=(0, 2, 1),  # E, D, F
             part=(0, width),
             step=width,
         ),
-        f"{mine}.experts.*.down.bias": At(
+        f"{mine}.experts.*.down.bias": TensorRule(
             f"{theirs}.experts.down_proj_bias",
             shape=(experts, width),
             part=(0, width),
@@ -74,7 +74,7 @@ def _own(config: Mapping[str, Any]) -> dict[str, At | str]:
         ),
     }
     for half, part in (("gate", (0, hidden)), ("up", (hidden, 2 * hidden))):
-        found[f"{mine}.experts.*.{half}.weight"] = At(
+        found[f"{mine}.experts.*.{half}.weight"] = TensorRule(
             f"{theirs}.experts.gate_up_proj",
             shape=(experts, width, 2 * hidden),
             view=(experts, width, hidden, 2),
@@ -82,7 +82,7 @@ def _own(config: Mapping[str, Any]) -> dict[str, At | str]:
             part=part,
             step=2 * hidden,
         )
-        found[f"{mine}.experts.*.{half}.bias"] = At(
+        found[f"{mine}.experts.*.{half}.bias"] = TensorRule(
             f"{theirs}.experts.gate_up_proj_bias",
             shape=(experts, 2 * hidden),
             view=(experts, hidden, 2),

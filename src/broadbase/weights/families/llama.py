@@ -9,27 +9,27 @@ from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
 from broadbase.nn.positions import RotaryConfig
 from broadbase.weights.families.decoder import decoder, gated
-from broadbase.weights.hf_fields import only, rope
-from broadbase.weights.mapping import Published
-from broadbase.weights.sizes import Said, Shape, only_ids
+from broadbase.weights.hf_fields import require, rope
+from broadbase.weights.mapping import ImportedModel
+from broadbase.weights.sizes import Ends, Shape, only_ids
 
 MODEL_TYPE = "llama"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A Llama config in our terms; also DeepSeek-Coder's."""
-    only(config, hidden_act=("silu",), pretraining_tp=(1,))
+    require(config, hidden_act=("silu",), pretraining_tp=(1,))
     bias = bool(config.get("attention_bias", False))
     return decoder(config, names, gated(config), bias=bias, out_bias=bias)
 
 
-def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of a text decoder of a model's sizes."""
     config = fields(model, said)
     return config and {"architectures": ["LlamaForCausalLM"], **config}
 
 
-def fields(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+def fields(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """What a config.json says of one tower and its ids; None of other models."""
     shape, discrete = Shape.of(model, "main"), only_ids(model)
     if shape is None or discrete is None:
@@ -47,8 +47,8 @@ def fields(model: ModelConfig, said: Said) -> dict[str, Any] | None:
         "rope_theta": turns.theta,
         "rope_parameters": rope(turns),
         "hidden_act": "silu",
-        "vocab_size": discrete.vocabulary,
-        "tie_word_embeddings": discrete.tied,
+        "vocab_size": discrete.vocab_size,
+        "tie_word_embeddings": discrete.tie_embeddings,
         "max_position_embeddings": 32768,
         "bos_token_id": said.start,
         "eos_token_id": said.end,

@@ -10,13 +10,13 @@ import torch
 
 from broadbase.core.errors import ConfigError
 from broadbase.model.model import ModelConfig
-from broadbase.nn.connector import PerceptronConfig
+from broadbase.nn.connector import MLPConnectorConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.families import clip, llama
 from broadbase.weights.families.vision import pictures, tower
-from broadbase.weights.hf_fields import activation, only
-from broadbase.weights.mapping import At, Published, within
+from broadbase.weights.hf_fields import activation, require
+from broadbase.weights.mapping import ImportedModel, TensorRule, with_prefix
 
 MODEL_TYPE = "llava"
 TEXT = {  # what published files leave out
@@ -41,15 +41,15 @@ SPELLINGS = {  # of transformers 5, and of what 4.52 and later wrote
 }
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A LLaVA config in our terms: a picture is a segment `@stream` of `vision` in `main`.
 
     The layers of CLIP after the last that is read are kept, and not used.
     """
     vision, told = clip.VISION | config["vision_config"], TEXT | config["text_config"]
-    only(vision, model_type=("clip_vision_model",))
-    only(told, model_type=("llama",))
-    only(config, vision_feature_select_strategy=("default", "full"))
+    require(vision, model_type=("clip_vision_model",))
+    require(told, model_type=("llama",))
+    require(config, vision_feature_select_strategy=("default", "full"))
     tied = config.get("tie_word_embeddings") or told.get("tie_word_embeddings", False)
     text = llama.read(told | {"tie_word_embeddings": tied}, names)
     chosen = config.get("vision_feature_layer", -2)
@@ -58,7 +58,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         for layer in (chosen if isinstance(chosen, list) else [chosen])
     ]
     depth = max(depths)
-    projector = PerceptronConfig(
+    projector = MLPConnectorConfig(
         source="vision",
         target="main",
         activation=activation({"projector_hidden_act": "gelu", **config}, "projector_hidden_act"),
@@ -67,21 +67,23 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         layers=tuple(depths) if len(depths) > 1 else (),
     )
     spaces = {
-        name: space.model_copy(update={"stands": {"image": config.get("image_token_index", 32000)}})
+        name: space.model_copy(
+            update={"placeholder_ids": {"image": config.get("image_token_index", 32000)}}
+        )
         for name, space in text.config.modalities.items()
     }
     model = ModelConfig(
         modalities={**spaces, "image": pictures(vision, bias=False, **clip.PIXELS)},
         towers={**text.config.towers, "vision": _tower(vision, depth)},
-        at={"image": "vision"},
+        tower_of={"image": "vision"},
         connectors=(projector,),
     )
     unread = "|".join(str(i) for i in range(depth, vision["num_hidden_layers"])) or "(?!)"
     places = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
-    return Published(
+    return ImportedModel(
         model,
         text.pattern,
-        within(SPEAKS, text.table) | _seen(vision),
+        with_prefix(SPEAKS, text.table) | _seen(vision),
         spellings=SPELLINGS,
         copies={SPEAKS + copy: SPEAKS + whole for copy, whole in text.copies.items()},
         derived={
@@ -111,11 +113,11 @@ def _tower(vision: Mapping[str, Any], depth: int) -> TransformerConfig:
     return whole.model_copy(update={"layers": layers, "final_norm": None})
 
 
-def _seen(vision: Mapping[str, Any]) -> dict[str, At | str]:
+def _seen(vision: Mapping[str, Any]) -> dict[str, TensorRule | str]:
     """Names of the picture's side."""
     both = clip.table(vision, "vision") | clip.layers("vision")
     ours = {k: at for k, at in both.items() if k.startswith(("spaces.image.", "towers.vision."))}
-    return within(SEES, ours) | {
+    return with_prefix(SEES, ours) | {
         "connectors.vision>main.first": "multi_modal_projector.linear_1",
         "connectors.vision>main.second": "multi_modal_projector.linear_2",
     }

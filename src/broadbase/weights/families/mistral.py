@@ -7,12 +7,12 @@ from typing import Any
 
 from broadbase.weights.families.decoder import decoder, gated
 from broadbase.weights.hf_fields import GLOBAL, LOCAL
-from broadbase.weights.mapping import Published
+from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "mistral"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A Mistral config in our terms."""
     kinds = [LOCAL if config.get("sliding_window") else GLOBAL] * config["num_hidden_layers"]
     return decoder(config, names, gated(config), kinds=kinds)

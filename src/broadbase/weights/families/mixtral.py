@@ -8,7 +8,7 @@ from typing import Any
 from broadbase.nn.experts import ExpertsConfig
 from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder
 from broadbase.weights.hf_fields import GLOBAL, LOCAL, activation
-from broadbase.weights.mapping import Published
+from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "mixtral"
 EXPERTS = {
@@ -19,15 +19,15 @@ EXPERTS = {
 }
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A Mixtral config in our terms."""
     experts = ExpertsConfig(
-        hidden=config["intermediate_size"],
-        experts=config["num_local_experts"],
-        chosen=config["num_experts_per_tok"],
+        hidden_width=config["intermediate_size"],
+        num_experts=config["num_local_experts"],
+        top_k=config["num_experts_per_tok"],
         activation=activation(config, "hidden_act"),
-        balance=config.get("router_aux_loss_coef", 0.001),
-        z=0.0,
+        load_balance_coef=config.get("router_aux_loss_coef", 0.001),
+        z_loss_coef=0.0,
     )
     kinds = [LOCAL if config.get("sliding_window") else GLOBAL] * config["num_hidden_layers"]
     return decoder(config, names, experts, kinds=kinds, table=TABLE | EXPERTS)

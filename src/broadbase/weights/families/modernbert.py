@@ -13,19 +13,19 @@ from broadbase.nn.feedforward import GatedConfig
 from broadbase.nn.norm import LayerNormConfig, NoNormConfig
 from broadbase.nn.patterns import WindowConfig
 from broadbase.nn.positions import RotaryConfig
-from broadbase.nn.spaces.discrete import DiscreteConfig, TransformConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig, MLMHeadConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.hf_fields import (
     GLOBAL,
     LOCAL,
     activation,
-    headed,
     layer_types,
-    only,
+    require,
     rotary,
     stack,
+    with_head,
 )
-from broadbase.weights.mapping import At, Published, Table
+from broadbase.weights.mapping import ImportedModel, Table, TensorRule
 
 MODEL_TYPE = "modernbert"
 MASK = 50284  # in the published vocabulary
@@ -33,9 +33,9 @@ HEAD = ("head.dense.weight",)
 THETAS = {GLOBAL: ("global_rope_theta", 160_000.0), LOCAL: ("local_rope_theta", 10_000.0)}
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A ModernBERT config in our terms."""
-    only(config, tie_word_embeddings=(True,))
+    require(config, tie_word_embeddings=(True,))
     layers = range(config["num_hidden_layers"])
     every = config.get("global_attn_every_n_layers", 3)
     kinds = layer_types(config, [LOCAL if i % every else GLOBAL for i in layers])
@@ -48,26 +48,26 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         final_norm=norm,
     )
     vocabulary = config["vocab_size"]
-    head = TransformConfig(
+    head = MLMHeadConfig(
         activation=activation({"classifier_activation": "gelu", **config}, "classifier_activation"),
         norm=norm,
         bias=bool(config.get("classifier_bias", False)),
     )
     discrete = DiscreteConfig(
-        vocabulary=vocabulary,
+        vocab_size=vocabulary,
         bias=bool(config.get("decoder_bias", True)),
         head=head,
         mask_id=min(MASK, vocabulary - 1),
     )
     text = TokensConfig(
-        discrete=headed(discrete, names, "head.dense"),
+        discrete=with_head(discrete, names, "head.dense"),
         start=config["cls_token_id"],
         end=config["sep_token_id"],
     )
     model = ModelConfig(modalities={"text": text}, towers={"main": tower})
     copies = {"decoder.weight": "model.embeddings.tok_embeddings.weight"}
     table = _table(config["hidden_size"], config["intermediate_size"])
-    return Published(model, "full", table, "model.", copies=copies)
+    return ImportedModel(model, "full", table, "model.", copies=copies)
 
 
 def _block(config: Mapping[str, Any], kind: str, first: bool, norm: LayerNormConfig) -> BlockConfig:
@@ -82,12 +82,10 @@ def _block(config: Mapping[str, Any], kind: str, first: bool, norm: LayerNormCon
             bias=bias,
             out_bias=bias,
             # half the places on either side, and the place itself
-            reach=WindowConfig(length=config["local_attention"] // 2 + 1)
-            if kind == LOCAL
-            else None,
+            span=WindowConfig(length=config["local_attention"] // 2 + 1) if kind == LOCAL else None,
         ),
         feedforward=GatedConfig(
-            hidden=config["intermediate_size"],
+            hidden_width=config["intermediate_size"],
             activation=activation(config, "hidden_activation"),
             bias=bool(config.get("mlp_bias", False)),
         ),
@@ -107,7 +105,7 @@ def _turns(config: Mapping[str, Any], kind: str) -> RotaryConfig:
 def _table(width: int, hidden: int) -> Table:
     mine, theirs = "towers.main.blocks.*", "model.layers.*"
     fused = {
-        f"{mine}.attention.branch.{name}": At(
+        f"{mine}.attention.branch.{name}": TensorRule(
             f"{theirs}.attn.Wqkv", part=(j * width, (j + 1) * width)
         )
         for j, name in enumerate("qkv")
@@ -122,7 +120,7 @@ def _table(width: int, hidden: int) -> Table:
         f"{mine}.attention.norm": f"{theirs}.attn_norm",
         f"{mine}.attention.branch.out": f"{theirs}.attn.Wo",
         f"{mine}.feedforward.norm": f"{theirs}.mlp_norm",
-        f"{mine}.feedforward.branch.gate": At(f"{theirs}.mlp.Wi", part=(0, hidden)),
-        f"{mine}.feedforward.branch.up": At(f"{theirs}.mlp.Wi", part=(hidden, 2 * hidden)),
+        f"{mine}.feedforward.branch.gate": TensorRule(f"{theirs}.mlp.Wi", part=(0, hidden)),
+        f"{mine}.feedforward.branch.up": TensorRule(f"{theirs}.mlp.Wi", part=(hidden, 2 * hidden)),
         f"{mine}.feedforward.branch.down": f"{theirs}.mlp.Wo",
     }

@@ -8,12 +8,12 @@ from typing import Any
 from broadbase.nn.norm import RMSNormConfig
 from broadbase.weights.families import qwen2
 from broadbase.weights.families.decoder import decoder, gated
-from broadbase.weights.mapping import Published
+from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "qwen3"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A Qwen3 config in our terms."""
     bias = bool(config.get("attention_bias", False))
     return decoder(

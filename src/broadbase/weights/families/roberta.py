@@ -10,27 +10,27 @@ import torch
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.positions import LearnedConfig
-from broadbase.nn.spaces.discrete import DiscreteConfig, TransformConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig, MLMHeadConfig
 from broadbase.weights.families.bert import GAMMA, encoder, table
-from broadbase.weights.hf_fields import headed, only
-from broadbase.weights.mapping import Published
+from broadbase.weights.hf_fields import require, with_head
+from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "roberta"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A RoBERTa config in our terms: places count from the row after padding's."""
-    only(config, pad_token_id=(1,))
+    require(config, pad_token_id=(1,))
     vocabulary, length = config["vocab_size"], config["max_position_embeddings"]
-    head = TransformConfig(norm=LayerNormConfig(eps=config["layer_norm_eps"]))
-    discrete = DiscreteConfig(vocabulary=vocabulary, bias=True, head=head, mask_id=vocabulary - 1)
+    head = MLMHeadConfig(norm=LayerNormConfig(eps=config["layer_norm_eps"]))
+    discrete = DiscreteConfig(vocab_size=vocabulary, bias=True, head=head, mask_id=vocabulary - 1)
     text = TokensConfig(
-        discrete=headed(discrete, names, "lm_head"),
+        discrete=with_head(discrete, names, "lm_head"),
         start=config.get("bos_token_id") or 0,
         end=config.get("eos_token_id", 2),
     )
-    positions = LearnedConfig(length=length, offset=2, parts=config["type_vocab_size"])
-    return Published(
+    positions = LearnedConfig(num_positions=length, offset=2, token_types=config["type_vocab_size"])
+    return ImportedModel(
         encoder(config, text, positions),
         "full",
         table("roberta", "lm_head", "lm_head"),

@@ -10,13 +10,13 @@ import torch
 from broadbase.modalities.joint import JointConfig
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
-from broadbase.nn.pooling import LastConfig, ProbeConfig
+from broadbase.nn.pooling import AttentionPoolingConfig, LastConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig, NoHeadConfig
 from broadbase.weights.families.clip import layers, text_tower
 from broadbase.weights.families.vision import patches, pictures
 from broadbase.weights.families.vision import tower as vision_tower
-from broadbase.weights.hf_fields import activation, first, only
-from broadbase.weights.mapping import At, Published
+from broadbase.weights.hf_fields import activation, first, require
+from broadbase.weights.mapping import ImportedModel, TensorRule
 
 MODEL_TYPE = "siglip"
 SHARED = {
@@ -38,37 +38,37 @@ VISION = {**SHARED, "num_channels": 3, "image_size": 224, "patch_size": 16}
 HEAD = "vision_model.head"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A SigLIP config in our terms; texts are padded to their full length, and padding counts."""
     text, vision = TEXT | config["text_config"], VISION | config["vision_config"]
-    only(vision, vision_use_head=(True,))
-    discrete = DiscreteConfig(vocabulary=text["vocab_size"], head=NoHeadConfig())
-    probe = ProbeConfig(
+    require(vision, vision_use_head=(True,))
+    discrete = DiscreteConfig(vocab_size=text["vocab_size"], head=NoHeadConfig())
+    probe = AttentionPoolingConfig(
         heads=vision["num_attention_heads"],
-        hidden=vision["intermediate_size"],
+        hidden_width=vision["intermediate_size"],
         activation=activation(vision, "hidden_act"),
         eps=vision["layer_norm_eps"],
     )
     size = text.get("projection_size", text["hidden_size"])
     end = first(text["eos_token_id"])
     places = (vision["image_size"] // vision["patch_size"]) ** 2
-    return Published(
+    return ImportedModel(
         ModelConfig(
             modalities={
                 "image": pictures(vision, start=False),
                 "text": TokensConfig(discrete=discrete, end=end, before=()),
-                "image_joint": JointConfig(dimensions=None, pooling=probe),
+                "image_joint": JointConfig(embedding_dim=None, pooling=probe),
                 "text_joint": JointConfig(
-                    dimensions=size,
+                    embedding_dim=size,
                     shift=True,
                     pooling=LastConfig(),
                     scale=1.0,
                     bias=0.0,
-                    largest=None,
+                    max_scale=None,
                 ),
             },
             towers={"image": vision_tower(vision, start=False), "text": text_tower(text, None)},
-            at={"text": "text", "text_joint": "text"},
+            tower_of={"text": "text", "text_joint": "text"},
         ),
         "full",
         _table(vision) | layers(),
@@ -82,16 +82,16 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
 
 
-def _table(vision: Mapping[str, Any]) -> dict[str, At | str]:
+def _table(vision: Mapping[str, Any]) -> dict[str, TensorRule | str]:
     embeddings, width = "vision_model.embeddings", vision["hidden_size"]
     mine = "spaces.image_joint.pool"
-    found: dict[str, At | str] = {
+    found: dict[str, TensorRule | str] = {
         "spaces.image.input": patches(vision, f"{embeddings}.patch_embedding"),
         "spaces.text.embedding": "text_model.embeddings.token_embedding",
         "spaces.text_joint.project": "text_model.head",
         "spaces.text_joint.log_scale": "logit_scale",
         "spaces.text_joint.bias": "logit_bias",
-        f"{mine}.probe": At(f"{HEAD}.probe", shape=(1, 1, width)),
+        f"{mine}.probe": TensorRule(f"{HEAD}.probe", shape=(1, 1, width)),
         f"{mine}.attention.out": f"{HEAD}.attention.out_proj",
         f"{mine}.feedforward.norm": f"{HEAD}.layernorm",
         f"{mine}.feedforward.branch.up": f"{HEAD}.mlp.fc1",
@@ -104,6 +104,6 @@ def _table(vision: Mapping[str, Any]) -> dict[str, At | str]:
     for j, name in enumerate("qkv"):
         for leaf in ("weight", "bias"):
             part = (j * width, (j + 1) * width)
-            packed = At(f"{HEAD}.attention.in_proj_{leaf}", part=part)
+            packed = TensorRule(f"{HEAD}.attention.in_proj_{leaf}", part=part)
             found[f"{mine}.attention.{name}.{leaf}"] = packed
     return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from broadbase.nn.feedforward import PlainConfig
+from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder
 from broadbase.weights.hf_fields import GLOBAL, LOCAL, activation
-from broadbase.weights.mapping import Published
+from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "starcoder2"
 PLAIN = {
@@ -18,11 +18,11 @@ PLAIN = {
 }
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A StarCoder2 config in our terms."""
     bias = bool(config.get("use_bias", True))
-    plain = PlainConfig(
-        hidden=config["intermediate_size"],
+    plain = MLPConfig(
+        hidden_width=config["intermediate_size"],
         activation=activation(config, "hidden_act"),
         bias=bias,
     )
@@ -33,7 +33,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
         kinds=[LOCAL if config.get("sliding_window") else GLOBAL] * config["num_hidden_layers"],
         norm=LayerNormConfig(eps=config["norm_epsilon"]),
         table=TABLE | PLAIN,
-        discrete={"tied": True},
+        discrete={"tie_embeddings": True},
         bias=bias,
         out_bias=bias,
     )

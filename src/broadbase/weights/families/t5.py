@@ -9,27 +9,27 @@ from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
-from broadbase.nn.feedforward import FeedForwardConfig, GatedConfig, PlainConfig
+from broadbase.nn.feedforward import FeedForwardConfig, GatedConfig, MLPConfig
 from broadbase.nn.norm import RMSNormConfig
-from broadbase.nn.relative import BucketsConfig
-from broadbase.nn.spaces.discrete import DirectConfig, DiscreteConfig, ScaledConfig
+from broadbase.nn.relative import T5RelativeBiasConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig, IdentityHeadConfig, ScaledConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.families.encdec import SIDES
 from broadbase.weights.hf_fields import activation, first
-from broadbase.weights.mapping import At, Published
-from broadbase.weights.sizes import Said, Shape, only_ids
+from broadbase.weights.mapping import ImportedModel, TensorRule
+from broadbase.weights.sizes import Ends, Shape, only_ids
 
 MODEL_TYPE = "t5"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A T5 config in our terms; a head of its own is in the file or is not."""
     tied = "lm_head.weight" not in names or bool(config.get("tie_word_embeddings", True))
     scaled = bool(config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True)))
     discrete = DiscreteConfig(
-        vocabulary=config["vocab_size"],
-        tied=tied,
-        head=ScaledConfig() if scaled else DirectConfig(),
+        vocab_size=config["vocab_size"],
+        tie_embeddings=tied,
+        head=ScaledConfig() if scaled else IdentityHeadConfig(),
     )
     start = config.get("decoder_start_token_id")
     text = TokensConfig(
@@ -40,7 +40,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
     towers = {side: _tower(config, side) for side in SIDES}
     repeated = ["encoder.embed_tokens", "decoder.embed_tokens", *(["lm_head"] if tied else [])]
-    return Published(
+    return ImportedModel(
         ModelConfig(modalities={"text": text}, towers=towers),
         "full",
         _table(config["feed_forward_proj"].startswith("gated")),
@@ -65,10 +65,10 @@ def _tower(config: Mapping[str, Any], side: str) -> TransformerConfig:
     return TransformerConfig(
         width=config["d_model"],
         layers=(LayersConfig(block=block, repeat=layers),),
-        positions=BucketsConfig(
+        positions=T5RelativeBiasConfig(
             buckets=config["relative_attention_num_buckets"],
-            furthest=config.get("relative_attention_max_distance", 128),
-            both=side == "encoder",
+            max_distance=config.get("relative_attention_max_distance", 128),
+            bidirectional=side == "encoder",
         ),
         final_norm=norm,
     )
@@ -79,12 +79,12 @@ def _feedforward(config: Mapping[str, Any]) -> FeedForwardConfig:
     gate, _, name = config["feed_forward_proj"].rpartition("-")
     word = {"act": "gelu_new" if gate and name == "gelu" else name}
     if gate:
-        return GatedConfig(hidden=config["d_ff"], activation=activation(word, "act"))
-    return PlainConfig(hidden=config["d_ff"], activation=activation(word, "act"), bias=False)
+        return GatedConfig(hidden_width=config["d_ff"], activation=activation(word, "act"))
+    return MLPConfig(hidden_width=config["d_ff"], activation=activation(word, "act"), bias=False)
 
 
-def _table(gated: bool) -> dict[str, At | str]:
-    found: dict[str, At | str] = {
+def _table(gated: bool) -> dict[str, TensorRule | str]:
+    found: dict[str, TensorRule | str] = {
         "spaces.text.embedding": "shared",
         "spaces.text.output": "lm_head",
     }
@@ -109,7 +109,7 @@ def _table(gated: bool) -> dict[str, At | str]:
     return found
 
 
-def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of a T5 v1.1 of a model's sizes: gated, with a head of its own; the first
     T5's tied and scaled one stays."""
     encoder, decoder = (Shape.of(model, side) for side in SIDES)
@@ -117,21 +117,21 @@ def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
     if encoder is None or decoder is None or discrete is None:
         return None
     places = encoder.positions
-    known = places if isinstance(places, BucketsConfig) else BucketsConfig()
+    known = places if isinstance(places, T5RelativeBiasConfig) else T5RelativeBiasConfig()
     plain = encoder.plain
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "d_model": encoder.width,
         "d_kv": encoder.attention.head_dim,
-        "d_ff": plain.hidden if plain else encoder.gated,
+        "d_ff": plain.hidden_width if plain else encoder.gated,
         "num_heads": encoder.attention.heads,
         "num_layers": encoder.layers,
         "num_decoder_layers": decoder.layers,
         "feed_forward_proj": encoder.activation("gelu") if plain else "gated-gelu",
         "layer_norm_epsilon": encoder.eps(RMSNormConfig, 1e-6),
         "relative_attention_num_buckets": known.buckets,
-        "relative_attention_max_distance": known.furthest,
-        "vocab_size": discrete.vocabulary,
+        "relative_attention_max_distance": known.max_distance,
+        "vocab_size": discrete.vocab_size,
         "tie_word_embeddings": isinstance(discrete.head, ScaledConfig),
         "is_encoder_decoder": True,
         "decoder_start_token_id": said.start,

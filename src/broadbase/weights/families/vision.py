@@ -7,27 +7,27 @@ from typing import Any
 
 from broadbase.core.contracts import ModalityConfig
 from broadbase.modalities.image import ImageConfig
-from broadbase.modalities.published_image import PictureConfig
+from broadbase.modalities.published_image import PublishedImageConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig, ResidualConfig
-from broadbase.nn.feedforward import FeedForwardConfig, PlainConfig
+from broadbase.nn.feedforward import FeedForwardConfig, MLPConfig
 from broadbase.nn.norm import LayerNormConfig
-from broadbase.nn.positions import PlaneConfig
+from broadbase.nn.positions import Learned2DConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.hf_fields import activation
-from broadbase.weights.mapping import At
+from broadbase.weights.mapping import TensorRule
 from broadbase.weights.sizes import Shape
 
 NORM_EPS = 1e-12  # ViT's
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}
 
 
-def pictures(config: Mapping[str, Any], **more: Any) -> PictureConfig:
+def pictures(config: Mapping[str, Any], **more: Any) -> PublishedImageConfig:
     """The modality of a config's pictures."""
     channels = config.get("num_channels", 3)
     halves = (0.5,) * channels
-    return PictureConfig(
+    return PublishedImageConfig(
         size=config["image_size"],
         patch=config["patch_size"],
         channels=channels,
@@ -53,8 +53,9 @@ def tower(
             heads=heads, kv_heads=heads, head_dim=width // heads, bias=bias, out_bias=True
         ),
         feedforward=feedforward
-        or PlainConfig(
-            hidden=config[f"{size}intermediate_size"], activation=activation(config, "hidden_act")
+        or MLPConfig(
+            hidden_width=config[f"{size}intermediate_size"],
+            activation=activation(config, "hidden_act"),
         ),
         residual=residual(norm=norm),
     )
@@ -62,7 +63,7 @@ def tower(
     return TransformerConfig(
         width=width,
         layers=(LayersConfig(block=block, repeat=config[f"{size}num_hidden_layers"]),),
-        positions=PlaneConfig(rows=side, columns=side, start=start),
+        positions=Learned2DConfig(rows=side, columns=side, start=start),
         final_norm=norm,
         **more,
     )
@@ -92,33 +93,33 @@ def described(
 def _square(picture: ModalityConfig | None) -> tuple[int, int, int] | None:
     """Side, patch and channels of square pictures; None of others."""
     match picture:
-        case PictureConfig():
+        case PublishedImageConfig():
             return picture.size, picture.patch, picture.channels
         case ImageConfig() if picture.height == picture.width:
             return picture.height, picture.patch, picture.channels
     return None
 
 
-def stem(config: Mapping[str, Any], base: str, tower: str = "main") -> dict[str, At | str]:
+def stem(config: Mapping[str, Any], base: str, tower: str = "main") -> dict[str, TensorRule | str]:
     """Names of the Space of pictures and of positions, as in ViT's embeddings."""
     width, patch = config["hidden_size"], config["patch_size"]
     return {
         "spaces.image.input": patches(config, f"{base}.patch_embeddings.projection"),
-        "spaces.image.start": At(f"{base}.cls_token", shape=(1, 1, width)),
-        f"towers.{tower}.positions.place.weight": At(
+        "spaces.image.start": TensorRule(f"{base}.cls_token", shape=(1, 1, width)),
+        f"towers.{tower}.positions.place.weight": TensorRule(
             f"{base}.position_embeddings",
             shape=(1, (config["image_size"] // patch) ** 2 + 1, width),
         ),
     }
 
 
-def patches(config: Mapping[str, Any], name: str) -> At:
+def patches(config: Mapping[str, Any], name: str) -> TensorRule:
     """A convolution of patches as our linear map: rows, columns, then channels."""
     width, patch, channels = config["hidden_size"], config["patch_size"], config["num_channels"]
-    return At(name, axes=(0, 2, 3, 1), shape=(width, channels, patch, patch))
+    return TensorRule(name, axes=(0, 2, 3, 1), shape=(width, channels, patch, patch))
 
 
-def layers(mine: str, theirs: str) -> dict[str, At | str]:
+def layers(mine: str, theirs: str) -> dict[str, TensorRule | str]:
     """Names of a layer's parts, as in ViT."""
     names = {
         "attention.norm": "layernorm_before",

@@ -10,25 +10,25 @@ from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.weights.families.vision import described, layers, pictures, stem, tower
-from broadbase.weights.mapping import Published
-from broadbase.weights.sizes import Said
+from broadbase.weights.mapping import ImportedModel
+from broadbase.weights.sizes import Ends
 
 MODEL_TYPE = "vit"
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A ViT config in our terms: the classifier is a Space of labels, read at the start."""
     config = {"num_channels": 3, **config}
     spaces: dict[str, ModalityConfig] = {"image": pictures(config, resample="bilinear")}
     labels = len(config.get("id2label") or (0, 1))
     if "classifier.weight" in names:  # whose rows are the vectors of the labels
-        spaces["label"] = TokensConfig(discrete=DiscreteConfig(vocabulary=labels, bias=True))
+        spaces["label"] = TokensConfig(discrete=DiscreteConfig(vocab_size=labels, bias=True))
     own = {
         "spaces.label.embedding": "classifier",
         "spaces.label.bias": "classifier.bias",
         "towers.main.final_norm": "vit.layernorm",
     }
-    return Published(
+    return ImportedModel(
         ModelConfig(modalities=spaces, towers={"main": tower(config)}),
         "full",
         stem(config, "vit.embeddings")
@@ -40,7 +40,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
 
 
-def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of an encoder of a model's sizes, without a classifier."""
     config = described(model, "main")
     return config and {"architectures": ["ViTModel"], "qkv_bias": True, **config}

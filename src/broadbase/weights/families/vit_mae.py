@@ -9,14 +9,14 @@ from broadbase.modalities.pixels import PixelsConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.connector import LinearConfig
 from broadbase.weights.families.vision import IMAGENET, described, layers, pictures, stem, tower
-from broadbase.weights.mapping import At, Published
-from broadbase.weights.sizes import Said
+from broadbase.weights.mapping import ImportedModel, TensorRule
+from broadbase.weights.sizes import Ends
 
 MODEL_TYPE = "vit_mae"
 SIDES = {"encoder": "", "decoder": "decoder_"}  # and how their fields begin
 
 
-def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
+def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     """A ViT-MAE config in our terms: as the objective `mae` trains it. Places are fixed sines,
     which the files hold."""
     config = {"num_channels": 3, **config}
@@ -26,20 +26,20 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     model = ModelConfig(
         modalities={"image": pictures(config, resample="bilinear", **IMAGENET), "pixels": pixels},
         towers={"encoder": tower(config), "decoder": tower(config, size="decoder_")},
-        at={"pixels": "decoder"},
+        tower_of={"pixels": "decoder"},
         connectors=(LinearConfig(source="encoder", target="decoder"),),
     )
-    own: dict[str, At | str] = {
+    own: dict[str, TensorRule | str] = {
         "towers.encoder.final_norm": "vit.layernorm",
         "connectors.encoder>decoder": "decoder.decoder_embed",
-        "spaces.pixels.mask": At("decoder.mask_token", shape=(1, 1, width)),
+        "spaces.pixels.mask": TensorRule("decoder.mask_token", shape=(1, 1, width)),
         "spaces.pixels.output": "decoder.decoder_pred",
         "towers.decoder.final_norm": "decoder.decoder_norm",
-        "towers.decoder.positions.place.weight": At(
+        "towers.decoder.positions.place.weight": TensorRule(
             "decoder.decoder_pos_embed", shape=(1, places + 1, width)
         ),
     }
-    return Published(
+    return ImportedModel(
         model,
         "full",
         stem(config, "vit.embeddings", "encoder")
@@ -51,7 +51,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> Published:
     )
 
 
-def write(model: ModelConfig, said: Said) -> dict[str, Any] | None:
+def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of an encoder and a decoder of a model's sizes."""
     encoder, decoder = (described(model, side, size) for side, size in SIDES.items())
     pixels = model.modalities.get("pixels")
