@@ -32,8 +32,8 @@ def two_sounds() -> Segment:
 
 
 def view_of(segment: Segment) -> View:
-    config = MaskedAutoencoderConfig(target="pixels", share=0.5)
-    (view,) = config.build().views(Batch(0, {"s": segment}, Draws(0, 0)), {})
+    config = MaskedAutoencoderConfig(target="pixels")
+    (view,) = config.build().views(Batch(0, {"s": segment}, Draws(1, 0)), {})
     return view
 
 

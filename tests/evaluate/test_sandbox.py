@@ -136,8 +136,8 @@ def test_other_processes_are_not_seen_and_none_is_started(monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("wall")
 def test_signals_reach_nobody() -> None:
-    found: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: found.append(number))
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     try:
         pid = os.getpid()
         assert not escapes(
@@ -150,7 +150,7 @@ def test_signals_reach_nobody() -> None:
         )
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert not found
+    assert not received
 
 
 @pytest.mark.usefixtures("wall")
@@ -293,8 +293,8 @@ def check(candidate):
         collections.deque([1]), collections.OrderedDict(a=1), collections.defaultdict(list, a=[1]),
         decimal.Decimal('1.5'), fractions.Fraction(1, 3), [],
     ):
-        found = candidate(value, key=value)
-        assert found == (value, value) and type(found[0]) is type(value), value
+        result = candidate(value, key=value)
+        assert result == (value, value) and type(result[0]) is type(value), value
     try:
         candidate()
     except TypeError:
@@ -382,19 +382,19 @@ def test_root_without_the_right_to_make_namespaces_runs_nothing(tmp_path: Path) 
     code = f"from broadbase.evaluate.sandbox import passes\npasses({program!r})"
     rights = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all"]
     env = {name: value for name, value in os.environ.items() if name != sandbox.OPT_OUT}
-    told = subprocess.run(
+    done = subprocess.run(
         [*rights, sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
     )
-    assert "ResourceError" in told.stderr
-    assert "unshare" in told.stderr
+    assert "ResourceError" in done.stderr
+    assert "unshare" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
 def started(part: str) -> list[str]:
     """The processes with an argument that holds a text."""
-    found = []
+    names = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if part in (process / "cmdline").read_text(errors="replace"):
-                found.append(process.name)
-    return found
+                names.append(process.name)
+    return names

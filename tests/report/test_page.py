@@ -283,7 +283,7 @@ def test_scores_are_drawn_over_the_logarithm_of_labels() -> None:
     assert page.said("figcaption").count("accuracy, probe") == 1
 
 
-def test_a_steep_start_does_not_flatten_the_rest_and_is_told() -> None:
+def test_a_steep_start_does_not_flatten_the_rest_and_is_mentioned() -> None:
     training = [(float(s), 8.0 if s < 30 else 2.0) for s in range(1, 1001)]
     page = Page(render(report(curves=[Curve("prose", "byte", training)])))
     assert "falling from 8.0" in page.said("small")
