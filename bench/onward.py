@@ -19,7 +19,8 @@ from broadbase.core.config import override
 from broadbase.evaluate.likelihood import likelihoods
 from broadbase.evidence.comparison import Comparison
 from broadbase.evidence.interval import paired_interval
-from broadbase.recipes.recipe import continue_from, find_recipe
+from broadbase.recipes.recipe import find_recipe
+from broadbase.recipes.resolve import continue_from
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at
@@ -53,9 +54,8 @@ def main() -> None:
 
 def config(options: argparse.Namespace, side: str, steps: int, seed: int) -> RunConfig:
     """The recipe's run on the base, or the same model without it."""
-    recipe = continue_from(
-        find_recipe("codes").build(options.depth, options.data), str(options.base)
-    )
+    codes = find_recipe("codes").build(options.depth, options.data)
+    recipe = RunConfig.from_tree(continue_from(codes, str(options.base)))
     tree = recipe.tree() | {"seed": seed}
     settings = [
         f"model.modalities.codes.tokenizer={options.tokenizer}",

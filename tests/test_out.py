@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,25 @@ from typer.testing import CliRunner
 
 from broadbase.commands.app import app
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
-from broadbase.core.view import Read, Segment, Stream, View, positions
+from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.evaluate.registry import evaluate
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
 from broadbase.modalities.image import ImageConfig
-from broadbase.modalities.published_image import PictureConfig
+from broadbase.modalities.published_image import PublishedImageConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.objectives.conditional import marked
-from broadbase.recipes.recipe import alike, all_recipes
-from broadbase.recipes.resolve import resolved
+from broadbase.objectives.conditional import with_document_ids
+from broadbase.recipes.recipe import all_recipes
+from broadbase.recipes.resolve import as_family_of, resolve
+from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import load, save
-from broadbase.weights.match import families, like, relative
+from broadbase.weights.match import as_family, families, match
 from broadbase.weights.parity import differences
-from broadbase.weights.sizes import Said
+from broadbase.weights.sizes import Ends
 from test_parity import close
 from test_recipes import OWN_DATA, corpus, small  # noqa: F401
 
@@ -55,7 +57,8 @@ def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str,
     """Each recipe, 20 steps at depth 1, like its family."""
     folder, found = tmp_path_factory.mktemp("out"), {}
     for name, (family, _) in LEAVES.items():
-        found[name] = Run.create(alike(small(name, corpus), family), folder / name)
+        tree = as_family_of(small(name, corpus).tree(), family)
+        found[name] = Run.create(RunConfig.from_tree(tree), folder / name)
         found[name].train()
         done = CliRunner().invoke(app, ["export", str(folder / name), "--to", "hf", "--out",
                                         str(folder / f"{name}-hf")])  # fmt: skip
@@ -152,7 +155,7 @@ def test_a_padded_batch_of_texts_and_a_picture_are_read_as_ours(runs: Mapping[st
     expected = theirs(**{k: found[k] for k in ("input_ids", "attention_mask")}, **seen)
     streams = [
         Stream(kind, base.tower(kind), (prompts(kind, base.codecs[kind], raws, whole=True),),
-               reads=(Read(f"{kind}_joint", kind, pooled=True),))
+               readouts=(Readout(f"{kind}_joint", kind, pooled=True),))
         for kind, raws in (("image", [image]), ("text", TEXTS))
     ]  # fmt: skip
     image_1K, text_BK = (base.model(View((s,))).predictions[s.name][:, 0] for s in streams)
@@ -174,7 +177,7 @@ def test_t5_writes_what_it_writes_here(runs: Mapping[str, Run], tmp_path: Path) 
                                max_new_tokens=32, do_sample=False)  # fmt: skip
     given = prompts("text", base.codecs["text"], TEXTS[:2], whole=True)
     start = torch.full((2, 1), int(base.codecs["text"].start))
-    told = marked(Segment("text", start, positions((1,)).expand(2, -1, -1)))
+    told = with_document_ids(Segment("text", start, positions((1,)).expand(2, -1, -1)))
     view = View((Stream("encoder", "encoder", (given,)),
                  Stream("decoder", "decoder", (told,), "causal", "encoder")))  # fmt: skip
     greedy = SamplingConfig(temperature=0).build()
@@ -198,10 +201,10 @@ def test_vit_mae_tells_hidden_patches_as_ours(runs: Mapping[str, Run]) -> None:
     keep, hidden = torch.cat([torch.zeros(1, dtype=torch.int64), order[:seen]]), order[seen:]
     given = Segment("image", whole.values[:, keep], whole.position[:, keep])
     told = Segment("pixels", whole.values[:, hidden], whole.position[:, hidden])
-    read = Read("pixels", "x", index=(seen + 1 + torch.arange(len(hidden)))[None])
+    read = Readout("pixels", "x", index=(seen + 1 + torch.arange(len(hidden)))[None])
     view = View((
         Stream("encoder", "encoder", (given,)),
-        Stream("d", "decoder", (Segment("@encoder", None, given.position), told), reads=(read,)),
+        Stream("d", "decoder", (Segment("@encoder", None, given.position), told), readouts=(read,)),
     ))  # fmt: skip
     pixels = torch.from_numpy(((raw - codec.mean) / codec.deviation).transpose(2, 0, 1)).float()
     expected = theirs(pixels[None], noise=noise).logits[:, hidden - 1]
@@ -216,18 +219,18 @@ def test_what_it_learned_is_measured_as_before(runs: Mapping[str, Run], name: st
 @pytest.mark.parametrize("name", sorted(all_recipes()))
 def test_like_makes_one_of_the_family_and_changes_nothing_of_one(name: str) -> None:
     """Every recipe, every family that has its towers and Spaces; sizes stay."""
-    config = resolved(name, None if name in OWN_DATA else "DATA", None)
+    config = resolve(name, None if name in OWN_DATA else "DATA", None)
     for family in families():
-        found = relative(config.model, family, Said())
+        found = match(config.model, family, Ends())
         if found is None or found.source.pattern != config.objective.pattern:
             with pytest.raises(ConfigError, match="it can be like"):
-                like(config.model, family, config.objective.pattern, 32)
+                as_family(config.model, family, config.objective.pattern, 32)
             continue
-        model = like(config.model, family, config.objective.pattern, 32)
-        again = relative(model, family, Said(length=32))
+        model = as_family(config.model, family, config.objective.pattern, 32)
+        again = match(model, family, Ends(length=32))
         assert again is not None
         assert not again.differences
-        assert like(model, family, config.objective.pattern, 32) == model
+        assert as_family(model, family, config.objective.pattern, 32) == model
         assert (model == config.model) == (not found.differences)
         for tower, mine in config.model.towers.items():
             assert model.towers[tower].width == mine.width
@@ -285,34 +288,64 @@ def test_what_no_family_takes_is_told(corpus: Path, tmp_path: Path) -> None:  # 
     error = CliRunner().invoke(app, command).exception
     assert "no published family has towers main (causal) and Spaces image" in str(error)
     with pytest.raises(ConfigError, match="it can be like: llama"):
-        resolved("text", "DATA", None, like="vit")
+        resolve("text", "DATA", None, family="vit")
     with pytest.raises(ConfigError, match="it can be like: none"):
-        resolved("dino", "DATA", None, ["model.modalities.image.height=32"], like="vit")
+        resolve("dino", "DATA", None, ["model.modalities.image.height=32"], family="vit")
     with pytest.raises(ConfigError, match="is no family; did you mean `vit_mae`"):
-        resolved("mae", "DATA", None, like="vitmae")
+        resolve("mae", "DATA", None, family="vitmae")
 
 
 def test_changes_are_made_before_it_is_made_like() -> None:
     sizes = ["model.modalities.image.height=32", "model.modalities.image.width=32"]
-    config = resolved("dino", "DATA", 2, sizes, like="vit")
+    config = resolve("dino", "DATA", 2, sizes, family="vit")
     tree = config.tree()["model"]
     assert tree["modalities"]["image"]["size"] == 32
     assert tree["towers"]["main"]["positions"] == {
-        "name": "plane", "rows": 4, "columns": 4, "start": True,
+        "name": "learned_2d", "rows": 4, "columns": 4, "start": True,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("recipe", "family", "change", "undone"),
+    [
+        ("dino", "vit", "model.towers.main.layers.0.block.attention.qk_norm.eps=1e-3", True),
+        ("dino", "vit", "model.towers.main.layers.0.block.feedforward.activation=relu", True),
+        (
+            "dino",
+            "vit",
+            "model.towers.main.layers.0.block.feedforward={name: gated, hidden: 99}",
+            True,
+        ),
+        ("dino", "vit", "model.towers.main.positions.theta=500", True),
+        ("dino", "vit", "model.modalities.image.levels=16", True),
+        ("dino", "vit", "model.modalities.image.patch=4", False),
+        ("dino", "vit", "model.towers.main.layers.0.repeat=3", False),
+        ("text", "llama", "model.towers.main.positions.theta=500", False),
+    ],
+)
+def test_a_change_that_a_family_undoes_is_refused(
+    recipe: str, family: str, change: str, undone: bool
+) -> None:
+    path = change.partition("=")[0]
+    plain = resolve(recipe, "DATA", 2, family=family)
+    if undone:
+        with pytest.raises(ConfigError, match=f"--family {family}.*--set {re.escape(path)}"):
+            resolve(recipe, "DATA", 2, [change], family=family)
+    else:
+        assert resolve(recipe, "DATA", 2, [change], family=family) != plain
 
 
 def test_crops_of_normalised_pictures_are_those_of_their_pixels() -> None:
     """The same boxes, light and sizes, normalised."""
     plain = ImageConfig(height=16, width=16, patch=4, levels=256)
-    normal = PictureConfig(size=16, patch=4)
+    normal = PublishedImageConfig(size=16, patch=4)
     raw = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     found = []
     for modality in (plain, normal):
         codec = modality.fit([])
         values = torch.from_numpy(np.concatenate([codec.start[None], codec.encode(raw).values]))
         part, place = modality.corruption().crop(
-            values.expand(6, -1, -1), 0.5, (0.2, 0.6), Draws(0, 0), "crop"
+            values.expand(6, -1, -1), 0.5, (0.2, 0.6), KeyedRandom(0, 0), "crop"
         )
         assert torch.equal(part[:, 0], values[0].expand(6, -1))
         found.append((part[:, 1:], place))

@@ -16,7 +16,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.view import Tokens, positions
 from broadbase.model.initialise import initialise
 from broadbase.nn.positions import Rotary, RotaryConfig
-from broadbase.recipes.recipe import continue_from
+from broadbase.recipes.resolve import continue_from
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.train.metrics_log import MetricsLog
@@ -120,7 +120,7 @@ def test_a_new_modality_leaves_all_that_was(
 ) -> None:
     """Codes beside text: old parameters to the bit, new ones as any run would begin with them."""
     alone = small("codes", corpus)
-    config = continue_from(alone, str(text.folder))
+    config = RunConfig.from_tree(continue_from(alone, str(text.folder)))
     assert list(config.model.modalities) == ["text", "codes"]
     run, weights = begun(config, tmp_path / "both")
     old = base_at(text.folder)

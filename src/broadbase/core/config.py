@@ -41,13 +41,16 @@ class Config(BaseModel):
         return yaml.safe_dump(self.tree(), sort_keys=False)
 
     @classmethod
-    def from_tree(cls, tree: Mapping[str, Any]) -> Self:
-        """Settings from plain dicts; ConfigError names each bad field and the nearest good one."""
-        check_plain(tree)
+    def from_tree(cls, tree: Mapping[str, Any], at: str = "") -> Self:
+        """Return the settings in plain dicts; ConfigError names bad fields and the nearest good.
+
+        `at` is the path of the tree in a larger one, which errors name: "model".
+        """
+        check_plain(tree, at)
         try:
             return cls.model_validate(dict(tree))
         except ValidationError as error:
-            raise ConfigError(_explain(cls, tree, error)) from None
+            raise ConfigError(_explain(cls, tree, at, error)) from None
 
 
 class Slot(Config):
@@ -162,10 +165,10 @@ def _cut(text: str, most: int = 100) -> str:
     return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
-def _explain(cls: type[Config], tree: Mapping[str, Any], error: ValidationError) -> str:
+def _explain(cls: type[Config], tree: Mapping[str, Any], at: str, error: ValidationError) -> str:
     found = error.errors()
     inner = [e for e in found if not any(_within(other["loc"], e["loc"]) for other in found)]
-    lines = [_line(cls, tree, e) for e in inner[:MOST_LINES]]
+    lines = [_line(cls, tree, at, e) for e in inner[:MOST_LINES]]
     more = [f"and {len(inner) - MOST_LINES} more"] if len(inner) > MOST_LINES else []
     return _cut("\n".join([*lines, *more]), 600)
 
@@ -174,12 +177,13 @@ def _within(inner: tuple[Any, ...], outer: tuple[Any, ...]) -> bool:
     return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
-def _line(cls: type[Config], tree: Mapping[str, Any], error: ErrorDetails) -> str:
-    path = _cut(".".join(str(part) for part in error["loc"]))
+def _line(cls: type[Config], tree: Mapping[str, Any], at: str, error: ErrorDetails) -> str:
+    above = [at] if at else []
+    path = _cut(".".join(str(part) for part in (*above, *error["loc"])))
     if error["type"] == "extra_forbidden":
         *parents, last = error["loc"]
         known = _fields(cls, tree, parents)
-        prefix = "".join(f"{parent}." for parent in parents)
+        prefix = "".join(f"{parent}." for parent in (*above, *parents))
         return f"unknown field `{path}`{hint(str(last), known, prefix)}"
     message = error["msg"].removeprefix("Value error, ")
     message = _cut(message, 400)

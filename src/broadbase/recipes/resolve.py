@@ -1,4 +1,8 @@
-"""From the words of a command to the config of a run."""
+"""From the words of a command to the config of a run.
+
+A recipe, or a config file, becomes a tree of plain values. Functions change the tree one after
+another, and at the end it is parsed, once.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from broadbase.core.config import override
-from broadbase.core.contracts import ModalityConfig
+from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.trees import brief
 from broadbase.data.detect import STORE
+from broadbase.modalities.bpe import BytePairConfig
 from broadbase.modalities.ids import IdsConfig
+from broadbase.modalities.tokens import TokensConfig
+from broadbase.model.model import ModelConfig
 from broadbase.recipes.mixture import mixture
-from broadbase.recipes.recipe import Recipe, as_family_of, continue_from, find_recipe
+from broadbase.recipes.recipe import Recipe, find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.prepare import adopted
+from broadbase.weights.folder import base_at
+from broadbase.weights.match import as_family
+from broadbase.weights.warm_start import config_with_head
+
+Tree = dict[str, Any]
+NOTHING = object()
 
 
 def resolve(
@@ -31,10 +45,12 @@ def resolve(
     context: int | None = None,
     batch_size: int | None = None,
 ) -> RunConfig:
-    """A recipe, or a config.yaml to repeat; then `start`, the changes, and `like` at the end.
+    """Return a recipe's config, or that of a config.yaml to repeat, with changes.
 
-    Of several `data` a mixture. `pattern` says which files are read, `field` which column of a
-    table; `context` is the tokens of a row, `batch_size` the rows of a step.
+    First the config continues from the base `init_from`. Then the options and `changes`
+    (`a.b=value`) are set. At the end the model becomes one of the published `family`. Several
+    `data` make a mixture. `pattern` says which files are read, `field` which column of a table,
+    `context` how many tokens a row of text has, `batch_size` how many rows a step has.
     """
     if any(change.partition("=")[0].strip() == "depth" for change in changes):
         raise ConfigError(
@@ -42,40 +58,123 @@ def resolve(
             " holds the layers themselves, in model.towers"
         )
     config = _built(recipe, [data] if isinstance(data, str) else data or [], depth)
-    if init_from is not None:
-        config = continue_from(config, init_from)
-    tree = config.tree()
+    tree = config.tree() if init_from is None else continue_from(config, init_from)
     sources = tree["data"]["sources"]
     if field is not None:
-        tables = [t for s in sources.values() for t in _tables(s["source"])]
-        if not tables:
-            for mixed in config.data.sources.values():
-                mixed.source.parts()  # where there is nothing to read, that is said first
-            raise ConfigError("--field names a column of a table, and the data hold no table")
-        for table in tables:
-            table["field"] = field
+        _set_field(config, sources, field)
     if pattern is not None:
-        files = [s["source"] for s in sources.values() if "pattern" in s["source"]]
-        if not files:
-            raise ConfigError("--pattern says which files of a folder are read; this data has none")
-        files[0]["pattern"] = pattern  # the others are tables
+        _set_pattern(sources, pattern)
     if steps is not None:
         tree["train"]["steps"] = steps
     if context is not None:
-        of_ids = [name for name in sources if isinstance(_modality(config, name), IdsConfig)]
-        if not of_ids:
-            raise ConfigError(
-                "--context is the tokens of a row of text, and this recipe reads none; what a"
-                " record of another kind takes follows from its size"
-            )
-        for name in of_ids:
-            sources[name]["sequence_length"] = context
+        _set_context(tree["model"]["modalities"], sources, context)
     if batch_size is not None:
         _set_rows(sources, batch_size)
     changed = overridden(tree, changes)
-    if changed != config.tree():
-        config = RunConfig.from_tree(changed)
-    return config if family is None else as_family_of(config, family)
+    if family is not None:
+        changed = as_family_of(tree, family, changes)
+    return RunConfig.from_tree(changed)
+
+
+def continue_from(config: RunConfig, init_from: str) -> Tree:
+    """Return the tree of the same training, started from the base in a run or model folder.
+
+    The model is the base's, with the modalities and connectors that only the recipe has. Text with
+    a vocabulary to be learned is read with the tokenizer of published weights instead, in rows no
+    longer than their positions. A head that the base lacks is initialised. ConfigError if the
+    recipe trains a tower that the base lacks, on data that the base reads.
+    """
+    base, new = base_at(init_from), config.model
+    complete = config_with_head(base)
+    name_of = {name: name for name in new.modalities}
+    for name, modality in base.config.modalities.items():
+        if isinstance(modality, TokensConfig) and name in base.codecs:
+            texts = (n for n, m in new.modalities.items() if isinstance(m, BytePairConfig))
+            name_of |= dict.fromkeys(texts, name)
+    first = next(iter(new.towers))
+    added = [n for n in new.modalities if name_of[n] == n not in base.config.modalities]
+    tower_of = {name: new.tower_of.get(name, first) for name in added}
+    possible = {*base.config.towers, *tower_of.values()}
+    if missing := [name for name in new.towers if name not in possible]:
+        raise ConfigError(
+            f"init_from={init_from}: recipe {config.recipe!r} trains tower {', '.join(missing)},"
+            f" and this base has {', '.join(base.config.towers)} for {', '.join(base.codecs)}; take"
+            f" a recipe of its towers, or a base with {', '.join(new.towers)}"
+        )
+    pairs = {(c.source, c.target) for c in base.config.connectors}
+    connectors = (c for c in new.connectors if (c.source, c.target) not in pairs)
+    model = ModelConfig(
+        modalities={**complete.modalities, **{name: new.modalities[name] for name in added}},
+        towers={**base.config.towers, **new.towers, **base.config.towers},
+        tower_of={**tower_of, **base.config.tower_of},
+        connectors=(*base.config.connectors, *connectors),
+    )
+    tree = config.tree() | {"model": model.tree(), "init_from": init_from}
+    for mixed in tree["data"]["sources"].values():
+        mixed["modality"] = name_of[mixed["modality"]]
+        longest = model.max_length(mixed["modality"])
+        mixed["sequence_length"] = int(min(mixed["sequence_length"], longest))
+    return tree
+
+
+def as_family_of(tree: Tree, family: str, changes: Sequence[str] = ()) -> Tree:
+    """Return a config tree with `changes`, its model as one of a published family (a model_type).
+
+    The sizes stay. ConfigError where the family undoes a change of the model.
+    """
+    changed = overridden(tree, changes)
+    model, of_family = _models(changed, family)
+    for i, change in enumerate(changes):
+        root, *keys = change.partition("=")[0].strip().split(".")
+        if root != "model":
+            continue
+        was, now = _at(model, keys), _at(of_family, keys)
+        if now is NOTHING:  # a size may have another name there
+            others = overridden(tree, [*changes[:i], *changes[i + 1 :]])
+            undone = _made(others, family) == of_family
+        else:
+            undone = _differs(was, now)
+        if undone:
+            found = "which it has not" if now is NOTHING else f"which is {brief(now)} there"
+            raise ConfigError(
+                f"--family {family} takes its own model, {found}: it would undo --set {change}"
+            )
+    return changed | {"model": of_family}
+
+
+def _models(tree: Tree, family: str) -> tuple[Tree, Tree]:
+    """Return the trees of a config's model, and of the same model as one of the family."""
+    model = ModelConfig.from_tree(tree["model"], "model")
+    pattern = ObjectiveConfig.from_tree(tree["objective"], "objective").pattern
+    length = max(mixed["sequence_length"] for mixed in tree["data"]["sources"].values())
+    return model.tree(), as_family(model, family, pattern, length).tree()
+
+
+def _at(tree: Any, keys: Sequence[str]) -> Any:
+    """Return the value under these keys, or NOTHING where there is none."""
+    for key in keys:
+        if isinstance(tree, list) and key.isdecimal() and int(key) < len(tree):
+            tree = tree[int(key)]
+        elif isinstance(tree, Mapping) and key in tree:
+            tree = tree[key]
+        else:
+            return NOTHING
+    return tree
+
+
+def _differs(was: Any, now: Any) -> bool:
+    """Return whether a setting changed; one that a slot of the same name has not is no change."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        return any(_differs(value, now[key]) for key, value in was.items() if key in now)
+    return bool(was != now)
+
+
+def _made(tree: Tree, family: str) -> Tree | None:
+    """Return the model of a config as one of the family; None where there is none."""
+    try:
+        return _models(tree, family)[1]
+    except ConfigError:
+        return None
 
 
 def _built(recipe: str, data: Sequence[str], depth: int | None) -> RunConfig:
@@ -106,8 +205,34 @@ def _on(recipe: Recipe, depth: int, path: str | None) -> RunConfig:
     return adopted(config, Path(path.removeprefix(STORE)))
 
 
-def _modality(config: RunConfig, source: str) -> ModalityConfig:
-    return config.model.modalities[config.data.sources[source].modality]
+def _set_field(config: RunConfig, sources: Tree, field: str) -> None:
+    tables = [table for mixed in sources.values() for table in _tables(mixed["source"])]
+    if not tables:
+        for mixed in config.data.sources.values():
+            mixed.source.parts()  # where there is nothing to read, that is said first
+        raise ConfigError("--field names a column of a table, and the data hold no table")
+    for table in tables:
+        table["field"] = field
+
+
+def _set_pattern(sources: Tree, pattern: str) -> None:
+    files = [s["source"] for s in sources.values() if "pattern" in s["source"]]
+    if not files:
+        raise ConfigError("--pattern says which files of a folder are read; this data has none")
+    files[0]["pattern"] = pattern  # the others are tables
+
+
+def _set_context(modalities: Tree, sources: Tree, tokens: int) -> None:
+    """Set the tokens of a row of every source of ids."""
+    kinds = {name: ModalityConfig.named(tree["name"]) for name, tree in modalities.items()}
+    of_ids = [each for each in sources.values() if issubclass(kinds[each["modality"]], IdsConfig)]
+    if not of_ids:
+        raise ConfigError(
+            "--context is the tokens of a row of text, and this recipe reads none; what a"
+            " record of another kind takes follows from its size"
+        )
+    for mixed in of_ids:
+        mixed["sequence_length"] = tokens
 
 
 def _set_rows(sources: Mapping[str, dict[str, Any]], rows: int) -> None:
@@ -135,8 +260,8 @@ def _tables(source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _tables(inner)
 
 
-def overridden(tree: Mapping[str, Any], settings: Sequence[str]) -> Mapping[str, Any]:
-    """A config tree with every `a.b=value` applied."""
+def overridden(tree: Mapping[str, Any], settings: Sequence[str]) -> Tree:
+    """Return a config tree with every `a.b=value` applied."""
     for setting in settings:
         tree = override(tree, setting)
-    return tree
+    return dict(tree)

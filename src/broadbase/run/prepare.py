@@ -115,14 +115,14 @@ def load_codecs(config: RunConfig, folder: Path) -> dict[str, Codec]:
 
 
 def anchored(config: RunConfig) -> RunConfig:
-    """The same config, good in every working folder: paths of files that are here are absolute."""
+    """Return the config with absolute paths of files that are here: good in every folder."""
     tree = config.tree()
     for mixed in tree["data"]["sources"].values():
         mixed["source"] = _anchor(mixed["source"], missing=False)
     for part, key in ((tree["data"], "store"), (tree, "start"), (tree["teacher"] or {}, "path")):
         if part.get(key):
             part[key] = _absolute(part[key], missing=key == "store")
-    return RunConfig.from_tree(tree)
+    return config if tree == config.tree() else RunConfig.from_tree(tree)
 
 
 def _anchor(source: Mapping[str, Any], *, missing: bool = True) -> dict[str, Any]:
