@@ -27,7 +27,8 @@ from broadbase.core.preload import relaunch
 from broadbase.core.view import Segment, positions
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.train.loop import TrainConfig, Trainer
+from broadbase.train.config import TrainConfig
+from broadbase.train.loop import Trainer
 from broadbase.train.machine import MachineConfig
 from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import AdamWConfig

@@ -17,7 +17,8 @@ from broadbase.core.view import View
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.train.loop import TrainConfig, Trainer
+from broadbase.train.config import TrainConfig
+from broadbase.train.loop import Trainer
 from broadbase.train.machine import MachineConfig
 from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import AdamWConfig

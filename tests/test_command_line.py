@@ -26,7 +26,7 @@ def test_a_printed_config_is_the_config(name: str) -> None:
     text = documented(config)
     assert RunConfig.from_tree(yaml.safe_load(text)).tree() == config.tree()
     assert "steps: " in text
-    assert "# the share kept for validation" in text
+    assert "# The share of the records that is kept for validation" in text
 
 
 def test_options_of_pretrain() -> None:

@@ -15,7 +15,8 @@ from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
 from broadbase.core.view import Segment
 from broadbase.model.model import Model, ModelConfig
-from broadbase.train.loop import TrainConfig, Trainer
+from broadbase.train.config import TrainConfig
+from broadbase.train.loop import Trainer
 from broadbase.train.machine import MachineConfig
 from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import AdamWConfig

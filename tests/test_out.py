@@ -313,7 +313,7 @@ def test_changes_are_made_before_it_is_made_like() -> None:
         (
             "dino",
             "vit",
-            "model.towers.main.layers.0.block.feedforward={name: gated, hidden: 99}",
+            "model.towers.main.layers.0.block.feedforward={name: gated, hidden_width: 99}",
             True,
         ),
         ("dino", "vit", "model.towers.main.positions.theta=500", True),

@@ -26,7 +26,8 @@ from broadbase.modalities.noise import Hide
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.scoring import ReadoutLoss
-from broadbase.train.loop import TrainConfig, Trainer
+from broadbase.train.config import TrainConfig
+from broadbase.train.loop import Trainer
 from broadbase.train.machine import MachineConfig
 from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import MuonConfig

@@ -26,7 +26,8 @@ from broadbase.modalities.labels import LabelsConfig, ValuesConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.properties import Properties
-from broadbase.train.loop import TrainConfig, Trainer
+from broadbase.train.config import TrainConfig
+from broadbase.train.loop import Trainer
 from broadbase.train.machine import MachineConfig
 from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import AdamWConfig
@@ -40,10 +41,15 @@ class FinetuneConfig(Config):
     """How far the base may move."""
 
     steps: Annotated[int, Field(ge=1)] = 100
+    """The number of optimizer steps."""
     batch: Annotated[int, Field(ge=1)] = 32
+    """The labelled records in a step."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    """The peak learning rate of AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """How much matrices shrink per step, times the learning rate."""
     seed: int = 0
+    """The seed of the new head and of the order of records."""
 
 
 def finetune(

@@ -263,6 +263,7 @@ class TowerConfig(Slot):
 
     package: ClassVar[str] = "nn"
     width: Annotated[int, Field(ge=1)]
+    """The width of the vectors between layers."""
 
     @property
     def max_length(self) -> float:

@@ -28,9 +28,13 @@ class SamplingConfig(Config):
     """How the next value is drawn; temperature 0 takes the likeliest."""
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
+    """What logits are divided by before sampling; 0: the most likely value is taken."""
     top_k: Annotated[int, Field(ge=1)] | None = None
+    """How many of the most likely values are sampled from; null: all."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The most likely values that together have this probability are sampled from; null: all."""
     seed: int = 0
+    """The seed of sampling; every request has a random stream of its own."""
 
     def build(self, first: int = 0) -> Sampler:
         """A sampler with generators of its own, whose row 0 is request `first`."""

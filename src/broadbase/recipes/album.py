@@ -11,7 +11,7 @@ from broadbase.objectives.induction import InductionConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
-from broadbase.train.loop import TrainConfig
+from broadbase.train.config import TrainConfig
 
 LENGTH = 33  # places a row: the start and 32 pictures
 

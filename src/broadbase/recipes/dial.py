@@ -9,7 +9,7 @@ from broadbase.nn.block import BlockConfig
 from broadbase.nn.feedforward import GatedConfig
 from broadbase.nn.norm import NormConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.train.loop import TrainConfig
+from broadbase.train.config import TrainConfig
 from broadbase.train.optim import MuonConfig
 
 HEAD = 32  # width of a head

@@ -23,7 +23,7 @@ from broadbase.recipes import dial
 from broadbase.recipes.code import programs
 from broadbase.recipes.recipe import Recipe, find_recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
-from broadbase.train.loop import TrainConfig
+from broadbase.train.config import TrainConfig
 from broadbase.train.machine import MachineConfig
 
 LENGTH, SMILES = 128, 96  # places of a row; of a molecule alone

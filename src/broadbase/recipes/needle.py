@@ -18,7 +18,7 @@ from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sources_for
 from broadbase.run.config import DataConfig, RunConfig
-from broadbase.train.loop import TrainConfig
+from broadbase.train.config import TrainConfig
 
 LENGTH = 64  # places a row
 

@@ -13,7 +13,7 @@ from broadbase.core.contracts import ObjectiveConfig, SourceConfig, named_towers
 from broadbase.core.trees import brief, read_tree
 from broadbase.data.store.prepare import PrepareConfig
 from broadbase.model.model import ModelConfig
-from broadbase.train.loop import TrainConfig
+from broadbase.train.config import TrainConfig
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import MuonConfig, OptimConfig
 from broadbase.train.schedule import ScheduleConfig, WSDConfig
@@ -27,23 +27,32 @@ class MixedSource(Config):
     """A source of data and its part in the mixture: so many rows of every step."""
 
     source: SourceConfig
+    """Where the raw records come from."""
     modality: str
+    """The modality of the records, by its name in model.modalities."""
     batch_size: Annotated[int, Field(ge=1)]
-    sequence_length: Annotated[int, Field(ge=2)]  # places a row
-    limit: Annotated[int, Field(ge=1)] | None = None  # rows to train on, again and again; None: all
-    max_epochs: Annotated[float, Field(gt=0)] | None = None  # the most epochs allowed; None: any
-    pair_group: str | None = (
-        None  # sources with the same word here tell the same records, row by row
-    )
+    """The rows of this source in every step, over all ranks and micro-batches."""
+    sequence_length: Annotated[int, Field(ge=2)]
+    """The tokens of a row."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """How many rows to train on, again and again; null: all."""
+    max_epochs: Annotated[float, Field(gt=0)] | None = None
+    """The run is refused if it would read the rows more often than this; null: no limit."""
+    pair_group: str | None = None
+    """Sources with the same word here hold the same records, which are aligned row by row."""
 
 
 class DataConfig(PrepareConfig):
     """What to train on, and how it is prepared."""
 
     sources: Annotated[dict[SourceName, MixedSource], Field(min_length=1)]
-    store: str | None = None  # the folder of the prepared sources; None: the run's own
-    validation_rows: Annotated[int, Field(ge=1)] = 64  # of each source, at an evaluation on the way
-    final_rows: Annotated[int, Field(ge=1)] = 2048  # of each source, at the end
+    """The sources of the mixture, by a name that is also that of their prepared folder."""
+    store: str | None = None
+    """The folder of the prepared sources, which runs may share; null: the run's own."""
+    validation_rows: Annotated[int, Field(ge=1)] = 64
+    """The held-out rows of each source that an evaluation during training reads."""
+    final_rows: Annotated[int, Field(ge=1)] = 2048
+    """The held-out rows of each source that the evaluation at the end reads."""
 
     def groups(self) -> dict[str, list[str]]:
         """The sources of each group of pairs."""
@@ -58,20 +67,30 @@ class RunConfig(Config):
     """Everything a run depends on."""
 
     recipe: str
-    # what a recipe was built with, in runs of an earlier version; the model says what it is made of
+    """The recipe that the config came from."""
     depth: Annotated[int | None, Field(ge=1, exclude=True)] = None
+    """The depth that an earlier version built the recipe with; it has no effect, and is not
+    written."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """The seed of all randomness: initial weights, order of rows, masks."""
     model: ModelConfig
+    """What the model is made of."""
     objective: ObjectiveConfig
+    """What the model learns to predict."""
     data: DataConfig
+    """What to train on, and how it is prepared."""
     optim: OptimConfig = MuonConfig()
+    """The optimizer."""
     schedule: ScheduleConfig = WSDConfig()
+    """How the learning rate changes over the run."""
     train: TrainConfig = TrainConfig()
+    """How long to train, and what to keep on the way."""
     machine: MachineConfig = MachineConfig()
+    """Where to train, and how numbers are computed there."""
     teacher: TeacherConfig | None = None
-    init_from: str | None = (
-        None  # a run or a model folder, whose weights and codecs it goes on with
-    )
+    """The model whose outputs the objective learns from; null: none."""
+    init_from: str | None = None
+    """The run or model folder whose weights and codecs training starts from; null: from scratch."""
 
     @model_validator(mode="after")
     def _data_fit(self) -> Self:

@@ -14,18 +14,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective
 from broadbase.core.errors import ConfigError, DivergedError, PreemptedError
 from broadbase.core.loss import Loss, TermWeight, combine
 from broadbase.core.view import Output, View
 from broadbase.train import checkpoint
+from broadbase.train.config import TrainConfig
 from broadbase.train.grad_cache import join, leaves, pull
 from broadbase.train.identity import Change, changed
 from broadbase.train.machine import MachineConfig
@@ -34,21 +33,6 @@ from broadbase.train.optim import Optim
 from broadbase.train.ranks import Ranks, clip, named
 from broadbase.train.schedule import ScheduleConfig
 from broadbase.train.teacher import Teacher
-
-Steps = Annotated[int, Field(ge=1)]
-
-
-class TrainConfig(Config):
-    """How long to train, and what to keep on the way."""
-
-    steps: Steps = 1000
-    micro_batches: Steps = 1  # pieces a batch is cut into, to fit memory
-    grad_clip: Annotated[float, Field(gt=0)] | None = 1.0  # largest norm of the gradient
-    evaluate_every: Steps = 100
-    save_every: Steps = 100
-    keep_last: Steps = 2
-    keep_every: Steps | None = None
-    workers: Annotated[int, Field(ge=0)] = 0  # processes that build batches
 
 
 @dataclass

@@ -35,14 +35,22 @@ class MachineConfig(Config):
     """Where and how the numbers are crunched; `auto` is probed once and then kept."""
 
     device: str = "auto"
+    """The device: cpu, cuda or mps; auto: the best that is there."""
     precision: Precision = "auto"
-    matmul: Matmul = "auto"  # who multiplies fp32 matrices on CPUs: PyTorch's choice, or oneDNN
+    """The type of matrix products: bf16 or fp32; auto: bf16 where it was measured to be faster."""
+    matmul: Matmul = "auto"
+    """Who multiplies fp32 matrices on a CPU, torch or onednn; auto: the one that was measured to be
+    faster."""
     compile: Compile = "auto"
-    activation_checkpointing: bool = (
-        False  # keep only what enters each block; the backward computes the rest anew
-    )
-    tensor_parallel: Annotated[int, Field(ge=1)] = 1  # ranks that share the matrices of each layer
-    timeout: Annotated[float, Field(gt=0)] = 600.0  # seconds that ranks wait for one another
+    """Whether blocks are compiled; auto: on GPUs, as on CPUs a short run never gains what compiling
+    costs."""
+    activation_checkpointing: bool = False
+    """Whether a block keeps only its input, and computes the rest again in the backward pass: less
+    memory, more time."""
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    """The neighbouring ranks that share the matrices of each layer; 1: none do."""
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    """The seconds that ranks wait for one another before the run stops."""
 
     def resolve(self) -> MachineConfig:
         """The same with every `auto` decided; ConfigError where the machine lacks what is asked."""

@@ -27,14 +27,17 @@ class OptimConfig(Slot):
     """An optimiser with decoupled weight decay on matrices (Loshchilov & Hutter 2019)."""
 
     package: ClassVar[str] = "train"
-    lr: Positive = 3e-3  # the peak rate of AdamW
+    lr: Positive = 3e-3
+    """The peak learning rate of AdamW."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.95)
+    """The decay rates of AdamW's averages of the gradient and of its square."""
     eps: Positive = 1e-8
+    """The number that AdamW adds to the root of the average square, against division by 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    freeze_until: dict[str, Share] = Field(
-        default_factory=dict
-    )  # how names begin -> share of the run
-    # for which those parameters stay as they are
+    """How much matrices shrink per step, times the learning rate; vectors do not."""
+    freeze_until: dict[str, Share] = Field(default_factory=dict)
+    """Parameters by the beginning of their name, with the share of the run for which they stay
+    frozen."""
 
     def build(self, model: nn.Module) -> Optim:
         """The optimiser of a model's trainable parameters."""
@@ -65,7 +68,9 @@ class MuonConfig(OptimConfig):
 
     name: Literal["muon"] = "muon"
     muon_lr: Positive = 0.02
+    """The peak learning rate of Muon."""
     momentum: Momentum = 0.95
+    """The decay rate of Muon's average of the gradient."""
 
     def build(self, model: nn.Module) -> Optim:
         matrices = {

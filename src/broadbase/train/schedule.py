@@ -21,8 +21,10 @@ class ScheduleConfig(Slot):
     """
 
     package: ClassVar[str] = "train"
-    warmup: Annotated[int, Field(ge=0)] = 20  # steps of linear rise
-    min_lr_ratio: Fraction = 0.0  # the factor at the end
+    warmup: Annotated[int, Field(ge=0)] = 20
+    """The steps over which the learning rate rises linearly at the start."""
+    min_lr_ratio: Fraction = 0.0
+    """The learning rate at the end, as a share of the peak."""
 
     def factor(self, step: int, steps: int) -> float:
         """The factor of step 0, ..., steps - 1; above 0 and at most 1."""
@@ -37,7 +39,8 @@ class WSDConfig(ScheduleConfig):
     """Warm-up, stable, linear decay (Hu et al. 2024, MiniCPM, 4)."""
 
     name: Literal["wsd"] = "wsd"
-    decay: Fraction = 0.6  # the share of the steps that decays
+    decay: Fraction = 0.6
+    """The share of the steps, at the end, over which the learning rate falls linearly."""
 
     def _after(self, step: int, steps: int) -> float:
         left = (steps - step) / max(1.0, self.decay * steps)

@@ -81,7 +81,8 @@ class FrozenConfig(TeacherConfig):
     """A base that was trained before, as it is (Hinton et al. 2015)."""
 
     name: Literal["frozen"] = "frozen"
-    path: str  # a run's folder or a model folder
+    path: str
+    """The run's folder or model folder of the teacher."""
 
     def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
         return Frozen(read(self.path), ranks)
@@ -104,7 +105,8 @@ class AverageConfig(TeacherConfig):
     """
 
     name: Literal["ema"] = "ema"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.996  # at the first step
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.996
+    """The share of the average that stays at the first step; it rises to 1 over the run."""
 
     def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
         return Average(copy.deepcopy(student), ranks, self.momentum)

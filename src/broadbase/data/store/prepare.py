@@ -51,11 +51,17 @@ Removed = list[str]
 class PrepareConfig(Config):
     """How records become a store."""
 
-    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.05  # the share kept for validation
-    rejects: Annotated[float, Field(ge=0, le=1)] = 0.01  # the share of unusable records allowed
-    similarity: Annotated[float, Field(gt=0, le=1)] = 0.75  # of near duplicates; 1: only exact
-    fit: Annotated[int, Field(ge=1)] = 64  # mebibytes that a tokenizer learns from
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """The share of the records that is kept for validation."""
+    rejects: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The largest share of records that may be unusable; beyond it preparation stops."""
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """The estimated Jaccard similarity from which two documents are near duplicates; 1: only equal
+    ones."""
+    fit: Annotated[int, Field(ge=1)] = 64
+    """The mebibytes of records that a tokenizer is trained on."""
     processes: Annotated[int, Field(ge=1)] = 1
+    """The processes that prepare records."""
 
 
 def prepare(
