@@ -17,27 +17,35 @@ def adapt(
     model: ModelFolder,
     data: OneData,
     modality: Annotated[str | None, typer.Option(help="The modality of the records.")] = None,
-    method: Annotated[Method, typer.Option(help="How to adapt.")] = Method.probe,
-    train_size: Annotated[int, typer.Option(min=2, help="Labelled records to learn from.")] = 100,
+    method: Annotated[Method, typer.Option(help="The method.")] = Method.probe,
+    train_size: Annotated[int, typer.Option(min=2, help="Labelled records to train on.")] = 100,
     test_size: Annotated[int, typer.Option(min=2, help="Labelled records to test on.")] = 500,
-    splits: Annotated[int, typer.Option(min=2, help="Splits, each with its own random init.")] = 5,
+    splits: Annotated[
+        int, typer.Option(min=2, help="Random splits, each with its own random init.")
+    ] = 5,
     field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
     label: Annotated[str, typer.Option(help="The field that holds the label.")] = "label",
-    regression: Annotated[bool, typer.Option(help="Labels are numbers to predict (R2).")] = False,
-    per_token: Annotated[bool, typer.Option(help="Labels have a letter for each place.")] = False,
-    macro: Annotated[bool, typer.Option(help="Score by macro-F1, every class alike.")] = False,
+    regression: Annotated[bool, typer.Option(help="Predict numbers, scored by R2.")] = False,
+    per_token: Annotated[bool, typer.Option(help="A label has a letter for each token.")] = False,
+    macro: Annotated[
+        bool, typer.Option(help="Score by macro-F1: every class counts alike.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="Of fine-tuning: steps, batch, lr, weight_decay."
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change a setting of fine-tuning: steps, batch, lr, weight_decay.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to keep the fine-tuned model.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to save the fine-tuned model in.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Adapt a base to a labelled task, compared with its random init.
 
-    It reads 1,024 positions of a record at most.
+    At most 1,024 tokens of a record are read.
     """
     if regression and (per_token or macro):
         raise ConfigError(

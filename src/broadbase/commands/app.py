@@ -1,7 +1,7 @@
 """The command line: every command, in the order of work.
 
-A command's file holds its options and calls its work, which is imported then: what is only asked
-for help or completion loads no torch.
+The file of a command holds its options and calls its work, which is imported then. So neither help
+nor completion loads torch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    summary = (command.__doc__ or "").partition("\n")[0]  # which typer would cut to a line
+    app.command(name, short_help=summary)(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -63,7 +64,7 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """One foundation model: pretrained on whatever data you have, adapted many times."""
+    """Pretrain one foundation model on your own data, and adapt it to many tasks."""
     if version:
         echo(f"broadbase {metadata.version('broadbase')}")
         raise typer.Exit

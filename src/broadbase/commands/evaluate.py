@@ -14,11 +14,15 @@ from broadbase.core.errors import ConfigError
 
 def evaluate(
     folder: RunFolder,
-    against: Annotated[Path | None, typer.Option(help="Another base of the same kind.")] = None,
-    data: Annotated[str | None, typer.Option(help="A task instead: sample:humaneval, ...")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Compare with this base, of the same kind.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A task to measure on instead: sample:humaneval, ...")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a base on held-out data against baselines: bits per byte, accuracy, ..."""
-    if against is not None and data is not None:
+    if baseline is not None and data is not None:
         raise ConfigError("--baseline compares held-out data; leave out --data")
-    work.evaluate.evaluate(folder, against, data, as_json)
+    work.evaluate.evaluate(folder, baseline, data, as_json)

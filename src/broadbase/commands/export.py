@@ -15,13 +15,16 @@ from broadbase.core.errors import ConfigError
 
 def export(
     model: ModelFolder,
-    form: Annotated[Form, typer.Option("--to", help="For whom.")],
+    form: Annotated[Form, typer.Option("--to", help="The format.")],
     out: Annotated[Path, typer.Option(help="The folder or file to write.")],
     shard: Annotated[
-        float | None, typer.Option(min=0.0, help="hf: the most GB of a file [5, or as it came].")
+        float | None,
+        typer.Option(
+            min=0.0, help="For hf: the largest size of a file, in GB. [5, or as imported]"
+        ),
     ] = None,
 ) -> None:
-    """Write a base for others: a folder that transformers opens, GGUF, or its bare tensors."""
+    """Write a base for transformers, for llama.cpp (GGUF), or as bare tensors."""
     if shard is not None and not 0 < shard < inf:
-        raise ConfigError(f"--shard {shard} is no size in GB; give a number above 0")
+        raise ConfigError(f"--shard {shard} must be a size in GB above 0")
     work.exchange.export(model, form, out, shard)

@@ -14,35 +14,47 @@ from broadbase.commands.options import Json, ModelFolder, Weights, not_empty
 def generate(
     model: ModelFolder,
     prompt: Annotated[
-        list[str] | None, typer.Option(help="Text to continue, or to answer; may be repeated.")
+        list[str] | None, typer.Option(help="A text to continue or to answer; repeatable.")
     ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="A file of them, one a line.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file of prompts, one per line.")] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="A picture in the prompt, or to describe; repeatable.")
     ] = None,
     audio: Annotated[
         list[Path] | None, typer.Option(help="A sound to transcribe; repeatable.")
     ] = None,
-    modality: Annotated[str | None, typer.Option(help="Which modality; default the first.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="The most new places (tokens).")] = 64,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest.")] = 0.8,
+    modality: Annotated[
+        str | None, typer.Option(help="The modality to generate. [the first]")
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="How many tokens to generate at most.")
+    ] = 64,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="Of sampling; 0 takes the most likely token.")
+    ] = 0.8,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Of so many tokens, the likeliest.")
+        int | None, typer.Option(min=1, help="Sample from this many of the most likely tokens.")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of the likeliest tokens of this share.")
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Sample from the most likely tokens of this total probability."
+        ),
     ] = None,
     stop: Annotated[
-        list[str] | None, typer.Option(callback=not_empty, help="End where this text appears.")
+        list[str] | None,
+        typer.Option(callback=not_empty, help="Stop where this text appears; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The source of all chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of sampling.")] = 0,
     weights: Annotated[
-        Weights, typer.Option(help="int8: faster on a CPU, the perplexity a little higher.")
+        Weights, typer.Option(help="int8 is faster on a CPU, with a slightly higher perplexity.")
     ] = Weights.stored,
-    out: Annotated[Path, typer.Option(help="Where a picture is written.")] = Path("drawn.png"),
+    out: Annotated[Path, typer.Option(help="The file that a picture is written to.")] = Path(
+        "drawn.png"
+    ),
     as_json: Json = False,
 ) -> None:
-    """Continue prompts; a run of a conditional objective answers them (draws what they name)."""
+    """Continue prompts, or answer them; a conditional base draws or describes what they say."""
     work.generate.generate(
         model,
         prompt or (),

@@ -13,9 +13,13 @@ from broadbase.commands.options import Json
 
 def import_weights(
     place: Annotated[str, typer.Argument(help="A model folder, or OWNER/NAME on the hub.")],
-    to: Annotated[Path | None, typer.Option(help="Where to write it as our model folder.")] = None,
-    check: Annotated[bool, typer.Option(help="Compare with transformers.")] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="The folder to save it in as a model folder of Broadbase.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option(help="Compare its outputs with those of transformers.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Read published weights: say what they are, and whether they compute what they should."""
+    """Read published weights, print what they are, and check that they compute the same."""
     work.exchange.import_weights(place, to, check, as_json)

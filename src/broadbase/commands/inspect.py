@@ -12,8 +12,10 @@ from broadbase.commands.options import Json
 
 
 def inspect(
-    folder: Annotated[Path, typer.Argument(help="A run's folder, or one of prepared data.")],
-    examples: Annotated[int, typer.Option(min=0, help="Records and duplicates to show.")] = 3,
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, or of prepared data.")],
+    examples: Annotated[
+        int, typer.Option(min=0, help="How many records and duplicates to show.")
+    ] = 3,
     as_json: Json = False,
 ) -> None:
     """Show what a model reads: mixture, epochs, lengths, duplicates, records of the store."""

@@ -33,7 +33,10 @@ class Form(StrEnum):
 
 
 def not_empty(value: Any) -> Any:
-    """A shell variable that is not set gives an empty text, which would mean the current folder."""
+    """Return an option's value, and refuse an empty one.
+
+    A shell variable that is not set gives an empty text, which would mean the current folder.
+    """
     if value == "" or (isinstance(value, list | tuple) and "" in value):
         raise typer.BadParameter("it is empty; give a value, or leave the option out")
     return value
@@ -54,31 +57,34 @@ WHERE = "A folder, a file, a URL, sample:NAME or source:FILE.yaml"
 Data = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PATH", callback=not_empty, help=f"{WHERE.capitalize()}; several: a mixture."
+        metavar="PATH", callback=not_empty, help=f"{WHERE}. Repeat it to train on a mixture."
     ),
 ]
 OneData = Annotated[str, typer.Option(metavar="PATH", callback=not_empty, help=WHERE)]
-Depth = Annotated[int | None, typer.Option(min=1, help="The size: layers, width, steps grow. [4]")]
+Depth = Annotated[
+    int | None,
+    typer.Option(min=1, help="The size of the model: layers, width and steps grow with it. [4]"),
+]
 FieldName = Annotated[
     str | None, typer.Option("--field", help="The column of a table that holds the record.")
 ]
 Pattern = Annotated[
-    str | None, typer.Option(help="Which files of a folder are read, as '**/*.txt **/*.log'.")
+    str | None, typer.Option(help="Which files of a folder to read, as '**/*.txt **/*.log'.")
 ]
 Family = Annotated[
-    str | None, typer.Option(help="Train as one of a published family: vit, t5, ...")
+    str | None, typer.Option(help="Train a model of a published family: vit, t5, ...")
 ]
 InitFrom = Annotated[
     str | None,
-    typer.Option(help="A trained base to start from: a run folder or a model folder."),
+    typer.Option(help="The base to start from: the folder of a run, or a model folder."),
 ]
 Device = Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda or mps.")]
-RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
-ModelFolder = Annotated[Path, typer.Argument(help="A run's folder or a model folder.")]
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
+ModelFolder = Annotated[Path, typer.Argument(help="The folder of a run, or a model folder.")]
 
 
 def fresh(parent: Path, name: str) -> Path:
-    """The first of parent/NAME-1, parent/NAME-2, ... that does not exist."""
+    """Return the first of parent/NAME-1, parent/NAME-2, ... that does not exist."""
     numbers = (i for i in range(1, 10_000) if not (parent / f"{name}-{i}").exists())
     return parent / f"{name}-{next(numbers)}"
 

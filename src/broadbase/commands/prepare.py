@@ -16,19 +16,19 @@ CORES = os.cpu_count() or 1
 
 def prepare(
     recipe: RecipeName,
-    store: Annotated[Path, typer.Option(help="The folder of the prepared data.")],
+    store: Annotated[Path, typer.Option(help="The folder to prepare the data in.")],
     data: Data = None,
     field: FieldName = None,
     pattern: Pattern = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes of this machine.")] = CORES,
+    processes: Annotated[int, typer.Option(min=1, help="How many processes to use.")] = CORES,
     executor: Annotated[
-        str, typer.Option(help="Who makes it: here, ray, slurm:PARTITION.")
+        str, typer.Option(help="Where to prepare: here, ray, slurm:PARTITION.")
     ] = "here",
     family: Family = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Clean, deduplicate and encode data into a store; go on where an earlier try was stopped."""
+    """Clean, deduplicate and encode data into a store; continue where an earlier try stopped."""
     changes = [*(settings or []), f"data.processes={processes}"]
     work.data.prepare(
         recipe,

@@ -29,24 +29,29 @@ def pretrain(
     depth: Depth = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps. [by depth]")] = None,
     context: Annotated[
-        int | None, typer.Option(min=2, help="Tokens of a row: the context length. [by recipe]")
+        int | None,
+        typer.Option(min=2, help="Tokens in a row of text: the context length. [by recipe]"),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows a step. [by depth]")] = None,
-    store: Annotated[Path | None, typer.Option(help="Prepared data to use or make.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows in a step. [by depth]")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="The folder of prepared data to use, or to make.")
+    ] = None,
     field: FieldName = None,
     pattern: Pattern = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder. [runs/RECIPE-N]")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The source of all chance. [0]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of the run. [runs/RECIPE-N]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed of all randomness. [0]")] = None,
     device: Device = "auto",
     init_from: InitFrom = None,
     family: Family = None,
     settings: Set = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the config, as YAML, and train nothing.")
+        bool, typer.Option("--print-config", help="Print the config as YAML, and train nothing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a base on raw data, without labels; from nothing, or on from another base."""
+    """Train a base on raw data, without labels, from scratch or from another base."""
     changes = [*(settings or [])]
     changes += [f"machine.device={device}"] if device != "auto" else []
     changes += [f"seed={seed}"] if seed is not None else []

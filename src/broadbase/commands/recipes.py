@@ -12,13 +12,11 @@ from broadbase.recipes.listing import expected, summaries
 
 
 def recipes(
-    name: Annotated[
-        str | None, typer.Argument(help="A recipe, whose whole config is printed.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="A recipe, to print its config.")] = None,
     depth: Depth = None,
     as_json: Json = False,
 ) -> None:
-    """List what can be trained out of the box; of one recipe every setting, as a config.yaml."""
+    """List the recipes; with a name, print every setting of that recipe as a config.yaml."""
     if name is not None:
         work.recipes.printed(name, depth, as_json)
         return

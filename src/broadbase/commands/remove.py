@@ -14,5 +14,5 @@ def remove(
     store: Annotated[Path, typer.Argument(help="A folder of prepared data.")],
     ids: Annotated[list[str], typer.Argument(help="Ids of documents, as `inspect` shows them.")],
 ) -> None:
-    """Take documents, and what duplicates them, out of prepared data for good."""
+    """Remove documents, and their duplicates, from prepared data for good."""
     work.data.remove(store, ids)

@@ -11,8 +11,10 @@ from broadbase.commands.options import Json
 
 
 def samples(
-    name: Annotated[str | None, typer.Argument(help="A sample set to fetch and look at.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A sample set to download and look at.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List real data to try things on, from packages; use one with --data sample:NAME."""
+    """List sample data sets; use one with --data sample:NAME."""
     work.data.samples(name, as_json)
