@@ -239,7 +239,7 @@ def _set_rows(sources: Mapping[str, dict[str, Any]], rows: int) -> None:
     """So many rows a step: of each pair one row, of other sources in the same parts as before."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, mixed in sources.items():
-        groups.setdefault(mixed["pairs"] or f"/{name}", []).append(mixed)
+        groups.setdefault(mixed["pair_group"] or f"/{name}", []).append(mixed)
     before = [group[0]["batch_size"] for group in groups.values()]
     if rows < len(groups):
         raise ConfigError(f"--batch-size {rows}: {len(groups)} sources need a row each, or more")
