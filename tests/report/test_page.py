@@ -72,7 +72,7 @@ class Page(HTMLParser):
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data
 
-    def said(self, tag: str = "") -> str:
+    def text(self, tag: str = "") -> str:
         return "".join(words for inside, words in self.words if not tag or inside == tag)
 
     def drawn(self, tag: str, kind: str) -> list[dict[str, str | None]]:
@@ -147,7 +147,7 @@ def test_page_is_well_formed_and_stands_alone(word: str) -> None:
         assert not any(name.startswith("on") for name in attrs), tag
         for name in ("src", "href", "xlink:href", "data", "srcset", "style"):
             assert (attrs.get(name) or "data:").startswith("data:"), (tag, attrs)
-    assert not re.search(r"url\(|@import|http", page.said("style"))
+    assert not re.search(r"url\(|@import|http", page.text("style"))
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f]", text)
@@ -165,7 +165,7 @@ def test_any_text_is_only_text(word: str) -> None:
 def test_samples_show_what_the_model_wrote() -> None:
     words = "if a < b && c:\n\treturn '</pre>'\x07"
     page = Page(render(report(texts=[Text("code", "def f():\n", words, code=True)])))
-    assert words.replace("\x07", "\u2407") in page.said("pre")
+    assert words.replace("\x07", "\u2407") in page.text("pre")
     assert page.drawn("pre", "code")
     assert not Page(render(report(texts=[Text("prose", "a", "b")]))).drawn("pre", "code")
 
@@ -193,7 +193,7 @@ def test_bits_say_which_way_they_point() -> None:
     assert cells[0] == ["prose: the model needs 2.100 bits per byte"]
     assert [row[0] for row in cells[1:]] == ["unigram", "5-gram", "full split"]
     assert [row[-1] for row in cells[1:]] == ["fewer bits", "undecided", "more bits"]
-    assert "fewer bits than 1 of 3 baselines, more than 1 and is undecided on 1." in page.said("p")
+    assert "fewer bits than 1 of 3 baselines, more than 1 and is undecided on 1." in page.text("p")
 
 
 @pytest.mark.parametrize(
@@ -211,10 +211,12 @@ def test_bits_say_which_way_they_point() -> None:
     ],
 )
 def test_headline_counts_only_intervals_above_zero(rows: list[TaskResult], words: str) -> None:
-    said = headline(report(tasks=rows))
-    assert words in said
-    assert said.startswith("One model of 1.8 M parameters, pretrained 2.5 minutes without labels,")
-    assert Page(render(report(tasks=rows))).said("h1") == said
+    sentence = headline(report(tasks=rows))
+    assert words in sentence
+    assert sentence.startswith(
+        "One model of 1.8 M parameters, pretrained 2.5 minutes without labels,"
+    )
+    assert Page(render(report(tasks=rows))).text("h1") == sentence
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_what_is_not_a_number_is_never_printed_or_drawn(bad: float) -> None:
             pictures=[Picture("bad", np.full((2, 2), bad))],
         )
     )
-    assert not re.search(r"(?i)\b(nan|inf|infinity)\b", Page(text).said())
+    assert not re.search(r"(?i)\b(nan|inf|infinity)\b", Page(text).text())
     for tag, attrs in Page(text).tags:
         numbers = [attrs.get(name) or "" for name in ("d", "x", "y", "cx", "cy", "width")]
         assert not re.search("nan|inf", "".join(numbers)), (tag, attrs)
@@ -265,7 +267,7 @@ def test_curves_draw_model_and_baselines_by_name() -> None:
     assert len(page.drawn("circle", "own")) == 2
     assert len(page.drawn("path", "base")) == 1
     for words in ("unigram", "held out", "training", "2,000 steps"):
-        assert words in page.said("text")
+        assert words in page.text("text")
     assert {"4.40", "2.12"} <= {w for tag, w in page.words if tag == "tspan"}
 
 
@@ -279,14 +281,14 @@ def test_scores_are_drawn_over_the_logarithm_of_labels() -> None:
     assert np.diff([x for x, _ in dots], 2) == pytest.approx(0, abs=0.2)
     rises = -np.diff([y for _, y in dots])
     assert rises[0] / rises[1] == pytest.approx(2, rel=0.02)
-    assert "random init" in page.said("text")
-    assert page.said("figcaption").count("accuracy, probe") == 1
+    assert "random init" in page.text("text")
+    assert page.text("figcaption").count("accuracy, probe") == 1
 
 
 def test_a_steep_start_does_not_flatten_the_rest_and_is_mentioned() -> None:
     training = [(float(s), 8.0 if s < 30 else 2.0) for s in range(1, 1001)]
     page = Page(render(report(curves=[Curve("prose", "byte", training)])))
-    assert "falling from 8.0" in page.said("small")
+    assert "falling from 8.0" in page.text("small")
 
 
 def test_names_of_equal_baselines_do_not_overlap() -> None:
@@ -322,7 +324,7 @@ def test_curves_of_hardly_any_points(
     assert tuple(len(page.drawn(*kind)) for kind in drawn) == shapes
     # a path of one place is drawn only where it has a segment, if one of no length
     assert all(re.search("[Lh]", line["d"] or "") for line in page.drawn("path", "own"))
-    assert ("nothing was recorded" in page.said("figcaption")) == (sum(shapes) == 0)
+    assert ("nothing was recorded" in page.text("figcaption")) == (sum(shapes) == 0)
 
 
 def test_a_heat_map_writes_and_shades_every_cell() -> None:
@@ -337,7 +339,7 @@ def test_a_heat_map_writes_and_shades_every_cell() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 6, 1), (4, 8, 3), (200, 150)])
-def test_pictures_keep_their_pixels_and_are_enlarged_whole(shape: tuple[int, ...]) -> None:
+def test_pictures_keep_their_pixels_and_are_enlarged(shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(0).random(shape)
     page = Page(render(report(pictures=[Picture("a <b>", pixels)])))
     ((_, attrs),) = [t for t in page.tags if t[0] == "img"]
@@ -348,7 +350,7 @@ def test_pictures_keep_their_pixels_and_are_enlarged_whole(shape: tuple[int, ...
     times = int(attrs["width"] or 0) / shape[1]
     assert times == int(attrs["height"] or 0) / shape[0] == max(1, 112 // max(shape[:2]))
     assert attrs["alt"] == "a <b>"
-    assert "image-rendering: pixelated" in page.said("style")
+    assert "image-rendering: pixelated" in page.text("style")
 
 
 def test_parts_without_data_are_left_out_and_the_rest_is_in_order() -> None:

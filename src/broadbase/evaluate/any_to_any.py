@@ -141,9 +141,9 @@ def _vectors(base: Base, sides: Mapping[str, Side], rows: Mapping[str, Rows]) ->
     device = next(base.model.parameters()).device
     vectors = {}
     for modality, side in sides.items():
-        read, batches = Readout(side.joint, "joint", pooled=True), list[torch.Tensor]()
+        readout, batches = Readout(side.joint, "joint", pooled=True), list[torch.Tensor]()
         for segment in held_out(rows[modality], modality, 64):
-            view = View((Stream("main", side.tower, (segment,), readouts=(read,)),))
+            view = View((Stream("main", side.tower, (segment,), readouts=(readout,)),))
             batches.append(base.model(view.to(device)).predictions["joint"][:, 0].cpu())
         vectors[modality] = np.asarray(torch.cat(batches), np.float64)
     return vectors

@@ -120,9 +120,9 @@ def _model_nats(base: Base, source: str, segment: Segment) -> Numbers:
     """Return the model's nats for every chunk of a segment, in the order of `chunks`."""
     objective = CausalConfig(tower=base.tower(segment.space)).build()
     (view,) = objective.views(Batch(0, {source: segment}, KeyedRandom(0, 0)), {})
-    (read,) = view.readouts
-    assert read.loss_weight is not None
-    score_BS = base.model(view).scores[read.term] * read.loss_weight
+    (readout,) = view.readouts
+    assert readout.loss_weight is not None
+    score_BS = base.model(view).scores[readout.term] * readout.loss_weight
     if segment.document is None:
         return score_BS.sum(dim=1).double().numpy()  # type: ignore[no-any-return]
     document_BS = segment.document[:, 1:]

@@ -34,23 +34,23 @@ def masked_accuracy(run: Run, base: Base, config: MaskedConfig) -> Iterator[Comp
     mask = {name: Hide() for name in run.config.model.modalities}
     for batch in run.held_out(ROWS):
         for view in objective.views(batch, mask):
-            (read,) = view.readouts
-            assert read.target is not None
-            assert read.index is not None
-            assert read.loss_weight is not None
-            if read.term not in frequent:
-                frequent[read.term] = _most_frequent(run, _targets_of(config, read.term))
-            overall, by_position_N = frequent[read.term]
+            (readout,) = view.readouts
+            assert readout.target is not None
+            assert readout.index is not None
+            assert readout.loss_weight is not None
+            if readout.term not in frequent:
+                frequent[readout.term] = _most_frequent(run, _targets_of(config, readout.term))
+            overall, by_position_N = frequent[readout.term]
             predictions = {
                 MODEL: base.model(without_targets(view)).predictions["p"].argmax(dim=-1),
-                "unigram": torch.full_like(read.target, overall),
-                "unigram by position": by_position_N[read.index],
+                "unigram": torch.full_like(readout.target, overall),
+                "unigram by position": by_position_N[readout.index],
             }
             for name, ids_BS in predictions.items():
-                rows = scores.setdefault(read.term, {}).setdefault(name, [])
-                correct_BS = (ids_BS == read.target).float()
+                rows = scores.setdefault(readout.term, {}).setdefault(name, [])
+                correct_BS = (ids_BS == readout.target).float()
                 rows += [
-                    r[w > 0].tolist() for r, w in zip(correct_BS, read.loss_weight, strict=True)
+                    r[w > 0].tolist() for r, w in zip(correct_BS, readout.loss_weight, strict=True)
                 ]
     for source, by_baseline in scores.items():
         yield from compare(source, METRIC, by_baseline)

@@ -88,22 +88,22 @@ class MaskedErrors:
         modality = run.config.data.sources[source].modality
         rows, ids = run.rows("validation")[source], run.stores[source].ids("validation")
         filler, objective = self.filler(run.config.model.modalities[modality]), config.build()
-        shape: Callable[[Values], Values] = normalise if normalised else np.asarray
+        scaled: Callable[[Values], Values] = normalise if normalised else np.asarray
         scale = 1.0 if normalised else self.scale
         items: dict[str, dict[str, list[float]]] = {}
         for i, segment in enumerate(held_out(rows, modality, self.batch_size, self.records)):
             draws = KeyedRandom(0, i * self.key_stride)
             (view,) = objective.views(Batch(i, {source: segment}, draws), {})
-            (read,) = view.readouts
-            assert read.target is not None
-            targets = read.target.numpy()
+            (readout,) = view.readouts
+            assert readout.target is not None
+            targets = readout.target.numpy()
             predictions = base.model(without_targets(view)).predictions["p"].numpy()
             for b, number, scored, record in masked_records(view, run.codecs[modality].start):
                 first = rows.starts[i * self.batch_size + b]
                 document = int(rows.chunks[rows.packed[first + number], 0])
-                target = shape(targets[b][scored])
+                target = scaled(targets[b][scored])
                 guesses = {MODEL: predictions[b][scored]}
-                guesses |= {name: shape(guess) for name, guess in filler.fill(record).items()}
+                guesses |= {name: scaled(guess) for name, guess in filler.fill(record).items()}
                 for name, guess in guesses.items():
                     errors = scale * ((guess - target) ** 2).mean(axis=1)
                     item = items.setdefault(name, {}).setdefault(filler.item(ids[document]), [])
@@ -118,12 +118,12 @@ def masked_records(
 
     Gives its row, its number in the row, which targets of the row it has, and the record.
     """
-    (read,) = view.readouts
+    (readout,) = view.readouts
     visible, masked = view.streams[0].segments[0], view.streams[1].segments[1]
-    assert read.loss_weight is not None
+    assert readout.loss_weight is not None
     assert visible.values is not None
     for b in range(view.size):
-        scored = read.loss_weight[b].numpy() > 0
+        scored = readout.loss_weight[b].numpy() > 0
         masked_in, visible_in = _documents(masked, b), _documents(visible, b)
         values = visible.values[b].numpy()
         for number in np.unique(masked_in[scored]):

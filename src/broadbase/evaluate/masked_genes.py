@@ -59,9 +59,9 @@ def _compare_source(
     for i, segment in enumerate(held_out(validation, space, 16)):
         batch = Batch(i, {source: segment}, KeyedRandom(0, i))
         (view,) = objective.views(batch, {space: Hide()})
-        (read,) = view.readouts
+        (readout,) = view.readouts
         predictions = base.model(without_targets(view)).predictions["p"].double().numpy()
-        for row, at, ids, masked in _cells(segment, read):
+        for row, at, ids, masked in _cells(segment, readout):
             by_baseline = {MODEL: predictions[row, at], **frequencies.scores(ids, masked)}
             for k in TOP:
                 for name, logits in by_baseline.items():
@@ -72,17 +72,17 @@ def _compare_source(
         yield from compare(source, Metric(f"masked gene accuracy, top {k}", "higher"), scores[k])
 
 
-def _cells(segment: Segment, read: Readout) -> Iterator[tuple[int, Ints, Ints, Ints]]:
+def _cells(segment: Segment, readout: Readout) -> Iterator[tuple[int, Ints, Ints, Ints]]:
     """Yield cells with masked genes: row, targets of the readout, ids by rank, masked ranks."""
     assert segment.values is not None
-    assert read.index is not None
-    assert read.loss_weight is not None
+    assert readout.index is not None
+    assert readout.loss_weight is not None
     B, N = segment.values.shape
     document = torch.zeros(B, N).long() if segment.document is None else segment.document
     order = torch.arange(N).expand(B, -1) if segment.order is None else segment.order
     for row in range(B):
-        targets = np.flatnonzero((read.loss_weight[row] > 0).numpy())
-        index = read.index[row, targets]
+        targets = np.flatnonzero((readout.loss_weight[row] > 0).numpy())
+        index = readout.index[row, targets]
         for number in range(int(document[row].max()) + 1):
             inside = (document[row, index] == number).numpy()
             if inside.any():

@@ -79,10 +79,10 @@ def _compare_source(
 @torch.inference_mode()
 def _matches(base: Base, view: View) -> bool:
     """Whether every token that the view's one readout predicts is the likeliest."""
-    (read,) = view.readouts
+    (readout,) = view.readouts
     predictions = base.model(without_targets(view)).predictions["p"]
-    assert read.target is not None
-    return bool((predictions.argmax(dim=-1) == read.target).all())
+    assert readout.target is not None
+    return bool((predictions.argmax(dim=-1) == readout.target).all())
 
 
 def _gram_matches(gram: KneserNey, text: NDArray[Any], first: int, length: int) -> bool:
@@ -104,7 +104,7 @@ class Puzzles(ABC):
         """Return the spans, and for each a view of one row with one readout of its tokens."""
 
     def other_prompts(self, document: Document, spans: Spans) -> dict[str, list[View]]:
-        """Return other ways to ask the same model for the spans, by name; by default none."""
+        """Return views with other prompts for the same spans, by name; by default none."""
         return {}
 
     def row(self, document: Document) -> Segment:
@@ -148,8 +148,8 @@ class Middles(Puzzles):
     def _causal(self, document: Document, tokens: range) -> View:
         """Return one causal stream with a readout of some of its tokens."""
         inputs, _, _ = next_token_targets(self.row(document))
-        read = self.readout(tokens, document.values)
-        return View((Stream("main", self.config.tower, (inputs,), "causal", readouts=(read,)),))
+        readout = self.readout(tokens, document.values)
+        return View((Stream("main", self.config.tower, (inputs,), "causal", readouts=(readout,)),))
 
 
 class EncoderDecoder(Puzzles):
@@ -158,10 +158,10 @@ class EncoderDecoder(Puzzles):
     def decoded(self, inputs: Document, outputs: Document, tokens: range) -> View:
         """Return the encoder's stream, and the decoder's with a readout of some of its tokens."""
         shifted_right, _, _ = next_token_targets(self.row(outputs))
-        read = self.readout(tokens, outputs.values)
+        readouts = (self.readout(tokens, outputs.values),)
         encoder = Stream("encoder", self.config.encoder, (self.row(inputs),))
         tower = self.config.decoder
-        decoder = Stream("decoder", tower, (shifted_right,), "causal", "encoder", readouts=(read,))
+        decoder = Stream("decoder", tower, (shifted_right,), "causal", "encoder", readouts=readouts)
         return View((encoder, decoder))
 
     def pair(

@@ -83,8 +83,8 @@ def _text_vectors(run: Run, base: Base, config: PairsConfig, texts: Sequence[str
     side = config.second
     space = run.config.data.sources[side.source].modality
     segment = prompts(space, base.codecs[space], texts, whole=True)
-    read = Readout(side.joint, "text", pooled=True)
-    output = base.model(View((Stream("main", side.tower, (segment,), readouts=(read,)),)))
+    readout = Readout(side.joint, "text", pooled=True)
+    output = base.model(View((Stream("main", side.tower, (segment,), readouts=(readout,)),)))
     return F.normalize(output.predictions["text"][:, 0], dim=-1)
 
 
