@@ -40,7 +40,7 @@ against its baselines, on records it never saw. A gap is the model's score less 
 its 95 % interval: over held-out documents, or over splits where the model is adapted. Arrows show
 which direction of a metric is better; a gap is bold where its interval excludes 0 and the model is
 better. Rows that lose stay. Where a row took far more seconds than seconds of CPU, other work was
-running at the same time."""
+running at the same time. A row that was measured on another machine names it."""
 PICTURES = {"height": 28, "width": 28, "channels": 1}
 
 
@@ -104,7 +104,7 @@ ROWS = {
     "beit": Row(
         "image",
         "beit --data sample:fashion_test "
-        + _fashion(4, data__sources__codes__length=50)
+        + _fashion(4, data__sources__codes__sequence_length=50)
         + f" --set {TOKENIZER}={{vq}}",
         ("--data sample:fashion_test --train-size 100",),
     ),
@@ -131,7 +131,7 @@ ROWS = {
         "dino --data sample:fashion --depth 3 "
         + _fashion(
             7,
-            data__sources__image__rows=64,
+            data__sources__image__batch_size=64,
             model__modalities__prototypes__prototypes=1024,
             optim__lr=3e-3,
             schedule__warmup=100,
@@ -192,8 +192,8 @@ ROWS = {
         "album --data sample:digits --depth 2 --init-from {album} "
         + _longer(
             33,
-            data__sources__album__rows=8,
-            data__sources__album__length=129,
+            data__sources__album__batch_size=8,
+            data__sources__album__sequence_length=129,
             data__sources__album__source__pictures=128,
             data__sources__album__source__count=2000,
         ),
@@ -207,8 +207,8 @@ ROWS = {
         f"needle --data sample:brown --depth 2 --init-from {{needle}} {NEEDLE} "
         + _longer(
             64,
-            data__sources__text__rows=8,
-            data__sources__text__length=256,
+            data__sources__text__batch_size=8,
+            data__sources__text__sequence_length=256,
             data__sources__text__source__characters=720,
         ),
     ),
@@ -401,7 +401,8 @@ def facts(row: Row, home: Path) -> dict[str, Any]:
 
 def result_line(comparison: Comparison) -> str:
     """Return a comparison in one line of text."""
-    gap = ", ".join(f"{value:+.3f}" for value in comparison.gap if value is not None)
+    mean, *ends = (f"{value:+.3f}" for value in comparison.gap if value is not None)
+    gap = ", ".join([mean, " ".join(ends)] if ends else [mean])
     return (
         f"{subject(comparison)}: {comparison.metric.label} {comparison.model:.3f};"
         f" {comparison.baseline} {comparison.other:.3f} ({gap})"

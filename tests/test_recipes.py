@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sklearn.datasets import load_digits
 from broadbase.core.errors import ConfigError
 from broadbase.recipes.listing import expected
 from broadbase.recipes.recipe import all_recipes, find_recipe
+from broadbase.recipes.resolve import resolve
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from conftest import cells_file
@@ -134,13 +136,14 @@ def test_the_first_20_losses_are_golden(name: str, corpus: Path, tmp_path: Path)
 
 
 def test_what_is_expected_is_of_recipes_that_there_are() -> None:
-    """The commands that `recipes` shows beside results build a config."""
+    """The commands that `recipes` shows with their results build a config, settings and all."""
     assert len(expected()) >= 9
     for name, row in expected().items():
         words = shlex.split(row["command"])
         assert words[:3] == ["broadbase", "pretrain", name]
         assert words[3:5] == ["--data", words[4]]
-        assert find_recipe(name).build(4, words[4]).recipe == name
+        changes = [value for option, value in pairwise(words) if option == "--set"]
+        assert resolve(name, words[4], None, changes).recipe == name
         assert row["seconds"] > 0
 
 
