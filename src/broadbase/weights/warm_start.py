@@ -21,7 +21,7 @@ from broadbase.weights.match import HEAD, HEADS
 from broadbase.weights.special_tokens import spoken
 
 # settings of a modality that may differ from the base's: they change no id that it has
-FREE = ("vocab_size", "controls", "z", "tokenizer", *HEADS)
+FREE = ("vocab_size", "extra_ids", "z_loss_coef", "tokenizer", *HEADS)
 
 
 def config_with_head(base: Base) -> ModelConfig:
@@ -85,4 +85,4 @@ def _grown(name: str, old: Model, new: Model) -> bool:
     if kind != "spaces" or parameter not in getattr(new.spaces[space], "tables", ()):
         return False
     here: nn.Module = new.spaces[space]
-    return bool(here.extends(old.spaces[space]))  # type: ignore[operator]
+    return bool(here.is_extension_of(old.spaces[space]))  # type: ignore[operator]
