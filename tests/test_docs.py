@@ -1,31 +1,47 @@
-"""Every command that README and docs/ show runs, in the order in which they show it."""
+"""The documentation is true: its commands and code run, its links resolve, its names exist."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_group
 
 from broadbase.commands import main
-from broadbase.commands.app import COMMANDS
+from broadbase.commands.app import COMMANDS, app
+from broadbase.core.config import discover
+from broadbase.core.contracts import ObjectiveConfig
+from broadbase.core.plugins import VARIABLE, declared
+from broadbase.recipes.recipe import Recipe
+from broadbase.weights.mapping import known_families
 from test_llava import published
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCE = ROOT / "src" / "broadbase"
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+GUIDES = [page for page in PAGES if page.name not in ("log.md", "results.md", "benchmarks.md")]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 SHORT = ["--set", "train.steps=4", "--set", "train.evaluate_every=4", "--set", "train.save_every=4"]
 ELSEWHERE = ("make ", "BROADBASE_WRITE_GOLDEN", "apt ")  # `make` is what runs this test
 WORDS = ["river", "stone", "cloud", "paper", "light", "green", "seven", "cold", "old", "new"]
 
 
 def commands(page: Path) -> list[str]:
-    """The command lines of a page's fences, comments left out."""
+    """Return the command lines of a page's fences, without comments."""
     lines = [
         line.partition("#")[0].strip()
         for kind, block in FENCE.findall(page.read_text())
@@ -37,12 +53,20 @@ def commands(page: Path) -> list[str]:
 
 
 def snippets(page: Path) -> list[str]:
+    """Return the Python blocks of a page."""
     return [block for kind, block in FENCE.findall(page.read_text()) if kind == "python"]
+
+
+def files(page: Path) -> dict[str, str]:
+    """Return the blocks of a page that begin with the name of a file, by that name."""
+    blocks = [block for _, block in FENCE.findall(page.read_text())]
+    named = [(re.match(r"# ([\w/]+\.\w+)\n", block), block) for block in blocks]
+    return {name[1]: block for name, block in named if name}
 
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the data that the pages speak of."""
+    """A folder with the data that the pages mention."""
     rng = random.Random(0)
     (tmp_path / "notes").mkdir()
     for i in range(60):
@@ -52,6 +76,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows += [{"text": " ".join(rng.choices(WORDS[5:], k=6)), "label": "b"} for _ in range(200)]
     rng.shuffle(rows)
     (tmp_path / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = ["text,label", *(f"{row['text']},{row['label']}" for row in rows)]
+    (tmp_path / "labelled.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "pictures").mkdir()
     for i in range(40):
         pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype(np.uint8)
@@ -63,14 +89,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command printed; any error is raised."""
+    """Run a command and return what it printed; any error is raised."""
     capsys.readouterr()
     main.app(arguments, standalone_mode=False)
     return capsys.readouterr().out
 
 
 def shortened(arguments: list[str]) -> list[str]:
-    """The same command on a small budget."""
+    """Return the same command on a small budget."""
     if arguments[0] == "pretrain":
         config = arguments[1].endswith(".yaml")
         size = [] if "--depth" in arguments or config else ["--depth", "1"]
@@ -79,35 +105,42 @@ def shortened(arguments: list[str]) -> list[str]:
             arguments = arguments[:at] + arguments[at + 2 :]
         return [*arguments, *size, *SHORT]
     if arguments[0] == "adapt" and "--splits" not in arguments:
-        return [*arguments, "--splits", "2", "--test-size-size", "50"]
+        return [*arguments, "--splits", "2", "--test-size", "50"]
     return arguments
-
-
-def test_every_page_with_commands_is_known() -> None:
-    assert len(commands(ROOT / "README.md")) > 10
-    assert len(snippets(ROOT / "README.md")) >= 1
-
-
-@pytest.mark.usefixtures("desk")
-def test_the_commands_of_the_readme_run_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    follow(ROOT / "README.md", capsys)
-    for snippet in snippets(ROOT / "README.md"):
-        exec(compile(snippet, "README.md", "exec"), {})
 
 
 def follow(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Run the commands of a page in order."""
-    known = {}
+    document = ""
     for line in commands(page):
-        program, *arguments = shlex.split(line.replace("DOCUMENT", known.get("id", "")))
+        program, *arguments = shlex.split(line.replace("DOCUMENT", document))
         if line.startswith(ELSEWHERE):
             assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.M)
             continue
         if program != "broadbase" or arguments[0] == "demo":
             continue
-        said = run(shortened(arguments), capsys)
+        printed = run(shortened(arguments), capsys)
         if arguments[0] == "inspect" and "runs" not in line:
-            known["id"] = str(re.search(r"\b[0-9a-f]{32}\b", said)[0])  # type: ignore[index]
+            document = str(re.search(r"\b[0-9a-f]{32}\b", printed)[0])  # type: ignore[index]
+
+
+def execute(page: Path, code: str) -> dict[str, Any]:
+    """Execute a block of a page and return its variables."""
+    variables: dict[str, Any] = {}
+    exec(compile(code, page.name, "exec"), variables)
+    return variables
+
+
+@pytest.mark.usefixtures("desk")
+def test_the_commands_and_code_of_the_pages_run_in_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for page in (ROOT / "README.md", DOCS / "commands.md", DOCS / "configs.md"):
+        assert len(commands(page)) >= 5, page.name
+        follow(page, capsys)
+        for snippet in snippets(page):
+            execute(page, snippet)
+    assert len(snippets(ROOT / "README.md")) == len(snippets(DOCS / "commands.md")) == 1
 
 
 def test_the_first_training_runs_in_order(
@@ -115,20 +148,46 @@ def test_the_first_training_runs_in_order(
 ) -> None:
     """Its script, every command on a part of the data, and its use of the result."""
     monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs" / "first-training.md"
+    page = DOCS / "first-training.md"
     script, use = snippets(page)
-    exec(compile(script, "make_data.py", "exec"), {})
+    execute(page, script)
     for file in sorted(Path("notes").iterdir())[40:]:
         file.unlink()
-    rows = Path("table.csv").read_text().splitlines(keepends=True)
-    assert rows[0] == "text,label\n"
+    assert Path("table.csv").read_text().startswith("text,label\n")
     for folder in Path("digits").iterdir():
         for file in sorted(folder.iterdir())[20:]:
             file.unlink()
     follow(page, capsys)
-    exec(compile(use, "first-training.md", "exec"), space := {})  # type: ignore[var-annotated]
-    assert len(space["classifier"].predict(space["base"].embed(space["new"]))) == 2
+    variables = execute(page, use)
+    assert len(variables["classifier"].predict(variables["base"].embed(variables["new"]))) == 2
     assert {file.name for file in Path().iterdir()} >= {"notes-hf", "notes.gguf", "digit.png"}
+
+
+MANY = """
+import shlex, sys
+from broadbase.commands.main import app
+for line in sys.argv[1:]:
+    app(shlex.split(line)[1:], standalone_mode=False)
+"""
+
+
+def test_the_objective_and_the_measure_of_the_pages_run(desk: Path) -> None:
+    """In a process of their own, so that nothing of the pages stays registered here."""
+    pages = [DOCS / "add-an-objective.md", DOCS / "add-a-measure.md"]
+    written = {name: block for page in pages for name, block in files(page).items()}
+    for name, block in written.items():
+        (desk / name).write_text(block)
+    lines = [shlex.split(line)[1:] for page in pages for line in commands(page)]
+    made = subprocess.run(
+        [sys.executable, "-c", MANY, *(shlex.join(["", *shortened(line)]) for line in lines)],
+        cwd=desk,
+        env={**os.environ, VARIABLE: ",".join(Path(name).stem for name in written)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert "most frequent" in made.stdout
 
 
 def test_other_pages_name_commands_that_exist() -> None:
@@ -139,3 +198,88 @@ def test_other_pages_name_commands_that_exist() -> None:
                 assert arguments[0] in COMMANDS, (page.name, line)
             if program == "python":
                 assert (ROOT / arguments[0]).exists(), (page.name, line)
+
+
+def test_links_resolve_and_every_page_is_reached_from_the_index() -> None:
+    reached = {DOCS / "index.md"}
+    for page in PAGES:
+        text = FENCE.sub("", page.read_text())
+        for link in re.findall(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"", text):
+            target = next(filter(None, link))
+            if target.startswith(("http", "#")):
+                continue
+            path = (page.parent / target.partition("#")[0]).resolve()
+            assert path.exists(), f"{page.name} links to {target}"
+            reached |= {path, *path.glob("*.md")} if page.parent == DOCS else set()
+    assert not set(DOCS.rglob("*.md")) - reached
+
+
+def test_the_names_in_the_guides_exist() -> None:
+    """Classes, files, options, settings and identifiers in backticks are those of the source."""
+    source = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    known = set(re.findall(r"\w+", source)) | EXTERNAL
+    options = {option for name in COMMANDS for option in _options(name)} | {"--version", "--help"}
+    for page in GUIDES:
+        inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", page.read_text()))
+        lines = [*inline, *commands(page)]
+        used = {
+            option
+            for line in lines
+            if line.startswith(("broadbase ", "-"))
+            for option in OPTION.findall(line.partition(" -- ")[0])
+        }
+        assert used <= options | EXTERNAL, (page.name, used - options)
+        for name in inline:
+            where = f"{page.name}: `{name}`"
+            if re.fullmatch(r"[\w/*]+/[\w*]*(\.\w+)?", name) and name.endswith((".py", ".sh")):
+                assert [*SOURCE.glob(name), *ROOT.glob(name)], where
+            elif re.fullmatch(r"[A-Z]\w*[a-z]\w*|[a-z]+(_[a-z0-9]+)+", name):
+                assert name in known, where
+            elif re.fullmatch(r"(train|optim|data|machine|schedule|model)(\.[a-z_]+)+", name):
+                assert name.rpartition(".")[2] in known, where
+
+
+# Names in the guides that belong to others
+EXTERNAL = {"GroupKFold", "ViTMAEForPreTraining", "AutoModelForCausalLM"}
+
+
+def _options(command: str) -> Iterator[str]:
+    for parameter in get_group(app).commands[command].params:
+        yield from (*parameter.opts, *parameter.secondary_opts)
+
+
+def test_the_guides_count_right() -> None:
+    readme = (ROOT / "README.md").read_text()
+    discover("objectives")
+    ours = [c for c in ObjectiveConfig.choices.values() if c.__module__.startswith("broadbase.")]
+    recipes: list[Recipe] = declared("broadbase.recipes", "RECIPE")
+    assert f"{len(ours)}\n  objectives" in readme or f"{len(ours)} objectives" in readme
+    assert f"**{len(recipes)} recipes**" in readme
+    assert f"**{len(known_families())} published families" in readme
+    table = (DOCS / "recipes.md").read_text()
+    assert not [recipe.name for recipe in recipes if f"`{recipe.name}`" not in table]
+    limits = re.search(r"at most (\d+) lines, and a function at most (\d+)",
+                       (ROOT / "CONTRIBUTING.md").read_text())  # fmt: skip
+    house = (ROOT / "tests" / "test_house.py").read_text()
+    assert limits
+    assert f"<= {limits[1]}, path" in house
+    assert f"<= {limits[2]}, f" in house
+
+
+def test_the_packages_are_listed_in_the_order_of_the_layers() -> None:
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    order: Mapping[str, int] = {
+        name.strip(): i
+        for i, layer in enumerate(layers["contracts"][0]["layers"])
+        for name in layer.split("|")
+    }
+    listed = re.findall(r"^\| `(\w+)/` \|", (DOCS / "concepts.md").read_text(), re.M)
+    assert {*listed} == {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    assert [order[name] for name in listed] == sorted(order[name] for name in listed)
+
+
+def test_the_variables_of_the_environment_are_listed() -> None:
+    page = (DOCS / "configs.md").read_text()
+    source = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    names = {*re.findall(r"\bBROADBASE_[A-Z_]+\b", source)} - {"BROADBASE_PRELOAD_BEFORE"}
+    assert not {name for name in names if f"`{name}`" not in page}

@@ -27,7 +27,7 @@ from test_docs import FENCE, ROOT, commands
 PAGE = ROOT / "docs" / "add-a-modality.md"
 SHORT = {
     "pretrain": "--depth 2 --set train.steps=150 --set train.evaluate_every=50",
-    "adapt": "--splits 2 --test-size-size 50",
+    "adapt": "--splits 2 --test-size 50",
 }
 ABSENT = ("cannot be had", "is not here", "took more than")  # the registry, or its tool
 MANY = """

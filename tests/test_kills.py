@@ -64,7 +64,7 @@ def adapted(place: Path) -> tuple[object, ...]:
         "finetune",
         "--train-size",
         8,
-        "--test-size-size",
+        "--test-size",
         8,
         "--splits",
         2,

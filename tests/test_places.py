@@ -164,7 +164,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
             *words.split(),
             "--train-size",
             "200",
-            "--test-size-size",
+            "--test-size",
             "150",
             "--splits",
             "2",

@@ -94,7 +94,7 @@ def _form(base: Base, config: Mapping[str, Any]) -> Form:
             f" {config['model_type']}"
         )
     tower: Any = base.config.towers["main"]
-    if any(layers.block.attention.reach for layers in tower.layers):
+    if any(layers.block.attention.span for layers in tower.layers):
         raise ConfigError("llama.cpp's decoders of this type see all that was before: no windows")
     if len({layers.block.positions for layers in tower.layers}) > 1 or (
         getattr(tower.positions, "scaling", None) and not form.paired
@@ -108,7 +108,7 @@ def _settings(writer: Any, base: Base, config: Mapping[str, Any]) -> None:
     block, positions, norm = tower.layers[0].block, tower.positions, tower.final_norm
     writer.add_embedding_length(tower.width)
     writer.add_block_count(sum(layers.repeat for layers in tower.layers))
-    writer.add_feed_forward_length(block.feedforward.hidden)
+    writer.add_feed_forward_length(block.feedforward.hidden_width)
     writer.add_head_count(block.attention.heads)
     writer.add_head_count_kv(block.attention.kv_heads)
     writer.add_key_length(block.attention.head_dim)
