@@ -240,7 +240,7 @@ def test_the_names_in_the_guides_exist() -> None:
 
 
 # Names in the guides that belong to others
-EXTERNAL = {"GroupKFold", "ViTMAEForPreTraining", "AutoModelForCausalLM"}
+EXTERNAL = {"GroupKFold", "ViTMAEForPreTraining", "AutoModelForCausalLM", "async_save"}
 
 
 def _options(command: str) -> Iterator[str]:
