@@ -346,7 +346,7 @@ BACKBONES: dict[str, Callable[[], Any]] = {
 
 
 class Forced:
-    """Draws the given values [B,M] one after the other, and keeps the logits it was shown."""
+    """KeyedRandom the given values [B,M] one after the other, and keeps the logits it was shown."""
 
     def __init__(self, values: torch.Tensor) -> None:
         self.values, self.seen = values, list[torch.Tensor]()

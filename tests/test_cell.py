@@ -21,11 +21,11 @@ from broadbase.adapt.features import classical
 from broadbase.adapt.task import Task
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.extras import optional
+from broadbase.core.extras import require_extra
 from broadbase.data.detect import labelled
 from broadbase.data.sources.cells import H5adConfig
 from broadbase.data.store.prepare import prepare
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.cell import CellConfig
 from broadbase.recipes.recipe import find_recipe
@@ -208,7 +208,7 @@ def test_a_damaged_file_is_rejected_by_name(name: str, reason: str, tmp_path: Pa
     broken(path, name)
     (only,) = read(path)
     assert isinstance(only, Reject)
-    assert only.place == str(path)
+    assert only.origin == str(path)
     assert re.search(reason, only.reason), only.reason
 
 
@@ -227,7 +227,7 @@ def test_a_bad_cell_takes_no_other_with_it(
     bad = found.pop(7)
     assert isinstance(bad, Reject)
     assert "no count" in bad.reason
-    assert bad.place.endswith(":cell7")
+    assert bad.origin.endswith(":cell7")
     assert [isinstance(r, Record) for r in found] == [False] + [True] * 28
 
 
@@ -238,7 +238,7 @@ def test_a_damaged_row_takes_no_other_with_it(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["X"]["indices"][5] = 12
     bad = [r for r in read(path) if isinstance(r, Reject) and not r.empty]
-    assert [r.place for r in bad] == [f"{path}:cell1"]
+    assert [r.origin for r in bad] == [f"{path}:cell1"]
     assert "indices" in bad[0].reason
     cells_file(path, COUNTS.astype(np.float32), GENES)
     with h5py.File(path, "a") as file:
@@ -249,7 +249,7 @@ def test_a_damaged_row_takes_no_other_with_it(tmp_path: Path) -> None:
     data[at + 4 : at + 12] = b"\xff" * 8
     path.write_bytes(data)
     bad = [r for r in read(path) if isinstance(r, Reject) and not r.empty]
-    assert [r.place.rpartition(":")[2] for r in bad] == [f"cell{i}" for i in range(15, 20)]
+    assert [r.origin.rpartition(":")[2] for r in bad] == [f"cell{i}" for i in range(15, 20)]
 
 
 def test_without_x_the_layers_are_named(tmp_path: Path) -> None:
@@ -338,6 +338,6 @@ def test_without_its_extra_the_recipe_says_what_to_install(
 
 def test_why_no_genes_are_learned_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.h5ad").write_text("no cells")
-    wanted = Wanted(H5adConfig(path=str(tmp_path)), CellConfig(), "cell")
+    wanted = StoreRequest(H5adConfig(path=str(tmp_path)), CellConfig(), "cell")
     with pytest.raises(DataError, match=r"no cells to learn genes from\n  .*a\.h5ad"):
         prepare({"cell": wanted}, tmp_path / "store")

@@ -32,11 +32,11 @@ def test_a_printed_config_is_the_config(name: str) -> None:
 def test_options_of_pretrain() -> None:
     config = resolve("text", "x", 1, steps=7, context=33, batch_size=5)
     (source,) = config.data.sources.values()
-    assert (config.train.steps, source.sequence_length, source.rows) == (7, 33, 5)
+    assert (config.train.steps, source.sequence_length, source.batch_size) == (7, 33, 5)
     config = resolve("text", "x", 1, ["train.steps=9"], steps=7)
     assert config.train.steps == 9
     config = resolve("mixed", None, 1, batch_size=116, context=64)
-    rows = {name: m.rows for name, m in config.data.sources.items()}
+    rows = {name: m.batch_size for name, m in config.data.sources.items()}
     assert sum(n for name, n in rows.items() if name != "descriptors") == 116
     assert rows["structure"] == rows["descriptors"]
     assert config.data.sources["code"].sequence_length == 64
@@ -59,7 +59,7 @@ def texts(folder: Path, word: str, ending: str = "txt") -> str:
 def test_several_folders_are_a_mixture(tmp_path: Path) -> None:
     paths = [texts(tmp_path / "a", "river"), texts(tmp_path / "b", "stone")]
     config = resolve("bytes", paths, 1, steps=2, context=64, batch_size=4)
-    assert {name: m.rows for name, m in config.data.sources.items()} == {"bytes": 2, "bytes_2": 2}
+    assert {name: m.batch_size for name, m in config.data.sources.items()} == {"bytes": 2, "bytes_2": 2}
     run = Run.create(config, tmp_path / "run")
     assert run.train().keys() == {"bytes", "bytes_2"}
 

@@ -41,7 +41,7 @@ def package(tmp_path: Path) -> Path:
 def test_emoji_are_drawn_on_white_and_described(package: Path) -> None:
     found = list(EmojiConfig(path=str(package), size=8).records())
     assert isinstance(found[2], Reject)
-    assert "1F3" in found[2].place
+    assert "1F3" in found[2].origin
     pictures = {r.key: np.asarray(r.raw) for r in found if isinstance(r, Record)}
     assert set(pictures) == {"1F1", "1F2"}
     assert pictures["1F1"].shape == (8, 8, 3)

@@ -16,7 +16,7 @@ from broadbase.commands.app import app
 from broadbase.commands.work.generate import asked_for
 from broadbase.core.errors import DataError
 from broadbase.evaluate.registry import all_measures, evaluate
-from broadbase.recipes.resolve import resolved
+from broadbase.recipes.resolve import resolve
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at, save
 from test_model_folder import text_base
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(recipe: str, data: Path, out: Path) -> Path:
     changes = [*QUICK, "data.final_rows=4", "data.validation_rows=4"]
-    Run.create(resolved(recipe, str(data), 1, changes, steps=1, batch_size=4), out).train()
+    Run.create(resolve(recipe, str(data), 1, changes, steps=1, batch_size=4), out).train()
     return out
 
 

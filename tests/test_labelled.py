@@ -218,8 +218,8 @@ def test_copies_of_proteins_join_their_positions() -> None:
     )
     task = as_read(protein_base(), Task.from_places("t", "protein", raws, labels))
     assert task.groups is not None
-    assert task.places is not None
-    of = {r: {int(g) for g in task.groups[task.places[:, 0] == r]} for r in range(4)}
+    assert task.token_labels is not None
+    of = {r: {int(g) for g in task.groups[task.token_labels[:, 0] == r]} for r in range(4)}
     assert of[0] == of[2]
     assert len(of[0]) == 1
     assert len({next(iter(groups)) for groups in of.values()}) == 3
@@ -301,7 +301,7 @@ def test_records_are_read_as_far_as_the_positions_go(method: Method) -> None:
     raws = [text * (20 if i == 0 else 1) for i, text in enumerate(texts(40))]
     task = Task.from_records("t", "bytes", raws, [*"ab" * 20])
     base = learned_positions(64)
-    assert base.most("bytes") == 62
+    assert base.max_tokens("bytes") == 62
     (row,) = adapt(base, task, method, [20], 20, 3, settings=FEW)
     assert (row.truncated, row.max_tokens) == (1, 62)
     assert "1 record truncated to 62 tokens" in row.title

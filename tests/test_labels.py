@@ -20,7 +20,7 @@ def test_labels_are_texts_of_the_same_keys(tmp_path: Path) -> None:
     pictures = ImageFilesConfig(path=str(tmp_path), labels="folder")
     texts = list(LabelsConfig(source=pictures).records())
     assert [t.raw for t in texts if isinstance(t, Record)] == ["cat", "dog"]
-    keys = [r.key or r.place for r in pictures.records() if isinstance(r, Record)]
+    keys = [r.key or r.origin for r in pictures.records() if isinstance(r, Record)]
     assert [t.key for t in texts if isinstance(t, Record)] == keys
     (named, *_) = LabelsConfig(source=DigitsConfig(last=1), names=("nought",)).records()
     assert isinstance(named, Record)
@@ -36,7 +36,7 @@ def test_labels_are_texts_of_the_same_keys(tmp_path: Path) -> None:
 
 
 def test_articles_have_names() -> None:
-    text = sample("fashion").beside["text"]
+    text = sample("fashion").options["text"]
     assert isinstance(text, LabelsConfig)
     assert text.names[0] == "t-shirt"
     assert text.names[9] == "ankle boot"

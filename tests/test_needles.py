@@ -15,7 +15,7 @@ from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import DataError
 from broadbase.data.samples.catalog import DigitsConfig
 from broadbase.data.sources.files import TextFilesConfig
-from broadbase.data.sources.needles import AlbumsConfig, NeedlesConfig, planted, reserved
+from broadbase.data.sources.needles import AlbumsConfig, NeedlesConfig, insert_needle, reserved
 from broadbase.evaluate.needle import DEPTHS
 from broadbase.recipes.recipe import find_recipe
 
@@ -79,7 +79,7 @@ def test_no_tested_word_is_a_needle(texts: Path) -> None:
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_a_needle_lies_at_its_depth(depth: float) -> None:
-    lines = planted(WORDS[:40], [("key", "1"), ("other", "2")], [depth, 0.5])
+    lines = insert_needle(WORDS[:40], [("key", "1"), ("other", "2")], [depth, 0.5])
     before = "\n".join(lines).split("- key 1")[0]
     assert len([w for w in before.split() if w in WORDS]) == round(40 * depth)
     text = " ".join(line for line in lines if not LINE.fullmatch(line))
@@ -98,7 +98,7 @@ def test_albums_ask_for_what_came_after() -> None:
         pairs = {*pairwise(row)}
         told = [pair in pairs for pair in pairwise(again)]
         assert sum(told) >= len(told) // 2  # stretches of at least two
-    digits = [record.place for record in records(DigitsConfig())]
+    digits = [record.origin for record in records(DigitsConfig())]
     assert len(shown) == sum(reserved(place) for place in digits)
 
 

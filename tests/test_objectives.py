@@ -102,7 +102,7 @@ def test_a_prefix_is_seen_in_full_and_is_no_target() -> None:
         values = seen.values.clone()  # type: ignore[union-attr]
         if changed >= 0:
             values[0, changed] = (values[0, changed] + 9) % 256
-        moved = replace(stream, segments=(replace(seen, values=values),), reads=())
+        moved = replace(stream, segments=(replace(seen, values=values),), readouts=())
         with torch.no_grad():
             return model()(View((moved,))).streams["main"].x[0]
 

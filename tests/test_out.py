@@ -40,7 +40,7 @@ from broadbase.weights.sizes import Ends
 from test_parity import close
 from test_recipes import OWN_DATA, corpus, small  # noqa: F401
 
-LEAVES = {  # recipe: the family it is made like, and what transformers opens it as
+LEAVES = {  # recipe: the family it is made as_family, and what transformers opens it as
     "mae": ("vit_mae", hf.ViTMAEForPreTraining),
     "dino": ("vit", hf.ViTModel),
     "beit": ("beit", hf.BeitForMaskedImageModeling),
@@ -54,7 +54,7 @@ TEXTS = ["the licence of the work", "a contributor", "MKTAYIAKQR", "may"]
 
 @pytest.fixture(scope="module")
 def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:  # noqa: F811
-    """Each recipe, 20 steps at depth 1, like its family."""
+    """Each recipe, 20 steps at depth 1, as_family its family."""
     folder, found = tmp_path_factory.mktemp("out"), {}
     for name, (family, _) in LEAVES.items():
         tree = as_family_of(small(name, corpus).tree(), family)

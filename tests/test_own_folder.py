@@ -37,7 +37,7 @@ def hidden(base: Base, text: str, place: int) -> torch.Tensor:
     segment = prompts("text", base.codecs["text"], [text], whole=True)
     marks = torch.zeros_like(segment.values, dtype=torch.bool)
     marks[0, place] = True
-    seen = replace(segment, hidden=marks)
+    seen = replace(segment, masked=marks)
     stream = Stream("main", "main", (seen,), "full", readouts=(Readout("text", "told"),))
     with torch.no_grad():
         return base.model(View((stream,))).predictions["told"][0, place]

@@ -199,5 +199,5 @@ def test_token_dropout_of_esm(tmp_path: Path) -> None:
     values, real, given = padded()
     hidden = (torch.arange(PLACES) % 4 == 1) & real
     theirs = reference(values.masked_fill(hidden, 2), attention_mask=real.long()).logits
-    ours = logits(base, replace(given, hidden=hidden))
+    ours = logits(base, replace(given, masked=hidden))
     assert close(ours[real], theirs[real])

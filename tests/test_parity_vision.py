@@ -87,7 +87,7 @@ def test_beit(name: str, tmp_path: Path) -> None:
     picture = pictures(base)
     counts = torch.ones(picture.position.shape[:2], dtype=torch.float64)
     counts[:, 0] = 0  # the start is never hidden
-    picture = replace(picture, weight=counts)
+    picture = replace(picture, loss_weight=counts)
     codes = Segment("codes", ids(ROWS, 26), picture.position)
     told = {
         "name": "masked",

@@ -21,7 +21,7 @@ from broadbase.adapt.method import Method
 from broadbase.adapt.probe import probe
 from broadbase.adapt.reading import as_read
 from broadbase.adapt.task import Task, read_task
-from broadbase.adapt.truncation import Beginning
+from broadbase.adapt.truncation import Truncated
 from broadbase.core.contracts import Sample
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources.json_files import JsonLinesConfig
@@ -108,7 +108,7 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
     used = {int(i) for split in splits for part in split for i in part}
     read = list[str]()
 
-    class Noting(Beginning):
+    class Noting(Truncated):
         def encode(self, raw: str) -> Sample:
             read.append(raw)
             return super().encode(raw)
@@ -213,7 +213,7 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "many"}')
     source = JsonLinesConfig(path=str(tmp_path / "a.jsonl"), label="label")
     with pytest.raises(DataError, match=r"a.jsonl:1: label 'many' is no number"):
-        read_task("x", "bytes", source, numeric=True)
+        read_task("x", "bytes", source, regression=True)
 
 
 def test_classical_baselines_read_what_is_there() -> None:

@@ -12,7 +12,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.evaluate.likelihood import compare_bits, likelihoods
 from broadbase.evaluate.registry import evaluate_against
 from broadbase.evidence.comparison import MODEL
-from broadbase.recipes.resolve import resolved
+from broadbase.recipes.resolve import resolve
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from test_recipes import corpus, small  # noqa: F401
@@ -38,7 +38,7 @@ def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F8
     assert len(rows) == min(20 * 4, len(run.rows("train")["text"]))
     batches = run.mixture().batches(0, 20)
     trained = {v.tobytes() for b in batches for v in b.segments["text"].values.numpy()}
-    assert trained == {row.values.tobytes() for row in rows}
+    assert trained == {row.target.tobytes() for row in rows}
     with pytest.raises(ConfigError, match="only a model with causal attention has a likelihood"):
         list(likelihoods(run, type(base)(base.config, base.model, base.codecs, "full")))
 
@@ -60,7 +60,7 @@ def test_one_text_is_compared_over_its_chunks(tmp_path: Path) -> None:
     words = np.random.default_rng(0).choice(["one ", "two ", "three ", "four "], 4000)
     (tmp_path / "input.txt").write_text("".join(words))
     settings = ["train.steps=2", "data.holdout=0.2", "data.sources.bytes.sequence_length=64"]
-    run = Run.create(resolved("bytes", str(tmp_path), 1, settings), tmp_path / "run")
+    run = Run.create(resolve("bytes", str(tmp_path), 1, settings), tmp_path / "run")
     run.train()
     base = load(run.folder / "model")
     for row in likelihoods(run, base, order=2):

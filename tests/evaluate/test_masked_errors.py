@@ -10,7 +10,7 @@ import torch
 
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError
-from broadbase.core.keyed_random import Draws
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, View
 from broadbase.evaluate.masked_errors import masked_records, normalise, require_raw_values
 from broadbase.model.model import ModelConfig
@@ -33,7 +33,7 @@ def two_sounds() -> Segment:
 
 def view_of(segment: Segment) -> View:
     config = MaskedAutoencoderConfig(target="pixels")
-    (view,) = config.build().views(Batch(0, {"s": segment}, Draws(1, 0)), {})
+    (view,) = config.build().views(Batch(0, {"s": segment}, KeyedRandom(1, 0)), {})
     return view
 
 

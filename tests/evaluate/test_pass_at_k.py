@@ -117,8 +117,8 @@ def test_the_measure(trained: Run, tmp_path: Path) -> None:
 def test_samples_go_on_after_a_prompt(trained: Run) -> None:
     base = load(trained.folder / "model")
     cold = SamplingConfig(temperature=0)
-    texts = base.continuations(["def double(x):"] * 3, places=12, sampling=cold)
-    assert texts == [base.generate("def double(x):", places=12, sampling=cold)] * 3
+    texts = base.generate_batch(["def double(x):"] * 3, max_new_tokens=12, sampling=cold)
+    assert texts == [base.generate("def double(x):", max_new_tokens=12, sampling=cold)] * 3
     assert texts[0].startswith("\n    return x + x\n")
 
 

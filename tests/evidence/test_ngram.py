@@ -89,7 +89,7 @@ def draw_rows(seed: int, vocabulary: int, longest: int, rows: int) -> list[list[
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("start_symbol", [False, True])
-@pytest.mark.parametrize(("seed", "vocab_size", "rows"), [(0, 5, 8), (1, 30, 60), (2, 200, 150)])
+@pytest.mark.parametrize(("seed", "vocabulary", "rows"), [(0, 5, 8), (1, 30, 60), (2, 200, 150)])
 def test_equals_the_papers_formulas(
     order: int, start_symbol: bool, seed: int, vocabulary: int, rows: int
 ) -> None:
@@ -211,7 +211,7 @@ def test_cross_entropy_of_a_markov_chain_approaches_the_true_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "order", "vocab_size", "message"),
+    ("rows", "order", "vocabulary", "message"),
     [
         ([[0, 1]], 0, 2, "order is 0"),
         ([[0, 1]], 2, 0, "vocabulary is 0"),

@@ -216,7 +216,7 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
     "first": (FirstConfig(), WIDE, {}),
     "last": (LastConfig(), WIDE, {}),
     "probe": (
-        AttentionPoolingConfig(heads=D // E, hidden=F),
+        AttentionPoolingConfig(heads=D // E, hidden_width=F),
         WIDE,
         {
             "probe": SMALL,
@@ -235,12 +235,12 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
         {**linear("linear", D), **norm("norm", bias=True)},
     ),
     "ids": (
-        DiscreteConfig(vocabulary=300, tied=False, bias=True),
+        DiscreteConfig(vocab_size=300, tie_embeddings=False, bias=True),
         WIDE,
         {"embedding.weight": SMALL, "mask": SMALL, "bias": Is(0), **output(bias=False)},
     ),
     "ids, tied": (
-        DiscreteConfig(vocabulary=300, mask_id=3),
+        DiscreteConfig(vocab_size=300, mask_id=3),
         WIDE,
         {"embedding.weight": SMALL},
     ),
