@@ -59,7 +59,10 @@ def texts(folder: Path, word: str, ending: str = "txt") -> str:
 def test_several_folders_are_a_mixture(tmp_path: Path) -> None:
     paths = [texts(tmp_path / "a", "river"), texts(tmp_path / "b", "stone")]
     config = resolve("bytes", paths, 1, steps=2, context=64, batch_size=4)
-    assert {name: m.batch_size for name, m in config.data.sources.items()} == {"bytes": 2, "bytes_2": 2}
+    assert {name: m.batch_size for name, m in config.data.sources.items()} == {
+        "bytes": 2,
+        "bytes_2": 2,
+    }
     run = Run.create(config, tmp_path / "run")
     assert run.train().keys() == {"bytes", "bytes_2"}
 
