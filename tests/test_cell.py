@@ -328,11 +328,11 @@ def test_without_its_extra_the_recipe_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells_file(tmp_path / "a.h5ad", COUNTS.astype(np.float32), GENES)
-    optional.cache_clear()
+    require_extra.cache_clear()
     monkeypatch.setitem(sys.modules, "anndata.io", None)
     with pytest.raises(ConfigError, match=r"needs: pip install 'broadbase\[cells\]'"):
         read(tmp_path / "a.h5ad")
-    optional.cache_clear()
+    require_extra.cache_clear()
 
 
 def test_why_no_genes_are_learned_is_said(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def _cast(batch: Batch, dtype: torch.dtype) -> Batch:
 def test_same_for_any_split(
     batch: Batch, objective: str, dtype: torch.dtype, bar: float, micro_batches: int
 ) -> None:
-    batch_coupled = gradient(batch, objective, 1, dtype)
+    whole = gradient(batch, objective, 1, dtype)
     cut = gradient(batch, objective, micro_batches, dtype)
     assert whole.norm() > 0
     assert (whole - cut).norm() / whole.norm() < bar
@@ -87,7 +87,7 @@ def test_same_for_any_documents(lengths: list[list[int]], pieces: int, seed: int
         0, {"prose": packed(lengths, 27, seed), "digits": images(6, seed)}, KeyedRandom(seed, 0)
     )
     pieces = min(pieces, len(lengths))
-    batch_coupled = gradient(batch, "causal", 1, torch.float64)
+    whole = gradient(batch, "causal", 1, torch.float64)
     cut = gradient(batch, "causal", pieces, torch.float64)
     assert (whole - cut).norm() / whole.norm() < 1e-10
 
@@ -104,7 +104,7 @@ def test_a_mean_of_means_would_fail(batch: Batch) -> None:
         )
         (loss / 2).backward()
     naive = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-    batch_coupled = gradient(batch, "causal", 1, torch.float64)
+    whole = gradient(batch, "causal", 1, torch.float64)
     assert (whole - naive).norm() / whole.norm() > 1e-3
 
 
