@@ -51,7 +51,7 @@ def molecules(run: Run, base: Base) -> tuple[list[Comparison], list[Drawing]]:
     split = [source_rows[i] for source_rows in rows for i in range(len(source_rows))]
     for name, some in (("rows seen", seen), ("full split", split)):
         texts = chunks(collate(some, modality, False))
-        gram = KneserNey.fit(texts, 5, base.config.modalities[modality].discrete.vocabulary)  # type: ignore[attr-defined]
+        gram = KneserNey.fit(texts, 5, base.config.modalities[modality].discrete.vocab_size)  # type: ignore[attr-defined]
         rng, ends = np.random.default_rng(0), (int(codec.start), int(codec.end or 0))
         ids = (gram.sample(*ends, MAX_NEW_TOKENS, rng) for _ in range(MOLECULES))
         generated[f"5-gram, {name}"] = [codec.decode(each, ()) for each in ids]

@@ -124,7 +124,7 @@ def _settings(writer: Any, base: Base, config: Mapping[str, Any]) -> None:
         if positions.scaling is not None:
             writer.add_rope_scaling_attn_factors(positions.scaling.gain)
     else:
-        writer.add_context_length(positions.length)
+        writer.add_context_length(positions.num_positions)
     writer.add_vocab_size(config["vocab_size"])
 
 

@@ -61,6 +61,6 @@ def unmasked(config: ModelConfig, state: dict[str, Tensor]) -> dict[str, Tensor]
     (space,) = config.modalities
     embedding, output = (f"spaces.{space}.{name}" for name in TABLES)
     found = {k: v[:-1] if k in (embedding, output) else v for k, v in state.items()}
-    if config.modalities[space].discrete.tied:  # type: ignore[attr-defined]
+    if config.modalities[space].discrete.tie_embeddings:  # type: ignore[attr-defined]
         del found[output]
     return found

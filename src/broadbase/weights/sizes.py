@@ -82,7 +82,7 @@ class Shape:
     def max_length(self, said: Ends) -> int:
         """The length of its table of positions."""
         learned = isinstance(self.positions, LearnedConfig)
-        return self.positions.length if learned else said.length  # type: ignore[attr-defined]
+        return self.positions.num_positions if learned else said.length  # type: ignore[attr-defined]
 
 
 def ids(modality: ModalityConfig | None) -> DiscreteConfig | None:

@@ -76,7 +76,7 @@ def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
         "hidden_act": shape.activation("gelu"),
         "layer_norm_eps": shape.eps(LayerNormConfig, 1e-12),
         "max_position_embeddings": shape.max_length(said),
-        "type_vocab_size": shape.positions.parts if learned else 2,  # type: ignore[attr-defined]
+        "type_vocab_size": shape.positions.token_types if learned else 2,  # type: ignore[attr-defined]
         "vocab_size": discrete.vocab_size,
         "pad_token_id": 0,
     }
