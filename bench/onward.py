@@ -55,7 +55,7 @@ def main() -> None:
 def config(options: argparse.Namespace, side: str, steps: int, seed: int) -> RunConfig:
     """The recipe's run on the base, or the same model without it."""
     codes = find_recipe("codes").build(options.depth, options.data)
-    recipe = RunConfig.from_tree(continue_from(codes, str(options.base)))
+    recipe = RunConfig.from_tree(continue_from(codes.tree(), str(options.base)))
     tree = recipe.tree() | {"seed": seed}
     settings = [
         f"model.modalities.codes.tokenizer={options.tokenizer}",

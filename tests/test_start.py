@@ -120,7 +120,7 @@ def test_a_new_modality_leaves_all_that_was(
 ) -> None:
     """Codes beside text: old parameters to the bit, new ones as any run would begin with them."""
     alone = small("codes", corpus)
-    config = RunConfig.from_tree(continue_from(alone, str(text.folder)))
+    config = RunConfig.from_tree(continue_from(alone.tree(), str(text.folder)))
     assert list(config.model.modalities) == ["text", "codes"]
     run, weights = begun(config, tmp_path / "both")
     old = base_at(text.folder)

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 
 class Changes(TypedDict, total=False):
-    """The keyword arguments of `resolve.resolved`, which says what each does."""
+    """The keyword arguments of `resolve.resolve`, which says what each does."""
 
     changes: Sequence[str]
     field: str | None

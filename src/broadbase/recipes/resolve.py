@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from broadbase.core.config import override
-from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
+from broadbase.core.contracts import ModalityConfig, ObjectiveConfig, SourceConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.trees import brief
 from broadbase.data.detect import STORE
@@ -57,11 +57,12 @@ def resolve(
             "depth is decided before a config is made: `pretrain RECIPE --depth N`; a config file"
             " holds the layers themselves, in model.towers"
         )
-    config = _built(recipe, [data] if isinstance(data, str) else data or [], depth)
-    tree = config.tree() if init_from is None else continue_from(config, init_from)
+    tree = _built(recipe, [data] if isinstance(data, str) else data or [], depth)
+    if init_from is not None:
+        tree = continue_from(tree, init_from)
     sources = tree["data"]["sources"]
     if field is not None:
-        _set_field(config, sources, field)
+        _set_field(sources, field)
     if pattern is not None:
         _set_pattern(sources, pattern)
     if steps is not None:
@@ -76,7 +77,7 @@ def resolve(
     return RunConfig.from_tree(changed)
 
 
-def continue_from(config: RunConfig, init_from: str) -> Tree:
+def continue_from(tree: Tree, init_from: str) -> Tree:
     """Return the tree of the same training, started from the base in a run or model folder.
 
     The model is the base's, with the modalities and connectors that only the recipe has. Text with
@@ -84,7 +85,7 @@ def continue_from(config: RunConfig, init_from: str) -> Tree:
     longer than their positions. A head that the base lacks is initialised. ConfigError if the
     recipe trains a tower that the base lacks, on data that the base reads.
     """
-    base, new = base_at(init_from), config.model
+    base, new = base_at(init_from), ModelConfig.from_tree(tree["model"], "model")
     complete = config_with_head(base)
     name_of = {name: name for name in new.modalities}
     for name, modality in base.config.modalities.items():
@@ -97,7 +98,7 @@ def continue_from(config: RunConfig, init_from: str) -> Tree:
     possible = {*base.config.towers, *tower_of.values()}
     if missing := [name for name in new.towers if name not in possible]:
         raise ConfigError(
-            f"init_from={init_from}: recipe {config.recipe!r} trains tower {', '.join(missing)},"
+            f"init_from={init_from}: recipe {tree['recipe']!r} trains tower {', '.join(missing)},"
             f" and this base has {', '.join(base.config.towers)} for {', '.join(base.codecs)}; take"
             f" a recipe of its towers, or a base with {', '.join(new.towers)}"
         )
@@ -109,12 +110,13 @@ def continue_from(config: RunConfig, init_from: str) -> Tree:
         tower_of={**tower_of, **base.config.tower_of},
         connectors=(*base.config.connectors, *connectors),
     )
-    tree = config.tree() | {"model": model.tree(), "init_from": init_from}
-    for mixed in tree["data"]["sources"].values():
-        mixed["modality"] = name_of[mixed["modality"]]
-        longest = model.max_length(mixed["modality"])
-        mixed["sequence_length"] = int(min(mixed["sequence_length"], longest))
-    return tree
+    sources = {}
+    for name, mixed in tree["data"]["sources"].items():
+        space = name_of[mixed["modality"]]
+        length = int(min(mixed["sequence_length"], model.max_length(space)))
+        sources[name] = mixed | {"modality": space, "sequence_length": length}
+    data = tree["data"] | {"sources": sources}
+    return tree | {"model": model.tree(), "data": data, "init_from": init_from}
 
 
 def as_family_of(tree: Tree, family: str, changes: Sequence[str] = ()) -> Tree:
@@ -177,7 +179,8 @@ def _made(tree: Tree, family: str) -> Tree | None:
         return None
 
 
-def _built(recipe: str, data: Sequence[str], depth: int | None) -> RunConfig:
+def _built(recipe: str, data: Sequence[str], depth: int | None) -> Tree:
+    """Return the tree of a config file, or of a recipe on data; of several data, a mixture."""
     if recipe.endswith((".yaml", ".yml")):
         if data or depth is not None:
             raise ConfigError(
@@ -191,25 +194,25 @@ def _built(recipe: str, data: Sequence[str], depth: int | None) -> RunConfig:
                 " model.towers; delete that line, and change the layers, or use"
                 " `pretrain RECIPE --depth N`"
             )
-        return config
+        return config.tree()
     paths: Sequence[str | None] = data or [None]
-    configs = [_on(find_recipe(recipe), depth or 4, path) for path in paths]
-    return configs[0] if len(configs) == 1 else mixture(configs)
+    trees = [_on(find_recipe(recipe), depth or 4, path) for path in paths]
+    return trees[0] if len(trees) == 1 else mixture(trees)
 
 
-def _on(recipe: Recipe, depth: int, path: str | None) -> RunConfig:
-    """A recipe on a folder, a file, ..., or on what a store was made of."""
-    config = recipe.build(depth, path)
+def _on(recipe: Recipe, depth: int, path: str | None) -> Tree:
+    """Return a recipe on a folder, a file, ..., or on what a store was made of."""
+    tree = recipe.build(depth, path).tree()
     if path is None or not path.startswith(STORE):
-        return config
-    return adopted(config, Path(path.removeprefix(STORE)))
+        return tree
+    return adopted(tree, Path(path.removeprefix(STORE)))
 
 
-def _set_field(config: RunConfig, sources: Tree, field: str) -> None:
+def _set_field(sources: Tree, field: str) -> None:
     tables = [table for mixed in sources.values() for table in _tables(mixed["source"])]
     if not tables:
-        for mixed in config.data.sources.values():
-            mixed.source.parts()  # where there is nothing to read, that is said first
+        for mixed in sources.values():  # where there is nothing to read, that is said first
+            SourceConfig.from_tree(mixed["source"]).parts()
         raise ConfigError("--field names a column of a table, and the data hold no table")
     for table in tables:
         table["field"] = field
@@ -236,7 +239,7 @@ def _set_context(modalities: Tree, sources: Tree, tokens: int) -> None:
 
 
 def _set_rows(sources: Mapping[str, dict[str, Any]], rows: int) -> None:
-    """So many rows a step: of each pair one row, of other sources in the same parts as before."""
+    """Set the rows of a step: one for each pair, the other sources in the same parts as before."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, mixed in sources.items():
         groups.setdefault(mixed["pair_group"] or f"/{name}", []).append(mixed)
@@ -252,7 +255,7 @@ def _set_rows(sources: Mapping[str, dict[str, Any]], rows: int) -> None:
 
 
 def _tables(source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The settings of all tables that a source reads, itself or through others."""
+    """Yield the settings of all tables that a source reads, itself or through others."""
     if isinstance(source, dict) and "field" in source:
         yield source
     for inner in source.values():

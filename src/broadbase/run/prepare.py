@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from broadbase.run.config import RunConfig
 from broadbase.weights import folder as model_folder
 from broadbase.weights.warm_start import compatible
 
+Tree = dict[str, Any]  # of a RunConfig
 OURS = ("config.yaml", "env.json", "metrics.jsonl", "data", "checkpoints", "lock")
 WRITTEN = ("env.json", "metrics.jsonl", "checkpoints", "model")  # by a run, once it has its lock
 
@@ -81,17 +83,17 @@ def _prepared(wanted: StoreRequest, store: Path) -> bool:
     )
 
 
-def adopted(config: RunConfig, folder: Path) -> RunConfig:
-    """The config with the modalities and settings that the stores in `folder` were made with."""
-    tree = config.tree()
-    for name, mixed in config.data.sources.items():
+def adopted(tree: Tree, folder: Path) -> Tree:
+    """Return a config tree with the modalities and settings of the stores in `folder`."""
+    tree = deepcopy(tree)
+    for name, mixed in tree["data"]["sources"].items():
         if (folder / name / "manifest.json").exists():
             made = open_store(folder / name).manifest
-            tree["data"]["sources"][name]["source"] = made["source"]
-            tree["model"]["modalities"][mixed.modality] = made["modality"]
+            mixed["source"] = made["source"]
+            tree["model"]["modalities"][mixed["modality"]] = made["modality"]
     if (folder / "settings.json").exists():
         tree["data"] |= read_facts(folder / "settings.json", dict)
-    return RunConfig.from_tree(tree)
+    return tree
 
 
 def open_stores(config: RunConfig, folder: Path, *, compare: bool = False) -> dict[str, Store]:
