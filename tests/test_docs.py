@@ -248,6 +248,15 @@ def _options(command: str) -> Iterator[str]:
         yield from (*parameter.opts, *parameter.secondary_opts)
 
 
+RETIRED = re.compile(r"\b(told|beside|asked|theirs|places?|leaves as)\b", re.I)
+
+
+def test_the_guides_use_the_words_of_the_field() -> None:
+    for page in GUIDES:
+        text = page.read_text()
+        assert not RETIRED.findall(text), (page.name, RETIRED.findall(text))
+
+
 def test_the_guides_count_right() -> None:
     readme = (ROOT / "README.md").read_text()
     discover("objectives")

@@ -1,4 +1,4 @@
-"""docs/add-a-modality.md: its files beside the package, its commands in order, on its real data.
+"""docs/add-a-modality.md: its files outside the package, its commands in order, on its real data.
 
 The commands run in one process of their own, so that nothing of the page's stays registered here.
 """
@@ -22,7 +22,7 @@ from broadbase.data.detect import detect, labelled
 from broadbase.data.samples.packages import Package
 from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.tables import CsvConfig
-from test_docs import FENCE, ROOT, commands
+from test_docs import ROOT, commands, files
 
 PAGE = ROOT / "docs" / "add-a-modality.md"
 SHORT = {
@@ -37,13 +37,6 @@ for line in sys.argv[1:]:
     print(f"$ {line}", flush=True)
     app(shlex.split(line)[1:], standalone_mode=False)
 """
-
-
-def files(page: Path) -> dict[str, str]:
-    """The blocks of a page that begin with the name of a file."""
-    blocks = [block for _, block in FENCE.findall(page.read_text())]
-    named = [(re.match(r"# ([\w/]+\.\w+)\n", block), block) for block in blocks]
-    return {name[1]: block for name, block in named if name}
 
 
 @pytest.fixture
