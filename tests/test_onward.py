@@ -67,7 +67,7 @@ def pretrained(place: Path, start: str, out: str, steps: int) -> tuple[Run, floa
     changes = [*SETTINGS, f"train.steps={steps}"]
     data, begin = str(place / "data"), str(place / start)
     console = Console(file=io.StringIO(), width=200)
-    run = Run.create(resolve("bert", data, 1, changes, start=begin), place / out, console)
+    run = Run.create(resolve("bert", data, 1, changes, init_from=begin), place / out, console)
     told = run.train(console)
     return run, told["text"]["nats_per_place"], console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -91,7 +91,7 @@ def test_it_has_the_tokenizer_of_its_start_and_says_what_is_new(
     assert run.codecs["text"].encode(text).values.tolist() == theirs.encode(text).ids
     corrupt = run.config.model.modalities["text"].corruption()
     assert isinstance(corrupt, MaskOrSwap)
-    assert f"start={place / 'random'}: begins anew, as it has none: spaces.text.bias" in said
+    assert f"init_from={place / 'random'}: begins anew, as it has none: spaces.text.bias" in said
     assert "spaces.text.head" in said
     assert run.config.data.sources["text"].sequence_length == PLACES  # the recipe's rows are longer
     assert evaluate(run, base_at(run.folder))
@@ -121,7 +121,7 @@ def test_a_family_goes_on_as_the_family_it_is(place: Path, tmp_path: Path) -> No
     hf.GPT2LMHeadModel(hf.GPT2Config(**shape)).save_pretrained(tmp_path / "gpt2")
     shutil.copy(place / "random" / "tokenizer.json", tmp_path / "gpt2")
     changes = [*SETTINGS, "train.steps=3"]
-    config = resolve("text", str(place / "data"), 1, changes, start=str(tmp_path / "gpt2"))
+    config = resolve("text", str(place / "data"), 1, changes, init_from=str(tmp_path / "gpt2"))
     run, said = Run.create(config, tmp_path / "run"), io.StringIO()
     run.train(Console(file=said, width=200))
     again, report = hf.GPT2LMHeadModel.from_pretrained(
@@ -145,7 +145,7 @@ def test_a_family_goes_on_as_the_family_it_is(place: Path, tmp_path: Path) -> No
         (
             "bert",
             ["data.sources.text.sequence_length=70"],
-            "text.length: 70 places.*positions for 64",
+            "text.sequence_length: 70 tokens.*positions for 64",
         ),
         ("bert", ["model.towers.main.width=64"], r"is \[.*\] in its base and \[.*\] here"),
     ],
@@ -154,7 +154,7 @@ def test_a_recipe_that_does_not_fit_is_told_why(
     place: Path, tmp_path: Path, recipe: str, changes: list[str], message: str
 ) -> None:
     def tried() -> None:
-        config = resolve(recipe, str(place / "data"), 1, changes, start=str(place / "random"))
+        config = resolve(recipe, str(place / "data"), 1, changes, init_from=str(place / "random"))
         Run.create(config, tmp_path / "run").train()
 
     with pytest.raises(ConfigError, match=message):
@@ -163,13 +163,13 @@ def test_a_recipe_that_does_not_fit_is_told_why(
 
 def test_an_encoder_that_is_trained_causal_is_told_of(place: Path, tmp_path: Path) -> None:
     changes = [*SETTINGS, "train.steps=2"]
-    config = resolve("text", str(place / "data"), 1, changes, start=str(place / "random"))
+    config = resolve("text", str(place / "data"), 1, changes, init_from=str(place / "random"))
     said = io.StringIO()
     Run.create(config, tmp_path / "run").train(Console(file=said, width=200))
     assert "its places saw each other full, and objective 'causal' trains" in said.getvalue()
 
 
 def test_without_a_start_its_modality_cannot_be_made(place: Path, tmp_path: Path) -> None:
-    config = resolve("bert", str(place / "data"), 1, SETTINGS, start=str(place / "random"))
+    config = resolve("bert", str(place / "data"), 1, SETTINGS, init_from=str(place / "random"))
     with pytest.raises(ConfigError, match="go on from their folder, --init-from FOLDER"):
         Run.create(config.model_copy(update={"init_from": None}), tmp_path / "run")

@@ -253,14 +253,14 @@ def untrained(name: str, data: Path) -> Base:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("mae", ["vit_mae", "towers.encoder.positions is sinusoid and would be plane"]),
-        ("t5", ["t5", "modalities.text.tied is true and would be false"]),
+        ("mae", ["vit_mae", "towers.encoder.positions is sinusoid and would be learned_2d"]),
+        ("t5", ["t5", "modalities.text.tie_embeddings is true and would be false"]),
         ("clip", ["clip", "modalities.image_joint.pooling is mean and would be first"]),
         (
             "esm",
             [
                 "eurobert",
-                "modalities.protein.dropped is 0.12 and would be none",
+                "modalities.protein.token_dropout is 0.12 and would be none",
                 "esm (9 settings)",
             ],
         ),
@@ -333,6 +333,11 @@ def test_a_change_that_a_family_undoes_is_refused(
             resolve(recipe, "DATA", 2, [change], family=family)
     else:
         assert resolve(recipe, "DATA", 2, [change], family=family) != plain
+
+
+def test_a_change_that_cannot_be_is_named_in_full_before_a_family_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"`model\.towers\.main\.width`"):
+        resolve("dino", "DATA", 2, ["model.towers.main.width=0"], family="vit")
 
 
 def test_crops_of_normalised_pictures_are_those_of_their_pixels() -> None:
