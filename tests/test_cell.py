@@ -69,13 +69,13 @@ def test_ranks_are_those_of_the_paper(corpus: list[Cell], data: st.DataObject) -
 
 def test_unknown_genes_count_in_the_total_and_are_left_out(tmp_path: Path) -> None:
     corpus = [{"A": 1, "B": 4, "C": 1}, {"A": 1, "B": 4}, {"B": 2, "D": 2}]
-    codec = CellConfig(vocabulary=3, longest=1).fit(corpus)
+    codec = CellConfig(vocab_size=3, max_length=1).fit(corpus)
     assert codec.genes.tolist() == [b"A", b"B"]  # those that most cells show
     assert codec.decode(codec.encode({"A": 2, "B": 2, "Z": 9}).values, (1,)) == ["A"]
     with pytest.raises(ValueError, match=r"none of its 1 genes, such as 'Z', is among .* 'A'"):
         codec.encode({"Z": 1})
     codec.save(tmp_path)
-    again = CellConfig(vocabulary=3, longest=1).load(tmp_path)
+    again = CellConfig(vocab_size=3, max_length=1).load(tmp_path)
     assert again.genes.tolist() == codec.genes.tolist()
     assert np.array_equal(again.medians, codec.medians)
     (tmp_path / "genes.json").write_text("{")
@@ -122,7 +122,7 @@ def test_every_layout_is_read(layout: str, tmp_path: Path) -> None:
     assert empty.empty
     assert [r.raw for r in rest if isinstance(r, Record)] == expected(COUNTS[1:])
     assert [r.label for r in rest if isinstance(r, Record)] == kinds[1:]
-    assert rest[0].place == f"{path}:cell1"
+    assert rest[0].origin == f"{path}:cell1"
 
 
 def normalised(counts: np.ndarray) -> np.ndarray:
@@ -265,9 +265,9 @@ def test_without_x_the_layers_are_named(tmp_path: Path) -> None:
 
 def test_long_names_of_genes_are_kept(tmp_path: Path) -> None:
     long = "ENSG00000238009_AL627309.1_protein_coding"
-    codec = CellConfig(vocabulary=8).fit([{long: 2, "A": 1}, {"A": 1, "B": 3}])
+    codec = CellConfig(vocab_size=8).fit([{long: 2, "A": 1}, {"A": 1, "B": 3}])
     codec.save(tmp_path)
-    again = CellConfig(vocabulary=8).load(tmp_path)
+    again = CellConfig(vocab_size=8).load(tmp_path)
     sample = again.encode({long: 2.0, "A": 1})
     assert set(again.decode(sample.values, sample.grid)) == {long, "A"}
     raw = CellConfig().clean({long: 2.0})

@@ -25,12 +25,12 @@ import sys
 from pathlib import Path
 from broadbase.data.store import prepare as p
 from broadbase.data.store.cluster import on_ray
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.data.sources.files import TextFilesConfig
 from broadbase.modalities.bytes import BytesConfig
 p.SHARD = 1
 texts, store = map(Path, sys.argv[1:])
-wanted = {"t": Wanted(TextFilesConfig(path=str(texts)), BytesConfig(), "bytes")}
+wanted = {"t": StoreRequest(TextFilesConfig(path=str(texts)), BytesConfig(), "bytes")}
 p.prepare(wanted, store, p.PrepareConfig(processes=2, holdout=0.5), on_ray())
 """
 

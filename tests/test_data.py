@@ -93,7 +93,9 @@ def test_a_picture_is_never_cut() -> None:
         end=None,
     )
     assert Rows(one, 17).plain
-    with pytest.raises(DataError, match=r"17 places does not fit a row of 16.*NAME.length=17"):
+    with pytest.raises(
+        DataError, match=r"17 places does not fit a row of 16.*NAME.sequence_length=17"
+    ):
         Rows(one, 16)
 
 
@@ -122,7 +124,7 @@ def same(one: Batch, other: Batch) -> bool:
     return one.step == other.step and all(
         torch.equal(getattr(one.segments[name], field), getattr(other.segments[name], field))
         for name in one.segments
-        for field in ("values", "position", "order", "document", "weight")
+        for field in ("values", "position", "order", "document", "loss_weight")
     )
 
 
@@ -151,7 +153,7 @@ def test_ranks_share_a_batch(store: Store) -> None:
             assert torch.equal(segment.values[r::2], part.segments[name].values)
             mine = part.rng.uniform(name, len(segment.values[r::2]), 7)
             assert torch.equal(whole.rng.uniform(name, len(segment.values), 7)[r::2], mine)
-    with pytest.raises(ConfigError, match=r"rows=2 does not divide over 3 ranks"):
+    with pytest.raises(ConfigError, match=r"batch_size=2 does not divide over 3 ranks"):
         next(
             iter(MixedBatches(mixed.rows, mixed.spaces, {"a": 6, "b": 2}, 5).batches(0, 1, world=3))
         )

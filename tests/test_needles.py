@@ -99,7 +99,7 @@ def test_albums_ask_for_what_came_after() -> None:
         told = [pair in pairs for pair in pairwise(again)]
         assert sum(told) >= len(told) // 2  # stretches of at least two
     digits = [record.origin for record in records(DigitsConfig())]
-    assert len(shown) == sum(reserved(place) for place in digits)
+    assert len(shown) == sum(reserved(origin) for origin in digits)
 
 
 def test_pictures_of_several_sizes_are_refused(tmp_path: Path) -> None:

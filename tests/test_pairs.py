@@ -150,7 +150,7 @@ def test_groups_stay_on_one_side(tmp_path: Path) -> None:
         }
     }
     config["model"]["modalities"] = {"text": {"name": "bytes"}}
-    config["model"]["at"] = {}
+    config["model"]["tower_of"] = {}
     config["objective"] = {"name": "causal", "tower": "text"}
     run = Run.create(RunConfig.from_tree(config), tmp_path / "run")
     families = []
@@ -167,12 +167,12 @@ def test_groups_stay_on_one_side(tmp_path: Path) -> None:
 
 def test_what_cannot_be_paired_is_said(album: Path, tmp_path: Path) -> None:
     apart = tree(album)
-    del apart["data"]["sources"]["text"]["pairs"]
+    del apart["data"]["sources"]["text"]["pair_group"]
     with pytest.raises(ConfigError, match=r"needs image and text row by row: give both the same"):
         RunConfig.from_tree(apart)
     uneven = tree(album)
     uneven["data"]["sources"]["text"]["batch_size"] = 4
-    with pytest.raises(ConfigError, match="'captions' differ in rows"):
+    with pytest.raises(ConfigError, match="'captions' differ in batch_size"):
         RunConfig.from_tree(uneven)
     with pytest.raises(ConfigError, match="no source 'picture'"):
         RunConfig.from_tree(tree(album, first={"source": "picture", "tower": "a", "joint": "b"}))

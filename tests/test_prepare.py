@@ -232,7 +232,7 @@ from broadbase.data.store import shards
 from broadbase.data.sources import files
 from broadbase.data.store import workers
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.modalities.text import TextConfig
 files.PIECE, preparing.SHARD = 1000, 3000
@@ -242,7 +242,7 @@ def slow(tasks, processes):
         print(task.target.name, flush=True)
         time.sleep(0.05)
 source = JsonLinesConfig(path=sys.argv[1])
-wanted = {"s": Wanted(source, TextConfig(vocabulary=300), "text")}
+wanted = {"s": StoreRequest(source, TextConfig(vocab_size=300), "text")}
 prepare(wanted, Path(sys.argv[2]), PrepareConfig(holdout=0.3), slow)
 """
 

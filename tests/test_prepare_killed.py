@@ -103,11 +103,12 @@ def test_remove_killed(tmp_path: Path, full: bool) -> None:
 SLOW_DATA = """
 from pathlib import Path
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import Wanted
+from broadbase.data.store.shards import StoreRequest
 from broadbase.modalities.bytes import BytesConfig
 from slow_source import SlowConfig
 
-prepare({"s": Wanted(SlowConfig(), BytesConfig(), "b")}, Path("store"), PrepareConfig(processes=2))
+wanted = {"s": StoreRequest(SlowConfig(), BytesConfig(), "b")}
+prepare(wanted, Path("store"), PrepareConfig(processes=2))
 """
 SLOW_SOURCE = r"""
 import os, time
