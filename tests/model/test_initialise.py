@@ -179,7 +179,7 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
         {**heads(bias=True), **norm("q_norm"), **norm("k_norm")},
     ),
     "attention, scale 1": (attention(scale=1.0), WIDE, heads(scale=1.0)),
-    "cross-attention": (attention(), lambda config: config.across(D), heads()),
+    "cross-attention": (attention(), lambda config: config.cross(D), heads()),
     "plain": (MLPConfig(hidden_width=F), WIDE, plain()),
     "gated": (GatedConfig(hidden_width=F), WIDE, gated()),
     "clipped": (ClippedConfig(hidden_width=F), WIDE, gated(bias=True)),

@@ -37,7 +37,7 @@ class AttentionConfig(Slot):
 
     def cross(self, width: int) -> nn.Module:
         """The module (x, mask, context, cache) -> x, whose places read those of another stream."""
-        raise TypeError(f"{type(self).__name__} has no across()")
+        raise TypeError(f"{type(self).__name__} has no cross()")
 
 
 class GroupedQueryConfig(AttentionConfig):
