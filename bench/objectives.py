@@ -78,9 +78,9 @@ def mae(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss, Lo
         seen = torch.cat([torch.zeros(ROWS, 1, dtype=torch.int64), order[:, :64]], dim=1)
         hidden, values, place = order[:, 64:], whole.values, whole.position
         first = Segment("image", gather(values, seen), gather(place, seen))
-        told = Segment("pixels", gather(values, hidden), gather(place, hidden))
+        told = Segment("pixels", None, gather(place, hidden))
         index = seen.shape[1] + torch.arange(hidden.shape[1]).expand(ROWS, -1)
-        read = Readout("pixels", "x", told.values, torch.ones(index.shape), index)
+        read = Readout("pixels", "x", gather(values, hidden), torch.ones(index.shape), index)
         inner = (Segment("@encoder", None, first.position), told)
         encoder = Stream("encoder", "encoder", (first,))
         view = View((encoder, Stream("decoder", "decoder", inner, readouts=(read,))))

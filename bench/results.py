@@ -117,7 +117,7 @@ ROWS = {
         "image",
         "vq --data sample:openmoji --set model.modalities.image.height=32 --set"
         " model.modalities.image.width=32 --set model.modalities.image.patch=4 --set"
-        " data.sources.image.sequence_length=65 --set model.modalities.pixels.channels=48 --set"
+        " data.sources.image.sequence_length=65 --set model.heads.pixels.channels=48 --set"
         " train.steps=600",
     ),
     "emoji": Row(
@@ -132,7 +132,7 @@ ROWS = {
         + _fashion(
             7,
             data__sources__image__batch_size=64,
-            model__modalities__prototypes__prototypes=1024,
+            model__heads__prototypes__prototypes=1024,
             optim__lr=3e-3,
             schedule__warmup=100,
             train__steps=2000,

@@ -46,8 +46,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 def trainer(name: str, micro_batches: int, ranks: Ranks) -> Trainer:
     tree = {
-        "modalities": {
-            **MODALITIES,
+        "modalities": MODALITIES,
+        "heads": {
             "a": {"name": "joint", "embedding_dim": 6},
             "b": {"name": "joint", "embedding_dim": 6, "scale": 10.0, "bias": -2.0},
         },

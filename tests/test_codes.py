@@ -94,7 +94,7 @@ def test_codes_are_those_of_the_model_and_go_with_the_codec(
     segment = type(segment)("image", values, place, loss_weight=torch.ones(1, 16))
     (view,) = run.config.objective.build().views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {})
     told = base.model(view).streams["decoder"].x
-    want = base.model.spaces["pixels"].predict(told)[0].detach().numpy()  # type: ignore[operator]
+    want = base.model.head("pixels").predict(told)[0].detach().numpy()
     decoded = codec.decode(sample.values, sample.grid)
     np.testing.assert_allclose(
         decoded, base.codecs["image"].decode(want, (4, 4)), rtol=1e-4, atol=1e-5
@@ -204,7 +204,7 @@ def test_places_are_told_in_their_pair() -> None:
     (view,) = objective.build().views(batch, corrupt)
     (read,) = view.readouts
     (seen,) = view.streams[0].segments
-    assert read.space == "codes"
+    assert read.head == "codes"
     assert read.index is not None
     assert read.loss_weight is not None
     assert read.target is not None

@@ -61,7 +61,7 @@ def predictions(net: Model, view: View) -> Tensor:
     """What is predicted where the view scores."""
     last = view.streams[-1]
     (read,) = last.readouts
-    asked = replace(last, readouts=(Readout(read.space, "p", index=read.index),))
+    asked = replace(last, readouts=(Readout(read.head, "p", index=read.index),))
     with torch.no_grad():
         return net(View((*view.streams[:-1], asked))).predictions["p"]
 

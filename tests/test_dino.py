@@ -49,7 +49,11 @@ STILL = CropsConfig(flip=0, light=0)
 
 
 def model(seed: int = 0, **head: Any) -> Model:
-    tree = {"modalities": {"image": IMAGE, "head": {**HEAD, **head}}, "towers": {"main": TOWER}}
+    tree = {
+        "modalities": {"image": IMAGE},
+        "heads": {"head": {**HEAD, **head}},
+        "towers": {"main": TOWER},
+    }
     built = ModelConfig.from_tree(tree).build()
     initialise(built, seed)
     return built.double()

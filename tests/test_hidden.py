@@ -51,7 +51,8 @@ def visible(a: View, b: View) -> torch.Tensor:
 @pytest.mark.parametrize("modality", sorted(MODALITIES))
 def test_a_hidden_value_changes_no_prediction_of_it(modality: str, objective: str) -> None:
     tree = {
-        "modalities": {modality: settings(modality), "pixels": {"name": "pixels", "channels": 4}},
+        "modalities": {modality: settings(modality)},
+        "heads": {"pixels": {"name": "regression", "channels": 4}},
         "towers": TOWERS,
         "tower_of": {"pixels": "decoder"},
         "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],

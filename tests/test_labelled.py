@@ -443,7 +443,7 @@ def test_a_fine_tuned_model_is_kept_with_its_settings(tmp_path: Path) -> None:
     done = invoke(tmp_path / "base", "--data", data, *words, "--out", tmp_path / "ft")
     assert done.exit_code == 0, done.output
     tree = json.loads((tmp_path / "ft" / "config.json").read_text())
-    assert tree["broadbase"]["model"]["modalities"]["label"]["classes"] == ["a", "b"]
+    assert tree["broadbase"]["model"]["heads"]["label"]["classes"] == ["a", "b"]
 
 
 @pytest.mark.slow

@@ -186,7 +186,8 @@ def vitmae() -> tuple[Model, ViTMAEForPreTraining, nn.ModuleList]:
     mine = (
         ModelConfig.from_tree(
             {
-                "modalities": {"image": image, "pixels": {"name": "pixels", "channels": 16}},
+                "modalities": {"image": image},
+                "heads": {"pixels": {"name": "regression", "channels": 16}},
                 "towers": {"encoder": plain, "decoder": plain},
                 "tower_of": {"pixels": "decoder"},
                 "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],
@@ -302,7 +303,8 @@ def test_sigmoid_is_siglips_formula() -> None:
 
 def test_a_joint_space_makes_the_logit_of_a_dot_product() -> None:
     tree = {
-        "modalities": {
+        "modalities": {},
+        "heads": {
             "a": {"name": "joint", "embedding_dim": 8},
             "b": {"name": "joint", "embedding_dim": 8, "scale": 10.0, "bias": -2.7},
         },

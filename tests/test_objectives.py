@@ -45,8 +45,8 @@ def model(dtype: torch.dtype = torch.float64) -> Model:
         "modalities": {
             "bytes": {"name": "bytes", "extra_ids": 40},
             "image": {"name": "image", "height": 4, "width": 4, "channels": 1, "patch": 2},
-            "pixels": {"name": "pixels", "channels": 4},
         },
+        "heads": {"pixels": {"name": "regression", "channels": 4}},
         "towers": {
             "main": TOWER,
             "encoder": TOWER,

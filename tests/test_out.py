@@ -200,7 +200,7 @@ def test_vit_mae_tells_hidden_patches_as_ours(runs: Mapping[str, Run]) -> None:
     order = 1 + noise.argsort(dim=1)[0]
     keep, hidden = torch.cat([torch.zeros(1, dtype=torch.int64), order[:seen]]), order[seen:]
     given = Segment("image", whole.values[:, keep], whole.position[:, keep])
-    told = Segment("pixels", whole.values[:, hidden], whole.position[:, hidden])
+    told = Segment("pixels", None, whole.position[:, hidden])
     read = Readout("pixels", "x", index=(seen + 1 + torch.arange(len(hidden)))[None])
     view = View((
         Stream("encoder", "encoder", (given,)),
@@ -255,7 +255,7 @@ def untrained(name: str, data: Path) -> Base:
     [
         ("mae", ["vit_mae", "towers.encoder.positions is sinusoid and would be learned_2d"]),
         ("t5", ["t5", "modalities.text.tie_embeddings is true and would be false"]),
-        ("clip", ["clip", "modalities.image_joint.pooling is mean and would be first"]),
+        ("clip", ["clip", "heads.image_joint.pooling is mean and would be first"]),
         (
             "esm",
             [

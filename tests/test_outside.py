@@ -21,6 +21,7 @@ from broadbase.core.contracts import (
 )
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.spaces import Embedder, Head
 from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide
 from broadbase.model.initialise import initialise
@@ -40,16 +41,16 @@ discover("modalities")
 discover("objectives")
 
 
-class CountSpace(torch.nn.Module):
+class CountSpace(Embedder, Head):
     """Counts [B,N]: log in, a Poisson rate out."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.input, self.output = torch.nn.Linear(1, width), torch.nn.Linear(width, 1)
+        self.mask = torch.nn.Parameter(torch.zeros(width))
 
-    def embed(self, values: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
-        x = torch.log1p(values.clamp(min=0)).unsqueeze(-1)
-        return self.input(x if hidden is None else x.masked_fill(hidden.unsqueeze(-1), -1.0))
+    def embed_values(self, values: torch.Tensor) -> torch.Tensor:
+        return self.input(torch.log1p(values.clamp(min=0)).unsqueeze(-1))
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:
         return self.output(x).squeeze(-1)
@@ -201,7 +202,8 @@ TOWERS = {
 def test_every_pairing_learns(modality: str, objective: str) -> None:
     """Every modality under every objective: 30 steps lower the loss on the rows it saw."""
     tree = {
-        "modalities": {modality: settings(modality), "pixels": {"name": "pixels", "channels": 4}},
+        "modalities": {modality: settings(modality)},
+        "heads": {"pixels": {"name": "regression", "channels": 4}},
         "towers": TOWERS,
         "tower_of": {"pixels": "decoder"},
         "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],

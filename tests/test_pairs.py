@@ -31,6 +31,8 @@ def tree(folder: Path, **objective: Any) -> dict[str, Any]:
             "modalities": {
                 "image": {"name": "image", **TINY},
                 "text": {"name": "bytes"},
+            },
+            "heads": {
                 "image_joint": joint,
                 "text_joint": {**joint, "scale": 10.0},
             },

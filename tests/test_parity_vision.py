@@ -220,7 +220,7 @@ def test_vit_mae(tmp_path: Path) -> None:
     keep, hidden = torch.cat([zero, 1 + order[:, :seen]], dim=1), 1 + order[:, seen:]
     whole = pictures(base)
     given = Segment("image", gather(whole.values, keep), gather(whole.position, keep))
-    told = Segment("pixels", gather(whole.values, hidden), gather(whole.position, hidden))
+    told = Segment("pixels", None, gather(whole.position, hidden))
     read = Readout("pixels", "x", index=seen + 1 + torch.arange(places - seen).expand(ROWS, -1))
     streams = (
         Stream("encoder", "encoder", (given,)),

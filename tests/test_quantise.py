@@ -132,7 +132,8 @@ def autoencoder(dtype: torch.dtype = torch.float64, **fields: Any) -> Model:
     image = {"name": "image", "height": 4, "width": 4, "channels": 1, "patch": 2}
     connector = {"name": "vector_quantizer", "source": "encoder", "target": "decoder", "codes": 8}
     tree = {
-        "modalities": {"image": image, "pixels": {"name": "pixels", "channels": 4}},
+        "modalities": {"image": image},
+        "heads": {"pixels": {"name": "regression", "channels": 4}},
         "towers": {"encoder": TOWER, "decoder": TOWER},
         "tower_of": {"pixels": "decoder"},
         "connectors": [{**connector, "code_dim": 3, **fields}],

@@ -93,8 +93,9 @@ def small(name: str, corpus: Path) -> RunConfig:
             settings["vocab_size"] = 300
         if "tokenizer" in settings:
             settings["tokenizer"] = str(tokenizer(corpus))
+    for settings in tree["model"]["heads"].values():
         if "grace" in settings:
-            settings["grace"] = 1.0  # four pictures a step may be answered alike
+            settings["grace"] = 1.0  # four pictures a step may get one answer
     for source in tree["data"]["sources"].values():
         source["batch_size"] = 4
         if source["source"]["name"] in ("wheel_json", "standard_library"):

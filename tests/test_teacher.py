@@ -99,8 +99,8 @@ def test_distillation_is_hintons_loss(temperature: float, hard: float) -> None:
         with torch.no_grad():
             known = teacher(view).streams["main"].x
         read = view.reads[0]
-        logits = student.spaces[read.space].predict(hidden)
-        aim = teacher.spaces[read.space].predict(known)
+        logits = student.spaces[read.head].predict(hidden)
+        aim = teacher.spaces[read.head].predict(known)
         p, q = (torch.softmax(z / temperature, -1) for z in (aim, logits))
         kl = (p * (p / q).log()).sum(-1)
         target = read.values

@@ -66,7 +66,7 @@ def test_a_fine_tuned_folder_says_what_its_labels_mean(tmp_path: Path) -> None:
     save(again, tmp_path / "numbers")
     code = (
         "import sys, broadbase\n"
-        "for name in sys.argv[1:]: print(broadbase.load(name).config.modalities['label'].tree())"
+        "for name in sys.argv[1:]: print(broadbase.load(name).config.heads['label'].tree())"
     )
     folders = [str(tmp_path / name) for name in ("classes", "numbers")]
     done = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, text=True)

@@ -333,7 +333,7 @@ def tiny(data: Path, out: Path, steps: int) -> Run:
     tree["data"] |= {"holdout": 0.3}
     video = {"frames": 4, "height": 16, "width": 16, "patch": 4, "tubelet": 2}
     tree["model"]["modalities"]["video"] |= video
-    tree["model"]["modalities"]["pixels"]["channels"] = 2 * 4 * 4 * 3
+    tree["model"]["heads"]["pixels"]["channels"] = 2 * 4 * 4 * 3
     tree["data"]["sources"]["video"] |= {"batch_size": 16, "sequence_length": 33}
     tree["data"]["sources"]["video"]["source"] |= {**SMALL, "stride": 1, "side": 16, "size": 16}
     return Run.create(RunConfig.from_tree(tree), out)

@@ -76,10 +76,11 @@ def test_normalised_patches_have_mean_0_and_variance_1() -> None:
 
 @pytest.mark.parametrize("normalised", [True, False])
 def test_normalised_predictions_restore_no_record(normalised: bool) -> None:
-    pixels = {"name": "pixels", "channels": 4, "normalise": normalised}
-    config = ModelConfig.from_tree({"modalities": {"pixels": pixels}, "towers": {"main": TOWER}})
+    pixels = {"name": "regression", "channels": 4, "normalise": normalised}
+    tree = {"modalities": {}, "heads": {"pixels": pixels}, "towers": {"main": TOWER}}
+    config = ModelConfig.from_tree(tree)
     if not normalised:
         require_raw_values(config, "pixels")
         return
-    with pytest.raises(ConfigError, match=r"--set model\.modalities\.pixels\.normalise=false"):
+    with pytest.raises(ConfigError, match=r"--set model\.heads\.pixels\.normalise=false"):
         require_raw_values(config, "pixels")

@@ -37,7 +37,7 @@ def test_errors_are_of_the_values_that_the_model_predicts(normalise: bool, tmp_p
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     tree: dict[str, Any] = find_recipe("mae").build(1, str(tmp_path)).tree()
     tree["model"]["modalities"]["image"] |= {"height": 16, "width": 16, "patch": 4}
-    tree["model"]["modalities"]["pixels"] |= {"channels": 48, "normalise": normalise}
+    tree["model"]["heads"]["pixels"] |= {"channels": 48, "normalise": normalise}
     tree["data"]["sources"]["image"] |= {"batch_size": 8, "sequence_length": 17}
     tree["data"]["holdout"] = 0.4
     tree["train"] |= {"steps": 2, "evaluate_every": 2, "save_every": 2}

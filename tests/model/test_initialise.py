@@ -17,7 +17,6 @@ from scipy import stats
 from torch import Tensor, nn
 
 from broadbase.core.config import Config, Slot, discover
-from broadbase.modalities.labels import Number
 from broadbase.model.initialise import initialise
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import (
@@ -49,14 +48,15 @@ from broadbase.nn.spaces.discrete import (
     IdentityHeadConfig,
     MLMHeadConfig,
     NoHeadConfig,
-    QuantizedVectorConfig,
     ScaledConfig,
 )
 from broadbase.nn.spaces.frames import FramesConfig
 from broadbase.nn.spaces.joint import JointConfig
+from broadbase.nn.spaces.labels import Number
 from broadbase.nn.spaces.logistic import DiscretizedLogisticConfig
 from broadbase.nn.spaces.patches import PatchesConfig
 from broadbase.nn.spaces.prototypes import PrototypesConfig
+from broadbase.nn.spaces.quantized import QuantizedVectorConfig
 from broadbase.nn.spaces.regression import RegressionConfig
 from broadbase.nn.tower import LayersConfig, Transformer, TransformerConfig
 from broadbase.nn.vector_quantizer import VectorQuantizerConfig

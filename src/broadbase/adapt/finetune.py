@@ -22,9 +22,9 @@ from broadbase.core.errors import DivergedError
 from broadbase.core.keyed_random import KeyedRandom, seed_of
 from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.inference.base import Base, Done, ignored
-from broadbase.modalities.labels import LabelsConfig, ValuesConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
+from broadbase.nn.spaces.labels import LabelsConfig, ValuesConfig
 from broadbase.objectives.properties import Properties
 from broadbase.train.config import TrainConfig
 from broadbase.train.loop import Trainer
@@ -100,8 +100,8 @@ def finetune(
 def _with_labels(base: Base, task: Task, train: Indices, seed: int) -> Base:
     """The base with a new Space for the labels, in the tower that reads the records."""
     tree, space = base.config.tree(), f"spaces.{LABEL}."
-    tree["modalities"][LABEL] = _labels(task, train).tree()
-    tree["at"][LABEL] = base.tower(task.modality)
+    tree["heads"][LABEL] = _labels(task, train).tree()
+    tree["tower_of"][LABEL] = base.tower(task.modality)
     config = ModelConfig.from_tree(tree)
     model = config.build()
     initialise(model, seed)
@@ -129,7 +129,7 @@ def score_on(base: Base, task: Task, test: Indices, batch: int = 64) -> float:
         stream = Stream("main", base.tower(task.modality), (segment,), pattern)
         view = View((replace(stream, readouts=(Readout(LABEL, LABEL, pooled=True),)),))
         found.append(base.model(view).predictions[LABEL][:, 0])
-    kind: Any = base.config.modalities[LABEL]
+    kind: Any = base.config.heads[LABEL]
     return task.score(kind.labels(torch.cat(found)), test)
 
 
@@ -149,7 +149,7 @@ def _batches(
     base: Base, task: Task, train: Indices, config: FinetuneConfig, size: int, start: int
 ) -> Iterator[Batch]:
     per_epoch = max(1, len(train) // size)
-    kind: Any = base.config.modalities[LABEL]
+    kind: Any = base.config.heads[LABEL]
     labels = kind.standardised(task.labels)
     for step in range(start, config.steps):
         epoch, i = divmod(step, per_epoch)

@@ -6,6 +6,7 @@ Legend: B batch, N places, S scored places, K channels, D width.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from pydantic import Field
 from torch import Tensor
 
 from broadbase.core.config import Config, Slot
+from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import Loss, TermWeight
+from broadbase.core.spaces import Space
 from broadbase.core.view import Output, Segment, Tokens, TowerOutput, View
 
 
@@ -161,34 +164,8 @@ class Corruption(Protocol):
         ...
 
 
-class Space(Protocol):
-    """The device side of a modality: an nn.Module that embeds, predicts, scores and samples."""
-
-    def embed(self, values: Tensor, hidden: Tensor | None) -> Tensor:
-        """Values [B,N,...] to [B,N,D]; hidden places [B,N] to the mask vector."""
-        ...
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Hidden states [B,S,D] to parameters of a distribution over values [B,S,...]."""
-        ...
-
-    def score(self, x: Tensor, target: Tensor) -> Tensor:
-        """The negative log-likelihood of target [B,S,...] under predict(x), in nats: [B,S]."""
-        ...
-
-    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
-        """Draw values [B,S,...] from a prediction."""
-        ...
-
-
-class SampleFn(Protocol):
-    """How one of V categories is drawn from logits: temperature, top-k, top-p live here."""
-
-    def __call__(self, logits: Tensor) -> Tensor: ...
-
-
 class ModalityConfig(Slot):
-    """Settings of a modality; `fit` makes its Codec, `space` its Space, for one set of numbers."""
+    """Settings of a modality; `fit` gives its Codec, `space` its Space, for the same numbers."""
 
     package: ClassVar[str] = "modalities"
     divisible: ClassVar[bool] = False  # whether a part of a record is a record too, as of a text
@@ -218,23 +195,29 @@ class ModalityConfig(Slot):
         return (raw,)
 
     def fit(self, records: Iterable[Any]) -> Codec:
-        """A codec learned from training records (a tokenizer), or ready as it is."""
-        raise TypeError(f"{type(self).__name__} has no fit()")
+        """Return a codec learned from training records (a tokenizer), or ready as it is.
 
+        ConfigError where the codec comes with published weights, which is the default.
+        """
+        raise ConfigError(
+            f"modality {self.name!r} is that of published weights: load their folder, or train with"
+            " another modality"
+        )
+
+    @abstractmethod
     def load(self, folder: Path) -> Codec:
-        """The codec that `Codec.save` wrote into `folder`."""
-        raise TypeError(f"{type(self).__name__} has no load()")
+        """Return the codec that `Codec.save` wrote into `folder`."""
 
-    def space(self, width: int) -> Any:
-        """The Space (an nn.Module) for a tower of `width`."""
-        raise TypeError(f"{type(self).__name__} has no space()")
+    @abstractmethod
+    def space(self, width: int) -> Space:
+        """Return an Embedder, a Head, or what is both, for a tower of `width`."""
 
+    @abstractmethod
     def corruption(self) -> Corruption:
-        """What noise means for these values."""
-        raise TypeError(f"{type(self).__name__} has no corruption()")
+        """Return what noise means for these values."""
 
     def corruption_of(self, codec: Codec) -> Corruption:
-        """The same, with the units that only the codec knows, where there are such."""
+        """Return the corruption with the units that the codec alone defines, such as words."""
         return self.corruption()
 
 
@@ -270,9 +253,9 @@ class TowerConfig(Slot):
         """How many places a row may have at most."""
         return math.inf
 
+    @abstractmethod
     def build(self) -> Any:
-        """The Tower (an nn.Module)."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Return the Tower, an nn.Module."""
 
 
 class Objective(Protocol):
@@ -334,6 +317,6 @@ class ObjectiveConfig(Slot):
         """
         return {}
 
+    @abstractmethod
     def build(self) -> Objective:
-        """The objective itself."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Return the objective."""

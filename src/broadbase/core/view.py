@@ -49,7 +49,7 @@ class Segment(TensorRecord):
     """
 
     space: str  # a Space's name, or "@stream": that stream's output through "stream>tower"
-    values: Tensor | None  # [B,N] ids | [B,N,K] codes or vectors | None: a whole @stream
+    values: Tensor | None  # [B,N] ids | [B,N,K] codes or vectors; None: a whole @stream, or masked
     position: Tensor  # [B,N,3] (time, row, column); text is (i,i,i)
     order: Tensor | None = None  # [B,N] rank in its document: causality reads this
     document: Tensor | None = None  # [B,N] packed document; -1 is padding
@@ -62,14 +62,14 @@ class Segment(TensorRecord):
 
 @dataclass(frozen=True)
 class Readout(TensorRecord):
-    """Places of a stream that a Space predicts, and the targets it is scored against."""
+    """Positions of a stream that a head predicts, and the targets it is scored against."""
 
-    space: str  # need not be the Space of the input
+    head: str  # its name in `ModelConfig.heads`, or that of a modality which is predicted
     term: str  # the loss term that the scores go to
     target: Tensor | None = None  # [B,S,...] targets; None: predict, do not score
     loss_weight: Tensor | None = None  # [B,S]; 0 is padding, so that S is static
     index: Tensor | None = None  # [B,S] into the stream; None: every place
-    pooled: bool = False  # read all places as one (S = 1): their mean, or as the Space pools
+    pooled: bool = False  # read all positions as one (S = 1), as the head pools
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from broadbase.evaluate.registry import without_targets
 from broadbase.evidence.comparison import MODEL, MSE, Comparison, Metric, compare
 from broadbase.inference.base import Base
 from broadbase.model.model import ModelConfig
-from broadbase.nn.spaces.regression import Regression
+from broadbase.nn.spaces.regression import Regression, RegressionConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.run.run import Run
 
@@ -145,7 +145,8 @@ def normalise(patches: Values) -> Values:
 
 def predicts_normalised(config: ModelConfig, target: str) -> bool:
     """Whether a model predicts values of `target` that are normalised patch by patch."""
-    return bool(getattr(config.modalities[target], "normalise", False))
+    head = config.heads.get(target)
+    return isinstance(head, RegressionConfig) and head.normalise
 
 
 def require_raw_values(config: ModelConfig, target: str) -> None:
@@ -153,7 +154,7 @@ def require_raw_values(config: ModelConfig, target: str) -> None:
     if predicts_normalised(config, target):
         raise ConfigError(
             f"this model predicts per-patch normalised values of {target!r}, from which no record"
-            f" can be restored; train it with --set model.modalities.{target}.normalise=false"
+            f" can be restored; train it with --set model.heads.{target}.normalise=false"
         )
 
 

@@ -207,7 +207,7 @@ def answers(base: Base, space: str, haystacks: Sequence[Haystack]) -> tuple[Any,
     position = positions((values.shape[1],)).expand(len(rows), -1, -1)
     stream = Stream("main", base.tower(space), (Segment(space, values, position),), "causal")
     hidden_BND = base.model(View((stream,))).streams["main"].x
-    head: Any = base.model.spaces[space]
+    head = base.model.head(space)
     for b, haystack in enumerate(haystacks):
         first = len(haystack.values) - 1
         x_1SD = hidden_BND[b : b + 1, first : first + len(haystack.answer)]

@@ -130,7 +130,7 @@ def without_targets(view: View) -> View:
     """Return a view whose one readout predicts, under the term "p", and scores nothing."""
 
     def without(stream: Stream) -> Stream:
-        reads = tuple(Readout(read.space, "p", index=read.index) for read in stream.readouts)
+        reads = tuple(Readout(read.head, "p", index=read.index) for read in stream.readouts)
         return replace(stream, readouts=reads)
 
     return View(tuple(without(stream) for stream in view.streams))

@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import SampleFn
 from broadbase.core.errors import DataError
+from broadbase.core.spaces import SampleFn
 from broadbase.core.view import Readout, Segment, Stream, TowerOutput, View
 from broadbase.inference.linear import packed
 from broadbase.model.model import Model
@@ -113,11 +113,11 @@ def continued(
     last, before = view.streams[-1], dict[str, TowerOutput]()
     cache = Cache(len(model.towers[last.tower].blocks))  # type: ignore[arg-type]
     source, (index, order, document) = last.segments[-1].space, _last(last)
-    space, reads = model.spaces[source], (Readout(source, "next", index=index),)
+    head, reads = model.head(source), (Readout(source, "next", index=index),)
     view = replace(view, streams=(*view.streams[:-1], replace(last, readouts=reads)))
     for following in position:
         output = model(view, caches={last.name: cache}, before=before)
-        values: Tensor = space.sample(output.predictions["next"], choose)  # type: ignore[operator]
+        values: Tensor = head.sample(output.predictions["next"], choose)
         yield values
         place = following.to(index.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
         order = None if order is None else order + 1

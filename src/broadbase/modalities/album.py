@@ -16,7 +16,7 @@ from pydantic import Field
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.noise import Hide
-from broadbase.nn.spaces.discrete import QuantizedVector
+from broadbase.nn.spaces.quantized import QuantizedVector
 
 
 class AlbumConfig(ModalityConfig):

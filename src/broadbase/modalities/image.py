@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.modalities.crops import Crops, CropsConfig
 from broadbase.modalities.resizing import opaque
-from broadbase.nn.spaces.discrete import QuantizedVector, QuantizedVectorConfig
+from broadbase.nn.spaces.quantized import QuantizedVector, QuantizedVectorConfig
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
 from broadbase.modalities.noise import Hide
-from broadbase.nn.spaces.discrete import QuantizedVector, QuantizedVectorConfig
+from broadbase.nn.spaces.quantized import QuantizedVector, QuantizedVectorConfig
 
 
 class VideoConfig(ModalityConfig):

@@ -13,28 +13,37 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from broadbase.core.config import Config, hint
-from broadbase.core.contracts import ModalityConfig, Space, Tower, TowerConfig
+from broadbase.core.contracts import ModalityConfig, Tower, TowerConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.loss import TermWeight
+from broadbase.core.spaces import Embedder, Head, HeadConfig, Space
 from broadbase.core.trees import brief
-from broadbase.core.view import Output, Readout, Segment, Stream, Tokens, TowerOutput, View, pool
+from broadbase.core.view import Output, Readout, Segment, Stream, Tokens, TowerOutput, View
 from broadbase.nn.cache import Cache
 from broadbase.nn.connector import Connector, ConnectorConfig
 
 
 class ModelConfig(Config):
-    """What the model is made of; a Space speaks the width of the tower it is `at`."""
+    """The parts of a model: the Spaces of modalities, heads, towers, connectors of towers."""
 
     modalities: dict[str, ModalityConfig]
+    """The modalities by name."""
+    heads: dict[str, HeadConfig] = Field(default_factory=dict)
+    """The heads by name that no source of data feeds, such as the pixels of a decoder."""
     towers: Annotated[dict[str, TowerConfig], Field(min_length=1)]
-    tower_of: dict[str, str] = Field(
-        default_factory=dict
-    )  # Space -> tower; unnamed Spaces belong to the first tower
-    connectors: tuple[ConnectorConfig, ...] = ()  # between two towers, at most one each way
+    """The towers by name."""
+    tower_of: dict[str, str] = Field(default_factory=dict)
+    """The tower of a modality or a head; those that are not named belong to the first tower."""
+    connectors: tuple[ConnectorConfig, ...] = ()
+    """The connectors between two towers, at most one each way."""
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
-        named = [(f"at.{space}", tower) for space, tower in self.tower_of.items()]
+        if both := self.modalities.keys() & self.heads.keys():
+            raise ValueError(
+                f"heads.{min(both)}: a modality is called so too; give the head another name"
+            )
+        named = [(f"tower_of.{space}", tower) for space, tower in self.tower_of.items()]
         for i, c in enumerate(self.connectors):
             named += [(f"connectors.{i}.source", c.source), (f"connectors.{i}.target", c.target)]
         for field, tower in named:
@@ -44,9 +53,18 @@ class ModelConfig(Config):
                 )
         return self
 
+    @property
+    def spaces(self) -> dict[str, ModalityConfig | HeadConfig]:
+        """All modalities and heads by name, the modalities first."""
+        return {**self.modalities, **self.heads}
+
+    def tower(self, space: str) -> TowerConfig:
+        """Return the tower of a modality or a head."""
+        return self.towers[self.tower_of.get(space, next(iter(self.towers)))]
+
     def max_length(self, space: str) -> float:
-        """How many places a row of a Space may have at most, by the positions of its tower."""
-        return self.towers[self.tower_of.get(space, next(iter(self.towers)))].max_length
+        """Return the most positions of a row of a Space, by the positions of its tower."""
+        return self.tower(space).max_length
 
     def build(self) -> Model:
         """The model, its parameters as PyTorch made them: `initialise` or load them next."""
@@ -58,14 +76,13 @@ class Model(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        first = next(iter(config.towers))
         self.towers = nn.ModuleDict({k: tower.build() for k, tower in config.towers.items()})
-        self.spaces = nn.ModuleDict(
-            {
-                name: modality.space(config.towers[config.tower_of.get(name, first)].width)
-                for name, modality in config.modalities.items()
-            }
-        )
+        spaces = {
+            name: modality.space(config.tower(name).width)
+            for name, modality in config.modalities.items()
+        }
+        heads = {name: head.build(config.tower(name).width) for name, head in config.heads.items()}
+        self.spaces = nn.ModuleDict(spaces | heads)
         self.connectors = nn.ModuleDict(
             {
                 f"{c.source}>{c.target}": c.build(
@@ -107,13 +124,13 @@ class Model(nn.Module):
             streams[stream.name] = hidden
             _add(charges, stream.tower, hidden.aux_losses)
             for read in stream.readouts:
-                space: Space = self._part(self.spaces, "Space", read.space)
-                x_BSD = _read(hidden, read, space)
+                head = self.head(read.head)
+                x_BSD = _read(hidden, read, head)
                 if read.target is None:
-                    predictions[read.term] = space.predict(x_BSD)
+                    predictions[read.term] = head.predict(x_BSD)
                 else:
-                    scores[read.term] = space.score(x_BSD, read.target)
-                    _add(charges, read.space, _charged(space, read))
+                    scores[read.term] = head.score(x_BSD, read.target)
+                    _add(charges, read.head, _charged(head, read))
         return Output(streams, scores, predictions, charges)
 
     def penalties(self, views: Sequence[View]) -> dict[str, TermWeight]:
@@ -137,8 +154,8 @@ class Model(nn.Module):
                     count(name, connector.penalties, _places(segment))
                 for read in (read for read in stream.readouts if read.target is not None):
                     assert read.loss_weight is not None
-                    charged = getattr(self.spaces[read.space], "penalties", {})
-                    count(read.space, charged, float(read.loss_weight.sum()))
+                    penalties = self.head(read.head).penalties
+                    count(read.head, penalties, float(read.loss_weight.sum()))
         return found
 
     def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
@@ -164,9 +181,7 @@ class Model(nn.Module):
                 _must_fit(name, parts[-1], segment)
                 _add(charges, name, connector.charges())
             else:
-                assert segment.values is not None, "a segment of a Space has values"
-                space: Space = self._part(self.spaces, "Space", segment.space)
-                parts.append(_embedded(space, segment))
+                parts.append(self._embedded(segment))
         x_BTD = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         segments = stream.segments
         return x_BTD, Tokens(
@@ -193,17 +208,42 @@ class Model(nn.Module):
         name = f"{towers[segment.space[1:]]}>{stream.tower}"
         return name, self._part(self.connectors, "connector", name)
 
+    def embedder(self, name: str) -> Embedder:
+        """Return what embeds the values of a Space; ConfigError where it only predicts."""
+        space = self.space(name)
+        if not isinstance(space, Embedder):
+            raise ConfigError(
+                f"{name!r} is a head and embeds no values; it can read values of"
+                f" {', '.join(k for k, v in self.spaces.items() if isinstance(v, Embedder))}"
+            )
+        return space
+
+    def head(self, name: str) -> Head:
+        """Return what predicts the values of a Space; ConfigError where it only embeds."""
+        space = self.space(name)
+        if not isinstance(space, Head):
+            raise ConfigError(
+                f"{name!r} has no output head, so it can be read but not predicted; add one"
+                " (model.heads) and name it in the objective"
+            )
+        return space
+
+    def space(self, name: str) -> Space:
+        """Return the part of a modality or a head; ConfigError names those that there are."""
+        space: Space = self._part(self.spaces, "modality or head", name)
+        return space
+
+    def _embedded(self, segment: Segment) -> Tensor:
+        """Embed a segment of a Space as [B,N,D]; one without values as the mask vector."""
+        if segment.values is None:
+            return self.space(segment.space).mask_tokens(*segment.position.shape[:2])
+        embedder = self.embedder(segment.space)
+        return embedder.embed(segment.values, segment.masked, segment.document)
+
     def _part(self, parts: nn.ModuleDict, kind: str, name: str) -> Any:
         if name not in parts:
             raise ConfigError(f"the model has no {kind} {name!r}; it has: {', '.join(parts)}")
         return parts[name]
-
-
-def _embedded(space: Any, segment: Segment) -> Tensor:
-    """Values of a Space; one that balances a row against what is hidden of it is told the row."""
-    x_BND: Tensor = space.embed(segment.values, segment.masked)
-    balance = getattr(space, "balance", None)
-    return balance(x_BND, segment.masked, segment.document) if balance else x_BND
 
 
 def _states(hidden: TowerOutput, layers: tuple[int, ...]) -> Tensor:
@@ -226,12 +266,11 @@ def _add(charges: dict[str, Tensor], part: str, new: Mapping[str, Tensor]) -> No
         charges[term] = charges[term] + charge_B if term in charges else charge_B
 
 
-def _charged(space: Any, read: Readout) -> dict[str, Tensor]:
-    """What a Space charges for the places of a Read, a total a row: [B] each."""
+def _charged(head: Head, read: Readout) -> dict[str, Tensor]:
+    """Return the auxiliary losses of a head for the positions of a readout, summed by row: [B]."""
     assert read.loss_weight is not None
     weight_BS: Tensor = read.loss_weight
-    charges: Mapping[str, Tensor] = getattr(space, "charges", dict)()
-    return {name: (charge_BS * weight_BS).sum(dim=1) for name, charge_BS in charges.items()}
+    return {name: (loss_BS * weight_BS).sum(dim=1) for name, loss_BS in head.charges().items()}
 
 
 def _places(segment: Segment) -> float:
@@ -240,11 +279,10 @@ def _places(segment: Segment) -> float:
     return float((position_BN3[..., 0] if document_BN is None else document_BN).ge(0).sum())
 
 
-def _read(hidden: TowerOutput, read: Readout, space: Space) -> Tensor:
-    """The states that a Space is given; one that pools by itself is asked to."""
+def _read(hidden: TowerOutput, read: Readout, head: Head) -> Tensor:
+    """Return the states [B,S,D] that a head predicts from."""
     if read.pooled:
-        pooled: Tensor = getattr(space, "pool", pool)(hidden.x, hidden.tokens.document)
-        return pooled.unsqueeze(1)
+        return head.pooled(hidden.x, hidden.tokens.document).unsqueeze(1)
     if read.index is None:
         return hidden.x
     return hidden.x.gather(1, read.index.unsqueeze(-1).expand(-1, -1, hidden.x.shape[-1]))

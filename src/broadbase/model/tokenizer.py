@@ -66,11 +66,11 @@ class Tokenizer:
     @torch.inference_mode()
     def decode(self, ids: NDArray[Any], grid: tuple[int, ...]) -> Any:
         """The record that the decoder tells from ids [N,C]."""
-        tower, space = self.model.towers[self.config.target], self.model.spaces[self.target]
+        tower, head = self.model.towers[self.config.target], self.model.head(self.target)
         x = self.quantised.decode(torch.from_numpy(np.asarray(ids, np.int64))[None])
         hidden = tower(x, Tokens(1 + positions(grid)[None]), "full")
-        told = space.sample(space.predict(hidden.x), lambda logits: logits.argmax(dim=-1))  # type: ignore[operator]
-        return self.codec.decode(told[0].numpy(), grid)
+        values = head.sample(head.predict(hidden.x), lambda logits: logits.argmax(dim=-1))
+        return self.codec.decode(values[0].numpy(), grid)
 
     def save(self, folder: Path) -> None:
         """A copy of the model folder."""

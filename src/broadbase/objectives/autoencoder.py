@@ -26,7 +26,7 @@ class AutoencoderConfig(ObjectiveConfig):
     name: Literal["autoencoder"] = "autoencoder"
     encoder: TowerName = "encoder"  # towers, joined by a connector
     decoder: TowerName = "decoder"
-    target: str = "pixels"  # the Space, at the decoder, that the places are told in
+    target: str = "pixels"  # the head of the decoder that predicts the record
 
     def build(self) -> Objective:
         return Autoencoder(self)

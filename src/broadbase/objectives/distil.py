@@ -105,7 +105,7 @@ def _must_be_logits(prediction: Tensor, read: Readout) -> None:
     assert read.target is not None
     if prediction.ndim != read.target.ndim + 1:
         raise ConfigError(
-            f"Space {read.space!r} predicts no logits of categories, and only those are distilled"
+            f"Space {read.head!r} predicts no logits of categories, and only those are distilled"
         )
 
 

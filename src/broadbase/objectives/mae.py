@@ -6,6 +6,7 @@ Legend: B rows, N places, S hidden places, V = N - S seen places.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -26,7 +27,7 @@ class MaskedAutoencoderConfig(ObjectiveConfig):
     name: Literal["mae"] = "mae"
     encoder: TowerName = "encoder"  # towers, joined by a connector
     decoder: TowerName = "decoder"
-    target: str = "pixels"  # the Space, at the decoder, that the hidden places are told in
+    target: str = "pixels"  # the head of the decoder that predicts the masked positions
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
     masks: MasksConfig = RandomMaskConfig()
 
@@ -56,14 +57,14 @@ class MaskedAutoencoder(ReadoutLoss):
         chosen_BN = torch.zeros(B, N, dtype=torch.bool).scatter(1, index_BS, True)
         seen_BV = chosen_BN.int().argsort(dim=1, stable=True)[:, : N - index_BS.shape[1]]
         seen = scatter_mask(segment, segment.space, seen_BV)
-        hidden = scatter_mask(segment, c.target, index_BS)
+        masked = replace(scatter_mask(segment, c.target, index_BS), values=None)
         whole = Segment("@encoder", None, seen.position, None, seen.document)
         places_BS = seen_BV.shape[1] + torch.arange(index_BS.shape[1]).expand(B, -1)
         read = Readout(c.target, name, gather(values, index_BS), weight_BS, places_BS)
         return View(
             (
                 Stream("encoder", c.encoder, (seen,)),
-                Stream("decoder", c.decoder, (whole, hidden), readouts=(read,)),
+                Stream("decoder", c.decoder, (whole, masked), readouts=(read,)),
             )
         )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from broadbase.data.detect import detect
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.modalities.audio import AudioConfig
-from broadbase.modalities.pixels import PixelsConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.connector import LinearConfig
 from broadbase.nn.positions import SinusoidConfig
+from broadbase.nn.spaces.regression import RegressionConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
@@ -28,12 +28,13 @@ def build(depth: int, data: str | None) -> RunConfig:
         name: dial.backbone(layers).model_copy(update={"positions": SinusoidConfig()})
         for name, layers in (("encoder", depth), ("decoder", max(1, depth // 2)))
     }
-    frames = PixelsConfig(channels=audio.channels, normalise=False)
+    frames = RegressionConfig(channels=audio.channels, normalise=False)
     return RunConfig(
         recipe="audio",
         depth=depth,
         model=ModelConfig(
-            modalities={"audio": audio, "frames": frames},
+            modalities={"audio": audio},
+            heads={"frames": frames},
             towers=towers,
             tower_of={"frames": "decoder"},
             connectors=(LinearConfig(source="encoder", target="decoder"),),

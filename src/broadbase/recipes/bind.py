@@ -5,10 +5,10 @@ from __future__ import annotations
 from broadbase.data.detect import pairs
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.image import ImageConfig
-from broadbase.modalities.joint import JointConfig
 from broadbase.modalities.text import TextConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
+from broadbase.nn.spaces.joint import JointConfig
 from broadbase.objectives.contrastive import InfoNCEConfig, Side
 from broadbase.objectives.mixture import Component, MixtureConfig
 from broadbase.recipes import dial
@@ -44,6 +44,8 @@ def build(depth: int, data: str | None) -> RunConfig:
                 "image": image,
                 "text": TextConfig(vocab_size=512),
                 "audio": AudioConfig(mels=40, patch=8),
+            },
+            heads={
                 "image_joint": JointConfig(embedding_dim=width),
                 "text_joint": JointConfig(embedding_dim=width, scale=1 / 0.07),
                 "audio_joint": JointConfig(embedding_dim=width),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from broadbase.data.detect import pairs
 from broadbase.modalities.image import ImageConfig
-from broadbase.modalities.joint import JointConfig
 from broadbase.modalities.text import TextConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
+from broadbase.nn.spaces.joint import JointConfig
 from broadbase.objectives.contrastive import InfoNCEConfig, PairsConfig
 from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
@@ -48,6 +48,8 @@ def two_towers(
             modalities={
                 "image": image,
                 "text": TextConfig(vocab_size=2048),
+            },
+            heads={
                 "image_joint": JointConfig(embedding_dim=width),
                 "text_joint": JointConfig(embedding_dim=width, scale=scale, bias=bias),
             },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.modalities.prototypes import PrototypesConfig
+from broadbase.nn.spaces.prototypes import PrototypesConfig
 from broadbase.objectives.dino import DinoConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
@@ -17,12 +17,12 @@ def build(depth: int, data: str | None) -> RunConfig:
     Muon learns more than AdamW in few steps, 256 prototypes as much as 1,024 (docs/log.md).
     """
     config = image.build(depth, data)
-    modalities = {**config.model.modalities, "prototypes": PrototypesConfig(prototypes=256)}
+    heads = {"prototypes": PrototypesConfig(prototypes=256)}
     optim = dial.optim(depth).model_copy(update={"freeze_until": {"spaces.prototypes.last": 0.05}})
     return config.model_copy(
         update={
             "recipe": "dino",
-            "model": config.model.model_copy(update={"modalities": modalities}),
+            "model": config.model.model_copy(update={"heads": heads}),
             "objective": DinoConfig(),
             "teacher": AverageConfig(momentum=0.99),
             "optim": optim,

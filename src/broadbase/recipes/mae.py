@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from broadbase.modalities.pixels import PixelsConfig
 from broadbase.nn.connector import LinearConfig
 from broadbase.nn.positions import SinusoidConfig
+from broadbase.nn.spaces.regression import RegressionConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
@@ -22,7 +22,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     }
     model = config.model.model_copy(
         update={
-            "modalities": {**config.model.modalities, "pixels": PixelsConfig(channels=channels)},
+            "heads": {"pixels": RegressionConfig(channels=channels)},
             "towers": towers,
             "tower_of": {"pixels": "decoder"},
             "connectors": (LinearConfig(source="encoder", target="decoder"),),

@@ -80,7 +80,8 @@ def resolve(
 def continue_from(tree: Tree, init_from: str) -> Tree:
     """Return the tree of the same training, started from the base in a run or model folder.
 
-    The model is the base's, with the modalities and connectors that only the recipe has. Text with
+    The model is the base's, with the modalities, heads and connectors that only the
+    recipe has. Text with
     a vocabulary to be learned is read with the tokenizer of published weights instead, in rows no
     longer than their positions. A head that the base lacks is initialised. ConfigError if the
     recipe trains a tower that the base lacks, on data that the base reads.
@@ -94,7 +95,8 @@ def continue_from(tree: Tree, init_from: str) -> Tree:
             name_of |= dict.fromkeys(texts, name)
     first = next(iter(new.towers))
     added = [n for n in new.modalities if name_of[n] == n not in base.config.modalities]
-    tower_of = {name: new.tower_of.get(name, first) for name in added}
+    heads = {name: head for name, head in new.heads.items() if name not in base.config.heads}
+    tower_of = {name: new.tower_of.get(name, first) for name in (*added, *heads)}
     possible = {*base.config.towers, *tower_of.values()}
     if missing := [name for name in new.towers if name not in possible]:
         raise ConfigError(
@@ -106,6 +108,7 @@ def continue_from(tree: Tree, init_from: str) -> Tree:
     connectors = (c for c in new.connectors if (c.source, c.target) not in pairs)
     model = ModelConfig(
         modalities={**complete.modalities, **{name: new.modalities[name] for name in added}},
+        heads={**complete.heads, **heads},
         towers={**base.config.towers, **new.towers, **base.config.towers},
         tower_of={**tower_of, **base.config.tower_of},
         connectors=(*base.config.connectors, *connectors),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from broadbase.data.detect import detect
 from broadbase.data.sources.video import VideoFilesConfig
-from broadbase.modalities.pixels import PixelsConfig
 from broadbase.modalities.video import VideoConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.connector import LinearConfig
+from broadbase.nn.spaces.regression import RegressionConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.objectives.masks import TubeMaskConfig
 from broadbase.recipes import dial
@@ -24,13 +24,14 @@ def build(depth: int, data: str | None) -> RunConfig:
     """
     video, path = VideoConfig(), dial.require_data(data, "video")
     times, rows, columns = video.grid
-    pixels = PixelsConfig(channels=video.size, normalise=False)
+    pixels = RegressionConfig(channels=video.size, normalise=False)
     sources = detect(path, VideoFilesConfig(path=path))
     return RunConfig(
         recipe="video",
         depth=depth,
         model=ModelConfig(
-            modalities={"video": video, "pixels": pixels},
+            modalities={"video": video},
+            heads={"pixels": pixels},
             towers={"encoder": dial.backbone(depth), "decoder": dial.backbone(max(1, depth // 2))},
             tower_of={"pixels": "decoder"},
             connectors=(LinearConfig(source="encoder", target="decoder"),),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.modalities.pixels import PixelsConfig
+from broadbase.nn.spaces.regression import RegressionConfig
 from broadbase.nn.vector_quantizer import VectorQuantizerConfig
 from broadbase.objectives.autoencoder import AutoencoderConfig
 from broadbase.recipes import dial, image
@@ -15,13 +15,13 @@ def build(depth: int, data: str | None) -> RunConfig:
     config = image.build(depth, data)
     picture = config.model.modalities["image"]
     channels = picture.patch * picture.patch * picture.channels  # type: ignore[attr-defined]
-    pixels = PixelsConfig(channels=channels, normalise=False)
+    pixels = RegressionConfig(channels=channels, normalise=False)
     (layers,) = (tower := dial.backbone(depth)).layers
     half = layers.model_copy(update={"repeat": max(1, depth // 2)})
     tower = tower.model_copy(update={"layers": (half,)})
     model = config.model.model_copy(
         update={
-            "modalities": {**config.model.modalities, "pixels": pixels},
+            "heads": {"pixels": pixels},
             "towers": {"encoder": tower, "decoder": tower},
             "tower_of": {"pixels": "decoder"},
             "connectors": (VectorQuantizerConfig(source="encoder", target="decoder"),),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Slot
 from broadbase.core.errors import ConfigError
+from broadbase.core.spaces import Head
 from broadbase.core.view import Output, View
 from broadbase.train.ranks import Ranks, gather, named
 
@@ -128,12 +129,12 @@ class Average(Twin):
         return self._lead((step + 1) / steps, add)
 
     def _lead(self, done: float, add: Add) -> Mapping[str, float]:
-        """Tell the parts that a teacher has for itself how far the run is."""
+        """Call `on_step` of every head; return its numbers as "head/number"."""
         return {
             f"{name.rpartition('.')[2]}/{what}": value
             for name, module in self.model.named_modules()
-            if (lead := getattr(module, "lead", None)) is not None
-            for what, value in lead(done, add).items()
+            if isinstance(module, Head)
+            for what, value in module.on_step(done, add).items()
         }
 
     def state(self) -> Mapping[str, Tensor]:

@@ -207,7 +207,7 @@ def _leaving(base: Base) -> tuple[Base, dict[str, bool], FamilyMatch | None]:
     and which of these; None: it is of none."""
     (where, *_), (space, *_) = base.config.towers, base.config.modalities
     for each in filter(None, (base, folded(base))):
-        mask, own = getattr(base.model.spaces[space], "mask", None), None
+        mask, own = base.model.space(space).mask_vector, None
         if mask is not None and base.pattern == "full":
             normed = each is not base
             norm: Any = base.model.towers[where].input_norm if normed else torch.nn.Identity()

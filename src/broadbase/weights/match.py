@@ -14,13 +14,14 @@ from typing import Any
 from broadbase.core.config import hint
 from broadbase.core.contracts import ModalityConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.spaces import HeadConfig
 from broadbase.inference.base import Base
 from broadbase.modalities.image import ImageConfig
-from broadbase.modalities.joint import JointConfig
 from broadbase.modalities.published_image import PublishedImageConfig
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.spaces.discrete import NoHeadConfig
+from broadbase.nn.spaces.joint import JointConfig
 from broadbase.weights.fold_norm import folded
 from broadbase.weights.mapping import ImportedModel, imported, known_families
 from broadbase.weights.sizes import Ends, ids
@@ -54,13 +55,12 @@ def match(model: ModelConfig, kind: str, said: Ends) -> FamilyMatch | None:
     config = {"model_type": kind, "dtype": "float32", **config}
     source = imported(config, getattr(module, "HEAD", HEAD))
     theirs, names = source.config, _names(source.config, model)
-    beside = [space for name, space in model.modalities.items() if name not in names]
     if (
         theirs.towers.keys() != model.towers.keys()
         or [c.name for c in theirs.connectors] != [c.name for c in model.connectors]
-        or not names.keys() <= model.modalities.keys()
-        or any(type(space).fit is not ModalityConfig.fit for space in beside)
-    ):  # records that the family does not take are no part of it
+        or names.keys() != model.modalities.keys()
+        or not theirs.heads.keys() <= model.heads.keys()
+    ):  # records that the family does not take are no part of it; heads may be
         return None
     mine = _computed(model, {name: name for name in names}, names, theirs)
     found = _differences("model", mine, _computed(theirs, names, names, theirs))
@@ -94,9 +94,12 @@ def as_family(model: ModelConfig, kind: str, pattern: str, length: int) -> Model
     found = fitting[kind]
     theirs, names = found.source.config, _names(found.source.config, model)
     spaces = {m: _spoken(model.modalities[m], theirs.modalities[t]) for m, t in names.items()}
+    heads = {h: _alike(model.heads[h], head) for h, head in theirs.heads.items()}
+    names |= {name: name for name in heads}
     beside = {name: tower for name, tower in model.tower_of.items() if name not in names}
     return ModelConfig(
         modalities={**model.modalities, **spaces},
+        heads={**model.heads, **heads},
         towers=theirs.towers,
         tower_of={
             **beside,
@@ -125,7 +128,7 @@ def explain_mismatch(base: Base) -> str:
 
 
 def _names(theirs: ModelConfig, mine: ModelConfig) -> dict[str, str]:
-    """Their name of each of our Spaces that they have: the first may be called otherwise."""
+    """Their name of each of our modalities that they have: the first may be called otherwise."""
     first, *others = theirs.modalities
     return {next(iter(mine.modalities)): first, **{name: name for name in others}}
 
@@ -141,6 +144,11 @@ def _spoken(mine: ModalityConfig, theirs: ModalityConfig) -> ModalityConfig:
     return theirs
 
 
+def _alike(mine: HeadConfig, theirs: HeadConfig) -> HeadConfig:
+    """Their head; ours where it computes the same."""
+    return mine if _settings(mine, theirs) == _settings(theirs, theirs) else theirs
+
+
 def _computed(
     model: ModelConfig, own: Mapping[str, str], names: Mapping[str, str], theirs: ModelConfig
 ) -> dict[str, Any]:
@@ -152,15 +160,20 @@ def _computed(
     spaces = {
         m: _settings(model.modalities[own[m]], theirs.modalities[t]) for m, t in names.items()
     }
+    heads = {name: _settings(model.heads[name], head) for name, head in theirs.heads.items()}
+    called = {m: own[m] for m in names} | {name: name for name in heads}
     return {
         "modalities": spaces,
+        "heads": heads,
         "towers": tree["towers"],
-        "tower_of": {m: model.tower_of.get(own[m], first) for m in names},
+        "tower_of": {m: model.tower_of.get(name, first) for m, name in called.items()},
         "connectors": tree["connectors"],
     }
 
 
-def _settings(modality: ModalityConfig, theirs: ModalityConfig) -> dict[str, Any]:
+def _settings(
+    modality: ModalityConfig | HeadConfig, theirs: ModalityConfig | HeadConfig
+) -> dict[str, Any]:
     """Of a Space; of one that only reads there, what it reads by."""
     if (discrete := ids(modality)) is not None:
         told = ids(theirs)

@@ -104,7 +104,7 @@ def _compared(base: Base, reference: Any) -> Iterator[Compared]:
     if space:
         yield _interleaved(base, reference, space)
         yield "whole", *_both(base, reference, next(_masks())[1])
-    elif "image_joint" in modalities:
+    elif "image_joint" in base.config.heads:
         yield from _met(base, reference)
     elif isinstance(modalities.get("audio"), SpectrumConfig):
         yield _heard(base, reference)

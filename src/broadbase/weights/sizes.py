@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broadbase.core.contracts import ModalityConfig
+from broadbase.core.spaces import HeadConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.feedforward import Activation, FeedForwardConfig, GatedConfig, MLPConfig
@@ -85,7 +86,7 @@ class Shape:
         return self.positions.num_positions if learned else said.length  # type: ignore[attr-defined]
 
 
-def ids(modality: ModalityConfig | None) -> DiscreteConfig | None:
+def ids(modality: ModalityConfig | HeadConfig | None) -> DiscreteConfig | None:
     """The Space of a modality of ids, controls counted among them; None of others."""
     found = getattr(modality, "discrete", None)
     if not isinstance(found, DiscreteConfig):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
 
 from broadbase.core.contracts import Codec, ObjectiveConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.spaces import Embedder
 from broadbase.inference.base import Base
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights.folder import base_at, check_compatible
@@ -82,7 +82,6 @@ def _grown(name: str, old: Model, new: Model) -> bool:
     """Whether a tensor is a table of ids to which only new ones were added."""
     kind, _, rest = name.partition(".")
     space, _, parameter = rest.partition(".")
-    if kind != "spaces" or parameter not in getattr(new.spaces[space], "tables", ()):
+    if kind != "spaces" or not isinstance(here := new.spaces[space], Embedder):
         return False
-    here: nn.Module = new.spaces[space]
-    return bool(here.is_extension_of(old.spaces[space]))  # type: ignore[operator]
+    return parameter in here.id_tables and here.is_extension_of(old.spaces[space])

@@ -1,1 +1,1 @@
-"""Spaces: how the values of a modality are embedded, predicted, scored and sampled."""
+"""Embedders and heads: how values are embedded, predicted, scored and sampled."""

@@ -1,11 +1,12 @@
-"""The two Spaces that serve all modalities: discrete values, and vectors with quantised channels.
+"""Ids of a vocabulary, for every modality that has one.
 
-Legend: B batch, N places, S scored places, D width, V vocabulary, K channels, L levels.
+Legend: B batch, N positions, S scored positions, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -15,26 +16,26 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Config, Slot
-from broadbase.core.contracts import SampleFn
 from broadbase.core.errors import ConfigError
-from broadbase.nn.cross_entropy import cross_entropy, cross_entropy_and_total, linear_cross_entropy
+from broadbase.core.spaces import Embedder, Head, SampleFn
+from broadbase.nn.cross_entropy import cross_entropy_and_total, linear_cross_entropy
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
 from broadbase.nn.laws import OutputLinear
 from broadbase.nn.norm import LayerNormConfig, NormConfig
 
 
-class HeadConfig(Slot):
-    """What stands between the tower and the output matrix of a discrete Space."""
+class HeadTransformConfig(Slot):
+    """What stands between the tower and the output matrix of a vocabulary."""
 
     package: ClassVar[str] = "nn"
 
+    @abstractmethod
     def build(self, width: int) -> nn.Module:
-        """The module [B,S,D] -> [B,S,D]."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Return the module, [B,S,D] -> [B,S,D]."""
 
 
-class IdentityHeadConfig(HeadConfig):
-    """Nothing (GPT, Llama)."""
+class IdentityHeadConfig(HeadTransformConfig):
+    """No transform before the output matrix (GPT, Llama)."""
 
     name: Literal["identity"] = "identity"
 
@@ -42,8 +43,8 @@ class IdentityHeadConfig(HeadConfig):
         return nn.Identity()
 
 
-class NoHeadConfig(HeadConfig):
-    """Of weights that hold the backbone alone: their Space predicts nothing."""
+class NoHeadConfig(HeadTransformConfig):
+    """The transform of weights without an output: their ids are embedded and not predicted."""
 
     name: Literal["none"] = "none"
 
@@ -52,14 +53,18 @@ class NoHeadConfig(HeadConfig):
 
 
 class NoHead(nn.Module):
-    """ConfigError where a prediction is asked for."""
+    """Refuse to predict: a checkpoint of the backbone alone has no output."""
 
     def forward(self, x_BSD: Tensor) -> Tensor:
-        raise ConfigError("these weights came without a head: they embed, and predict nothing")
+        raise ConfigError(
+            "this checkpoint has no LM head, so it can embed but not predict; train one with"
+            " --init-from"
+        )
 
 
-class ScaledConfig(HeadConfig):
-    """x / sqrt(width), for an output matrix that is the embedding (T5; Raffel et al. 2020)."""
+class ScaledConfig(HeadTransformConfig):
+    """Division by sqrt(width), for an output matrix that is the embedding (T5; Raffel et al.
+    2020)."""
 
     name: Literal["scaled"] = "scaled"
 
@@ -68,7 +73,7 @@ class ScaledConfig(HeadConfig):
 
 
 class Scaled(nn.Module):
-    """x / sqrt(width)."""
+    """A division by sqrt(width)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -78,20 +83,23 @@ class Scaled(nn.Module):
         return x_BSD * self.factor
 
 
-class MLMHeadConfig(HeadConfig):
-    """Linear, activation, norm (BERT's masked-language-model head)."""
+class MLMHeadConfig(HeadTransformConfig):
+    """Settings of a linear map, an activation and a norm (BERT's masked-language-model head)."""
 
     name: Literal["mlm"] = "mlm"
     activation: Activation = "gelu"
+    """The activation after the linear map."""
     norm: NormConfig = LayerNormConfig(eps=1e-12)
+    """The norm after the activation."""
     bias: bool = True
+    """Whether the linear map has a bias."""
 
     def build(self, width: int) -> nn.Module:
         return MLMHead(self, width)
 
 
 class MLMHead(nn.Module):
-    """norm(activation(linear(x)))."""
+    """A linear map, an activation and a norm, in this order."""
 
     def __init__(self, config: MLMHeadConfig, width: int) -> None:
         super().__init__()
@@ -104,60 +112,73 @@ class MLMHead(nn.Module):
 
 
 class DiscreteConfig(Config):
-    """Values are ids of a vocabulary."""
+    """Settings of values that are ids of a vocabulary."""
 
     vocab_size: Annotated[int, Field(ge=2)]
-    extra_ids: Annotated[int, Field(ge=0)] = 0  # more ids, which only objectives use
-    scale: float = 1.0  # of the embedding (Gemma: sqrt(width))
-    softcap: float | None = None  # logits become cap * tanh(logits / cap) (Gemma 2)
-    tie_embeddings: bool = True  # output matrix = embedding (Press & Wolf 2017)
+    """The ids that records are made of."""
+    extra_ids: Annotated[int, Field(ge=0)] = 0
+    """Further ids, which only objectives use."""
+    scale: float = 1.0
+    """The factor of the embeddings (Gemma: sqrt(width))."""
+    softcap: float | None = None
+    """The bound of logits, softcap * tanh(logits / softcap) (Gemma 2); null: none."""
+    tie_embeddings: bool = True
+    """Whether the output matrix is the embedding (Press & Wolf 2017)."""
     bias: bool = False
-    z_loss_coef: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss; PaLM's: 1e-4
-    head: HeadConfig = IdentityHeadConfig()
-    mask_id: int | None = (
-        None  # the id that stands for hidden (BERT's [MASK]); None: a vector of its own
-    )
-
-    token_dropout: Annotated[float, Field(gt=0, lt=1)] | None = (
-        None  # token dropout, as is usual; ESM: 0.12
-    )
+    """Whether logits have a bias."""
+    z_loss_coef: Annotated[float, Field(ge=0)] = 0.0
+    """The coefficient of the z-loss, which keeps logits small (PaLM: 1e-4)."""
+    head: HeadTransformConfig = IdentityHeadConfig()
+    """What stands between the tower and the output matrix."""
+    mask_id: int | None = None
+    """The id that a masked position is embedded as (BERT's [MASK]); null: a mask vector."""
+    token_dropout: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The usual fraction of masked positions, where token dropout is used (ESM: 0.12); null: it
+    is not."""
 
     def build(self, width: int) -> Discrete:
-        return (Discrete if self.token_dropout is None else DroppedDiscrete)(self, width)
+        """Return the embedder and head for a tower of `width`."""
+        return Discrete(self, width)
 
 
-class Discrete(nn.Module):
-    """Ids [B,N]: embedding in, logits and cross-entropy out."""
+class Discrete(Embedder, Head):
+    """Ids [B,N]: embedded by a table, predicted by logits, scored by cross-entropy."""
 
-    tables: ClassVar[tuple[str, ...]] = ("embedding.weight", "output.weight", "bias")  # by id
+    id_tables = ("embedding.weight", "output.weight", "bias")
 
     def __init__(self, config: DiscreteConfig, width: int) -> None:
         super().__init__()
-        self.width, self.scale, self.cap = width, config.scale, config.softcap
+        self.scale, self.cap = config.scale, config.softcap
         self.vocabulary, self.controls = config.vocab_size, config.extra_ids
         ids = config.vocab_size + config.extra_ids
         self.embedding = nn.Embedding(ids, width)
-        self.penalties: Mapping[str, float] = (
-            {"z": config.z_loss_coef} if config.z_loss_coef else {}
-        )
+        self.penalties = {"z": config.z_loss_coef} if config.z_loss_coef else {}
         self._charges: dict[str, Tensor] = {}
-        self.mask_id = config.mask_id
-        self.mask = nn.Parameter(torch.zeros(width)) if config.mask_id is None else None
+        self.mask_id, self.token_dropout = config.mask_id, config.token_dropout
+        vector = config.mask_id is None and config.token_dropout is None
+        self.mask = nn.Parameter(torch.zeros(width)) if vector else None
         self.head = config.head.build(width)
         self.output = None if config.tie_embeddings else OutputLinear(width, ids, bias=False)
         self.bias = nn.Parameter(torch.zeros(ids)) if config.bias else None
 
-    def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
-        if hidden is not None and self.mask_id is not None:
-            values = values.masked_fill(hidden, self.mask_id)
+    def embed(
+        self, values: Tensor, masked: Tensor | None = None, document: Tensor | None = None
+    ) -> Tensor:
+        """Embed ids [B,N] as [B,N,D], masked ones as the mask vector, the mask id or nothing."""
+        if masked is not None and self.mask_id is not None:
+            values = values.masked_fill(masked, self.mask_id)
+        if self.token_dropout is not None:
+            x_BND = self.embed_values(values)
+            return rescaled(x_BND, masked, document, self.token_dropout)
+        return super().embed(values, masked if self.mask_id is None else None, document)
+
+    def embed_values(self, values: Tensor) -> Tensor:
+        """Embed ids [B,N] as [B,N,D]."""
         x_BND: Tensor = self.embedding(values)
-        x_BND = x_BND if self.scale == 1 else x_BND * self.scale
-        if hidden is not None and self.mask is not None:
-            x_BND = torch.where(hidden.unsqueeze(-1), self.mask, x_BND)
-        return x_BND
+        return x_BND if self.scale == 1 else x_BND * self.scale
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logits [B,S,V]."""
+        """Return logits [B,S,V]."""
         x = self.head(x)
         if self.output is None:
             logits = F.linear(x, self.embedding.weight, self.bias)
@@ -171,98 +192,53 @@ class Discrete(nn.Module):
         return self.embedding.weight if self.output is None else self.output.weight
 
     def score(self, x: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy of ids [B,S] in nats, [B,S]."""
         plain = self.output is None or isinstance(
             self.output, OutputLinear
         )  # not one laid out for use
         if self.cap is None and plain:
-            told = linear_cross_entropy(self.head(x), self._weight, self.bias, target)
+            scores = linear_cross_entropy(self.head(x), self._weight, self.bias, target)
         else:
-            told = cross_entropy_and_total(self.predict(x), target)
-        score_BS, total_BS = told
+            scores = cross_entropy_and_total(self.predict(x), target)
+        score_BS, total_BS = scores
         self._charges = {"z": total_BS.square()} if self.penalties else {}
         return score_BS
 
     def is_extension_of(self, other: nn.Module) -> bool:
-        """Whether the ids of another such Space mean the same in this one: new ones come last."""
+        """Return whether the ids of `other` mean the same here, and new ones come last."""
         return isinstance(other, Discrete) and (
             self.vocabulary == other.vocabulary
             or (self.vocabulary > other.vocabulary and not other.controls)
         )
 
     def untie(self) -> None:
-        """Give the output matrix a linear map, of the embedding's numbers where they are shared."""
+        """Give the output matrix a linear map, whose numbers are the embedding's if tied."""
         if self.output is None:
             ids, width = self.embedding.weight.shape
             self.output = OutputLinear(width, ids, bias=False, device="meta")
             self.output.weight = self.embedding.weight
 
     def charges(self) -> Mapping[str, Tensor]:
-        """Of the last score: the squared log-sum-exp (Chowdhery et al. 2022, 5), [B,S]."""
+        """Return the z-loss of the last `score` call: the squared log-sum-exp of the logits, [B,S]
+        (Chowdhery et al. 2022, PaLM, 5)."""
         return self._charges
 
     def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
+        """Draw ids [B,S] from logits."""
         return choose(prediction)
 
 
-class DroppedDiscrete(Discrete):
-    """Hidden places are embedded as nothing, and all others larger by as much (ESM's token dropout;
-    Lin et al. 2022, A.1.1).
+def rescaled(
+    x_BND: Tensor, masked: Tensor | None, document: Tensor | None, token_dropout: float
+) -> Tensor:
+    """Embed masked positions and padding as nothing, and scale the others (ESM's token dropout).
 
-    The factor is 1 minus the usual share of hidden places over 1 minus that of the row, and so is
-    below 1 where nothing is hidden. Padding is embedded as nothing too.
+    The factor is 1 minus the usual fraction of masked positions over 1 minus that of the row (Lin
+    et al. 2022, A.1.1), and so is below 1 where nothing is masked.
     """
-
-    def __init__(self, config: DiscreteConfig, width: int) -> None:
-        super().__init__(config, width)
-        assert config.token_dropout is not None
-        self.kept, self.mask = 1 - config.token_dropout, None
-
-    def balance(self, x: Tensor, hidden: Tensor | None, document: Tensor | None) -> Tensor:
-        """Embedded places [B,N,D] of rows, of which some are hidden or padding: [B,N,D]."""
-        real_BN = torch.ones_like(x[..., 0]) if document is None else (document >= 0).to(x.dtype)
-        seen_BN = real_BN if hidden is None else real_BN * ~hidden
-        share_B1 = seen_BN.sum(dim=1, keepdim=True) / real_BN.sum(dim=1, keepdim=True).clamp(min=1)
-        factor_BN = seen_BN * self.kept / share_B1.clamp(min=1e-6)
-        return x * factor_BN.unsqueeze(-1)
-
-
-class QuantizedVectorConfig(Config):
-    """Values are vectors of channels in [0, 1], predicted as one of `levels` steps each."""
-
-    channels: Annotated[int, Field(ge=1)]
-    levels: Annotated[int, Field(ge=2)] = 16
-
-    def build(self, width: int) -> QuantizedVector:
-        return QuantizedVector(self, width)
-
-
-class QuantizedVector(nn.Module):
-    """Vectors [B,N,K]: a projection in, a categorical distribution for each channel out.
-
-    The likelihood is a real one, of the values quantised to `levels` steps, so that it can be
-    compared with any other model of the same quantised values. Channels are independent given
-    the past.
-    """
-
-    def __init__(self, config: QuantizedVectorConfig, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.channels, self.levels = config.channels, config.levels
-        self.input = nn.Linear(config.channels, width)
-        self.mask = nn.Parameter(torch.zeros(width))
-        self.output = OutputLinear(width, config.channels * config.levels)
-
-    def embed(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
-        x_BND: Tensor = self.input(values)
-        return x_BND if hidden is None else torch.where(hidden.unsqueeze(-1), self.mask, x_BND)
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Logits [B,S,K,L]."""
-        return self.output(x).unflatten(-1, (self.channels, self.levels))  # type: ignore[no-any-return]
-
-    def score(self, x: Tensor, target: Tensor) -> Tensor:
-        level_BSK = (target.clamp(0, 1) * (self.levels - 1)).round().long()
-        return cross_entropy(self.predict(x), level_BSK).sum(dim=-1)
-
-    def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
-        return choose(prediction).to(self.input.weight.dtype) / (self.levels - 1)
+    some_BN = x_BND[..., 0]
+    real_BN = torch.ones_like(some_BN) if document is None else (document >= 0).to(some_BN)
+    seen_BN = real_BN if masked is None else real_BN * ~masked
+    share_B1 = seen_BN.sum(dim=1, keepdim=True) / real_BN.sum(dim=1, keepdim=True).clamp(min=1)
+    factor_BN = seen_BN * (1 - token_dropout) / share_B1.clamp(min=1e-6)
+    return x_BND * factor_BN.unsqueeze(-1)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from broadbase.modalities.joint import JointConfig
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
@@ -19,6 +18,7 @@ from broadbase.nn.patterns import CausalSpanConfig, SpanConfig
 from broadbase.nn.pooling import FirstConfig, LastConfig
 from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig, NoHeadConfig
+from broadbase.nn.spaces.joint import JointConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.families.vision import described, patches, pictures
 from broadbase.weights.families.vision import tower as vision_tower
@@ -63,15 +63,18 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     discrete = DiscreteConfig(vocab_size=text["vocab_size"], head=NoHeadConfig())
     end, size = first(text["eos_token_id"]), config["projection_dim"]
     scale = math.exp(config.get("logit_scale_init_value", SCALE))
-    spaces = {
+    modalities = {
         "image": pictures(vision, bias=False, **PIXELS),
         "text": TokensConfig(discrete=discrete, start=text["bos_token_id"], end=end),
+    }
+    heads = {
         "image_joint": JointConfig(embedding_dim=size, pooling=FirstConfig()),
         "text_joint": JointConfig(embedding_dim=size, pooling=LastConfig(), scale=scale),
     }
     norm = LayerNormConfig(eps=vision["layer_norm_eps"])
     model = ModelConfig(
-        modalities=spaces,
+        modalities=modalities,
+        heads=heads,
         towers={
             "image": vision_tower(vision, input_norm=norm),
             "text": text_tower(text, CausalSpanConfig()),
@@ -95,7 +98,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
 def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of two towers of a model's sizes."""
     seen, told = described(model, "image", "", "quick_gelu", 1e-5), Shape.of(model, "text")
-    discrete, joint = ids(model.modalities.get("text")), model.modalities.get("text_joint")
+    discrete, joint = ids(model.modalities.get("text")), model.heads.get("text_joint")
     if seen is None or told is None or discrete is None or not isinstance(joint, JointConfig):
         return None
     text = {

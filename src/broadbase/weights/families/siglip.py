@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from broadbase.modalities.joint import JointConfig
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.pooling import AttentionPoolingConfig, LastConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig, NoHeadConfig
+from broadbase.nn.spaces.joint import JointConfig
 from broadbase.weights.families.clip import layers, text_tower
 from broadbase.weights.families.vision import patches, pictures
 from broadbase.weights.families.vision import tower as vision_tower
@@ -57,6 +57,8 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
             modalities={
                 "image": pictures(vision, start=False),
                 "text": TokensConfig(discrete=discrete, end=end, before=()),
+            },
+            heads={
                 "image_joint": JointConfig(embedding_dim=None, pooling=probe),
                 "text_joint": JointConfig(
                     embedding_dim=size,

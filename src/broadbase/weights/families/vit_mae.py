@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from broadbase.modalities.pixels import PixelsConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.connector import LinearConfig
+from broadbase.nn.spaces.regression import RegressionConfig
 from broadbase.weights.families.vision import IMAGENET, described, layers, pictures, stem, tower
 from broadbase.weights.mapping import ImportedModel, TensorRule
 from broadbase.weights.sizes import Ends
@@ -22,9 +22,10 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     config = {"num_channels": 3, **config}
     patch, width = config["patch_size"], config["decoder_hidden_size"]
     channels, places = patch * patch * config["num_channels"], (config["image_size"] // patch) ** 2
-    pixels = PixelsConfig(channels=channels, normalise=bool(config.get("norm_pix_loss", False)))
+    pixels = RegressionConfig(channels=channels, normalise=bool(config.get("norm_pix_loss", False)))
     model = ModelConfig(
-        modalities={"image": pictures(config, resample="bilinear", **IMAGENET), "pixels": pixels},
+        modalities={"image": pictures(config, resample="bilinear", **IMAGENET)},
+        heads={"pixels": pixels},
         towers={"encoder": tower(config), "decoder": tower(config, size="decoder_")},
         tower_of={"pixels": "decoder"},
         connectors=(LinearConfig(source="encoder", target="decoder"),),
@@ -54,8 +55,8 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
 def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
     """The config.json of an encoder and a decoder of a model's sizes."""
     encoder, decoder = (described(model, side, size) for side, size in SIDES.items())
-    pixels = model.modalities.get("pixels")
-    if encoder is None or decoder is None or not isinstance(pixels, PixelsConfig):
+    pixels = model.heads.get("pixels")
+    if encoder is None or decoder is None or not isinstance(pixels, RegressionConfig):
         return None
     own = {"norm_pix_loss": pixels.normalise, "qkv_bias": True}
     return {"architectures": ["ViTMAEForPreTraining"], **decoder, **encoder, **own}
