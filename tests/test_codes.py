@@ -30,7 +30,7 @@ def digits(recipe: str, out: Path, steps: int, **changes: Any) -> Run:
     """A short run of a recipe on scikit-learn's digits, patches of 2 x 2."""
     tree: dict[str, Any] = find_recipe(recipe).build(2, "DATA").tree()
     tree["model"]["modalities"]["image"] = IMAGE
-    for name, modality in tree["model"]["modalities"].items():
+    for name, modality in (tree["model"]["modalities"] | tree["model"]["heads"]).items():
         modality.update(changes.get(name, {}))
     for connector in tree["model"]["connectors"]:
         connector.update(changes.get("connector", {}))

@@ -108,7 +108,7 @@ def test_three_steps_are_the_papers_algorithm() -> None:
     for step in range(3):
         views = t.objective.views(batch(step=step), t.corrupt)
         large, all_crops = views[:2], views[2:]
-        assert [v.twin for v in views] == [True] * 2 + [False] * 4
+        assert [v.teacher for v in views] == [True] * 2 + [False] * 4
         temperature = 0.0625 + (0.125 - 0.0625) * min(1, step / 10 / 0.3)
         teacher = [cosines(t.teacher.model, view) for view in large]
         told = [softmax((x - centre) / temperature) for x in teacher]
@@ -135,7 +135,7 @@ def test_what_is_watched_is_the_entropy_of_the_mean_and_the_information() -> Non
     views = t.objective.views(batch(), t.corrupt)
     told = np.concatenate([softmax(cosines(t.teacher.model, v) / 0.0625) for v in views[:2]])
     t.accumulate(views)
-    watched = t.teacher.follow(t.model, 0, 100, t.ranks.sum)
+    watched = t.teacher.update(t.model, 0, 100, t.ranks.sum)
     mean = told.mean(axis=0)
     entropy = -(mean * np.log(mean)).sum()
     assert watched["head/entropy"] == pytest.approx(entropy, rel=1e-9)
@@ -151,7 +151,7 @@ def test_gradient_and_centre_are_the_same_however_a_batch_is_cut(pieces: int) ->
         t = taught(model(), n)
         for step in range(2):
             t.accumulate(t.objective.views(batch(step=step), t.corrupt))
-            t.teacher.follow(t.model, step, 100, t.ranks.sum)
+            t.teacher.update(t.model, step, 100, t.ranks.sum)
         grads = [p.grad.flatten() for p in t.model.parameters() if p.grad is not None]
         found.append(torch.cat([*grads, t.teacher.model.spaces["head"].centre]))
     assert (found[0] - found[1]).norm() / found[0].norm() < 1e-10
@@ -161,7 +161,7 @@ def test_an_evaluation_leaves_the_centre_alone() -> None:
     t = taught(model())
     t.validation = lambda: [batch()]
     t.evaluate()
-    assert t.teacher.follow(t.model, 0, 100, t.ranks.sum) == {}
+    assert t.teacher.update(t.model, 0, 100, t.ranks.sum) == {}
     assert not t.teacher.model.spaces["head"].centre.any()
 
 
@@ -180,7 +180,7 @@ def test_collapse_halts_the_run(kind: str) -> None:
     t = taught(student)
     t.config = t.config.model_copy(update={"steps": 5})
     t._advance(batch())  # a fifth of the run is grace
-    with pytest.raises(DivergedError, match=r"collapsed: the teacher's answer tells .* nats"):
+    with pytest.raises(DivergedError, match=r"collapsed: the teacher's answer has .* nats"):
         t._advance(batch())
 
 

@@ -77,7 +77,7 @@ def test_a_hidden_value_changes_no_prediction_of_it(modality: str, objective: st
     places = segment.position.shape[1]
     for place in range(1, places, 1 if places < 20 else 3):
         for a, b in zip(before, views(changed(segment, place)), strict=True):
-            (x,), (y,) = a.reads, b.reads
+            (x,), (y,) = a.readouts, b.readouts
             target = (
                 (x.values != y.values).flatten(2).any(2)
                 if x.values.ndim > 2

@@ -77,7 +77,7 @@ def scores(view: View) -> torch.Tensor:
 def test_documents_put_together_are_the_row(lengths: list[list[int]]) -> None:
     segment = rows(lengths)
     again = assemble("bytes", documents(segment), places=segment.position.shape[1])
-    for name in ("order", "document", "weight"):
+    for name in ("order", "document", "loss_weight"):
         assert torch.equal(getattr(again, name), getattr(segment, name)), name
     assert again.values is not None
     assert segment.document is not None

@@ -80,11 +80,10 @@ def resolve(
 def continue_from(tree: Tree, init_from: str) -> Tree:
     """Return the tree of the same training, started from the base in a run or model folder.
 
-    The model is the base's, with the modalities, heads and connectors that only the
-    recipe has. Text with
-    a vocabulary to be learned is read with the tokenizer of published weights instead, in rows no
-    longer than their positions. A head that the base lacks is initialised. ConfigError if the
-    recipe trains a tower that the base lacks, on data that the base reads.
+    The model is the base's, with the modalities, heads and connectors that only the recipe has.
+    Text with a vocabulary to be learned is read with the tokenizer of published weights instead, in
+    rows no longer than their positions. A head that the base lacks is initialised. ConfigError if
+    the recipe trains a tower that the base lacks, on data that the base reads.
     """
     base, new = base_at(init_from), ModelConfig.from_tree(tree["model"], "model")
     complete = config_with_head(base)
