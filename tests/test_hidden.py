@@ -79,11 +79,11 @@ def test_a_hidden_value_changes_no_prediction_of_it(modality: str, objective: st
         for a, b in zip(before, views(changed(segment, place)), strict=True):
             (x,), (y,) = a.readouts, b.readouts
             target = (
-                (x.values != y.values).flatten(2).any(2)
-                if x.values.ndim > 2
-                else x.values != y.values
+                (x.target != y.target).flatten(2).any(2)
+                if x.target.ndim > 2
+                else x.target != y.target
             )
-            target &= (x.weight > 0) & ~visible(a, b).unsqueeze(1)
+            target &= (x.loss_weight > 0) & ~visible(a, b).unsqueeze(1)
             with torch.no_grad():
                 p, q = (model(without_targets(view)).predictions["p"] for view in (a, b))
             torch.testing.assert_close(p[target], q[target], rtol=0, atol=1e-5)
