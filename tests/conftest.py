@@ -18,7 +18,7 @@ from broadbase.core.errors import ResourceError
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, positions
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.data.store.store import Store
 from broadbase.evaluate.sandbox import require_wall
 from broadbase.modalities.bytes import BytesConfig

@@ -21,8 +21,9 @@ from PIL import Image
 from broadbase.core.config import override
 from broadbase.core.contracts import Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.sources.files import ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig

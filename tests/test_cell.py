@@ -25,7 +25,7 @@ from broadbase.core.extras import require_extra
 from broadbase.data.detect import labelled
 from broadbase.data.sources.cells import H5adConfig
 from broadbase.data.store.prepare import prepare
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.cell import CellConfig
 from broadbase.recipes.recipe import find_recipe

@@ -13,11 +13,11 @@ from string import ascii_lowercase
 import pytest
 
 from broadbase.core.errors import ConfigError
-from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.store import prepare as preparing
 from broadbase.data.store.cluster import on_ray, on_slurm
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.modalities.bytes import BytesConfig
 
 STORE = """
@@ -25,8 +25,8 @@ import sys
 from pathlib import Path
 from broadbase.data.store import prepare as p
 from broadbase.data.store.cluster import on_ray
-from broadbase.data.store.shards import StoreRequest
-from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.store.requests import StoreRequest
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.modalities.bytes import BytesConfig
 p.SHARD = 1
 texts, store = map(Path, sys.argv[1:])

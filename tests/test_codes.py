@@ -12,7 +12,7 @@ import torch
 from broadbase.core.contracts import Batch, ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.data.samples.catalog import DigitsConfig
+from broadbase.data.samples.builtin import DigitsConfig
 from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.codes import CodesCodec
 from broadbase.nn.spaces.codebooks import CodebooksConfig

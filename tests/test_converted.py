@@ -13,7 +13,7 @@ from broadbase.commands.app import app
 from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.image import ImageConfig
 

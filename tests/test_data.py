@@ -20,10 +20,10 @@ from broadbase.core.contracts import Batch, Record
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.data.batches import MixedBatches, Order, held_out
 from broadbase.data.rows import Rows
-from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.store.codecs import training_records
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.data.store.store import Split, Store, open_store
 from broadbase.modalities.bytes import BytesCodec, BytesConfig
 from broadbase.modalities.image import ImageConfig
@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_nothing_half_written(corpus: Path, tmp_path: Path) -
     script = (
         "import resource, signal, sys; from pathlib import Path;"
         "sys.path.insert(0, sys.argv[3]);"
-        "from broadbase.data.sources.files import TextFilesConfig;"
+        "from broadbase.data.sources.texts import TextFilesConfig;"
         "from conftest import stored;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"

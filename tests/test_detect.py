@@ -15,8 +15,9 @@ from PIL import Image
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.data.detect import detect, labelled, pairs
-from broadbase.data.sources.files import FilesConfig, ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
 from broadbase.data.sources.left_out import left_out, notes
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.recipes.molecule import build as molecules
 from broadbase.recipes.resolve import resolve
 

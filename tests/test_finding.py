@@ -15,13 +15,14 @@ from PIL import Image
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.data.detect import detect
-from broadbase.data.sources.files import FilesConfig, ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
 from broadbase.data.sources.finding import counted, matches
 from broadbase.data.sources.left_out import left_out
 from broadbase.data.sources.searching import searched
 from broadbase.data.sources.sequences import FastaConfig, SdfConfig, SmilesFilesConfig
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.sources.video import VideoFilesConfig
 from conftest import stored
 

@@ -26,15 +26,16 @@ from broadbase.core.contracts import ModalityConfig, Record, Reject, SourceChunk
 from broadbase.core.errors import DataError
 from broadbase.core.processes import no_main
 from broadbase.data.sources.cells import H5adConfig
-from broadbase.data.sources.files import FilesConfig, ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
 from broadbase.data.sources.integrity import flac_digest
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.sources.sequences import FastaConfig, SdfConfig, SmilesFilesConfig
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.sources.video import VideoFilesConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.cell import CellConfig

@@ -7,9 +7,11 @@ from pathlib import Path
 from PIL import Image
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.data.samples.catalog import DigitsConfig, sample
-from broadbase.data.sources.files import ImageFilesConfig, TextFilesConfig
+from broadbase.data.samples.builtin import DigitsConfig
+from broadbase.data.samples.catalog import sample
+from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.data.sources.labels import LabelsConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from test_codes import tokenizer  # noqa: F401
 
 

@@ -10,10 +10,10 @@ from pyarrow import feather, parquet
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.data.detect import detect
-from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.sources.sequences import SdfConfig, SmilesFilesConfig
 from broadbase.data.sources.tables import CsvConfig
+from broadbase.data.sources.texts import TextFilesConfig
 
 MOLECULE = """
   Broadbase

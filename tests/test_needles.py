@@ -13,9 +13,9 @@ from PIL import Image
 
 from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import DataError
-from broadbase.data.samples.catalog import DigitsConfig
-from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.samples.builtin import DigitsConfig
 from broadbase.data.sources.needles import AlbumsConfig, NeedlesConfig, insert_needle, reserved
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.evaluate.needle import DEPTHS
 from broadbase.recipes.recipe import find_recipe
 

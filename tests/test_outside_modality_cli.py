@@ -20,8 +20,8 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.plugins import VARIABLE, plugins
 from broadbase.data.detect import detect, labelled
 from broadbase.data.samples.packages import Package
-from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.tables import CsvConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from test_docs import ROOT, commands, files
 
 PAGE = ROOT / "docs" / "add-a-modality.md"

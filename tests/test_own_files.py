@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from broadbase.core.errors import ConfigError, DataError, ResourceError
-from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.run.prepare import alone, beginning
 

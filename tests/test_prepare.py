@@ -22,13 +22,16 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.sources import files
-from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.identity import digest_of
+from broadbase.data.sources import texts
 from broadbase.data.sources.json_files import JsonLinesConfig
+from broadbase.data.sources.texts import TextFilesConfig
+from broadbase.data.store import planning
 from broadbase.data.store import prepare as preparing
 from broadbase.data.store.duplicates import clusters
 from broadbase.data.store.prepare import PrepareConfig, prepare, remove
-from broadbase.data.store.shards import StoreRequest, digest_of, sketch
+from broadbase.data.store.requests import StoreRequest
+from broadbase.data.store.sketches import sketch
 from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.text import TextConfig
@@ -115,8 +118,8 @@ def contents(store: Store) -> dict[str, list[bytes]]:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "PIECE", 1000)
-    monkeypatch.setattr(preparing, "SHARD", 3000)
+    monkeypatch.setattr(texts, "PIECE", 1000)
+    monkeypatch.setattr(planning, "SHARD", 3000)
 
 
 @settings(max_examples=40, deadline=None)
@@ -129,11 +132,11 @@ def test_parts_of_a_file_are_its_lines(lines: list[str], piece: int, last: bool)
     (folder / "a.jsonl").write_text(text)
     source = JsonLinesConfig(path=str(folder / "a.jsonl"))
     whole = list(source.records())
-    before, files.PIECE = files.PIECE, piece
+    before, texts.PIECE = texts.PIECE, piece
     try:
         assert list(source.records()) == whole
     finally:
-        files.PIECE = before
+        texts.PIECE = before
         shutil.rmtree(folder)
 
 
@@ -157,7 +160,7 @@ def test_how_it_is_cut_and_by_whom_changes_nothing(tmp_path: Path, processes: in
     source = JsonLinesConfig(path=str(lines_file(tmp_path / "a.jsonl", 400)))
     store = stored(source, tmp_path / "s", holdout=0.3, processes=processes)
     assert len(store.manifest["shards"]) > 3
-    files.PIECE = preparing.SHARD = 1 << 24
+    texts.PIECE = planning.SHARD = 1 << 24
     whole = stored(source, tmp_path / "t", holdout=0.3)
     assert len(whole.manifest["shards"]) == 1
     assert contents(store) == contents(whole)
@@ -227,15 +230,15 @@ def test_a_removed_document_is_gone_and_stays_away(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from broadbase.data.store import prepare as preparing
+from broadbase.data.store import planning
 from broadbase.data.store import shards
-from broadbase.data.sources import files
+from broadbase.data.sources import texts
 from broadbase.data.store import workers
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.modalities.text import TextConfig
-files.PIECE, preparing.SHARD = 1000, 3000
+texts.PIECE, planning.SHARD = 1000, 3000
 def slow(tasks, processes):
     for task in tasks:
         shards.write_shard(task)

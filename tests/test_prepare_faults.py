@@ -15,14 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadbase.core.contracts import SourceConfig
+from broadbase.core.contracts import SourceChunk, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
-from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
-from broadbase.data.store import prepare as preparing
+from broadbase.data.sources.texts import TextFilesConfig
+from broadbase.data.store import planning
 from broadbase.data.store.codecs import training_records
-from broadbase.data.store.prepare import PrepareConfig, plan, prepare, remove
-from broadbase.data.store.shards import Snapshot, StoreRequest
+from broadbase.data.store.planning import plan
+from broadbase.data.store.prepare import PrepareConfig, prepare, remove
+from broadbase.data.store.requests import Snapshot, StoreRequest
 from broadbase.data.store.split import in_common, numbers_of, threshold
 from broadbase.data.store.store import Store, open_store
 from broadbase.modalities import strings
@@ -55,7 +56,7 @@ def counts(store: Store) -> Mapping[str, int]:
 
 def test_a_shard_without_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file of which nothing can be used leaves the others' documents as they are."""
-    monkeypatch.setattr(preparing, "SHARD", 1000)
+    monkeypatch.setattr(planning, "SHARD", 1000)
     rows(tmp_path / "d" / "b.jsonl", 300)
     noise = random.Random(0).randbytes(40_000).hex()
     packed = gzip.compress(json.dumps({"text": noise}).encode())
@@ -320,9 +321,9 @@ def test_a_long_record_is_one_document(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_many_parts_are_grouped_in_linear_time() -> None:
-    parts = [(preparing.SourceChunk(f"{i}", 100), "x") for i in range(100_000)]
-    groups = list(preparing._groups(parts))
-    assert [len(group) for group in groups[:-1]] == [preparing.PARTS] * (len(groups) - 1)
+    parts = [(SourceChunk(f"{i}", 100), "x") for i in range(100_000)]
+    groups = list(planning._groups(parts))
+    assert [len(group) for group in groups[:-1]] == [planning.PARTS] * (len(groups) - 1)
     assert sum(map(len, groups)) == 100_000
 
 

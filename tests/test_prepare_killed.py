@@ -17,7 +17,7 @@ import pytest
 
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare, remove
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.text import TextConfig
 from killed import attempt
@@ -103,7 +103,7 @@ def test_remove_killed(tmp_path: Path, full: bool) -> None:
 SLOW_DATA = """
 from pathlib import Path
 from broadbase.data.store.prepare import PrepareConfig, prepare
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.modalities.bytes import BytesConfig
 from slow_source import SlowConfig
 

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadbase.core.contracts import Record, Reject
+from broadbase.data.identity import digest_of
 from broadbase.data.sources import sequences
 from broadbase.data.sources.homology import families
 from broadbase.data.sources.sequences import FastaConfig
 from broadbase.data.store.duplicates import clusters
-from broadbase.data.store.shards import digest_of, sketch
+from broadbase.data.store.sketches import sketch
 from broadbase.modalities.protein import RESIDUES, ProteinConfig
 
 CODEC = ProteinConfig().fit([])

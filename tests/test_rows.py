@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.sources.files import EncodedConfig, TextFilesConfig
 from broadbase.data.sources.json_files import JsonConfig, JsonLinesConfig
 from broadbase.data.sources.sequences import SmilesFilesConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
+from broadbase.data.sources.texts import EncodedConfig, TextFilesConfig
 from conftest import stored
 from mutated import packed_zst
 

@@ -21,11 +21,12 @@ import pytest
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.data.samples import packages
-from broadbase.data.samples.catalog import SAMPLES, sample, table
+from broadbase.data.samples.catalog import sample, table
 from broadbase.data.samples.formats import IdxImagesConfig, MailConfig, TaggedTextConfig
 from broadbase.data.samples.packages import Package, PackagedConfig
-from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.samples.sets import SAMPLES
 from broadbase.data.sources.tables import CsvConfig
+from broadbase.data.sources.texts import TextFilesConfig
 
 CSV = "smiles,value\nCCO,1\nCCN,2\nCCC,3\n"
 MANAGERS = ("pip", "npm", "apt")

@@ -13,7 +13,7 @@ from PIL import Image
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError
 from broadbase.data.detect import pairs
-from broadbase.data.samples.catalog import SAMPLES
+from broadbase.data.samples.sets import SAMPLES
 from broadbase.data.samples.stamps import StampNamesConfig, StampPicturesConfig, StampSoundsConfig
 from broadbase.recipes.recipe import find_recipe
 

@@ -24,7 +24,8 @@ from broadbase.core.extras import require_extra
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment
 from broadbase.data.detect import labelled
-from broadbase.data.sources.video import PannedVideosConfig, VideoFilesConfig
+from broadbase.data.samples.pans import PannedVideosConfig
+from broadbase.data.sources.video import VideoFilesConfig
 from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.video import VideoConfig
 from broadbase.objectives.masks import TubeMaskConfig

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from broadbase.data.samples.catalog import DigitsConfig
+from broadbase.data.samples.builtin import DigitsConfig
 from broadbase.data.sources.needles import AlbumsConfig, reserved
 from broadbase.evaluate.needle import (
     ABSENT,

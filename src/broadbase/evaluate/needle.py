@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from broadbase.core.contracts import Codec, ObjectiveConfig, Record, SourceConfig
 from broadbase.core.view import Segment, Stream, View, positions
+from broadbase.data.identity import digest_of
 from broadbase.data.sources.needles import (
     AlbumsConfig,
     NeedlesConfig,
@@ -33,7 +34,6 @@ from broadbase.data.sources.needles import (
     insert_needle,
     question,
 )
-from broadbase.data.store.shards import digest_of
 from broadbase.evaluate.registry import Measure
 from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.inference.base import Base

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from broadbase.core.contracts import Record
-from broadbase.data.store.shards import identity
+from broadbase.data.identity import identity
 from broadbase.run.run import Run
 
 

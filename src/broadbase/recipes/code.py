@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.data.sources.files import TextFilesConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.modalities.source_code import CodeConfig
 from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run

@@ -6,7 +6,9 @@ from contextlib import suppress
 
 from broadbase.core.contracts import SourceConfig, TowerConfig
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.data.samples.catalog import SAMPLES, DigitsConfig, StandardLibraryConfig, sample
+from broadbase.data.samples.builtin import DigitsConfig, StandardLibraryConfig
+from broadbase.data.samples.catalog import sample
+from broadbase.data.samples.sets import SAMPLES
 from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.data.sources.sequences import FastaConfig, SmilesFilesConfig
 from broadbase.modalities.descriptors import DescriptorsConfig

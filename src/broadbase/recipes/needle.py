@@ -9,8 +9,8 @@ factor: 4, original: 64}'`. `evaluate` then tells what that gave, and `bench/hay
 from __future__ import annotations
 
 from broadbase.data.detect import detect
-from broadbase.data.sources.files import TextFilesConfig
 from broadbase.data.sources.needles import NeedlesConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.modalities.text import TextConfig
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.induction import InductionConfig

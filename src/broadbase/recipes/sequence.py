@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig, SourceConfig, TowerConfig
 from broadbase.data.detect import detect
 from broadbase.data.samples.catalog import sample
-from broadbase.data.sources.files import FilesConfig, TextFilesConfig
+from broadbase.data.sources.files import FilesConfig
+from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.modalities.ids import IdsConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig

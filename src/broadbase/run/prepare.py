@@ -19,7 +19,7 @@ from broadbase.data.sources.finding import counted
 from broadbase.data.store.codecs import load_codec
 from broadbase.data.store.ownership import is_lock
 from broadbase.data.store.prepare import prepare
-from broadbase.data.store.shards import StoreRequest
+from broadbase.data.store.requests import StoreRequest
 from broadbase.data.store.store import Store, open_store, present, read_facts
 from broadbase.data.store.workers import Progress, run_here, run_shown
 from broadbase.run.config import RunConfig

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import IO, NamedTuple, Protocol
 
-from broadbase.data.sources.files import MEND, UTF16
+from broadbase.data.sources.texts import MEND, UTF16
 
 FIELD = 16 << 20  # the longest field of a row, and the longest line
 RECORD = 4 * FIELD  # the longest row

@@ -13,7 +13,8 @@ from upath import UPath
 
 from broadbase.core.contracts import Record, Reject
 from broadbase.data.sources.fields import ColumnsConfig
-from broadbase.data.sources.files import MEBI, EncodedConfig, LinesConfig, as_text
+from broadbase.data.sources.files import MEBI
+from broadbase.data.sources.texts import EncodedConfig, LinesConfig, as_text
 
 BLANKS = " \t\r\n"
 SPACE = re.compile(f"[{BLANKS}]*")

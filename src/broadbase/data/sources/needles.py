@@ -17,7 +17,7 @@ from pydantic import Field
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
-from broadbase.data.store.shards import digest_of
+from broadbase.data.identity import digest_of
 
 WORD = re.compile("[a-z]{4,9}")
 VOCABULARY = 2000  # the commonest words of a source are what its needles are made of

@@ -6,7 +6,7 @@ import json
 from typing import Literal, NamedTuple
 
 from broadbase.core.contracts import Record, Reject
-from broadbase.data.sources.files import LinesConfig, as_text
+from broadbase.data.sources.texts import LinesConfig, as_text
 
 FIELDS = ("prompt", "entry_point", "test", "canonical_solution")
 

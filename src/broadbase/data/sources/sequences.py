@@ -13,10 +13,11 @@ from upath import UPath
 from broadbase.core.contracts import Record, Reject, SourceChunk
 from broadbase.core.extras import chemistry
 from broadbase.data.sources.compressed import opened
-from broadbase.data.sources.files import MEBI, FilesConfig, LinesConfig, as_text
+from broadbase.data.sources.files import MEBI, FilesConfig
 from broadbase.data.sources.homology import families
 from broadbase.data.sources.isolated import apart
 from broadbase.data.sources.searching import Pattern, searched
+from broadbase.data.sources.texts import LinesConfig, as_text
 
 BLANKS = " \t\r\n"  # other marks that Python takes for blanks are damage
 BOM = "\ufeff".encode().decode("latin-1")

@@ -31,7 +31,7 @@ class ShuffledConfig(SourceConfig):
         dealt = np.random.default_rng(self.seed).permutation(len(good))
         yield from (record for record in found if isinstance(record, Reject))
         for record, other in zip(good, dealt, strict=True):
-            yield replace(record, key=good[other].key or good[other].place)
+            yield replace(record, key=good[other].key or good[other].origin)
 
     def fingerprint(self) -> dict[str, str]:
         return {**self.source.fingerprint(), "shuffled": str(self.seed)}

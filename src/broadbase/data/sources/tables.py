@@ -17,8 +17,8 @@ from broadbase.core.contracts import Record, Reject
 from broadbase.data.sources.compressed import set_limits
 from broadbase.data.sources.csv_rows import FIELD, Bad, HopelessError, rows
 from broadbase.data.sources.fields import ColumnsConfig
-from broadbase.data.sources.files import EncodedConfig
 from broadbase.data.sources.isolated import apart
+from broadbase.data.sources.texts import EncodedConfig
 
 SEPARATORS = ",\t;|"
 SAID = re.compile(rb'"?sep=(.)"?\r?\n?')  # a first line by which Excel is told

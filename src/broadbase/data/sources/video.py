@@ -27,7 +27,6 @@ from broadbase.data.sources.isolated import apart
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,mpegvideo,ogg,flv,asf"
 THIN = 20  # times as long as wide
 HDR = {16: "PQ", 18: "HLG"}  # transfer functions (ITU-T H.273) that 8 bits would garble
-WAYS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 
 Pixels = NDArray[np.uint8]  # [T,H,W,3]
 
@@ -222,25 +221,3 @@ class VideoFilesConfig(ClipsConfig):
                 y, x = top + row * self.size, left + column * self.size
                 clip = frames[:, y : y + self.size, x : x + self.size]
                 yield f"window {row},{column}", None, clip
-
-
-class PannedVideosConfig(ClipsConfig):
-    """Clips over which the camera pans; the label is the way it goes: up, down, left, right.
-
-    The window moves over the frames of the video by `step` pixels a frame of the clip.
-    """
-
-    name: Literal["panned_videos"] = "panned_videos"
-    step: Annotated[int, Field(ge=1)] = 3
-
-    def windows(self, frames: Pixels) -> Iterator[tuple[str, str | None, Pixels]]:
-        T, H, W = frames.shape[:3]
-        middle = np.array([(H - self.size) // 2, (W - self.size) // 2])
-        times = np.arange(T) - (T - 1) // 2
-        for way, direction in WAYS.items():
-            corners = middle + self.step * times[:, None] * np.array(direction)
-            if corners.min() < 0 or (corners + self.size > [H, W]).any():
-                raise ValueError(f"a pan of {self.step} pixels a frame leaves frames of {W} x {H}")
-            places = zip(frames, corners, strict=True)
-            clip = [f[y : y + self.size, x : x + self.size] for f, (y, x) in places]
-            yield f"pan {way}", way, np.stack(clip)

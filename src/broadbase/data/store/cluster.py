@@ -16,7 +16,8 @@ from typing import Any
 
 from broadbase.core.errors import ConfigError, PreemptedError, ResourceError
 from broadbase.core.extras import require_extra
-from broadbase.data.store.shards import ShardTask, write_shard
+from broadbase.data.store.requests import ShardTask
+from broadbase.data.store.shards import write_shard
 from broadbase.data.store.workers import Progress
 
 RANKS = 4  # a process, one after another: a rank costs a start, but evens out long shards

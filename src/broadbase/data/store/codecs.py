@@ -21,8 +21,10 @@ from broadbase.core.contracts import (
 )
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.files import discard, draft_folder, write_json
+from broadbase.data.identity import identity, size_of
 from broadbase.data.store.ownership import is_shard
-from broadbase.data.store.shards import StoreRequest, finished, identity, size_of
+from broadbase.data.store.requests import StoreRequest
+from broadbase.data.store.shards import finished
 from broadbase.data.store.split import numbers_of, threshold
 from broadbase.data.store.store import read_facts
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from broadbase.data.store.shards import NONE, SKETCH
+from broadbase.data.store.sketches import NONE, SKETCH
 
 BAND = 6
 CHECK = 1 << 14  # pairs compared at once

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import DataError, RejectedError
 from broadbase.core.files import discard, draft_folder, write_json, write_text
 from broadbase.data.store.duplicates import clusters, estimates
 from broadbase.data.store.ownership import is_index
-from broadbase.data.store.shards import Shard, Snapshot, add_files, finished
-from broadbase.data.store.split import Ints, Numbers, cut, numbers_of, threshold
-from broadbase.data.store.store import COLUMNS, FORMAT, SPLITS, file_hashes
+from broadbase.data.store.requests import Snapshot
+from broadbase.data.store.shards import add_files
+from broadbase.data.store.split import Ints, Numbers, numbers_of, threshold
+from broadbase.data.store.store import FORMAT, SPLITS, file_hashes
+from broadbase.data.store.table import Table
 
 Documents = Mapping[str, Ints]  # by side: which of the N documents it has
 LISTED = 3  # rejects that a message shows
@@ -46,7 +45,7 @@ def join(
     is nearest to it (of those `among` whose numbers it is, where given). DataError where more than
     `rejects` of a source's records cannot be used, or a side cannot but be empty.
     """
-    tables = {name: _Table.of(each, folder / name) for name, each in snapshots.items()}
+    tables = {name: Table.of(each, folder / name) for name, each in snapshots.items()}
     for name, table in tables.items():
         _within_budget(table, rejects, folder / name)
         if not len(table.ids):
@@ -86,112 +85,7 @@ def join(
         first = last
 
 
-@dataclass(frozen=True)
-class _Table:
-    """All documents of a source in the order of its parts, whatever shards they lie in."""
-
-    shards: list[Shard]
-    index: Ints  # [N, COLUMNS + axes]: shard, first value, length, units, grid
-    rows: Ints  # [N] number in the shard
-    ids: NDArray[np.uint8]  # [N,16]
-    sketches: list[NDArray[np.uint32]]  # together [N,SKETCH]
-    counts: dict[str, int]
-    size: int  # bytes of its parts
-    converted: dict[str, int]
-    rejected: list[str]
-    cut: int = 0  # values before the place where a single document was cut in two
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, store: Path) -> _Table:
-        keys = snapshot.keys
-        order = {key: i for i, key in enumerate(keys)}
-        made = sorted(finished(store), key=lambda shard: order[shard.facts["keys"][0]])
-        shards = [shard for shard in made if shard.documents]
-        where = {key: (n, rows) for n, s in enumerate(shards) for key, rows in _parts(s)}
-        chunks = [
-            _chunk(shards[n], n, rows)
-            for n, rows in _joined(where[key] for key in keys if key in where)
-        ]
-        empty = (np.zeros((0, COLUMNS + 1), np.int64), np.zeros(0, np.int64))
-        index, rows, ids, sketches = zip(
-            *(chunks or [(*empty, np.zeros((0, 16), np.uint8), np.zeros((0, 0), np.uint32))]),
-            strict=True,
-        )
-        parts = [part for shard in made for part in shard.facts["parts"]]
-        names = ("records", "rejected", "lost", "empty", "removed", "bytes")
-        rejected = [
-            line
-            for shard in made
-            for line in (shard.folder / "rejected.jsonl").read_text().splitlines()
-        ]
-        converted = sum((Counter(p.get("converted", {})) for p in parts), Counter[str]())
-        return cls(
-            shards,
-            index=np.concatenate(index),
-            rows=np.concatenate(rows),
-            ids=np.concatenate(ids),
-            sketches=list(sketches) if chunks else [],
-            counts={"files": len(snapshot.files)}
-            | {name: sum(p.get(name, 0) for p in parts) for name in names},
-            size=sum(part.size for part in snapshot.parts),
-            converted=dict(sorted(converted.items())),
-            rejected=rejected,
-        )
-
-    def divided(self, one: int, codec: Codec, holdout: float) -> _Table:
-        """A table of two documents: document `one` up to a cut, and from there on."""
-        shard, first, length, units = (int(n) for n in self.index[one, :COLUMNS])
-        values = self.shards[shard].array("values")[first : first + length]
-        head = cut(values, codec, holdout)
-        tail = units - round(units * head / length)
-        if codec.unit == "byte":
-            tail = len(codec.decode(values[head:], (length - head,)).encode(errors="replace"))
-        index = [
-            [shard, first, head, units - tail, head],
-            [shard, first + head, length - head, tail, length - head],
-        ]
-        return replace(self, index=np.array(index), ids=self.ids[[one, one]], cut=head)
-
-    def place(self, i: int) -> str:
-        """Where document i came from."""
-        return self.shards[int(self.index[i, 0])].place(int(self.rows[i]))
-
-
-def _parts(shard: Shard) -> Iterator[tuple[str, range]]:
-    """Each part of a shard with its documents' numbers."""
-    first = 0
-    for key, part in zip(shard.facts["keys"], shard.facts["parts"], strict=True):
-        yield key, range(first, first + part["documents"])
-        first += part["documents"]
-
-
-def _joined(ranges: Iterable[tuple[int, range]]) -> Iterator[tuple[int, range]]:
-    """Ranges of documents of one shard that follow each other, as one; empty ones left out."""
-    last: tuple[int, range] | None = None
-    for number, rows in ranges:
-        if last is not None and (number, rows.start) == (last[0], last[1].stop):
-            last = number, range(last[1].start, rows.stop)
-            continue
-        if last is not None and last[1]:
-            yield last
-        last = number, rows
-    if last is not None and last[1]:
-        yield last
-
-
-def _chunk(shard: Shard, number: int, rows: range) -> tuple[Ints, Ints, Any, Any]:
-    """Index, rows, ids and sketches of some documents of a shard."""
-    inside = slice(rows.start, rows.stop)
-    lengths = np.asarray(shard.array("lengths"))
-    firsts = np.cumsum(lengths) - lengths
-    facts = [np.full(len(rows), number), firsts[inside], lengths[inside]]
-    facts.append(shard.array("units")[inside])
-    index = np.concatenate([np.stack(facts, axis=1), shard.array("grids")[inside]], axis=1)
-    ids = np.asarray(shard.array("ids")[inside])
-    return index, np.arange(rows.start, rows.stop), ids, shard.array("sketches")[inside]
-
-
-def _within_budget(table: _Table, budget: float, store: Path) -> None:
+def _within_budget(table: Table, budget: float, store: Path) -> None:
     """DataError where too large a share of the records, or of the bytes, cannot be used."""
     path, counts = store / "rejected.jsonl", table.counts
     write_text(path, "".join(line + "\n" for line in table.rejected))
@@ -206,7 +100,7 @@ def _within_budget(table: _Table, budget: float, store: Path) -> None:
         )
 
 
-def _reasons(table: _Table) -> str:
+def _reasons(table: Table) -> str:
     """The first reasons for which records were rejected."""
     rows = [json.loads(line) for line in table.rejected]
     rows = [row for row in rows if "empty" not in row["reason"]][:LISTED] or rows[:LISTED]
@@ -214,8 +108,8 @@ def _reasons(table: _Table) -> str:
 
 
 def _split(
-    table: _Table, kept: Ints, limit: np.uint64, holdout: float, codec: Codec, snapshot: Snapshot
-) -> tuple[_Table, Documents]:
+    table: Table, kept: Ints, limit: np.uint64, holdout: float, codec: Codec, snapshot: Snapshot
+) -> tuple[Table, Documents]:
     """Which of the kept documents are on which side; a single one is cut in two.
 
     DataError where a side stays empty.
@@ -240,7 +134,7 @@ def _split(
     raise DataError(f"{source} holds {what}; add more data to it")
 
 
-def _own_keys(table: _Table, exact: Ints) -> None:
+def _own_keys(table: Table, exact: Ints) -> None:
     """DataError where two files of a source are told by the same name among paired sources."""
     again = np.flatnonzero((exact != np.arange(len(exact))) & (exact >= 0))
     if len(again):
@@ -252,7 +146,7 @@ def _own_keys(table: _Table, exact: Ints) -> None:
 
 
 def _twin(
-    tables: Mapping[str, _Table], ids: Any, kept: int, twin: int, share: float, exact: Ints
+    tables: Mapping[str, Table], ids: Any, kept: int, twin: int, share: float, exact: Ints
 ) -> str:
     """What duplicates.jsonl says of a document that is left out."""
 
@@ -277,7 +171,7 @@ def _write(
     store: Path,
     snapshot: Snapshot,
     codec: Codec,
-    table: _Table,
+    table: Table,
     documents: Documents,
     counts: Mapping[str, int],
     duplicates: Sequence[str],
@@ -321,7 +215,7 @@ def _write(
             discard(old)
 
 
-def _fingerprint(table: _Table, documents: Documents, codec: Path) -> str:
+def _fingerprint(table: Table, documents: Documents, codec: Path) -> str:
     """SHA-256 over the documents' ids side by side, and the codec: independent of the shards."""
     digest = hashlib.sha256()
     for side in SPLITS:

@@ -8,7 +8,6 @@ themselves, and a document leaves by its id.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Codec, ModalityConfig, SourceChunk, SourceConfig
+from broadbase.core.contracts import Codec, ModalityConfig, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.core.files import discard, refuse_file, sweep, write_json, write_text
 from broadbase.data.sources.files import FilesConfig
@@ -27,25 +26,14 @@ from broadbase.data.sources.left_out import left_out
 from broadbase.data.store.codecs import codecs_of
 from broadbase.data.store.index import join
 from broadbase.data.store.ownership import is_shard, refuse_other
-from broadbase.data.store.shards import (
-    NAME,
-    Shard,
-    ShardTask,
-    Snapshot,
-    StoreRequest,
-    codec_digest,
-    finished,
-)
+from broadbase.data.store.planning import plan, removed_ids
+from broadbase.data.store.requests import Snapshot, StoreRequest
+from broadbase.data.store.shards import finished
 from broadbase.data.store.split import in_common
 from broadbase.data.store.store import AGAIN, Manifest, Store, check_files, open_store, read_facts
 from broadbase.data.store.workers import Progress, run_here
 
-MEBI = 1 << 20
-SHARD, PARTS = 16 * MEBI, 4096  # a shard has so many bytes of source, or so many parts of it
-OLD_DRAFT = re.compile(r"\..+\.\d+\.draft")  # of a shard, by an earlier version
 INDEX = 2  # the version of how an index is made: another one is made again
-LOST = "put a copy back: it lists what must not come back"
-Removed = list[str]
 
 
 class PrepareConfig(Config):
@@ -208,45 +196,6 @@ def _state(snapshots: Mapping[str, Snapshot], folder: Path, config: PrepareConfi
     return json.dumps({"index": INDEX, "settings": settings, "sources": sources})
 
 
-def plan(snapshot: Snapshot, store: Path, removed: frozenset[str] = frozenset()) -> list[ShardTask]:
-    """The shards that a store still lacks.
-
-    Those that are damaged, hold a `removed` document, or whose codec or parts changed or went are
-    deleted.
-    """
-    keys = dict(zip(snapshot.keys, zip(snapshot.parts, snapshot.digests, strict=True), strict=True))
-    codec, wanted = codec_digest(store / "codec"), snapshot.wanted
-    covered: set[str] = set()
-    good: set[str] = set()
-    for shard in finished(store):
-        mine = set(shard.facts["keys"])
-        same = shard.facts.get("codec", codec) == codec  # earlier versions did not say
-        if same and mine <= keys.keys() - covered and not _holds(shard, removed):
-            covered |= mine
-            good.add(shard.folder.name)
-    for left in (store / "shards").glob("*"):
-        ours = NAME.fullmatch(left.name) or OLD_DRAFT.fullmatch(left.name)
-        if ours and left.name not in good:
-            discard(left, is_shard)
-    missing = [pair for key, pair in keys.items() if key not in covered]
-    return [
-        ShardTask(
-            store, wanted.source, wanted.modality, tuple(part for part, _ in group),
-            tuple(digest for _, digest in group), removed, wanted.paired,
-        )
-        for group in _groups(missing)
-    ]  # fmt: skip
-
-
-def _holds(shard: Shard, removed: frozenset[str]) -> bool:
-    """Whether one of these ids is in a shard."""
-    if not removed or not shard.documents:
-        return False
-    gone = np.frombuffer(bytes.fromhex("".join(sorted(removed))), "V16")
-    ids = np.ascontiguousarray(shard.array("ids")).view("V16").ravel()
-    return bool(len(np.intersect1d(ids, gone)))
-
-
 def remove(folder: Path, ids: Sequence[str], progress: Progress = run_here) -> dict[str, Store]:
     """Take documents out of the stores in `folder` for good, with all that duplicate them.
 
@@ -299,12 +248,6 @@ def _duplicates(folder: Path, names: Iterable[str], ids: Sequence[str]) -> set[s
     return found
 
 
-def removed_ids(folder: Path) -> frozenset[str]:
-    """The ids of documents that were removed from stores and must not come back."""
-    lists = [folder / "removed.json", *folder.glob("*/removed.json")]  # earlier: one a store
-    return frozenset(i for path in lists if path.exists() for i in read_facts(path, Removed, LOST))
-
-
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time may change a store; disk errors become ResourceError."""
@@ -322,19 +265,3 @@ def _alone(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written: {error.strerror or error}; free space or permissions"
             " there, or give another folder"
         ) from None
-
-
-def _groups(
-    parts: Sequence[tuple[SourceChunk, str]],
-) -> Iterator[tuple[tuple[SourceChunk, str], ...]]:
-    """Parts in order, together at least SHARD bytes a group, or PARTS of them."""
-    group: list[tuple[SourceChunk, str]] = []
-    size = 0
-    for part, digest in parts:
-        group.append((part, digest))
-        size += part.size
-        if size >= SHARD or len(group) == PARTS:
-            yield tuple(group)
-            group, size = [], 0
-    if group:
-        yield tuple(group)

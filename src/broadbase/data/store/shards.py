@@ -27,100 +27,27 @@ from typing import Any, NotRequired, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rensa import RMinHash
 from typing_extensions import TypedDict
 
 from broadbase.core.contracts import (
     Codec,
-    ModalityConfig,
     Record,
     Reject,
-    SourceChunk,
-    SourceConfig,
 )
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import draft_folder, write_json
+from broadbase.data.identity import identity, size_of
 from broadbase.data.store.columns import Column
 from broadbase.data.store.ownership import is_shard
+from broadbase.data.store.requests import ShardTask
+from broadbase.data.store.sketches import NONE, SKETCH, sketch
 from broadbase.data.store.store import Pair, check_files, file_hashes, read_array, read_facts
 
-SKETCH = 126  # minima of a sketch: 21 bands of 6
-NONE = np.iinfo(np.uint32).max  # every minimum of a document without pieces
 BATCH, SIZE = 256, 1 << 20  # records sketched at once, and about their bytes
-STEP, PIECES = 1 << 20, 1 << 17  # characters that are hashed, pieces that are sketched at once
+PIECES = 1 << 17  # shingles that are sketched at once
 NAME = re.compile("[0-9a-f]{16}")  # of a shard's folder
 ARRAYS = ("values", "lengths", "units", "grids", "ids", "sketches", "places", "place_ends")
 Counts = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StoreRequest:
-    """A source and what its records are."""
-
-    source: SourceConfig
-    modality: ModalityConfig
-    name: str  # of the modality in the run: sources of one name share a codec
-    paired: bool = False  # documents are known by their records' keys, not by their content
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """What one shard is made of; says everything a worker needs, also on another machine."""
-
-    folder: Path  # the store
-    source: SourceConfig
-    modality: ModalityConfig
-    parts: tuple[SourceChunk, ...]
-    digests: tuple[str, ...]  # of the parts' files
-    removed: frozenset[str] = frozenset()  # ids that must not come back
-    paired: bool = False
-
-    @property
-    def keys(self) -> list[str]:
-        """What tells each part from all others, its content included."""
-        digests = zip(self.parts, self.digests, strict=True)
-        return [part_key(part, digest, self.paired) for part, digest in digests]
-
-    @property
-    def target(self) -> Path:
-        """Where the shard will lie."""
-        name = hashlib.sha256(json.dumps(self.keys).encode()).hexdigest()[:16]
-        return self.folder / "shards" / name
-
-    @property
-    def size(self) -> int:
-        """Bytes of source that it reads."""
-        return sum(part.size for part in self.parts)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What a source consists of at a moment; looked at once, since there may be very many files."""
-
-    wanted: StoreRequest
-    files: Mapping[str, str]  # name: SHA-256
-    parts: Sequence[SourceChunk]
-    digests: Sequence[str]  # of the parts' files
-    left_out: Mapping[str, int] = field(default_factory=dict)  # files that no source reads
-
-    @classmethod
-    def of(cls, wanted: StoreRequest, left_out: Mapping[str, int]) -> Snapshot:
-        """Look at the source; DataError where there is nothing to read."""
-        files, parts = wanted.source.fingerprint(), wanted.source.parts()
-        whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-        found = [files.get(part.name, whole) for part in parts]
-        return cls(wanted, files, parts, found, left_out)
-
-    @property
-    def keys(self) -> list[str]:
-        """What tells each part from all others, its content included."""
-        pairs = zip(self.parts, self.digests, strict=True)
-        return [part_key(part, digest, self.wanted.paired) for part, digest in pairs]
-
-
-def part_key(part: SourceChunk, digest: str, paired: bool = False) -> str:
-    """A part's name, place and content in one string, and what its documents are known by."""
-    return f"{part.name}@{part.start}-{part.stop}:{digest}" + (":paired" if paired else "")
 
 
 class PartFacts(TypedDict):
@@ -167,32 +94,6 @@ def add_files(digest: Any, folder: Path) -> Any:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(path.name.encode() + path.read_bytes())
     return digest
-
-
-def digest_of(raw: Any) -> bytes:
-    """The SHA-256 of a record's content."""
-    if isinstance(raw, str):
-        digest = hashlib.sha256()
-        for i in range(0, len(raw), STEP):  # a copy of a long one would take as much memory again
-            digest.update(raw[i : i + STEP].encode(errors="surrogatepass"))
-        return digest.digest()
-    data = raw if isinstance(raw, bytes) else np.ascontiguousarray(np.asarray(raw)).tobytes()
-    return hashlib.sha256(data).digest()
-
-
-def identity(record: Record, raw: Any, paired: bool) -> bytes:
-    """A document's id, 16 bytes: of its content, or of its key where it is one of a pair.
-
-    The first half, which decides the side of the split, is its group's where it has one.
-    """
-    key = record.key or record.origin
-    own = digest_of(key) if paired else digest_of(raw)
-    return (digest_of(record.group)[:8] if record.group else own[:8]) + own[8:16]
-
-
-def size_of(raw: Any) -> int:
-    """About how many bytes a record's content takes."""
-    return len(raw) if isinstance(raw, str | bytes) else np.asarray(raw).nbytes
 
 
 @dataclass
@@ -342,16 +243,6 @@ def _batches(records: Iterable[tuple[Counts, Record | Reject]]) -> Iterator[list
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def sketch(pieces: Sequence[Sequence[str]]) -> NDArray[np.uint32]:
-    """MinHash of each record's pieces, [records, SKETCH]: the share of equal minima estimates the
-    Jaccard similarity of two sets of pieces (Broder 1997)."""
-    found = np.full((len(pieces), SKETCH), NONE, dtype=np.uint32)
-    some = [i for i, each in enumerate(pieces) if each]
-    if some:
-        found[some] = RMinHash.digests_from_token_sets([pieces[i] for i in some], SKETCH, 0)
-    return found
 
 
 @dataclass(frozen=True)

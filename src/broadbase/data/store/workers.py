@@ -21,7 +21,8 @@ from rich.progress import (
 
 from broadbase.core.errors import ResourceError
 from broadbase.core.processes import end_with_parent, no_main
-from broadbase.data.store.shards import ShardTask, write_shard
+from broadbase.data.store.requests import ShardTask
+from broadbase.data.store.shards import write_shard
 
 Progress = Callable[[Sequence[ShardTask], int], None]  # makes all shards, by so many processes
 

@@ -1,0 +1,85 @@
+"""What is to be prepared: a source with its modality, its parts at a moment, and shards to make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from broadbase.core.contracts import (
+    ModalityConfig,
+    SourceChunk,
+    SourceConfig,
+)
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """A source and what its records are."""
+
+    source: SourceConfig
+    modality: ModalityConfig
+    name: str  # of the modality in the run: sources of one name share a codec
+    paired: bool = False  # documents are known by their records' keys, not by their content
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What one shard is made of; says everything a worker needs, also on another machine."""
+
+    folder: Path  # the store
+    source: SourceConfig
+    modality: ModalityConfig
+    parts: tuple[SourceChunk, ...]
+    digests: tuple[str, ...]  # of the parts' files
+    removed: frozenset[str] = frozenset()  # ids that must not come back
+    paired: bool = False
+
+    @property
+    def keys(self) -> list[str]:
+        """What tells each part from all others, its content included."""
+        digests = zip(self.parts, self.digests, strict=True)
+        return [part_key(part, digest, self.paired) for part, digest in digests]
+
+    @property
+    def target(self) -> Path:
+        """Where the shard will lie."""
+        name = hashlib.sha256(json.dumps(self.keys).encode()).hexdigest()[:16]
+        return self.folder / "shards" / name
+
+    @property
+    def size(self) -> int:
+        """Bytes of source that it reads."""
+        return sum(part.size for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a source consists of at a moment; looked at once, since there may be very many files."""
+
+    wanted: StoreRequest
+    files: Mapping[str, str]  # name: SHA-256
+    parts: Sequence[SourceChunk]
+    digests: Sequence[str]  # of the parts' files
+    left_out: Mapping[str, int] = field(default_factory=dict)  # files that no source reads
+
+    @classmethod
+    def of(cls, wanted: StoreRequest, left_out: Mapping[str, int]) -> Snapshot:
+        """Look at the source; DataError where there is nothing to read."""
+        files, parts = wanted.source.fingerprint(), wanted.source.parts()
+        whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        found = [files.get(part.name, whole) for part in parts]
+        return cls(wanted, files, parts, found, left_out)
+
+    @property
+    def keys(self) -> list[str]:
+        """What tells each part from all others, its content included."""
+        pairs = zip(self.parts, self.digests, strict=True)
+        return [part_key(part, digest, self.wanted.paired) for part, digest in pairs]
+
+
+def part_key(part: SourceChunk, digest: str, paired: bool = False) -> str:
+    """A part's name, place and content in one string, and what its documents are known by."""
+    return f"{part.name}@{part.start}-{part.stop}:{digest}" + (":paired" if paired else "")
