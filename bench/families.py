@@ -137,9 +137,11 @@ def both(base: Base, reference: Any) -> tuple[Callable[[], Tensor], Callable[[],
             lambda: reference(pixels).last_hidden_state,
         )
     if "decoder" not in base.config.towers:
-        taken = {"input_ids": ids} | ({} if base.pattern == "full" else {"use_cache": False})
+        taken = {"input_ids": ids} | (
+            {} if base.usage.attention == "full" else {"use_cache": False}
+        )
         streams: tuple[Stream, ...] = (
-            Stream("main", "main", (text,), base.pattern, readouts=(read,)),
+            Stream("main", "main", (text,), base.usage.attention, readouts=(read,)),
         )
     else:
         given, taken = text, {"input_ids": ids}

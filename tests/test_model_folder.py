@@ -72,7 +72,7 @@ def test_round_trip(make: object, tmp_path: Path) -> None:
     save(base, tmp_path / "m")
     again = load(tmp_path / "m")
     assert again.config == base.config
-    assert again.pattern == base.pattern
+    assert again.pattern == base.usage.attention
     for name, value in base.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])
     space = next(iter(base.codecs))

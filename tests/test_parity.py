@@ -44,7 +44,9 @@ def segment(values: Tensor, **more: Any) -> Segment:
 
 
 def logits(base: Base, given: Segment) -> Tensor:
-    view = View((Stream("main", "main", (given,), base.pattern, readouts=(Readout("text", "x"),)),))
+    view = View(
+        (Stream("main", "main", (given,), base.usage.attention, readouts=(Readout("text", "x"),)),)
+    )
     return base.model(view).predictions["x"]
 
 
@@ -108,7 +110,9 @@ def test_gradients(pair: Pair) -> None:
     reference.zero_grad()
     F.cross_entropy(theirs.flatten(0, 1), target.flatten()).backward()
     read = Readout("text", "x", target=target, loss_weight=torch.ones(target.shape))
-    view = View((Stream("main", "main", (segment(ids()),), base.pattern, readouts=(read,)),))
+    view = View(
+        (Stream("main", "main", (segment(ids()),), base.usage.attention, readouts=(read,)),)
+    )
     base.model.zero_grad()
     base.model(view).scores["x"].mean().backward()
     compared = 0
@@ -177,7 +181,7 @@ def test_a_backbone_without_a_head(name: str, tmp_path: Path) -> None:
     values, real, given = padded()
     with torch.no_grad():
         theirs = reference(values, attention_mask=real.long()).last_hidden_state
-        ours = base.model(View((Stream("main", "main", (given,), base.pattern),)))
+        ours = base.model(View((Stream("main", "main", (given,), base.usage.attention),)))
     assert close(ours.streams["main"].x[real], theirs[real])
 
 

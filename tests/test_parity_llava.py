@@ -63,7 +63,7 @@ def view(base: Base, before: Tensor, after: Tensor, places: int, *reads: Readout
         Segment("text", after, line(N + places, after.shape[1], B)),
     )
     seen = Stream("seen", "vision", (pictures(base).rows(0, B),))
-    return View((seen, Stream("told", "main", segments, base.pattern, readouts=reads)))
+    return View((seen, Stream("told", "main", segments, base.usage.attention, readouts=reads)))
 
 
 def both(pair: Pair, *reads: Readout) -> tuple[Any, View]:

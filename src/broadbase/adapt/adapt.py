@@ -21,7 +21,8 @@ from broadbase.adapt.task import Task
 from broadbase.adapt.truncation import beginning, long, max_tokens
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.evidence.comparison import Metric
-from broadbase.inference.base import Base, Done
+from broadbase.inference.base import Base
+from broadbase.inference.embedding import Done
 
 Split = tuple[Indices, Indices, int]  # train, test, seed
 

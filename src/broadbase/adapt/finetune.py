@@ -21,7 +21,8 @@ from broadbase.core.contracts import Batch
 from broadbase.core.errors import DivergedError
 from broadbase.core.keyed_random import KeyedRandom, seed_of
 from broadbase.core.view import Readout, Segment, Stream, View
-from broadbase.inference.base import Base, Done, ignored
+from broadbase.inference.base import Base
+from broadbase.inference.embedding import Done, ignored
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.nn.spaces.labels import LabelsConfig, ValuesConfig

@@ -21,6 +21,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import Loss, TermWeight
 from broadbase.core.spaces import Space
+from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Output, Segment, Tokens, TowerOutput, View
 
 
@@ -316,6 +317,10 @@ class ObjectiveConfig(Slot):
         Of these, and of no others, bits a unit mean something.
         """
         return {}
+
+    def usage(self, facts: DataFacts) -> Usage:
+        """Return how a base of this objective is used; by default it does not generate."""
+        return Usage(attention=self.pattern, grids=dict(facts.grids))
 
     @abstractmethod
     def build(self) -> Objective:

@@ -163,12 +163,7 @@ def _clipped(codec: CodesCodec, images: Sequence[Any]) -> Array:
 
 def _generated(run: Run, base: Base, config: ConditionalConfig, words: Sequence[str]) -> Array:
     """Return an image for each of the words."""
-    sources, prompt = run.config.data.sources, config.build().prompt
-    source, target = sources[config.source].modality, sources[config.target].modality
-    sampling, grid = SamplingConfig(seed=0), _grid(run, config)
-    images = base.generate_from(
-        prompt, words, source=source, target=target, grid=grid, sampling=sampling
-    )
+    images = base.generate_batch(words, sampling=SamplingConfig(seed=0), batch=len(words))
     return _clipped(_codec(run, base, config), images)
 
 

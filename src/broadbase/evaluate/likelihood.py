@@ -39,10 +39,10 @@ def likelihoods(run: Run, base: Base, order: int = ORDER) -> Iterator[Comparison
 
     ConfigError where the model is not causal.
     """
-    if base.pattern != "causal":
+    if base.usage.attention != "causal":
         raise ConfigError(
             "only a model with causal attention has a likelihood; the attention pattern of this one"
-            f" is {base.pattern!r}"
+            f" is {base.usage.attention!r}"
         )
     for source in run.likelihoods().values():
         yield from _compare_source(run, base, source, order)

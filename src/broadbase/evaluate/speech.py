@@ -17,7 +17,7 @@ from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.bytes import BytesConfig
-from broadbase.objectives.conditional import Conditional, ConditionalConfig
+from broadbase.objectives.conditional import ConditionalConfig
 from broadbase.run.run import Run
 
 CER = Metric("CER", "lower")
@@ -28,7 +28,6 @@ def transcripts(run: Run, base: Base, config: ConditionalConfig) -> Iterator[Com
 
     Another baseline is the most frequent training text, of those of median length.
     """
-    objective = config.build()
     scores: dict[str, list[list[float]]] = {}
     frequent = _most_frequent(run, base, config.target)
     for batch in run.held_out():
@@ -37,8 +36,8 @@ def transcripts(run: Run, base: Base, config: ConditionalConfig) -> Iterator[Com
         texts = [_text(base, targets.space, row) for row in targets.values[:, 1:]]
         shuffled = sounds.map(lambda x: x.roll(1, dims=0))
         predictions = {
-            MODEL: _transcribe(base, objective, sounds, targets),
-            "same model, another sound": _transcribe(base, objective, shuffled, targets),
+            MODEL: _transcribe(base, sounds, targets),
+            "same model, another sound": _transcribe(base, shuffled, targets),
             "most frequent text": [frequent] * len(texts),
         }
         for name, transcribed in predictions.items():
@@ -58,10 +57,12 @@ def edits(one: str, other: str) -> int:
     return last[-1]
 
 
-def _transcribe(base: Base, objective: Conditional, sounds: Segment, targets: Segment) -> list[str]:
+def _transcribe(base: Base, sounds: Segment, targets: Segment) -> list[str]:
     """Return the model's greedy transcript of each sound, up to the length of a row."""
     start = targets.map(lambda x: x[:, :1])
-    view = objective.prompt(sounds, start)
+    conditioning = base.usage.conditioning
+    assert conditioning is not None
+    view = conditioning.prompt(sounds, start)
     positions = torch.arange(1, targets.position.shape[1]).unsqueeze(-1).expand(-1, 3)
     greedy = SamplingConfig(temperature=0).build()
     ids_BT = torch.cat(list(continued(base.model, view, positions, greedy)), dim=1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from broadbase.core.config import Config
 from broadbase.core.errors import DataError
 from broadbase.core.spaces import SampleFn
+from broadbase.core.usage import GeneratorConfig
 from broadbase.core.view import Readout, Segment, Stream, TowerOutput, View
 from broadbase.inference.linear import packed
 from broadbase.model.model import Model
@@ -86,6 +87,19 @@ def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
         drop = (before >= config.top_p).scatter(-1, index, before >= config.top_p)
         logits = logits.masked_fill(drop, -torch.inf)
     return logits
+
+
+class AutoregressiveConfig(GeneratorConfig):
+    """One token after another, each sampled from what the model predicts after those before."""
+
+    name: Literal["autoregressive"] = "autoregressive"
+    attention: ClassVar[str] = "causal"
+
+    def values(
+        self, model: Model, view: View, positions: Iterable[Tensor], sample: SampleFn
+    ) -> Iterator[Tensor]:
+        """Continue the last stream of `view`; yield the values of one token [B,1,...] at a time."""
+        return continued(model, view, positions, sample)
 
 
 def generate(

@@ -36,8 +36,9 @@ def drawn(
     before = _rows(prompt)
     found: list[list[NDArray[Any]]] = [[] for _ in before]
     live = [*range(len(before))]
-    for values in steps:
-        new = values[:, 0].cpu().numpy()
+    columns = (values[:, i] for values in steps for i in range(values.shape[1]))
+    for column in columns:
+        new = column.cpu().numpy()
         for row in [*live]:
             if grid is None and _ends(codec, new[row]):
                 live.remove(row)

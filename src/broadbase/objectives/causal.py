@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import next_token_targets
 from broadbase.objectives.scoring import ReadoutLoss
 
@@ -20,6 +22,10 @@ class CausalConfig(ObjectiveConfig):
 
     def likelihoods(self, sources: Iterable[str]) -> Mapping[str, str]:
         return {source: source for source in sources}
+
+    def usage(self, facts: DataFacts) -> Usage:
+        """Return the usage of a base that continues its prompt if its attention is causal."""
+        return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
         return Causal(self)

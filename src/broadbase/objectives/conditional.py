@@ -1,141 +1,118 @@
-"""Conditional: one of a pair is given, the other told, place by place.
+"""Conditional: a record is predicted token by token from another that is given.
 
-Two ways to give: to an encoder, which the decoder attends to (speech to text, as Whisper; Radford
-et al. 2022, 2.2), or before it in the same stream (a class or a name before a picture; a picture
-before its caption, as LLaVA; Liu et al. 2023, 4.1).
-
-Legend: B rows, G given places, T told places, the start first.
+What is given goes to an encoder, which the decoder attends to (speech to text, as Whisper; Radford
+et al. 2022, 2.2), or before the target in the same stream (a class or a name before an image; an
+image before its caption, as LLaVA; Liu et al. 2023, 4.1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, Protocol
-
-import torch
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Literal
 
 from broadbase.core.contracts import TOWER, Batch, Corruption, ObjectiveConfig, TowerName
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.usage import ConditioningConfig, DataFacts, Usage
+from broadbase.core.view import Readout, Segment, View
+from broadbase.inference.autoregressive import AutoregressiveConfig
+from broadbase.inference.conditioning import (
+    EncoderConditioningConfig,
+    PrefixConditioningConfig,
+    encoder_view,
+    prefix_view,
+)
 from broadbase.objectives.documents import next_token_targets, paired_with
 from broadbase.objectives.scoring import ReadoutLoss
 
+MakeView = Callable[[Segment, Segment, tuple[Readout, ...]], View]  # of given and target
+
 
 class ConditionalConfig(ObjectiveConfig):
-    """What both have; not a choice by itself."""
+    """What both have in common; not a choice by itself."""
 
-    source: str = "given"  # sources, paired
+    source: str = "given"
+    """The source whose records are given, paired with those of the target."""
     target: str = "told"
+    """The source whose records are predicted."""
 
     def check(self, sources: Mapping[str, str | None]) -> None:
+        """Check that both sources are there and paired; ValueError otherwise."""
         paired_with(self.name, sources, self.source, self.target)
 
+    def usage(self, facts: DataFacts) -> Usage:
+        """Return the usage of a base that generates the target from what is given."""
+        source, target = facts.modalities[self.source], facts.modalities[self.target]
+        return Usage(
+            attention=self.pattern,
+            generator=AutoregressiveConfig(),
+            conditioning=self.conditioning(source, target),
+            grids=dict(facts.grids),
+        )
+
+    @abstractmethod
+    def conditioning(self, source: str, target: str) -> ConditioningConfig:
+        """Return how a record of modality `source` is given, and one of `target` generated."""
+
     def build(self) -> Conditional:
-        """The objective, whose `prompt` also asks a base for what is not known yet."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Return the objective."""
+        return Conditional(self, self.view)
+
+    @abstractmethod
+    def view(self, given: Segment, target: Segment, readouts: tuple[Readout, ...]) -> View:
+        """Return the view of a pair, in which `readouts` count tokens of the target."""
 
 
 class Seq2SeqConfig(ConditionalConfig):
     """Given to an encoder (Sutskever et al. 2014; Vaswani et al. 2017)."""
 
     name: Literal["seq2seq"] = "seq2seq"
-    encoder: TowerName = "encoder"  # towers
+    encoder: TowerName = "encoder"
+    """The tower that reads what is given."""
     decoder: TowerName = "decoder"
+    """The tower that predicts the target."""
 
-    def build(self) -> Conditional:
-        return Conditional(self, EncoderConditioned(self.encoder, self.decoder))
+    def conditioning(self, source: str, target: str) -> ConditioningConfig:
+        """Return the conditioning through the encoder."""
+        return EncoderConditioningConfig(
+            source=source, target=target, encoder=self.encoder, decoder=self.decoder
+        )
+
+    def view(self, given: Segment, target: Segment, readouts: tuple[Readout, ...]) -> View:
+        """Return a stream for each of the two towers."""
+        return encoder_view(given, target, readouts, self.encoder, self.decoder)
 
 
 class PrefixConditionalConfig(ConditionalConfig):
-    """Given before what is told; `through` a tower of its own where there is one (LLaVA)."""
+    """Given before the target in the same stream; LLaVA reads it `through` a tower of its own."""
 
     name: Literal["prefix_conditional"] = "prefix_conditional"
     pattern: ClassVar[str] = "causal"
     tower: TowerName = "main"
+    """The tower that reads both."""
     through: Annotated[str | None, TOWER] = None
+    """A tower that reads what is given first; null: it is embedded in the same tower."""
 
-    def build(self) -> Conditional:
-        return Conditional(self, PrefixConditioned(self.tower, self.through))
+    def conditioning(self, source: str, target: str) -> ConditioningConfig:
+        """Return the conditioning by a prefix."""
+        return PrefixConditioningConfig(
+            source=source, target=target, tower=self.tower, through=self.through
+        )
 
-
-class Conditioning(Protocol):
-    """How a segment is given, before another is told."""
-
-    def __call__(self, given: Segment, told: Segment, reads: tuple[Readout, ...]) -> View:
-        """The view; the last segment of its last stream is the told one, which `reads` count."""
-        ...
+    def view(self, given: Segment, target: Segment, readouts: tuple[Readout, ...]) -> View:
+        """Return one stream of both."""
+        return prefix_view(given, target, readouts, self.tower, self.through)
 
 
 class Conditional(ReadoutLoss):
-    """One view of both; only the told places are scored."""
+    """One view of both; only tokens of the target are scored."""
 
-    def __init__(self, config: ConditionalConfig, way: Conditioning) -> None:
-        self.given, self.told, self.way = config.source, config.target, way
+    def __init__(self, config: ConditionalConfig, view: MakeView) -> None:
+        self.source, self.target, self.view = config.source, config.target, view
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        if not {self.given, self.told} <= batch.segments.keys():  # other sources, evaluated
+        """Return the view of a batch; none if it lacks one of the two sources, as in evaluation."""
+        if not {self.source, self.target} <= batch.segments.keys():
             return ()
-        told, values, weight = next_token_targets(batch.segments[self.told])
-        read = Readout(told.space, self.told, values, weight)
-        return (self.way(batch.segments[self.given], told, (read,)),)
-
-    def prompt(self, given: Segment, told: Segment) -> View:
-        """What to continue: `told` [B,T] as far as it is known, without padding."""
-        return self.way(given, told, ())
-
-
-class EncoderConditioned:
-    """To an encoder."""
-
-    def __init__(self, encoder: str, decoder: str) -> None:
-        self.encoder, self.decoder = encoder, decoder
-
-    def __call__(self, given: Segment, told: Segment, reads: tuple[Readout, ...]) -> View:
-        heard = Stream("given", self.encoder, (with_document_ids(given),))
-        return View(
-            (
-                heard,
-                Stream(
-                    "told",
-                    self.decoder,
-                    (with_document_ids(told),),
-                    "causal",
-                    "given",
-                    readouts=reads,
-                ),
-            )
-        )
-
-
-class PrefixConditioned:
-    """In the same stream: the given places see each other, the told ones see all before."""
-
-    def __init__(self, tower: str, through: str | None) -> None:
-        self.tower, self.through = tower, through
-
-    def __call__(self, given: Segment, told: Segment, reads: tuple[Readout, ...]) -> View:
-        before, after = with_document_ids(given), with_document_ids(told)
-        assert before.order is not None
-        assert after.order is not None
-        assert before.document is not None
-        G, T = before.position.shape[1], after.position.shape[1]
-        kept_BG = (before.document >= 0).unsqueeze(-1)
-        first_B11 = 1 + before.position.where(kept_BG, 0).amax(dim=(1, 2), keepdim=True)
-        after = replace(after, position=after.position + first_B11, order=after.order + 1)
-        prefix = replace(before, order=torch.zeros_like(before.order))
-        index = G + torch.arange(T).expand(len(after.position), -1)
-        counted = tuple(replace(read, index=index) for read in reads)
-        if self.through is None:
-            return View((Stream("told", self.tower, (prefix, after), "causal", readouts=counted),))
-        seen = Stream("given", self.through, (before,))
-        prefix = replace(prefix, space="@given", values=None, masked=None)
-        return View((seen, Stream("told", self.tower, (prefix, after), "causal", readouts=counted)))
-
-
-def with_document_ids(segment: Segment) -> Segment:
-    """The same with `order` and `document` said, also of rows that are one whole document."""
-    if segment.order is not None and segment.document is not None:
-        return segment
-    place = torch.arange(segment.position.shape[1], device=segment.position.device)
-    order = place.expand(segment.position.shape[:2])
-    return replace(segment, order=order, document=torch.zeros_like(order))
+        target, values, weight = next_token_targets(batch.segments[self.target])
+        readout = Readout(target.space, self.target, values, weight)
+        return (self.view(batch.segments[self.source], target, (readout,)),)

@@ -21,8 +21,13 @@ import torch
 from pydantic import Field
 
 from broadbase.core.contracts import Batch, Corruption, ObjectiveConfig, TowerName
+from broadbase.core.usage import ConditioningConfig, DataFacts, Usage
 from broadbase.core.view import Readout, Segment, Stream, View
-from broadbase.objectives.conditional import with_document_ids
+from broadbase.inference.autoregressive import AutoregressiveConfig
+from broadbase.inference.conditioning import (
+    InfillingConditioningConfig,
+    SentinelConditioningConfig,
+)
 from broadbase.objectives.documents import (
     Document,
     assemble,
@@ -42,8 +47,22 @@ class DenoisingConfig(ObjectiveConfig):
     encoder: TowerName = "encoder"  # towers
     decoder: TowerName = "decoder"
 
+    def usage(self, facts: DataFacts) -> Usage:
+        """Return the usage of a base that reads a document's beginning and generates from it."""
+        return Usage(
+            attention=self.pattern,
+            generator=AutoregressiveConfig(),
+            conditioning=self.conditioning(facts),
+            grids=dict(facts.grids),
+        )
+
+    @abstractmethod
+    def conditioning(self, facts: DataFacts) -> ConditioningConfig:
+        """Return how the beginning of a document is given."""
+
+    @abstractmethod
     def build(self) -> Denoising:
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Return the objective."""
 
 
 class SpanCorruptionConfig(DenoisingConfig):
@@ -52,6 +71,13 @@ class SpanCorruptionConfig(DenoisingConfig):
     name: Literal["span_corruption"] = "span_corruption"
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the places of a document
     mean_span: Annotated[float, Field(ge=1)] = 3.0  # places a span
+
+    def conditioning(self, facts: DataFacts) -> ConditioningConfig:
+        """Return the conditioning in which the rest of a document is the one span missing."""
+        first = {name: ids[0] for name, ids in facts.sentinels.items() if len(ids)}
+        return SentinelConditioningConfig(
+            encoder=self.encoder, decoder=self.decoder, sentinels=first
+        )
 
     def build(self) -> Denoising:
         return SpanCorruption(self)
@@ -66,6 +92,10 @@ class InfillingConfig(DenoisingConfig):
     permute_ratio: Annotated[float, Field(ge=0, le=1)] = (
         0.0  # of the sentences, before that; BART: 1
     )
+
+    def conditioning(self, facts: DataFacts) -> ConditioningConfig:
+        """Return the conditioning in which the decoder repeats a document and continues it."""
+        return InfillingConditioningConfig(encoder=self.encoder, decoder=self.decoder)
 
     def build(self) -> Denoising:
         return Infilling(self)
@@ -106,23 +136,6 @@ class Denoising(ReadoutLoss):
             )
         )
 
-    def prompt(self, given: Segment, told: Segment, corrupt: Corruption, ended: bool) -> View:
-        """What to continue: the encoder reads one record, `ended` by its end value or not; the
-        decoder has `told`, the start."""
-        encoder, decoder = self.config.encoder, self.config.decoder
-        return View(
-            (
-                Stream("encoder", encoder, (with_document_ids(given),), pattern="full"),
-                Stream(
-                    "decoder",
-                    decoder,
-                    (with_document_ids(told),),
-                    pattern="causal",
-                    context="encoder",
-                ),
-            )
-        )
-
     @abstractmethod
     def pair(
         self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
@@ -137,19 +150,6 @@ class SpanCorruption(Denoising):
 
     def __init__(self, config: SpanCorruptionConfig) -> None:
         self.config = config
-
-    def prompt(self, given: Segment, told: Segment, corrupt: Corruption, ended: bool) -> View:
-        """The rest of the record is the one span that is missing: the decoder tells it."""
-        assert given.values is not None
-        assert told.values is not None
-        values, mark = given.values[0], torch.tensor(sentinel_ids(corrupt.sentinels, given, 1))
-        rest = [values[:-1] if ended else values, mark.to(values)]
-        return super().prompt(
-            _row(given.space, *rest),
-            _row(told.space, told.values[0], mark.to(values)),
-            corrupt,
-            ended,
-        )
 
     def pair(
         self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
@@ -187,11 +187,6 @@ class Infilling(Denoising):
             given = document.taken(permute_sentences(begins, c.permute_ratio, rng))
         spans = poisson_spans(len(document) - 1, c.mask_ratio, c.mean_span, rng)
         return replace_spans(given, [(first + 1, length) for first, length in spans]), document
-
-
-def _row(source: str, *parts: torch.Tensor) -> Segment:
-    values = torch.cat(parts)
-    return assemble(source, [[Document(values, torch.ones(len(values)))]], len(values))
 
 
 def replace_spans(document: Document, spans: Spans, marks: torch.Tensor | None = None) -> Document:

@@ -15,7 +15,9 @@ import torch
 from pydantic import Field
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import (
     Document,
     assemble,
@@ -36,6 +38,10 @@ class FillInMiddleConfig(ObjectiveConfig):
     tower: TowerName = "main"
     rate: Annotated[float, Field(ge=0, le=1)] = 0.5  # of documents that are cut
     spm: Annotated[float, Field(ge=0, le=1)] = 0.5  # of those, suffix first
+
+    def usage(self, facts: DataFacts) -> Usage:
+        """Return the usage of a base that continues its prompt if its attention is causal."""
+        return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
         return FillInMiddle(self)

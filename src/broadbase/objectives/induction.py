@@ -14,7 +14,9 @@ from pydantic import Field
 from torch import Tensor
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import next_token_targets
 from broadbase.objectives.scoring import ReadoutLoss
 
@@ -30,6 +32,10 @@ class InductionConfig(ObjectiveConfig):
     pattern: ClassVar[str] = "causal"
     tower: TowerName = "main"
     other_loss_weight: Annotated[float, Field(gt=0, le=1)] = 0.03
+
+    def usage(self, facts: DataFacts) -> Usage:
+        """Return the usage of a base that continues its prompt if its attention is causal."""
+        return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
         return Induction(self)

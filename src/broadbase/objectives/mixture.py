@@ -11,7 +11,9 @@ from pydantic import Field, model_validator
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
 from broadbase.core.loss import Loss, TermWeight
+from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Output, View
+from broadbase.inference.usages import plain_usage
 
 
 class Component(Config):
@@ -54,6 +56,17 @@ class MixtureConfig(ObjectiveConfig):
             for name, part in self.components.items()
             for term, source in part.objective.likelihoods(part.sources or every).items()
         }
+
+    def usage(self, facts: DataFacts) -> Usage:
+        """Return what the usages of all parts have in common.
+
+        Parts that differ in attention or in conditioning leave a base that does not generate, or
+        one that continues its prompt.
+        """
+        first, *others = (part.objective.usage(facts) for part in self.components.values())
+        if all(other == first for other in others):
+            return first
+        return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
         return Mixture(self)

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import next_token_targets
 from broadbase.objectives.scoring import ReadoutLoss
 
@@ -25,6 +27,10 @@ class PrefixConfig(ObjectiveConfig):
     name: Literal["prefix"] = "prefix"
     pattern: ClassVar[str] = "causal"
     tower: TowerName = "main"
+
+    def usage(self, facts: DataFacts) -> Usage:
+        """Return the usage of a base that continues its prompt if its attention is causal."""
+        return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
         return Prefix(self)

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Readout, Stream, View
+from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import paired_with
 from broadbase.objectives.scoring import ReadoutLoss
 
@@ -30,6 +32,10 @@ class PropertiesConfig(ObjectiveConfig):
 
     def check(self, sources: Mapping[str, str | None]) -> None:
         paired_with(self.name, sources, self.source, self.target)
+
+    def usage(self, facts: DataFacts) -> Usage:
+        """Return the usage of a base that continues its prompt if its attention is causal."""
+        return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
         return Properties(self.source, self.target, self.tower, self.attention)

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import ObjectiveConfig, SourceConfig, named_towers
+from broadbase.core.files import write_text
+from broadbase.core.formats import FORMAT, check_format
 from broadbase.core.trees import brief, read_tree
 from broadbase.data.store.prepare import PrepareConfig
 from broadbase.model.model import ModelConfig
@@ -129,5 +131,20 @@ class RunConfig(Config):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The config that a YAML file holds; ConfigError where it is none."""
-        return cls.from_tree(read_tree(path, "a config"))
+        """Return the config that a YAML file holds; ConfigError if it holds none."""
+        tree = read_tree(path, "a config")
+        if tree.get("format") == FORMAT:
+            del tree["format"]
+        return cls.from_tree(tree)
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Self:
+        """Return the config of a run; DataError if another version of Broadbase wrote it."""
+        tree = read_tree(folder / "config.yaml", "a config")
+        check_format(tree, folder)
+        del tree["format"]
+        return cls.from_tree(tree)
+
+    def save(self, folder: Path) -> None:
+        """Write the config of a run, with the format of the folder."""
+        write_text(folder / "config.yaml", f"format: {FORMAT}\n{self.yaml()}")

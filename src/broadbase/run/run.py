@@ -31,12 +31,13 @@ from broadbase.core.errors import (
     PreemptedError,
     out_of_memory,
 )
-from broadbase.core.files import sweep, write_json, write_text
+from broadbase.core.files import sweep, write_json
 from broadbase.inference.base import Base
 from broadbase.modalities.noise import corruptions
 from broadbase.model.initialise import initialise
 from broadbase.run.config import RunConfig
 from broadbase.run.corpus import Corpus
+from broadbase.run.facts import data_facts
 from broadbase.run.prepare import (
     alone,
     anchored,
@@ -78,7 +79,7 @@ class Run(Corpus):
                 stores, codecs = prepare_data(config, data_folder(config, folder), console)
                 run = cls(config, stores, folder, codecs)
                 write_json(folder / "env.json", run.environment(), indent=1)
-                write_text(folder / "config.yaml", config.yaml())
+                config.save(folder)
         ranks.wait()
         return run if ranks.main else cls.open(folder)
 
@@ -91,7 +92,7 @@ class Run(Corpus):
         """
         if not (folder / "config.yaml").exists():
             raise ConfigError(f"{folder} holds no run: there is no config.yaml in it")
-        config = RunConfig.read(folder / "config.yaml")
+        config = RunConfig.of_run(folder)
         if change is not None:
             config = anchored(RunConfig.from_tree(change(config.tree())))
         prepared = data_folder(config, folder)
@@ -198,8 +199,11 @@ class Run(Corpus):
             model.load_state_dict(dict(weights))
         start = model_folder.base_at(self.config.init_from) if self.config.init_from else None
         codecs = {**self.codecs, **(start.codecs if start else {}), **self.codecs}
-        pattern, origin = self.config.objective.pattern, start.origin if start else None
-        return Base(self.config.model, model.eval(), codecs, pattern, origin)
+        usage = self.config.objective.usage(data_facts(self.config, self.stores, self.codecs))
+        if start is not None:
+            attention_of = {**start.usage.attention_of, **usage.attention_of}
+            usage = usage.model_copy(update={"attention_of": attention_of})
+        return Base(self.config.model, model.eval(), codecs, usage, start.origin if start else None)
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must find unchanged: all that the weights depend on."""
@@ -236,8 +240,8 @@ class Run(Corpus):
         if trainer.ranks.main:
             sweep(self.folder)
             checkpoint.prune(folder, trainer.step, config.train.keep_last, config.train.keep_every)
-            if RunConfig.read(self.folder / "config.yaml") != config:
-                write_text(self.folder / "config.yaml", config.yaml())
+            if RunConfig.of_run(self.folder) != config:
+                config.save(self.folder)
         if trainer.step < config.train.steps:
             journal.say(self._size(trainer))
 

@@ -19,7 +19,9 @@ import torch
 from broadbase.core.contracts import Codec
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.files import draft_folder, read_json, refuse_foreign
+from broadbase.core.formats import FORMAT
 from broadbase.inference.base import Base
+from broadbase.inference.usages import plain_usage
 from broadbase.model.model import ModelConfig
 from broadbase.weights import convert
 from broadbase.weights.companions import write_tokenizers
@@ -27,7 +29,7 @@ from broadbase.weights.field_types import errors_of
 from broadbase.weights.fold_norm import folded
 from broadbase.weights.mask_token import masked
 from broadbase.weights.match import FamilyMatch, matches
-from broadbase.weights.native import FORMAT, NativeModel
+from broadbase.weights.native import NativeModel
 from broadbase.weights.reading import look, ours, theirs, with_codecs
 from broadbase.weights.shards import LIMIT, LazyTensor, cut
 from broadbase.weights.shards import write as write_tensors
@@ -128,7 +130,7 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
     look(folder)
     with errors_of(f"{folder / 'config.json'} does not fit the folder"):
         # what transformers has saved since may be another model, and lacks what lay beside
-        own = None if "transformers_version" in config else NativeModel.of(config)
+        own = None if "transformers_version" in config else NativeModel.of(config, folder)
         tensors = Tensors(folder)
         base = theirs(config, tensors) if own is None else ours(config, own, tensors)
     base.model.to(device)
@@ -181,13 +183,13 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, LazyTensor], dict[s
     if base.origin is not None:
         config, names, kept = base.origin.config, base.origin.names, base.origin.unused_tensors
         source = spoken(config, names, base.origin.files)
-        if source.config == base.config and source.pattern == base.pattern:
+        came = plain_usage(source.pattern, source.patterns)
+        if source.config == base.config and base.usage.model_copy(update={"grids": {}}) == came:
             return config, *convert.written(source, base.config, state, names, kept)
     own = {
         "format": FORMAT,
         "model": base.config.tree(),
-        "pattern": base.pattern,
-        "patterns": dict(base.patterns),
+        "usage": base.usage.tree(),
         "codecs": list(base.codecs),
     }
     leaving, marks, family = _leaving(base)
@@ -208,7 +210,7 @@ def _leaving(base: Base) -> tuple[Base, dict[str, bool], FamilyMatch | None]:
     (where, *_), (space, *_) = base.config.towers, base.config.modalities
     for each in filter(None, (base, folded(base))):
         mask, own = base.model.space(space).mask_vector, None
-        if mask is not None and base.pattern == "full":
+        if mask is not None and base.usage.attention == "full":
             normed = each is not base
             norm: Any = base.model.towers[where].input_norm if normed else torch.nn.Identity()
             with torch.no_grad():

@@ -71,7 +71,7 @@ def matches(base: Base) -> list[FamilyMatch]:
     """The families that have a base's towers, Spaces and pattern, the nearest first."""
     said = _said(base)
     found = [match(base.config, kind, said) for kind in families()]
-    near = [each for each in found if each and each.source.pattern == base.pattern]
+    near = [each for each in found if each and each.source.pattern == base.usage.attention]
     return sorted(near, key=lambda each: len(each.differences))
 
 
@@ -114,8 +114,8 @@ def explain_mismatch(base: Base) -> str:
     near = matches(folded(base) or base)
     if not near:
         return (
-            f"no published family has towers {', '.join(base.config.towers)} ({base.pattern}) and"
-            f" Spaces {', '.join(base.config.modalities)}; export --to safetensors, or open the"
+            f"no published family has towers {', '.join(base.config.towers)}"
+            f" ({base.usage.attention}) and Spaces {', '.join(base.config.modalities)}; export --to safetensors, or open the"
             " model folder with broadbase.load"
         )
     first, *others = near

@@ -3,51 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from broadbase.core.config import Config
 from broadbase.core.errors import DataError
+from broadbase.core.formats import FORMAT, check_format
+from broadbase.core.usage import Usage
 from broadbase.model.model import ModelConfig
 from broadbase.nn.patterns import PATTERNS
-
-FORMAT = 1
 
 
 class NativeModel(Config):
     """The part of our own; the rest of config.json is a family's, or `model_type` alone."""
 
-    format: Annotated[int, Field(ge=1, le=FORMAT)]
+    format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
+    """The version of this description."""
     model: ModelConfig
-    pattern: str
-    patterns: dict[str, str] = Field(default_factory=dict)  # of towers that see otherwise
+    """The towers and modalities of the model."""
+    usage: Usage
+    """How the base is used."""
     codecs: tuple[str, ...] = ()
-    folded: bool = False  # into the embedding: its norm (`folded.py`)
-    masked: bool = False  # as a row of its own: the vector of hidden places (`hidden.py`)
+    """The modalities whose codecs are in the folder."""
+    folded: bool = False
+    """Whether the norm of the embedding is folded into it (`fold_norm.py`)."""
+    masked: bool = False
+    """Whether the vector of masked tokens is a row of the embedding (`mask_token.py`)."""
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Self | None:
-        """That of a config.json, where it has one; DataError where a later version wrote it."""
-        found = config.get("broadbase")
-        if found is None:
+    def of(cls, config: Mapping[str, Any], folder: Path) -> Self | None:
+        """Return the description in the config.json of a folder; None if it has none.
+
+        DataError if another version wrote it.
+        """
+        tree = config.get("broadbase")
+        if tree is None:
             return None
-        written = found.get("format") if isinstance(found, Mapping) else None
-        if isinstance(written, int) and written > FORMAT:
-            raise DataError(
-                f"config.json has format {written}, this program reads up to {FORMAT}; upgrade"
-                " Broadbase"
-            )
-        return cls.model_validate(found)
+        if not isinstance(tree, Mapping):
+            raise DataError(f"{folder / 'config.json'}: `broadbase` is no mapping; copy it again")
+        check_format(tree, folder)
+        return cls.model_validate(tree)
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
-        for pattern in (self.pattern, *self.patterns.values()):
+    def _names_fit(self) -> Self:
+        for pattern in (self.usage.attention, *self.usage.attention_of.values()):
             if pattern not in PATTERNS:
                 raise ValueError(f"no pattern is called {pattern!r}; known: {', '.join(PATTERNS)}")
         for kind, names, known in (
-            ("tower", self.patterns, self.model.towers),
+            ("tower", self.usage.attention_of, self.model.towers),
             ("modality", self.codecs, self.model.modalities),
+            ("modality", self.usage.grids, self.model.modalities),
         ):
             for name in names:
                 if name not in known:

@@ -15,6 +15,7 @@ from torch import Tensor
 from broadbase.core.errors import DataError
 from broadbase.core.files import MOST
 from broadbase.inference.base import Base, Origin
+from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights import convert
@@ -60,7 +61,7 @@ def ours(config: Mapping[str, Any], own: NativeModel, tensors: Tensors) -> Base:
         state = state if unnormed is own.model else unfolded(own.model, state)
     _fill(model, state | tensors.read(rest), str(tensors.folder), "(?!)")
     codecs: dict[str, Any] = dict.fromkeys(own.codecs)
-    return Base(own.model, model.eval(), codecs, own.pattern, None, own.patterns)
+    return Base(own.model, model.eval(), codecs, own.usage)
 
 
 def theirs(config: Mapping[str, Any], tensors: Tensors) -> Base:
@@ -73,7 +74,9 @@ def theirs(config: Mapping[str, Any], tensors: Tensors) -> Base:
     files = {name: tensors.stored[name].file.name for name in names}
     origin = Origin(config, files, kept, beside)
     codecs: dict[str, Any] = dict.fromkeys(source.codecs)
-    return Base(source.config, model.eval(), codecs, source.pattern, origin, source.patterns)
+    return Base(
+        source.config, model.eval(), codecs, plain_usage(source.pattern, source.patterns), origin
+    )
 
 
 def with_codecs(base: Base, folder: Path) -> Base:

@@ -65,9 +65,9 @@ def load_from(
     new = dict.fromkeys(".".join(name.split(".")[:3]) for name in state if name not in known)
     if say is not None and new:
         say(f"init_from={place}: begins anew, as it has none: {', '.join(new)}")
-    if say is not None and objective.pattern != base.pattern:
+    if say is not None and objective.pattern != base.usage.attention:
         say(
-            f"init_from={place}: its places saw each other {base.pattern}, and objective"
+            f"init_from={place}: its places saw each other {base.usage.attention}, and objective"
             f" {objective.name!r} trains them {objective.pattern}"
         )
 

@@ -89,7 +89,7 @@ def described(base: Base) -> dict[str, Any]:
         "towers": ", ".join(
             f"{name} of width {tower.width}" for name, tower in base.config.towers.items()
         ),
-        "pattern": base.pattern,
+        "pattern": base.usage.attention,
         "kept, not used": len(kept),
     }
 

@@ -1,0 +1,138 @@
+"""What a base computes of records: vectors, properties and logits.
+
+Legend: B batch, M records, N tokens, V vocabulary, D width, L layers, K properties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from broadbase.core.view import Readout, View, pool
+from broadbase.inference.documents import alike, closing, opening, padded, several
+from broadbase.inference.interleave import reading
+from broadbase.inference.linear import packed
+from broadbase.inference.reader import Reader
+
+Done = Callable[[int], None]  # called with how many records or steps were finished
+
+
+def ignored(count: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True, repr=False)
+class Embedding(Reader):
+    """A base's vectors, properties and logits of records."""
+
+    @torch.inference_mode()
+    def embed(
+        self,
+        raws: Sequence[Any],
+        *,
+        modality: str | None = None,
+        layers: bool = True,
+        batch: int = 32,
+        done: Done = ignored,
+    ) -> NDArray[np.float32]:
+        """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last.
+
+        `done` is called with the number of records of every batch.
+        """
+        vectors = dict[int, Tensor]()
+        for chosen, parts, documents in self._states(raws, modality, layers, batch):
+            means = torch.cat([pool(x, documents) for x in parts], dim=-1).float().cpu()
+            vectors |= dict(zip(chosen, means, strict=True))
+            done(len(chosen))
+        found = [vectors[i] for i in range(len(vectors))]
+        return torch.stack(found).numpy() if found else np.zeros((0, 0), np.float32)
+
+    @torch.inference_mode()
+    def embed_tokens(
+        self,
+        raws: Sequence[Any],
+        *,
+        modality: str | None = None,
+        layers: bool = True,
+        batch: int = 32,
+        done: Done = ignored,
+    ) -> list[NDArray[np.float32]]:
+        """A vector a place of each record, of all layers joined [N,L*D] or of the last.
+
+        Its start and end are left out.
+        """
+        codec = self.codec(modality)[1]
+        first, last = len(opening(codec)), None
+        if self._whole(modality):
+            last = -len(closing(codec)) or None
+        states = dict[int, NDArray[np.float32]]()
+        for chosen, parts, documents in self._states(raws, modality, layers, batch):
+            rows = torch.cat(list(parts), dim=-1).float().cpu().numpy()
+            sizes = [len(row) if documents is None else int((documents[b] >= 0).sum())
+                     for b, row in enumerate(rows)]  # fmt: skip
+            for i, row, size in zip(chosen, rows, sizes, strict=True):
+                states[i] = row[:size][first:last]
+            done(len(chosen))
+        return [states[i] for i in range(len(states))]
+
+    def _states(
+        self, raws: Sequence[Any], modality: str | None, layers: bool, batch: int
+    ) -> Iterator[tuple[list[int], Sequence[Tensor], Tensor | None]]:
+        """Hidden states [B,N,D] of some records at a time: their numbers, layer by layer or the
+        last, documents.
+
+        Where places see both ways, a document is read whole, its end value too. Records of about
+        the same length are read together, `batch` or as many as their places allow.
+        """
+        space = self.codec(modality)[0]
+        documents = self._documents(space, several(raws), self._whole(modality))
+        using = replace(self, model=packed(self.model))
+        for chosen in alike([len(position) for _, position in documents], batch):
+            segment = padded(space, [documents[i] for i in chosen])
+            hidden = using.model(using._view(space, segment), layers=layers).streams["main"]
+            yield chosen, hidden.layers if layers else (hidden.x,), hidden.tokens.document
+
+    @torch.inference_mode()
+    def predict_properties(
+        self, raws: Sequence[Any], *, modality: str | None = None, batch: int = 32
+    ) -> NDArray[np.float32] | None:
+        """What the base tells of whole records [M,K] (descriptors, of molecules); None: nothing."""
+        space, raws = self.codec(modality)[0], several(raws)
+        kind = self.config.modalities[space].name
+        reads = tuple(
+            Readout(name, name, pooled=True)
+            for name, other in self.config.modalities.items()
+            if other.describes == kind and self.tower(name) == self.tower(space)
+        )
+        found: list[Tensor] = []
+        for i in range(0, len(raws) if reads else 0, batch):
+            whole = self._whole(modality)
+            segment = self.read(raws[i : i + batch], modality=space, whole=whole, first=i)
+            said = self.model(self._view(space, segment, reads)).predictions
+            found.append(torch.cat([said[r.term][:, 0] for r in reads], dim=-1).float().cpu())
+        return torch.cat(found).numpy() if found else None
+
+    @torch.inference_mode()
+    def logits(
+        self, raw: Any, *, attachments: Sequence[Any] = (), modality: str | None = None
+    ) -> Tensor:
+        """Predictions at every place of the document that `raw` begins: [N+1, V] for ids.
+
+        Where places see both ways the document is read whole, its end too: [N+2, V]. What comes
+        before and after it is as the tokenizer's template says. Special tokens may be written in a
+        text. Records `inside` it have places of their own among these, in the order of reading.
+        """
+        space = self.codec(modality)[0]
+        start = self._begun(space, [raw], whole=self.attention_pattern(space) == "full")
+        view = self._view(space, start, inside=[attachments])
+        *others, last = view.streams
+        read = Readout(space, "logits", index=reading(last))
+        output = self.model(View((*others, replace(last, readouts=(read,)))))
+        logits: Tensor = output.predictions["logits"][0]
+        return logits

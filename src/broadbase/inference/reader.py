@@ -1,0 +1,158 @@
+"""A model with its codecs, and how it reads records.
+
+Legend: B batch, N tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from broadbase.core.contracts import Codec
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.usage import Usage
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.inference.documents import (
+    closing,
+    document,
+    must_fit,
+    opening,
+    padded,
+    several,
+    unreadable,
+)
+from broadbase.inference.interleave import Placeholder, interleaved, slots
+from broadbase.inference.usages import CAUSAL
+from broadbase.model.model import Model, ModelConfig
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The published folder that a base was read from, so that it can leave as it came."""
+
+    config: Mapping[str, Any]  # its config.json
+    names: Mapping[str, str]  # of its tensors, and the file of each
+    unused_tensors: Mapping[str, Tensor]  # those that our forward does not use
+    files: Mapping[str, bytes]  # of its tokenizer and generation
+
+
+@dataclass(frozen=True, repr=False)
+class Reader:
+    """A model with its codecs: raw records in, segments and views out."""
+
+    config: ModelConfig
+    model: Model
+    codecs: Mapping[str, Codec]
+    usage: Usage = CAUSAL
+    origin: Origin | None = None
+
+    def read(
+        self,
+        raws: Iterable[Any],
+        *,
+        modality: str | None = None,
+        whole: bool = False,
+        first: int = 0,
+    ) -> Segment:
+        """Records as `prepare` reads them, cleaned and encoded, with their start, side by side.
+
+        `whole` ones have their end value too. DataError names the first that is no such record,
+        counted from `first` on.
+        """
+        space = self.codec(modality)[0]
+        return padded(space, self._documents(space, several(raws), whole, first))
+
+    def _begun(
+        self, space: str, raws: Sequence[Any], first: int = 0, whole: bool = False
+    ) -> Segment:
+        """Beginnings of records, to go on with; None: from nothing. A text may hold special
+        tokens."""
+        return padded(space, self._documents(space, raws, whole, first, begun=True))
+
+    def _documents(
+        self, space: str, raws: Sequence[Any], whole: bool, first: int = 0, *, begun: bool = False
+    ) -> list[tuple[Tensor, Tensor]]:
+        codec, kind = self.codecs[space], self.config.modalities[space]
+        clean, others = (
+            kind.clean_prefix if begun else kind.clean,
+            [n for n in self.codecs if n != space],
+        )
+        found = []
+        for number, raw in enumerate(raws, first):
+            with unreadable(number, space, others):
+                if raw is None and not begun:
+                    raise DataError(f"record {number} is None; leave it out")
+                made = None if raw is None else clean(raw)
+                found.append(document(codec, made, whole, special=begun))
+        return found
+
+    def _view(
+        self,
+        space: str,
+        segment: Segment,
+        reads: tuple[Readout, ...] = (),
+        inside: Sequence[Sequence[Any]] | None = None,
+    ) -> View:
+        """`segment` [B,N] to its tower; what is `inside` each row goes through a tower of its own,
+        where it has one, to the place that the ids of the segment give it."""
+        must_fit(space, self.config.max_length(space), segment.position.shape[1])
+        tower, streams = self.tower(space), list[Stream]()
+        records: list[tuple[Segment, Tensor]] = []
+        for i, slot in enumerate(self._slots(space, segment, inside)):
+            kind = slot.modality
+            given = self.read(
+                slot.raws, modality=kind, whole=self.attention_pattern(kind) == "full"
+            )
+            if self.tower(kind) != tower:
+                streams.append(
+                    Stream(f"{kind} {i}", self.tower(kind), (given,), self.attention_pattern(kind))
+                )
+                connector: Any = self.model.connectors[f"{self.tower(kind)}>{tower}"]
+                given = replace(connector.seen(given), source=f"@{kind} {i}", values=None)
+            records.append((given, slot.at))
+        segments = interleaved(segment, records) if records else (segment,)
+        streams.append(
+            Stream("main", tower, segments, self.attention_pattern(space), readouts=reads)
+        )
+        return View(tuple(streams)).to(next(self.model.parameters()).device)
+
+    def _slots(
+        self, space: str, segment: Segment, inside: Sequence[Sequence[Any]] | None
+    ) -> Sequence[Placeholder]:
+        codec = self.codecs[space]
+        stands: Mapping[str, int] = getattr(codec, "placeholder_ids", {})
+        if not stands and not any(inside or ()):
+            return ()
+        rows = inside or [()] * len(segment.position)
+        return slots(segment, stands, rows, getattr(codec, "id_to_token", str))
+
+    def max_tokens(self, modality: str | None = None) -> float:
+        """How many values a record may have at most, its start and end not counted: what the
+        positions of its tower leave for them."""
+        space, codec = self.codec(modality)
+        return self.config.max_length(space) - len(opening(codec)) - len(closing(codec))
+
+    def tower(self, space: str) -> str:
+        """The tower that a Space belongs to."""
+        return self.config.tower_of.get(space, next(iter(self.config.towers)))
+
+    def attention_pattern(self, space: str) -> str:
+        """The pattern in which the places of a Space see each other."""
+        return self.usage.attention_of.get(self.tower(space), self.usage.attention)
+
+    def codec(self, modality: str | None = None) -> tuple[str, Codec]:
+        """The name and codec of a modality, or of the first; ConfigError where there is none."""
+        name = modality or next(iter(self.codecs), "")
+        if name not in self.codecs:
+            known = ", ".join(self.codecs) or "none"
+            raise ConfigError(f"this base has no modality {name!r}; it has: {known}")
+        return name, self.codecs[name]
+
+    def _whole(self, modality: str | None) -> bool:
+        """Whether a record is read with what comes after it: where places see both ways, or where
+        a tokenizer's template says what that is."""
+        space, codec = self.codec(modality)
+        return self.attention_pattern(space) == "full" or getattr(codec, "after", None) is not None
