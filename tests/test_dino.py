@@ -23,6 +23,7 @@ from broadbase.core.errors import ConfigError, DivergedError
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment, View, positions
 from broadbase.inference.base import Base
+from broadbase.inference.usages import plain_usage
 from broadbase.modalities.crops import Crops, CropsConfig, boxes
 from broadbase.modalities.image import ImageConfig
 from broadbase.model.initialise import initialise
@@ -346,7 +347,9 @@ def test_adapt_by_neighbours_is_held_against_pixels() -> None:
     config = ModelConfig.from_tree({"modalities": {"image": image}, "towers": {"main": TOWER}})
     built = config.build()
     initialise(built, 0)
-    base = Base(config, built.eval(), {"image": config.modalities["image"].fit([])}, "full")
+    base = Base(
+        config, built.eval(), {"image": config.modalities["image"].fit([])}, plain_usage("full")
+    )
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 80)
     raws = [rng.random((4, 4)) / 2 + label / 2 for label in labels]

@@ -233,10 +233,13 @@ def test_a_field_without_meaning_is_named(
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("format", "x", "field `format`"),
+        ("format", "x", r"older version of Broadbase \(format x\)"),
+        ("format", 1, r"older version of Broadbase \(format 1\); train it again"),
         ("format", 10**30, "upgrade"),
-        ("pattern", "x", "no pattern is called 'x'; known: full, causal"),
-        ("patterns", {"text": "full"}, "no tower is called 'text'"),
+        ("usage.attention", "x", "no pattern is called 'x'; known: full, causal"),
+        ("usage.attention_of", {"text": "full"}, "no tower is called 'text'"),
+        ("usage.grids", {"texts": [1]}, "no modality is called 'texts'; known: text"),
+        ("usage.generator.name", "flow", "no generator is called 'flow'"),
         ("codecs", "text", "field `codecs`"),
         ("codecs", ["texts"], "no modality is called 'texts'; known: text"),
         ("model", [], "field `model`"),

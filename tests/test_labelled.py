@@ -34,13 +34,14 @@ from broadbase.commands.app import app
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
 from broadbase.inference.base import Base
+from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import save
 from conftest import TOWER
+from inference.test_reading import base_of
 from test_model_folder import mixed_base, text_base
 from test_places import protein_base
-from test_reading import base_of
 
 FEW = FinetuneConfig(steps=2, batch=4)
 
@@ -293,7 +294,9 @@ def learned_positions(length: int) -> Base:
     )
     model = config.build()
     initialise(model, 0)
-    return Base(config, model.eval(), {"bytes": config.modalities["bytes"].fit([])}, "full")
+    return Base(
+        config, model.eval(), {"bytes": config.modalities["bytes"].fit([])}, plain_usage("full")
+    )
 
 
 @pytest.mark.parametrize("method", list(Method))

@@ -28,6 +28,7 @@ from broadbase.commands.app import app
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
+from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, save
@@ -72,7 +73,7 @@ def test_round_trip(make: object, tmp_path: Path) -> None:
     save(base, tmp_path / "m")
     again = load(tmp_path / "m")
     assert again.config == base.config
-    assert again.pattern == base.usage.attention
+    assert again.usage.attention == base.usage.attention
     for name, value in base.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])
     space = next(iter(base.codecs))
@@ -101,7 +102,7 @@ def test_a_text_decoder_opens_as_a_llama(make: Callable[[], Base], tmp_path: Pat
 
 def test_an_encoder_of_text_opens_as_a_eurobert(tmp_path: Path) -> None:
     """The vector that stands for what is hidden is the row of one more id there."""
-    base = replace(text_base(), pattern="full")
+    base = replace(text_base(), usage=plain_usage("full"))
     save(base, tmp_path)
     theirs, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
     assert isinstance(theirs, EuroBertForMaskedLM)
@@ -240,8 +241,8 @@ def test_sampling_is_restricted() -> None:
 
 def test_a_masked_base_does_not_generate() -> None:
     base = text_base()
-    masked = Base(base.config, base.model, base.codecs, pattern="full")
-    with pytest.raises(ConfigError, match="'full' pattern and cannot generate"):
+    masked = Base(base.config, base.model, base.codecs, plain_usage("full"))
+    with pytest.raises(ConfigError, match="'full' and cannot generate"):
         masked.generate("the")
 
 

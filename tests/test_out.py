@@ -23,12 +23,13 @@ from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.evaluate.registry import evaluate
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
+from broadbase.inference.conditioning import with_document_ids
 from broadbase.inference.documents import prompts
+from broadbase.inference.usages import plain_usage
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.published_image import PublishedImageConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from broadbase.objectives.conditional import with_document_ids
 from broadbase.recipes.recipe import all_recipes
 from broadbase.recipes.resolve import as_family_of, resolve
 from broadbase.run.config import RunConfig
@@ -247,7 +248,7 @@ def untrained(name: str, data: Path) -> Base:
         for kind, modality in config.model.modalities.items()
         if kind in {mixed.modality for mixed in config.data.sources.values()}
     }
-    return Base(config.model, model.eval(), codecs, config.objective.pattern)
+    return Base(config.model, model.eval(), codecs, plain_usage(config.objective.pattern))
 
 
 @pytest.mark.parametrize(

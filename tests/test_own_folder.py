@@ -17,6 +17,7 @@ from broadbase.core.view import Readout, Stream, View
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
+from broadbase.inference.usages import plain_usage
 from broadbase.weights import companions
 from broadbase.weights.folder import load, save
 from test_model_folder import normed_base, text_base
@@ -26,7 +27,7 @@ MAKES = [text_base, normed_base]
 
 
 def encoder(make: Callable[[], Base]) -> Base:
-    base = replace(make(), pattern="full")
+    base = replace(make(), usage=plain_usage("full"))
     with torch.no_grad():
         base.model.spaces["text"].mask.normal_()
     return base

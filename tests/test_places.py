@@ -20,6 +20,7 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.samples.structures import StructuresConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.inference.base import Base
+from broadbase.inference.usages import plain_usage
 from broadbase.modalities.protein import ProteinConfig
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
@@ -36,7 +37,7 @@ def protein_base(pattern: str = "full", seed: int = 0) -> Base:
     config = ModelConfig.from_tree(tree)
     model = config.build()
     initialise(model, seed)
-    return Base(config, model.eval(), {"protein": ProteinConfig().fit([])}, pattern)
+    return Base(config, model.eval(), {"protein": ProteinConfig().fit([])}, plain_usage(pattern))
 
 
 def planted(count: int = 24, kind: str = "own") -> Task:

@@ -115,8 +115,8 @@ def explain_mismatch(base: Base) -> str:
     if not near:
         return (
             f"no published family has towers {', '.join(base.config.towers)}"
-            f" ({base.usage.attention}) and Spaces {', '.join(base.config.modalities)}; export --to safetensors, or open the"
-            " model folder with broadbase.load"
+            f" ({base.usage.attention}) and Spaces {', '.join(base.config.modalities)}; export --to"
+            " safetensors, or open the model folder with broadbase.load"
         )
     first, *others = near
     further = ", ".join(f"{each.kind} ({len(each.differences)} settings)" for each in others)

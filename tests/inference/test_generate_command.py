@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from broadbase.commands.app import app
-from broadbase.commands.work.generate import asked_for
+from broadbase.commands.work.generate import read_prompts
 from broadbase.core.errors import DataError
 from broadbase.evaluate.registry import all_measures, evaluate
+from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.recipes.resolve import resolve
 from broadbase.run.run import Run
 from broadbase.weights.folder import base_at, save
@@ -48,18 +50,29 @@ def invoke(*words: object) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+def moved(run: Path, folder: Path) -> Path:
+    """A copy of the model folder of a run that is then deleted."""
+    shutil.copytree(run / "model", folder / "copy")
+    shutil.rmtree(run)
+    return folder / "copy"
+
+
 def told(*words: object) -> list[dict[str, Any]]:
-    done = invoke("generate", *words, "--json", "--places", "4")
+    done = invoke("generate", *words, "--json", "--max-new-tokens", "4")
     assert done.exit_code == 0, (done.output, done.exception)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_a_picture_is_drawn_by_a_run_and_by_its_folder(folder: Path, tmp_path: Path) -> None:
     run = trained("image", folder / "pictures", tmp_path / "run")
-    for model in (run, run / "model"):
-        out = tmp_path / f"{model.name}.png"
-        assert told(model, "--out", out) == [{"prompt": None, "continuation": str(out)}]
-        assert Image.open(out).size == (64, 64)
+    drawn = []
+    for i in range(2):
+        out = tmp_path / f"{i}.png"
+        assert told(run, "--out", out) == [{"prompt": None, "continuation": str(out)}]
+        drawn.append(np.asarray(Image.open(out)))
+        run = run if i else moved(run, tmp_path)
+    assert drawn[0].shape == (64, 64, 3)
+    assert (drawn[0] == drawn[1]).all()
     done = invoke("generate", run, "--prompt", "x")
     assert "leave out --prompt" in str(done.exception)
 
@@ -71,15 +84,24 @@ def test_an_encoder_reads_the_prompt_and_the_decoder_says(
     run = trained(recipe, folder, tmp_path / "run")
     words = ["--prompt", "the river", "--prompt", "the", "--temperature", 0]
     both = told(run, *words)
+    assert both == told(moved(run, tmp_path), *words)
     assert [row["prompt"] for row in both] == ["the river", "the"]
     assert all(isinstance(row["continuation"], str) for row in both)
+    run = tmp_path / "copy"
     assert told(run, *words[2:]) == both[1:]
     assert "add --prompt" in str(invoke("generate", run).exception)
+    base = base_at(run)
+    outputs = base.generate_batch(
+        ["the river", "the"], max_new_tokens=4, sampling=SamplingConfig(temperature=0)
+    )
+    assert outputs == [row["continuation"] for row in both]
 
 
 def test_sounds_are_transcribed(folder: Path, tmp_path: Path) -> None:
     run = trained("speech", folder, tmp_path / "run")
     found = told(run, "--audio", folder / "1.wav", "--audio", folder / "2.wav")
+    run = moved(run, tmp_path)
+    assert found == told(run, "--audio", folder / "1.wav", "--audio", folder / "2.wav")
     assert [type(row["continuation"]) for row in found] == [str, str]
     assert told(run, "--audio", folder / "1.wav") == found[:1]
     for words, message in (
@@ -124,14 +146,14 @@ PROMPTS = {
 def test_a_file_of_prompts(kind: str, tmp_path: Path) -> None:
     content, prompts = PROMPTS[kind]
     (tmp_path / "p.txt").write_bytes(content)
-    assert asked_for([], tmp_path / "p.txt") == prompts
+    assert read_prompts([], tmp_path / "p.txt") == prompts
 
 
 def test_a_file_of_prompts_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_bytes(b"caf\xe9")
     for path in (tmp_path / "p.txt", tmp_path, tmp_path / "no", Path("a\0b")):
         with pytest.raises(DataError, match="cannot be read"):
-            asked_for([], path)
+            read_prompts([], path)
 
 
 OPTIONS = {
@@ -142,7 +164,7 @@ OPTIONS = {
     "temperature": (["--temperature", "nan"], "temperature"),
     "infinite": (["--temperature", "inf"], "temperature"),
     "seed": (["--seed", str(2**70)], "2**63"),
-    "places": (["--places", "0"], "greater than or equal to 1"),
+    "places": (["--max-new-tokens", "0"], "greater than or equal to 1"),
     "sound": (["--audio", "x.wav"], "x.wav"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ def test_a_picture_is_told(told: Path, tmp_path: Path) -> None:
     five = names.index("five")
     done = shell(told, "--image", tmp_path / f"{five}.png", "--prompt", "fi")
     assert json.loads(done.stdout) == {"prompt": "fi", "continuation": "ve"}
+    copy = shutil.copytree(told / "model", tmp_path / "copy")
+    away = told.rename(tmp_path / "away")  # the copy needs no run
+    again = shell(copy, "--image", tmp_path / f"{five}.png", "--prompt", "fi")
+    away.rename(told)
+    assert again.stdout == done.stdout
 
 
 def test_what_cannot_be_told_of_is_named(told: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
+from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from conftest import TOWER
@@ -27,7 +28,9 @@ def base_of(name: str, records: list[Any], pattern: str = "causal") -> Base:
     config = ModelConfig.from_tree(tree)
     model = config.build()
     initialise(model, 0)
-    return Base(config, model.eval(), {name: config.modalities[name].fit(records)}, pattern)
+    return Base(
+        config, model.eval(), {name: config.modalities[name].fit(records)}, plain_usage(pattern)
+    )
 
 
 PHENOL = ["Oc1ccccc1", "OC1=CC=CC=C1", "c1ccc(O)cc1"]
@@ -37,7 +40,7 @@ CAFES = ["a caf\u00e9\nor two", unicodedata.normalize("NFD", "a caf\u00e9\nor tw
 
 @pytest.mark.parametrize("pattern", ["causal", "full"])
 def test_one_molecule_has_one_vector(pattern: str) -> None:
-    base = base_of("molecule", PHENOL, pattern)
+    base = base_of("molecule", PHENOL, plain_usage(pattern))
     vectors = base.embed([*PHENOL, "CCN"])
     np.testing.assert_allclose(vectors[1:3], vectors[[0, 0]], atol=1e-6)
     assert not np.allclose(vectors[3], vectors[0], atol=1e-2)
