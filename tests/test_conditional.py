@@ -89,9 +89,9 @@ def test_all_that_is_given_counts_and_nothing_later(
     assert not torch.allclose(other[row, 0], plain[row, 0], atol=1e-9)
     assert torch.equal(other[row - 1], plain[row - 1])
     if first[row] < max(first):  # padding
-        (read,) = view.streams[-1].reads
-        assert read.weight is not None
-        scored = read.weight > 0
+        (read,) = view.streams[-1].readouts
+        assert read.loss_weight is not None
+        scored = read.loss_weight > 0
         assert torch.equal(changed("given", first[row])[scored], plain[scored])
     place = data.draw(st.integers(1, second[row] - 1))
     other = changed("told", place)
@@ -107,7 +107,7 @@ def test_telling_place_by_place_is_what_was_trained(way: str) -> None:
     made = objective(way)
     batch = pair(first, [2, 2, 2])
     start = batch.segments["told"].map(lambda t: t[:, :1])
-    view = made.prompt(batch.segments["given"], start)
+    view = made.view(batch.segments["given"], start, ())
     offset = 0 if way == "encoder" else torch.tensor(first)[:, None]
     following = [(torch.full((3, 3), i) + offset) for i in range(1, 8)]
     choose = SamplingConfig(temperature=0).build()

@@ -80,7 +80,7 @@ def test_round_trip(make: object, tmp_path: Path) -> None:
     assert torch.equal(
         base.logits("the cat", modality=space), again.logits("the cat", modality=space)
     )
-    how = {"modality": space, "places": 8, "sampling": SamplingConfig(seed=3)}
+    how = {"modality": space, "max_new_tokens": 8, "sampling": SamplingConfig(seed=3)}
     assert base.generate("the", **how) == again.generate("the", **how)
 
 
@@ -157,7 +157,7 @@ def damage(folder: Path, how: str) -> None:
     elif how == "broken config":
         config.write_text("{")
     elif how == "future":
-        tree["broadbase"]["format"] = 2
+        tree["broadbase"]["format"] = 3
         config.write_text(json.dumps(tree))
     elif how == "unknown type":
         config.write_text(json.dumps({"model_type": "mamba"}))
@@ -176,7 +176,7 @@ def damage(folder: Path, how: str) -> None:
     [
         ("no config", DataError, "config.json cannot be read"),
         ("broken config", DataError, "config.json is not JSON"),
-        ("future", DataError, "format 2.*upgrade"),
+        ("future", DataError, "format 3.*upgrade"),
         ("unknown type", ConfigError, "'mamba' is not known.*llama"),
         ("pickle", DataError, "pytorch_model.bin can run code.*convert the weights to safetensors"),
         ("cut", DataError, "model.safetensors cannot be read"),
@@ -223,7 +223,7 @@ def test_embeddings_do_not_depend_on_the_batch() -> None:
 
 def test_stop_and_seed() -> None:
     base = text_base()
-    how = {"places": 30, "sampling": SamplingConfig(seed=5)}
+    how = {"max_new_tokens": 30, "sampling": SamplingConfig(seed=5)}
     text = base.generate("the", **how)
     assert text == base.generate("the", **how)
     assert text != base.generate("the", max_new_tokens=30, sampling=SamplingConfig(seed=6))
