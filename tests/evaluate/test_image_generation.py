@@ -26,7 +26,7 @@ def trained(tokenizer: Path, out: Path) -> Run:  # noqa: F811
     tree["model"]["modalities"]["codes"] |= {"tokenizer": str(tokenizer), "codes": 64}
     for source in tree["data"]["sources"].values():
         source |= {"batch_size": 32, "sequence_length": 17}
-    tree["data"]["sources"]["words"] |= {"length": 4}
+    tree["data"]["sources"]["words"] |= {"sequence_length": 4}
     tree["data"]["holdout"] = 0.2
     tree["train"] |= {"steps": 150, "evaluate_every": 150, "save_every": 150}
     tree["schedule"]["warmup"] = 10

@@ -38,7 +38,7 @@ def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F8
     assert len(rows) == min(20 * 4, len(run.rows("train")["text"]))
     batches = run.mixture().batches(0, 20)
     trained = {v.tobytes() for b in batches for v in b.segments["text"].values.numpy()}
-    assert trained == {row.target.tobytes() for row in rows}
+    assert trained == {row.values.tobytes() for row in rows}
     with pytest.raises(ConfigError, match="only a model with causal attention has a likelihood"):
         list(likelihoods(run, type(base)(base.config, base.model, base.codecs, "full")))
 
