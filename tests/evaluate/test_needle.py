@@ -99,7 +99,7 @@ def test_a_run_is_compared_with_its_initial_model(tmp_path: Path) -> None:
     tree["machine"] = {"device": "cpu", "precision": "fp32", "compile": "off"}
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "short")
     run.train()
-    album["length"] = 65
+    album["sequence_length"] = 65
     album["source"]["pictures"] = 64
     scaling = {"name": "yarn", "factor": 4, "original": 17}
     tree["model"]["towers"]["main"]["positions"]["scaling"] = scaling
