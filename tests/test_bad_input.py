@@ -134,7 +134,7 @@ def test_rejects_beyond_the_budget_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 31 records.*more than the 1\.0%"):
         stored(source, tmp_path / "s", holdout=0.3)
     (row,) = (tmp_path / "s" / "rejected.jsonl").read_text().splitlines()
-    assert json.loads(row)["place"].endswith("a.jsonl:31")
+    assert json.loads(row)["origin"].endswith("a.jsonl:31")
     store = stored(source, tmp_path / "s", holdout=0.3, rejects=0.05)
     assert store.manifest["counts"]["rejected"] == 1
 

@@ -27,7 +27,7 @@ from broadbase.recipes.resolve import resolve
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from conftest import cells_file
-from test_video import film, moving
+from support.videos import film, moving
 
 GOLDEN = Path(__file__).parent / "golden"
 LICENSE = Path(__file__).parent.parent / "LICENSE"

@@ -85,6 +85,10 @@ class SourceConfig(Slot):
         """What the items are made of, file by file, as SHA-256: equal if and only if they are."""
         raise TypeError(f"{type(self).__name__} has no fingerprint()")
 
+    def would_read(self, path: Path) -> bool:
+        """Return whether a file written at the resolved `path` would be read as data."""
+        return False
+
     @property
     def licence(self) -> str:
         """Under what terms the data may be used, as far as the source says."""

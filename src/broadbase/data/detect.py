@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
@@ -41,10 +41,9 @@ def detect(path: str, *plain: FilesConfig) -> Sequence[SourceConfig]:
     or sounds where the modality is of such. A table counts where one of its first rows can be read.
     Where nothing matches the answer is the first of `plain`, whose error says what there is.
     """
-    if found := named(path):
-        return [found]
-    if path.startswith(STORE):
-        return [source for _, source in stored(path)]
+    scheme, rest = _scheme(path)
+    if scheme is not None:
+        return scheme.sources(rest)
     own = [source for source in plain if source.holds()]
     tables = _tables(path)
     kind = next((kind for kind, files in FILES.items() if isinstance(plain[0], files)), "text")
@@ -60,16 +59,9 @@ def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, Sour
     by their paths; or files of one name (cat.png, cat.txt). ConfigError where a sample set or a
     table has not all.
     """
-    if path.startswith("sample:"):
-        name = path.removeprefix("sample:")
-        found = sample(name).kinds
-        if not found.keys() >= set(kinds):
-            names = ", ".join(n for n, each in SAMPLES.items() if each.kinds.keys() >= set(kinds))
-            what = " and ".join(kinds)
-            raise ConfigError(f"sample set {name!r} has no pairs of {what}; these have: {names}")
-        return {kind: found[kind] for kind in kinds}
-    if path.startswith(STORE):
-        return dict(stored(path))
+    scheme, rest = _scheme(path)
+    if scheme is not None:
+        return scheme.pairs(rest, kinds)
     for table in _tables(path):
         media = {kind: _medium(table, kind) for kind in kinds if kind != "text"}
         columns = {kind: each for kind, each in media.items() if each}
@@ -78,13 +70,6 @@ def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, Sour
                 raise ConfigError(f"{table.path} has no column of {lacking[0]} files")
             return columns | ({"text": _texts(table)} if "text" in kinds else {})
     return {kind: FILES[kind](path=path) for kind in kinds}
-
-
-def stored(path: str) -> list[tuple[str, SourceConfig]]:
-    """The sources that the stores of a "store:FOLDER" were made of, each with its modality."""
-    folder = Path(path.removeprefix(STORE))
-    made = [open_store(p.parent).manifest for p in sorted(folder.glob("*/manifest.json"))]
-    return [(m["kind"], SourceConfig.from_tree(m["source"])) for m in made]
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:
@@ -124,13 +109,63 @@ def media(path: str) -> SourceConfig:
 
 
 def named(path: str) -> SourceConfig | None:
-    """The source of "sample:NAME" or of "source:FILE.yaml", which holds the settings of any."""
-    kind, _, rest = path.partition(":")
-    if kind == "sample":
-        return sample(rest).source
-    if kind != "source":
-        return None
-    return SourceConfig.from_tree(read_tree(Path(rest), "the settings of a source"))
+    """Return the source that "sample:NAME" or "source:FILE.yaml" names; None for other paths."""
+    scheme, rest = _scheme(path)
+    return scheme.sources(rest)[0] if scheme is not None and scheme.single else None
+
+
+class _Scheme(NamedTuple):
+    """What a path of data that begins with a scheme's name and a colon means."""
+
+    sources: Callable[[str], list[SourceConfig]]
+    pairs: Callable[[str, Sequence[str]], dict[str, SourceConfig]]  # by modality
+    single: bool = True  # whether the path names one source
+
+
+def _scheme(path: str) -> tuple[_Scheme | None, str]:
+    """Return the scheme of a path, and what follows it; None where it has none."""
+    name, _, rest = path.partition(":")
+    return SCHEMES.get(name), rest
+
+
+def _settings(file: str) -> list[SourceConfig]:
+    """Return the source whose settings a YAML file holds."""
+    return [SourceConfig.from_tree(read_tree(Path(file), "the settings of a source"))]
+
+
+def _no_pairs(file: str, kinds: Sequence[str]) -> dict[str, SourceConfig]:
+    raise ConfigError(
+        f"{file} holds the settings of one source, and pairs of {' and '.join(kinds)} need several;"
+        " give a table or a folder with --data"
+    )
+
+
+def _sample_pairs(name: str, kinds: Sequence[str]) -> dict[str, SourceConfig]:
+    """Return the sources of a sample set by modality; ConfigError where it lacks one."""
+    sources = sample(name).kinds
+    if not sources.keys() >= set(kinds):
+        names = ", ".join(n for n, each in SAMPLES.items() if each.kinds.keys() >= set(kinds))
+        what = " and ".join(kinds)
+        raise ConfigError(f"sample set {name!r} has no pairs of {what}; these have: {names}")
+    return {kind: sources[kind] for kind in kinds}
+
+
+def _stored(folder: str) -> list[tuple[str, SourceConfig]]:
+    """Return the sources that the stores in a folder were made of, each with its modality."""
+    paths = sorted(Path(folder).glob("*/manifest.json"))
+    manifests = [open_store(path.parent).manifest for path in paths]
+    return [(m["kind"], SourceConfig.from_tree(m["source"])) for m in manifests]
+
+
+SCHEMES = {  # of a path of data: "sample:NAME", "source:FILE.yaml", "store:FOLDER"
+    "sample": _Scheme(lambda name: [sample(name).source], _sample_pairs),
+    "source": _Scheme(_settings, _no_pairs),
+    "store": _Scheme(
+        lambda folder: [source for _, source in _stored(folder)],
+        lambda folder, _: dict(_stored(folder)),
+        single=False,
+    ),
+}
 
 
 def _tables(path: str) -> list[ColumnsConfig]:

@@ -21,8 +21,8 @@ from broadbase.run.run import Run
 
 BARS = " ▁▂▃▄▅▆▇█"
 Fields = Mapping[str, type | UnionType]
-TWIN: Fields = {"similarity": int | float, "place": str, "kept": str}
-REJECT: Fields = {"place": str, "reason": str}
+TWIN: Fields = {"similarity": int | float, "origin": str, "kept": str}
+REJECT: Fields = {"origin": str, "reason": str}
 WIDE = 160  # characters of a record that are shown
 
 
@@ -84,9 +84,9 @@ def _show_source(entry: Mapping[str, Any], say: Callable[[str], None]) -> None:
     for record in entry["examples"]:
         say(f"  {record['id']}  {record['places']:,} places: {record['record']}")
     for twin in entry["duplicates"]:
-        say(f"  {twin['similarity']:.2f} alike: {twin['place']}  kept: {twin['kept']}")
+        say(f"  {twin['similarity']:.2f} alike: {twin['origin']}  kept: {twin['kept']}")
     for reject in entry["rejects"]:
-        say(f"  rejected {reject['place']}: {reject['reason']}")
+        say(f"  rejected {reject['origin']}: {reject['reason']}")
 
 
 def _source(name: str, store: Store, examples: int, mixture: Mapping[str, float]) -> dict[str, Any]:

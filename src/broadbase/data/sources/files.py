@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -66,6 +66,12 @@ class FilesConfig(SourceConfig):
     def wants(self, name: str) -> bool:
         """Whether it reads a file of its folder, by its path there."""
         return matches(name, self.pattern, packed=self.unpacks)
+
+    def would_read(self, path: Path) -> bool:
+        """Return whether a file written at the resolved `path` would be read as data."""
+        root = Path(self.path).expanduser()
+        inside = root.is_dir() and root.resolve() in path.parents
+        return inside and any(path.match(glob) for glob in self.pattern.split())
 
     def listing(self) -> Listing:
         """All files of its folder."""

@@ -20,7 +20,7 @@ class Column:
     def __init__(self, path: Path, like: NDArray[Any]) -> None:
         self.path, self.shape, self.rows, self.largest = path, like.shape[1:], 0, 0
         self.dtype = {"i": np.dtype("<u4"), "f": np.dtype("<f4")}.get(like.dtype.kind, like.dtype)
-        if path.stem in ("lengths", "units", "grids", "place_ends"):
+        if path.stem in ("lengths", "units", "grids", "origin_ends"):
             self.dtype = np.dtype("<i8")
         self.file = path.open("wb")
         self.file.write(b"\0" * self.HEADER)

@@ -104,7 +104,7 @@ def _reasons(table: Table) -> str:
     """The first reasons for which records were rejected."""
     rows = [json.loads(line) for line in table.rejected]
     rows = [row for row in rows if "empty" not in row["reason"]][:LISTED] or rows[:LISTED]
-    return "".join(f"\n  {row['place']}: {row['reason']}" for row in rows)
+    return "".join(f"\n  {row['origin']}: {row['reason']}" for row in rows)
 
 
 def _split(
@@ -138,7 +138,7 @@ def _own_keys(table: Table, exact: Ints) -> None:
     """DataError where two files of a source are told by the same name among paired sources."""
     again = np.flatnonzero((exact != np.arange(len(exact))) & (exact >= 0))
     if len(again):
-        one, other = (table.place(int(i)) for i in (exact[again[0]], again[0]))
+        one, other = (table.origin(int(i)) for i in (exact[again[0]], again[0]))
         raise DataError(
             f"{one} and {other} have the same name without its ending, by which pairs are found;"
             " rename one, or take it out"
@@ -150,17 +150,17 @@ def _twin(
 ) -> str:
     """What duplicates.jsonl says of a document that is left out."""
 
-    def place(i: int) -> str:
+    def origin(i: int) -> str:
         for table in tables.values():
             if i < len(table.ids):
-                return table.place(i)
+                return table.origin(i)
             i -= len(table.ids)
         raise AssertionError("a document of no table")
 
     row = {
-        "place": place(twin),
+        "origin": origin(twin),
         "id": bytes(ids[twin]).hex(),
-        "kept": place(kept),
+        "kept": origin(kept),
         "kept_id": bytes(ids[kept]).hex(),
         "similarity": 1.0 if exact[twin] == kept else round(share, 3),
     }

@@ -21,7 +21,6 @@ from broadbase.core.config import Config
 from broadbase.core.contracts import Codec, ModalityConfig, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.core.files import discard, refuse_file, sweep, write_json, write_text
-from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.left_out import left_out
 from broadbase.data.store.codecs import codecs_of
 from broadbase.data.store.index import join
@@ -33,7 +32,7 @@ from broadbase.data.store.split import in_common
 from broadbase.data.store.store import AGAIN, Manifest, Store, check_files, open_store, read_facts
 from broadbase.data.store.workers import Progress, run_here
 
-INDEX = 2  # the version of how an index is made: another one is made again
+INDEX = 3  # the version of how an index is made: another one is made again
 
 
 class PrepareConfig(Config):
@@ -68,7 +67,7 @@ def prepare(
     """
     config = config or PrepareConfig()
     for w in wanted.values():
-        _apart(w.source, folder)
+        _refuse_inside(w.source, folder)
     refuse_file(folder)
     refuse_other(folder, wanted)
     with _alone(folder):
@@ -123,16 +122,14 @@ def _discard_altered(store: Path) -> None:
             discard(shard.folder, is_shard)
 
 
-def _apart(source: SourceConfig, folder: Path) -> None:
-    """ConfigError where a source would read what is written into `folder`."""
-    if not isinstance(source, FilesConfig) or not Path(source.path).expanduser().is_dir():
-        return
-    data, globs = Path(source.path).expanduser().resolve(), source.pattern.split()
+def _refuse_inside(source: SourceConfig, folder: Path) -> None:
+    """Raise ConfigError where the source would read what is written into `folder`."""
     written = [folder.resolve() / name for name in ("rejected.jsonl", "duplicates.jsonl")]
-    if data in written[0].parents and any(file.match(glob) for file in written for glob in globs):
+    if any(source.would_read(path) for path in written):
         raise ConfigError(
-            f"{folder} lies in the data {source.path}, whose files would be read as data the next"
-            " time; put the data into a folder of its own, or --store and --out elsewhere"
+            f"{folder} lies in the data of source {source.name!r}, which would read its files as"
+            " data the next time; put the data into a folder of its own, or --store and --out"
+            " elsewhere"
         )
 
 

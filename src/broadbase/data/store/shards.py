@@ -10,7 +10,7 @@ ID/values.npy                    the values of all documents, end to end
 ID/{lengths,units,grids}.npy     by document
 ID/ids.npy                       by document: 16 bytes of its content's (or its key's) SHA-256
 ID/sketches.npy                  by document: MinHash of its pieces (Broder 1997); all ones: none
-ID/places.npy, place_ends.npy    by document: where it came from
+ID/origins.npy, origin_ends.npy  by document: where it came from, e.g. "news.jsonl:17"
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from broadbase.data.store.store import Pair, check_files, file_hashes, read_arra
 BATCH, SIZE = 256, 1 << 20  # records sketched at once, and about their bytes
 PIECES = 1 << 17  # shingles that are sketched at once
 NAME = re.compile("[0-9a-f]{16}")  # of a shard's folder
-ARRAYS = ("values", "lengths", "units", "grids", "ids", "sketches", "places", "place_ends")
+ARRAYS = ("values", "lengths", "units", "grids", "ids", "sketches", "origins", "origin_ends")
 Counts = dict[str, Any]
 
 
@@ -101,7 +101,7 @@ class _Kept:
     """A document of a shard."""
 
     raw: Any
-    place: str
+    origin: str
     digest: bytes
     length: int = 0
     units: int = 0
@@ -117,7 +117,7 @@ class _Shard:
     def __enter__(self) -> Self:
         self.columns: dict[str, Column] = {}
         self.rejected = (self.folder / "rejected.jsonl").open("w")
-        self.place_end = 0
+        self.origin_end = 0
         names = ("records", "rejected", "empty", "removed", "documents", "bytes", "lost")
         self.done: list[Counts] = [
             {"part": vars(part), **dict.fromkeys(names, 0), "converted": Counter()}
@@ -176,17 +176,17 @@ class _Shard:
     def _keep(self, kept: Sequence[_Kept]) -> None:
         if not kept:
             return
-        marks = [each.place.encode(errors="surrogateescape") for each in kept]
-        ends = self.place_end + np.cumsum([len(mark) for mark in marks])
-        self.place_end = int(ends[-1])
+        marks = [each.origin.encode(errors="surrogateescape") for each in kept]
+        ends = self.origin_end + np.cumsum([len(mark) for mark in marks])
+        self.origin_end = int(ends[-1])
         digests = b"".join(each.digest for each in kept)
         self._append("lengths", np.array([each.length for each in kept]))
         self._append("units", np.array([each.units for each in kept]))
         self._append("grids", np.array([each.grid for each in kept]))
         self._append("ids", np.frombuffer(digests, np.uint8).reshape(-1, 16))
         self._append("sketches", self._sketches([each.raw for each in kept]))
-        self._append("places", np.frombuffer(b"".join(marks), np.uint8))
-        self._append("place_ends", ends)
+        self._append("origins", np.frombuffer(b"".join(marks), np.uint8))
+        self._append("origin_ends", ends)
 
     def _sketches(self, raws: Sequence[Any]) -> NDArray[np.uint32]:
         """Of each record [records, SKETCH]; a long one's is the least of its chunks'."""
@@ -214,7 +214,7 @@ class _Shard:
         counts["records"] += reject.records
         counts["empty" if reject.empty else "rejected"] += reject.records
         counts["lost"] += reject.lost
-        line = {"place": reject.origin, "reason": reject.reason}
+        line = {"origin": reject.origin, "reason": reject.reason}
         self.rejected.write(json.dumps(line) + "\n")
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType) -> None:
@@ -264,11 +264,11 @@ class Shard:
         """How many documents it holds."""
         return sum(part["documents"] for part in self.facts["parts"])
 
-    def place(self, i: int) -> str:
-        """Where document i came from."""
-        ends, places = self.array("place_ends"), self.array("places")
-        mark = bytes(places[int(ends[i - 1]) if i else 0 : int(ends[i])])
-        return mark.decode(errors="surrogateescape")
+    def origin(self, i: int) -> str:
+        """Return where document i came from, e.g. "news.jsonl:17"."""
+        ends, origins = self.array("origin_ends"), self.array("origins")
+        encoded = bytes(origins[int(ends[i - 1]) if i else 0 : int(ends[i])])
+        return encoded.decode(errors="surrogateescape")
 
 
 def finished(store: Path) -> Iterator[Shard]:
@@ -287,4 +287,6 @@ def _opened(folder: Path) -> Shard | None:
     except (DataError, OSError, ValueError):
         return None
     fits = len(shard.facts["keys"]) == len(shard.facts["parts"])
+    if shard.documents and "origins.npy" not in shard.facts["hashes"]:
+        return None  # of format 3 or before: it is made again
     return shard if fits and all(n == shard.documents for n in columns) else None

@@ -1,7 +1,7 @@
 """A store: the records of a source as numbers on disk, split, counted and fingerprinted.
 
 FOLDER/manifest.json             what is in it, from what, with hashes
-FOLDER/rejected.jsonl            every record left out, with place and reason
+FOLDER/rejected.jsonl            every record left out, with origin and reason
 FOLDER/duplicates.jsonl          every record like another, with the one that was kept
 FOLDER/codec/                    what turned records into numbers, e.g. tokenizer.json
 FOLDER/shards/ID/                the encoded records (data/store/shards.py)
@@ -27,7 +27,7 @@ from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import digest
 
-FORMAT = 3
+FORMAT = 4
 SPLITS = ("train", "validation")
 AGAIN = "delete it and prepare the data again"
 

@@ -87,9 +87,9 @@ class Table:
         ]
         return replace(self, index=np.array(index), ids=self.ids[[one, one]], cut=head)
 
-    def place(self, i: int) -> str:
-        """Where document i came from."""
-        return self.shards[int(self.index[i, 0])].place(int(self.rows[i]))
+    def origin(self, i: int) -> str:
+        """Return where document i came from, e.g. "news.jsonl:17"."""
+        return self.shards[int(self.index[i, 0])].origin(int(self.rows[i]))
 
 
 def _parts(shard: Shard) -> Iterator[tuple[str, range]]:

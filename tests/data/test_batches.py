@@ -232,8 +232,8 @@ def test_a_flipped_byte_a_cut_file_and_a_future_format(corpus: Path, tmp_path: P
     with pytest.raises(DataError, match=r"values\.npy is missing or cut short"):
         open_store(tmp_path / "s")
     tree = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**tree, "format": 4}))
-    with pytest.raises(DataError, match=r"format 4, this program reads format 3; upgrade"):
+    manifest.write_text(json.dumps({**tree, "format": 5}))
+    with pytest.raises(DataError, match=r"format 5, this program reads format 4; upgrade"):
         open_store(tmp_path / "s")
 
 
@@ -254,7 +254,7 @@ def test_a_full_disk_leaves_nothing_half_written(corpus: Path, tmp_path: Path) -
             script,
             str(corpus),
             str(tmp_path / "s"),
-            str(Path(__file__).parent),
+            str(Path(__file__).parents[1]),
         ],
         capture_output=True,
         text=True,

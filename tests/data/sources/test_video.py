@@ -33,6 +33,7 @@ from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
+from support.videos import film, moving
 
 sizes = st.tuples(*[st.integers(1, 3)] * 5, st.sampled_from([1, 3]))
 
@@ -72,17 +73,6 @@ def test_what_is_no_clip_is_refused(raw: Any, reason: str) -> None:
         VideoConfig().fit([]).encode(raw)
     with pytest.raises(ValueError, match="tubelets of 2 x 8 x 8 do not divide 7 x 64 x 64"):
         VideoConfig(frames=7)
-
-
-def film(path: Path, frames: np.ndarray, codec: str = "ffv1", pixels: str = "bgr0") -> None:
-    """Write uint8 [T,H,W,3]; FFV1 keeps every bit."""
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream(codec, rate=Fraction(25))
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame, "rgb24").reformat(format=pixels)
-            out.mux(stream.encode(picture))
-        out.mux(stream.encode(None))
 
 
 def numbered(count: int, height: int = 16, width: int = 24) -> np.ndarray:
@@ -282,14 +272,6 @@ def test_pixels_that_are_not_square_are_stretched(
         out.mux(stream.encode())
     source = VideoFilesConfig(path=str(tmp_path), side=16, size=8)
     assert next(iter(source._frames(UPath(tmp_path / "a.mp4")))).shape == (*shape, 3)
-
-
-def moving(count: int = 50) -> np.ndarray:
-    """A bright square that crosses a dark, noisy frame."""
-    frames = np.random.default_rng(0).integers(0, 40, (count, 32, 32, 3), dtype=np.uint8)
-    for i in range(count):
-        frames[i, 8:20, i % 24 : i % 24 + 8] = 200
-    return frames
 
 
 @pytest.mark.parametrize(

@@ -408,7 +408,7 @@ def _work(link: Connection, kind: str, folder: Path) -> None:
             _prepared(wanted, folder / "store")
             begin("")
             told = [json.loads(row) for row in _lines(folder / "store" / "x" / "rejected.jsonl")]
-            found = judged(decoder, folder / "in", {row["place"]: row["reason"] for row in told})
+            found = judged(decoder, folder / "in", {row["origin"]: row["reason"] for row in told})
             slow = {n: s for n, s in times.items() if n.startswith(PREFIX) and s > LONG}
             found.slow.update({n: s for n, s in slow.items() if not _ended(_read[n])})
         except Exception as error:

@@ -187,7 +187,7 @@ def test_a_quote_that_is_never_closed(tmp_path: Path, columns: int) -> None:
     counts = store.manifest["counts"]
     assert (counts["records"], counts["rejected"], counts["empty"]) == (3000, 1, 0)
     (row,) = map(json.loads, (store.folder / "rejected.jsonl").read_text().splitlines())
-    assert row["place"].endswith("a.csv:1002")
+    assert row["origin"].endswith("a.csv:1002")
     assert "never closed" in row["reason"]
 
 

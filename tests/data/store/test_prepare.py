@@ -148,7 +148,7 @@ def test_bad_records_of_each_kind_at_their_lines(tmp_path: Path) -> None:
     store = stored(source, tmp_path / "s", holdout=0.3, rejects=0.05)
     lines = (tmp_path / "s" / "rejected.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert [int(row["place"].rpartition(":")[2]) for row in rows] == sorted(bad)
+    assert [int(row["origin"].rpartition(":")[2]) for row in rows] == sorted(bad)
     assert store.manifest["counts"]["records"] == 300
     assert store.manifest["counts"]["empty"] == 1
     assert store.manifest["counts"]["rejected"] == 4
@@ -395,3 +395,24 @@ def test_a_store_within_its_own_data_is_refused(tmp_path: Path) -> None:
     with contextlib.suppress(DataError):  # one text leaves a side empty
         prepare(texts, tmp_path / "runs" / "store")
     assert (tmp_path / "runs" / "store").exists()
+
+
+def test_a_store_of_the_format_before_is_refused_and_made_again(tmp_path: Path) -> None:
+    for i in range(20):
+        (tmp_path / f"{i}.txt").write_text(f"text {i}")
+    source = TextFilesConfig(path=str(tmp_path), pattern="*.txt")
+    store = stored(source, tmp_path / "of" / "s", holdout=0.3)
+    (shard,) = (store.folder / "shards").iterdir()
+    facts = json.loads((shard / "shard.json").read_text())
+    for new, old in (("origins.npy", "places.npy"), ("origin_ends.npy", "place_ends.npy")):
+        (shard / new).rename(shard / old)
+        facts["hashes"][old] = facts["hashes"].pop(new)
+    (shard / "shard.json").write_text(json.dumps(facts))
+    manifest = {**store.manifest, "format": 3}
+    (store.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="format 3, this program reads format 4; prepare the data"):
+        open_store(store.folder)
+    again = stored(source, tmp_path / "of" / "s", holdout=0.3)
+    assert again.fingerprint == store.fingerprint
+    assert (shard / "origins.npy").exists()
+    assert not (shard / "places.npy").exists()

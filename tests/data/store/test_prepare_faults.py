@@ -263,7 +263,8 @@ def test_rejects_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     stored(JsonLinesConfig(path=str(tmp_path / "a.jsonl")), tmp_path / "s", holdout=0.3, rejects=1)
     found = [
-        json.loads(r)["place"] for r in (tmp_path / "s/rejected.jsonl").read_text().split("\n")[:-1]
+        json.loads(r)["origin"]
+        for r in (tmp_path / "s/rejected.jsonl").read_text().split("\n")[:-1]
     ]
     numbers = [int(place.rpartition(":")[2]) for place in found]
     assert numbers == sorted(numbers)
