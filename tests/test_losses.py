@@ -28,7 +28,9 @@ from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.nn.experts import ExpertsConfig
-from broadbase.train.loop import penalties
+from broadbase.nn.layer import LayerInputs
+from broadbase.nn.patterns import Mask
+from broadbase.train.loop import aux_losses
 
 WIDTH, HEADS, HIDDEN, VOCABULARY = 32, 4, 48, 60
 LAYERNORM = {"name": "layer", "eps": 1e-5}
@@ -362,17 +364,17 @@ def test_experts_are_mixtrals() -> None:
     moe.register_forward_hook(keep)
     ids = torch.arange(20).unsqueeze(0) % VOCABULARY
     result = theirs(input_ids=ids, labels=ids)
-    torch.testing.assert_close(mine(inputs[0]), outputs[0].view_as(inputs[0]), rtol=1e-5, atol=1e-5)
-    charges = mine.charges(None)
-    assert charges["balance"].item() == pytest.approx(result.aux_loss.item(), rel=1e-5)
+    update, losses = mine(inputs[0], LayerInputs(Mask(None)))
+    torch.testing.assert_close(update, outputs[0].view_as(inputs[0]), rtol=1e-5, atol=1e-5)
+    assert losses["balance"].item() == pytest.approx(result.aux_loss.item(), rel=1e-5)
     logits = inputs[0] @ mine.router.weight.T
     z = float(logits.logsumexp(-1).square().mean())
-    assert float(charges["router_z"]) == pytest.approx(z, rel=1e-5)
+    assert float(losses["router_z"]) == pytest.approx(z, rel=1e-5)
 
 
-def test_charges_of_experts_are_terms_of_the_loss() -> None:
+def test_aux_losses_of_experts_are_terms_of_the_loss() -> None:
     output = Output({}, {}, {}, {"main/balance": torch.tensor([1.0, 2.0])})
-    assert float(penalties([output, output])["main/balance"]) == 6.0
+    assert float(aux_losses([output, output])["main/balance"]) == 6.0
     tree = {
         "modalities": {"bytes": {"name": "bytes"}},
         "towers": {
@@ -399,10 +401,10 @@ def test_charges_of_experts_are_terms_of_the_loss() -> None:
     values = torch.randint(0, 256, (3, 7))
     segment = Segment("bytes", values, positions((7,)).expand(3, -1, -1))
     view = View((Stream("main", "main", (segment,)),))
-    share = model.penalties([view])["main/balance"]
-    assert (share.weight, share.scale) == (3.0, 0.5)
-    assert model(view).penalties["main/balance"].shape == (3,)
-    assert (model(view).penalties["main/balance"] >= 2 * 2 * 0.8).all()  # 2 layers, 2 chosen
+    term = model.aux_loss_weights([view])["main/balance"]
+    assert (term.weight, term.scale) == (3.0, 0.5)
+    assert model(view).aux_losses["main/balance"].shape == (3,)
+    assert (model(view).aux_losses["main/balance"] >= 2 * 2 * 0.8).all()  # 2 layers, 2 chosen
 
 
 def test_layers_of_a_tower_may_be_charged_unlike() -> None:
@@ -425,7 +427,9 @@ def test_layers_of_a_tower_may_be_charged_unlike() -> None:
         tree = {"name": "transformer", "width": WIDTH, "layers": kinds}
         tower = TowerConfig.model_validate(tree).build()
         tokens = Tokens(positions((7,)).expand(3, -1, -1))
-        charged = tower(torch.randn(3, 7, WIDTH), tokens, "causal").penalties["balance"]
-        each = [block.charges(None)["balance"] for block in tower.blocks]  # type: ignore[attr-defined]
-        right = sum(c * charge for c, charge in zip(coefficients, each, strict=True))
-        torch.testing.assert_close(tower.penalties["balance"] * charged, right)
+        losses: list[Tensor] = []
+        for block in tower.blocks:
+            block.register_forward_hook(lambda *all, to=losses: to.append(all[-1][1]["balance"]))
+        total = tower(torch.randn(3, 7, WIDTH), tokens, "causal").aux_losses["balance"]
+        expected = sum(c * loss for c, loss in zip(coefficients, losses, strict=True))
+        torch.testing.assert_close(tower.aux_loss_weights["balance"] * total, expected)

@@ -66,7 +66,7 @@ config = TowerConfig.from_tree({"name": "transformer", "width": 64, "layers": la
 peaks = []
 for recompute in (True, False):  # the peak is that of the process so far: the small one first
     tower = config.build()
-    MachineConfig(recompute=recompute).thin(tower)
+    MachineConfig(activation_checkpointing=recompute).checkpoint_activations(tower)
     place = torch.arange(512)[None, :, None].expand(16, -1, 3)
     x = torch.randn(16, 512, 64, requires_grad=True)
     tower(x, Tokens(place), "causal").x.sum().backward()

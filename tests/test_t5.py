@@ -21,6 +21,7 @@ from broadbase.modalities.noise import MaskOrSwap
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.nn.attention import GroupedQueryConfig
+from broadbase.nn.layer import LayerInputs
 from broadbase.nn.patterns import Mask
 from broadbase.nn.relative import bucket
 from conftest import TOWER, packed
@@ -189,6 +190,6 @@ def test_attention_begins_the_same_whatever_the_scale_of_its_logits() -> None:
         config = GroupedQueryConfig(heads=HEADS, kv_heads=HEADS, head_dim=12, scale=scale)
         module = config.build(WIDTH)
         initialise(module, 0)
-        found.append(module(x, Mask(None)))
+        found.append(module(x, LayerInputs(Mask(None)))[0])
     assert torch.allclose(found[0], found[1], atol=1e-6)
     assert torch.allclose(found[0], found[2], atol=1e-6)

@@ -230,7 +230,7 @@ class Tower(Protocol):
     """The backbone: knows positions and who sees whom, never what the values mean."""
 
     width: int
-    penalties: Mapping[str, float]  # what Hidden.penalties will hold, and its part in the loss
+    aux_loss_weights: Mapping[str, float]  # by name of `TowerOutput.aux_losses`, in the loss
 
     def __call__(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Loss = Mapping[str, Tensor]  # term -> [] total, nats
+AuxLosses = Mapping[str, Tensor]  # name -> [B] or [B,S]: losses that a layer adds to the loss
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,14 @@ class TermWeight:
 
     weight: float  # number of scored places (or pairs), as weighted
     scale: float = 1.0  # the term's part in the whole loss
+
+
+def add_losses(one: AuxLosses, other: AuxLosses) -> AuxLosses:
+    """Return the auxiliary losses of two layers: those of one name are added."""
+    return {
+        **one,
+        **{name: one[name] + loss if name in one else loss for name, loss in other.items()},
+    }
 
 
 def combine(loss: Loss, shares: Mapping[str, TermWeight]) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Slot
 from broadbase.core.errors import ConfigError
+from broadbase.core.loss import AuxLosses
 from broadbase.core.view import pool
 
 
@@ -84,8 +85,10 @@ class Embedder(Space, ABC):
 class Head(Space, ABC):
     """Predicts values from hidden states, scores and samples them."""
 
-    penalties: Mapping[str, float] = {}
-    """The coefficient of each auxiliary loss that `charges` gives."""
+    @property
+    def aux_loss_weights(self) -> Mapping[str, float]:
+        """The coefficients of the auxiliary losses of `score_with_aux`, by name."""
+        return {}
 
     @abstractmethod
     def predict(self, x: Tensor) -> Tensor:
@@ -105,9 +108,12 @@ class Head(Space, ABC):
         """Return values [B,S,...] drawn from a prediction; by default the prediction itself."""
         return prediction
 
-    def charges(self) -> Mapping[str, Tensor]:
-        """Return the auxiliary losses of the last `score` call, [B,S] each."""
-        return {}
+    def score_with_aux(self, x: Tensor, target: Tensor) -> tuple[Tensor, AuxLosses]:
+        """Return `score`, and the auxiliary losses of the same positions: [B,S] each.
+
+        By default there are none.
+        """
+        return self.score(x, target), {}
 
     def pooled(self, x: Tensor, document: Tensor | None) -> Tensor:
         """Return the one state [B,D] of a row that the head reads; by default the mean over [B,N,D]

@@ -146,7 +146,7 @@ def _swapped(model: AnyModule, swap: Callable[[nn.Linear], nn.Module]) -> AnyMod
     for module in [*twin.modules()]:
         if isinstance(module, SupportsUntie):
             module.untie()
-        if isinstance(module, FusedLinears):
+        if isinstance(module, FusedLinears) and module.can_fuse:
             module.fuse()
         for name, child in module.named_children():
             if isinstance(child, nn.Linear) and type(child).forward is nn.Linear.forward:

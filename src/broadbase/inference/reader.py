@@ -111,7 +111,7 @@ class Reader:
                     Stream(f"{kind} {i}", self.tower(kind), (given,), self.attention_pattern(kind))
                 )
                 connector: Any = self.model.connectors[f"{self.tower(kind)}>{tower}"]
-                given = replace(connector.seen(given), space=f"@{kind} {i}", values=None)
+                given = replace(connector.output_segment(given), space=f"@{kind} {i}", values=None)
             records.append((given, slot.at))
         segments = interleaved(segment, records) if records else (segment,)
         streams.append(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import ModalityConfig, Tower, TowerConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.loss import TermWeight
+from broadbase.core.loss import AuxLosses, TermWeight
 from broadbase.core.spaces import Embedder, Head, HeadConfig, Space
 from broadbase.core.trees import brief
 from broadbase.core.view import Output, Readout, Segment, Stream, Tokens, TowerOutput, View
@@ -109,9 +109,9 @@ class Model(nn.Module):
         joined = self._joined(view, towers)
         scores: dict[str, Tensor] = {}
         predictions: dict[str, Tensor] = {}
-        charges: dict[str, Tensor] = {}
+        aux: dict[str, Tensor] = {}
         for stream in view.streams:
-            x_BTD, tokens = self._embed(stream, streams, towers, charges)
+            x_BTD, tokens = self._embed(stream, streams, towers, aux)
             tower: Tower = self._part(self.towers, "tower", stream.tower)
             hidden = tower(
                 x_BTD,
@@ -122,24 +122,26 @@ class Model(nn.Module):
                 layers=layers or stream.name in joined,
             )
             streams[stream.name] = hidden
-            _add(charges, stream.tower, hidden.aux_losses)
+            _add(aux, stream.tower, hidden.aux_losses)
             for read in stream.readouts:
                 head = self.head(read.head)
                 x_BSD = _read(hidden, read, head)
                 if read.target is None:
                     predictions[read.term] = head.predict(x_BSD)
                 else:
-                    scores[read.term] = head.score(x_BSD, read.target)
-                    _add(charges, read.head, _charged(head, read))
-        return Output(streams, scores, predictions, charges)
+                    scores[read.term], losses = head.score_with_aux(x_BSD, read.target)
+                    _add(aux, read.head, _weighted(losses, read))
+        return Output(streams, scores, predictions, aux)
 
-    def penalties(self, views: Sequence[View]) -> dict[str, TermWeight]:
-        """Weight and scale of what towers, connectors and Spaces charge themselves in these views:
-        a row of a tower counts 1, a place of a connector too, a scored place as it is weighted."""
+    def aux_loss_weights(self, views: Sequence[View]) -> dict[str, TermWeight]:
+        """Return weight and scale of the auxiliary losses of these views, before any forward.
+
+        A row of a tower counts 1, a token of a connector 1, a scored token its `loss_weight`.
+        """
         found: dict[str, TermWeight] = {}
 
-        def count(part: str, penalties: Mapping[str, float], weight: float) -> None:
-            for name, scale in penalties.items():
+        def count(part: str, scales: Mapping[str, float], weight: float) -> None:
+            for name, scale in scales.items():
                 term = f"{part}/{name}"
                 before = found[term].weight if term in found else 0.0
                 found[term] = TermWeight(before + weight, scale)
@@ -148,14 +150,14 @@ class Model(nn.Module):
             towers = {stream.name: stream.tower for stream in view.streams}
             for stream in view.streams:
                 tower = self._part(self.towers, "tower", stream.tower)
-                count(stream.tower, tower.penalties, view.size)
+                count(stream.tower, tower.aux_loss_weights, view.size)
                 for segment in (s for s in stream.segments if s.space.startswith("@")):
                     name, connector = self._connector(segment, stream, towers)
-                    count(name, connector.penalties, _places(segment))
+                    count(name, connector.aux_loss_weights, _places(segment))
                 for read in (read for read in stream.readouts if read.target is not None):
                     assert read.loss_weight is not None
-                    penalties = self.head(read.head).penalties
-                    count(read.head, penalties, float(read.loss_weight.sum()))
+                    scales = self.head(read.head).aux_loss_weights
+                    count(read.head, scales, float(read.loss_weight.sum()))
         return found
 
     def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
@@ -170,16 +172,17 @@ class Model(nn.Module):
         stream: Stream,
         streams: Mapping[str, TowerOutput],
         towers: Mapping[str, str],
-        charges: dict[str, Tensor],
+        aux: dict[str, Tensor],
     ) -> tuple[Tensor, Tokens]:
         parts = []
         for segment in stream.segments:
             if segment.space.startswith("@"):
                 name, connector = self._connector(segment, stream, towers)
                 states = _states(streams[segment.space[1:]], connector.layers)
-                parts.append(connector(states, segment.document))
-                _must_fit(name, parts[-1], segment)
-                _add(charges, name, connector.charges())
+                x_BND, losses = connector(states, segment.document)
+                parts.append(x_BND)
+                _must_fit(name, x_BND, segment)
+                _add(aux, name, losses)
             else:
                 parts.append(self._embedded(segment))
         x_BTD = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -259,18 +262,18 @@ def _must_fit(name: str, x_BND: Tensor, segment: Segment) -> None:
         )
 
 
-def _add(charges: dict[str, Tensor], part: str, new: Mapping[str, Tensor]) -> None:
-    """Add what a part charges, [B] each, under its name."""
-    for name, charge_B in new.items():
+def _add(aux: dict[str, Tensor], part: str, losses: AuxLosses) -> None:
+    """Add the auxiliary losses of a part, [B] each, to the terms "part/name"."""
+    for name, loss_B in losses.items():
         term = f"{part}/{name}"
-        charges[term] = charges[term] + charge_B if term in charges else charge_B
+        aux[term] = aux[term] + loss_B if term in aux else loss_B
 
 
-def _charged(head: Head, read: Readout) -> dict[str, Tensor]:
-    """Return the auxiliary losses of a head for the positions of a readout, summed by row: [B]."""
+def _weighted(losses: AuxLosses, read: Readout) -> AuxLosses:
+    """Sum the auxiliary losses of a head [B,S] over the positions of a readout: [B] each."""
     assert read.loss_weight is not None
     weight_BS: Tensor = read.loss_weight
-    return {name: (loss_BS * weight_BS).sum(dim=1) for name, loss_BS in head.charges().items()}
+    return {name: (loss_BS * weight_BS).sum(dim=1) for name, loss_BS in losses.items()}
 
 
 def _places(segment: Segment) -> float:

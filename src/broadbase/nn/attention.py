@@ -6,6 +6,7 @@ Legend: B batch, T queries, S keys, D width, H query heads, G key-value heads, E
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -13,14 +14,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from broadbase.core.config import Slot
-from broadbase.nn.cache import LayerCache
+from broadbase.core.loss import AuxLosses
 from broadbase.nn.fused import FusedLinears
 from broadbase.nn.laws import ZERO, Initialised, Law, ResidualLinear
+from broadbase.nn.layer import Branch, LayerInputs
 from broadbase.nn.norm import NormConfig
 from broadbase.nn.patterns import Mask, SpanConfig
 from broadbase.nn.positions import Rotation, rotate
 from broadbase.nn.softmax import PlainSoftmaxConfig, SoftmaxConfig
-from broadbase.nn.tensor_parallel import Splits
+from broadbase.nn.tensor_parallel import Splits, TensorParallel
 
 
 class AttentionConfig(Slot):
@@ -31,13 +33,13 @@ class AttentionConfig(Slot):
     head_dim: Annotated[int, Field(ge=1)]
     span: SpanConfig | None = None  # None: as far as the tower's pattern
 
-    def build(self, width: int) -> nn.Module:
-        """The module (x, mask, rotation, cache) -> x for a tower of `width`."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+    @abstractmethod
+    def build(self, width: int) -> Branch:
+        """Build self-attention for a tower of `width`."""
 
-    def cross(self, width: int) -> nn.Module:
-        """The module (x, mask, context, cache) -> x, whose places read those of another stream."""
-        raise TypeError(f"{type(self).__name__} has no cross()")
+    @abstractmethod
+    def cross(self, width: int) -> Branch:
+        """Build cross-attention for a tower of `width`, which reads `LayerInputs.context`."""
 
 
 class GroupedQueryConfig(AttentionConfig):
@@ -61,10 +63,10 @@ class GroupedQueryConfig(AttentionConfig):
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
         return self
 
-    def build(self, width: int) -> nn.Module:
+    def build(self, width: int) -> Branch:
         return GroupedQueryAttention(self, width)
 
-    def cross(self, width: int) -> nn.Module:
+    def cross(self, width: int) -> Branch:
         return CrossAttention(self, width)
 
 
@@ -82,11 +84,10 @@ class Queries(nn.Linear, Initialised):
         return ZERO if name == "bias" else Law(std=self.shrink / math.sqrt(self.in_features))
 
 
-class GroupedQueryAttention(FusedLinears):
-    """[B,T,D] to [B,T,D]."""
+class SoftmaxAttention(FusedLinears, Branch, TensorParallel):
+    """The maps of softmax attention, which self- and cross-attention share."""
 
-    fused_names: ClassVar[tuple[str, ...]] = ("q", "k", "v")
-    split: ClassVar[Splits] = {
+    tp_plan: ClassVar[Splits] = {
         "q": "outputs",
         "k": "outputs",
         "v": "outputs",
@@ -110,53 +111,56 @@ class GroupedQueryAttention(FusedLinears):
         self.q_norm = norm.build(config.head_dim) if norm else nn.Identity()
         self.k_norm = norm.build(config.head_dim) if norm else nn.Identity()
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        mask: Mask,
-        rotation: Rotation | None = None,
-        cache: LayerCache | None = None,
-    ) -> Tensor:
-        q_BHTE, k_BGSE, v_BGSE = self._parts(x_BTD, rotation)
-        if cache is not None:
-            k_BGSE, v_BGSE = cache.extend(k_BGSE, v_BGSE)
-        return self._mean(q_BHTE, k_BGSE, v_BGSE, mask)
+    def attend(self, q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: Mask) -> Tensor:
+        """Return the output [B,T,D] of queries that read keys and values under a mask."""
+        out_BHTE = self.softmax(q_BHTE, k_BGSE, v_BGSE, mask, self.scale)
+        y_BTD: Tensor = self.out(out_BHTE.transpose(1, 2).flatten(2))
+        return y_BTD
 
-    def _parts(self, x_BTD: Tensor, rotation: Rotation | None) -> Sequence[Tensor]:
-        """Queries, keys and values by heads, the former two normed and turned."""
+    def split_heads(self, x: Tensor) -> Tensor:
+        """Cut [B,T,H*E] into heads: [B,H,T,E]."""
+        B, T, _ = x.shape
+        return x.view(B, T, -1, self.head_dim).transpose(1, 2)
+
+
+class GroupedQueryAttention(SoftmaxAttention):
+    """Self-attention: the tokens of a stream read one another."""
+
+    fused_names: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+
+    def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        q_BHTE, k_BGSE, v_BGSE = self._project_heads(x_BTD, inputs.rotation)
+        if inputs.cache is not None:
+            k_BGSE, v_BGSE = inputs.cache.extend(k_BGSE, v_BGSE)
+        return self.attend(q_BHTE, k_BGSE, v_BGSE, inputs.mask), {}
+
+    def _project_heads(self, x_BTD: Tensor, rotation: Rotation | None) -> Sequence[Tensor]:
+        """Return queries, keys and values by heads, the former two normed and rotated."""
         if self.joint is not None and rotation is not None and not self.normed:
-            heads = self._heads(self.joint(x_BTD))
+            heads = self.split_heads(self.joint(x_BTD))
             q, k, _ = (size // self.head_dim for size in self.sizes)
-            turned = rotate(heads[:, : q + k], rotation)  # both at once
-            return turned[:, :q], turned[:, q:], heads[:, q + k :]
-        q_BHTE, k_BGSE, v_BGSE = (self._heads(part) for part in self.project(x_BTD))
+            rotated = rotate(heads[:, : q + k], rotation)  # both at once
+            return rotated[:, :q], rotated[:, q:], heads[:, q + k :]
+        q_BHTE, k_BGSE, v_BGSE = (self.split_heads(part) for part in self.project(x_BTD))
         q_BHTE, k_BGSE = self.q_norm(q_BHTE), self.k_norm(k_BGSE)
         if rotation is not None:
             q_BHTE, k_BGSE = rotate(q_BHTE, rotation), rotate(k_BGSE, rotation)
         return q_BHTE, k_BGSE, v_BGSE
 
-    def _mean(self, q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: Mask) -> Tensor:
-        out_BHTE = self.softmax(q_BHTE, k_BGSE, v_BGSE, mask, self.scale)
-        y_BTD: Tensor = self.out(out_BHTE.transpose(1, 2).flatten(2))
-        return y_BTD
 
-    def _heads(self, x: Tensor) -> Tensor:
-        B, T, _ = x.shape
-        return x.view(B, T, -1, self.head_dim).transpose(1, 2)
+class CrossAttention(SoftmaxAttention):
+    """Cross-attention: the tokens of a stream read those of `LayerInputs.context`."""
 
+    fused_names: ClassVar[tuple[str, ...]] = ("k", "v")
 
-class CrossAttention(GroupedQueryAttention):
-    """[B,T,D] to [B,T,D]: queries of one stream, keys and values of another [B,S,D]."""
-
-    fused_names = ("k", "v")
-
-    def forward(  # type: ignore[override]
-        self, x_BTD: Tensor, mask: Mask, context_BSD: Tensor, cache: LayerCache | None = None
-    ) -> Tensor:
-        read = None if cache is None else cache.context
-        if read is None:
-            k_BGSE, v_BGSE = (self._heads(part) for part in self.project(context_BSD))
-            read = self.k_norm(k_BGSE), v_BGSE
+    def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        assert inputs.context is not None, "cross-attention needs a context"
+        cache = inputs.cache
+        keys_values = None if cache is None else cache.context
+        if keys_values is None:
+            k_BGSE, v_BGSE = (self.split_heads(x) for x in self.project(inputs.context.x))
+            keys_values = self.k_norm(k_BGSE), v_BGSE
         if cache is not None:
-            cache.context = read
-        return self._mean(self.q_norm(self._heads(self.q(x_BTD))), *read, mask)
+            cache.context = keys_values
+        q_BHTE = self.q_norm(self.split_heads(self.q(x_BTD)))
+        return self.attend(q_BHTE, *keys_values, inputs.context.mask), {}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from broadbase.core.config import Config, Slot
+from broadbase.core.loss import AuxLosses, add_losses
 from broadbase.nn.attention import AttentionConfig
-from broadbase.nn.cache import LayerCache
 from broadbase.nn.feedforward import FeedForwardConfig
 from broadbase.nn.laws import ONE, Initialised, Law
+from broadbase.nn.layer import Branch, LayerInputs, Residual
 from broadbase.nn.norm import NormConfig, RMSNormConfig
-from broadbase.nn.patterns import Mask
-from broadbase.nn.positions import PositionsConfig, Rotation
+from broadbase.nn.positions import PositionsConfig
 
 
 class ResidualConfig(Slot):
@@ -25,7 +23,7 @@ class ResidualConfig(Slot):
     package: ClassVar[str] = "nn"
     norm: NormConfig = RMSNormConfig()
 
-    def build(self, branch: nn.Module, width: int) -> nn.Module:
+    def build(self, branch: Branch, width: int) -> Residual:
         """The residual update around `branch`, whose first argument is the stream [B,T,D]."""
         raise TypeError(f"{type(self).__name__} has no build()")
 
@@ -35,7 +33,7 @@ class PreNormConfig(ResidualConfig):
 
     name: Literal["pre"] = "pre"
 
-    def build(self, branch: nn.Module, width: int) -> nn.Module:
+    def build(self, branch: Branch, width: int) -> Residual:
         return PreNorm(branch, self.norm.build(width))
 
 
@@ -44,7 +42,7 @@ class PostNormConfig(ResidualConfig):
 
     name: Literal["post"] = "post"
 
-    def build(self, branch: nn.Module, width: int) -> nn.Module:
+    def build(self, branch: Branch, width: int) -> Residual:
         return PostNorm(branch, self.norm.build(width))
 
 
@@ -53,7 +51,7 @@ class SandwichConfig(ResidualConfig):
 
     name: Literal["sandwich"] = "sandwich"
 
-    def build(self, branch: nn.Module, width: int) -> nn.Module:
+    def build(self, branch: Branch, width: int) -> Residual:
         return Sandwich(branch, self.norm.build(width), self.norm.build(width))
 
 
@@ -62,7 +60,7 @@ class LayerScaleConfig(ResidualConfig):
 
     name: Literal["layer_scale"] = "layer_scale"
 
-    def build(self, branch: nn.Module, width: int) -> nn.Module:
+    def build(self, branch: Branch, width: int) -> Residual:
         return LayerScale(branch, self.norm.build(width), width)
 
 
@@ -74,43 +72,46 @@ def added(x_BTD: Tensor, update_BTD: Tensor) -> Tensor:
     return update_BTD.add_(x_BTD)
 
 
-class PreNorm(nn.Module):
+class PreNorm(Residual):
     """x + branch(norm(x))."""
 
-    def __init__(self, branch: nn.Module, norm: nn.Module) -> None:
+    def __init__(self, branch: Branch, norm: nn.Module) -> None:
         super().__init__()
         self.branch, self.norm = branch, norm
 
-    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
-        return added(x_BTD, self.branch(self.norm(x_BTD), *context))
+    def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        update_BTD, aux = self.branch(self.norm(x_BTD), inputs)
+        return added(x_BTD, update_BTD), aux
 
 
-class PostNorm(nn.Module):
+class PostNorm(Residual):
     """norm(x + branch(x))."""
 
-    def __init__(self, branch: nn.Module, norm: nn.Module) -> None:
+    def __init__(self, branch: Branch, norm: nn.Module) -> None:
         super().__init__()
         self.branch, self.norm = branch, norm
 
-    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
-        return self.norm(added(x_BTD, self.branch(x_BTD, *context)))  # type: ignore[no-any-return]
+    def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        update_BTD, aux = self.branch(x_BTD, inputs)
+        return self.norm(added(x_BTD, update_BTD)), aux
 
 
-class Sandwich(nn.Module):
+class Sandwich(Residual):
     """x + after(branch(norm(x)))."""
 
-    def __init__(self, branch: nn.Module, norm: nn.Module, after: nn.Module) -> None:
+    def __init__(self, branch: Branch, norm: nn.Module, after: nn.Module) -> None:
         super().__init__()
         self.branch, self.norm, self.after = branch, norm, after
 
-    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
-        return added(x_BTD, self.after(self.branch(self.norm(x_BTD), *context)))
+    def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        update_BTD, aux = self.branch(self.norm(x_BTD), inputs)
+        return added(x_BTD, self.after(update_BTD)), aux
 
 
-class LayerScale(nn.Module, Initialised):
+class LayerScale(Residual, Initialised):
     """x + gain * branch(norm(x)); the gain starts at 1."""
 
-    def __init__(self, branch: nn.Module, norm: nn.Module, width: int) -> None:
+    def __init__(self, branch: Branch, norm: nn.Module, width: int) -> None:
         super().__init__()
         self.branch, self.norm = branch, norm
         self.gain = nn.Parameter(torch.ones(width))
@@ -119,16 +120,9 @@ class LayerScale(nn.Module, Initialised):
         """Start with a gain of 1."""
         return ONE
 
-    def forward(self, x_BTD: Tensor, *context: object) -> Tensor:
-        return added(x_BTD, self.gain * self.branch(self.norm(x_BTD), *context))
-
-
-@dataclass(frozen=True)
-class Context:
-    """The places of another stream that this one attends to."""
-
-    x: Tensor  # [B,S,D]
-    mask: Mask
+    def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        update_BTD, aux = self.branch(self.norm(x_BTD), inputs)
+        return added(x_BTD, self.gain * update_BTD), aux
 
 
 class BlockConfig(Config):
@@ -158,18 +152,12 @@ class Block(nn.Module):
         inner = config.feedforward.build(width)
         self.feedforward = (config.feedforward_residual or config.residual).build(inner, width)
         self.branches = 2 if self.cross is None else 3  # what it adds to the stream
-        self.charges: Callable[[Tensor | None], Mapping[str, Tensor]]
-        self.charges = getattr(inner, "charges", lambda _: {})
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        mask: Mask,
-        rotation: Rotation | None,
-        cache: LayerCache | None,
-        context: Context | None,
-    ) -> Tensor:
-        x_BTD = self.attention(x_BTD, mask, rotation, cache)
-        if self.cross is not None and context is not None:
-            x_BTD = self.cross(x_BTD, context.mask, context.x, cache)
-        return self.feedforward(x_BTD)  # type: ignore[no-any-return]
+    def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        """Return the stream after the layer [B,T,D] and its auxiliary losses, [B] each."""
+        x_BTD, aux = self.attention(x_BTD, inputs)
+        if self.cross is not None and inputs.context is not None:
+            x_BTD, of_cross = self.cross(x_BTD, inputs)
+            aux = add_losses(aux, of_cross)
+        x_BTD, of_feedforward = self.feedforward(x_BTD, inputs)
+        return x_BTD, add_losses(aux, of_feedforward)

@@ -5,14 +5,17 @@ Legend: B rows, N places, D width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from broadbase.core.config import Slot
+from broadbase.core.loss import AuxLosses
 from broadbase.core.view import Segment, positions
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
 
@@ -24,32 +27,41 @@ class ConnectorConfig(Slot):
     source: str  # the stream's tower
     target: str  # the tower it feeds
 
-    def build(self, source: int, target: int) -> Any:
-        """The Connector (an nn.Module) between towers of these widths."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+    @abstractmethod
+    def build(self, source: int, target: int) -> Connector:
+        """Build the connector between towers of these widths."""
 
 
-class Connector:
-    """States [B,N,source] to [B,N,target]; by default it charges nothing and keeps no statistics.
+class Connector(nn.Module, ABC):
+    """States of one tower [B,N,source] to inputs of another [B,M,target].
 
-    One may leave out places: the segment that reads the stream has as many as come out. `forward`
-    is also given which of these count: document [B,N], -1 for padding; None: all.
+    A connector may leave out tokens: the segment that reads the stream has the M that come out.
     """
 
-    penalties: Mapping[str, float] = {}  # what `charges` will hold, and its part in the loss
-    layers: tuple[int, ...] = ()  # of the source, whose states are joined; none: its last states
+    layers: tuple[int, ...] = ()
+    """The layers of the source whose states are concatenated, from 1; none: its last states."""
 
-    def read_layers(self, given: Segment) -> Segment:
-        """`given` [B,N], which the stream is made of, as the places that come out: where these
-        stand, from 0, in a text that they are read in."""
-        return given
-
-    def charges(self) -> Mapping[str, Tensor]:
-        """Of the last forward: the total over the places that count, [B] each."""
+    @property
+    def aux_loss_weights(self) -> Mapping[str, float]:
+        """The coefficients of the auxiliary losses that `forward` returns, by name."""
         return {}
 
+    @abstractmethod
+    def forward(self, x_BND: Tensor, document: Tensor | None = None) -> tuple[Tensor, AuxLosses]:
+        """Return what the target tower reads, and the auxiliary losses, [B] each.
+
+        `document` [B,M] is -1 at padding, which has no part in the losses; None: no padding.
+        """
+
+    def output_segment(self, source: Segment) -> Segment:
+        """Return the tokens that come out of those of `source` [B,N].
+
+        Their positions, from 0, are those in a text that they are inserted into.
+        """
+        return source
+
     def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
-        """Take up the statistics of a whole step; `add` sums a tensor over the ranks."""
+        """Take up the statistics of a complete step; `add` sums a tensor over the ranks."""
 
 
 class LinearConfig(ConnectorConfig):
@@ -57,15 +69,20 @@ class LinearConfig(ConnectorConfig):
 
     name: Literal["linear"] = "linear"
 
-    def build(self, source: int, target: int) -> nn.Module:
+    def build(self, source: int, target: int) -> Connector:
         return Linear(source, target)
 
 
-class Linear(nn.Linear, Connector):
+class Linear(Connector):
     """weight x + bias."""
 
-    def forward(self, input: Tensor, document: Tensor | None = None) -> Tensor:
-        return super().forward(input)
+    def __init__(self, source: int, target: int) -> None:
+        super().__init__()
+        linear = nn.Linear(source, target)
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x_BND: Tensor, document: Tensor | None = None) -> tuple[Tensor, AuxLosses]:
+        return F.linear(x_BND, self.weight, self.bias), {}
 
 
 class MLPConnectorConfig(ConnectorConfig):
@@ -77,11 +94,11 @@ class MLPConnectorConfig(ConnectorConfig):
     skip: Annotated[int, Field(ge=0)] = 0  # first places that are left out (ViT's class token)
     layers: tuple[Annotated[int, Field(ge=1)], ...] = ()  # whose states are joined, from 1
 
-    def build(self, source: int, target: int) -> nn.Module:
+    def build(self, source: int, target: int) -> Connector:
         return MLPConnector(self, source, target)
 
 
-class MLPConnector(nn.Module, Connector):
+class MLPConnector(Connector):
     """second(activation(first(x))), of all places but the first `skip`."""
 
     def __init__(self, config: MLPConnectorConfig, source: int, target: int) -> None:
@@ -91,12 +108,11 @@ class MLPConnector(nn.Module, Connector):
         self.first = nn.Linear(source * max(1, len(self.layers)), target, bias=config.bias)
         self.second = nn.Linear(target, target, bias=config.bias)
 
-    def seen(self, given: Segment) -> Segment:
-        """A line of places, whatever grid they had."""
-        left = given.map(lambda tensor: tensor[:, self.skip :])
-        B, N = left.position.shape[:2]
-        return replace(left, position=positions((N,)).to(left.position.device).expand(B, -1, -1))
+    def output_segment(self, source: Segment) -> Segment:
+        """Return a line of tokens, whatever grid they had."""
+        kept = source.map(lambda tensor: tensor[:, self.skip :])
+        B, N = kept.position.shape[:2]
+        return replace(kept, position=positions((N,)).to(kept.position.device).expand(B, -1, -1))
 
-    def forward(self, x_BND: Tensor, document: Tensor | None = None) -> Tensor:
-        y_BND: Tensor = self.second(self.activation(self.first(x_BND[:, self.skip :])))
-        return y_BND
+    def forward(self, x_BND: Tensor, document: Tensor | None = None) -> tuple[Tensor, AuxLosses]:
+        return self.second(self.activation(self.first(x_BND[:, self.skip :]))), {}

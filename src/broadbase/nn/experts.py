@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from broadbase.core.loss import AuxLosses
 from broadbase.nn.feedforward import (
     Activation,
     ClippedConfig,
     FeedForwardConfig,
     GatedConfig,
 )
+from broadbase.nn.layer import Branch, LayerInputs
 
 
 class RoutedConfig(FeedForwardConfig):
@@ -36,7 +38,7 @@ class RoutedConfig(FeedForwardConfig):
         return self
 
     @property
-    def penalties(self) -> Mapping[str, float]:
+    def aux_loss_weights(self) -> Mapping[str, float]:
         return {"balance": self.load_balance_coef, "router_z": self.z_loss_coef}
 
 
@@ -46,7 +48,7 @@ class ExpertsConfig(RoutedConfig):
     name: Literal["experts"] = "experts"
     activation: Activation = "silu"
 
-    def build(self, width: int) -> nn.Module:
+    def build(self, width: int) -> Branch:
         return Experts(
             self, width, GatedConfig(hidden_width=self.hidden_width, activation=self.activation)
         )
@@ -62,12 +64,12 @@ class ClippedExpertsConfig(RoutedConfig):
     slope: float = 1.702  # as in ClippedConfig
     limit: Annotated[float, Field(gt=0)] = 7.0
 
-    def build(self, width: int) -> nn.Module:
+    def build(self, width: int) -> Branch:
         one = ClippedConfig(hidden_width=self.hidden_width, slope=self.slope, limit=self.limit)
         return Experts(self, width, one, bias=True)
 
 
-class Experts(nn.Module):
+class Experts(Branch):
     """sum over the chosen experts of probability * expert(x).
 
     Two charges a row, so that they add up however a batch is cut: balance, E times the sum over
@@ -83,11 +85,11 @@ class Experts(nn.Module):
         self.chosen = config.top_k
         self.router = nn.Linear(width, config.num_experts, bias=bias)
         self.experts = nn.ModuleList(one.build(width) for _ in range(config.num_experts))
-        self._logits_BTE = self._took_BTE = torch.empty(0)
 
-    def charges(self, real_BT: Tensor | None) -> Mapping[str, Tensor]:
-        """The charges of the last forward, over its real places (None: all): [B] each."""
-        logits_BTE, took_BTE = self._logits_BTE, self._took_BTE
+    def _aux_losses(
+        self, logits_BTE: Tensor, took_BTE: Tensor, real_BT: Tensor | None
+    ) -> AuxLosses:
+        """Return the losses over the real tokens (None: all), [B] each."""
         part_BT = torch.ones_like(logits_BTE[..., 0])
         part_BT = part_BT if real_BT is None else real_BT.to(part_BT)
         part_BT = part_BT / part_BT.sum(dim=1, keepdim=True).clamp(min=1)
@@ -98,18 +100,16 @@ class Experts(nn.Module):
             "router_z": (logits_BTE.logsumexp(dim=-1).square() * part_BT).sum(dim=-1),
         }
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
         logits_BTE = self.router(x_BTD)
         logits_BTE = logits_BTE.to(torch.promote_types(logits_BTE.dtype, torch.float32))
         weight_BTC, index_BTC = logits_BTE.softmax(dim=-1).topk(self.chosen, dim=-1)
         weight_BTC = (weight_BTC / weight_BTC.sum(dim=-1, keepdim=True)).to(x_BTD.dtype)
-        self._took_BTE = F.one_hot(index_BTC, len(self.experts)).sum(dim=2)
-        self._logits_BTE = logits_BTE
+        took_BTE = F.one_hot(index_BTC, len(self.experts)).sum(dim=2)
         flat_MD, out_MD = x_BTD.flatten(0, 1), torch.zeros_like(x_BTD).flatten(0, 1)
         index_MC, weight_MC = index_BTC.flatten(0, 1), weight_BTC.flatten(0, 1)
         for number, expert in enumerate(self.experts):
-            place, slot = (index_MC == number).nonzero(as_tuple=True)
-            out_MD = out_MD.index_add(
-                0, place, expert(flat_MD[place]) * weight_MC[place, slot, None]
-            )
-        return out_MD.view_as(x_BTD)
+            token, slot = (index_MC == number).nonzero(as_tuple=True)
+            update_ND, _ = expert(flat_MD[token], inputs)
+            out_MD = out_MD.index_add(0, token, update_ND * weight_MC[token, slot, None])
+        return out_MD.view_as(x_BTD), self._aux_losses(logits_BTE, took_BTE, inputs.real)

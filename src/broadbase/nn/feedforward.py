@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,7 +16,8 @@ from torch.autograd.function import once_differentiable
 from broadbase.core.config import Slot
 from broadbase.nn.fused import FusedLinears
 from broadbase.nn.laws import ResidualLinear
-from broadbase.nn.tensor_parallel import Splits
+from broadbase.nn.layer import Branch, TokenWise
+from broadbase.nn.tensor_parallel import Splits, TensorParallel
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu"]
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -34,13 +36,13 @@ class FeedForwardConfig(Slot):
     hidden_width: Annotated[int, Field(ge=1)]
 
     @property
-    def penalties(self) -> Mapping[str, float]:
-        """What the module's `charges(real)` holds after a forward, and its part in the loss."""
+    def aux_loss_weights(self) -> Mapping[str, float]:
+        """The coefficients of the auxiliary losses that the module returns, by name."""
         return {}
 
-    def build(self, width: int) -> nn.Module:
-        """The module [B,T,D] -> [B,T,D]."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+    @abstractmethod
+    def build(self, width: int) -> Branch:
+        """Build the module for a tower of `width`."""
 
 
 class MLPConfig(FeedForwardConfig):
@@ -50,14 +52,14 @@ class MLPConfig(FeedForwardConfig):
     activation: Activation = "gelu"
     bias: bool = True
 
-    def build(self, width: int) -> nn.Module:
+    def build(self, width: int) -> TokenWise:
         return MLP(self, width)
 
 
-class MLP(nn.Module):
+class MLP(TokenWise, TensorParallel):
     """down(activation(up(x)))."""
 
-    split: ClassVar[Splits] = {"up": "outputs", "down": "inputs"}
+    tp_plan: ClassVar[Splits] = {"up": "outputs", "down": "inputs"}
 
     def __init__(self, config: MLPConfig, width: int) -> None:
         super().__init__()
@@ -65,8 +67,8 @@ class MLP(nn.Module):
         self.up = nn.Linear(width, config.hidden_width, bias=config.bias)
         self.down = ResidualLinear(config.hidden_width, width, bias=config.bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x_BTD)))  # type: ignore[no-any-return]
+    def update(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x)))  # type: ignore[no-any-return]
 
 
 class GatedConfig(FeedForwardConfig):
@@ -76,15 +78,15 @@ class GatedConfig(FeedForwardConfig):
     activation: Activation = "silu"
     bias: bool = False
 
-    def build(self, width: int) -> nn.Module:
+    def build(self, width: int) -> TokenWise:
         return Gated(self, width)
 
 
-class Gated(FusedLinears):
+class Gated(FusedLinears, TokenWise, TensorParallel):
     """down(activation(gate(x)) * up(x))."""
 
     fused_names = ("gate", "up")
-    split: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
+    tp_plan: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
 
     def __init__(self, config: GatedConfig, width: int) -> None:
         super().__init__()
@@ -93,11 +95,11 @@ class Gated(FusedLinears):
         self.up = nn.Linear(width, config.hidden_width, bias=config.bias)
         self.down = ResidualLinear(config.hidden_width, width, bias=config.bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        gate_BTF, up_BTF = self.project(x_BTD)
-        hidden_BTF = gated(gate_BTF, up_BTF, self.activation)
-        with forgetting(hidden_BTF):
-            return self.down(hidden_BTF)  # type: ignore[no-any-return]
+    def update(self, x: Tensor) -> Tensor:
+        gate, up = self.project(x)
+        product = gated(gate, up, self.activation)
+        with recompute_product(product):
+            return self.down(product)  # type: ignore[no-any-return]
 
 
 def gated(gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
@@ -115,19 +117,19 @@ class GatedProduct(torch.autograd.Function):
         ctx: Any, gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]
     ) -> Tensor:
         ctx.save_for_backward(gate, up)
-        ctx.activation, ctx.again = activation, None
+        ctx.activation, ctx.recomputed = activation, None
         return activation(gate).mul_(up)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, told: Tensor) -> tuple[Tensor, Tensor, None]:
-        gate, up, active = ctx.again or _again(ctx)
-        ctx.again = None
-        (to_gate,) = torch.autograd.grad(active, gate, told * up)
-        return to_gate, told * active.detach(), None
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None]:
+        gate, up, active = ctx.recomputed or _recompute(ctx)
+        ctx.recomputed = None
+        (to_gate,) = torch.autograd.grad(active, gate, grad_output * up)
+        return to_gate, grad_output * active.detach(), None
 
 
-def _again(ctx: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _recompute(ctx: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Both factors' inputs, the gate apart from its graph, and its activation."""
     gate, up = ctx.saved_tensors  # can be read once where a block is recomputed
     with torch.enable_grad():
@@ -135,10 +137,10 @@ def _again(ctx: Any) -> tuple[Tensor, Tensor, Tensor]:
         return gate, up, ctx.activation(gate)
 
 
-def forgetting(product: Tensor) -> AbstractContextManager[object]:
+def recompute_product(product: Tensor) -> AbstractContextManager[object]:
     """Within, what keeps a product of `gated` for its backward has it computed again instead."""
     node: Any = product.grad_fn
-    if not hasattr(node, "again") or product.device.type == "meta":
+    if not hasattr(node, "recomputed") or product.device.type == "meta":
         return nullcontext()
     same = product.data_ptr(), product.numel()
 
@@ -148,7 +150,7 @@ def forgetting(product: Tensor) -> AbstractContextManager[object]:
     def unpack(kept: Tensor | torch.Size) -> Tensor:
         if isinstance(kept, Tensor):
             return kept
-        _, up, active = node.again = _again(node)
+        _, up, active = node.recomputed = _recompute(node)
         product: Tensor = active.detach() * up
         return product.view(kept)
 
@@ -162,15 +164,15 @@ class ClippedConfig(FeedForwardConfig):
     slope: float = 1.702  # of the sigmoid
     limit: Annotated[float, Field(gt=0)] = 7.0
 
-    def build(self, width: int) -> nn.Module:
+    def build(self, width: int) -> TokenWise:
         return Clipped(self, width)
 
 
-class Clipped(FusedLinears):
+class Clipped(FusedLinears, TokenWise, TensorParallel):
     """down((1 + u) * g * sigmoid(slope * g)), g = min(gate(x), limit), u = up(x) in +- limit."""
 
     fused_names = ("gate", "up")
-    split: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
+    tp_plan: ClassVar[Splits] = {"gate": "outputs", "up": "outputs", "down": "inputs"}
 
     def __init__(self, config: ClippedConfig, width: int) -> None:
         super().__init__()
@@ -179,9 +181,7 @@ class Clipped(FusedLinears):
         self.up = nn.Linear(width, config.hidden_width)
         self.down = ResidualLinear(config.hidden_width, width)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        gate_BTF, up_BTF = self.project(x_BTD)
-        gate_BTF = gate_BTF.clamp(max=self.limit)
-        up_BTF = up_BTF.clamp(-self.limit, self.limit)
-        hidden_BTF = (1 + up_BTF) * gate_BTF * torch.sigmoid(self.slope * gate_BTF)
-        return self.down(hidden_BTF)  # type: ignore[no-any-return]
+    def update(self, x: Tensor) -> Tensor:
+        gate, up = self.project(x)
+        gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
+        return self.down((1 + up) * gate * torch.sigmoid(self.slope * gate))  # type: ignore[no-any-return]

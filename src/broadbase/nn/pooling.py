@@ -13,6 +13,7 @@ from broadbase.core.view import pool
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import PreNormConfig
 from broadbase.nn.feedforward import Activation, MLPConfig
+from broadbase.nn.layer import Context, LayerInputs
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.patterns import Mask
 
@@ -113,5 +114,7 @@ class AttentionPooling(nn.Module):
 
     def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
         query_B1D = self.probe.expand(len(x_BTD), 1, -1)
-        read_B1D = self.attention(query_B1D, Mask(None), x_BTD)
-        return self.feedforward(read_B1D)[:, 0]  # type: ignore[no-any-return]
+        inputs = LayerInputs(Mask(None), context=Context(x_BTD, Mask(None)))
+        read_B1D, _ = self.attention(query_B1D, inputs)
+        pooled_B1D, _ = self.feedforward(read_B1D, inputs)
+        return pooled_B1D[:, 0]  # type: ignore[no-any-return]

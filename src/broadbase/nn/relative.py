@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from broadbase.core.view import Tokens
 from broadbase.nn.positions import Positions, PositionsConfig, unbroadcast
+from broadbase.nn.tensor_parallel import TensorParallel
 
 
 class T5RelativeBiasConfig(PositionsConfig):
@@ -32,10 +33,10 @@ class T5RelativeBiasConfig(PositionsConfig):
         return T5RelativeBias(self, heads)
 
 
-class T5RelativeBias(Positions):
+class T5RelativeBias(Positions, TensorParallel):
     """The bias follows from the time axis alone."""
 
-    all_heads = True
+    needs_all_heads = True
 
     def __init__(self, config: T5RelativeBiasConfig, heads: int) -> None:
         super().__init__()
@@ -84,10 +85,10 @@ class RelativeBias2DConfig(PositionsConfig):
         return RelativeBias2D(self, heads)
 
 
-class RelativeBias2D(Positions):
+class RelativeBias2D(Positions, TensorParallel):
     """The bias follows from row and column."""
 
-    all_heads = True
+    needs_all_heads = True
 
     def __init__(self, config: RelativeBias2DConfig, heads: int) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from broadbase.core.config import Slot
 from broadbase.nn import tiled
 from broadbase.nn.patterns import Mask
+from broadbase.nn.tensor_parallel import TensorParallel
 
 
 class SoftmaxConfig(Slot):
@@ -86,10 +87,10 @@ class SinksConfig(SoftmaxConfig):
         return Sinks(heads)
 
 
-class Sinks(nn.Module):
+class Sinks(nn.Module, TensorParallel):
     """A place with nothing to read may then read nothing."""
 
-    all_heads = True
+    needs_all_heads = True
 
     def __init__(self, heads: int) -> None:
         super().__init__()

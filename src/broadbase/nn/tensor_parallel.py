@@ -1,14 +1,24 @@
-"""What a module says of itself so that several ranks can share it (tensor parallel).
-
-`split` of a module names its parts and how each is cut (Shoeybi et al. 2019, 3): a linear map by
-its outputs or by its inputs; a norm of heads is whole where some of the heads are. What has no
-`split` is whole on every rank. A module with `all_heads` cannot be where some of the heads are.
-"""
+"""What a module declares of itself so that several ranks can share it (tensor parallel)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 Split = Literal["outputs", "inputs", "heads"]
 Splits = Mapping[str, Split]
+
+
+class TensorParallel:
+    """The base of every module that ranks share, or that they cannot share.
+
+    What does not derive from it is the same on every rank.
+    """
+
+    tp_plan: ClassVar[Splits] = {}
+    """How each part is cut, by name (Shoeybi et al. 2019, 3): a linear map by its outputs or by its
+    inputs; a norm of heads is complete on ranks that have some of the heads."""
+    needs_all_heads: ClassVar[bool] = False
+    """Whether the module cannot be on a rank that has only some of the heads."""
+    head_dim: int = 1
+    """How many outputs of a map stay together on one rank."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from broadbase.core.config import Config
 from broadbase.core.contracts import TowerConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.loss import AuxLosses, add_losses
 from broadbase.core.view import Tokens, TowerOutput
-from broadbase.nn.block import Block, BlockConfig, Context
+from broadbase.nn.block import Block, BlockConfig
 from broadbase.nn.cache import Cache
 from broadbase.nn.laws import SMALL, Initialised, Law, ResidualLinear
+from broadbase.nn.layer import Context, LayerInputs
 from broadbase.nn.norm import NormConfig, RMSNormConfig
 from broadbase.nn.patterns import Mask, mask
 from broadbase.nn.positions import Positions, PositionsConfig, RotaryConfig, Rotation
@@ -69,7 +72,9 @@ class Transformer(nn.Module, Initialised):
             }
         )
         self.sight = [list(sights).index((b.attention.span, b.positions)) for b in blocks]
-        self.penalties, self.shares = _charged([block.feedforward.penalties for block in blocks])
+        self.aux_loss_weights, self.shares = _weighed(
+            [block.feedforward.aux_loss_weights for block in blocks]
+        )
         self.reads_context = any(layers.block.cross for layers in config.layers)
         self.final_norm = config.final_norm.build(width) if config.final_norm else nn.Identity()
 
@@ -92,26 +97,28 @@ class Transformer(nn.Module, Initialised):
             raise ConfigError("a stream has a context, but no layer of its tower has `cross`")
         if cache is not None and self.registers is not None:
             raise ConfigError("a tower with registers reads whole documents: it has no cache")
-        memory = context and Context(context.x, mask("full", tokens, context.tokens))
+        memory = None
+        if context is not None:
+            memory = Context(context.x, mask("full", tokens, context.tokens))
         x_BTD = self.input_norm(self.positions.embed(x_BTD, tokens))
         given, first = tokens, 0
         if self.registers is not None:
             x_BTD, tokens, first = *_join(self.registers, x_BTD, tokens), len(self.registers)
         keys = cache.append(tokens) if cache else tokens
-        sights = [self._sight(i, pattern, tokens, keys) for i in range(len(self.reaches))]
-        taps: list[Tensor] = []
-        charges: dict[str, Tensor] = {}
         real_BT = None if tokens.document is None else tokens.document >= 0
+        inputs = [
+            LayerInputs(*self._sight(i, pattern, tokens, keys), context=memory, real=real_BT)
+            for i in range(len(self.reaches))
+        ]
+        taps: list[Tensor] = []
+        aux: AuxLosses = {}
         for i, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            seen, rotation = sights[self.sight[i]]
-            x_BTD = block(x_BTD, seen, rotation, cache.layers[i] if cache else None, memory)
-            for name, charge_B in block.charges(real_BT).items():
-                charge_B = self.shares[i][name] * charge_B
-                charges[name] = charges[name] + charge_B if name in charges else charge_B
+            seen = inputs[self.sight[i]]
+            x_BTD, losses = block(x_BTD, replace(seen, cache=cache.layers[i]) if cache else seen)
+            aux = add_losses(aux, {k: self.shares[i][k] * v_B for k, v_B in losses.items()})
             if layers:
                 taps.append(x_BTD[:, first:])
-        return TowerOutput(self.final_norm(x_BTD[:, first:]), given, tuple(taps), charges)
+        return TowerOutput(self.final_norm(x_BTD[:, first:]), given, tuple(taps), aux)
 
     def _sight(
         self, number: int, pattern: str, queries: Tokens, keys: Tokens
@@ -132,12 +139,12 @@ def _stacked(blocks: list[Block]) -> list[Block]:
     return blocks
 
 
-def _charged(
+def _weighed(
     blocks: Sequence[Mapping[str, float]],
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
     """The largest coefficient of each penalty, and of each block the share of it that it has."""
     largest: dict[str, float] = {}
-    for name, scale in (pair for penalties in blocks for pair in penalties.items()):
+    for name, scale in (pair for weights in blocks for pair in weights.items()):
         largest[name] = max(scale, largest.get(name, 0.0))
     shares = [{k: v / largest[k] if largest[k] else 1.0 for k, v in b.items()} for b in blocks]
     return largest, shares

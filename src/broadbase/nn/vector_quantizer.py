@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from broadbase.core.loss import AuxLosses
 from broadbase.nn.connector import Connector, ConnectorConfig
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -38,7 +39,7 @@ class VectorQuantizerConfig(ConnectorConfig):
         return VectorQuantizer(self, source, target)
 
 
-class VectorQuantizer(nn.Module, Connector):
+class VectorQuantizer(Connector):
     """widen(q), q the sum over codebooks of the code nearest to what is left of z = narrow(x).
 
     The gradient passes q as if it were z (van den Oord et al. 2017, 3.2). Charged is `commitment`:
@@ -48,37 +49,36 @@ class VectorQuantizer(nn.Module, Connector):
 
     def __init__(self, config: VectorQuantizerConfig, source: int, target: int) -> None:
         super().__init__()
-        self.penalties = {"commitment": config.commitment}
+        self.commitment = config.commitment
         self.narrow = nn.Linear(source, config.code_dim)
         self.widen = nn.Linear(config.code_dim, target)
         self.codebooks = nn.ModuleList(
             Codebook(config.codes, config.code_dim, config.decay, config.min_usage)
             for _ in range(config.codebooks)
         )
-        self._charges: dict[str, Tensor] = {}
 
     @property
     def _books(self) -> list[Codebook]:
         return [*self.codebooks]
 
-    def forward(self, x_BND: Tensor, document: Tensor | None = None) -> Tensor:
+    @property
+    def aux_loss_weights(self) -> Mapping[str, float]:
+        return {"commitment": self.commitment}
+
+    def forward(self, x_BND: Tensor, document: Tensor | None = None) -> tuple[Tensor, AuxLosses]:
         z_BNE = _wide(self.narrow(x_BND))
         counts_BN = (
             torch.ones_like(z_BNE[..., 0]) if document is None else (document >= 0).to(z_BNE)
         )
-        left_BNE, charge_BN = z_BNE, torch.zeros_like(counts_BN)
+        left_BNE, error_BN = z_BNE, torch.zeros_like(counts_BN)
         for codebook in self._books:
             ids_BN = codebook.nearest(left_BNE.detach())
             if self.training and torch.is_grad_enabled():
                 codebook.accumulate(left_BNE.detach(), ids_BN, counts_BN)
             left_BNE = left_BNE - codebook.vectors[ids_BN]
-            charge_BN = charge_BN + left_BNE.square().mean(dim=-1)
-        self._charges = {"commitment": (charge_BN * counts_BN).sum(dim=1)}
-        widened: Tensor = self.widen((z_BNE - left_BNE.detach()).to(x_BND.dtype))
-        return widened
-
-    def charges(self) -> Mapping[str, Tensor]:
-        return self._charges
+            error_BN = error_BN + left_BNE.square().mean(dim=-1)
+        y_BND = self.widen((z_BNE - left_BNE.detach()).to(x_BND.dtype))
+        return y_BND, {"commitment": (error_BN * counts_BN).sum(dim=1)}
 
     def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
         for codebook in self._books:

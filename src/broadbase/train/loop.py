@@ -130,7 +130,7 @@ class Trainer:
         for piece in self._pieces(views):
             micro, outputs = self._outputs(piece)
             with self.machine.autocast():
-                loss = {**self.objective.loss(outputs, micro), **penalties(outputs)}
+                loss = {**self.objective.loss(outputs, micro), **aux_losses(outputs)}
             self._weighted(loss, shares).backward()  # type: ignore[no-untyped-call]
             yield loss
 
@@ -148,7 +148,7 @@ class Trainer:
         yield loss
         for piece, each in zip(pieces, owed, strict=True):
             _, outputs = self._outputs(piece)
-            charged, total = penalties(outputs), pull(outputs, each)
+            charged, total = aux_losses(outputs), pull(outputs, each)
             total = total + self._weighted(charged, shares) if charged else total
             total.backward()  # type: ignore[no-untyped-call]
             yield charged
@@ -167,7 +167,7 @@ class Trainer:
         return combine(loss, shares) * self.ranks.data_world_size
 
     def _global_shares(self, views: Sequence[View]) -> dict[str, TermWeight]:
-        mine = {**self.objective.term_weights(views), **self.model.penalties(views)}  # type: ignore[operator]
+        mine = {**self.objective.term_weights(views), **self.model.aux_loss_weights(views)}  # type: ignore[operator]
         weights = self.ranks.add({name: share.weight for name, share in mine.items()})
         return {name: TermWeight(weights[name], share.scale) for name, share in mine.items()}
 
@@ -246,12 +246,12 @@ class Stop:
     is_set = False
 
 
-def penalties(outputs: Sequence[Output]) -> dict[str, Tensor]:
-    """What the model charges itself, a total a term."""
+def aux_losses(outputs: Sequence[Output]) -> dict[str, Tensor]:
+    """Return the auxiliary losses of all outputs, a total for each term."""
     totals: dict[str, Tensor] = {}
     for output in outputs:
-        for name, charge_B in output.aux_losses.items():
-            totals[name] = totals[name] + charge_B.sum() if name in totals else charge_B.sum()
+        for name, loss_B in output.aux_losses.items():
+            totals[name] = totals[name] + loss_B.sum() if name in totals else loss_B.sum()
     return totals
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor.parallel import (
@@ -13,25 +15,27 @@ from torch.distributed.tensor.parallel import (
 )
 
 from broadbase.core.errors import ConfigError
-from broadbase.nn.tensor_parallel import Split, Splits
+from broadbase.nn.tensor_parallel import Split, TensorParallel
 
 
 def split(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Cut what declares a `split` over the ranks of `mesh`, in place; the rest is whole on each.
+    """Cut what declares a `tp_plan` over the ranks of `mesh`, in place; the rest is on each rank.
 
     Between its first and last matrix a layer then computes a part of its heads or channels, and
     sums at its end. ConfigError where something does not divide, or needs all heads.
     """
     for name, module in model.named_modules():
-        if getattr(module, "all_heads", False):
+        if not isinstance(module, TensorParallel):
+            continue
+        if module.needs_all_heads:
             raise ConfigError(
                 f"machine.tensor_parallel: {name} learns numbers for every head and cannot be"
                 " split; set machine.tensor_parallel=1"
             )
-        parts: Splits = getattr(module, "split", {})
-        if parts:
-            _must_divide(name, module, parts, mesh.size())
-            parallelize_module(module, mesh, {part: _style(how) for part, how in parts.items()})
+        if module.tp_plan:
+            _must_divide(name, module, mesh.size())
+            plan = {part: _style(how) for part, how in module.tp_plan.items()}
+            parallelize_module(cast(nn.Module, module), mesh, plan)
 
 
 def _style(how: Split) -> ParallelStyle:
@@ -44,10 +48,10 @@ def _style(how: Split) -> ParallelStyle:
             return SequenceParallel(sequence_dim=1, use_local_output=True)
 
 
-def _must_divide(name: str, module: nn.Module, parts: Splits, ranks: int) -> None:
-    """A rank has whole heads, and as many as the others."""
-    unit = getattr(module, "head_dim", 1)
-    for part, how in parts.items():
+def _must_divide(name: str, module: TensorParallel, ranks: int) -> None:
+    """Refuse a cut that would part a head, or give ranks unlike numbers of them."""
+    unit = module.head_dim
+    for part, how in module.tp_plan.items():
         matrix = getattr(module, part)
         if how == "outputs" and matrix.out_features % (ranks * unit):
             kind = f"{matrix.out_features // unit} heads" if unit > 1 else f"{matrix.out_features}"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Config, Slot
 from broadbase.core.errors import ConfigError
+from broadbase.core.loss import AuxLosses
 from broadbase.core.spaces import Embedder, Head, SampleFn
 from broadbase.nn.cross_entropy import cross_entropy_and_total, linear_cross_entropy
 from broadbase.nn.feedforward import ACTIVATIONS, Activation
@@ -152,8 +153,7 @@ class Discrete(Embedder, Head):
         self.vocabulary, self.controls = config.vocab_size, config.extra_ids
         ids = config.vocab_size + config.extra_ids
         self.embedding = nn.Embedding(ids, width)
-        self.penalties = {"z": config.z_loss_coef} if config.z_loss_coef else {}
-        self._charges: dict[str, Tensor] = {}
+        self.z_loss_coef = config.z_loss_coef
         self.mask_id, self.token_dropout = config.mask_id, config.token_dropout
         vector = config.mask_id is None and config.token_dropout is None
         self.mask = nn.Parameter(torch.zeros(width)) if vector else None
@@ -187,22 +187,32 @@ class Discrete(Embedder, Head):
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     @property
+    def aux_loss_weights(self) -> Mapping[str, float]:
+        """The coefficient of the z-loss, where there is one."""
+        return {"z": self.z_loss_coef} if self.z_loss_coef else {}
+
+    @property
     def _weight(self) -> Tensor:
         """The output matrix [V,D]."""
         return self.embedding.weight if self.output is None else self.output.weight
 
     def score(self, x: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy of ids [B,S] in nats, [B,S]."""
+        return self.score_with_aux(x, target)[0]
+
+    def score_with_aux(self, x: Tensor, target: Tensor) -> tuple[Tensor, AuxLosses]:
+        """Return the cross-entropy, and the z-loss where it has a coefficient, [B,S] each.
+
+        The z-loss is the squared log-sum-exp of the logits (Chowdhery et al. 2022, PaLM, 5).
+        """
         plain = self.output is None or isinstance(
             self.output, OutputLinear
         )  # not one laid out for use
         if self.cap is None and plain:
-            scores = linear_cross_entropy(self.head(x), self._weight, self.bias, target)
+            score_BS, total_BS = linear_cross_entropy(self.head(x), self._weight, self.bias, target)
         else:
-            scores = cross_entropy_and_total(self.predict(x), target)
-        score_BS, total_BS = scores
-        self._charges = {"z": total_BS.square()} if self.penalties else {}
-        return score_BS
+            score_BS, total_BS = cross_entropy_and_total(self.predict(x), target)
+        return score_BS, {"z": total_BS.square()} if self.z_loss_coef else {}
 
     def is_extension_of(self, other: nn.Module) -> bool:
         """Return whether the ids of `other` mean the same here, and new ones come last."""
@@ -217,11 +227,6 @@ class Discrete(Embedder, Head):
             ids, width = self.embedding.weight.shape
             self.output = OutputLinear(width, ids, bias=False, device="meta")
             self.output.weight = self.embedding.weight
-
-    def charges(self) -> Mapping[str, Tensor]:
-        """Return the z-loss of the last `score` call: the squared log-sum-exp of the logits, [B,S]
-        (Chowdhery et al. 2022, PaLM, 5)."""
-        return self._charges
 
     def sample(self, prediction: Tensor, choose: SampleFn) -> Tensor:
         """Draw ids [B,S] from logits."""

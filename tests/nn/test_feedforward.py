@@ -44,7 +44,7 @@ def test_the_map_after_it_computes_the_product_again(bias: bool) -> None:
     unit = GatedConfig(hidden_width=2048, bias=bias).build(4).double()
     x = torch.randn(2, 32, 4, dtype=torch.float64, requires_grad=True)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        told = unit(x)
+        told = unit.update(x)
     assert watched.profiler is not None
     events = watched.profiler.kineto_results.events()
     kept = sum(event.nbytes() for event in events if event.name() == "[memory]")
