@@ -99,7 +99,7 @@ ROWS = {
     "code": Row("code", "code --data sample:python", tasks=("sample:humaneval",)),
     "vq": Row(
         "image",
-        f"vq --data sample:fashion_test {_fashion(4, model__modalities__pixels__channels=16)}",
+        f"vq --data sample:fashion_test {_fashion(4, model__heads__pixels__channels=16)}",
     ),
     "beit": Row(
         "image",
@@ -143,9 +143,7 @@ ROWS = {
     "mae": Row(
         "image",
         "mae --data sample:fashion "
-        + _fashion(
-            4, model__modalities__pixels__channels=16, model__modalities__pixels__normalise="false"
-        ),
+        + _fashion(4, model__heads__pixels__channels=16, model__heads__pixels__normalise="false"),
         tuple(f"--data sample:fashion_test --train-size {n}" for n in (10, 100, 1000)),
     ),
     "clip": Row("vision-language", "clip --data sample:openmoji"),
