@@ -216,7 +216,7 @@ def test_what_has_no_crops_is_refused() -> None:
     with pytest.raises(ConfigError, match="only pictures have them"):
         t.objective.views(Batch(0, {"s": ids}, KeyedRandom(0, 0)), corrupt)
     long = batch().segments["pictures"].map(lambda x: torch.cat([x, x[:, :1]], dim=1))
-    with pytest.raises(ConfigError, match=r"set data\.sources\.NAME\.length to 25"):
+    with pytest.raises(ConfigError, match=r"set data\.sources\.NAME\.sequence_length to 25"):
         t.objective.views(Batch(0, {"s": long}, KeyedRandom(0, 0)), t.corrupt)
 
 

@@ -86,7 +86,7 @@ def test_missing_labels_are_no_class() -> None:
         read(labelled(["a", None] * 10))
     with pytest.raises(DataError, match=r"here:1 has no label, and no other of the 9 .*--label"):
         read(labelled([None] * 9))
-    numbers = read(labelled(["1.5", "nan", "", "2"]), numeric=True)
+    numbers = read(labelled(["1.5", "nan", "", "2"]), regression=True)
     assert numbers.labels.tolist() == [1.5, 2.0]
     assert "2 of 4 records have no label" in numbers.notes[0]
 
@@ -125,13 +125,13 @@ def test_few_bad_records_are_counted_and_many_refused() -> None:
 
 def test_labels_that_are_no_numbers() -> None:
     good = [str(i / 7) for i in range(300)]
-    task = read(labelled([*good, "n/a", "inf"]), numeric=True)
+    task = read(labelled([*good, "n/a", "inf"]), regression=True)
     assert len(task.labels) == 300
     assert "2 of 302 records cannot be used" in task.notes[0]
     with pytest.raises(DataError, match="label 'True' is no number"):
-        read(labelled(["True", "1", "2"]), numeric=True)
+        read(labelled(["True", "1", "2"]), regression=True)
     with pytest.raises(DataError, match="every label is 5"):
-        read(labelled(["5", "5.0", "5"]), numeric=True)
+        read(labelled(["5", "5.0", "5"]), regression=True)
     with pytest.raises(DataError, match="every label is 5"):
         Task.from_values("t", "bytes", ["a", "b"], [5.0, 5.0])
     for far in ([1e308, -1e308], [1e-200, 2e-200]):
@@ -168,7 +168,7 @@ def test_many_classes_are_listed_in_short() -> None:
 
 
 def test_numbers_are_summed_up() -> None:
-    assert read(labelled(["1", "2", "6"]), numeric=True).summary == "3 numbers from 1 to 6, mean 3"
+    assert read(labelled(["1", "2", "6"]), regression=True).summary == "3 numbers from 1 to 6, mean 3"
 
 
 @pytest.mark.parametrize("method", list(Method))
@@ -217,7 +217,7 @@ def test_copies_of_proteins_join_their_positions() -> None:
         ["MKV", "ACD", "mkv", "GGG", "KKK", "WWW"],
         ["HH-", "H--", "HH-", "---", "HHH", "H-H"],
     )
-    task = as_read(protein_base(), Task.from_places("t", "protein", raws, labels))
+    task = as_read(protein_base(), Task.from_token_labels("t", "protein", raws, labels))
     assert task.groups is not None
     assert task.token_labels is not None
     of = {r: {int(g) for g in task.groups[task.token_labels[:, 0] == r]} for r in range(4)}
@@ -229,7 +229,7 @@ def test_copies_of_proteins_join_their_positions() -> None:
 def test_labels_of_another_spelling_are_refused() -> None:
     """Cleaned, a molecule's atoms stand in another order than its labels."""
     base = base_of("molecule", ["CCO"], "full")
-    task = Task.from_places("t", "molecule", ["CCO", "OCC"], ["aab", "baa"])
+    task = Task.from_token_labels("t", "molecule", ["CCO", "OCC"], ["aab", "baa"])
     with pytest.raises(DataError, match="record 1 is read in another spelling, 'CCO'"):
         as_read(base, task)
 
@@ -288,7 +288,7 @@ def test_a_class_that_the_labels_do_not_show() -> None:
 
 def learned_positions(length: int) -> Base:
     """A base whose table of positions ends, as BERT's and GPT-2's do."""
-    tower = {**TOWER, "positions": {"name": "learned", "max_length": length}}
+    tower = {**TOWER, "positions": {"name": "learned", "num_positions": length}}
     config = ModelConfig.from_tree(
         {"modalities": {"bytes": {"name": "bytes"}}, "towers": {"main": tower}}
     )
@@ -308,9 +308,9 @@ def test_records_are_read_as_far_as_the_positions_go(method: Method) -> None:
     (row,) = adapt(base, task, method, [20], 20, 3, settings=FEW)
     assert (row.truncated, row.max_tokens) == (1, 62)
     assert "1 record truncated to 62 tokens" in row.title
-    whole = Task.from_places("t", "bytes", [t * 9 for t in texts(4)], ["ab" * 500] * 4)
+    whole = Task.from_token_labels("t", "bytes", [t * 9 for t in texts(4)], ["ab" * 500] * 4)
     letters = ["ab" * 500][0]
-    fitting = Task.from_places(
+    fitting = Task.from_token_labels(
         "t", "bytes", [t * 9 for t in texts(4)], [letters[: len(t * 9)] for t in texts(4)]
     )
     for one, message in ((whole, "has 1000 labels"), (fitting, "and the base reads 62")):
@@ -356,7 +356,7 @@ RAWS = st.one_of(st.text(max_size=6), st.binary(max_size=4), st.none(), st.integ
 def _any_table(items: list[Any], numeric: bool, few: int, test: int, method: Method) -> None:
     """A result, or an error with words and a code: any other error fails the test."""
     with suppress(BroadbaseError):
-        task = read(items, numeric=numeric, base=BASE)
+        task = read(items, regression=numeric, base=BASE)
         (row,) = adapt(BASE, task, method, [few], test, 2, beside=True, settings=FEW)
         assert all(
             map(np.isfinite, (*row.scores, *row.random_init.other_per_item, row.chance.other))

@@ -191,7 +191,7 @@ def test_bert_with_parts(tmp_path: Path) -> None:
     part = (torch.arange(PLACES) > 9).long().expand(3, -1)
     with torch.no_grad():
         theirs = reference(ids(), token_type_ids=part).logits
-        ours = logits(base, segment(ids(), part=part))
+        ours = logits(base, segment(ids(), token_type=part))
     assert close(ours, theirs)
 
 

@@ -220,7 +220,7 @@ def test_a_tower_that_is_missing_is_refused_in_the_config(data: Path, tmp_path: 
                 "name": "mixture",
                 "components": {"a": {"objective": {"name": "masked", "tower": "x"}}},
             },
-            "objective.parts.a.objective.tower",
+            "objective.components.a.objective.tower",
         ),
         ({"name": "mae"}, "objective.encoder"),
     ):
@@ -334,7 +334,7 @@ def test_without_a_home_or_a_cache_that_can_be_written(
     nobody.pop("HOME", None)
     script = (
         "import os, pwd; pwd.getpwuid = lambda uid: (_ for _ in ()).throw(KeyError(uid))\n"
-        "from broadbase.core.paths import cache; print(cache())"
+        "from broadbase.core.paths import cache_folder; print(cache_folder())"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=nobody
