@@ -94,21 +94,21 @@ def test_distillation_is_hintons_loss(temperature: float, hard: float) -> None:
     grad = gradient(student)
     student.zero_grad()
     expected = torch.zeros((), dtype=torch.float64)
-    for view in (view for view in views if not view.twin):
+    for view in (view for view in views if not view.teacher):
         hidden = student(view).streams["main"].x
         with torch.no_grad():
             known = teacher(view).streams["main"].x
-        read = view.reads[0]
+        read = view.readouts[0]
         logits = student.spaces[read.head].predict(hidden)
         aim = teacher.spaces[read.head].predict(known)
         p, q = (torch.softmax(z / temperature, -1) for z in (aim, logits))
         kl = (p * (p / q).log()).sum(-1)
-        target = read.values
+        target = read.target
         if kl.ndim == 3:  # a patch: its channels together
             kl, target = kl.sum(-1), (target * 15).round().long()
         nll = -logits.log_softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
         nll = nll.sum(-1) if nll.ndim == 3 else nll
-        w = read.weight
+        w = read.loss_weight
         each = hard * nll + (1 - hard) * temperature**2 * kl
         expected = expected + (each * w).sum() / w.sum() / 2
     expected.backward()
@@ -125,11 +125,11 @@ def test_soft_targets_at_temperature_1_have_gemmas_gradient() -> None:
     t.accumulate(views)
     grad = gradient(student)
     student.zero_grad()
-    (read, _) = views[0].reads
+    (read, _) = views[0].readouts
     predicted = student.spaces["bytes"].predict(student(views[0]).streams["main"].x)
     p = teacher.spaces["bytes"].predict(teacher(views[0]).streams["main"].x).softmax(-1).detach()
     cross = -(p * predicted.log_softmax(-1)).sum(-1)
-    ((cross * read.weight).sum() / read.weight.sum()).backward()
+    ((cross * read.loss_weight).sum() / read.loss_weight.sum()).backward()
     assert (grad - gradient(student)).norm() / grad.norm() < 1e-9
 
 
@@ -162,7 +162,7 @@ def test_a_student_becomes_its_teacher_on_one_batch() -> None:
     assert kl[0] > 0.1
     assert kl[-1] < 0.01 * kl[0]
     own, aim = (m(views[0]).predictions["prose/soft"].softmax(-1) for m in (student, teacher))
-    scored = views[0].reads[0].weight > 0
+    scored = views[0].readouts[0].loss_weight > 0
     assert (own - aim)[scored].abs().max() < 0.05
 
 
