@@ -168,7 +168,9 @@ def test_many_classes_are_listed_in_short() -> None:
 
 
 def test_numbers_are_summed_up() -> None:
-    assert read(labelled(["1", "2", "6"]), regression=True).summary == "3 numbers from 1 to 6, mean 3"
+    assert (
+        read(labelled(["1", "2", "6"]), regression=True).summary == "3 numbers from 1 to 6, mean 3"
+    )
 
 
 @pytest.mark.parametrize("method", list(Method))
