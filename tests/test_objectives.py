@@ -76,7 +76,7 @@ def scores(view: View) -> torch.Tensor:
 @given(sizes)
 def test_documents_put_together_are_the_row(lengths: list[list[int]]) -> None:
     segment = rows(lengths)
-    again = assemble("bytes", documents(segment), places=segment.position.shape[1])
+    again = assemble("bytes", documents(segment), segment.position.shape[1])
     for name in ("order", "document", "loss_weight"):
         assert torch.equal(getattr(again, name), getattr(segment, name)), name
     assert again.values is not None
@@ -312,7 +312,7 @@ def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:
 
 
 def test_what_cannot_be_trained_is_refused_with_its_remedy() -> None:
-    with pytest.raises(ConfigError, match="no whole planes to hide parts of; use spans"):
+    with pytest.raises(ConfigError, match=r"to mask parts of; use masks\.name=spans"):
         views("masked", rows([[20]]), masks={"name": "blocks"})
     with pytest.raises(ConfigError, match="holds vectors; use causal"):
         views("fim", images(2, 0))

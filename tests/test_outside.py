@@ -219,7 +219,7 @@ def test_every_pairing_learns(modality: str, objective: str) -> None:
     if unmarked or (
         vectors if objective in MOVES_IDS else objective in TELLS_VECTORS and not vectors
     ):
-        with pytest.raises(ConfigError, match=r"holds (ids|vectors); use|needs \d+ control ids"):
+        with pytest.raises(ConfigError, match=r"holds (ids|vectors); use|needs \d+ extra ids"):
             built.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), corrupt)
         return
 

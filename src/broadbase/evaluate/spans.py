@@ -109,7 +109,7 @@ class Puzzles(ABC):
 
     def row(self, document: Document) -> Segment:
         """Return a row of one document."""
-        return assemble(self.space, [[document]], places=len(document))
+        return assemble(self.space, [[document]], len(document))
 
     def readout(self, tokens: Sequence[int], values: torch.Tensor) -> Readout:
         """Return a readout of some tokens of a causal stream, each from the one before it."""

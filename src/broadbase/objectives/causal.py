@@ -1,26 +1,30 @@
-"""Causal modelling: every place predicts the next (GPT; Radford et al. 2018, eq. 1)."""
+"""Causal modelling: every token predicts the next (GPT; Radford et al. 2018, eq. 1)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import next_token_targets
-from broadbase.objectives.scoring import ReadoutLoss
+from broadbase.objectives.scoring import PerSource
 
 
 class CausalConfig(ObjectiveConfig):
-    """Next-place prediction, the same for ids and for vectors."""
+    """Next-token prediction, the same for ids and for vectors."""
 
     name: Literal["causal"] = "causal"
     pattern: ClassVar[str] = "causal"
     tower: TowerName = "main"
+    """The tower that reads the tokens."""
 
     def likelihoods(self, sources: Iterable[str]) -> Mapping[str, str]:
+        """Return every source: each term is the likelihood of the source of the same name."""
         return {source: source for source in sources}
 
     def usage(self, facts: DataFacts) -> Usage:
@@ -28,19 +32,20 @@ class CausalConfig(ObjectiveConfig):
         return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
-        return Causal(self)
+        """Return the objective."""
+        return Causal(self.tower)
 
 
-class Causal(ReadoutLoss):
-    """One causal stream a source; place i is read against the value at i + 1."""
+@dataclass(frozen=True)
+class Causal(PerSource):
+    """One causal stream for each source; token i predicts the value at i + 1."""
 
-    def __init__(self, config: CausalConfig) -> None:
-        self.tower = config.tower
+    tower: str
 
-    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        return tuple(self._view(name, segment) for name, segment in batch.segments.items())
-
-    def _view(self, name: str, segment: Segment) -> View:
-        seen, values, weight = next_token_targets(segment)
-        read = Readout(segment.space, term=name, target=values, loss_weight=weight)
-        return View((Stream("main", self.tower, (seen,), pattern="causal", readouts=(read,)),))
+    def view(
+        self, name: str, segment: Segment, corrupt: Mapping[str, Corruption], rng: KeyedRandom
+    ) -> View:
+        """Return one causal stream."""
+        inputs, target, weight = next_token_targets(segment)
+        readout = Readout(segment.space, term=name, target=target, loss_weight=weight)
+        return View((Stream("main", self.tower, (inputs,), pattern="causal", readouts=(readout,)),))

@@ -1,15 +1,16 @@
-"""Contrastive: the two halves of a pair find each other among all of a batch.
+"""Contrastive: each half of a pair is matched with the other among all of a batch.
 
-Row i of one source and row i of the other are a pair; each row is pooled by its own tower and
-projected into a joint Space. Pairs of all ranks take part: vectors are gathered with gradient.
+Row i of one source and row i of the other are a pair; each row is pooled by the tower of its source
+and projected by a joint head. Vectors of all ranks are gathered with gradient.
 
 Legend: B pairs of this rank, A pairs of all ranks, K dimensions.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -27,62 +28,69 @@ TERM = "pairs"
 
 
 class Side(Config):
-    """One half of the pairs: the source, its tower, its side of the joint Space."""
+    """One half of the pairs."""
 
     source: str
+    """The source of the rows, paired with that of the other side."""
     tower: TowerName
+    """The tower that reads them."""
     joint: str
+    """The joint head that projects the pooled rows."""
 
 
 class PairsConfig(ObjectiveConfig):
-    """What both have; not a choice by itself."""
+    """What both losses have in common; not a choice by itself."""
 
     first: Side = Side(source="image", tower="image", joint="image_joint")
+    """The first half of every pair."""
     second: Side = Side(source="text", tower="text", joint="text_joint")
+    """The second half of every pair."""
 
     def check(self, sources: Mapping[str, str | None]) -> None:
+        """Check that both sources are there and paired; ValueError otherwise."""
         paired_with(self.name, sources, self.first.source, self.second.source)
 
 
 class InfoNCEConfig(PairsConfig):
-    """CLIP's loss."""
+    """The softmax loss of CLIP."""
 
     name: Literal["infonce"] = "infonce"
 
     def build(self) -> Objective:
+        """Return the objective."""
         return InfoNCE(self)
 
 
 class SigmoidConfig(PairsConfig):
-    """SigLIP's loss."""
+    """The sigmoid loss of SigLIP."""
 
     name: Literal["sigmoid"] = "sigmoid"
 
     def build(self) -> Objective:
+        """Return the objective."""
         return Sigmoid(self)
 
 
-class Pairs:
-    """Two streams in one view, each read once, pooled."""
+@dataclass(frozen=True)
+class Pairs(ABC):
+    """Two streams in one view, each with one pooled readout."""
 
     batch_coupled: ClassVar[bool] = True
-
-    def __init__(self, config: PairsConfig) -> None:
-        self.config = config
+    config: PairsConfig
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        """One view of both halves; none of a batch of other sources."""
+        """Return one view of both halves; none if the batch lacks one of the two sources."""
         if not {side.source for side in self._sides()} <= batch.segments.keys():
             return ()
         streams = tuple(self._stream(side, batch) for side in self._sides())
         return (View(streams, ranks=batch.rng.stride),)
 
     def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
-        """As many as there are pairs."""
+        """Return the number of pairs."""
         return {TERM: TermWeight(float(sum(view.size for view in views)))} if views else {}
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
-        """The sum over this rank's pairs, against those of all ranks."""
+        """Return the sum over this rank's pairs, each compared with those of all ranks."""
         if not outputs:
             return {}
         ((output,), (view,)) = outputs, views
@@ -96,35 +104,37 @@ class Pairs:
     def total(
         self, first_BK: Tensor, second_BK: Tensor, firsts_AK: Tensor, seconds_AK: Tensor, rank: int
     ) -> Tensor:
-        """The loss of this rank's pairs, a sum."""
+        """Return the loss of this rank's pairs, a sum."""
 
     def _sides(self) -> tuple[Side, Side]:
         return self.config.first, self.config.second
 
     def _stream(self, side: Side, batch: Batch) -> Stream:
-        read = Readout(side.joint, term=side.source, pooled=True)
-        return Stream(side.source, side.tower, (batch.segments[side.source],), readouts=(read,))
+        readout = Readout(side.joint, term=side.source, pooled=True)
+        return Stream(side.source, side.tower, (batch.segments[side.source],), readouts=(readout,))
 
 
 class InfoNCE(Pairs):
-    """Which of all seconds belongs to a first, and the reverse (Radford et al. 2021, figure 3)."""
+    """The cross-entropy of the pair among all, from both halves (Radford et al. 2021, figure 3)."""
 
     def total(
         self, first_BK: Tensor, second_BK: Tensor, firsts_AK: Tensor, seconds_AK: Tensor, rank: int
     ) -> Tensor:
+        """Return the mean of both directions' cross-entropies, summed over pairs."""
         B = len(first_BK)
-        own_B = rank * B + torch.arange(B, device=first_BK.device)
-        there = F.cross_entropy(first_BK @ seconds_AK.T, own_B, reduction="sum")
-        back = F.cross_entropy(second_BK @ firsts_AK.T, own_B, reduction="sum")
-        return (there + back) / 2
+        target_B = rank * B + torch.arange(B, device=first_BK.device)
+        forward = F.cross_entropy(first_BK @ seconds_AK.T, target_B, reduction="sum")
+        backward = F.cross_entropy(second_BK @ firsts_AK.T, target_B, reduction="sum")
+        return (forward + backward) / 2
 
 
 class Sigmoid(Pairs):
-    """Whether each first and second are a pair, each by itself (Zhai et al. 2023, eq. 1)."""
+    """The binary cross-entropy of every two rows being a pair (Zhai et al. 2023, eq. 1)."""
 
     def total(
         self, first_BK: Tensor, second_BK: Tensor, firsts_AK: Tensor, seconds_AK: Tensor, rank: int
     ) -> Tensor:
+        """Return the binary cross-entropies, summed over this rank's first halves."""
         B, logits_BA = len(first_BK), first_BK @ seconds_AK.T
         sign_BA = torch.full_like(logits_BA, -1.0)
         sign_BA[:, rank * B : (rank + 1) * B].fill_diagonal_(1.0)
@@ -132,7 +142,7 @@ class Sigmoid(Pairs):
 
 
 class _Gather(torch.autograd.Function):
-    """The rows of all ranks; each rank's loss has a part in the gradient of each rank's rows."""
+    """The rows of all ranks; the gradient of a row is summed over the losses of all ranks."""
 
     @staticmethod
     def forward(_: Any, x_BK: Tensor) -> Tensor:
@@ -142,12 +152,12 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(_: Any, *grads: Tensor) -> Tensor:
-        whole_AK = grads[0].contiguous()
-        dist.all_reduce(whole_AK)
-        return whole_AK.chunk(dist.get_world_size())[dist.get_rank()]
+        grad_AK = grads[0].contiguous()
+        dist.all_reduce(grad_AK)
+        return grad_AK.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 def _all(x_BK: Tensor) -> Tensor:
-    """The rows of all ranks, in the order of ranks: [A,K]."""
+    """Return the rows of all ranks, in the order of ranks: [A,K]."""
     gathered: Tensor = _Gather.apply(x_BK)  # type: ignore[no-untyped-call]
     return gathered

@@ -184,7 +184,7 @@ class Infilling(Denoising):
             begins = masking_units("sentence", corrupt.units, segment.space)(
                 document.values
             ).numpy()
-            given = document.taken(permute_sentences(begins, c.permute_ratio, rng))
+            given = document.reordered(permute_sentences(begins, c.permute_ratio, rng))
         spans = poisson_spans(len(document) - 1, c.mask_ratio, c.mean_span, rng)
         return replace_spans(given, [(first + 1, length) for first, length in spans]), document
 

@@ -1,11 +1,11 @@
-"""Self-distillation: a student tells from any crop what its teacher tells from a large one.
+"""Self-distillation: a student predicts from any crop what its teacher predicts from a large one.
 
-Two large crops of each record and several small ones. The teacher answers the large, the student
-all; the loss is the cross-entropy between the two for every pair of different crops (Caron et al.
-2021, eq. 3, a mean over pairs as in its code). Centre and temperatures are in the Space.
+Two large crops of each record and several small ones. The teacher reads the large crops, the
+student all; the loss is the cross-entropy between the two for every pair of different crops (Caron
+et al. 2021, eq. 3, a mean over pairs as in its code). Centre and temperatures are in the head.
 
-A crop is read by the mean of its places: this is what a base is used by (`Base.embed`), and it
-needs no place of its own.
+The representation of a crop is the mean of its tokens: a base is used by the same mean
+(`Base.embed`), and no extra token is needed.
 
 Legend: B rows, K prototypes.
 """
@@ -13,6 +13,7 @@ Legend: B rows, K prototypes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, ClassVar, Literal
 
@@ -26,94 +27,108 @@ from broadbase.core.loss import Loss, TermWeight
 from broadbase.core.view import Output, Readout, Segment, Stream, View
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-LARGE = 2  # crops that the teacher sees
+LARGE = 2  # crops that the teacher reads
 
 
 class CropConfig(Config):
     """Crops of one kind."""
 
-    scale: Fraction  # rows and columns of patches, as a share of the record's
-    area: tuple[Fraction, Fraction]  # of the record that a crop shows: least, most
+    scale: Fraction
+    """The rows and columns of patches of a crop, as a share of the record's."""
+    area: tuple[Fraction, Fraction]
+    """The share of the record's area that a crop shows: the least and the most."""
 
 
 class DinoConfig(ObjectiveConfig):
-    """Multi-crop self-distillation; the run needs a teacher, usually teacher.name=ema."""
+    """Multi-crop self-distillation; the run needs a teacher, usually `teacher.name=ema`."""
 
     name: Literal["dino"] = "dino"
     tower: TowerName = "main"
+    """The tower that reads the crops."""
     space: str = "prototypes"
+    """The head that compares a crop with the prototypes."""
     large: CropConfig = CropConfig(scale=1.0, area=(0.4, 1.0))
+    """The two large crops of a record."""
     small: CropConfig = CropConfig(scale=0.5, area=(0.05, 0.4))
-    num_small: Annotated[int, Field(ge=0)] = 4  # small crops of a record
+    """The small crops of a record."""
+    num_small: Annotated[int, Field(ge=0)] = 4
+    """The number of small crops of a record."""
 
     def build(self) -> Objective:
+        """Return the objective."""
         return Dino(self)
 
 
+@dataclass(frozen=True)
 class Dino:
-    """A View for each crop: the teacher's of the large ones first, then the student's of all."""
+    """A view for each crop: the teacher's of the large ones first, then the student's of all."""
 
     batch_coupled: ClassVar[bool] = False
-
-    def __init__(self, config: DinoConfig) -> None:
-        self.config = config
+    config: DinoConfig
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        """Return the views of every source's crops."""
         return tuple(
             view
             for name, segment in batch.segments.items()
-            for view in self._source(name, segment, corrupt[segment.space], batch.rng)
+            for view in self._views(name, segment, corrupt[segment.space], batch.rng)
         )
 
-    def _source(
-        self, name: str, segment: Segment, corrupt: Corruption, draws: KeyedRandom
+    def _views(
+        self, name: str, segment: Segment, corruption: Corruption, rng: KeyedRandom
     ) -> Sequence[View]:
         c = self.config
         assert segment.values is not None
         crops = []
         for i in range(LARGE + c.num_small):
             kind = c.large if i < LARGE else c.small
-            values, position = corrupt.crop(
-                segment.values, kind.scale, kind.area, draws, f"{name}/crop{i}"
+            values, position = corruption.crop(
+                segment.values, kind.scale, kind.area, rng, f"{name}/crop{i}"
             )
-            seen = Segment(segment.space, values, position)
-            read = Readout(c.space, f"{name}/crops", pooled=True)
-            crops.append(Stream("main", c.tower, (seen,), readouts=(read,)))
-        twins = [View((crop,), teacher=True) for crop in crops[:LARGE]]
-        return [*twins, *(View((crop,)) for crop in crops)]
+            inputs = Segment(segment.space, values, position)
+            readout = Readout(c.space, f"{name}/crops", pooled=True)
+            crops.append(Stream("main", c.tower, (inputs,), readouts=(readout,)))
+        teacher = [View((crop,), teacher=True) for crop in crops[:LARGE]]
+        return [*teacher, *(View((crop,)) for crop in crops)]
 
     def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
-        """A row counts once for each pair of its crops."""
-        found: dict[str, TermWeight] = {}
-        for term, pairs in _pairs(views).items():
-            found[term] = TermWeight(float(sum(views[said].size for _, said in pairs)))
-        return {term: TermWeight(share.weight, 1 / len(found)) for term, share in found.items()}
+        """Return the number of rows by term; a row counts once for each pair of its crops."""
+        weights = {
+            term: float(sum(views[student].size for _, student in pairs))
+            for term, pairs in _pairs(views).items()
+        }
+        return {term: TermWeight(weight, 1 / len(weights)) for term, weight in weights.items()}
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
+        """Return the sum of the cross-entropies of all pairs of crops, by term."""
         return {
             term: sum(
                 (
-                    cross(outputs[told].predictions[term], outputs[said].predictions[term])
-                    for told, said in pairs[1:]
+                    cross_entropy(*(outputs[i].predictions[term] for i in pair))
+                    for pair in pairs[1:]
                 ),
-                start=cross(*(outputs[i].predictions[term] for i in pairs[0])),
+                start=cross_entropy(*(outputs[i].predictions[term] for i in pairs[0])),
             )
             for term, pairs in _pairs(views).items()
         }
 
 
-def cross(told: Tensor, said: Tensor) -> Tensor:
-    """-sum softmax(told) log softmax(said) of logits [B,1,K], summed over rows, fp32 or better."""
-    wide = told if told.element_size() >= 4 else told.float()
-    return -(wide.softmax(dim=-1) * said.to(wide.dtype).log_softmax(dim=-1)).sum()
+def cross_entropy(teacher: Tensor, student: Tensor) -> Tensor:
+    """Return -sum softmax(teacher) log softmax(student) of logits [B,1,K], summed over rows.
+
+    It is computed in fp32, or in the logits' type if that is wider.
+    """
+    wide = teacher if teacher.element_size() >= 4 else teacher.float()
+    return -(wide.softmax(dim=-1) * student.to(wide.dtype).log_softmax(dim=-1)).sum()
 
 
 def _pairs(views: Sequence[View]) -> dict[str, list[tuple[int, int]]]:
-    """By term, the numbers of a teacher's and a student's View of different crops."""
-    found: dict[str, list[tuple[int, int]]] = {}
-    for term in dict.fromkeys(read.term for view in views for read in view.readouts):
-        mine = [i for i, view in enumerate(views) if view.readouts[0].term == term]
-        told, said = ([i for i in mine if views[i].teacher is twin] for twin in (True, False))
-        numbered = product(enumerate(told), enumerate(said))
-        found[term] = [(i, j) for (crop, i), (other, j) in numbered if crop != other]
-    return found
+    """Return by term the indices of a teacher's and a student's view of different crops."""
+    pairs: dict[str, list[tuple[int, int]]] = {}
+    for term in dict.fromkeys(readout.term for view in views for readout in view.readouts):
+        indices = [i for i, view in enumerate(views) if view.readouts[0].term == term]
+        teachers = [i for i in indices if views[i].teacher is True]
+        students = [i for i in indices if views[i].teacher is False]
+        numbered = product(enumerate(teachers), enumerate(students))
+        pairs[term] = [(i, j) for (crop, i), (other, j) in numbered if crop != other]
+    return pairs

@@ -1,16 +1,16 @@
-"""Distillation: a student learns what a teacher finds likely, beside what is there.
+"""Distillation: a student learns the data and the probabilities that a teacher gives to it.
 
 loss = hard * H(data, student) + (1 - hard) * T^2 * KL(teacher at T || student at T), each a mean
-over the scored places (Hinton et al. 2015, 2). With hard = 0 and T = 1 its gradient is that of
+over the scored tokens (Hinton et al. 2015, 2). With hard = 0 and T = 1 its gradient is that of
 -sum p_teacher log p_student (Gemma 2, 3.2).
 
-Legend: B rows, S scored places, V categories.
+Legend: B rows, S scored tokens, V categories.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -25,14 +25,16 @@ from broadbase.core.view import Output, Readout, View
 from broadbase.objectives.causal import CausalConfig
 from broadbase.objectives.masked import MaskedConfig
 
-SOFT = "/soft"  # what the terms of the teacher's answers end in
+SOFT = "/soft"  # the ending of the terms that are scored against the teacher
 
 
 class SoftConfig(Config):
-    """How the teacher's answers count."""
+    """How the teacher's predictions count."""
 
     temperature: Annotated[float, Field(gt=0)] = 2.0
-    hard: Annotated[float, Field(ge=0, le=1)] = 0.5  # the part of the usual loss
+    """The temperature T of both distributions."""
+    hard: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The share of the loss against the data; the rest is against the teacher."""
 
 
 class DistilConfig(SoftConfig, CausalConfig):
@@ -41,35 +43,40 @@ class DistilConfig(SoftConfig, CausalConfig):
     name: Literal["distil"] = "distil"  # type: ignore[assignment]
 
     def build(self) -> Objective:
+        """Return the objective."""
         return Distil(super().build(), self)
 
 
 class DistilMaskedConfig(SoftConfig, MaskedConfig):
-    """Masked modelling with a teacher: both see the same places (Sanh et al. 2019, DistilBERT)."""
+    """Masked modelling with a teacher: both read the same tokens (Sanh et al. 2019, DistilBERT)."""
 
     name: Literal["distil_masked"] = "distil_masked"  # type: ignore[assignment]
 
     def build(self) -> Objective:
+        """Return the objective."""
         return Distil(super().build(), self)
 
 
+@dataclass(frozen=True)
 class Distil:
-    """Each view of an objective twice: the student's, whose places are also told, the teacher's."""
+    """Each view of an objective twice: the student's, which is also scored, and the teacher's."""
 
     batch_coupled: ClassVar[bool] = False
-
-    def __init__(self, objective: Objective, config: SoftConfig) -> None:
-        self.objective, self.config = objective, config
+    objective: Objective
+    config: SoftConfig
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        """Student and teacher by turns."""
+        """Return the student's and the teacher's view by turns."""
         views = self.objective.views(batch, corrupt)
-        return tuple(v for view in views for v in (_read(view, hard=True), _read(view, hard=False)))
+        return tuple(
+            v for view in views for v in (_predicts(view, hard=True), _predicts(view, hard=False))
+        )
 
     def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
+        """Return the sum of the targets' weights by term, scaled by the share of hard or soft."""
         weights: dict[str, float] = {}
-        for read in (read for view in views if not view.teacher for read in view.readouts):
-            weights[read.term] = weights.get(read.term, 0.0) + float(_weight(read).sum())
+        for readout in (r for view in views if not view.teacher for r in view.readouts):
+            weights[readout.term] = weights.get(readout.term, 0.0) + float(_weight(readout).sum())
         hard, sources = self.config.hard, len(weights) / 2
         return {
             term: TermWeight(weight, ((1 - hard) if term.endswith(SOFT) else hard) / sources)
@@ -77,40 +84,48 @@ class Distil:
         }
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
+        """Return the weighted sum of scores by term, and that of divergences by its soft term."""
         totals: dict[str, Tensor] = {}
-        for said, told, view in zip(outputs[::2], outputs[1::2], views[::2], strict=True):
-            for read in (read for read in view.readouts if read.target is not None):
-                hard, soft = read.term, read.term + SOFT
-                _must_be_logits(told.predictions[soft], read)
-                score_BS = divergence(
-                    told.predictions[soft], said.predictions[soft], self.config.temperature
+        for student, teacher, view in zip(outputs[::2], outputs[1::2], views[::2], strict=True):
+            for readout in (r for r in view.readouts if r.target is not None):
+                hard, soft = readout.term, readout.term + SOFT
+                _require_logits(teacher.predictions[soft], readout)
+                divergence_BS = divergence(
+                    teacher.predictions[soft], student.predictions[soft], self.config.temperature
                 )
-                for term, each_BS in ((hard, said.scores[hard]), (soft, score_BS)):
-                    total = (each_BS * _weight(read).to(each_BS.dtype)).sum()
+                for term, score_BS in ((hard, student.scores[hard]), (soft, divergence_BS)):
+                    total = (score_BS * _weight(readout).to(score_BS.dtype)).sum()
                     totals[term] = totals[term] + total if term in totals else total
         return totals
 
 
-def divergence(told: Tensor, said: Tensor, temperature: float) -> Tensor:
-    """T^2 * KL(softmax(told / T) || softmax(said / T)), nats: logits [B,S,...,V] to [B,S]."""
-    wide = torch.promote_types(said.dtype, torch.float32)
-    log_p = (told.to(wide) / temperature).log_softmax(dim=-1)
-    log_q = (said.to(wide) / temperature).log_softmax(dim=-1)
-    each = log_p.exp() * (log_p - log_q)
-    return temperature**2 * each.flatten(start_dim=2).sum(dim=-1)
+def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """Return T^2 * KL(softmax(teacher / T) || softmax(student / T)) of logits, in nats.
+
+    Takes logits [B,S,...,V] and gives [B,S].
+    """
+    wide = torch.promote_types(student.dtype, torch.float32)
+    log_p = (teacher.to(wide) / temperature).log_softmax(dim=-1)
+    log_q = (student.to(wide) / temperature).log_softmax(dim=-1)
+    divergences = log_p.exp() * (log_p - log_q)
+    return temperature**2 * divergences.flatten(start_dim=2).sum(dim=-1)
 
 
-def _must_be_logits(prediction: Tensor, read: Readout) -> None:
-    """A distribution over categories has one axis more than the values it is of."""
-    assert read.target is not None
-    if prediction.ndim != read.target.ndim + 1:
+def _require_logits(prediction: Tensor, readout: Readout) -> None:
+    """Check for logits of categories, which have one axis more than their targets."""
+    assert readout.target is not None
+    if prediction.ndim != readout.target.ndim + 1:
         raise ConfigError(
-            f"Space {read.head!r} predicts no logits of categories, and only those are distilled"
+            f"head {readout.head!r} predicts no logits of categories, so it cannot be distilled;"
+            " use another objective for this modality"
         )
 
 
-def _read(view: View, *, hard: bool) -> View:
-    """The view with each Read asked for its prediction; scored too, or for the twin."""
+def _predicts(view: View, *, hard: bool) -> View:
+    """Return the view with a prediction for each readout.
+
+    With `hard` it is the student's, whose readouts are scored too; otherwise the teacher's.
+    """
     streams = []
     for stream in view.streams:
         soft = tuple(replace(r, term=r.term + SOFT, target=None) for r in stream.readouts)
@@ -118,6 +133,6 @@ def _read(view: View, *, hard: bool) -> View:
     return replace(view, streams=tuple(streams), teacher=not hard)
 
 
-def _weight(read: Readout) -> Tensor:
-    assert read.loss_weight is not None, "a scored Read says how much each place counts"
-    return read.loss_weight
+def _weight(readout: Readout) -> Tensor:
+    assert readout.loss_weight is not None, "a readout that is scored needs a loss weight"
+    return readout.loss_weight

@@ -1,7 +1,7 @@
-"""Packed rows taken apart into documents, and documents put together into rows again.
+"""Packed rows as documents, and documents as packed rows.
 
-For objectives that change the order or the number of places. Legend: B rows, N places of a row, n
-places of a document.
+For objectives that change the order or the number of tokens. Legend: B rows, N tokens of a row, n
+tokens of a document.
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ class Document:
     masked: Tensor | None = None  # [n] bool: embed as masked
 
     def __len__(self) -> int:
+        """Return n."""
         return len(self.values)
 
-    def taken(self, places: NDArray[np.int64]) -> Document:
-        """The document with its places in another order."""
-        index = torch.from_numpy(places)
-        hidden = None if self.masked is None else self.masked[index]
-        return Document(self.values[index], self.loss_weight[index], hidden)
+    def reordered(self, order: NDArray[np.int64]) -> Document:
+        """Return the document with its tokens in another order [n]."""
+        index = torch.from_numpy(order)
+        masked = None if self.masked is None else self.masked[index]
+        return Document(self.values[index], self.loss_weight[index], masked)
 
 
 def documents(segment: Segment) -> list[list[Document]]:
-    """The documents of each row, in order; ConfigError where the values are no ids."""
+    """Return the documents of each row, in order; ConfigError if the values are vectors."""
     values, weight = segment.values, segment.loss_weight
     assert values is not None
     assert weight is not None
     if values.ndim != 2:
         raise ConfigError(
-            f"this objective moves ids about, and {segment.space!r} holds vectors; use causal or"
+            f"this objective reorders ids, and {segment.space!r} holds vectors; use causal or"
             " masked for it"
         )
     return [
@@ -54,7 +55,7 @@ def documents(segment: Segment) -> list[list[Document]]:
 
 
 def _spans(segment: Segment, row: int) -> Iterator[tuple[int, int]]:
-    """Where the documents of a row begin and end."""
+    """Yield where the documents of a row begin and end."""
     if segment.document is None:
         yield 0, int(segment.position.shape[1])
         return
@@ -65,36 +66,36 @@ def _spans(segment: Segment, row: int) -> Iterator[tuple[int, int]]:
             yield end - count, end
 
 
-def assemble(source: str, rows: Sequence[Sequence[Document]], places: int = 0) -> Segment:
-    """Rows of documents as one Segment [B,N]; N is `places`, or what the longest row needs.
+def assemble(space: str, rows: Sequence[Sequence[Document]], length: int = 0) -> Segment:
+    """Return rows of documents as one Segment [B,N] of a modality.
 
-    N is rounded up to a multiple of 8, so that few different shapes occur. What is beyond `places`
-    is cut off.
+    N is `length`; tokens beyond it are cut off. With 0, N is what the longest row needs, rounded up
+    to a multiple of 8, so that few different shapes occur.
     """
-    N = places or -(-max(sum(map(len, row)) for row in rows) // 8) * 8
+    N = length or -(-max(sum(map(len, row)) for row in rows) // 8) * 8
     B, dtype = len(rows), rows[0][0].values.dtype
     values, order = torch.zeros(B, N, dtype=dtype), torch.zeros(B, N, dtype=torch.int64)
     document, weight = torch.full((B, N), -1), torch.zeros(B, N)
-    hidden = torch.zeros(B, N, dtype=torch.bool)
+    masked = torch.zeros(B, N, dtype=torch.bool)
     for b, row in enumerate(rows):
-        at = 0
-        for number, each in enumerate(row):
-            n = min(len(each), N - at)
-            here = slice(at, at + n)
-            values[b, here], weight[b, here] = each.values[:n], each.loss_weight[:n]
+        start = 0
+        for number, item in enumerate(row):
+            n = min(len(item), N - start)
+            here = slice(start, start + n)
+            values[b, here], weight[b, here] = item.values[:n], item.loss_weight[:n]
             order[b, here], document[b, here] = torch.arange(n), number
-            if each.masked is not None:
-                hidden[b, here] = each.masked[:n]
-            at += n
+            if item.masked is not None:
+                masked[b, here] = item.masked[:n]
+            start += n
     position = order.unsqueeze(-1).expand(-1, -1, 3)
-    some = hidden if any(d.masked is not None for row in rows for d in row) else None
-    return Segment(source, values, position, order, document, some, weight)
+    any_masked = any(item.masked is not None for row in rows for item in row)
+    return Segment(space, values, position, order, document, masked if any_masked else None, weight)
 
 
 def next_token_targets(segment: Segment) -> tuple[Segment, Tensor, Tensor]:
-    """What a causal stream reads, and the values [B,N-1] and weights [B,N-1] that come next.
+    """Return what a causal stream reads, and the next values [B,N-1,...] and weights [B,N-1].
 
-    A document's last place has another document's first after it, whose weight is 0.
+    The last token of a document has the first of the next as its target, whose weight is 0.
     """
     assert segment.values is not None
     assert segment.loss_weight is not None
@@ -102,7 +103,7 @@ def next_token_targets(segment: Segment) -> tuple[Segment, Tensor, Tensor]:
 
 
 def paired_with(objective: str, sources: Mapping[str, str | None], *names: str) -> None:
-    """ValueError where the named sources are not there, or are not pairs of one group."""
+    """Check that the named sources exist and are of one pair group; ValueError otherwise."""
     for name in names:
         if name not in sources:
             raise ValueError(f"objective {objective!r}: no source {name!r}{hint(name, sources)}")
@@ -114,11 +115,11 @@ def paired_with(objective: str, sources: Mapping[str, str | None], *names: str) 
         )
 
 
-def sentinel_ids(marks: range, segment: Segment, count: int) -> Sequence[int]:
-    """The first `count` control ids of a Space; ConfigError where it has fewer."""
-    if len(marks) < count:
+def sentinel_ids(sentinels: range, segment: Segment, count: int) -> Sequence[int]:
+    """Return the first `count` sentinels of a modality; ConfigError if it has fewer."""
+    if len(sentinels) < count:
         raise ConfigError(
-            f"this objective needs {count} control ids, modality {segment.space!r} has"
-            f" {len(marks)}; set model.modalities.{segment.space}.extra_ids={count}"
+            f"this objective needs {count} extra ids, and modality {segment.space!r} has"
+            f" {len(sentinels)}; set model.modalities.{segment.space}.extra_ids={count}"
         )
-    return marks[:count]
+    return sentinels[:count]

@@ -1,20 +1,22 @@
-"""Fill in the middle: a document is cut in three, its middle told last (Bavarian et al. 2022).
+"""Fill in the middle: a document is cut in three, and its middle comes last (Bavarian et al. 2022).
 
 PSM: prefix mark, prefix, suffix mark, suffix, middle mark, middle. SPM, in the form of their
 section 3: prefix mark, suffix mark, suffix, middle mark, prefix, middle. A document keeps its start
-and its end, which follows the middle. Cuts are drawn between ids (theirs: characters).
+and its end, which follows the middle. Cuts are drawn between ids; in the paper, between characters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.inference.usages import plain_usage
@@ -25,52 +27,53 @@ from broadbase.objectives.documents import (
     next_token_targets,
     sentinel_ids,
 )
-from broadbase.objectives.scoring import ReadoutLoss
+from broadbase.objectives.scoring import PerSource
 
-MARKS = 3  # prefix, suffix, middle: the first control ids of the Space
+MARKS = 3  # prefix, suffix, middle: the first extra ids of the modality
 
 
 class FillInMiddleConfig(ObjectiveConfig):
-    """Next-place prediction, a share of the documents with their middle at the end."""
+    """Next-token prediction in which a share of the documents have their middle at the end."""
 
     name: Literal["fim"] = "fim"
     pattern: ClassVar[str] = "causal"
     tower: TowerName = "main"
-    rate: Annotated[float, Field(ge=0, le=1)] = 0.5  # of documents that are cut
-    spm: Annotated[float, Field(ge=0, le=1)] = 0.5  # of those, suffix first
+    """The tower that reads the tokens."""
+    rate: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The share of documents that are cut."""
+    spm: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The share of cut documents in which the suffix comes first."""
 
     def usage(self, facts: DataFacts) -> Usage:
         """Return the usage of a base that continues its prompt if its attention is causal."""
         return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
+        """Return the objective."""
         return FillInMiddle(self)
 
 
-class FillInMiddle(ReadoutLoss):
-    """One causal stream a source. Marks are no targets: who asks for a middle gives them."""
+@dataclass(frozen=True)
+class FillInMiddle(PerSource):
+    """One causal stream for each source. Marks are no targets: a prompt contains them."""
 
-    def __init__(self, config: FillInMiddleConfig) -> None:
-        self.config = config
+    config: FillInMiddleConfig
 
-    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        return tuple(
-            self._view(name, segment, corrupt[segment.space].sentinels, batch)
-            for name, segment in batch.segments.items()
-        )
-
-    def _view(self, name: str, segment: Segment, marks: range, batch: Batch) -> View:
-        found, rows = documents(segment), []
-        three = sentinel_ids(marks, segment, MARKS)
-        for b, row in enumerate(found):
-            rng = batch.rng.generator(f"{name}/fim", b)
-            rows.append([self._cut(document, three, rng) for document in row])
-        moved = assemble(segment.space, rows, places=segment.position.shape[1])
-        seen, values, weight = next_token_targets(moved)
-        read = Readout(segment.space, term=name, target=values, loss_weight=weight)
-        return View(
-            (Stream("main", self.config.tower, (seen,), pattern="causal", readouts=(read,)),)
-        )
+    def view(
+        self, name: str, segment: Segment, corrupt: Mapping[str, Corruption], rng: KeyedRandom
+    ) -> View:
+        """Return one causal stream; ConfigError if the modality has fewer than three extra ids."""
+        rows = documents(segment)
+        marks = sentinel_ids(corrupt[segment.space].sentinels, segment, MARKS)
+        rearranged = []
+        for b, row in enumerate(rows):
+            generator = rng.generator(f"{name}/fim", b)
+            rearranged.append([self._cut(document, marks, generator) for document in row])
+        length = segment.position.shape[1]
+        inputs, target, weight = next_token_targets(assemble(segment.space, rearranged, length))
+        readout = Readout(segment.space, term=name, target=target, loss_weight=weight)
+        tower = self.config.tower
+        return View((Stream("main", tower, (inputs,), pattern="causal", readouts=(readout,)),))
 
     def _cut(self, document: Document, marks: Sequence[int], rng: np.random.Generator) -> Document:
         cut, spm = rng.random(2) < (self.config.rate, self.config.spm)
@@ -84,7 +87,7 @@ class FillInMiddle(ReadoutLoss):
 def to_fim(
     document: Document, i: int, j: int, last: int, marks: Sequence[int], *, suffix_first: bool
 ) -> Document:
-    """The document with its places i to j, and those from `last` on, told last."""
+    """Return the document with its tokens i to j, and those from `last` on, at the end."""
     prefix, middle, suffix = slice(1, i), slice(i, j), slice(j, last)
     first, second, third = marks
     order: list[slice | int] = [slice(0, 1), first, prefix, second, suffix, third, middle]

@@ -1,75 +1,83 @@
-"""Masked autoencoding: an encoder of what is seen, a light decoder of all (He et al. 2022).
+"""Masked autoencoding: an encoder of the visible tokens, a light decoder of all (He et al. 2022).
 
-Legend: B rows, N places, S hidden places, V = N - S seen places.
+Legend: B rows, N tokens, S masked tokens, V = N - S visible tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.objectives.masks import MasksConfig, RandomMaskConfig, gather, scatter_mask
-from broadbase.objectives.scoring import ReadoutLoss
+from broadbase.objectives.scoring import PerSource
 
 
 class MaskedAutoencoderConfig(ObjectiveConfig):
-    """Hide most places from the encoder altogether; the decoder tells them."""
+    """Masked tokens are left out of the encoder; the decoder predicts them."""
 
     name: Literal["mae"] = "mae"
-    encoder: TowerName = "encoder"  # towers, joined by a connector
+    encoder: TowerName = "encoder"
+    """The tower that reads the visible tokens. A connector joins it to the decoder."""
     decoder: TowerName = "decoder"
-    target: str = "pixels"  # the head of the decoder that predicts the masked positions
+    """The tower that predicts the masked tokens."""
+    target: str = "pixels"
+    """The head of the decoder that predicts the masked tokens."""
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    """The share of a row's tokens that are masked."""
     masks: MasksConfig = RandomMaskConfig()
+    """Which tokens are masked."""
 
     def build(self) -> Objective:
+        """Return the objective."""
         return MaskedAutoencoder(self)
 
 
-class MaskedAutoencoder(ReadoutLoss):
-    """Two streams a source: the encoder computes V places, the loss is of the S others alone."""
+@dataclass(frozen=True)
+class MaskedAutoencoder(PerSource):
+    """Two streams for each source: the encoder reads V tokens, the loss is of the S others."""
 
-    def __init__(self, config: MaskedAutoencoderConfig) -> None:
-        self.config = config
+    config: MaskedAutoencoderConfig
 
-    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        return tuple(self._view(name, s, batch.rng) for name, s in batch.segments.items())
-
-    def _view(self, name: str, segment: Segment, draws: KeyedRandom) -> View:
+    def view(
+        self, name: str, segment: Segment, corrupt: Mapping[str, Corruption], rng: KeyedRandom
+    ) -> View:
+        """Return the encoder's and the decoder's stream; ConfigError if the values are ids."""
         c, values = self.config, segment.values
         assert values is not None
         if values.ndim != 3:
             raise ConfigError(
-                f"a masked autoencoder tells vectors, and {segment.space!r} holds ids; use masked"
+                f"objective 'mae' predicts vectors, and {segment.space!r} holds ids; use masked"
             )
-        index_BS, weight_BS = c.masks.choose(segment, c.mask_ratio, draws, name)
-        index_BS, weight_BS = _needed(index_BS, weight_BS)
+        index_BS, weight_BS = _trimmed(*c.masks.choose(segment, c.mask_ratio, rng, name))
         B, N = segment.position.shape[:2]
         chosen_BN = torch.zeros(B, N, dtype=torch.bool).scatter(1, index_BS, True)
-        seen_BV = chosen_BN.int().argsort(dim=1, stable=True)[:, : N - index_BS.shape[1]]
-        seen = scatter_mask(segment, segment.space, seen_BV)
+        visible_BV = chosen_BN.int().argsort(dim=1, stable=True)[:, : N - index_BS.shape[1]]
+        visible = scatter_mask(segment, segment.space, visible_BV)
         masked = replace(scatter_mask(segment, c.target, index_BS), values=None)
-        whole = Segment("@encoder", None, seen.position, None, seen.document)
-        places_BS = seen_BV.shape[1] + torch.arange(index_BS.shape[1]).expand(B, -1)
-        read = Readout(c.target, name, gather(values, index_BS), weight_BS, places_BS)
+        encoded = Segment("@encoder", None, visible.position, None, visible.document)
+        masked_BS = visible_BV.shape[1] + torch.arange(index_BS.shape[1]).expand(B, -1)
+        readout = Readout(c.target, name, gather(values, index_BS), weight_BS, masked_BS)
         return View(
             (
-                Stream("encoder", c.encoder, (seen,)),
-                Stream("decoder", c.decoder, (whole, masked), readouts=(read,)),
+                Stream("encoder", c.encoder, (visible,)),
+                Stream("decoder", c.decoder, (encoded, masked), readouts=(readout,)),
             )
         )
 
 
-def _needed(index_BS: Tensor, weight_BS: Tensor) -> tuple[Tensor, Tensor]:
-    """As many places as the row with the most has: an unscored one would be hidden for nothing."""
+def _trimmed(index_BS: Tensor, weight_BS: Tensor) -> tuple[Tensor, Tensor]:
+    """Return as many targets as the row with the most has.
+
+    A token beyond them would be masked without being scored.
+    """
     most = max(1, int((weight_BS > 0).sum(dim=1).max()))
     return index_BS[:, :most], weight_BS[:, :most]

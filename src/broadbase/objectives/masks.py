@@ -1,6 +1,6 @@
-"""Which places are hidden: independent ones, spans, whole words, blocks or tubes of a plane.
+"""Which tokens are masked: independent ones, spans, words, blocks or tubes of a plane.
 
-Legend: B rows, N places, S chosen places of a row.
+Legend: B rows, N tokens, S chosen tokens of a row.
 """
 
 from __future__ import annotations
@@ -21,37 +21,36 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.view import Segment
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 class MasksConfig(Slot):
-    """A law of hidden places."""
+    """A rule by which tokens are chosen."""
 
     package: ClassVar[str] = "objectives"
 
     def choose(
         self,
         segment: Segment,
-        share: float,
-        draws: KeyedRandom,
+        mask_ratio: float,
+        rng: KeyedRandom,
         name: str,
         units: Mapping[str, Boundaries] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """`share` of the places of each row that count as targets, at least one.
+        """Choose `mask_ratio` of the tokens of each row that count as targets, at least one.
 
-        `units` are the modality's. Returns their index [B,S], S = share * N, and weight [B,S]: 0
-        where a row has fewer.
+        `units` are the modality's words and sentences. Returns the tokens' index [B,S], S =
+        mask_ratio * N, and weight [B,S], which is 0 where a row has fewer.
         """
         weight_BN = segment.loss_weight
         assert weight_BN is not None
         B, N = weight_BN.shape
-        index_BS, kept_BS = torch.zeros(B, math.ceil(share * N), dtype=torch.int64), []
+        index_BS, kept_BS = torch.zeros(B, math.ceil(mask_ratio * N), dtype=torch.int64), []
         for b in range(B):
             countable = np.flatnonzero((weight_BN[b] > 0).numpy())
-            wanted = min(max(round(share * len(countable)), 1), len(countable))
-            rng = draws.generator(f"{name}/mask", b)
-            one = segment.map(lambda x, b=b: x[b])  # type: ignore[misc]
-            chosen = self.row(one, countable, wanted, rng, units or {})
+            count = min(max(round(mask_ratio * len(countable)), 1), len(countable))
+            row = segment.map(lambda x, b=b: x[b])  # type: ignore[misc]
+            chosen = self.row(row, countable, count, rng.generator(f"{name}/mask", b), units or {})
             index_BS[b, : len(chosen)] = torch.from_numpy(chosen)
             kept_BS.append(torch.arange(index_BS.shape[1]) < len(chosen))
         return index_BS, weight_BN.gather(1, index_BS) * torch.stack(kept_BS)
@@ -59,65 +58,72 @@ class MasksConfig(Slot):
     def row(
         self,
         row: Segment,
-        countable: Places,
-        wanted: int,
+        countable: Indices,
+        count: int,
         rng: np.random.Generator,
         units: Mapping[str, Boundaries],
-    ) -> Places:
-        """Up to `wanted` different ones of the `countable` places of a row, tensors [N,...]."""
+    ) -> Indices:
+        """Choose up to `count` different tokens of a row, whose tensors are [N,...].
+
+        `countable` are the indices of the tokens that count as targets.
+        """
         raise TypeError(f"{type(self).__name__} has no row()")
 
 
 class RandomMaskConfig(MasksConfig):
-    """Each place by itself (Devlin et al. 2019; He et al. 2022)."""
+    """Tokens that are chosen independently (Devlin et al. 2019; He et al. 2022)."""
 
     name: Literal["random"] = "random"
 
     def choose(
         self,
         segment: Segment,
-        share: float,
-        draws: KeyedRandom,
+        mask_ratio: float,
+        rng: KeyedRandom,
         name: str,
         units: Mapping[str, Boundaries] | None = None,
     ) -> tuple[Tensor, Tensor]:
+        """Choose tokens of each row without replacement."""
         weight_BN = segment.loss_weight
         assert weight_BN is not None
         B, N = weight_BN.shape
-        draw_BN = draws.uniform(name, B, 2 * N)[:, :N]
-        return choose_masked(draw_BN, weight_BN, math.ceil(share * N), share)
+        draw_BN = rng.uniform(name, B, 2 * N)[:, :N]
+        return choose_masked(draw_BN, weight_BN, math.ceil(mask_ratio * N), mask_ratio)
 
 
 class SpanMaskConfig(MasksConfig):
-    """Runs of places of geometric length, within a document (SpanBERT; Joshi et al. 2020, 3.1)."""
+    """Spans of geometric length within a document (SpanBERT; Joshi et al. 2020, 3.1)."""
 
     name: Literal["spans"] = "spans"
-    stop: Annotated[float, Field(gt=0, le=1)] = 0.2  # the chance that a span ends at each place
+    stop: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """The probability that a span ends at each token."""
     max_length: Annotated[int, Field(ge=1)] = 10
+    """The most tokens of a span."""
 
     def row(
         self,
         row: Segment,
-        countable: Places,
-        wanted: int,
+        countable: Indices,
+        count: int,
         rng: np.random.Generator,
         units: Mapping[str, Boundaries],
-    ) -> Places:
+    ) -> Indices:
+        """Choose spans until there are `count` tokens."""
         allowed, chosen = set(countable.tolist()), dict[int, None]()
-        while len(chosen) < wanted:
+        while len(chosen) < count:
             start = int(rng.choice(countable))
-            length = min(int(rng.geometric(self.stop)), self.max_length, wanted - len(chosen))
-            for place in range(start, start + length):
-                if place not in allowed:
+            length = min(int(rng.geometric(self.stop)), self.max_length, count - len(chosen))
+            for index in range(start, start + length):
+                if index not in allowed:
                     break
-                chosen[place] = None
+                chosen[index] = None
         return np.fromiter(chosen, np.int64)
 
 
 class WordMaskConfig(MasksConfig):
-    """Whole words: all ids of one together (BERT's whole word masking; Cui et al. 2019, 2.1).
+    """All ids of a word together (BERT's whole word masking; Cui et al. 2019, 2.1).
 
-    Words are drawn one by one; one that would go beyond the share is passed over.
+    Words are drawn one by one; one that would exceed the mask ratio is skipped.
     """
 
     name: Literal["words"] = "words"
@@ -125,117 +131,127 @@ class WordMaskConfig(MasksConfig):
     def row(
         self,
         row: Segment,
-        countable: Places,
-        wanted: int,
+        countable: Indices,
+        count: int,
         rng: np.random.Generator,
         units: Mapping[str, Boundaries],
-    ) -> Places:
+    ) -> Indices:
+        """Choose words of at most `count` tokens; a part of the shortest if none fits."""
         assert row.values is not None
         begins = masking_units("word", units, row.space)(row.values).numpy()
         inside = np.zeros(len(begins), dtype=bool)
         inside[countable] = True
         begins[1:] |= ~inside[:-1]
         number = np.cumsum(begins)[countable]
-        words = [countable[number == each] for each in rng.permutation(np.unique(number))]
+        words = [countable[number == word] for word in rng.permutation(np.unique(number))]
         chosen = np.zeros(0, np.int64)
         for word in words:
-            if len(chosen) + len(word) <= wanted:
+            if len(chosen) + len(word) <= count:
                 chosen = np.concatenate([chosen, word])
-        return chosen if len(chosen) else min(words, key=len)[:wanted]
+        return chosen if len(chosen) else min(words, key=len)[:count]
 
 
 class BlockMaskConfig(MasksConfig):
     """Rectangles of a plane, through all times of a volume (BEiT; Bao et al. 2022, algorithm 1)."""
 
     name: Literal["blocks"] = "blocks"
-    min_size: Annotated[int, Field(ge=1)] = 16  # places of a rectangle, where the plane has as many
-    min_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3  # height / width, and its inverse
+    min_size: Annotated[int, Field(ge=1)] = 16
+    """The least tokens of a rectangle, where so many are left to choose."""
+    min_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """The least height / width of a rectangle; its inverse is the greatest."""
 
     def row(
         self,
         row: Segment,
-        countable: Places,
-        wanted: int,
+        countable: Indices,
+        count: int,
         rng: np.random.Generator,
         units: Mapping[str, Boundaries],
-    ) -> Places:
-        plane, hidden, depth = _plane(row, countable)
-        rows, columns = hidden.shape
-        goal = -(-wanted // depth)
-        while (lacking := goal - int(hidden.sum())) > 0:
+    ) -> Indices:
+        """Choose rectangles until they cover `count` tokens."""
+        plane, masked, depth = _plane(row, countable)
+        rows, columns = masked.shape
+        goal = -(-count // depth)
+        while (lacking := goal - int(masked.sum())) > 0:
             size = rng.uniform(min(self.min_size, lacking), lacking) if lacking > 1 else 1.0
             ratio = math.exp(rng.uniform(math.log(self.min_aspect), -math.log(self.min_aspect)))
             high = min(max(round(math.sqrt(size * ratio)), 1), rows)
             wide = min(max(round(math.sqrt(size / ratio)), 1), columns)
             top, left = rng.integers(rows - high + 1), rng.integers(columns - wide + 1)
-            hidden[top : top + high, left : left + wide] = True
-        return countable[_first(hidden[plane[:, 0], plane[:, 1]], wanted, rng)]
+            masked[top : top + high, left : left + wide] = True
+        return countable[_sample(masked[plane[:, 0], plane[:, 1]], count, rng)]
 
 
 class TubeMaskConfig(MasksConfig):
-    """Places of a plane by themselves, through all times (VideoMAE; Tong et al. 2022, 3.2)."""
+    """Single cells of a plane, through all times (VideoMAE; Tong et al. 2022, 3.2)."""
 
     name: Literal["tubes"] = "tubes"
 
     def row(
         self,
         row: Segment,
-        countable: Places,
-        wanted: int,
+        countable: Indices,
+        count: int,
         rng: np.random.Generator,
         units: Mapping[str, Boundaries],
-    ) -> Places:
-        plane, hidden, depth = _plane(row, countable)
-        hidden.flat[rng.choice(hidden.size, -(-wanted // depth), replace=False)] = True
-        return countable[_first(hidden[plane[:, 0], plane[:, 1]], wanted, rng)]
+    ) -> Indices:
+        """Choose cells without replacement."""
+        plane, masked, depth = _plane(row, countable)
+        masked.flat[rng.choice(masked.size, -(-count // depth), replace=False)] = True
+        return countable[_sample(masked[plane[:, 0], plane[:, 1]], count, rng)]
 
 
-def _plane(row: Segment, countable: Places) -> tuple[Places, NDArray[np.bool_], int]:
-    """The row and column of each place, a plane with nothing hidden, and how many times there are.
+def _plane(row: Segment, countable: Indices) -> tuple[Indices, NDArray[np.bool_], int]:
+    """Return the row and column of each token, an empty mask of the plane, and its times.
 
-    ConfigError where the places are no whole planes.
+    ConfigError if the tokens do not fill planes.
     """
-    place: Places = row.position.numpy()[countable, 1:]
-    plane = place - place.min(axis=0)
+    position: Indices = row.position.numpy()[countable, 1:]
+    plane = position - position.min(axis=0)
     rows, columns = (plane.max(axis=0) + 1).tolist()
     depth, rest = divmod(len(countable), rows * columns)
     if rest or not depth:
-        raise ConfigError("these rows hold no whole planes to hide parts of; use spans")
+        raise ConfigError(
+            f"rows of {row.space!r} hold no whole planes to mask parts of; use masks.name=spans"
+        )
     return plane, np.zeros((rows, columns), dtype=bool), depth
 
 
-def _first(hidden: NDArray[np.bool_], wanted: int, rng: np.random.Generator) -> Places:
-    """`wanted` of the places that are hidden; the last part of a plane may have hidden too many."""
-    inside = np.flatnonzero(hidden)
-    if len(inside) > wanted:
-        inside = np.sort(rng.choice(inside, wanted, replace=False))
+def _sample(masked: NDArray[np.bool_], count: int, rng: np.random.Generator) -> Indices:
+    """Return the indices of `count` masked tokens; the last rectangle may cover too many."""
+    inside = np.flatnonzero(masked)
+    if len(inside) > count:
+        inside = np.sort(rng.choice(inside, count, replace=False))
     return inside
 
 
-def masking_units(name: str, units: Mapping[str, Boundaries], source: str) -> Boundaries:
-    """The units of that name; ConfigError where the values of a source fall into none such."""
+def masking_units(name: str, units: Mapping[str, Boundaries], space: str) -> Boundaries:
+    """Return the units of that name; ConfigError if the modality has none."""
     if name not in units:
-        raise ConfigError(f"{source!r} has no {name}s that masks or orders could keep together")
+        raise ConfigError(
+            f"modality {space!r} has no {name}s; use an objective that does not mask or permute"
+            f" {name}s"
+        )
     return units[name]
 
 
 def choose_masked(
-    draw_BN: Tensor, weight_BN: Tensor, places: int, share: float
+    draw_BN: Tensor, weight_BN: Tensor, most: int, mask_ratio: float
 ) -> tuple[Tensor, Tensor]:
-    """Up to `places` = S places of each row, `share` of those that count as targets, at least one.
+    """Choose `mask_ratio` of the tokens of each row that count as targets, at least one.
 
-    Returns their index [B,S] and weight [B,S]; the weight is 0 where a row has fewer.
+    Returns their index [B,S], S = `most`, and weight [B,S], which is 0 where a row has fewer.
     """
     countable_BN = weight_BN > 0
     ranked_BN = torch.where(countable_BN, draw_BN, 2.0).argsort(dim=1)
-    wanted_B = (countable_BN.sum(dim=1) * share).round().clamp(min=1, max=places)
-    index_BS = ranked_BN[:, :places]
-    keep_BS = torch.arange(places) < wanted_B.unsqueeze(1)
+    count_B = (countable_BN.sum(dim=1) * mask_ratio).round().clamp(min=1, max=most)
+    index_BS = ranked_BN[:, :most]
+    keep_BS = torch.arange(most) < count_B.unsqueeze(1)
     return index_BS, weight_BN.gather(1, index_BS) * keep_BS
 
 
 def gather(values: Tensor, index_BS: Tensor) -> Tensor:
-    """Values [B,N,...] at some places: [B,S,...]."""
+    """Return values [B,N,...] at some indices: [B,S,...]."""
     shape = index_BS.shape + values.shape[2:]
     return values.gather(1, index_BS.view(*index_BS.shape, *[1] * (values.ndim - 2)).expand(shape))
 
@@ -243,7 +259,7 @@ def gather(values: Tensor, index_BS: Tensor) -> Tensor:
 def scatter_mask(
     segment: Segment, space: str, index_BS: Tensor, keep_BS: Tensor | None = None
 ) -> Segment:
-    """Some places of a segment, as values of a Space; those not in `keep_BS` become padding."""
+    """Return some tokens of a segment as values of `space`; others than `keep_BS` are padding."""
     assert segment.values is not None
     document = None if segment.document is None else gather(segment.document, index_BS)
     if keep_BS is not None and not bool(keep_BS.all()):

@@ -1,4 +1,4 @@
-"""Several objectives on one base: each on sources of its own, or on the same (UL2 and the like)."""
+"""Several objectives on one base, each on its sources or on all (UL2 and the like)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig
@@ -17,44 +18,52 @@ from broadbase.inference.usages import plain_usage
 
 
 class Component(Config):
-    """One objective, what it is trained on, and how much it counts."""
+    """One objective of a mixture."""
 
     objective: ObjectiveConfig
-    sources: tuple[str, ...] = ()  # none: all
+    """The objective."""
+    sources: tuple[str, ...] = ()
+    """The sources that it is trained on; empty: all."""
     scale: Annotated[float, Field(gt=0)] = 1.0
+    """How much its loss counts, relative to the scales of the other components."""
 
 
 class MixtureConfig(ObjectiveConfig):
-    """A weighted sum; the terms of each part are named part/term."""
+    """A weighted sum of objectives; their terms are named component/term."""
 
     name: Literal["mixture"] = "mixture"
     components: Annotated[dict[str, Component], Field(min_length=1)] = Field(default_factory=dict)
+    """The objectives, by a name of your choice."""
 
     @model_validator(mode="after")
-    def _has_parts(self) -> MixtureConfig:
+    def _has_components(self) -> MixtureConfig:
         if not self.components:
-            raise ValueError("parts: name at least one objective")
+            raise ValueError("objective 'mixture' has no components; name at least one")
         return self
 
     def check(self, sources: Mapping[str, str | None]) -> None:
-        for name, part in self.components.items():
-            for source in part.sources:
+        """Check that every component's sources exist and fit it; ValueError otherwise."""
+        for name, component in self.components.items():
+            for source in component.sources:
                 if source not in sources:
-                    raise ValueError(f"parts.{name}.sources: no {source!r}{hint(source, sources)}")
-            part.objective.check(sources)
+                    raise ValueError(
+                        f"components.{name}.sources: no source {source!r}{hint(source, sources)}"
+                    )
+            component.objective.check(sources)
 
     @property
     def pattern(self) -> str:  # type: ignore[override]
-        """That of all parts, where they have one."""
-        found = {part.objective.pattern for part in self.components.values()}
-        return found.pop() if len(found) == 1 else "full"
+        """The pattern of all components if they have the same; full otherwise."""
+        patterns = {component.objective.pattern for component in self.components.values()}
+        return patterns.pop() if len(patterns) == 1 else "full"
 
     def likelihoods(self, sources: Iterable[str]) -> Mapping[str, str]:
+        """Return the terms of all components that are likelihoods, with their sources."""
         every = tuple(sources)
         return {
             f"{name}/{term}": source
-            for name, part in self.components.items()
-            for term, source in part.objective.likelihoods(part.sources or every).items()
+            for name, component in self.components.items()
+            for term, source in component.objective.likelihoods(component.sources or every).items()
         }
 
     def usage(self, facts: DataFacts) -> Usage:
@@ -69,45 +78,47 @@ class MixtureConfig(ObjectiveConfig):
         return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
+        """Return the objective."""
         return Mixture(self)
 
 
 class Mixture:
-    """Every part makes its views; which outputs are whose follows from their order."""
+    """Objectives whose views are distinguished by the name of their component."""
 
     def __init__(self, config: MixtureConfig) -> None:
-        self.parts = config.components
-        self.built = {name: part.objective.build() for name, part in config.components.items()}
-        self.batch_coupled = any(objective.batch_coupled for objective in self.built.values())
+        """Build the objective of every component."""
+        self.components = config.components
+        self.objectives = {name: c.objective.build() for name, c in config.components.items()}
+        self.batch_coupled = any(o.batch_coupled for o in self.objectives.values())
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        """All parts' views, one part after another."""
-        found: list[View] = []
-        for name, part in self.parts.items():
-            wanted = part.sources or tuple(batch.segments)
-            some = {k: s for k, s in batch.segments.items() if k in wanted}
-            views = self.built[name].views(replace(batch, segments=some), corrupt)
-            found += [replace(view, component=name) for view in views]
-        return tuple(found)
+        """Return the views of all components, one component after another."""
+        result: list[View] = []
+        for name, component in self.components.items():
+            sources = component.sources or tuple(batch.segments)
+            segments = {k: s for k, s in batch.segments.items() if k in sources}
+            views = self.objectives[name].views(replace(batch, segments=segments), corrupt)
+            result += [replace(view, component=name) for view in views]
+        return tuple(result)
 
     def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
-        """The parts' shares, each scaled by its part of all scales."""
-        whole = sum(part.scale for part in self.parts.values())
+        """Return the components' term weights, scaled by their shares of the sum of scales."""
+        total = sum(component.scale for component in self.components.values())
         return {
-            f"{name}/{term}": TermWeight(share.weight, share.scale * part.scale / whole)
-            for name, part in self.parts.items()
-            for term, share in self.built[name].term_weights(_of(name, views)).items()
+            f"{name}/{term}": TermWeight(weight.weight, weight.scale * component.scale / total)
+            for name, component in self.components.items()
+            for term, weight in self.objectives[name].term_weights(_of(name, views)).items()
         }
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
-        """The parts' totals."""
+        """Return the totals of all components."""
         pairs = list(zip(outputs, views, strict=True))
-        found = {}
-        for name, objective in self.built.items():
-            mine = [output for output, view in pairs if view.component == name]
-            for term, total in objective.loss(mine, _of(name, views)).items():
-                found[f"{name}/{term}"] = total
-        return found
+        totals: dict[str, Tensor] = {}
+        for name, objective in self.objectives.items():
+            selected = [output for output, view in pairs if view.component == name]
+            for term, total in objective.loss(selected, _of(name, views)).items():
+                totals[f"{name}/{term}"] = total
+        return totals
 
 
 def _of(name: str, views: Sequence[View]) -> list[View]:

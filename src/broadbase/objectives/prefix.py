@@ -1,56 +1,58 @@
-"""Prefix language modelling: a prefix seen in full, then causal (Raffel et al. 2020, 3.2).
+"""Prefix language modelling: full attention in a prefix, then causal (Raffel et al. 2020, 3.2).
 
-Legend: B rows, N places.
+Legend: B rows, N tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
+from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.usage import DataFacts, Usage
 from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import next_token_targets
-from broadbase.objectives.scoring import ReadoutLoss
+from broadbase.objectives.scoring import PerSource
 
 
 class PrefixConfig(ObjectiveConfig):
-    """Next-place prediction after a prefix of a length drawn evenly for each document."""
+    """Next-token prediction after a prefix of a length drawn uniformly for each document."""
 
     name: Literal["prefix"] = "prefix"
     pattern: ClassVar[str] = "causal"
     tower: TowerName = "main"
+    """The tower that reads the tokens."""
 
     def usage(self, facts: DataFacts) -> Usage:
         """Return the usage of a base that continues its prompt if its attention is causal."""
         return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
-        return Prefix(self)
+        """Return the objective."""
+        return Prefix(self.tower)
 
 
-class Prefix(ReadoutLoss):
-    """Causal, but for order: all places of a prefix have the same, so they see each other."""
+@dataclass(frozen=True)
+class Prefix(PerSource):
+    """Causal modelling in which all tokens of a prefix have one order, so they see each other."""
 
-    def __init__(self, config: PrefixConfig) -> None:
-        self.tower = config.tower
+    tower: str
 
-    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        return tuple(self._view(name, s, batch.rng) for name, s in batch.segments.items())
-
-    def _view(self, name: str, segment: Segment, draws: KeyedRandom) -> View:
-        order_BN, length_BN = _places(segment)
+    def view(
+        self, name: str, segment: Segment, corrupt: Mapping[str, Corruption], rng: KeyedRandom
+    ) -> View:
+        """Return one stream; tokens of the prefix are no targets."""
+        order_BN, length_BN = _order_and_length(segment)
         B, N = order_BN.shape
-        first_BN = (torch.arange(N) - order_BN).clamp(min=0)  # of each place's document
-        draw_BN = draws.uniform(name, B, N).gather(1, first_BN)
-        prefix_BN = 1 + (draw_BN * (length_BN - 1).clamp(min=1)).long()  # places, 1 to length - 1
+        first_BN = (torch.arange(N) - order_BN).clamp(min=0)  # of each token's document
+        draw_BN = rng.uniform(name, B, N).gather(1, first_BN)
+        prefix_BN = 1 + (draw_BN * (length_BN - 1).clamp(min=1)).long()  # tokens, 1 to length - 1
         inside_BN = order_BN < prefix_BN
         assert segment.loss_weight is not None
         segment = replace(
@@ -59,13 +61,13 @@ class Prefix(ReadoutLoss):
             document=torch.zeros_like(order_BN) if segment.document is None else segment.document,
             loss_weight=segment.loss_weight.masked_fill(inside_BN, 0),
         )
-        seen, values, weight = next_token_targets(segment)
-        read = Readout(segment.space, term=name, target=values, loss_weight=weight)
-        return View((Stream("main", self.tower, (seen,), pattern="causal", readouts=(read,)),))
+        inputs, target, weight = next_token_targets(segment)
+        readout = Readout(segment.space, term=name, target=target, loss_weight=weight)
+        return View((Stream("main", self.tower, (inputs,), pattern="causal", readouts=(readout,)),))
 
 
-def _places(segment: Segment) -> tuple[Tensor, Tensor]:
-    """Every place's number in its document, and how many places that has: [B,N] each."""
+def _order_and_length(segment: Segment) -> tuple[Tensor, Tensor]:
+    """Return every token's number in its document, and that document's length: [B,N] each."""
     B, N = segment.position.shape[:2]
     if segment.order is None or segment.document is None:
         return torch.arange(N).expand(B, N), torch.full((B, N), N)

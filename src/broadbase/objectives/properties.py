@@ -1,4 +1,4 @@
-"""Properties: what is known of a record is told from its pooled places.
+"""Properties: what describes a record is predicted from its pooled tokens.
 
 With descriptors that a library computes, this is MolBERT's auxiliary task (Fabian et al. 2020,
 2.2), and needs no labels; with labels it is supervised training.
@@ -7,6 +7,7 @@ With descriptors that a library computes, this is MolBERT's auxiliary task (Fabi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
@@ -18,19 +19,25 @@ from broadbase.objectives.scoring import ReadoutLoss
 
 
 class PropertiesConfig(ObjectiveConfig):
-    """One of a pair told from the mean of the other's places."""
+    """The properties of a record are predicted from the mean of its tokens."""
 
     name: Literal["properties"] = "properties"
     source: str = "record"
-    target: str = "properties"  # the source of one place a record that is told
+    """The source of records, paired with their properties."""
+    target: str = "properties"
+    """The source of properties, one token for each record."""
     tower: TowerName = "main"
-    attention: Literal["causal", "full"] = "causal"  # the pattern of the stream
+    """The tower that reads the records."""
+    attention: Literal["causal", "full"] = "causal"
+    """Which tokens of a record see which."""
 
     @property
     def pattern(self) -> str:  # type: ignore[override]
+        """The value of `attention`."""
         return self.attention
 
     def check(self, sources: Mapping[str, str | None]) -> None:
+        """Check that both sources are there and paired; ValueError otherwise."""
         paired_with(self.name, sources, self.source, self.target)
 
     def usage(self, facts: DataFacts) -> Usage:
@@ -38,25 +45,27 @@ class PropertiesConfig(ObjectiveConfig):
         return plain_usage(self.pattern, facts=facts)
 
     def build(self) -> Objective:
+        """Return the objective."""
         return Properties(self.source, self.target, self.tower, self.attention)
 
 
+@dataclass(frozen=True)
 class Properties(ReadoutLoss):
-    """One stream, read once, pooled."""
+    """One stream with one pooled readout."""
 
-    def __init__(self, source: str, target: str, tower: str, pattern: str) -> None:
-        self.source, self.target = source, target
-        self.tower, self.pattern = tower, pattern
+    source: str
+    target: str
+    tower: str
+    pattern: str
 
     def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        if not {self.source, self.target} <= batch.segments.keys():  # other sources, evaluated
+        """Return the view of a batch; none if it lacks one of the two sources, as in evaluation."""
+        if not {self.source, self.target} <= batch.segments.keys():
             return ()
-        segment, known = batch.segments[self.source], batch.segments[self.target]
-        assert known.values is not None
-        assert known.loss_weight is not None
-        value, weight = (
-            known.values[:, -1:],
-            known.loss_weight[:, -1:],
-        )  # a start may stand before it
-        read = Readout(known.space, self.target, value, weight, pooled=True)
-        return (View((Stream("main", self.tower, (segment,), self.pattern, readouts=(read,)),)),)
+        segment, properties = batch.segments[self.source], batch.segments[self.target]
+        assert properties.values is not None
+        assert properties.loss_weight is not None
+        # the last token, as a start value may come before it
+        target, weight = properties.values[:, -1:], properties.loss_weight[:, -1:]
+        readout = Readout(properties.space, self.target, target, weight, pooled=True)
+        return (View((Stream("main", self.tower, (segment,), self.pattern, readouts=(readout,)),)),)

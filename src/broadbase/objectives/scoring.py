@@ -1,37 +1,61 @@
-"""What most objectives share: the scores of each Read go to one named term."""
+"""Bases of objectives whose loss is the sum of their readouts' scores."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
+from broadbase.core.contracts import Batch, Corruption
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import Loss, TermWeight
-from broadbase.core.view import Output, Readout, View
+from broadbase.core.view import Output, Readout, Segment, View
 
 
 class ReadoutLoss:
-    """The half of an Objective that follows from its Reads; every term counts alike."""
+    """The loss of an objective in which every readout is scored and every term counts equally."""
 
     batch_coupled: ClassVar[bool] = False
 
     def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
+        """Return the sum of the targets' weights by term; the scales of all terms are equal."""
         weights: dict[str, float] = {}
-        for read in (read for view in views for read in view.readouts):
-            weights[read.term] = weights.get(read.term, 0.0) + float(_weight(read).sum())
+        for readout in (readout for view in views for readout in view.readouts):
+            weights[readout.term] = weights.get(readout.term, 0.0) + float(_weight(readout).sum())
         return {term: TermWeight(weight, 1 / len(weights)) for term, weight in weights.items()}
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
+        """Return the weighted sum of scores by term."""
         totals: dict[str, Tensor] = {}
         for output, view in zip(outputs, views, strict=True):
-            for read in view.readouts:
-                score_BS = output.scores[read.term]
-                total = (score_BS * _weight(read).to(score_BS.dtype)).sum()
-                totals[read.term] = totals[read.term] + total if read.term in totals else total
+            for readout in view.readouts:
+                term, score_BS = readout.term, output.scores[readout.term]
+                total = (score_BS * _weight(readout).to(score_BS.dtype)).sum()
+                totals[term] = totals[term] + total if term in totals else total
         return totals
 
 
-def _weight(read: Readout) -> Tensor:
-    assert read.loss_weight is not None, "a scored Read says how much each place counts"
-    return read.loss_weight
+class PerSource(ReadoutLoss, ABC):
+    """An objective that makes one view of every source, independent of the other sources."""
+
+    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
+        """Return one view for each source of a batch."""
+        return tuple(
+            self.view(name, segment, corrupt, batch.rng) for name, segment in batch.segments.items()
+        )
+
+    @abstractmethod
+    def view(
+        self, name: str, segment: Segment, corrupt: Mapping[str, Corruption], rng: KeyedRandom
+    ) -> View:
+        """Return the view of source `name`, whose rows are `segment`.
+
+        `corrupt` holds the corruption of every modality. All randomness comes from `rng`.
+        """
+
+
+def _weight(readout: Readout) -> Tensor:
+    assert readout.loss_weight is not None, "a readout that is scored needs a loss weight"
+    return readout.loss_weight
