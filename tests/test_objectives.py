@@ -263,12 +263,10 @@ def test_the_encoder_of_a_masked_autoencoder_computes_the_seen_quarter_alone() -
     (read,) = decoder.readouts
     assert read.target is not None
     assert segment.values is not None
-    plain = scores(view)
+    assert decoder.segments[1].values is None
+    assert torch.isfinite(scores(view)).all()
     index = {tuple(p) for p in decoder.segments[1].position[0].tolist()}
     assert not index & {tuple(p) for p in encoder.segments[0].position[0].tolist()}
-    other = replace(decoder.segments[1], values=decoder.segments[1].values * 0)  # type: ignore[operator]
-    changed = View((encoder, replace(decoder, segments=(decoder.segments[0], other))))
-    assert torch.equal(scores(changed), plain)
 
 
 def flops(view: View) -> int:
@@ -318,7 +316,7 @@ def test_what_cannot_be_trained_is_refused_with_its_remedy() -> None:
         views("fim", images(2, 0))
     objective = ObjectiveConfig.from_tree({"name": "fim"}).build()
     batch = Batch(0, {"s": rows([[5]])}, KeyedRandom(0, 0))
-    with pytest.raises(ConfigError, match=r"set model\.modalities\.bytes\.controls=3"):
+    with pytest.raises(ConfigError, match=r"set model\.modalities\.bytes\.extra_ids=3"):
         objective.views(batch, {"bytes": MaskOrSwap(258)})
 
 
@@ -358,7 +356,7 @@ def test_rows_that_are_no_pairs_are_refused_as_such() -> None:
 
 
 def test_more_experts_than_there_are_cannot_be_chosen() -> None:
-    with pytest.raises(ConfigError, match=r"chosen=9 is more than there are experts=8"):
+    with pytest.raises(ConfigError, match=r"top_k=9 is more than num_experts=8"):
         ExpertsConfig.from_tree({"hidden_width": 8, "top_k": 9})
 
 
@@ -380,7 +378,7 @@ def test_the_z_loss_is_a_term_of_its_own() -> None:
     (read,) = made[0].readouts
     assert read.target is not None
     assert read.loss_weight is not None
-    hidden = net(View((replace(made[0].streams[0], reads=()),))).streams["main"].x
+    hidden = net(View((replace(made[0].streams[0], readouts=()),))).streams["main"].x
     logits = net.spaces["bytes"].predict(hidden)
     weight = read.loss_weight.double()
     z = (logits.logsumexp(-1) ** 2 * weight).sum() / weight.sum()

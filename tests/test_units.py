@@ -101,7 +101,7 @@ def test_a_word_is_hidden_whole_or_not_at_all(texts: list[str], share: float, se
 
 def test_residues_have_no_words() -> None:
     config = ModalityConfig.named("protein")()
-    segment = Segment(**{**packed([[9]], 9).__dict__, "source": "protein"})
+    segment = Segment(**{**packed([[9]], 9).__dict__, "space": "protein"})
     objective = ObjectiveConfig.from_tree({"name": "masked", "masks": {"name": "words"}}).build()
     with pytest.raises(ConfigError, match="'protein' has no words"):
         objective.views(
