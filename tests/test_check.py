@@ -55,14 +55,14 @@ def test_a_wrong_conversion_is_seen(
     """Ours from the folder, the reference from the same with one bias changed."""
     saved(FAMILIES[name], tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    read = parity._reference
+    read = parity.reference_of
 
     def changed(base: Base, folder: Path) -> Any:
         tensors[tensor][0] += 1
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
         return read(base, folder)
 
-    monkeypatch.setattr(parity, "_reference", changed)
+    monkeypatch.setattr(parity, "reference_of", changed)
     assert max(row["difference"] for row in differences(tmp_path)) > BAR
 
 
@@ -95,7 +95,7 @@ def test_a_folder_chooses_no_code(
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     base = load(tmp_path)
-    reference = parity._reference(base, tmp_path)
+    reference = parity.reference_of(base, tmp_path)
     parts = [reference.config, *(getattr(reference.config, part) for part in nested)]
     assert {part._attn_implementation for part in parts} == {"eager"}
     assert all(row["equal"] for row in differences(tmp_path))

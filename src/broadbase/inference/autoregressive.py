@@ -38,7 +38,7 @@ class SamplingConfig(Config):
     """The seed of sampling; every request has a random stream of its own."""
 
     def build(self, first: int = 0) -> Sampler:
-        """A sampler with generators of its own, whose row 0 is request `first`."""
+        """Return a sampler with generators of its own, whose row 0 is request `first`."""
         return Sampler(self, first)
 
 
@@ -50,6 +50,7 @@ class Sampler:
     """
 
     def __init__(self, config: SamplingConfig, first: int = 0) -> None:
+        """Start with row 0 as request `first`."""
         self.config, self.first = config, first
         self.generators: list[Generator] = []
 

@@ -31,8 +31,11 @@ def drawn(
     stop: Sequence[str] = (),
     grid: tuple[int, ...] | None = None,
 ) -> list[Any]:
-    """What each row says after its `prompt`, as a raw value: up to any end of its modality (which
-    is left out) or a text of `stop`. A grid is told whole."""
+    """Return the output of each row after its `prompt`, as a raw value.
+
+    It goes up to any end of its modality or a text of `stop`, which are left out; one with a grid
+    is complete.
+    """
     before = _rows(prompt)
     found: list[list[NDArray[Any]]] = [[] for _ in before]
     live = [*range(len(before))]
@@ -55,7 +58,7 @@ def drawn(
 
 
 def _rows(prompt: Segment) -> list[NDArray[Any]]:
-    """The values of each row of a prompt, without padding."""
+    """Return the values of each row of a prompt, without padding."""
     assert prompt.values is not None
     rows = prompt.values.cpu().numpy()
     if prompt.document is None:
@@ -64,7 +67,7 @@ def _rows(prompt: Segment) -> list[NDArray[Any]]:
 
 
 def _decoded(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[str]) -> Any:
-    """What the values of a row say after those `before` them, up to a `stop`."""
+    """Decode the values of a row after those `before` them, up to a `stop`."""
     text = _text(codec, before, values)
     if ends := [text.index(s) for s in stop if s in text]:
         return text[: min(ends)]
@@ -74,7 +77,7 @@ def _decoded(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[
 
 
 def _until(codec: Any, before: NDArray[Any], values: Values, end: int) -> str:
-    """The text before a place in what is spelled with special tokens."""
+    """Return the text before a position in the text with special tokens."""
     spelled = [_text(codec, before, values[:n], special=True) for n in range(len(values) + 1)]
     n = max(n for n, text in enumerate(spelled) if len(text) <= end)
     inside = "" if codec.is_special(int(values[n])) else spelled[n + 1][len(spelled[n]) : end]
@@ -94,7 +97,7 @@ def _stopped(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[
 
 
 def _text(codec: Codec, before: NDArray[Any], values: Values, special: bool = False) -> Any:
-    """What values say after others; only codecs of a tokenizer have special tokens."""
+    """Decode values after others; only codecs of a tokenizer have special tokens."""
     array = np.array(values)
     if hasattr(codec, "continuation"):
         return codec.continuation(before, array.astype(np.int64), special)

@@ -22,7 +22,7 @@ PLACES = 2048  # of a batch of short records: enough for the products to be fast
 
 
 def several(raws: Any) -> list[Any]:
-    """Records as a list; ConfigError where it is one record, not several."""
+    """Return records as a list; ConfigError if it is one record, not several."""
     if isinstance(raws, str | bytes | Mapping) or not isinstance(raws, Iterable):
         kind = type(raws).__name__
         raise ConfigError(f"expected a list of records, got one {kind}; write [record]")
@@ -45,7 +45,7 @@ def must_fit(space: str, longest: float, given: int, places: int = 0) -> None:
 
 @contextmanager
 def unreadable(number: int, space: str, others: Sequence[str]) -> Iterator[None]:
-    """What a codec raises of record `number`, as a DataError that names it."""
+    """Raise the errors of a codec as a DataError that names record `number`."""
     try:
         yield
     except BroadbaseError:
@@ -87,7 +87,7 @@ def padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
 
 
 def document(codec: Codec, raw: Any, whole: bool, special: bool = False) -> tuple[Tensor, Tensor]:
-    """The values and positions of one document, as `prompts` reads it; never empty."""
+    """Return the values and positions of one document, as `prompts` reads it; never empty."""
     values = opening(codec)
     position = _line(len(values))
     if raw is not None:
@@ -107,7 +107,7 @@ def document(codec: Codec, raw: Any, whole: bool, special: bool = False) -> tupl
 
 
 def opening(codec: Codec) -> NDArray[Any]:
-    """What comes before a record that is read: what a tokenizer's template says, or the start."""
+    """Return the values before a record: those of the tokenizer's template, or the start."""
     before: NDArray[Any] | None = getattr(codec, "before", None)
     if before is not None:
         return before
@@ -115,7 +115,7 @@ def opening(codec: Codec) -> NDArray[Any]:
 
 
 def closing(codec: Codec) -> NDArray[Any]:
-    """What comes after a record that is read whole: what a template says, or the end."""
+    """Return the values after a complete record: those of the template, or the end."""
     after: NDArray[Any] | None = getattr(codec, "after", None)
     if after is not None:
         return after

@@ -41,7 +41,9 @@ class Embedding(Reader):
         batch: int = 32,
         done: Done = ignored,
     ) -> NDArray[np.float32]:
-        """A vector a record: the mean over places, of all layers joined [M,L*D] or of the last.
+        """Return a vector for each record, the mean over its tokens.
+
+        It is of all layers concatenated [M,L*D] or of the last [M,D].
 
         `done` is called with the number of records of every batch.
         """
@@ -63,9 +65,9 @@ class Embedding(Reader):
         batch: int = 32,
         done: Done = ignored,
     ) -> list[NDArray[np.float32]]:
-        """A vector a place of each record, of all layers joined [N,L*D] or of the last.
+        """Return a vector for each token of each record, its start and end left out.
 
-        Its start and end are left out.
+        It is of all layers concatenated [N,L*D] or of the last [N,D].
         """
         codec = self.codec(modality)[1]
         first, last = len(opening(codec)), None
@@ -84,11 +86,11 @@ class Embedding(Reader):
     def _states(
         self, raws: Sequence[Any], modality: str | None, layers: bool, batch: int
     ) -> Iterator[tuple[list[int], Sequence[Tensor], Tensor | None]]:
-        """Hidden states [B,N,D] of some records at a time: their numbers, layer by layer or the
-        last, documents.
+        """Yield hidden states [B,N,D] of some records: their numbers, the states
+        of all layers or of the last, their documents.
 
-        Where places see both ways, a document is read whole, its end value too. Records of about
-        the same length are read together, `batch` or as many as their places allow.
+        With full attention a document is read with its end. Records of about the same length are
+        read together, `batch` or as many as their tokens allow.
         """
         space = self.codec(modality)[0]
         documents = self._documents(space, several(raws), self._whole(modality))
@@ -102,7 +104,7 @@ class Embedding(Reader):
     def predict_properties(
         self, raws: Sequence[Any], *, modality: str | None = None, batch: int = 32
     ) -> NDArray[np.float32] | None:
-        """What the base tells of whole records [M,K] (descriptors, of molecules); None: nothing."""
+        """Predict properties of records [M,K], such as descriptors; None if of none."""
         space, raws = self.codec(modality)[0], several(raws)
         kind = self.config.modalities[space].name
         reads = tuple(
@@ -122,11 +124,11 @@ class Embedding(Reader):
     def logits(
         self, raw: Any, *, attachments: Sequence[Any] = (), modality: str | None = None
     ) -> Tensor:
-        """Predictions at every place of the document that `raw` begins: [N+1, V] for ids.
+        """Return predictions at every token of the document that `raw` begins: [N+1, V] for ids.
 
-        Where places see both ways the document is read whole, its end too: [N+2, V]. What comes
-        before and after it is as the tokenizer's template says. Special tokens may be written in a
-        text. Records `inside` it have places of their own among these, in the order of reading.
+        With full attention the document is read with its end: [N+2, V]. What comes before and
+        after it is as the tokenizer's template says. Special tokens may be written in a text.
+        Attachments have tokens of their own among these, in the order of reading.
         """
         space = self.codec(modality)[0]
         start = self._begun(space, [raw], whole=self.attention_pattern(space) == "full")

@@ -32,7 +32,7 @@ def slots(
     inside: Sequence[Sequence[Any]],
     spell: Callable[[int], str] = str,
 ) -> list[Placeholder]:
-    """The records `inside` each row, where its ids [B,N] say that one of a modality `stands`.
+    """Return the records `inside` each row, where its ids [B,N] say that one `stands`.
 
     A row's records are given in the order of its text. ConfigError where it names more or fewer.
     """
@@ -102,7 +102,7 @@ def reading(stream: Stream) -> Tensor | None:
 
 
 def following(stream: Stream, places: int) -> Iterator[Tensor]:
-    """The next places of each row: a line from after its furthest, [B,3] each."""
+    """Yield the next positions of each row: a line from after its furthest, [B,3] each."""
     next_B1 = _next(stream).unsqueeze(-1)
     for i in range(places):
         yield (next_B1 + i).expand(-1, 3)
@@ -114,7 +114,7 @@ def furthest(stream: Stream) -> int:
 
 
 def _next(stream: Stream) -> Tensor:
-    """The first position after each row: [B]."""
+    """Return the first position after each row: [B]."""
     ends = [s.position.amax(dim=-1).where(_real(s), -1).amax(dim=1) for s in stream.segments]
     return 1 + torch.stack(ends).amax(dim=0)
 

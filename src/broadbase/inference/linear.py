@@ -28,9 +28,11 @@ class FrozenLinear(nn.Module):
     """A map whose weight is laid out for good, so that copies share it; it has no hooks."""
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Apply the map."""
         return self.forward(x)  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenLinear:
+        """Return itself."""
         return self
 
     def _save_to_state_dict(self, *_: Any) -> None:
@@ -41,13 +43,14 @@ class PackedLinear(FrozenLinear):
     """W x + b with W in oneDNN's blocks: three times as fast as F.linear for one row or a few."""
 
     def __init__(self, linear: nn.Linear) -> None:
+        """Convert the weight of a linear map."""
         super().__init__()
         weight_FK = linear.weight.detach()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight_FK, 1)
         self.bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[...,K] to [...,F]."""
+        """Map [...,K] to [...,F]."""
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return y
 
@@ -60,6 +63,7 @@ class Int8Linear(FrozenLinear):
     """
 
     def __init__(self, linear: nn.Linear) -> None:
+        """Convert the weight of a linear map."""
         super().__init__()
         weight_FK = linear.weight.detach().float()
         most_F = weight_FK.abs().amax(dim=1).clamp(min=TINY)
@@ -70,7 +74,7 @@ class Int8Linear(FrozenLinear):
         self.bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[...,K] to [...,F]."""
+        """Map [...,K] to [...,F]."""
         x_MK = x.flatten(0, -2).float()
         most_M1 = torch.linalg.vector_norm(x_MK, torch.inf, dim=1, keepdim=True).clamp_(min=TINY)
         whole_MK = torch.addcdiv(self.middle, x_MK, most_M1, value=127).to(torch.uint8)
@@ -86,6 +90,7 @@ class FastRMSNorm(FrozenLinear):
     """RMSNorm in half of the operations: x gain sqrt(D) / hypot(|x|, sqrt(D eps)), D its width."""
 
     def __init__(self, norm: RMSNorm) -> None:
+        """Convert the gain of a norm."""
         super().__init__()
         assert norm.eps is not None
         width = norm.weight.numel()
@@ -93,7 +98,7 @@ class FastRMSNorm(FrozenLinear):
         self.gain_D = norm.weight.detach() * math.sqrt(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[...,D] to [...,D]."""
+        """Map [...,D] to [...,D]."""
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return (x / torch.hypot(length, self.floor)).mul_(self.gain_D)
 
@@ -108,7 +113,7 @@ class SupportsUntie(Protocol):
 
 
 def eight_bit(model: AnyModule) -> AnyModule:
-    """The same model with all linear maps in 8 bits; the others' parameters are shared.
+    """Return the model with all linear maps in 8 bits; other parameters are shared.
 
     ConfigError on another device than a CPU.
     """
@@ -118,7 +123,7 @@ def eight_bit(model: AnyModule) -> AnyModule:
 
 
 def packed(model: AnyModule) -> AnyModule:
-    """The same model with its linear maps packed, or itself where that cannot be.
+    """Return the model with its linear maps packed, or itself if that cannot be.
 
     Made once for a model, as long as it and its parameters stay as they are: a second copy of its
     weights. Only of fp32 on CPUs, and of less than a quarter of the memory.
@@ -140,8 +145,8 @@ _PACKED = WeakKeyDictionary()
 
 
 def _swapped(model: AnyModule, swap: Callable[[nn.Linear], nn.Module]) -> AnyModule:
-    """A copy that shares its parameters, with another module for each linear map, one for those
-    of one input; and for RMSNorms."""
+    """Return a copy that shares its parameters, with other linear maps, packed RMSNorms, and one
+    map for those of one input."""
     twin = copy.deepcopy(model, {id(p): p for p in model.parameters()})
     for module in [*twin.modules()]:
         if isinstance(module, SupportsUntie):

@@ -57,7 +57,7 @@ class Reader:
         whole: bool = False,
         first: int = 0,
     ) -> Segment:
-        """Records as `prepare` reads them, cleaned and encoded, with their start, side by side.
+        """Return records as `prepare` reads them, cleaned and encoded, with their start, as rows.
 
         `whole` ones have their end value too. DataError names the first that is no such record,
         counted from `first` on.
@@ -130,21 +130,20 @@ class Reader:
         return slots(segment, stands, rows, getattr(codec, "id_to_token", str))
 
     def max_tokens(self, modality: str | None = None) -> float:
-        """How many values a record may have at most, its start and end not counted: what the
-        positions of its tower leave for them."""
+        """Return the most values that a record may have, its start and end not counted."""
         space, codec = self.codec(modality)
         return self.config.max_length(space) - len(opening(codec)) - len(closing(codec))
 
     def tower(self, space: str) -> str:
-        """The tower that a Space belongs to."""
+        """Return the tower that a modality belongs to."""
         return self.config.tower_of.get(space, next(iter(self.config.towers)))
 
     def attention_pattern(self, space: str) -> str:
-        """The pattern in which the places of a Space see each other."""
+        """Return the attention pattern of the tokens of a modality."""
         return self.usage.attention_of.get(self.tower(space), self.usage.attention)
 
     def codec(self, modality: str | None = None) -> tuple[str, Codec]:
-        """The name and codec of a modality, or of the first; ConfigError where there is none."""
+        """Return the name and codec of a modality, or of the first; ConfigError if none is."""
         name = modality or next(iter(self.codecs), "")
         if name not in self.codecs:
             known = ", ".join(self.codecs) or "none"
@@ -152,7 +151,6 @@ class Reader:
         return name, self.codecs[name]
 
     def _whole(self, modality: str | None) -> bool:
-        """Whether a record is read with what comes after it: where places see both ways, or where
-        a tokenizer's template says what that is."""
+        """Whether a record is read with its end: with full attention, or if a template has one."""
         space, codec = self.codec(modality)
         return self.attention_pattern(space) == "full" or getattr(codec, "after", None) is not None
