@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from broadbase.inference.autoregressive import SamplingConfig
     from broadbase.inference.base import Base
+    from broadbase.inference.request import GenerateRequest, Prompt
     from broadbase.weights.folder import load
 
-__all__ = ["Base", "SamplingConfig", "__version__", "load"]
+__all__ = ["Base", "GenerateRequest", "Prompt", "SamplingConfig", "__version__", "load"]
 
 _LAZY = {  # imported when they are first used: `import broadbase` loads no torch
     "Base": "broadbase.inference.base",
+    "GenerateRequest": "broadbase.inference.request",
+    "Prompt": "broadbase.inference.request",
     "SamplingConfig": "broadbase.inference.autoregressive",
     "load": "broadbase.weights.folder",
 }
