@@ -52,7 +52,7 @@ from broadbase.nn.spaces.discrete import (
 )
 from broadbase.nn.spaces.frames import FramesConfig
 from broadbase.nn.spaces.joint import JointConfig
-from broadbase.nn.spaces.labels import Number
+from broadbase.nn.spaces.labels import LabelsConfig, ValuesConfig
 from broadbase.nn.spaces.logistic import DiscretizedLogisticConfig
 from broadbase.nn.spaces.patches import PatchesConfig
 from broadbase.nn.spaces.prototypes import PrototypesConfig
@@ -272,6 +272,12 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
         WIDE,
         {**linear("project", D), "log_scale": Is(float(torch.tensor(10.0).log())), "bias": Is(-3)},
     ),
+    "labels": (
+        LabelsConfig(classes=tuple("abcdefgh")),
+        WIDE,
+        {"embedding.weight": SMALL, "mask": SMALL},
+    ),
+    "values": (ValuesConfig(), WIDE, output()),
     "prototypes": (
         PrototypesConfig(hidden_width=256, bottleneck=64),
         WIDE,
@@ -306,10 +312,6 @@ def configs(of: type[Config]) -> Iterator[type[Config]]:
         if kind.__module__.startswith("broadbase.nn.") and build is not None and not slot:
             yield kind
         yield from configs(kind)
-
-
-def test_a_number_starts_out_small() -> None:
-    check(Number(D), output())
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.5])
