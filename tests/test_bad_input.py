@@ -183,8 +183,8 @@ def test_an_unknown_field_in_yaml(tmp_path: Path) -> None:
 
 def test_an_unknown_field_of_a_modality_in_a_tree() -> None:
     tree: dict[str, Any] = find_recipe("clip").build(1, "x").tree()
-    tree["model"]["heads"]["image_joint"]["dimension"] = 3
-    with pytest.raises(ConfigError, match=r"image_joint\.dimension`; did you mean.*embedding_dim`"):
+    tree["model"]["heads"]["image_joint"]["embedding"] = 3
+    with pytest.raises(ConfigError, match=r"image_joint\.embedding`; did you mean.*embedding_dim`"):
         RunConfig.from_tree(tree)
 
 

@@ -10,15 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from broadbase.core.codec import Codec, Sample
 from broadbase.core.config import discover
-from broadbase.core.contracts import (
-    Batch,
-    Corruption,
-    ModalityConfig,
-    Objective,
-    ObjectiveConfig,
-    Sample,
-)
+from broadbase.core.contracts import Batch, Corruption, ModalityConfig, Objective, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.spaces import Embedder, Head
@@ -64,10 +58,9 @@ class CountSpace(Embedder, Head):
         return prediction.exp().round()
 
 
-class CountCodec:
+class CountCodec(Codec):
     unit = "count"
     start: Any = np.array(-1.0, dtype=np.float32)
-    end: Any = None
 
     def encode(self, raw: Any) -> Sample:
         values = np.asarray(raw, dtype=np.float32)

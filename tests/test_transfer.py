@@ -22,7 +22,7 @@ from broadbase.adapt.probe import probe
 from broadbase.adapt.reading import as_read
 from broadbase.adapt.task import Task, read_task
 from broadbase.adapt.truncation import Truncated
-from broadbase.core.contracts import Sample
+from broadbase.core.codec import Sample
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.weights.folder import load, save

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from broadbase.commands.app import app
+from broadbase.core.codec import Codec, Sample
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
@@ -74,16 +76,19 @@ def test_padded_rows_are_told_as_alone(name: str, tmp_path: Path) -> None:
         assert (a - b).abs().max() <= 1e-5 * max(1.0, float(b.abs().max())), i
 
 
-class Ids:
+class Ids(Codec):
     """Ids as they are, after a start."""
 
-    unit, end, begins = "id", None, True
+    unit, start = "id", np.array(3)
 
-    def __init__(self) -> None:
-        self.start = torch.tensor(3).numpy()
+    def encode(self, raw: Any) -> Sample:
+        return Sample(raw, (len(raw),), len(raw))
 
-    def encode(self, raw: Any) -> Any:
-        return type("Sample", (), {"values": raw, "grid": (len(raw),), "units": len(raw)})()
+    def decode(self, values: Any, grid: tuple[int, ...]) -> Any:
+        return values
+
+    def save(self, folder: Path) -> None:
+        """Nothing to keep."""
 
 
 def test_packed_maps_are_made_once_and_follow_their_weights() -> None:

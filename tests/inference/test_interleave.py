@@ -78,7 +78,7 @@ def base() -> Base:
     model = config.build()
     initialise(model, 0)
     codecs = {name: modality.fit([]) for name, modality in config.modalities.items()}
-    codecs["bytes"].stands = {"image": 9}  # type: ignore[attr-defined]
+    codecs["bytes"].placeholder_ids = {"image": 9}
     return Base(config, model.eval(), codecs)
 
 

@@ -24,7 +24,7 @@ from broadbase.adapt.probe import fitted_score, ridge
 from broadbase.adapt.reading import as_seen
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.errors import DataError
 from broadbase.core.extras import chemistry, require_extra
 from broadbase.core.plugins import plugins

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from broadbase.adapt.labelled import Read
 from broadbase.adapt.splits import joined
 from broadbase.adapt.task import Task
-from broadbase.core.contracts import Codec, Record, SourceConfig
+from broadbase.core.codec import Codec
+from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.inference.base import Base
 from broadbase.modalities.audio import AudioCodec

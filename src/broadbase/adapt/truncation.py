@@ -4,29 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from broadbase.core.contracts import Codec, Sample
+from numpy.typing import NDArray
+
+from broadbase.core.codec import Codec, Sample
 from broadbase.inference.base import Base
 
 LONGEST = 1024  # positions; attention costs their square
 
 
-class Truncated:
-    """A codec that reads the first `limit` values of a line; grids are read whole."""
+class Truncated(Codec):
+    """A codec that reads at most the first `limit` values of a line, and grids in full."""
 
     def __init__(self, codec: Codec, limit: int) -> None:
         self._codec, self.limit = codec, limit
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._codec, name)
+        self.unit, self.start, self.end, self.has_bos = (
+            codec.unit, codec.start, codec.end, codec.has_bos
+        )  # fmt: skip
+        self.before, self.after, self.ends = codec.before, codec.after, codec.ends
+        self.placeholder_ids, self.tokenizer = codec.placeholder_ids, codec.tokenizer
 
     def encode(self, raw: Any) -> Sample:
-        """As the codec does, no further than the limit."""
+        """Encode a record, at most `limit` values of it."""
         sample = self._codec.encode(raw)
         if not _long(sample, self.limit):
             return sample
         return replace(sample, values=sample.values[: self.limit], grid=(self.limit,))
+
+    def encode_prompt(self, raw: Any) -> Sample:
+        """Encode a prompt, in full."""
+        return self._codec.encode_prompt(raw)
+
+    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> Any:
+        """Decode values, as the codec does."""
+        return self._codec.decode(values, grid)
+
+    def continuation(
+        self, before: NDArray[Any], values: NDArray[Any], special: bool = False
+    ) -> Any:
+        """Decode values that follow others, as the codec does."""
+        return self._codec.continuation(before, values, special)
+
+    def is_special(self, identity: int) -> bool:
+        """Return whether an id is a special token."""
+        return self._codec.is_special(identity)
+
+    def id_to_token(self, identity: int) -> str:
+        """Return the token of an id as it is written."""
+        return self._codec.id_to_token(identity)
+
+    def save(self, folder: Path) -> None:
+        """Write what the codec writes; the limit is not part of it."""
+        self._codec.save(folder)
 
 
 def max_tokens(base: Base, modality: str) -> int:

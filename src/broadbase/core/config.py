@@ -67,6 +67,7 @@ class Slot(Config):
         else:
             name = cls.__annotations__.get("name") and cls.__dict__.get("name")
             if isinstance(name, str):
+                _must_be_free(cls, cls.choices.get(name))
                 cls.choices[name] = cls
 
     @model_validator(mode="wrap")
@@ -91,6 +92,16 @@ class Slot(Config):
             known = sorted(cls.choices)
             raise ValueError(f"no {_kind(cls)} is called {brief(name)}{hint(name, known)}")
         return cls.choices[name]  # type: ignore[return-value]
+
+
+def _must_be_free(cls: type[Slot], other: type[Slot] | None) -> None:
+    """Raise ConfigError where another class has this name in the slot; a reload replaces itself."""
+    names = [f"{c.__module__}.{c.__qualname__}" for c in (cls, other) if c is not None]
+    if len(set(names)) > 1:
+        raise ConfigError(
+            f"{names[0]} and {names[1]} are both called {cls.__dict__['name']!r} in one slot; give"
+            " one of them another `name`"
+        )
 
 
 @cache

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from broadbase.core.codec import Codec
 from broadbase.core.config import Config, Slot
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
@@ -93,31 +93,6 @@ class SourceConfig(Slot):
     def licence(self) -> str:
         """Under what terms the data may be used, as far as the source says."""
         return "not stated"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One record as numbers, on the host, without the start and end that a document gets."""
-
-    values: NDArray[Any]  # [N] ids or [N,K] vectors
-    grid: tuple[int, ...]  # extents: (n,), (rows, columns) or (times, rows, columns); product N
-    units: int  # size in the codec's unit (bytes, pixels), so that nats become bits per unit
-
-
-class Codec(Protocol):
-    """The host side of a modality: raw records to numbers and back."""
-
-    unit: str  # what `Sample.units` counts: "byte", "pixel"
-    start: NDArray[Any]  # [] or [K]: the value before a document's first, never a target
-    end: NDArray[Any] | None  # the value after its last, a target like any other
-
-    def encode(self, raw: Any) -> Sample:
-        """ValueError where raw is not what this modality takes; the message says what it takes."""
-        ...
-
-    def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> Any: ...
-
-    def save(self, folder: Path) -> None: ...
 
 
 @dataclass(frozen=True)

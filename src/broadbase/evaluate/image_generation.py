@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neural_network import MLPClassifier
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.errors import ConfigError
 from broadbase.evaluate.records import paired_records
 from broadbase.evaluate.registry import Measure
@@ -147,7 +147,7 @@ def _codec(run: Run, base: Base, config: ConditionalConfig) -> CodesCodec:
 
 def _vectors(codec: CodesCodec, images: Sequence[Any]) -> Array:
     """Return the numbers of every image, as the tokenizer takes them: [M,P]."""
-    encoded = (codec.tokenizer.codec.encode(image).values for image in images)
+    encoded = (codec.autoencoder.codec.encode(image).values for image in images)
     return np.stack([values.ravel() for values in encoded]).astype(np.float64)
 
 

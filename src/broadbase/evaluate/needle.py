@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec, ObjectiveConfig, Record, SourceConfig
+from broadbase.core.codec import Codec
+from broadbase.core.contracts import ObjectiveConfig, Record, SourceConfig
 from broadbase.core.view import Segment, Stream, View, positions
 from broadbase.data.identity import digest_of
 from broadbase.data.sources.needles import (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Segment
 
@@ -76,7 +76,7 @@ def _decoded(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[
     return _until(codec, before, values, min(ends)) if ends else text
 
 
-def _until(codec: Any, before: NDArray[Any], values: Values, end: int) -> str:
+def _until(codec: Codec, before: NDArray[Any], values: Values, end: int) -> str:
     """Return the text before a position in the text with special tokens."""
     spelled = [_text(codec, before, values[:n], special=True) for n in range(len(values) + 1)]
     n = max(n for n, text in enumerate(spelled) if len(text) <= end)
@@ -85,8 +85,8 @@ def _until(codec: Any, before: NDArray[Any], values: Values, end: int) -> str:
 
 
 def _ends(codec: Codec, value: NDArray[Any]) -> bool:
-    if ends := getattr(codec, "ends", ()):
-        return int(value) in ends
+    if codec.ends:
+        return int(value) in codec.ends
     return codec.end is not None and bool(np.all(value == codec.end))
 
 
@@ -98,7 +98,4 @@ def _stopped(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[
 
 def _text(codec: Codec, before: NDArray[Any], values: Values, special: bool = False) -> Any:
     """Decode values after others; only codecs of a tokenizer have special tokens."""
-    array = np.array(values)
-    if hasattr(codec, "continuation"):
-        return codec.continuation(before, array.astype(np.int64), special)
-    return codec.decode(array, (len(values),))
+    return codec.continuation(before, np.array(values), special)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.view import Segment, positions
 
@@ -91,8 +91,7 @@ def document(codec: Codec, raw: Any, whole: bool, special: bool = False) -> tupl
     values = opening(codec)
     position = _line(len(values))
     if raw is not None:
-        encode = getattr(codec, "encode_prompt", codec.encode) if special else codec.encode
-        sample = encode(raw)
+        sample = codec.encode_prompt(raw) if special else codec.encode(raw)
         first = max(len(values), int(len(sample.grid) > 1))
         values = np.concatenate([values, sample.values])
         position = torch.cat([position, first + positions(sample.grid)])
@@ -108,17 +107,15 @@ def document(codec: Codec, raw: Any, whole: bool, special: bool = False) -> tupl
 
 def opening(codec: Codec) -> NDArray[Any]:
     """Return the values before a record: those of the tokenizer's template, or the start."""
-    before: NDArray[Any] | None = getattr(codec, "before", None)
-    if before is not None:
-        return before
-    return codec.start[None][: int(getattr(codec, "begins", True))]
+    if codec.before is not None:
+        return codec.before
+    return codec.start[None][: int(codec.has_bos)]
 
 
 def closing(codec: Codec) -> NDArray[Any]:
     """Return the values after a complete record: those of the template, or the end."""
-    after: NDArray[Any] | None = getattr(codec, "after", None)
-    if after is not None:
-        return after
+    if codec.after is not None:
+        return codec.after
     return codec.start[None][:0] if codec.end is None else codec.end[None]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.usage import Usage
 from broadbase.core.view import Readout, Segment, Stream, View
@@ -123,11 +123,11 @@ class Reader:
         self, space: str, segment: Segment, inside: Sequence[Sequence[Any]] | None
     ) -> Sequence[Placeholder]:
         codec = self.codecs[space]
-        stands: Mapping[str, int] = getattr(codec, "placeholder_ids", {})
+        stands = codec.placeholder_ids
         if not stands and not any(inside or ()):
             return ()
         rows = inside or [()] * len(segment.position)
-        return slots(segment, stands, rows, getattr(codec, "id_to_token", str))
+        return slots(segment, stands, rows, codec.id_to_token)
 
     def max_tokens(self, modality: str | None = None) -> float:
         """Return the most values that a record may have, its start and end not counted."""
@@ -153,4 +153,4 @@ class Reader:
     def _whole(self, modality: str | None) -> bool:
         """Whether a record is read with its end: with full attention, or if a template has one."""
         space, codec = self.codec(modality)
-        return self.attention_pattern(space) == "full" or getattr(codec, "after", None) is not None
+        return self.attention_pattern(space) == "full" or codec.after is not None

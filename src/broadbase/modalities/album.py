@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.noise import Hide
 from broadbase.nn.spaces.quantized import QuantizedVector
@@ -51,11 +52,10 @@ class AlbumConfig(ModalityConfig):
         return Hide()
 
 
-class AlbumCodec:
+class AlbumCodec(Codec):
     """Pixels in [0, 1], quantised to `levels`, as [n,K]."""
 
     unit = "pixel"
-    end: NDArray[Any] | None = None
 
     def __init__(self, config: AlbumConfig) -> None:
         self.config, self.picture = config, config.picture.fit([])

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.core.extras import require_extra
 from broadbase.modalities.mel import log_mel, sound
 from broadbase.modalities.noise import Hide
@@ -76,11 +77,10 @@ class AudioConfig(ModalityConfig):
         return Hide()
 
 
-class AudioCodec:
+class AudioCodec(Codec):
     """Sound to [N,K]: log-mel between silence, 0, and loudest, 1, quantised; and back."""
 
     unit = "frame"
-    end: NDArray[Any] | None = None
 
     def __init__(self, config: AudioConfig) -> None:
         self.config = config

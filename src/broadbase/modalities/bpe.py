@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from broadbase.core.contracts import Boundaries, Codec, Corruption, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Boundaries, Corruption
 from broadbase.core.errors import DataError
 from broadbase.modalities.ids import IdsConfig
 from broadbase.modalities.noise import MaskOrSwap
@@ -68,7 +69,7 @@ class BytePairConfig(IdsConfig):
         return MaskOrSwap(self.ids, extra_ids=self.extra_ids, units=codec.units)
 
 
-class BytePairCodec:
+class BytePairCodec(Codec):
     """Any Unicode text to ids and back, exactly (Sennrich et al. 2016, on bytes as in GPT-2).
 
     The tokenizer.json is what others read; tiktoken, which is faster, encodes with the same ids: of

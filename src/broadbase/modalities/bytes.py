@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec, Corruption, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption
 from broadbase.modalities.ids import IdsConfig
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.modalities.strings import STEP, chunks, refuse_surrogates
@@ -44,7 +45,7 @@ class BytesConfig(IdsConfig):
         return MaskOrSwap(self.ids, extra_ids=self.extra_ids, units=units(alone))
 
 
-class BytesCodec:
+class BytesCodec(Codec):
     """UTF-8 bytes as ids 0 to 255."""
 
     unit = "byte"

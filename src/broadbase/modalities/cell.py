@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from broadbase.core.contracts import Codec, Sample
+from broadbase.core.codec import Codec, Sample
 from broadbase.core.errors import DataError
 from broadbase.modalities.ids import IdsConfig
 
@@ -80,12 +80,11 @@ class CellConfig(IdsConfig):
         return self.vocab_size
 
 
-class CellCodec:
+class CellCodec(Codec):
     """Genes by rank to ids, and back to names; counts do not come back."""
 
     unit = "gene"
     start: NDArray[Any] = np.array(START)
-    end: NDArray[Any] | None = None
 
     def __init__(
         self, config: CellConfig, genes: NDArray[np.bytes_], medians: NDArray[np.float64]

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.core.errors import ConfigError
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.tokenizer import Tokenizer
@@ -60,7 +61,7 @@ class CodesConfig(ModalityConfig):
         return MaskOrSwap(self.codes) if self.codebooks == 1 else Hide()
 
 
-class CodesCodec:
+class CodesCodec(Codec):
     """A record to ids [N], or with several codebooks [N+C-1,C], and back by the decoder."""
 
     unit = "code"
@@ -73,14 +74,14 @@ class CodesCodec:
                 f" set model.modalities.codes.codes={made.codes} and"
                 f" model.modalities.codes.codebooks={made.codebooks}"
             )
-        self.tokenizer, self.C, self.V = tokenizer, config.codebooks, config.codes
+        self.autoencoder, self.C, self.V = tokenizer, config.codebooks, config.codes
         self.start, self.end = self._everywhere(self.V), None
         if tokenizer.codec.end is not None:
             self.end = self._everywhere(self.V + 1)
 
     def encode(self, raw: Any) -> Sample:
         """Takes what the tokenizer takes."""
-        ids_NC, grid = self.tokenizer.encode(raw)
+        ids_NC, grid = self.autoencoder.encode(raw)
         if self.C == 1:
             return Sample(ids_NC[:, 0], grid, len(ids_NC))
         if len(grid) > 1:
@@ -100,10 +101,10 @@ class CodesCodec:
             n = len(ids_NC) - self.C + 1
             ids_NC = np.stack([ids_NC[c : c + n, c] for c in range(self.C)], axis=1)
             grid = (n,)
-        return self.tokenizer.decode(ids_NC, grid)
+        return self.autoencoder.decode(ids_NC, grid)
 
     def save(self, folder: Path) -> None:
-        self.tokenizer.save(folder / "tokenizer")
+        self.autoencoder.save(folder / "tokenizer")
 
     def _everywhere(self, id: int) -> NDArray[Any]:
         return np.array(id) if self.C == 1 else np.full(self.C, id)

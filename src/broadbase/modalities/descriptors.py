@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.core.errors import DataError
 from broadbase.core.extras import chemistry, require_extra
 from broadbase.modalities.molecule import canonical
@@ -74,11 +75,10 @@ class DescriptorsConfig(ModalityConfig):
         return Hide()
 
 
-class DescriptorsCodec:
+class DescriptorsCodec(Codec):
     """A SMILES to one place of numbers, mean 0 and deviation 1 over the training molecules."""
 
     unit = "molecule"
-    end: NDArray[Any] | None = None
 
     def __init__(self, mean: NDArray[Any], deviation: NDArray[Any]) -> None:
         self.mean, self.deviation = mean, deviation

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.crops import Crops, CropsConfig
 from broadbase.modalities.resizing import opaque
 from broadbase.nn.spaces.quantized import QuantizedVector, QuantizedVectorConfig
@@ -72,11 +73,10 @@ class ImageConfig(ModalityConfig):
         )
 
 
-class ImageCodec:
+class ImageCodec(Codec):
     """Pixels in [0, 1], quantised to `levels`, as [R*C, K]."""
 
     unit = "pixel"
-    end: NDArray[Any] | None = None
 
     def __init__(self, config: ImageConfig) -> None:
         self.config = config

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from broadbase.core.contracts import Codec, Sample
+from broadbase.core.codec import Codec, Sample
 from broadbase.core.errors import DataError
 from broadbase.core.extras import chemistry
 from broadbase.modalities.ids import IdsConfig
@@ -70,7 +70,7 @@ class MoleculeConfig(IdsConfig):
         return self.vocab_size
 
 
-class MoleculeCodec:
+class MoleculeCodec(Codec):
     """SMILES to ids and back, exactly."""
 
     unit = "character"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from broadbase.core.contracts import Boundaries, Codec, Corruption, ModalityConfig
+from broadbase.core.codec import Codec
+from broadbase.core.contracts import Boundaries, Corruption, ModalityConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
 

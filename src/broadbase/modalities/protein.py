@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from broadbase.core.contracts import Codec, Sample
+from broadbase.core.codec import Codec, Sample
 from broadbase.modalities.ids import IdsConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig
 
@@ -73,7 +73,7 @@ class ProteinConfig(IdsConfig):
         return VOCABULARY
 
 
-class ProteinCodec:
+class ProteinCodec(Codec):
     """Residues to ids and back."""
 
     unit = "residue"

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.core.errors import DataError
 from broadbase.core.files import read_json
 from broadbase.modalities.crops import Crops, CropsConfig
@@ -92,14 +93,13 @@ class PublishedImageConfig(ModalityConfig):
         )
 
 
-class PublishedImageCodec:
+class PublishedImageCodec(Codec):
     """Numbers around 0 as [R*C, K]."""
 
     unit = "pixel"
-    end: NDArray[Any] | None = None
 
     def __init__(self, config: PublishedImageConfig, settings: Mapping[str, Any]) -> None:
-        self.config, self.begins, self.settings = config, config.start, settings
+        self.config, self.has_bos, self.settings = config, config.start, settings
         resample = Image.Resampling[config.resample.upper()]
         self.resized = Resizing.read(settings, config.size, config.channels, resample)
         normal, scaled = settings.get("do_normalize", True), settings.get("do_rescale", True)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.audio import AudioConfig
 from broadbase.modalities.mel import log_mel
 from broadbase.modalities.noise import Hide
@@ -33,12 +34,11 @@ class SpectrumConfig(ModalityConfig):
         return Hide()
 
 
-class SpectrumCodec:
+class SpectrumCodec(Codec):
     """Sound, silence after it up to the window's length, as [N, 2*mels]."""
 
     unit = "frame"
-    begins = False
-    end: NDArray[Any] | None = None
+    has_bos = False
 
     def __init__(self, config: SpectrumConfig) -> None:
         self.config = config

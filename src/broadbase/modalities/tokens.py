@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.modalities.special import FILES, panics_as_errors, roles, tokenizer_of
@@ -94,7 +95,7 @@ class TokensConfig(ModalityConfig):
         return self.corruption() if self.by is None else self.by.corruption_of(codec)
 
 
-class TokensCodec:
+class TokensCodec(Codec):
     """Text by the folder's tokenizer.json, or sequences of ids as they are.
 
     A record is data: `</s>` in it is four characters. In a prompt it is the special token.
@@ -103,7 +104,8 @@ class TokensCodec:
     unit = "byte"
 
     def __init__(self, config: TokensConfig, tokenizer: Tokenizer | None) -> None:
-        self.tokenizer, self.placeholder_ids = tokenizer, config.placeholder_ids
+        self.tokenizer: Tokenizer | None = tokenizer
+        self.placeholder_ids = config.placeholder_ids
         self.start: NDArray[Any] = np.array(config.start)
         self.end: NDArray[Any] | None = None if config.end is None else np.array(config.end)
         self.before, self.after = (

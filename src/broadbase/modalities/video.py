@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from broadbase.core.contracts import Codec, Corruption, ModalityConfig, Sample
+from broadbase.core.codec import Codec, Sample
+from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.modalities.noise import Hide
 from broadbase.nn.spaces.quantized import QuantizedVector, QuantizedVectorConfig
 
@@ -64,11 +65,10 @@ class VideoConfig(ModalityConfig):
         return Hide()
 
 
-class VideoCodec:
+class VideoCodec(Codec):
     """Pixels in [0, 1], quantised to `levels`, as [T*R*C, K]."""
 
     unit = "pixel"
-    end: NDArray[Any] | None = None
 
     def __init__(self, config: VideoConfig) -> None:
         self.config = config

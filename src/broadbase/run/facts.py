@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.usage import DataFacts
 from broadbase.data.store.store import Store
 from broadbase.modalities.noise import corruptions

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.errors import ConfigError, DataError, RejectedError
 from broadbase.core.files import discard, named, refuse_file
 from broadbase.data.sources.finding import counted

@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.errors import (
     BroadbaseError,
     ConfigError,

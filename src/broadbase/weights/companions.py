@@ -38,12 +38,12 @@ def write_tokenizers(base: Base, folder: Path, config: Mapping[str, Any]) -> Non
     lies apart, in codecs/."""
     for name, codec in base.codecs.items():
         known = (folder / "tokenizer_config.json").exists()
-        if isinstance(getattr(codec, "tokenizer", None), Tokenizer) and not known:
+        if codec.tokenizer is not None and not known:
             _tokenizer(base, name, folder, config.get("text_config", config))
 
 
 def _tokenizer(base: Base, name: str, folder: Path, config: Mapping[str, Any]) -> None:
-    codec: Any = base.codecs[name]
+    codec = base.codecs[name]
     (own := folder / "codecs" / name).mkdir(parents=True, exist_ok=True)
     codec.save(own)
     told = Tokenizer.from_str(codec.tokenizer.to_str())

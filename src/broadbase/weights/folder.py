@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.files import draft_folder, read_json, refuse_foreign
 from broadbase.core.formats import FORMAT

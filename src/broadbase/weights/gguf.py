@@ -129,7 +129,7 @@ def _settings(writer: Any, base: Base, config: Mapping[str, Any]) -> None:
 
 
 def _tokenizer(writer: Any, kinds: Any, base: Base, config: Mapping[str, Any]) -> None:
-    tokenizer: Any = getattr(next(iter(base.codecs.values())), "tokenizer", None)
+    tokenizer = next(iter(base.codecs.values())).tokenizer
     tree = json.loads(tokenizer.to_str()) if tokenizer is not None else {"model": {}}
     cut = CUTS.get(_cut(tree))
     if tree["model"].get("type") != "BPE" or cut is None:
@@ -157,9 +157,9 @@ def _tokenizer(writer: Any, kinds: Any, base: Base, config: Mapping[str, Any]) -
         [pair if isinstance(pair, str) else " ".join(pair) for pair in tree["model"]["merges"]]
     )
     codec = next(iter(base.codecs.values()))
-    before, after = opening(codec), getattr(codec, "after", None)
+    before, after = opening(codec), codec.after
     start = int(before[0]) if len(before) else first(config.get("bos_token_id"))
-    ends = getattr(codec, "ends", ()) or every(config.get("eos_token_id"))
+    ends = codec.ends or every(config.get("eos_token_id"))
     for role, known in zip(("bos", "eos", "eot", "eom"), (start, *ends), strict=False):
         if known is not None and known >= 0:
             getattr(writer, f"add_{role}_token_id")(known)

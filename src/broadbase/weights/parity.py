@@ -58,9 +58,7 @@ def _row(inputs: str, what: str, ours: Tensor, theirs: Tensor) -> dict[str, Any]
 
 def _compared(base: Base, reference: Any) -> Iterator[Compared]:
     modalities = base.config.modalities
-    space = next(
-        (name for name, codec in base.codecs.items() if getattr(codec, "placeholder_ids", {})), ""
-    )
+    space = next((name for name, codec in base.codecs.items() if codec.placeholder_ids), "")
     if space:
         yield _interleaved(base, reference, space)
         yield "whole", *_both(base, reference, next(_masks())[1])

@@ -13,6 +13,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.extras import require_extra
 from broadbase.inference.base import Base
 from broadbase.inference.documents import document
+from broadbase.modalities.tokens import TokensCodec
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -26,11 +27,11 @@ Compared = tuple[str, str, Tensor, Tensor]
 
 def compared(base: Base, reference: Any, folder: Path) -> Iterator[Compared]:
     """Ids of texts and, of a base of text alone, what is predicted of them or how they are read."""
-    found = [name for name, codec in base.codecs.items() if hasattr(codec, "encode_prompt")]
+    found = [name for name, codec in base.codecs.items() if isinstance(codec, TokensCodec)]
     if not found or not (folder / "tokenizer.json").exists():
         return
     space, theirs = found[0], _tokenizer(folder)
-    codec: Any = base.codecs[space]
+    codec = base.codecs[space]
     named = (folder / "tokenizer_config.json").exists() or codec.tokenizer.post_processor
     both = {text: _ids(base, space, text) for text in TEXTS}
     same = []
@@ -62,7 +63,7 @@ def _predicted(base: Base, reference: Any, text: str, ids: Tensor) -> Compared:
 def _ids(base: Base, space: str, text: str) -> Tensor:
     """Of a text that is read whole."""
     codec = base.codecs[space]
-    whole = base.attention_pattern(space) == "full" or getattr(codec, "after", None) is not None
+    whole = base.attention_pattern(space) == "full" or codec.after is not None
     return document(codec, text, whole, special=True)[0]
 
 

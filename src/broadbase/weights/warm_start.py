@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from broadbase.core.contracts import Codec, ObjectiveConfig
+from broadbase.core.codec import Codec
+from broadbase.core.contracts import ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.spaces import Embedder
 from broadbase.inference.base import Base

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from broadbase.core.contracts import Codec, ModalityConfig
+from broadbase.core.codec import Codec
+from broadbase.core.contracts import ModalityConfig
 from broadbase.core.errors import DataError
 from broadbase.core.terminal import Terminal, echo
 from broadbase.data.sources.finding import counted

@@ -11,14 +11,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import TypedDict
 
-from broadbase.core.contracts import (
-    Codec,
-    ModalityConfig,
-    Record,
-    Reject,
-    SourceChunk,
-    SourceConfig,
-)
+from broadbase.core.codec import Codec
+from broadbase.core.contracts import ModalityConfig, Record, Reject, SourceChunk, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.files import discard, draft_folder, write_json
 from broadbase.data.identity import identity, size_of

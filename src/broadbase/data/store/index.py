@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.core.errors import DataError, RejectedError
 from broadbase.core.files import discard, draft_folder, write_json, write_text
 from broadbase.data.store.duplicates import clusters, estimates

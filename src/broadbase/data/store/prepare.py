@@ -17,8 +17,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field
 
+from broadbase.core.codec import Codec
 from broadbase.core.config import Config
-from broadbase.core.contracts import Codec, ModalityConfig, SourceConfig
+from broadbase.core.contracts import ModalityConfig, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.core.files import discard, refuse_file, sweep, write_json, write_text
 from broadbase.data.sources.left_out import left_out

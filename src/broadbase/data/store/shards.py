@@ -29,11 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from broadbase.core.contracts import (
-    Codec,
-    Record,
-    Reject,
-)
+from broadbase.core.codec import Codec
+from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import draft_folder, write_json
 from broadbase.data.identity import identity, size_of

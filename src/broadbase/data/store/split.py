@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 
 Ints = NDArray[np.int64]
 Numbers = NDArray[np.uint64]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.contracts import Codec
+from broadbase.core.codec import Codec
 from broadbase.data.store.requests import Snapshot
 from broadbase.data.store.shards import Shard, finished
 from broadbase.data.store.split import Ints, cut

@@ -1,0 +1,50 @@
+"""Names in a slot: every choice has its own."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from broadbase.core.config import Slot
+from broadbase.core.errors import ConfigError
+
+
+class CheeseConfig(Slot):
+    """A slot."""
+
+    package = "core"
+
+
+class BrieConfig(CheeseConfig):
+    """A choice."""
+
+    name: Literal["brie"] = "brie"
+
+
+def test_a_second_class_of_one_name_is_refused_with_both() -> None:
+    with pytest.raises(ConfigError, match=r"OtherConfig and .*BrieConfig are both called 'brie'"):
+
+        class OtherConfig(CheeseConfig):
+            name: Literal["brie"] = "brie"
+
+    assert CheeseConfig.named("brie") is BrieConfig
+
+
+def test_a_choice_may_inherit_from_another() -> None:
+    class RipeConfig(BrieConfig):
+        name: Literal["ripe"] = "ripe"  # type: ignore[assignment]
+
+    assert CheeseConfig.named("ripe") is RipeConfig
+
+
+def test_a_class_that_is_defined_again_replaces_itself() -> None:
+    def define() -> type[Slot]:
+        class FetaConfig(CheeseConfig):
+            name: Literal["feta"] = "feta"
+
+        return FetaConfig
+
+    define()
+    again = define()
+    assert CheeseConfig.named("feta") is again
