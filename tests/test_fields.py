@@ -11,7 +11,15 @@ from broadbase.core.config import Config, Slot
 from broadbase.core.descriptions import descriptions, first_sentence
 from broadbase.core.plugins import modules
 
-PACKAGES = ("core", "run", "recipes", "train", "inference", "adapt")  # add to it: it only grows
+PACKAGES = (
+    "core",
+    "run",
+    "recipes",
+    "train",
+    "inference",
+    "adapt",
+    "data",
+)  # add to it: it only grows
 
 
 class Oven(Config):

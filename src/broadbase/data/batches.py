@@ -36,7 +36,10 @@ class MixedBatches:
     def batches(
         self, start: int, stop: int, *, workers: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """The batches of steps `start` to `stop` for one rank of `world`, built by `workers`."""
+        """Return the batches of steps `start` to `stop` for one rank of `world`.
+
+        Built by `workers`.
+        """
         for name, count in self.counts.items():
             if count % world:
                 raise ConfigError(
@@ -69,7 +72,7 @@ class MixedBatches:
 
     @cached_property
     def orders(self) -> dict[str, Order]:
-        """Endless row numbers of each source: every epoch has each of its rows once, shuffled anew.
+        """Return endless row numbers of each source: an epoch has each row once, shuffled anew.
 
         With a limit, its rows are that many, drawn at random once. Pairs have one order.
         """
@@ -86,7 +89,10 @@ class MixedBatches:
 def _made(
     build: Callable[[int], dict[str, Row]], start: int, stop: int, workers: int
 ) -> Iterator[dict[str, Row]]:
-    """What loader processes build, in order; ResourceError where one of them was killed."""
+    """Yield what loader processes build, in order.
+
+    Raise ResourceError where one of them was killed.
+    """
     steps = grain.MapDataset.range(start, stop).map(build)
     stream = steps.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     options = grain.MultiprocessingOptions(num_workers=workers)
@@ -106,7 +112,7 @@ def _made(
 
 
 def _begin(*_: int) -> None:
-    """What a loader process does first."""
+    """End this loader process when its parent ends."""
     end_with_parent()
 
 
@@ -114,10 +120,12 @@ class Order:
     """Endless numbers: every epoch has each of `rows` once, shuffled anew; one epoch is kept."""
 
     def __init__(self, rows: NDArray[np.int64], key: list[int]) -> None:
+        """Shuffle `rows` by `key` and the number of the epoch."""
         self.rows, self.key = rows, key
         self._epoch, self._order = -1, rows
 
     def __getitem__(self, place: int) -> int:
+        """Return the item at one position."""
         epoch, i = divmod(place, len(self.rows))
         if epoch != self._epoch:
             chance = np.random.default_rng([*self.key, epoch])
@@ -126,20 +134,20 @@ class Order:
 
 
 def held_out(rows: Rows, space: str, size: int, limit: int | None = None) -> Iterator[Segment]:
-    """Rows in order, `size` at a time up to `limit`; the last batch may be smaller."""
+    """Yield rows in order, `size` at a time up to `limit`; the last batch may be smaller."""
     last = len(rows) if limit is None else min(limit, len(rows))
     for i in range(0, last, size):
         yield _told(rows.batch(range(i, min(i + size, last))), space, rows.plain)
 
 
 def collate(rows: list[Row], space: str, plain: bool) -> Segment:
-    """Rows as one Segment [B,T]; plain rows need no order and document."""
+    """Return rows as one Segment [B,T]; plain rows need no order and document."""
     joined = (np.stack([getattr(row, f.name) for row in rows]) for f in fields(Row))
     return _told(Row(*joined), space, plain)
 
 
 def _told(rows: Row, space: str, plain: bool) -> Segment:
-    """Rows [B,T] as tensors."""
+    """Return rows [B,T] as tensors."""
     return Segment(
         space,
         values=torch.from_numpy(rows.values),

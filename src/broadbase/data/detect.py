@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 
 
 def detect(path: str, *plain: FilesConfig) -> Sequence[SourceConfig]:
-    """The sources of a folder, a file, "sample:NAME", "source:FILE.yaml" or "store:FOLDER".
+    """Return the sources of a folder, a file, "sample:NAME", "source:FILE.yaml" or "store:FOLDER".
 
     `plain` read a modality's own files; the others are tables of records, or of paths of pictures
     or sounds where the modality is of such. A table counts where one of its first rows can be read.
@@ -53,7 +53,7 @@ def detect(path: str, *plain: FilesConfig) -> Sequence[SourceConfig]:
 
 
 def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, SourceConfig]:
-    """Records of several kinds, by modality.
+    """Return records of several kinds, by modality.
 
     Those of a sample set that has them; columns of a table, with pictures and sounds in it or named
     by their paths; or files of one name (cat.png, cat.txt). ConfigError where a sample set or a
@@ -73,7 +73,9 @@ def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, Sour
 
 
 def labelled(path: str, field: str, label: str) -> SourceConfig:
-    """Labelled records: a sample or named source, a table, cells, molecules, or classes in folders.
+    """Return the source of labelled records at a path.
+
+    It is a sample or named source, a table, cells, molecules, or classes in folders.
 
     A table counts where it has the column `label`, and `field` or paths of pictures or sounds. Of
     the kinds of files in folders the one counts of which there are most. DataError says what lacks.
@@ -100,7 +102,10 @@ def labelled(path: str, field: str, label: str) -> SourceConfig:
 
 
 def media(path: str) -> SourceConfig:
-    """Pictures, sounds or clips: what a sample or named source is of, or the files of a folder."""
+    """Return pictures, sounds or clips.
+
+    What a sample or named source is of, or the files of a folder.
+    """
     if found := named(path):
         return found
     kinds = (ImageFilesConfig, AudioFilesConfig, VideoFilesConfig)
@@ -177,14 +182,14 @@ def _readable(source: SourceConfig) -> bool:
 
 
 def _rows(table: ColumnsConfig) -> list[Row]:
-    """The first rows of a table, whole."""
+    """Return the first rows of a table, whole."""
     whole = table.model_copy(update={"field": WHOLE})
     items = islice(whole.records(), LOOK)
     return [item.raw for item in items if isinstance(item, Record)]
 
 
 def _labelled(table: ColumnsConfig, field: str, label: str) -> SourceConfig | None:
-    """A table with its labels, or the files that it lists; None where it lacks either."""
+    """Return a table with its labels, or the files that it lists; None where it lacks either."""
     rows = _rows(table)
     if not any(value(row, label) is not ABSENT for row in rows):
         return None
@@ -196,7 +201,10 @@ def _labelled(table: ColumnsConfig, field: str, label: str) -> SourceConfig | No
 
 
 def _medium(table: ColumnsConfig, kind: str) -> SourceConfig | None:
-    """The pictures or sounds of a table: in a column of it, or named there by their paths."""
+    """Return the pictures or sounds of a table.
+
+    In a column of it, or named there by their paths.
+    """
     rows = _rows(table)
     columns = sorted(_columns(rows), key=lambda name: name != kind)
     found = (_listing(table, rows, name, kind) for name in columns)
@@ -206,7 +214,7 @@ def _medium(table: ColumnsConfig, kind: str) -> SourceConfig | None:
 def _listing(
     table: ColumnsConfig, rows: Sequence[Row], name: str, kind: str
 ) -> SourceConfig | None:
-    """What a column holds or names of a kind; None where it does not."""
+    """Return what a column holds or names of a kind; None where it does not."""
     values = [each for row in rows if not missing(each := value(row, name))]
     folder = table.root.parent if table.root.is_file() else table.root
     files = FILES[kind](path=str(folder))
@@ -225,7 +233,7 @@ def _part(whole: Any, name: str) -> Any:
 
 
 def _names(files: FilesConfig, text: Any) -> bool:
-    """Whether a value looks like the path of such a file."""
+    """Return whether a value looks like the path of such a file."""
     return isinstance(text, str) and "\n" not in text and files.wants(PurePosixPath(text).name)
 
 
@@ -234,7 +242,10 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _texts(table: ColumnsConfig) -> ColumnsConfig:
-    """The column of a table that holds its texts; ConfigError where that is not clear."""
+    """Return the column of a table that holds its texts.
+
+    Raise ConfigError where that is not clear.
+    """
     rows = _rows(table)
     found = [
         name
@@ -251,7 +262,7 @@ def _texts(table: ColumnsConfig) -> ColumnsConfig:
 
 
 def in_folders(source: FilesConfig) -> int:
-    """How many of its files lie in a folder below its own."""
+    """Return how many of its files lie in a folder below its own."""
     root = source.root
     if not root.is_dir():
         return 0
@@ -259,7 +270,7 @@ def in_folders(source: FilesConfig) -> int:
 
 
 def _no_labels(path: str, tables: Sequence[ColumnsConfig], field: str, label: str) -> str:
-    """Why no labelled record was found."""
+    """Return why no labelled record was found."""
     for table in tables:
         rows, columns = _rows(table), {"field": field, "label": label}
         for option, name in columns.items() if rows else ():

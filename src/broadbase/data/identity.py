@@ -15,7 +15,7 @@ STEP = 1 << 20  # characters that are hashed at once
 
 
 def digest_of(raw: Any) -> bytes:
-    """The SHA-256 of a record's content."""
+    """Return the SHA-256 of a record's content."""
     if isinstance(raw, str):
         digest = hashlib.sha256()
         for i in range(0, len(raw), STEP):  # a copy of a long one would take as much memory again
@@ -26,7 +26,7 @@ def digest_of(raw: Any) -> bytes:
 
 
 def identity(record: Record, raw: Any, paired: bool) -> bytes:
-    """A document's id, 16 bytes: of its content, or of its key where it is one of a pair.
+    """Return a document's id, 16 bytes: of its content, or of its key where it is one of a pair.
 
     The first half, which decides the side of the split, is its group's where it has one.
     """
@@ -36,5 +36,5 @@ def identity(record: Record, raw: Any, paired: bool) -> bytes:
 
 
 def size_of(raw: Any) -> int:
-    """About how many bytes a record's content takes."""
+    """Return about how many bytes a record's content takes."""
     return len(raw) if isinstance(raw, str | bytes) else np.asarray(raw).nbytes

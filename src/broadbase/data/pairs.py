@@ -16,7 +16,7 @@ from broadbase.data.store.store import Split, Store
 
 
 def align_pairs(stores: Mapping[str, Store], side: str) -> dict[str, Split]:
-    """The documents of one side that all of these stores have, in one order.
+    """Return the documents of one side that all of these stores have, in one order.
 
     DataError where there are none.
     """

@@ -39,13 +39,13 @@ class Row:
 
 
 def pack_rows(split: Split, length: int) -> Plan:
-    """Chunks side by side, so that little is padded."""
+    """Return chunks side by side, so that little is padded."""
     chunks = _cut(split, length)
     return chunks, *_pack(chunks[:, 2], length)
 
 
 def one_per_row(split: Split, length: int) -> Plan:
-    """One document a row: the first places of a longer one."""
+    """Return one document a row: the first places of a longer one."""
     _fits(split, length)
     document = np.arange(len(split))
     places = np.minimum(length, split.lengths + 1 + split.ends)
@@ -59,6 +59,7 @@ class Rows:
     def __init__(
         self, split: Split, length: int, plan: Callable[[Split, int], Plan] = pack_rows
     ) -> None:
+        """Lay out all documents of a split in rows of `length` tokens."""
         self.split, self.length = split, length
         self.chunks, self.packed, self.starts = plan(split, length)
         self._places, self._line = np.arange(length), positions((length,)).numpy()
@@ -66,14 +67,16 @@ class Rows:
         self.plain = bool((self.chunks[:, 2] == length).all())
 
     def __len__(self) -> int:
+        """Return how many there are."""
         return len(self.starts) - 1
 
     def __getitem__(self, i: int) -> Row:
+        """Return the item at one position."""
         rows = self.batch([i])
         return Row(*(getattr(rows, field.name)[0] for field in fields(Row)))
 
     def batch(self, numbers: Sequence[int]) -> Row:
-        """Several rows at once, [B,T,...] each: written where they will be read."""
+        """Return several rows at once, [B,T,...] each: written where they will be read."""
         B, T, start = len(numbers), self.length, self.split.start
         values = np.zeros((B, T, *start.shape), dtype=start.dtype)
         position, order = np.tile(self._line, (B, 1, 1)), np.tile(self._places, (B, 1))
@@ -122,7 +125,7 @@ def _cut(split: Split, length: int) -> Ints:
 
 
 def _pack(sizes: Ints, length: int) -> tuple[Ints, Ints]:
-    """Best-fit decreasing: each chunk goes where it leaves least room (Ding et al. 2024, 3).
+    """Return best-fit decreasing: each chunk goes where it leaves least room (Ding et al. 2024, 3).
 
     Returns the chunks row by row, and where each row starts among them. Full chunks are rows.
     """

@@ -12,14 +12,17 @@ from broadbase.data.samples.sets import SAMPLES, SampleSet
 
 
 def sample(name: str) -> SampleSet:
-    """A sample set by name; DataError with the nearest one."""
+    """Return a sample set by name; raise DataError with the nearest one."""
     if name not in SAMPLES:
         raise DataError(f"there is no sample set {name!r}{hint(name, SAMPLES)}")
     return SAMPLES[name]
 
 
 def table() -> list[dict[str, Any]]:
-    """All sample sets: what they hold, from where, on what terms, and whether they are here."""
+    """Return all sample sets.
+
+    What they hold, from where, on what terms, and whether they are here.
+    """
     rows = []
     for name, each in SAMPLES.items():
         package = getattr(each.source, "origin", None)
@@ -38,6 +41,6 @@ def table() -> list[dict[str, Any]]:
 
 
 def first(name: str, count: int) -> list[Record]:
-    """The first records of a sample set, fetching it where needed."""
+    """Return the first records of a sample set, fetching it where needed."""
     records = (r for r in sample(name).source.records() if isinstance(r, Record))
     return list(islice(records, count))

@@ -20,11 +20,15 @@ class EmojiConfig(SourceConfig):
     """Every emoji without a skin tone, known by its code point: its picture, or its description."""
 
     name: Literal["openmoji"] = "openmoji"
-    path: str  # of the package
+    path: str
+    """The folder of the npm package."""
     part: Literal["picture", "description"] = "picture"
-    size: Annotated[int, Field(ge=8, le=1024)] = 32  # pixels a side
+    """What a record is: the picture, or the description as a text."""
+    size: Annotated[int, Field(ge=8, le=1024)] = 32
+    """The pixels of a side of the picture."""
 
     def records(self) -> Iterator[Record | Reject]:
+        """Yield the records and rejects in a fixed order."""
         for row in self._rows():
             place = f"{self.path}:{row['hexcode']}"
             try:
@@ -35,6 +39,7 @@ class EmojiConfig(SourceConfig):
             yield Record(raw, place, row["group"], key=row["hexcode"])
 
     def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the records are made of."""
         data = Path(self.path, "data", "openmoji.json").read_bytes()
         return {"openmoji.json": hashlib.sha256(data).hexdigest()}
 
@@ -48,7 +53,7 @@ class EmojiConfig(SourceConfig):
 
 
 def drawing(svg: str, size: int) -> Image.Image:
-    """A vector drawing, at most `size` pixels a side; ValueError where it is none.
+    """Return a vector drawing, at most `size` pixels a side; raise ValueError where it is none.
 
     Where its extents are points, an inch is 96 pixels, as in CSS.
     """
@@ -58,12 +63,12 @@ def drawing(svg: str, size: int) -> Image.Image:
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """What is transparent, white: RGB."""
+    """Return what is transparent, white: RGB."""
     drawn = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
 
 
 def described(row: dict[str, Any]) -> str:
-    """Its name, then what it is tagged with."""
+    """Return its name, then what it is tagged with."""
     tags = f"{row['tags']}, {row['openmoji_tags']}".strip(", ")
     return f"{row['annotation']}: {tags}" if tags else str(row["annotation"])

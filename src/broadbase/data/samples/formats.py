@@ -58,7 +58,8 @@ class MailConfig(FilesConfig):
 
     name: Literal["mail"] = "mail"
     pattern: str = "**/*.eml"
-    labels: tuple[str, ...] = ()  # tried in this order
+    labels: tuple[str, ...] = ()
+    """The labels, tried in this order: the first that the name of the folder holds."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         mail = email.message_from_bytes(path.read_bytes())
@@ -71,7 +72,7 @@ class MailConfig(FilesConfig):
 
 
 def _idx(path: UPath, axes: int) -> NDArray[np.uint8]:
-    """An array of bytes: 0, 0, 8 (the type), the number of axes, every extent in 4 bytes."""
+    """Return an array of bytes: 0, 0, 8 (the type), the number of axes, every extent in 4 bytes."""
     with opened(path) as file:
         data = file.read()
     if data[:4] != bytes((0, 0, 8, axes)):
@@ -89,7 +90,7 @@ def _subject(mail: Message) -> str:
 
 
 def _body(mail: Message) -> str:
-    """The first plain text, else the first HTML without its marks."""
+    """Return the first plain text, else the first HTML without its marks."""
     parts = {part.get_content_type(): part for part in reversed(list(mail.walk()))}
     if "text/plain" in parts:
         return _decoded(parts["text/plain"])

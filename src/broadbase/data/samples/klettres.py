@@ -23,7 +23,9 @@ class KLettresConfig(SoundsConfig):
     name: Literal["klettres"] = "klettres"
     pattern: str = "*/sounds.xml"
     sounds: Kind = "all"
-    grouped: bool = False  # a language's sounds, which one speaker speaks, fall on one side
+    """Which sounds are read: the letters A to Z, all others, or all."""
+    grouped: bool = False
+    """Whether a language's sounds, which one speaker speaks, fall on one side of the split."""
 
     def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
         for file, label in _listed(path, self.sounds):
@@ -36,6 +38,7 @@ class KLettresNamesConfig(FilesConfig):
     name: Literal["klettres_names"] = "klettres_names"
     pattern: str = "*/sounds.xml"
     sounds: Kind = "all"
+    """Which names are read: of the letters A to Z, of all others, or all."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         for file, label in _listed(path, self.sounds):
@@ -43,7 +46,7 @@ class KLettresNamesConfig(FilesConfig):
 
 
 def _listed(path: UPath, sounds: Kind) -> Iterator[tuple[UPath, str]]:
-    """Files and names of a list; some are listed and not shipped."""
+    """Yield files and names of a list; some are listed and not shipped."""
     try:
         listed = ElementTree.fromstring(path.read_bytes())
     except ElementTree.ParseError as error:

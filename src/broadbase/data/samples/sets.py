@@ -55,7 +55,7 @@ class SampleSet:
 
     @property
     def kinds(self) -> dict[str, SourceConfig]:
-        """All that there is of a record, by modality."""
+        """Return all that there is of a record, by modality."""
         return {self.modality: self.source, **self.options}
 
 
@@ -66,7 +66,7 @@ def _fashion(pattern: str) -> PackagedConfig:
 
 
 def _named(pictures: SourceConfig, *names: str) -> dict[str, SourceConfig]:
-    """The class of each picture as a text beside it."""
+    """Return the class of each picture as a text beside it."""
     return {"text": LabelsConfig(source=pictures, names=names)}
 
 

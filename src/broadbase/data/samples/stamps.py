@@ -37,10 +37,12 @@ class StampsConfig(FilesConfig):
 
     pattern: str = "**/*.txt"
     languages: tuple[str, ...] = LANGUAGES
-    longest: Annotated[int, Field(ge=1)] = 40  # characters; longer ones are sentences, no names
+    """The languages in which names are read."""
+    longest: Annotated[int, Field(ge=1)] = 40
+    """The most characters of a name; longer ones are sentences."""
 
     def stamps(self, path: UPath) -> Iterator[Stamp]:
-        """The languages in which the stamp of a .txt file is both named and spoken."""
+        """Yield the languages in which the stamp of a .txt file is both named and spoken."""
         english, *others = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
         names = {"en": english} | dict(
             each.split(".utf8=", 1) for each in others if ".utf8=" in each
@@ -70,7 +72,8 @@ class StampPicturesConfig(StampsConfig):
     """The pictures, on a white square; the same one for each language."""
 
     name: Literal["stamp_pictures"] = "stamp_pictures"
-    size: Annotated[int, Field(ge=8, le=1024)] = 32  # pixels a side
+    size: Annotated[int, Field(ge=8, le=1024)] = 32
+    """The pixels of a side of the picture."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         if not (found := list(self.stamps(path))):

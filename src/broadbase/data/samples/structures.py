@@ -34,9 +34,11 @@ class StructuresConfig(FilesConfig):
     pattern: str = "**/*.pdb.dssp"
 
     def parts(self) -> Sequence[SourceChunk]:
+        """Return the pieces that are read apart."""
         return (SourceChunk(""),)
 
     def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
+        """Yield the records and rejects of one piece."""
         files = super().parts()
         return grouped(
             [item for file in files for item in super(StructuresConfig, self).read(file)]
@@ -56,7 +58,7 @@ class StructuresConfig(FilesConfig):
 
 
 def _residues(path: UPath) -> str:
-    """The residues that have a C-alpha, in order; X where they are none of the 20."""
+    """Return the residues that have a C-alpha, in order; X where they are none of the 20."""
     found: dict[str, str] = {}
     with opened(path) as file:
         while line := file.readline(LONGEST):

@@ -39,18 +39,23 @@ class H5adConfig(FilesConfig):
 
     name: Literal["h5ad"] = "h5ad"
     pattern: str = "**/*.h5ad"
-    label: str | None = None  # a column of obs
+    label: str | None = None
+    """The column of obs with the label; None: no labels."""
     layer: str | None = None
+    """The layer to read; None: the raw counts where there are such, else X."""
     values: Literal["auto", "counts", "log1p"] = "auto"
-    limit: Annotated[int, Field(ge=1)] = 1_000_000  # cells of a file
-    seconds: Annotated[float, Field(gt=0)] = 60.0  # that decoding may take without a result
+    """Whether values are counts or log1p of counts; auto: found from the values."""
+    limit: Annotated[int, Field(ge=1)] = 1_000_000
+    """The most cells of a file."""
+    seconds: Annotated[float, Field(gt=0)] = 60.0
+    """The seconds that decoding may take without a result."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         require_extra("anndata.io", "cells", "reading .h5ad files")
         return apart(self.decoded, path, self.seconds, (__name__, "anndata.io"))
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
-        """The cells of a file, read by this process."""
+        """Yield the cells of a file, read by this process."""
         h5py = require_extra("h5py", "cells", "reading .h5ad files")
         try:
             with path.open("rb") as raw, h5py.File(raw, "r") as file:
@@ -94,7 +99,7 @@ def _record(
 
 
 def _chosen(file: Any, layer: str | None) -> tuple[Any, Any]:
-    """The matrix to read, and the table of its genes."""
+    """Return the matrix to read, and the table of its genes."""
     if layer is not None:
         if layer not in (known := file.get("layers", {})):
             raise ValueError(f"no layer `{layer}`{hint(layer, known)}")
@@ -110,7 +115,7 @@ def _chosen(file: Any, layer: str | None) -> tuple[Any, Any]:
 
 
 def _bounded(size: int, nodes: Sequence[Any]) -> None:
-    """ValueError where an array would be far larger than its file."""
+    """Raise ValueError where an array would be far larger than its file."""
 
     def check(name: str, node: Any) -> None:
         if getattr(node, "nbytes", 0) > RATIO * size:
@@ -125,7 +130,7 @@ def _bounded(size: int, nodes: Sequence[Any]) -> None:
 
 
 def _table(node: Any) -> Any:
-    """obs or var as a data frame."""
+    """Return obs or var as a data frame."""
     if hasattr(node, "dtype"):  # one array of rows, before anndata 0.7
         rows, frames = node[()], require_extra("pandas", "cells", "reading .h5ad files").DataFrame
         table = frames.from_records(rows, index=rows.dtype.names[0])
@@ -135,7 +140,7 @@ def _table(node: Any) -> Any:
 
 
 def _labels(file: Any, obs: Any, column: str) -> list[str | None]:
-    """A column of obs, None where a cell has no value."""
+    """Return a column of obs, None where a cell has no value."""
     if column not in obs:
         raise ValueError(f"obs has no column `{column}`{hint(column, list(obs))}")
     values, kept = obs[column], f"{column}_categories"  # kept there before anndata 0.7
@@ -146,7 +151,10 @@ def _labels(file: Any, obs: Any, column: str) -> list[str | None]:
 
 
 def _fits(matrix: Any, cells: int, genes: int, limit: int) -> None:
-    """ValueError where the matrix has another shape than its tables, or there is too much of it."""
+    """Raise ValueError where the matrix has another shape than its tables.
+
+    Or there is too much of it.
+    """
     shape = tuple(int(n) for n in _attribute(matrix, "shape", "h5sparse_shape"))
     if shape != (cells, genes):
         raise ValueError(f"a matrix of {shape} for {cells} cells of {genes} genes")
@@ -158,14 +166,20 @@ def _fits(matrix: Any, cells: int, genes: int, limit: int) -> None:
 
 
 def _attribute(matrix: Any, *names: str) -> Any:
-    """What a matrix says of itself: the array, or the attributes of a sparse one, new or old."""
+    """Return what a matrix says of itself.
+
+    The array, or the attributes of a sparse one, new or old.
+    """
     if hasattr(matrix, "dtype"):
         return getattr(matrix, names[0], None)
     return next(matrix.attrs[name] for name in names if name in matrix.attrs)
 
 
 def _rows(matrix: Any) -> Iterator[Cell | str]:
-    """The cells of a matrix in order, or why one cannot be read; ValueError where none can."""
+    """Yield the cells of a matrix in order, or why one cannot be read.
+
+    Raise ValueError where none can.
+    """
     C, G = _attribute(matrix, "shape", "h5sparse_shape")
     read, step = _reader(matrix), max(1, BLOCK // max(1, G))
     for first in range(0, C, step):
@@ -173,7 +187,10 @@ def _rows(matrix: Any) -> Iterator[Cell | str]:
 
 
 def _block(read: Read, first: int, last: int) -> Iterator[Cell | str]:
-    """Some cells at once; where they cannot be read, the halves of them, down to the bad ones."""
+    """Yield some cells at once.
+
+    Where they cannot be read, the halves of them, down to the bad ones.
+    """
     try:
         block = read(first, last)
     except Exception as error:  # h5py and scipy raise almost any kind
@@ -190,7 +207,7 @@ def _block(read: Read, first: int, last: int) -> Iterator[Cell | str]:
 
 
 def _reader(matrix: Any) -> Read:
-    """Reads cells from a first to a last as scipy's compressed rows.
+    """Return a function that reads cells from a first to a last as scipy's compressed rows.
 
     ValueError where parts of the matrix do not belong together.
     """
@@ -226,12 +243,15 @@ def _reader(matrix: Any) -> Read:
 
 
 def _possible(values: NDArray[np.float64]) -> bool:
-    """Whether they may be counts, or logarithms of counts."""
+    """Return whether they may be counts, or logarithms of counts."""
     return bool(np.isfinite(values).all() and values.min(initial=0) >= 0)
 
 
 def _logged(cells: Sequence[Cell | str]) -> bool:
-    """Whether values are log1p of counts; ValueError where those of most cells are neither."""
+    """Return whether values are log1p of counts.
+
+    Raise ValueError where those of most cells are neither.
+    """
     found = [cell[1] for cell in cells if not isinstance(cell, str) and len(cell[1])]
     values = [each for each in found if _possible(each)]
     if len(values) < len(found) / 2:
@@ -250,7 +270,10 @@ def _logged(cells: Sequence[Cell | str]) -> bool:
 
 
 def _multiples(cells: Sequence[NDArray[np.float64]]) -> float:
-    """The share of values that are whole multiples, 2 to 10, of the smallest of their cell."""
+    """Return the share of values that are whole multiples.
+
+    2 to 10, of the smallest of their cell.
+    """
     ratios = np.concatenate([each / each.min() for each in cells])
     ratios = ratios[(ratios > 1.05) & (ratios < 10.5)]
     return float((abs(ratios - np.round(ratios)) < 0.05).mean()) if len(ratios) else 0.0

@@ -28,7 +28,7 @@ DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 @contextmanager
 def opened(path: UPath) -> Iterator[IO[bytes]]:
-    """A file's bytes; .gz, .zst, .bz2 and .xz unpacked on the way.
+    """Yield a file's bytes; .gz, .zst, .bz2 and .xz unpacked on the way.
 
     One of DAMAGED, or OSError, where a packed one is damaged, before any of it is given.
     """
@@ -49,7 +49,7 @@ def _unpacked(path: UPath, raw: IO[bytes]) -> IO[bytes]:
 
 @lru_cache(maxsize=1 << 12)
 def _check(path: UPath, size: int, changed: int) -> None:  # noqa: ARG001
-    """Once a process, as long as size and time of change stay."""
+    """Unpack a file to its end, once a process as long as size and time of change stay."""
     found = 0
     with path.open("rb") as raw, _unpacked(path, raw) as file:
         while block := file.read(STEP):
@@ -58,7 +58,7 @@ def _check(path: UPath, size: int, changed: int) -> None:  # noqa: ARG001
 
 
 def set_limits(held: int, size: int) -> None:
-    """OSError where a file of `size` bytes holds more than files do."""
+    """Raise OSError where a file of `size` bytes holds more than files do."""
     if held > max(SMALL, RATIO * size):
         raise OSError(
             f"it holds more than {RATIO} times its {size:,} bytes: a decompression bomb? Unpack it"
@@ -69,12 +69,13 @@ class Utf8:
     """A file of text in another encoding, read as UTF-8; a byte that it cannot hold is kept."""
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
+        """Decode `file` from `encoding`."""
         self.text = io.TextIOWrapper(file, encoding, "surrogateescape", newline="\n")
 
     def read(self, size: int = -1) -> bytes:
-        """About `size` bytes; all, where it is below 0."""
+        """Return about `size` bytes; all, where it is below 0."""
         return self.text.read(size).encode("utf-8", "surrogateescape")
 
     def readline(self, size: int = -1) -> bytes:
-        """A line, or about `size` bytes of it."""
+        """Return a line, or about `size` bytes of it."""
         return self.text.readline(size).encode("utf-8", "surrogateescape")

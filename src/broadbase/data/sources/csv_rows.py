@@ -32,7 +32,9 @@ REASONS = {"unexpected end of data": OPEN, "expected after": INSIDE}
 class Bytes(Protocol):
     """What lines are read from."""
 
-    def readline(self, size: int = -1, /) -> bytes: ...
+    def readline(self, size: int = -1, /) -> bytes:
+        """Return a line, or about `size` bytes of it."""
+        ...
 
 
 class Bad(NamedTuple):
@@ -49,7 +51,7 @@ class HopelessError(ValueError):
 def rows(
     file: Bytes | IO[bytes], separator: str, escape: str | None = None, number: int = 1
 ) -> Iterator[tuple[int, list[str] | Bad]]:
-    """Each row with the number of its first line; of a row that cannot be read why not.
+    """Yield each row with the number of its first line; of a row that cannot be read why not.
 
     `number` is that of the first line of the file that is still to be read.
     HopelessError where nearly every row would take the rest of the file.
@@ -110,7 +112,10 @@ class _Lines:
         return line[0]
 
     def end(self) -> tuple[int, tuple[int, Bad] | None]:
-        """The row is read: its first line, and the first of its lines that is no text and why."""
+        """Return the row is read.
+
+        Its first line, and the first of its lines that is no text and why.
+        """
         bad = next(((i, why) for i, (_, why) in enumerate(self.taken) if why), None)
         first = self.number
         self.number += len(self.taken)
@@ -118,7 +123,7 @@ class _Lines:
         return first, None if bad is None else (first + bad[0], Bad(bad[1]))
 
     def back(self) -> int:
-        """Only the first line of the row counts as read; its number."""
+        """Go back to the second line of the row; return the number of its first."""
         self.twice += self.size
         if self.twice > AGAIN:
             raise HopelessError(f"line {self.number}: row after row opens a quote without an end")
@@ -128,7 +133,7 @@ class _Lines:
         return self.number - 1
 
     def hold_rows(self, columns: int, separator: str) -> bool:
-        """Whether a row has many lines, and all within it are rows by themselves."""
+        """Return whether a row has many lines, and all within it are rows by themselves."""
         inner = [text for text, _ in self.taken[1:-1]]
         if len(inner) < MANY:
             return False
@@ -136,13 +141,13 @@ class _Lines:
         return good == whole >= MANY
 
     def go_on(self, columns: int, separator: str) -> bool:
-        """Whether the lines after the first are nearly all rows by themselves."""
+        """Return whether the lines after the first are nearly all rows by themselves."""
         good, whole = _counted([text for text, _ in self.taken[1:]], columns, separator)
         return good >= MOST * whole
 
 
 def _counted(lines: list[str], columns: int, separator: str) -> tuple[int, int]:
-    """How many rows of so many fields there are in some lines, and how many rows in all."""
+    """Return how many rows of so many fields there are in some lines, and how many rows in all."""
     reader, good, count = csv.reader(lines, delimiter=separator, strict=True), 0, 0
     while True:
         try:
@@ -156,7 +161,7 @@ def _counted(lines: list[str], columns: int, separator: str) -> tuple[int, int]:
 
 
 def _physical(file: Bytes | IO[bytes]) -> Iterator[tuple[str, str]]:
-    """Lines, of any line end, as text; what is no text comes with the reason."""
+    """Yield lines, of any line end, as text; what is no text comes with the reason."""
     first = True
     while line := file.readline(FIELD + 1):
         if first:

@@ -25,18 +25,22 @@ class ColumnsConfig(FilesConfig):
     """
 
     fixed: ClassVar[bool] = True  # whether every row has every column
-    field: str = "text"  # a text, or a picture as {"bytes": ...}
+    field: str = "text"
+    """The column of the text, or of the picture as {"bytes": ...}."""
     label: str | None = None
-    key: str | None = None  # what a row is known by among paired sources; None: its place
-    group: str | None = None  # rows that are equal here fall on one side of the split
+    """The column of the label; None: no labels."""
+    key: str | None = None
+    """The column that identifies a row among paired sources; None: its origin does."""
+    group: str | None = None
+    """The column whose equal values keep rows on one side of the split; None: no groups."""
 
     @property
     def columns(self) -> list[str]:
-        """Those that are read."""
+        """Return those that are read."""
         return [name for name in (self.field, self.label, self.key, self.group) if name]
 
     def twice(self, names: Iterable[str]) -> str | None:
-        """The first column that is read and stands twice in a header."""
+        """Return the first column that is read and stands twice in a header."""
         known = list(names)
         outer = [name if name in known else name.split(".")[0] for name in self.columns]
         return next((name for name in outer if known.count(name) > 1), None)
@@ -74,7 +78,7 @@ ABSENT = object()
 
 
 def value(row: Mapping[str, Any], name: str) -> Any:
-    """A column of a row, or what lies within one; ABSENT where there is none."""
+    """Return a column of a row, or what lies within one; ABSENT where there is none."""
     if name in row:
         return row[name]
     found: Any = row
@@ -89,14 +93,14 @@ def value(row: Mapping[str, Any], name: str) -> Any:
 
 
 def missing(value: Any) -> bool:
-    """Whether a value is null, NaN or blank."""
+    """Return whether a value is null, NaN or blank."""
     if isinstance(value, str):
         return not value or value.isspace()
     return value is None or value is ABSENT or (isinstance(value, float) and math.isnan(value))
 
 
 def word(value: Any) -> str | None:
-    """A label, key or group as text, None where it is missing; 1.0 is written as 1."""
+    """Return a label, key or group as text, None where it is missing; 1.0 is written as 1."""
     if missing(value):
         return None
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
@@ -104,7 +108,7 @@ def word(value: Any) -> str | None:
 
 
 def known(name: str, names: Iterable[str]) -> str:
-    """'; did you mean `x`?' or the columns there are, cut where they are many or long."""
+    """Return '; did you mean `x`?' or the columns there are, cut where they are many or long."""
     short = [each if len(each) <= LONG else each[:LONG] + "..." for each in names]
     more = [f"and {len(short) - SHOWN} more"] if len(short) > SHOWN else []
     said = hint(name, short)

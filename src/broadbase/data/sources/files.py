@@ -43,7 +43,9 @@ class FilesConfig(SourceConfig):
     single: ClassVar[bool] = False  # whether every file is one record
     unpacks: ClassVar[bool] = False  # whether packed files are read too (.gz, .zst, .bz2, .xz)
     path: str
-    pattern: str  # one or more globs, with spaces between; endings count in either case
+    """The folder, the file, or a URL that fsspec opens."""
+    pattern: str
+    """One or more globs, with spaces between; endings count in either case."""
 
     @field_validator("pattern")
     @classmethod
@@ -52,11 +54,11 @@ class FilesConfig(SourceConfig):
 
     @property
     def root(self) -> UPath:
-        """The folder or file; DataError where it cannot be opened at all."""
+        """Return the folder or file; raise DataError where it cannot be opened at all."""
         return _root(self.path)
 
     def holds(self) -> bool:
-        """Whether there is a file that this source reads."""
+        """Return whether there is a file that this source reads."""
         root = self.root
         if root.is_file():
             last = " ".join(one.rpartition("/")[2] for one in self.pattern.split())
@@ -64,7 +66,7 @@ class FilesConfig(SourceConfig):
         return root.is_dir() and any(map(self.wants, self.listing().files))
 
     def wants(self, name: str) -> bool:
-        """Whether it reads a file of its folder, by its path there."""
+        """Return whether it reads a file of its folder, by its path there."""
         return matches(name, self.pattern, packed=self.unpacks)
 
     def would_read(self, path: Path) -> bool:
@@ -74,11 +76,11 @@ class FilesConfig(SourceConfig):
         return inside and any(path.match(glob) for glob in self.pattern.split())
 
     def listing(self) -> Listing:
-        """All files of its folder."""
+        """Return all files of its folder."""
         return listing(self.root, hidden=wants_hidden(self.pattern))
 
     def files(self) -> list[UPath]:
-        """The files; DataError where there are none, saying what there is instead."""
+        """Return the files; raise DataError where there are none, saying what there is instead."""
         root = self.root
         if root.is_file():
             return [root]
@@ -96,10 +98,11 @@ class FilesConfig(SourceConfig):
         return found
 
     def parts(self) -> Sequence[SourceChunk]:
+        """Return the pieces that are read apart."""
         return [part for path in self.files() for part in self._parts(path)]
 
     def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
-        """The items of a file; a reject of a whole file takes all its bytes with it."""
+        """Yield the items of a file; a reject of a whole file takes all its bytes with it."""
         path = self.root if self.root.is_file() else self.root / part.name
         above = str(self.root)
         for item in self._readable(path, part):
@@ -111,7 +114,7 @@ class FilesConfig(SourceConfig):
             yield item
 
     def _readable(self, path: UPath, part: SourceChunk) -> Iterator[Record | Reject]:
-        """The items of a file; a Reject from where the system or a packer fails."""
+        """Yield the items of a file; a Reject from where the system or a packer fails."""
         try:
             yield from self._part(path, part)
         except PermissionError:
@@ -125,6 +128,7 @@ class FilesConfig(SourceConfig):
             yield Reject(str(path), f"cannot be read: {error.strerror or error}")
 
     def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the records are made of."""
         files = self.files()
         with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter lock
             return dict(zip(map(self._name, files), pool.map(digest, files), strict=True))
@@ -133,12 +137,12 @@ class FilesConfig(SourceConfig):
         return path.name if path == self.root else str(path.relative_to(self.root))
 
     def _key(self, path: UPath) -> str:
-        """What cat.png and cat.txt have in common."""
+        """Return what cat.png and cat.txt have in common."""
         plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
         return self._name(path).removesuffix(path.name) + plain.stem
 
     def _class(self, path: UPath) -> str | None:
-        """The first folder below the source's that a file lies in; None: it lies in none."""
+        """Return the first folder below the source's that a file lies in; None: it lies in none."""
         folders = PurePosixPath(self._name(path)).parts[:-1]
         return folders[0] if folders else None
 
@@ -159,13 +163,15 @@ class ImageFilesConfig(FilesConfig):
     name: Literal["image_files"] = "image_files"
     pattern: str = "**/*.png **/*.jpg **/*.jpeg **/*.webp **/*.bmp **/*.gif **/*.tif **/*.tiff"
     labels: Labels = "none"
-    limit: Annotated[int, Field(ge=1)] = PIXELS  # megapixels
+    """The label of a file: none, or the first folder that it lies in."""
+    limit: Annotated[int, Field(ge=1)] = PIXELS
+    """The most megapixels of a picture."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         return apart(self.decoded, path, self.wait, (__name__,))
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
-        """The picture of a file, decoded by this process."""
+        """Yield the picture of a file, decoded by this process."""
         with path.open("rb") as file:
             label = self._class(path) if self.labels == "folder" else None
             found = picture(str(path), file, self.limit, label)
@@ -186,7 +192,7 @@ def _root(path: str) -> UPath:
 
 
 def digest(path: UPath) -> str:
-    """The SHA-256 of a file's content, or why it has none."""
+    """Return the SHA-256 of a file's content, or why it has none."""
     try:
         facts = path.stat()
         return _sha256(path, facts.st_size, getattr(facts, "st_mtime_ns", time.monotonic_ns()))

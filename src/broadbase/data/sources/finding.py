@@ -34,7 +34,7 @@ class Listing:
 
 
 def listing(root: UPath, *, hidden: bool = False) -> Listing:
-    """The files in a folder and below; DataError where it cannot be listed at all."""
+    """Return the files in a folder and below; raise DataError where it cannot be listed at all."""
     found = Listing()
     try:
         if root.protocol in LOCAL:
@@ -49,7 +49,7 @@ def listing(root: UPath, *, hidden: bool = False) -> Listing:
 
 
 def check_pattern(pattern: str) -> str:
-    """The same; ValueError where a glob is none, or leads out of the folder."""
+    """Return the same; raise ValueError where a glob is none, or leads out of the folder."""
     if not pattern.split():
         raise ValueError("a pattern is empty; write, for example, '**/*.txt'")
     for one in pattern.split():
@@ -63,7 +63,7 @@ def check_pattern(pattern: str) -> str:
 
 
 def matches(name: str, pattern: str, *, packed: bool = False) -> bool:
-    """Whether a relative path matches one of the globs, its ending in either case.
+    """Return whether a relative path matches one of the globs, its ending in either case.
 
     Where `packed` is true, the ending of a packed file (.gz) may stand after the one asked for.
     """
@@ -71,17 +71,17 @@ def matches(name: str, pattern: str, *, packed: bool = False) -> bool:
 
 
 def wants_hidden(pattern: str) -> bool:
-    """Whether one of the globs names hidden files."""
+    """Return whether one of the globs names hidden files."""
     return any(part.startswith(".") for one in pattern.split() for part in one.split("/"))
 
 
 def endings(names: Iterable[str]) -> Counter[str]:
-    """How many files there are of each ending."""
+    """Return how many files there are of each ending."""
     return Counter(Path(name).suffix or Path(name).name for name in names)
 
 
 def counted(kinds: Mapping[str, int]) -> str:
-    """'20 .JPG, 4 .svg'."""
+    """Return '20 .JPG, 4 .svg'."""
     most = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     more = sum(n for _, n in most[MOST:])
     found = [f"{n:,} {kind}" for kind, n in most[:MOST]]
@@ -94,7 +94,7 @@ def _globs(pattern: str) -> re.Pattern[str]:
 
 
 def _forms(name: str, packed: bool) -> Iterator[str]:
-    """A name, with its ending in lower case too, and without that of a packed file."""
+    """Yield a name, with its ending in lower case too, and without that of a packed file."""
     yield name
     folder, slash, last = name.rpartition("/")
     stem, dot, ending = last.partition(".")

@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 
 
 def families(sequences: Sequence[str]) -> Ints:
-    """The number of each sequence's family, [M]: relatives of relatives are in it too."""
+    """Return the number of each sequence's family, [M]: relatives of relatives are in it too."""
     M = len(sequences)
     word, owner, place = _words(sequences)
     order = np.lexsort((place, owner, word))
@@ -45,7 +45,10 @@ def families(sequences: Sequence[str]) -> Ints:
 
 
 def _words(sequences: Sequence[str]) -> tuple[Ints, Ints, Ints]:
-    """Words as numbers, whose sequence each is, and where it begins: [W] each; repeats left out."""
+    """Return words as numbers, whose sequence each is, and where it begins: [W] each.
+
+    Repeats left out.
+    """
     codes = [np.frombuffer(s.upper().encode(), np.uint8).astype(np.int64) % 32 for s in sequences]
     lengths = np.array([max(0, len(c) - WORD + 1) for c in codes])
     windows = [np.lib.stride_tricks.sliding_window_view(c, WORD) for c in codes if len(c) >= WORD]

@@ -27,7 +27,7 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def checked(data: bytes) -> bytes:
-    """The same file; ValueError where a WAV, FLAC or Ogg file is cut short or contradicts itself.
+    """Return the file; raise ValueError where WAV, FLAC or Ogg is cut short or contradicts itself.
 
     A WAV file from a pipe does not know its sizes; they are filled in.
     """
@@ -42,7 +42,7 @@ def checked(data: bytes) -> bytes:
 
 
 def check_png(file: IO[bytes]) -> None:
-    """ValueError where a PNG file has a chunk that is not whole, or whose sum is another."""
+    """Raise ValueError where a PNG file has a chunk that is not whole, or whose sum is another."""
     file.seek(8)
     name = b""
     while name != b"IEND":
@@ -59,14 +59,17 @@ def check_png(file: IO[bytes]) -> None:
 
 
 def flac_digest(data: bytes) -> bytes | None:
-    """The MD5 of the samples that a FLAC file was made from (RFC 9639, 8.2), where it tells one."""
+    """Return the MD5 of the samples that a FLAC file was made from (RFC 9639.
+
+    8.2), where it tells one.
+    """
     if not data.startswith(b"fLaC") or len(data) < 42:
         return None
     return data[26:42] if any(data[26:42]) else None
 
 
 def _flac(data: bytes) -> None:
-    """The rate must be that of the first frame (RFC 9639, 9.1): the MD5 is of samples alone."""
+    """Raise ValueError where the first frame has another rate (RFC 9639, 9.1): the MD5 omits it."""
     at, last = 4, False
     while not last and at + 4 <= len(data):
         last, at = data[at] > 127, at + 4 + int.from_bytes(data[at + 1 : at + 4], "big")
@@ -84,7 +87,7 @@ def _flac(data: bytes) -> None:
 
 
 def _wav(data: bytes) -> None:
-    """Chunks must lie inside the file, and the format's numbers must agree."""
+    """Raise ValueError where a chunk leaves the file, or the format's numbers disagree."""
     promised = int.from_bytes(data[4:8], "little") + 8
     if promised > len(data) + promised % 2:
         raise ValueError(f"cut short: its header promises {promised} bytes, it has {len(data)}")
@@ -102,7 +105,7 @@ def _wav(data: bytes) -> None:
 
 
 def _sized(data: bytes) -> bytes:
-    """The same, with the true sizes where the writer of a WAV file could not know them."""
+    """Return the same, with the true sizes where the writer of a WAV file could not know them."""
     promised, block = int.from_bytes(data[4:8], "little"), 1
     for name, at, size in _chunks(data):
         if name == b"fmt ":
@@ -122,7 +125,7 @@ def _sized(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and size of each chunk."""
+    """Yield name, place and size of each chunk."""
     at = 12
     while at + 8 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -142,7 +145,7 @@ def _format(chunk: bytes) -> None:
 
 
 def _ogg(data: bytes) -> None:
-    """Pages must be whole and follow each other, each with its sum and number, of one sound.
+    """Raise ValueError where a page is cut short, missing, damaged, or of another sound.
 
     A cut between two pages does not show: some encoders never flag a stream's last page.
     """
@@ -167,6 +170,6 @@ def _ogg(data: bytes) -> None:
 
 
 def _sum(page: bytes) -> int:
-    """Ogg's CRC-32 (RFC 3533, 6) is zlib's with the bits the other way round and no complements."""
+    """Return Ogg's CRC-32 (RFC 3533, 6): zlib's with the bits reversed and no complements."""
     turned = zlib.crc32(page.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{turned:032b}"[::-1], 2)

@@ -29,7 +29,7 @@ ITEMS, OFTEN = 64, 0.1  # sent together at most, and seconds after which fewer a
 def apart(
     read: Read, path: UPath, seconds: float, modules: Sequence[str]
 ) -> Iterator[Record | Reject]:
-    """What `read` gives of a file; a Reject where it dies, or says nothing for `seconds`.
+    """Yield what `read` gives of a file; a Reject where it dies, or says nothing for `seconds`.
 
     What it imports is named in `modules`, so that a new process need not import it again.
     """
@@ -73,7 +73,7 @@ class _Reader:
         self.link.recv()
 
     def stop(self) -> None:
-        """Whatever it does."""
+        """Kill the process, whatever it is doing."""
         self.process.kill()
         self.process.join()
         self.link.close()

@@ -26,7 +26,7 @@ class ObjectsConfig(ColumnsConfig, EncodedConfig):
     fixed: ClassVar[bool] = False
 
     def _object(self, place: str, text: str) -> Record | Reject:
-        """One object, as text."""
+        """Return one object, as text."""
         try:
             item = loads(text)
         except json.JSONDecodeError as error:
@@ -60,7 +60,8 @@ class JsonConfig(ObjectsConfig):
 
     name: Literal["json"] = "json"
     pattern: str = "**/*.json"
-    limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of a file, unpacked
+    limit: Annotated[int, Field(ge=1)] = 256
+    """The most mebibytes of a file, unpacked."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         with self._opened(path) as file:
@@ -84,7 +85,7 @@ class JsonConfig(ObjectsConfig):
             yield self._object(str(path), text)
 
     def _array(self, path: UPath, text: str) -> Iterator[Record | Reject]:
-        """The records of an array; where it is broken, what is lost from there on."""
+        """Yield the records of an array; where it is broken, what is lost from there on."""
         number, done = 0, 1
         try:
             for item, end in _elements(text):
@@ -106,7 +107,7 @@ class Twice(dict[str, Any]):
 
 
 def loads(text: str) -> Any:
-    """What a JSON text says; an object with a key twice is a Twice."""
+    """Return what a JSON text says; an object with a key twice is a Twice."""
     return json.loads(text, object_pairs_hook=_object)
 
 
@@ -121,7 +122,10 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _elements(text: str) -> Iterator[tuple[Any, int]]:
-    """The elements of an array, each with where it ends; ValueError where the array is broken."""
+    """Yield the elements of an array, each with where it ends.
+
+    Raise ValueError where the array is broken.
+    """
     decode, at = json.JSONDecoder(object_pairs_hook=_object).raw_decode, _after(text, 1)
     if text.startswith("]", at):
         at = _after(text, at + 1)
@@ -140,14 +144,14 @@ def _elements(text: str) -> Iterator[tuple[Any, int]]:
 
 
 def _after(text: str, at: int) -> int:
-    """The first place from `at` on that is not blank."""
+    """Return the first place from `at` on that is not blank."""
     found = SPACE.match(text, at)
     assert found is not None
     return found.end()
 
 
 def _lines(text: str) -> bool:
-    """Whether a text is several lines, the first an object by itself."""
+    """Return whether a text is several lines, the first an object by itself."""
     first, newline, _ = text.partition("\n")
     try:
         return bool(newline) and isinstance(json.loads(first), dict)

@@ -14,16 +14,21 @@ class LabelsConfig(SourceConfig):
 
     name: Literal["labels"] = "labels"
     source: SourceConfig
-    names: tuple[str, ...] = ()  # of labels that are numbers, from 0 on
+    """The source whose labels are read."""
+    names: tuple[str, ...] = ()
+    """The names of labels that are numbers from 0; empty: labels are names."""
 
     @property
     def licence(self) -> str:
+        """Return the terms under which the data may be used."""
         return self.source.licence
 
     def parts(self) -> Sequence[SourceChunk]:
+        """Return the pieces that are read apart."""
         return self.source.parts()
 
     def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
+        """Yield the records and rejects of one piece."""
         numbers = {str(i): name for i, name in enumerate(self.names)}
         for record in self.source.read(part):
             if isinstance(record, Reject):
@@ -39,4 +44,5 @@ class LabelsConfig(SourceConfig):
                 yield replace(record, raw=label, key=record.key or record.origin)
 
     def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the records are made of."""
         return self.source.fingerprint()

@@ -13,7 +13,7 @@ from broadbase.data.sources.manifests import ListedConfig
 
 
 def left_out(sources: Iterable[SourceConfig]) -> dict[str, int]:
-    """How many files of the sources' folders none of them reads, by ending."""
+    """Return how many files of the sources' folders none of them reads, by ending."""
     folders: dict[str, list[FilesConfig]] = {}
     for source in sources:
         for inner in _files(source):
@@ -28,14 +28,17 @@ def left_out(sources: Iterable[SourceConfig]) -> dict[str, int]:
 
 
 def notes(source: SourceConfig) -> list[str]:
-    """Lines to say before a source is used: what is left out, and where classes lie deeper."""
+    """Return lines to say before a source is used.
+
+    What is left out, and where classes lie deeper.
+    """
     left = counted(left_out([source]))
     found = [f"left out, as no source reads them: {left}"] if left else []
     return found + [line for inner in _files(source) for line in _classes(inner)]
 
 
 def _classes(source: FilesConfig) -> list[str]:
-    """Whether the files of folders that are classes lie at several depths."""
+    """Return whether the files of folders that are classes lie at several depths."""
     if getattr(source, "labels", "") != "folder" or not source.root.is_dir():
         return []
     depths = {name.count("/") for name in source.listing().files if source.wants(name)} - {0}
@@ -52,7 +55,7 @@ def _of_a_folder(source: SourceConfig) -> bool:
 
 
 def _files(source: SourceConfig) -> Iterator[FilesConfig]:
-    """The sources of files that a source reads, itself or through others."""
+    """Yield the sources of files that a source reads, itself or through others."""
     if isinstance(source, FilesConfig):
         yield source
     if isinstance(source, PackagedConfig):  # what it leaves out of its package is no loss

@@ -22,16 +22,21 @@ class ListedConfig(SourceConfig):
 
     name: Literal["listed"] = "listed"
     table: SerializeAsAny[SourceConfig]
+    """The table whose texts are paths of files."""
     files: SerializeAsAny[SourceConfig]
+    """The source that decodes a file."""
 
     @property
     def licence(self) -> str:
+        """Return the terms under which the data may be used."""
         return self.table.licence
 
     def parts(self) -> Sequence[SourceChunk]:
+        """Return the pieces that are read apart."""
         return self.table.parts()
 
     def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
+        """Yield the records and rejects of one piece."""
         for row in self.table.read(part):
             if isinstance(row, Reject):
                 yield row
@@ -48,7 +53,7 @@ class ListedConfig(SourceConfig):
                     yield replace(item, label=row.label, key=row.key, group=row.group)
 
     def fingerprint(self) -> dict[str, str]:
-        """Of each table with all files that it names."""
+        """Return the SHA-256 of each table with all files that it names."""
         found = {
             name: hashlib.sha256(own.encode()) for name, own in self.table.fingerprint().items()
         }
@@ -61,7 +66,7 @@ class ListedConfig(SourceConfig):
         return {name: sums.hexdigest() for name, sums in found.items()}
 
     def _path(self, part: SourceChunk, name: str) -> UPath | str:
-        """The file that a row names, or why there is none."""
+        """Return the file that a row names, or why there is none."""
         assert isinstance(self.table, FilesConfig)
         if "://" in name:
             return f"{name!r} is a URL; download the file, and name it by its path"

@@ -33,15 +33,21 @@ class NeedlesConfig(SourceConfig):
 
     name: Literal["needles"] = "needles"
     source: SourceConfig
-    characters: Annotated[int, Field(ge=100)] = 180  # the most of a record
+    """The source of the texts."""
+    characters: Annotated[int, Field(ge=100)] = 180
+    """The most characters of a record."""
     most: Annotated[int, Field(ge=1)] = 3
+    """The most needles of a record."""
     seed: int = 0
+    """The seed of what is drawn."""
 
     @property
     def licence(self) -> str:
+        """Return the terms under which the data may be used."""
         return self.source.licence
 
     def records(self) -> Iterator[Record | Reject]:
+        """Yield the records and rejects in a fixed order."""
         rng = np.random.default_rng(self.seed)
         words = self.words(False)
         for text in self.source.records():
@@ -61,7 +67,7 @@ class NeedlesConfig(SourceConfig):
                 number += 1
 
     def words(self, apart: bool) -> list[str]:
-        """The words that needles are made of: those for testing, or all others."""
+        """Return the words that needles are made of: those for testing, or all others."""
         return [word for word in self._common if reserved(word) is apart]
 
     @cached_property
@@ -73,6 +79,7 @@ class NeedlesConfig(SourceConfig):
         return sorted(word for word, _ in counts.most_common(VOCABULARY))
 
     def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the records are made of."""
         return self.source.fingerprint()
 
 
@@ -86,15 +93,21 @@ class AlbumsConfig(SourceConfig):
 
     name: Literal["albums"] = "albums"
     source: SourceConfig
-    pictures: Annotated[int, Field(ge=8)] = 32  # the most of a record
-    count: Annotated[int, Field(ge=2)] = 8000  # records
+    """The source of the pictures."""
+    pictures: Annotated[int, Field(ge=8)] = 32
+    """The most pictures of a record."""
+    count: Annotated[int, Field(ge=2)] = 8000
+    """The number of records."""
     seed: int = 0
+    """The seed of what is drawn."""
 
     @property
     def licence(self) -> str:
+        """Return the terms under which the data may be used."""
         return self.source.licence
 
     def records(self) -> Iterator[Record | Reject]:
+        """Yield the records and rejects in a fixed order."""
         found = self.shown(False)
         for i in range(self.count):
             rng = np.random.default_rng([self.seed, i])
@@ -104,7 +117,7 @@ class AlbumsConfig(SourceConfig):
             yield Record(found[np.concatenate([row, *again])], f"albums:{self.seed}:{i}")
 
     def shown(self, apart: bool) -> np.ndarray[Any, Any]:
-        """The pictures that albums are made of: those for testing, or all others."""
+        """Return the pictures that albums are made of: those for testing, or all others."""
         records = (r for r in self.source.records() if isinstance(r, Record))
         found = [np.asarray(r.raw) for r in records if reserved(r.key or r.origin) is apart]
         if not found:
@@ -114,26 +127,30 @@ class AlbumsConfig(SourceConfig):
         return np.stack(found)
 
     def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the records are made of."""
         return self.source.fingerprint()
 
 
 def reserved(name: str) -> bool:
-    """Whether a word or a picture of this name is kept for testing: a quarter of all is."""
+    """Return whether a word or a picture of this name is kept for testing: a quarter of all is."""
     return digest_of(name)[0] % 4 == 0
 
 
 def needle(key: str, value: str) -> str:
-    """A needle, which stands on a line of its own."""
+    """Return a needle, which stands on a line of its own."""
     return f"{question(key)} {value}"
 
 
 def question(key: str) -> str:
-    """A needle up to its value."""
+    """Return a needle up to its value."""
     return f"- {key}"
 
 
 def drawn(words: Sequence[str], count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """So many pairs of a key, all different, and a digit; DataError of too few words."""
+    """Return so many pairs of a key, all different, and a digit.
+
+    Raise DataError of too few words.
+    """
     if len(words) < count:
         raise DataError(
             f"{count} needles need as many different words, and the texts have {len(words)}"
@@ -144,7 +161,7 @@ def drawn(words: Sequence[str], count: int, rng: np.random.Generator) -> list[tu
 
 
 def cut(words: Sequence[str], characters: int) -> tuple[list[str], list[str]]:
-    """The first words, of about so many characters, and the others."""
+    """Return the first words, of about so many characters, and the others."""
     ends = np.cumsum([len(word) + 1 for word in words])
     count = max(1, int(np.searchsorted(ends, characters)))
     return list(words[:count]), list(words[count:])
@@ -153,7 +170,10 @@ def cut(words: Sequence[str], characters: int) -> tuple[list[str], list[str]]:
 def insert_needle(
     passage: Sequence[str], pairs: Sequence[tuple[str, str]], depths: Sequence[float]
 ) -> list[str]:
-    """Lines: the passage, and a needle of each pair at its depth: 0 before all words, 1 after."""
+    """Return lines.
+
+    The passage, and a needle of each pair at its depth: 0 before all words, 1 after.
+    """
     places = np.round(np.asarray(depths) * len(passage)).astype(int)
     lines, before = list[str](), 0
     for i in np.argsort(places, kind="stable"):
@@ -163,7 +183,7 @@ def insert_needle(
 
 
 def _stretches(length: int, total: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """Where stretches of a row of `length` begin and end, `total` places together."""
+    """Yield where stretches of a row of `length` begin and end, `total` places together."""
     while total > 0:
         size = min(int(rng.integers(2, 9)), total, length)
         first = int(rng.integers(length - size + 1))

@@ -19,7 +19,10 @@ DEEP = {"I;16", "I;16B", "I;16L", "I;16N", "I"}  # greys of 16 bits; Pillow cuts
 def picture(
     place: str, file: IO[bytes], limit: int = PIXELS, label: str | None = None
 ) -> Record | Reject:
-    """A picture of at most `limit` megapixels, which its header tells before it is decoded."""
+    """Return a picture of at most `limit` megapixels.
+
+    Which its header tells before it is decoded.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd remarks in headers
@@ -55,7 +58,10 @@ def picture(
 
 
 def _eight_bits(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The picture with 8 bits a channel, and what was changed for it; ValueError where unknown."""
+    """Return the picture with 8 bits a channel, and what was changed for it.
+
+    Raise ValueError where unknown.
+    """
     if image.mode in DEEP:
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65_535:
@@ -69,7 +75,10 @@ def _eight_bits(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def _cut_to_eight_bits(image: Image.Image) -> bool:
-    """Whether Pillow is about to keep 8 of 16 bits of colours, by what its decoder is given."""
+    """Return whether Pillow is about to keep 8 of 16 bits of colours.
+
+    By what its decoder is given.
+    """
     args = [tile.args for tile in getattr(image, "tile", [])]
     parts = [part for each in args for part in (each if isinstance(each, tuple) else (each,))]
     deep = any(";16" in part for part in parts if isinstance(part, str))

@@ -21,16 +21,22 @@ class Problem(NamedTuple):
 
     @property
     def head(self) -> str:
-        """The prompt up to its last line break, which belongs to the indentation after it."""
+        """Return the prompt up to its last line break.
+
+        Which belongs to the indentation after it.
+        """
         return self.prompt.rstrip()
 
     def program(self, body: str) -> str:
-        """The head with a body: what is judged."""
+        """Return the head with a body: what is judged."""
         return f"{self.head}{body}\n"
 
     @property
     def check(self) -> str:
-        """The tests, after the prompt and its solution, whose helper functions they may use."""
+        """Return the tests.
+
+        After the prompt and its solution, whose helper functions they may use.
+        """
         return f"{self.prompt}{self.canonical_solution}\n{self.test}\n"
 
 

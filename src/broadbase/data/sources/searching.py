@@ -24,7 +24,10 @@ Pattern = Annotated[str, AfterValidator(_checked)]
 
 
 def searched(pattern: str, text: str) -> regex.Match[str] | None:
-    """The first place where a pattern occurs; ConfigError where the search would take very long."""
+    """Return the first place where a pattern occurs.
+
+    Raise ConfigError where the search would take very long.
+    """
     try:
         return regex.search(pattern, text, timeout=SECONDS)
     except TimeoutError:

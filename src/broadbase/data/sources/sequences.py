@@ -47,13 +47,17 @@ class FastaConfig(FilesConfig):
 
     name: Literal["fasta"] = "fasta"
     pattern: str = "**/*.fasta **/*.fa **/*.faa **/*.fas **/*.fasta.gz **/*.fa.gz **/*.fasta.zst"
-    label: Pattern = r"^(\S*)"  # its first group, or all of it where it has none
+    label: Pattern = r"^(\S*)"
+    """A pattern that is searched for in a header: its first group, or all of it, is the label."""
     homologs: bool = False
+    """Whether sequences of common descent fall on one side of the split."""
 
     def parts(self) -> Sequence[SourceChunk]:
+        """Return the pieces that are read apart."""
         return (SourceChunk(""),) if self.homologs else super().parts()
 
     def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
+        """Yield the records and rejects of one piece."""
         if not self.homologs:
             return super().read(part)
         files = super().parts()
@@ -98,13 +102,14 @@ class SdfConfig(FilesConfig):
     name: Literal["sdf"] = "sdf"
     pattern: str = "**/*.sdf **/*.sdf.gz **/*.sd **/*.mol"
     label: str | None = None
+    """The property that is the label; None: no labels."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         chemistry()
         return apart(self.decoded, path, self.wait, (__name__, "rdkit.Chem"))
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
-        """The molecules of a file, read by this process."""
+        """Yield the molecules of a file, read by this process."""
         chem, number = chemistry(), 0
         with opened(path) as file:
             for number, found in enumerate(chem.ForwardSDMolSupplier(_Lines(file)), 1):
@@ -141,7 +146,7 @@ class _Lines:
 
 
 def grouped(items: Sequence[Record | Reject]) -> Iterator[Record | Reject]:
-    """The same records, each with its family as its group."""
+    """Yield the same records, each with its family as its group."""
     records = [item for item in items if isinstance(item, Record)]
     family = dict(zip((r.origin for r in records), families([r.raw for r in records]), strict=True))
     for item in items:

@@ -19,13 +19,17 @@ class ShuffledConfig(SourceConfig):
 
     name: Literal["shuffled"] = "shuffled"
     source: SourceConfig
+    """The source whose keys are dealt out anew."""
     seed: int = 0
+    """The seed of the order."""
 
     @property
     def licence(self) -> str:
+        """Return the terms under which the data may be used."""
         return self.source.licence
 
     def records(self) -> Iterator[Record | Reject]:
+        """Yield the records and rejects in a fixed order."""
         found = list(self.source.records())
         good = [record for record in found if isinstance(record, Record)]
         dealt = np.random.default_rng(self.seed).permutation(len(good))
@@ -34,4 +38,5 @@ class ShuffledConfig(SourceConfig):
             yield replace(record, key=good[other].key or good[other].origin)
 
     def fingerprint(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that the records are made of."""
         return {**self.source.fingerprint(), "shuffled": str(self.seed)}

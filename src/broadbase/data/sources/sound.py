@@ -36,22 +36,27 @@ class Sound(NamedTuple):
     rate: int  # Hz
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
+        """Return the samples, for NumPy."""
         return self.samples
 
 
 class SoundsConfig(FilesConfig):
     """What all sources of sounds take and refuse; channels are mixed to one."""
 
-    limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of a file
-    seconds: Annotated[float, Field(gt=0)] = 600.0  # of a sound
+    limit: Annotated[int, Field(ge=1)] = 256
+    """The most mebibytes of a file."""
+    seconds: Annotated[float, Field(gt=0)] = 600.0
+    """The most seconds of a sound."""
     channels: Annotated[int, Field(ge=1)] = 8
-    patience: Annotated[float, Field(gt=0)] = 20.0  # seconds that decoding one may take
+    """The most channels of a sound."""
+    patience: Annotated[float, Field(gt=0)] = 20.0
+    """The seconds that decoding a sound may take."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         return apart(self._sounds, path, self.patience, (__name__, "soundfile"))
 
     def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
-        """The sounds that a file holds or names, in the process that decodes them."""
+        """Return the sounds that a file holds or names, in the process that decodes them."""
         raise TypeError(f"{type(self).__name__} has no _sounds()")
 
     def _sound(self, path: UPath, label: str | None, group: str | None = None) -> Record | Reject:
@@ -67,7 +72,7 @@ class SoundsConfig(FilesConfig):
         return Record(sound, str(path), label, self._key(path), group or "", mixed)
 
     def _decoded(self, data: bytes) -> tuple[Sound, int]:
-        """The sound that a file's bytes hold, and its channels; ValueError says why not."""
+        """Return the sound that a file's bytes hold, and its channels; ValueError says why not."""
         if len(data) > self.limit * MEBI:
             raise ValueError(f"more than {self.limit} MiB; cut it, or raise the source's `limit`")
         data = integrity.checked(data)
@@ -88,7 +93,7 @@ class SoundsConfig(FilesConfig):
         return Sound(samples, file.samplerate), file.channels
 
     def _allowed(self, file: Any) -> None:
-        """ValueError where a header asks for more than this source takes."""
+        """Raise ValueError where a header asks for more than this source takes."""
         rate, channels, frames = file.samplerate, file.channels, file.frames
         if not RATES[0] <= rate <= RATES[1]:
             raise ValueError(f"{rate} Hz is not within {RATES[0]} and {RATES[1]} Hz")
@@ -100,7 +105,10 @@ class SoundsConfig(FilesConfig):
             raise ValueError(f"{frames / rate:.0f} s; cut it, or raise the source's `seconds`")
 
     def _samples(self, file: Any, wanted: bytes | None) -> NDArray[np.float32]:
-        """All frames [n], the mean of their channels; of FLAC with the digest that it tells."""
+        """Return all frames [n], the mean of their channels.
+
+        Of FLAC with the digest that it tells.
+        """
         digest, done, kept = hashlib.md5(), 0, 0.0
         mixed = np.empty(file.frames, np.float32)
         while done < file.frames:
@@ -134,8 +142,11 @@ class AudioFilesConfig(SoundsConfig):
     name: Literal["audio_files"] = "audio_files"
     pattern: str = "**/*.wav **/*.flac **/*.ogg **/*.oga **/*.opus **/*.mp3"
     labels: Labels = "none"
+    """The label of a file: none, or the first folder that it lies in."""
     label: Pattern | None = None
+    """A pattern that is searched for in the path: its group is the label; None: see `labels`."""
     group: Pattern | None = None
+    """A pattern that is searched for in the path: sounds of one match fall on one side."""
 
     def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
         label = self._class(path) if self.labels == "folder" else found(self.label, path)
@@ -143,12 +154,15 @@ class AudioFilesConfig(SoundsConfig):
 
 
 def found(pattern: str | None, path: UPath) -> str | None:
-    """What the brackets of a pattern hold in a path; None where it does not occur."""
+    """Return what the brackets of a pattern hold in a path; None where it does not occur."""
     match = searched(pattern, path.as_posix()) if pattern else None
     return match[1] if match and match.re.groups else None
 
 
 def _packed(block_nC: NDArray[np.int32], subtype: str) -> bytes:
-    """Samples as FLAC's MD5 counts them: little-endian, as few bytes as their depth needs."""
+    """Return samples as FLAC's MD5 counts them.
+
+    Little-endian, as few bytes as their depth needs.
+    """
     depth = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}[subtype]
     return np.ascontiguousarray(block_nC).view(np.uint8).reshape(-1, 4)[:, 4 - depth :].tobytes()

@@ -33,9 +33,12 @@ class CsvConfig(ColumnsConfig, EncodedConfig):
 
     name: Literal["csv"] = "csv"
     pattern: str = "**/*.csv **/*.tsv **/*.csv.gz **/*.tsv.gz **/*.csv.zst"
-    separator: Letter | None = None  # None: the one by which the header has the columns
-    names: tuple[str, ...] = ()  # of the columns, where a file has no header
-    escape: Letter | None = None  # before a quote in a field; None: a quote is written twice
+    separator: Letter | None = None
+    """The character between values; None: the one by which the header has the columns."""
+    names: tuple[str, ...] = ()
+    """The names of the columns of files without a header; empty: the first row has them."""
+    escape: Letter | None = None
+    """The character before a quote within a field; None: a quote is written twice."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         size = path.stat().st_size
@@ -79,7 +82,7 @@ class CsvConfig(ColumnsConfig, EncodedConfig):
             yield Reject(str(path), "no rows", empty=True)
 
     def _separator(self, path: UPath, head: bytes) -> str:
-        """The one that is set, or by which the first line has most of the columns."""
+        """Return the one that is set, or by which the first line has most of the columns."""
         if self.separator is not None:
             return self.separator
         usual = "\t" if ".tsv" in path.name.lower() else ","
@@ -105,7 +108,10 @@ class DecodedConfig(ColumnsConfig):
         return apart(self.decoded, path, self.wait, (__name__,))
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
-        """The rows of a file, decoded by this process; a Reject from where it is damaged on."""
+        """Yield the rows of a file, decoded by this process.
+
+        A Reject from where it is damaged on.
+        """
         size, held, number, done = path.stat().st_size, 0, 0, 0.0
         try:
             with path.open("rb") as file:
@@ -132,7 +138,10 @@ class DecodedConfig(ColumnsConfig):
             yield Reject(str(path), f"damaged from here on: {error}", lost=lost)
 
     def _batches(self, file: IO[bytes], size: int) -> tuple[Sequence[str], Batches]:
-        """The names of all columns; and rows, with the share of the file that is read by then."""
+        """Return the names of all columns.
+
+        And rows, with the share of the file that is read by then.
+        """
         raise TypeError(f"{type(self).__name__} has no _batches()")
 
 
@@ -154,7 +163,7 @@ class ParquetConfig(DecodedConfig):
         return names, self._checked(table, size, columns)
 
     def _checked(self, table: Any, size: int, columns: list[str] | None) -> Batches:
-        """All rows, once they were read to the end: heads of pages have no sums."""
+        """Return all rows, once they were read to the end: heads of pages have no sums."""
         total, count, held = table.metadata.num_rows, 0, 0
         if total > max(ROWS, size):
             raise ValueError(f"{total:,} rows in {size:,} bytes: a decompression bomb?")

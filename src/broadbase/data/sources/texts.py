@@ -22,7 +22,8 @@ class EncodedConfig(FilesConfig):
     """Files of text in one encoding; packed files are unpacked."""
 
     unpacks: ClassVar[bool] = True
-    encoding: str = "utf-8"  # as Python names it: latin-1, cp1252, utf-16, shift-jis
+    encoding: str = "utf-8"
+    """The encoding by Python's name: latin-1, cp1252, utf-16, shift-jis."""
 
     @field_validator("encoding")
     @classmethod
@@ -35,12 +36,12 @@ class EncodedConfig(FilesConfig):
 
     @property
     def plain(self) -> bool:
-        """Whether its bytes are UTF-8 as they are."""
+        """Return whether its bytes are UTF-8 as they are."""
         return codecs.lookup(self.encoding).name == "utf-8"
 
     @contextmanager
     def _opened(self, path: UPath) -> Iterator[IO[bytes] | Utf8]:
-        """The bytes of a file, unpacked, in UTF-8."""
+        """Yield the bytes of a file, unpacked, in UTF-8."""
         with opened(path) as file:
             yield file if self.plain else Utf8(file, self.encoding)
 
@@ -48,7 +49,8 @@ class EncodedConfig(FilesConfig):
 class LinesConfig(EncodedConfig):
     """Files whose every line is an item; a large one is read in parts, a packed one unpacked."""
 
-    limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one line
+    limit: Annotated[int, Field(ge=1)] = 256
+    """The most mebibytes of a line."""
 
     def _parts(self, path: UPath) -> Iterator[SourceChunk]:
         size, name = path.stat().st_size, self._name(path)
@@ -91,7 +93,7 @@ class LinesConfig(EncodedConfig):
 
 
 def _parted(line: bytes) -> list[bytes]:
-    """The lines, last first, of one that may hold line ends of an old kind, a CR alone."""
+    """Return the lines, last first, of one that may hold line ends of an old kind, a CR alone."""
     if not 0 <= line.find(b"\r") < len(line) - 2:
         return [line]
     return [one for one in reversed(line.split(b"\r")) if one and not one.isspace()]
@@ -104,7 +106,9 @@ class TextFilesConfig(EncodedConfig):
     name: Literal["text_files"] = "text_files"
     pattern: str = "**/*.txt **/*.txt.gz **/*.txt.zst **/*.md **/*.rst"
     labels: Labels = "none"
-    limit: Annotated[int, Field(ge=1)] = 256  # mebibytes of one text, unpacked
+    """The label of a file: none, or the first folder that it lies in."""
+    limit: Annotated[int, Field(ge=1)] = 256
+    """The most mebibytes of a text, unpacked."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         with self._opened(path) as file:
@@ -123,6 +127,7 @@ class TextFilesConfig(EncodedConfig):
 
 
 def as_text(place: str, data: bytes) -> Record | Reject:
+    """Return the text of UTF-8 bytes as a record; a Reject where they are no text."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return Reject(place, UTF16)
     if b"\0" in data:

@@ -35,6 +35,7 @@ class DamagedError(ValueError):
     """A file of which so many bytes are left unread."""
 
     def __init__(self, error: Exception, left: int) -> None:
+        """Take the message of `error`, and the `left` bytes."""
         super().__init__(str(error))
         self.left = max(1, left)
 
@@ -47,16 +48,27 @@ class ClipsConfig(FilesConfig):
 
     pattern: str = "**/*.mp4 **/*.m4v **/*.mov **/*.avi **/*.mkv **/*.webm **/*.mpg **/*.mpeg"
     labels: Literal["none", "file", "folder"] = "none"
-    frames: Annotated[int, Field(ge=1)] = 8  # of a clip
-    stride: Annotated[int, Field(ge=1)] = 2  # from a frame of a clip to its next
-    hop: Annotated[int, Field(ge=1)] = 2  # from a clip's first frame to the next clip's
-    stretch: Annotated[int, Field(ge=1)] = 24  # frames that stay on one side of the split
-    gap: Annotated[int, Field(ge=0)] = 16  # frames after a stretch that are left out
+    """The label of a clip: none, the name of its file, or the first folder that it lies in."""
+    frames: Annotated[int, Field(ge=1)] = 8
+    """The frames of a clip."""
+    stride: Annotated[int, Field(ge=1)] = 2
+    """The frames from a frame of a clip to its next."""
+    hop: Annotated[int, Field(ge=1)] = 2
+    """The frames from a clip's first frame to the next clip's."""
+    stretch: Annotated[int, Field(ge=1)] = 24
+    """The frames in a row that stay on one side of the split."""
+    gap: Annotated[int, Field(ge=0)] = 16
+    """The frames after a stretch that are left out."""
     side: Annotated[int, Field(ge=1)] = 128
+    """The pixels of the shorter side of a scaled frame."""
     size: Annotated[int, Field(ge=1)] = 64
-    limit: Annotated[float, Field(gt=0)] = 9.0  # megapixels of a frame
-    most: Annotated[int, Field(ge=1)] = 1_000_000  # frames of a file
-    seconds: Annotated[float, Field(gt=0)] = 60.0  # that decoding may take without a clip
+    """The pixels of a side of a window."""
+    limit: Annotated[float, Field(gt=0)] = 9.0
+    """The most megapixels of a frame."""
+    most: Annotated[int, Field(ge=1)] = 1_000_000
+    """The most frames of a file."""
+    seconds: Annotated[float, Field(gt=0)] = 60.0
+    """The seconds that decoding may take without a clip."""
 
     @model_validator(mode="after")
     def _clips_fit(self) -> Self:
@@ -74,7 +86,7 @@ class ClipsConfig(FilesConfig):
         return apart(self.decoded, path, self.seconds, (__name__, "av"))
 
     def decoded(self, path: UPath) -> Iterator[Record | Reject]:
-        """The clips of a file, decoded by this process."""
+        """Yield the clips of a file, decoded by this process."""
         clip = None
         try:
             for clip in self._stretches(path):
@@ -88,7 +100,7 @@ class ClipsConfig(FilesConfig):
             yield Reject(str(path), f"not a video that can be read: {error}", lost=lost)
 
     def _stretches(self, path: UPath) -> Iterator[Record]:
-        """The clips of one stretch after another."""
+        """Yield the clips of one stretch after another."""
         stretch: list[Pixels] = []
         first = 0
         for number, frame in enumerate(self._frames(path)):
@@ -110,7 +122,10 @@ class ClipsConfig(FilesConfig):
                 yield Record(clip, place, label or named, group=group)
 
     def windows(self, frames: Pixels) -> Iterator[tuple[str, str | None, Pixels]]:
-        """What is cut from frames [T,H,W,3], with its name and, where it has one, its label."""
+        """Return what is cut from frames [T,H,W,3].
+
+        With its name and, where it has one, its label.
+        """
         raise TypeError(f"{type(self).__name__} has no windows()")
 
     def _frames(self, path: UPath) -> Iterator[Pixels]:
@@ -125,7 +140,10 @@ class ClipsConfig(FilesConfig):
                 raise DamagedError(error, path.stat().st_size - file.tell()) from None
 
     def _shown(self, video: Any, told: Sequence[Any]) -> Iterator[Pixels]:
-        """The frames of an open file; ValueError where it is damaged, cut short or too much."""
+        """Yield the frames of an open file.
+
+        Raise ValueError where it is damaged, cut short or too much.
+        """
         if not video.streams.video:
             raise ValueError("no pictures in it")
         stream, first, end = video.streams.video[0], None, 0.0
@@ -152,7 +170,10 @@ class ClipsConfig(FilesConfig):
             raise ValueError(f"cut short: {length:.3g} of {wanted:.3g} s")
 
     def _allow(self, picture: Any, stretched: Any) -> None:
-        """ValueError where frames are too large, or of colours that 8 bits of RGB would garble."""
+        """Raise ValueError where frames are too large.
+
+        Or of colours that 8 bits of RGB would garble.
+        """
         width, height = picture.width, picture.height
         if width * height > self.limit * 1e6:
             raise ValueError(
@@ -168,7 +189,10 @@ class ClipsConfig(FilesConfig):
             raise ValueError("transparent pictures; lay them on a background first")
 
     def _scaled(self, frame: Any, stretched: Any) -> Pixels:
-        """The frame as it is shown, in RGB, its shorter side `side`; any mode is converted."""
+        """Return the frame as it is shown, in RGB, its shorter side `side`.
+
+        Any mode is converted.
+        """
         wide = float(frame.width * stretched)
         scale = self.side / min(wide, frame.height)
         width, height = round(wide * scale), round(frame.height * scale)
@@ -177,7 +201,10 @@ class ClipsConfig(FilesConfig):
 
 
 def _promised(video: Any, first: float) -> float:
-    """The seconds from the first frame that the container says its pictures take; 0: nothing."""
+    """Return the seconds from the first frame that the container says its pictures take.
+
+    0: nothing.
+    """
     stream = video.streams.video[0]
     if "avi" in video.format.name and stream.frames and stream.average_rate:
         return float(stream.frames / stream.average_rate)  # its duration is a guess from its size
@@ -194,7 +221,10 @@ def _promised(video: Any, first: float) -> float:
 
 
 def _upright(pixels: Pixels, matrix: Any) -> Pixels:
-    """Turned and mirrored as a display matrix says; ValueError where it does anything else."""
+    """Return turned and mirrored as a display matrix says.
+
+    Raise ValueError where it does anything else.
+    """
     if matrix is None:
         return pixels
     turn = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2].astype(float)
@@ -213,6 +243,7 @@ class VideoFilesConfig(ClipsConfig):
     name: Literal["video_files"] = "video_files"
 
     def windows(self, frames: Pixels) -> Iterator[tuple[str, str | None, Pixels]]:
+        """Yield each window of a clip with its name and its label."""
         H, W = frames.shape[1:3]
         down, across = H // self.size, W // self.size
         top, left = (H - down * self.size) // 2, (W - across * self.size) // 2

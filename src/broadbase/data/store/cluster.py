@@ -38,6 +38,7 @@ class WriteShards:
         return ()
 
     def __repr__(self) -> str:
+        """Return how many shards it makes."""
         return f"{len(self.tasks)} shards"
 
 
@@ -112,6 +113,6 @@ def on_slurm(partition: str, hours: int = 4) -> Progress:
 
 
 def _logs(tasks: Sequence[ShardTask]) -> Path:
-    """A folder beside the stores, the same for the same shards."""
+    """Return a folder beside the stores, the same for the same shards."""
     name = hashlib.sha256("".join(task.target.name for task in tasks).encode()).hexdigest()[:8]
     return tasks[0].folder.absolute().parent / "logs" / name

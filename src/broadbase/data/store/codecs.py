@@ -42,7 +42,10 @@ def codecs_of(
     holdout: float,
     mebibytes: int,
 ) -> dict[str, Codec]:
-    """The codec of each modality, as it lies in the stores, or given or fitted and kept there."""
+    """Return the codec of each modality.
+
+    As it lies in the stores, or given or fitted and kept there.
+    """
     found: dict[str, Codec] = {}
     for name in dict.fromkeys(w.name for w in wanted.values()):
         sources = {n: w for n, w in wanted.items() if w.name == name}
@@ -65,7 +68,7 @@ def codecs_of(
 def _fitted(
     modality: ModalityConfig, wanted: Sequence[StoreRequest], holdout: float, mebibytes: int
 ) -> Codec:
-    """A codec fitted on the sources; DataError names what of them cannot be used."""
+    """Return a codec fitted on the sources; DataError names what of them cannot be used."""
     try:
         return modality.fit(training_records(wanted, holdout, mebibytes))
     except DataError as error:
@@ -74,7 +77,7 @@ def _fitted(
 
 
 def _refused(wanted: StoreRequest) -> Iterator[str]:
-    """Each record of a source that cannot be used, with the reason."""
+    """Yield each record of a source that cannot be used, with the reason."""
     for item in wanted.source.records():
         if isinstance(item, Reject):
             yield f"{item.origin}: {item.reason}"
@@ -86,7 +89,7 @@ def _refused(wanted: StoreRequest) -> Iterator[str]:
 
 
 def _begun(store: Path, wanted: StoreRequest) -> bool:
-    """Whether a store has a codec to go on with; what a try without any document left is deleted.
+    """Return whether a store has a codec to go on with; delete what a try without documents left.
 
     ConfigError where it was begun with other settings: its shards hold other records.
     """
@@ -109,18 +112,18 @@ def _begun(store: Path, wanted: StoreRequest) -> bool:
 
 
 def _reading(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """How a source reads its files, a source within it too, wherever they lie."""
+    """Return how a source reads its files, a source within it too, wherever they lie."""
     parts = {key: value for key, value in tree.items() if key not in WHERE}
     return {k: _reading(v) if isinstance(v, Mapping) else v for k, v in parts.items()}
 
 
 def _other(codec: Path, modality: Mapping[str, Any]) -> bool:
-    """Whether a codec is there that is of another modality, or damaged."""
+    """Return whether a codec is there that is of another modality, or damaged."""
     return codec.exists() and _content(codec / "modality.json") != modality
 
 
 def _with_defaults(kept: Mapping[str, Any], source: SourceConfig) -> dict[str, Any]:
-    """What an earlier version wrote of a source, with settings that it did not have yet."""
+    """Return what an earlier version wrote of a source, with settings that it did not have yet."""
     now, filled = _reading(source.tree()), dict(kept)
     for name, field in type(source).model_fields.items():
         value = getattr(source, name)
@@ -132,7 +135,7 @@ def _with_defaults(kept: Mapping[str, Any], source: SourceConfig) -> dict[str, A
 
 
 def _content(path: Path) -> Any:
-    """What a JSON file holds; nothing where it cannot be read."""
+    """Return what a JSON file holds; nothing where it cannot be read."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -140,7 +143,7 @@ def _content(path: Path) -> Any:
 
 
 def load_codec(folder: Path, modality: ModalityConfig) -> Codec:
-    """The codec of a store."""
+    """Return the codec of a store."""
     if (
         read_facts(folder / "modality.json", Named, f"delete {folder} and {MAKE}")
         != modality.tree()
@@ -170,7 +173,7 @@ def _save_codec(codec: Codec, modality: ModalityConfig, folder: Path) -> None:
 def training_records(
     wanted: Sequence[StoreRequest], holdout: float, mebibytes: int = 64
 ) -> Iterator[Any]:
-    """Cleaned records that fall on the training side by themselves: what codecs are fitted on.
+    """Yield the cleaned records that codecs are fitted on: those of the training side.
 
     An equal share of the budget from every part, so that no file speaks for all.
     """
@@ -192,7 +195,7 @@ def training_records(
 
 
 def _numbered(wanted: StoreRequest, part: SourceChunk, budget: int) -> Iterator[tuple[int, Any]]:
-    """The first cleaned records of a part, each with the number that decides its side."""
+    """Yield the first cleaned records of a part, each with the number that decides its side."""
     taken = 0
     for record in wanted.source.read(part):
         if taken >= budget:
@@ -210,5 +213,5 @@ def _numbered(wanted: StoreRequest, part: SourceChunk, budget: int) -> Iterator[
 
 
 def _head(raw: Any, holdout: float) -> Any:
-    """About what a single document is trained on."""
+    """Return about what a single document is trained on."""
     return raw[: max(1, len(raw) - round(len(raw) * holdout))] if isinstance(raw, str) else raw

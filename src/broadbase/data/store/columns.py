@@ -18,6 +18,7 @@ class Column:
     HEADER = 128
 
     def __init__(self, path: Path, like: NDArray[Any]) -> None:
+        """Create the file; values have the dtype and the axes of `like`."""
         self.path, self.shape, self.rows, self.largest = path, like.shape[1:], 0, 0
         self.dtype = {"i": np.dtype("<u4"), "f": np.dtype("<f4")}.get(like.dtype.kind, like.dtype)
         if path.stem in ("lengths", "units", "grids", "origin_ends"):
@@ -26,6 +27,7 @@ class Column:
         self.file.write(b"\0" * self.HEADER)
 
     def append(self, array: NDArray[Any]) -> None:
+        """Append rows."""
         self.rows += len(array)
         if self.dtype == np.dtype("<u4") and array.size:
             self.largest = max(self.largest, int(array.max()))
@@ -38,13 +40,14 @@ class Column:
         self.file.truncate()
 
     def close(self) -> None:
+        """Write the header and close the file."""
         self._header(self.dtype)
         self.file.close()
         if self.path.stem == "values" and self.dtype == np.dtype("<u4") and self.largest < 1 << 16:
             self._narrow()
 
     def _header(self, dtype: np.dtype[Any]) -> None:
-        """The .npy header (format 1.0), padded to a fixed size so that it can be written last."""
+        """Write the .npy header (format 1.0), padded to a fixed size so that it can come last."""
         facts = {"descr": dtype.str, "fortran_order": False, "shape": (self.rows, *self.shape)}
         text = repr(facts).encode()
         self.file.seek(0)

@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 def clusters(
     ids: NDArray[np.uint8], sketches: Sequence[NDArray[np.uint32]], similarity: float
 ) -> tuple[Ints, Ints]:
-    """Clusters of documents that are equal, or whose estimated Jaccard similarity reaches the bar.
+    """Return clusters of documents that are equal, or whose estimated similarity reaches a bar.
 
     ids [N,16]; sketches, shard by shard, together [N,SKETCH]. Returns two arrays [N]: the first
     document of each one's cluster, and the first that is *exactly* the same.
@@ -49,7 +49,7 @@ def clusters(
 
 
 def estimates(pairs_P2: Ints, sketches: Sequence[NDArray[np.uint32]]) -> NDArray[np.float64]:
-    """The share of equal minima of each pair: [P]; its deviation is below 0.045."""
+    """Return the share of equal minima of each pair: [P]; its deviation is below 0.045."""
     found = np.empty(len(pairs_P2))
     starts = np.concatenate([[0], np.cumsum([len(s) for s in sketches])])
     for i in range(0, len(pairs_P2), CHECK):
@@ -60,7 +60,7 @@ def estimates(pairs_P2: Ints, sketches: Sequence[NDArray[np.uint32]]) -> NDArray
 
 
 def _candidates(sketches: Sequence[NDArray[np.uint32]], some: NDArray[np.bool_]) -> Ints:
-    """Pairs [P,2] of the chosen documents that share a band, each once."""
+    """Return pairs [P,2] of the chosen documents that share a band, each once."""
     n, found = len(some), [np.zeros(0, np.int64)]
     for first in range(0, SKETCH, BAND):
         hashed = np.concatenate([_hash(s[:, first : first + BAND]) for s in sketches])
@@ -76,7 +76,7 @@ def _candidates(sketches: Sequence[NDArray[np.uint32]], some: NDArray[np.bool_])
 
 
 def _hash(band: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """One number of the minima of a band; 0 where the document has no pieces."""
+    """Return one number of the minima of a band; 0 where the document has no pieces."""
     hashed = np.full(len(band), 0x9E3779B97F4A7C15, dtype=np.uint64)
     for column in band.T:
         hashed = (hashed ^ column) * np.uint64(0x100000001B3)

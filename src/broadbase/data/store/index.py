@@ -86,7 +86,7 @@ def join(
 
 
 def _within_budget(table: Table, budget: float, store: Path) -> None:
-    """DataError where too large a share of the records, or of the bytes, cannot be used."""
+    """Raise DataError where too large a share of the records, or of the bytes, cannot be used."""
     path, counts = store / "rejected.jsonl", table.counts
     write_text(path, "".join(line + "\n" for line in table.rejected))
     shares = [(counts["rejected"], counts["records"], "records")]
@@ -101,7 +101,7 @@ def _within_budget(table: Table, budget: float, store: Path) -> None:
 
 
 def _reasons(table: Table) -> str:
-    """The first reasons for which records were rejected."""
+    """Return the first reasons for which records were rejected."""
     rows = [json.loads(line) for line in table.rejected]
     rows = [row for row in rows if "empty" not in row["reason"]][:LISTED] or rows[:LISTED]
     return "".join(f"\n  {row['origin']}: {row['reason']}" for row in rows)
@@ -110,7 +110,7 @@ def _reasons(table: Table) -> str:
 def _split(
     table: Table, kept: Ints, limit: np.uint64, holdout: float, codec: Codec, snapshot: Snapshot
 ) -> tuple[Table, Documents]:
-    """Which of the kept documents are on which side; a single one is cut in two.
+    """Return which of the kept documents are on which side; a single one is cut in two.
 
     DataError where a side stays empty.
     """
@@ -135,7 +135,7 @@ def _split(
 
 
 def _own_keys(table: Table, exact: Ints) -> None:
-    """DataError where two files of a source are told by the same name among paired sources."""
+    """Raise DataError where two files of a source have one key among paired sources."""
     again = np.flatnonzero((exact != np.arange(len(exact))) & (exact >= 0))
     if len(again):
         one, other = (table.origin(int(i)) for i in (exact[again[0]], again[0]))
@@ -148,7 +148,7 @@ def _own_keys(table: Table, exact: Ints) -> None:
 def _twin(
     tables: Mapping[str, Table], ids: Any, kept: int, twin: int, share: float, exact: Ints
 ) -> str:
-    """What duplicates.jsonl says of a document that is left out."""
+    """Return what duplicates.jsonl says of a document that is left out."""
 
     def origin(i: int) -> str:
         for table in tables.values():
@@ -176,7 +176,7 @@ def _write(
     counts: Mapping[str, int],
     duplicates: Sequence[str],
 ) -> None:
-    """The index, then the manifest, which makes it count."""
+    """Write the index, then the manifest, which makes it count."""
     fingerprint, wanted = _fingerprint(table, documents, store / "codec"), snapshot.wanted
     index = store / f"index-{fingerprint[:16]}"
     with draft_folder(index, ours=is_index) as draft:
@@ -216,7 +216,7 @@ def _write(
 
 
 def _fingerprint(table: Table, documents: Documents, codec: Path) -> str:
-    """SHA-256 over the documents' ids side by side, and the codec: independent of the shards."""
+    """Return the SHA-256 of the documents' ids, side by side, and of the codec."""
     digest = hashlib.sha256()
     for side in SPLITS:
         digest.update(table.ids[documents[side]].tobytes() + side.encode())

@@ -19,7 +19,7 @@ INDEX = re.compile("index-[0-9a-f]{16}")
 
 
 def refuse_other(folder: Path, names: Iterable[str]) -> None:
-    """ConfigError where preparing the stores `folder`/NAME would overwrite what is a user's."""
+    """Raise ConfigError where preparing `folder`/NAME would overwrite files of a user."""
     for name in names:
         if not _is_store(folder / name):
             _refuse(folder / name, [each for each in WITHIN if (folder / name / each).exists()])
@@ -30,23 +30,23 @@ def refuse_other(folder: Path, names: Iterable[str]) -> None:
 
 
 def is_lock(path: Path) -> bool:
-    """Whether a file can be a lock of ours: an empty one."""
+    """Return whether a file can be a lock of ours: an empty one."""
     return path.is_file() and path.stat().st_size == 0
 
 
 def is_shard(folder: Path) -> bool:
-    """Whether a folder holds nothing but files of a shard."""
+    """Return whether a folder holds nothing but files of a shard."""
     return all(item.is_file() and SHARD.fullmatch(item.name) for item in folder.iterdir())
 
 
 def is_index(folder: Path) -> bool:
-    """Whether a folder holds nothing but files of an index."""
+    """Return whether a folder holds nothing but files of an index."""
     named = INDEX.fullmatch(folder.name) is not None
     return named and all(item.is_file() and item.suffix == ".npy" for item in folder.iterdir())
 
 
 def _is_store(folder: Path) -> bool:
-    """Whether one of the files that mark a store can be read."""
+    """Return whether one of the files that mark a store can be read."""
     return any(key in _object(folder / name) for name, key in MARKS.items())
 
 
@@ -58,7 +58,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _bookkeeping(path: Path) -> bool:
-    """Whether a file beside the stores is ours, or not there."""
+    """Return whether a file beside the stores is ours, or not there."""
     if not path.exists():
         return True
     if path.name == "removed.json":

@@ -23,7 +23,7 @@ Removed = list[str]
 
 
 def plan(snapshot: Snapshot, store: Path, removed: frozenset[str] = frozenset()) -> list[ShardTask]:
-    """The shards that a store still lacks.
+    """Return the shards that a store still lacks.
 
     Those that are damaged, hold a `removed` document, or whose codec or parts changed or went are
     deleted.
@@ -53,7 +53,7 @@ def plan(snapshot: Snapshot, store: Path, removed: frozenset[str] = frozenset())
 
 
 def _holds(shard: Shard, removed: frozenset[str]) -> bool:
-    """Whether one of these ids is in a shard."""
+    """Return whether one of these ids is in a shard."""
     if not removed or not shard.documents:
         return False
     gone = np.frombuffer(bytes.fromhex("".join(sorted(removed))), "V16")
@@ -62,7 +62,7 @@ def _holds(shard: Shard, removed: frozenset[str]) -> bool:
 
 
 def removed_ids(folder: Path) -> frozenset[str]:
-    """The ids of documents that were removed from stores and must not come back."""
+    """Return the ids of documents that were removed from stores and must not come back."""
     lists = [folder / "removed.json", *folder.glob("*/removed.json")]  # earlier: one a store
     return frozenset(i for path in lists if path.exists() for i in read_facts(path, Removed, LOST))
 
@@ -70,7 +70,7 @@ def removed_ids(folder: Path) -> frozenset[str]:
 def _groups(
     parts: Sequence[tuple[SourceChunk, str]],
 ) -> Iterator[tuple[tuple[SourceChunk, str], ...]]:
-    """Parts in order, together at least SHARD bytes a group, or PARTS of them."""
+    """Yield parts in order, together at least SHARD bytes a group, or PARTS of them."""
     group: list[tuple[SourceChunk, str]] = []
     size = 0
     for part, digest in parts:

@@ -97,7 +97,7 @@ def _make(
     codecs: Mapping[str, Codec],
     progress: Progress,
 ) -> None:
-    """The shards that are missing, then the index, where it is not there or is of other shards."""
+    """Make the missing shards, then the index where it is missing or is of other shards."""
     removed = removed_ids(folder)
     tasks = [
         task for name, each in snapshots.items() for task in plan(each, folder / name, removed)
@@ -140,7 +140,7 @@ def _join(
     config: PrepareConfig,
     codecs: Mapping[str, Codec],
 ) -> None:
-    """Sources of one modality are looked at together; one of a pair keeps what is like another."""
+    """Index the sources of one modality together, and each source of a pair alone."""
     together: dict[str, dict[str, Snapshot]] = {}
     pairs: dict[str, Any] = {}
     for name, each in snapshots.items():
@@ -164,7 +164,7 @@ def _join(
 
 
 def _whole(names: Iterable[str], folder: Path) -> bool:
-    """Whether no file of the stores is missing or of another size."""
+    """Return whether no file of the stores is missing or of another size."""
     try:
         for name in names:
             open_store(folder / name)
@@ -178,7 +178,10 @@ def _settings(config: PrepareConfig) -> dict[str, Any]:
 
 
 def _state(snapshots: Mapping[str, Snapshot], folder: Path, config: PrepareConfig) -> str:
-    """All that an index depends on, but for shards just made: equal, it need not be made again."""
+    """Return all that an index depends on, but for shards just made.
+
+    Equal, it need not be made again.
+    """
     sources = {
         name: {
             "source": each.wanted.source.tree(),
@@ -234,7 +237,7 @@ def remove(folder: Path, ids: Sequence[str], progress: Progress = run_here) -> d
 
 
 def _duplicates(folder: Path, names: Iterable[str], ids: Sequence[str]) -> set[str]:
-    """The ids of documents that are left out as duplicates of some."""
+    """Return the ids of documents that are left out as duplicates of some."""
     found = set()
     for name in names:
         path = folder / name / "duplicates.jsonl"
@@ -248,7 +251,7 @@ def _duplicates(folder: Path, names: Iterable[str], ids: Sequence[str]) -> set[s
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time may change a store; disk errors become ResourceError."""
+    """Yield one process at a time may change a store; disk errors become ResourceError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):

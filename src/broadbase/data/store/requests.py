@@ -39,19 +39,19 @@ class ShardTask:
 
     @property
     def keys(self) -> list[str]:
-        """What tells each part from all others, its content included."""
+        """Return what tells each part from all others, its content included."""
         digests = zip(self.parts, self.digests, strict=True)
         return [part_key(part, digest, self.paired) for part, digest in digests]
 
     @property
     def target(self) -> Path:
-        """Where the shard will lie."""
+        """Return where the shard will lie."""
         name = hashlib.sha256(json.dumps(self.keys).encode()).hexdigest()[:16]
         return self.folder / "shards" / name
 
     @property
     def size(self) -> int:
-        """Bytes of source that it reads."""
+        """Return how many bytes of source it reads."""
         return sum(part.size for part in self.parts)
 
 
@@ -75,11 +75,14 @@ class Snapshot:
 
     @property
     def keys(self) -> list[str]:
-        """What tells each part from all others, its content included."""
+        """Return what tells each part from all others, its content included."""
         pairs = zip(self.parts, self.digests, strict=True)
         return [part_key(part, digest, self.wanted.paired) for part, digest in pairs]
 
 
 def part_key(part: SourceChunk, digest: str, paired: bool = False) -> str:
-    """A part's name, place and content in one string, and what its documents are known by."""
+    """Return a part's name.
+
+    Place and content in one string, and what its documents are known by.
+    """
     return f"{part.name}@{part.start}-{part.stop}:{digest}" + (":paired" if paired else "")

@@ -81,13 +81,13 @@ def write_shard(task: ShardTask) -> Path:
 
 
 def codec_digest(folder: Path) -> str:
-    """The SHA-256 of a codec as it lies on disk."""
+    """Return the SHA-256 of a codec as it lies on disk."""
     found: str = add_files(hashlib.sha256(), folder).hexdigest()
     return found
 
 
 def add_files(digest: Any, folder: Path) -> Any:
-    """A digest that has been fed with the names and contents of a folder's files."""
+    """Return a digest that has been fed with the names and contents of a folder's files."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(path.name.encode() + path.read_bytes())
     return digest
@@ -129,7 +129,10 @@ class _Shard:
             self._keep([kept for counts, item in batch for kept in self._encoded(item, counts)])
 
     def _encoded(self, record: Record | Reject, counts: Counts) -> Iterator[_Kept]:
-        """The document of a record, its values written; nothing where it is rejected or removed."""
+        """Yield the document of a record, its values written.
+
+        Nothing where it is rejected or removed.
+        """
         if isinstance(record, Reject):
             self._reject(record, counts)
             return
@@ -157,7 +160,7 @@ class _Shard:
 
     @property
     def values(self) -> int:
-        """How many are written."""
+        """Return how many are written."""
         return self.columns["values"].rows if "values" in self.columns else 0
 
     def _values(self, kept: _Kept) -> _Kept:
@@ -186,7 +189,7 @@ class _Shard:
         self._append("origin_ends", ends)
 
     def _sketches(self, raws: Sequence[Any]) -> NDArray[np.uint32]:
-        """Of each record [records, SKETCH]; a long one's is the least of its chunks'."""
+        """Return the sketch of each record, [records, SKETCH]: the least of its chunks' sketches."""
         found = np.full((len(raws), SKETCH), NONE, dtype=np.uint32)
         rows: list[int] = []
         pieces: list[Sequence[str]] = []
@@ -251,14 +254,14 @@ class Shard:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def array(self, name: str) -> NDArray[Any]:
-        """One of ARRAYS, opened once."""
+        """Return one of ARRAYS, opened once."""
         if name not in self.arrays:
             self.arrays[name] = read_array(self.folder / f"{name}.npy")
         return self.arrays[name]
 
     @property
     def documents(self) -> int:
-        """How many documents it holds."""
+        """Return how many documents it holds."""
         return sum(part["documents"] for part in self.facts["parts"])
 
     def origin(self, i: int) -> str:
@@ -269,14 +272,14 @@ class Shard:
 
 
 def finished(store: Path) -> Iterator[Shard]:
-    """The shards that a store has; a damaged one is none."""
+    """Yield the shards that a store has; a damaged one is none."""
     for folder in sorted((store / "shards").glob("*")):
         if NAME.fullmatch(folder.name) and (shard := _opened(folder)) is not None:
             yield shard
 
 
 def _opened(folder: Path) -> Shard | None:
-    """The shard in a folder; None where its files are not all there, or of another size."""
+    """Return the shard in a folder; None where its files are not all there, or of another size."""
     try:
         shard = Shard(folder, read_facts(folder / "shard.json", ShardFacts))
         check_files(folder, shard.facts["hashes"], verify=False)

@@ -13,8 +13,10 @@ NONE = np.iinfo(np.uint32).max  # every minimum of a document without pieces
 
 
 def sketch(pieces: Sequence[Sequence[str]]) -> NDArray[np.uint32]:
-    """MinHash of each record's pieces, [records, SKETCH]: the share of equal minima estimates the
-    Jaccard similarity of two sets of pieces (Broder 1997)."""
+    """Return the MinHash of each record's shingles, [records, SKETCH] (Broder 1997).
+
+    The share of equal minima estimates the Jaccard similarity of two sets of shingles.
+    """
     found = np.full((len(pieces), SKETCH), NONE, dtype=np.uint32)
     some = [i for i, each in enumerate(pieces) if each]
     if some:

@@ -33,13 +33,13 @@ BOUNDARIES: tuple[Boundary, ...] = (  # the best first: lines, sentences, words
 
 
 def numbers_of(ids: Ids) -> Numbers:
-    """The numbers that decide sides: [N]."""
+    """Return the numbers that decide sides: [N]."""
     found: Numbers = np.ascontiguousarray(ids[:, :8]).view(">u8").ravel().astype(np.uint64)
     return found
 
 
 def threshold(numbers: Numbers, holdout: float) -> np.uint64:
-    """Documents with a number below it are held out.
+    """Return documents with a number below it are held out.
 
     It is `holdout` of the range, moved so far that neither side is empty: impossible only where
     all numbers are the same.
@@ -54,7 +54,7 @@ def threshold(numbers: Numbers, holdout: float) -> np.uint64:
 
 
 def in_common(ids: Mapping[str, Ids]) -> dict[str, Numbers]:
-    """The numbers of the ids that each source shares with the sources that it shares any with."""
+    """Return the numbers of the ids that each source shares with the sources it overlaps."""
     keys = {name: np.unique(np.ascontiguousarray(rows).view("V16")) for name, rows in ids.items()}
     found = {}
     for name, mine in keys.items():
@@ -65,7 +65,7 @@ def in_common(ids: Mapping[str, Ids]) -> dict[str, Numbers]:
 
 
 def cut(values: NDArray[Any], codec: Codec, holdout: float) -> int:
-    """Where to cut a single document, so that its end is held out: how many values come before.
+    """Return how many values of a single document come before its end, which is held out.
 
     At the end of a line, of a sentence or of a word, where one is near.
     """

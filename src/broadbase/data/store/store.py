@@ -63,7 +63,7 @@ class Manifest(TypedDict):
 
 
 def read_facts(path: Path, kind: type, remedy: str = AGAIN) -> Any:
-    """What a JSON file of the store's bookkeeping holds, of the type `kind` (a TypedDict, a list).
+    """Read a JSON file of the store's bookkeeping, of the type `kind` (a TypedDict, a list).
 
     DataError where it cannot be read, is damaged or holds something else.
     """
@@ -87,7 +87,7 @@ class Split:
 
     values: tuple[NDArray[Any], ...]  # by shard: [total] or [total, K], memory-mapped
     shards: Ints  # [documents]
-    firsts: Ints  # [documents] the place of its first value in its shard
+    firsts: Ints  # [documents] index of its first value in its shard
     lengths: Ints  # [documents] values, without start and end
     units_each: Ints  # [documents]
     grids: Ints  # [documents, axes]
@@ -95,40 +95,41 @@ class Split:
     end: NDArray[Any] | None
 
     def __len__(self) -> int:
+        """Return how many there are."""
         return len(self.lengths)
 
     @property
     def ends(self) -> int:
-        """How many end values a document has: 0 or 1."""
+        """Return how many end values a document has: 0 or 1."""
         return 0 if self.end is None else 1
 
     @property
     def targets(self) -> int:
-        """Places that are predicted in one epoch: every value, and every end."""
+        """Return how many tokens are predicted in one epoch: every value, and every end."""
         return int(self.lengths.sum()) + len(self) * self.ends
 
     @property
     def units(self) -> int:
-        """The size of all documents in the codec's unit."""
+        """Return the size of all documents in the codec's unit."""
         return int(self.units_each.sum())
 
     def take(self, chosen: Ints) -> Split:
-        """Some of the documents, in the order given."""
+        """Return some of the documents, in the order given."""
         columns = ("shards", "firsts", "lengths", "units_each", "grids")
         return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
     def document(self, i: int) -> NDArray[Any]:
-        """Document i as the model sees it: start, values, end."""
+        """Return document i as the model sees it: start, values, end."""
         return self.piece(i, 0, int(self.lengths[i]) + 1 + self.ends)
 
-    def piece(self, i: int, first: int, places: int) -> NDArray[Any]:
-        """`places` of document i from place `first` on, the start being place 0."""
-        found = np.empty((places, *self.start.shape), dtype=self.start.dtype)
+    def piece(self, i: int, first: int, count: int) -> NDArray[Any]:
+        """Return `count` tokens of document i from token `first` on; the start is token 0."""
+        found = np.empty((count, *self.start.shape), dtype=self.start.dtype)
         self.copy(i, first, found)
         return found
 
     def copy(self, i: int, first: int, out: NDArray[Any]) -> None:
-        """Fill `out` with document i from place `first` on, the start being place 0."""
+        """Fill `out` with document i from token `first` on; the start is token 0."""
         length, at, last = int(self.lengths[i]), int(self.firsts[i]), first + len(out)
         begins, ends = int(first == 0), int(last > length + 1)
         if begins:
@@ -148,26 +149,26 @@ class Store:
 
     @property
     def unit(self) -> str:
-        """What sizes are counted in: bytes, pixels."""
+        """Return what sizes are counted in: bytes, pixels."""
         return str(self.manifest["unit"])
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the encoded documents of both sides: equal for equal data and codec."""
+        """Return the SHA-256 of the documents of both sides: equal for equal data and codec."""
         return str(self.manifest["fingerprint"])
 
     @property
     def left_out(self) -> dict[str, int]:
-        """How many files of the data's folders no source of the run reads, by ending."""
+        """Return how many files of the data's folders no source of the run reads, by ending."""
         return dict(self.manifest.get("left_out", {}))
 
     @property
     def index(self) -> Path:
-        """The folder of the splits."""
+        """Return the folder of the splits."""
         return self.folder / str(self.manifest["index"])
 
     def summary(self) -> str:
-        """One line: how many records, what became of them, how long they are."""
+        """Return one line: how many records, what became of them, how long they are."""
         c, split = self.manifest["counts"], self.split("train")
         lost = f"{c['exact']:,} exact and {c['near']:,} near duplicates, {c['rejected']:,} rejected"
         lost += f" ({c['lost']:,} bytes)" if c.get("lost") else ""
@@ -179,7 +180,7 @@ class Store:
         return f"{c['records']:,} records ({lost}), {c['train']:,} to train on: {size}"
 
     def split(self, name: str) -> Split:
-        """The documents of "train" or "validation"."""
+        """Return the documents of "train" or "validation"."""
         values = tuple(
             read_array(self.folder / "shards" / shard / "values.npy")
             for shard in self.manifest["shards"]
@@ -199,7 +200,10 @@ class Store:
         )
 
     def ids(self, name: str) -> list[str]:
-        """The id of every document of a split: the hash of its content, or of its key in pairs."""
+        """Return the id of every document of a split.
+
+        The hash of its content, or of its key in pairs.
+        """
         return [bytes(row).hex() for row in read_array(self.index / f"{name}.ids.npy")]
 
 
@@ -212,7 +216,7 @@ def _checked(kind: type) -> TypeAdapter[Any]:
 
 
 def open_store(folder: Path, *, verify: bool = False, source: SourceConfig | None = None) -> Store:
-    """The store at `folder`; DataError where it is missing, of another format, or damaged.
+    """Open the store at `folder`; raise DataError where it is missing, old or damaged.
 
     `verify` reads every byte; `source` is compared, file by file, with what the store was made of.
     Where its files are gone the store suffices.
@@ -232,7 +236,7 @@ def open_store(folder: Path, *, verify: bool = False, source: SourceConfig | Non
 
 
 def present(source: SourceConfig) -> bool:
-    """Whether the files of a source are there: not moved, deleted, or out of reach."""
+    """Return whether the files of a source are there: not moved, deleted, or out of reach."""
     try:
         return len(source.parts()) > 0
     except (BroadbaseError, OSError):
@@ -240,7 +244,10 @@ def present(source: SourceConfig) -> bool:
 
 
 def check_files(folder: Path, hashes: Hashes, *, verify: bool) -> None:
-    """DataError where a file of `hashes` (name: size, SHA-256) is missing, cut short or altered."""
+    """Raise DataError where a file of `hashes` (name.
+
+    Size, SHA-256) is missing, cut short or altered.
+    """
     for name, (size, _) in hashes.items():
         file = folder / name
         if not file.exists() or file.stat().st_size != size:
@@ -257,12 +264,12 @@ def check_files(folder: Path, hashes: Hashes, *, verify: bool) -> None:
 
 
 def file_hashes(folder: Path, names: list[str]) -> dict[str, tuple[int, str]]:
-    """Size and SHA-256 of files below a folder."""
+    """Return size and SHA-256 of files below a folder."""
     return {n: ((folder / n).stat().st_size, digest(folder / n)) for n in names}
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """An array of a store, memory-mapped (an empty one cannot be)."""
+    """Return an array of a store, memory-mapped (an empty one cannot be)."""
     try:
         found: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except ValueError:

@@ -38,6 +38,7 @@ class Table:
 
     @classmethod
     def of(cls, snapshot: Snapshot, store: Path) -> Table:
+        """Build the table from the finished shards of a store."""
         keys = snapshot.keys
         order = {key: i for i, key in enumerate(keys)}
         made = sorted(finished(store), key=lambda shard: order[shard.facts["keys"][0]])
@@ -74,7 +75,7 @@ class Table:
         )
 
     def divided(self, one: int, codec: Codec, holdout: float) -> Table:
-        """A table of two documents: document `one` up to a cut, and from there on."""
+        """Return a table of two documents: document `one` up to a cut, and from there on."""
         shard, first, length, units = (int(n) for n in self.index[one, :COLUMNS])
         values = self.shards[shard].array("values")[first : first + length]
         head = cut(values, codec, holdout)
@@ -93,7 +94,7 @@ class Table:
 
 
 def _parts(shard: Shard) -> Iterator[tuple[str, range]]:
-    """Each part of a shard with its documents' numbers."""
+    """Yield each part of a shard with its documents' numbers."""
     first = 0
     for key, part in zip(shard.facts["keys"], shard.facts["parts"], strict=True):
         yield key, range(first, first + part["documents"])
@@ -101,7 +102,10 @@ def _parts(shard: Shard) -> Iterator[tuple[str, range]]:
 
 
 def _joined(ranges: Iterable[tuple[int, range]]) -> Iterator[tuple[int, range]]:
-    """Ranges of documents of one shard that follow each other, as one; empty ones left out."""
+    """Yield ranges of documents of one shard that follow each other, as one.
+
+    Empty ones left out.
+    """
     last: tuple[int, range] | None = None
     for number, rows in ranges:
         if last is not None and (number, rows.start) == (last[0], last[1].stop):
