@@ -94,7 +94,7 @@ def test_a_picture_is_never_cut() -> None:
     )
     assert Rows(one, 17).plain
     with pytest.raises(
-        DataError, match=r"17 places does not fit a row of 16.*NAME.sequence_length=17"
+        DataError, match=r"17 tokens does not fit a row of 16.*NAME.sequence_length=17"
     ):
         Rows(one, 16)
 

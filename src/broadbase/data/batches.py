@@ -1,6 +1,6 @@
 """Batches: order and mixture as a pure function of (seed, step), resumable in O(1).
 
-Legend: B rows of a source, T places.
+Legend: B rows of a source, T tokens.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class MixedBatches:
         made = _made(build, start, stop, workers) if workers else map(build, range(start, stop))
         for step, rows in enumerate(made, start):
             segments = {
-                name: _told(found, self.spaces[name], self.rows[name].plain)
+                name: _as_segment(found, self.spaces[name], self.rows[name].plain)
                 for name, found in rows.items()
             }
             yield Batch(step, segments, KeyedRandom(self.seed, step, rank, world))
@@ -78,11 +78,11 @@ class MixedBatches:
         """
         found = {}
         for name, source in self.rows.items():
-            chance = self.pairs.get(name) or name
+            stream = self.pairs.get(name) or name
             rows, limit = np.arange(len(source)), self.limits.get(name)
             if limit is not None:
-                rows = np.random.default_rng(seed_of(self.seed, chance)).permutation(rows)[:limit]
-            found[name] = Order(rows, seed_of(self.seed, chance, "order"))
+                rows = np.random.default_rng(seed_of(self.seed, stream)).permutation(rows)[:limit]
+            found[name] = Order(rows, seed_of(self.seed, stream, "order"))
         return found
 
 
@@ -124,12 +124,12 @@ class Order:
         self.rows, self.key = rows, key
         self._epoch, self._order = -1, rows
 
-    def __getitem__(self, place: int) -> int:
+    def __getitem__(self, position: int) -> int:
         """Return the item at one position."""
-        epoch, i = divmod(place, len(self.rows))
+        epoch, i = divmod(position, len(self.rows))
         if epoch != self._epoch:
-            chance = np.random.default_rng([*self.key, epoch])
-            self._epoch, self._order = epoch, chance.permutation(self.rows)
+            rng = np.random.default_rng([*self.key, epoch])
+            self._epoch, self._order = epoch, rng.permutation(self.rows)
         return int(self._order[i])
 
 
@@ -137,16 +137,16 @@ def held_out(rows: Rows, space: str, size: int, limit: int | None = None) -> Ite
     """Yield rows in order, `size` at a time up to `limit`; the last batch may be smaller."""
     last = len(rows) if limit is None else min(limit, len(rows))
     for i in range(0, last, size):
-        yield _told(rows.batch(range(i, min(i + size, last))), space, rows.plain)
+        yield _as_segment(rows.batch(range(i, min(i + size, last))), space, rows.plain)
 
 
 def collate(rows: list[Row], space: str, plain: bool) -> Segment:
     """Return rows as one Segment [B,T]; plain rows need no order and document."""
     joined = (np.stack([getattr(row, f.name) for row in rows]) for f in fields(Row))
-    return _told(Row(*joined), space, plain)
+    return _as_segment(Row(*joined), space, plain)
 
 
-def _told(rows: Row, space: str, plain: bool) -> Segment:
+def _as_segment(rows: Row, space: str, plain: bool) -> Segment:
     """Return rows [B,T] as tensors."""
     return Segment(
         space,

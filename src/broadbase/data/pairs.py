@@ -26,13 +26,13 @@ def align_pairs(stores: Mapping[str, Store], side: str) -> dict[str, Split]:
         sizes = ", ".join(f"{name} {len(found)}" for name, found in keys.items())
         raise DataError(
             f"paired sources have no record of the {side} side in common ({sizes} records); their"
-            " records are told by their keys: file names without ending, or places in one table"
+            " records are matched by their keys: file names without ending, or rows of one table"
         )
     found = {}
     for name, store in stores.items():
         order = np.argsort(keys[name])
-        places = order[np.searchsorted(keys[name], common, sorter=order)]
-        found[name] = store.split(side).take(places)
+        positions = order[np.searchsorted(keys[name], common, sorter=order)]
+        found[name] = store.split(side).take(positions)
     return found
 
 

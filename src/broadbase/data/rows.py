@@ -1,10 +1,10 @@
 """Rows: documents cut into chunks and packed, or one a row; a function of a split and a length.
 
-A document is cut into chunks of at most T places; a continuation begins with the last place of the
-chunk before it, as context. The first place of every chunk has weight 0, so every place but a
+A document is cut into chunks of at most T tokens; a continuation begins with the last token of the
+chunk before it, as context. The first token of every chunk has weight 0, so every token but a
 document's start is a target exactly once an epoch.
 
-Legend: T places a row.
+Legend: T tokens a row.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from broadbase.data.store.store import Split
 Ints = NDArray[np.int64]
 
 
-# Chunks [chunks, 3]: document, first place, places; the chunks row by row; where each row starts.
+# Chunks [chunks, 3]: document, first token, tokens; the chunks row by row; where each row starts.
 Plan = tuple[Ints, Ints, Ints]
 
 
 @dataclass(frozen=True)
 class Row:
-    """T places, on the host; or B rows of them."""
+    """T tokens, on the host; or B rows of them."""
 
     values: NDArray[Any]  # [T] or [T,K]
     position: Ints  # [T,3]
-    order: Ints  # [T] place in its chunk
+    order: Ints  # [T] position in its chunk
     document: Ints  # [T] chunk in the row; -1 is padding
     weight: NDArray[np.float32]  # [T]
 
@@ -45,11 +45,11 @@ def pack_rows(split: Split, length: int) -> Plan:
 
 
 def one_per_row(split: Split, length: int) -> Plan:
-    """Return one document a row: the first places of a longer one."""
+    """Return one document a row: the first tokens of a longer one."""
     _fits(split, length)
     document = np.arange(len(split))
-    places = np.minimum(length, split.lengths + 1 + split.ends)
-    chunks = np.stack([document, np.zeros_like(document), places], axis=1)
+    tokens = np.minimum(length, split.lengths + 1 + split.ends)
+    chunks = np.stack([document, np.zeros_like(document), tokens], axis=1)
     return chunks, document, np.arange(len(split) + 1)
 
 
@@ -62,7 +62,7 @@ class Rows:
         """Lay out all documents of a split in rows of `length` tokens."""
         self.split, self.length = split, length
         self.chunks, self.packed, self.starts = plan(split, length)
-        self._places, self._line = np.arange(length), positions((length,)).numpy()
+        self._range, self._line = np.arange(length), positions((length,)).numpy()
         self._planes = split.grids.shape[1] > 1
         self.plain = bool((self.chunks[:, 2] == length).all())
 
@@ -79,49 +79,49 @@ class Rows:
         """Return several rows at once, [B,T,...] each: written where they will be read."""
         B, T, start = len(numbers), self.length, self.split.start
         values = np.zeros((B, T, *start.shape), dtype=start.dtype)
-        position, order = np.tile(self._line, (B, 1, 1)), np.tile(self._places, (B, 1))
+        position, order = np.tile(self._line, (B, 1, 1)), np.tile(self._range, (B, 1))
         document, weight = np.zeros((B, T), np.int64), np.ones((B, T), np.float32)
         weight[:, 0] = 0  # as it all is where a row is one chunk of a line
         for b, i in enumerate(numbers):
             at, chunks = 0, self.packed[self.starts[i] : self.starts[i + 1]]
-            for number, (d, first, places) in enumerate(self.chunks[chunks].tolist()):
-                end = at + places
+            for number, (d, first, tokens) in enumerate(self.chunks[chunks].tolist()):
+                end = at + tokens
                 self.split.copy(d, first, values[b, at:end])
                 if number:
-                    order[b, at:end], document[b, at:end] = self._places[:places], number
+                    order[b, at:end], document[b, at:end] = self._range[:tokens], number
                     weight[b, at] = 0
                 if number or self._planes:
-                    position[b, at:end] = self._position(d, places)
+                    position[b, at:end] = self._position(d, tokens)
                 at = end
             if at < T:
                 position[b, at:], order[b, at:], document[b, at:], weight[b, at:] = 0, 0, -1, 0
         return Row(values, position, order, document, weight)
 
-    def _position(self, document: int, places: int) -> Ints:
+    def _position(self, document: int, tokens: int) -> Ints:
         if not self._planes:
-            return self._line[:places]
+            return self._line[:tokens]
         grid = tuple(int(n) for n in self.split.grids[document])
         return np.concatenate([np.zeros((1, 3), np.int64), 1 + positions(grid).numpy()])
 
 
 def _fits(split: Split, length: int) -> None:
-    places = split.lengths + 1 + split.ends
-    if split.grids.shape[1] > 1 and int(places.max()) > length:
+    tokens = split.lengths + 1 + split.ends
+    if split.grids.shape[1] > 1 and int(tokens.max()) > length:
         raise DataError(
-            f"a record of {int(places.max())} places does not fit a row of {length}, and a picture"
+            f"a record of {int(tokens.max())} tokens does not fit a row of {length}, and a picture"
             f" is not cut:"
-            f" --set data.sources.NAME.sequence_length={int(places.max())}, or a larger patch"
+            f" --set data.sources.NAME.sequence_length={int(tokens.max())}, or a larger patch"
         )
 
 
 def _cut(split: Split, length: int) -> Ints:
     _fits(split, length)
-    places = split.lengths + 1 + split.ends
-    pieces = np.maximum(1, -(-(places - 1) // (length - 1)))
-    document = np.repeat(np.arange(len(places)), pieces)
+    tokens = split.lengths + 1 + split.ends
+    pieces = np.maximum(1, -(-(tokens - 1) // (length - 1)))
+    document = np.repeat(np.arange(len(tokens)), pieces)
     number = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     first = number * (length - 1)
-    return np.stack([document, first, np.minimum(length, places[document] - first)], axis=1)
+    return np.stack([document, first, np.minimum(length, tokens[document] - first)], axis=1)
 
 
 def _pack(sizes: Ints, length: int) -> tuple[Ints, Ints]:

@@ -14,7 +14,7 @@ import pytest
 
 from broadbase.core.errors import ConfigError
 from broadbase.data.sources.texts import TextFilesConfig
-from broadbase.data.store import prepare as preparing
+from broadbase.data.store import planning
 from broadbase.data.store.cluster import on_ray, on_slurm
 from broadbase.data.store.prepare import PrepareConfig, prepare
 from broadbase.data.store.requests import StoreRequest
@@ -38,7 +38,7 @@ p.prepare(wanted, store, p.PrepareConfig(processes=2, holdout=0.5), on_ray())
 @pytest.fixture
 def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four files, each a shard of its own."""
-    monkeypatch.setattr(preparing, "SHARD", 1)
+    monkeypatch.setattr(planning, "SHARD", 1)
     folder, rng = tmp_path / "texts", random.Random(0)
     folder.mkdir()
     for i in range(4):

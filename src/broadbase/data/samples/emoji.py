@@ -30,13 +30,13 @@ class EmojiConfig(SourceConfig):
     def records(self) -> Iterator[Record | Reject]:
         """Yield the records and rejects in a fixed order."""
         for row in self._rows():
-            place = f"{self.path}:{row['hexcode']}"
+            origin = f"{self.path}:{row['hexcode']}"
             try:
                 raw = self._picture(row["hexcode"]) if self.part == "picture" else described(row)
             except (OSError, ValueError) as error:
-                yield Reject(place, str(error))
+                yield Reject(origin, str(error))
                 continue
-            yield Record(raw, place, row["group"], key=row["hexcode"])
+            yield Record(raw, origin, row["group"], key=row["hexcode"])
 
     def fingerprint(self) -> dict[str, str]:
         """Return the SHA-256 of each file that the records are made of."""

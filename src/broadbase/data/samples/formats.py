@@ -34,17 +34,17 @@ class TaggedTextConfig(FilesConfig):
 
 
 class IdxImagesConfig(FilesConfig):
-    """Pictures in the IDX format of MNIST, with the labels of the file beside them."""
+    """Pictures in the IDX format of MNIST, with the labels of the file next to them."""
 
     name: Literal["idx"] = "idx"
     pattern: str = "*images-idx3-ubyte.gz"
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        beside = UPath(str(path).replace("images-idx3", "labels-idx1"))
+        labels_path = UPath(str(path).replace("images-idx3", "labels-idx1"))
         try:
-            images, labels = _idx(path, 3), _idx(beside, 1)
+            images, labels = _idx(path, 3), _idx(labels_path, 1)
         except ValueError as error:
-            yield Reject(str(path), f"it or {beside.name} is no IDX file of bytes: {error}")
+            yield Reject(str(path), f"it or {labels_path.name} is no IDX file of bytes: {error}")
             return
         if len(images) != len(labels):
             yield Reject(str(path), f"{len(images)} pictures, but {len(labels)} labels")

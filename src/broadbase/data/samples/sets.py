@@ -66,7 +66,7 @@ def _fashion(pattern: str) -> PackagedConfig:
 
 
 def _named(pictures: SourceConfig, *names: str) -> dict[str, SourceConfig]:
-    """Return the class of each picture as a text beside it."""
+    """Return the class of each picture as a text."""
     return {"text": LabelsConfig(source=pictures, names=names)}
 
 

@@ -54,8 +54,8 @@ class StampsConfig(FilesConfig):
                 yield Stamp(language, name, sound, english.strip().removesuffix(".").lower())
 
     def _record(self, raw: Any, stamp: Stamp) -> Record:
-        place, key = str(stamp.sound), self._key(stamp.sound)
-        return Record(raw, place, stamp.language, key, stamp.concept)
+        origin, key = str(stamp.sound), self._key(stamp.sound)
+        return Record(raw, origin, stamp.language, key, stamp.concept)
 
 
 class StampNamesConfig(StampsConfig):

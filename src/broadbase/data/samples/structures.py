@@ -1,4 +1,4 @@
-"""Proteins of known structure: PDB files beside their secondary structure, a letter a residue.
+"""Proteins of known structure: PDB files with their secondary structure, a letter a residue.
 
 The letters are DSSP's in three classes (Kabsch & Sander 1983): H a helix, E a strand, - neither.
 """

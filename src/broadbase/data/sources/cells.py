@@ -79,23 +79,25 @@ class H5adConfig(FilesConfig):
 
 
 def _record(
-    place: str, label: str | None, cell: Cell | str, genes: Sequence[str], logged: bool
+    origin: str, label: str | None, cell: Cell | str, genes: Sequence[str], logged: bool
 ) -> Record | Reject:
     if isinstance(cell, str):
-        return Reject(place, f"damaged: {cell}")
+        return Reject(origin, f"damaged: {cell}")
     places, values = cell
     if not _possible(values):
         worst = int(np.argmin(np.where(np.isfinite(values), values, -np.inf)))
         gene = genes[places[worst]]
-        return Reject(place, f"{values[worst]:g} of gene {gene!r}, below 0 or not finite: no count")
+        return Reject(
+            origin, f"{values[worst]:g} of gene {gene!r}, below 0 or not finite: no count"
+        )
     found: dict[str, float] = {}
     with np.errstate(over="ignore"):  # what is infinite then is refused as a count
         counts = np.expm1(values) if logged else values
     for at, value in zip(places, counts, strict=True):
         found[genes[at]] = found.get(genes[at], 0.0) + float(value)
     if not found:
-        return Reject(place, "a cell without counts", empty=True)
-    return Record(found, place, label)
+        return Reject(origin, "a cell without counts", empty=True)
+    return Record(found, origin, label)
 
 
 def _chosen(file: Any, layer: str | None) -> tuple[Any, Any]:

@@ -45,29 +45,29 @@ class ColumnsConfig(FilesConfig):
         outer = [name if name in known else name.split(".")[0] for name in self.columns]
         return next((name for name in outer if known.count(name) > 1), None)
 
-    def _row(self, place: str, row: Mapping[str, Any]) -> Record | Reject:
+    def _row(self, origin: str, row: Mapping[str, Any]) -> Record | Reject:
         if self.field == WHOLE:
-            return Record(dict(row), place)
+            return Record(dict(row), origin)
         found = {name: value(row, name) for name in self.columns}
         for name in self.columns if self.fixed else [self.field]:
             if found[name] is ABSENT:
                 option = "; name it with --field" if name == self.field else ""
-                return Reject(place, f"no field `{name}`{known(name, row)}{option}")
+                return Reject(origin, f"no field `{name}`{known(name, row)}{option}")
         raw, words = found[self.field], dict[str, str | None]()
         for name in self.columns:
             if name != self.field or name == self.label:
                 if isinstance(found[name], list | dict | bytes):
                     kind = type(found[name]).__name__
-                    return Reject(place, f"field `{name}` is {kind}, expected a word or a number")
+                    return Reject(origin, f"field `{name}` is {kind}, expected a word or a number")
                 words[name] = word(found[name])
         if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
-            record = picture(place, io.BytesIO(raw["bytes"]), PIXELS)
+            record = picture(origin, io.BytesIO(raw["bytes"]), PIXELS)
         elif missing(raw):
-            return Reject(place, f"field `{self.field}` is empty", empty=True)
+            return Reject(origin, f"field `{self.field}` is empty", empty=True)
         elif not isinstance(raw, str):
-            return Reject(place, f"field `{self.field}` is {type(raw).__name__}, expected a text")
+            return Reject(origin, f"field `{self.field}` is {type(raw).__name__}, expected a text")
         else:
-            record = Record(raw, place)
+            record = Record(raw, origin)
         if isinstance(record, Reject):
             return record
         label, key, group = (words.get(name or "") for name in (self.label, self.key, self.group))

@@ -24,16 +24,16 @@ Ints = NDArray[np.int64]
 def families(sequences: Sequence[str]) -> Ints:
     """Return the number of each sequence's family, [M]: relatives of relatives are in it too."""
     M = len(sequences)
-    word, owner, place = _words(sequences)
-    order = np.lexsort((place, owner, word))
-    word, owner, place = word[order], owner[order], place[order]
+    word, owner, position = _words(sequences)
+    order = np.lexsort((position, owner, word))
+    word, owner, position = word[order], owner[order], position[order]
     seen = [np.zeros(0, np.int64)]
     for step in range(1, COMMON):
         same = np.flatnonzero(word[step:] == word[:-step])
         if not len(same):
             break
         one, other = same, same + step
-        diagonal = place[one] - place[other] + (1 << 20)
+        diagonal = position[one] - position[other] + (1 << 20)
         pairs = (owner[one] * M + owner[other]) * (1 << 21) + diagonal
         seen.append(pairs[owner[one] != owner[other]])
     pairs, hits = np.unique(np.concatenate(seen), return_counts=True)
@@ -53,7 +53,7 @@ def _words(sequences: Sequence[str]) -> tuple[Ints, Ints, Ints]:
     lengths = np.array([max(0, len(c) - WORD + 1) for c in codes])
     windows = [np.lib.stride_tricks.sliding_window_view(c, WORD) for c in codes if len(c) >= WORD]
     letters = np.concatenate(windows) if windows else np.zeros((0, WORD), np.int64)
-    place = np.concatenate([np.arange(n) for n in lengths]) if windows else np.zeros(0, np.int64)
+    position = np.concatenate([np.arange(n) for n in lengths]) if windows else np.zeros(0, np.int64)
     word, owner = letters @ (32 ** np.arange(WORD)), np.repeat(np.arange(len(codes)), lengths)
     mixed = (np.diff(np.sort(letters, axis=1), axis=1) > 0).sum(axis=1) + 1 >= LETTERS
-    return word[mixed], owner[mixed], place[mixed]
+    return word[mixed], owner[mixed], position[mixed]

@@ -51,11 +51,11 @@ def check_png(file: IO[bytes]) -> None:
         found, total = 0, zlib.crc32(name)
         while found < size and (block := file.read(min(size - found, STEP))):
             found, total = found + len(block), zlib.crc32(block, total)
-        told = file.read(4)
-        if len(told) < 4:
+        stored = file.read(4)
+        if len(stored) < 4:
             raise ValueError("cut short: it ends before its last chunk does")
-        if total != int.from_bytes(told, "big"):
-            raise ValueError(f"its chunk {name.decode('latin-1')!r} has another sum than it tells")
+        if total != int.from_bytes(stored, "big"):
+            raise ValueError(f"its chunk {name.decode('latin-1')!r} has another sum than it states")
 
 
 def flac_digest(data: bytes) -> bytes | None:
@@ -73,7 +73,10 @@ def _flac(data: bytes) -> None:
     at, last = 4, False
     while not last and at + 4 <= len(data):
         last, at = data[at] > 127, at + 4 + int.from_bytes(data[at + 1 : at + 4], "big")
-    told, head = int.from_bytes(data[18:21], "big") >> 4, data[at : at + 15].ljust(15, b"\0")
+    header_hz, head = (
+        int.from_bytes(data[18:21], "big") >> 4,
+        data[at : at + 15].ljust(15, b"\0"),
+    )
     if head[0] != 0xFF or head[1] >> 2 != 0x3E:
         return  # no frame, as its decoder will say
     number = max(1, 8 - (~head[4] & 0xFF).bit_length())  # bytes of its number, coded as in UTF-8
@@ -81,9 +84,11 @@ def _flac(data: bytes) -> None:
     short, long = head[rest], int.from_bytes(head[rest : rest + 2], "big")
     rate = FLAC_RATES.get(code := head[2] & 15) or {
         12: 1000 * short, 13: long, 14: 10 * long
-    }.get(code, told)  # fmt: skip
-    if rate != told:
-        raise ValueError(f"its header contradicts itself: {told} Hz, its first frame {rate} Hz")
+    }.get(code, header_hz)  # fmt: skip
+    if rate != header_hz:
+        raise ValueError(
+            f"its header contradicts itself: {header_hz} Hz, its first frame {rate} Hz"
+        )
 
 
 def _wav(data: bytes) -> None:
@@ -125,7 +130,7 @@ def _sized(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, place and size of each chunk."""
+    """Yield name, offset and size of each chunk."""
     at = 12
     while at + 8 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -161,7 +166,7 @@ def _ogg(data: bytes) -> None:
         if stop > len(data):
             raise ValueError(f"cut short: the Ogg page at byte {at} is not whole")
         if _sum(page[:22] + bytes(4) + page[26:]) != total:
-            raise ValueError(f"damaged: the Ogg page at byte {at} has another sum than it tells")
+            raise ValueError(f"damaged: the Ogg page at byte {at} has another sum than it states")
         if ended and flags & FIRST:
             raise ValueError(f"several sounds in one file, the next from byte {at}; split it")
         if number != numbers.get(stream, number if flags & FIRST else 0):

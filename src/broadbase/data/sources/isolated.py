@@ -63,11 +63,11 @@ class _Reader:
     def __init__(self, modules: Sequence[str]) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__, *modules])  # all processes share them
-        self.link, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.link, child_link = context.Pipe()
+        self.process = context.Process(target=_serve, args=(child_link,), daemon=True)
         with no_main():
             self.process.start()
-        theirs.close()
+        child_link.close()
         if not self.link.poll(START):
             raise ResourceError(f"a process to read files with did not start within {START} s")
         self.link.recv()

@@ -25,22 +25,22 @@ class ObjectsConfig(ColumnsConfig, EncodedConfig):
 
     fixed: ClassVar[bool] = False
 
-    def _object(self, place: str, text: str) -> Record | Reject:
+    def _object(self, origin: str, text: str) -> Record | Reject:
         """Return one object, as text."""
         try:
             item = loads(text)
         except json.JSONDecodeError as error:
-            return Reject(place, f"broken JSON at column {error.colno}: {error.msg}")
+            return Reject(origin, f"broken JSON at column {error.colno}: {error.msg}")
         except (ValueError, RecursionError) as error:  # of numbers and nesting without end
-            return Reject(place, f"JSON that cannot be read: {error}")
-        return self._item(place, item)
+            return Reject(origin, f"JSON that cannot be read: {error}")
+        return self._item(origin, item)
 
-    def _item(self, place: str, item: Any) -> Record | Reject:
+    def _item(self, origin: str, item: Any) -> Record | Reject:
         if isinstance(item, Twice):
-            return Reject(place, f"key {item.key!r} occurs twice in one object; keep one of them")
+            return Reject(origin, f"key {item.key!r} occurs twice in one object; keep one of them")
         if not isinstance(item, dict):
-            return Reject(place, f"expected an object, got {type(item).__name__}")
-        return self._row(place, item)
+            return Reject(origin, f"expected an object, got {type(item).__name__}")
+        return self._row(origin, item)
 
 
 class JsonLinesConfig(ObjectsConfig, LinesConfig):
@@ -49,10 +49,10 @@ class JsonLinesConfig(ObjectsConfig, LinesConfig):
     name: Literal["jsonl"] = "jsonl"
     pattern: str = "**/*.jsonl **/*.jsonl.gz **/*.jsonl.zst **/*.ndjson **/*.jsonlines"
 
-    def _line(self, place: str, line: bytes) -> Record | Reject:
-        text = as_text(place, line)
+    def _line(self, origin: str, line: bytes) -> Record | Reject:
+        text = as_text(origin, line)
         del line  # of a long one, there is not room for several copies
-        return text if isinstance(text, Reject) else self._object(place, text.raw)
+        return text if isinstance(text, Reject) else self._object(origin, text.raw)
 
 
 class JsonConfig(ObjectsConfig):
@@ -93,8 +93,8 @@ class JsonConfig(ObjectsConfig):
                 yield self._item(f"{path}:record {number}", item)
         except (ValueError, RecursionError) as error:
             lost = math.ceil(path.stat().st_size * (1 - done / len(text)))
-            place = f"{path}:record {number + 1}"
-            yield Reject(place, f"broken JSON from here on: {error}", lost=lost)
+            origin = f"{path}:record {number + 1}"
+            yield Reject(origin, f"broken JSON from here on: {error}", lost=lost)
         else:
             if not number:
                 yield Reject(str(path), "no records", empty=True)
@@ -144,7 +144,7 @@ def _elements(text: str) -> Iterator[tuple[Any, int]]:
 
 
 def _after(text: str, at: int) -> int:
-    """Return the first place from `at` on that is not blank."""
+    """Return the first index from `at` on that is not blank."""
     found = SPACE.match(text, at)
     assert found is not None
     return found.end()

@@ -27,8 +27,8 @@ class NeedlesConfig(SourceConfig):
     """Passages of `source` with needles, lines "- key value", and at the end questions for them.
 
     Keys are common words of the source, different ones in a passage, values are digits. A passage
-    has between 1 and `most` needles, at random between its words; all are asked for, in random
-    order. Passages of one text have it as their group.
+    has between 1 and `most` needles, at random between its words; it asks for all of
+    them, in random order. Passages of one text have it as their group.
     """
 
     name: Literal["needles"] = "needles"
@@ -85,7 +85,7 @@ class NeedlesConfig(SourceConfig):
 
 class AlbumsConfig(SourceConfig):
     """Pictures of `source` in a row, drawn at random; then stretches of it again, each of two to
-    eight, so that all but the first of a stretch can be told from before.
+    eight, so that all but the first of a stretch follows from what came before.
 
     A record is an array [n,...] of up to `pictures`, half of it such stretches. DataError where
     the pictures are not of one size.

@@ -17,7 +17,7 @@ DEEP = {"I;16", "I;16B", "I;16L", "I;16N", "I"}  # greys of 16 bits; Pillow cuts
 
 
 def picture(
-    place: str, file: IO[bytes], limit: int = PIXELS, label: str | None = None
+    origin: str, file: IO[bytes], limit: int = PIXELS, label: str | None = None
 ) -> Record | Reject:
     """Return a picture of at most `limit` megapixels.
 
@@ -30,7 +30,7 @@ def picture(
                 width, height = image.size
                 if width * height > limit * 1_000_000:
                     return Reject(
-                        place,
+                        origin,
                         f"{width} x {height} pixels, more than {limit} megapixels; shrink it, or"
                         " raise the source's `limit`",
                     )
@@ -48,13 +48,13 @@ def picture(
                     + ["turned upright"] * turned
                     + ["several frames to 1"] * (frames > 1)
                 )
-                return Record(found, place, label, converted=tuple(converted))
+                return Record(found, origin, label, converted=tuple(converted))
     except UnidentifiedImageError:
-        return Reject(place, "not an image that Pillow can read")
+        return Reject(origin, "not an image that Pillow can read")
     except Image.DecompressionBombError as error:  # from the header too, above Pillow's limit
-        return Reject(place, f"too large to decode: {error}; shrink it")
+        return Reject(origin, f"too large to decode: {error}; shrink it")
     except Exception as error:  # Pillow raises almost any kind on damaged bytes
-        return Reject(place, f"damaged image: {error}")
+        return Reject(origin, f"damaged image: {error}")
 
 
 def _eight_bits(image: Image.Image) -> tuple[Image.Image, list[str]]:

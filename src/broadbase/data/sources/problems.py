@@ -46,15 +46,15 @@ class ProblemsConfig(LinesConfig):
     name: Literal["problems"] = "problems"
     pattern: str = "**/*.jsonl **/*.jsonl.gz **/*.jsonl.zst"
 
-    def _line(self, place: str, line: bytes) -> Record | Reject:
-        text = as_text(place, line)
+    def _line(self, origin: str, line: bytes) -> Record | Reject:
+        text = as_text(origin, line)
         if isinstance(text, Reject):
             return text
         try:
             row = json.loads(text.raw)
             problem = Problem(*(row[name] for name in FIELDS))
         except (ValueError, RecursionError, KeyError, TypeError) as error:
-            return Reject(place, f"no problem, with the fields {', '.join(FIELDS)}: {error}")
+            return Reject(origin, f"no problem, with the fields {', '.join(FIELDS)}: {error}")
         if not all(isinstance(part, str) for part in problem):
-            return Reject(place, f"{', '.join(FIELDS)} must be texts")
-        return Record(problem, place)
+            return Reject(origin, f"{', '.join(FIELDS)} must be texts")
+        return Record(problem, origin)

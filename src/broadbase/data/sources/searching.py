@@ -24,7 +24,7 @@ Pattern = Annotated[str, AfterValidator(_checked)]
 
 
 def searched(pattern: str, text: str) -> regex.Match[str] | None:
-    """Return the first place where a pattern occurs.
+    """Return the first match of a pattern.
 
     Raise ConfigError where the search would take very long.
     """

@@ -31,11 +31,11 @@ class SmilesFilesConfig(LinesConfig):
     name: Literal["smiles"] = "smiles"
     pattern: str = "**/*.smi **/*.smiles **/*.smi.gz **/*.smi.zst"
 
-    def _line(self, place: str, line: bytes) -> Record | Reject:
-        text = as_text(place, line)
+    def _line(self, origin: str, line: bytes) -> Record | Reject:
+        text = as_text(origin, line)
         if isinstance(text, Reject):
             return text
-        return Record(re.split("[ \t]", text.raw.strip(BLANKS), maxsplit=1)[0], place)
+        return Record(re.split("[ \t]", text.raw.strip(BLANKS), maxsplit=1)[0], origin)
 
 
 class FastaConfig(FilesConfig):
@@ -64,36 +64,36 @@ class FastaConfig(FilesConfig):
         return grouped([item for file in files for item in super(FastaConfig, self).read(file)])
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        header, place, residues = "", "", list[str]()
+        header, origin, residues = "", "", list[str]()
         number, length, none = 0, 0, True
         with opened(path) as raw, io.TextIOWrapper(raw, encoding="latin-1") as file:
             while line := file.readline(LONGEST + 1):  # line ends of any system
                 number += 1
                 text = (line.removeprefix(BOM) if number == 1 else line).strip(BLANKS)
                 if text.startswith(">"):
-                    yield from self._entry(place, header, residues)
-                    header, place, residues, length = text[1:], f"{path}:{number}", [], 0
+                    yield from self._entry(origin, header, residues)
+                    header, origin, residues, length = text[1:], f"{path}:{number}", [], 0
                     none = False
                 elif text and none:
                     yield Reject(f"{path}:{number}", "a sequence before the first '>' line")
                     none = False
-                elif place:
+                elif origin:
                     residues.append(text)
                     length += len(text)
                 if length > LONGEST:
-                    yield Reject(place, f"a sequence of over {LONGEST:,} letters")
-                    place, length = "", 0
-            yield from self._entry(place, header, residues)
+                    yield Reject(origin, f"a sequence of over {LONGEST:,} letters")
+                    origin, length = "", 0
+            yield from self._entry(origin, header, residues)
         if none:
             yield Reject(str(path), "no sequence in it", empty=True)
 
-    def _entry(self, place: str, header: str, residues: list[str]) -> Iterator[Record | Reject]:
-        if not place:
+    def _entry(self, origin: str, header: str, residues: list[str]) -> Iterator[Record | Reject]:
+        if not origin:
             return
         if not (sequence := "".join(residues)):
-            yield Reject(place, f"no sequence under {header[:40]!r}", empty=True)
+            yield Reject(origin, f"no sequence under {header[:40]!r}", empty=True)
         elif found := searched(self.label, header):
-            yield Record(sequence, place, (found[1] if found.re.groups else found[0]) or None)
+            yield Record(sequence, origin, (found[1] if found.re.groups else found[0]) or None)
 
 
 class SdfConfig(FilesConfig):
@@ -113,22 +113,22 @@ class SdfConfig(FilesConfig):
         chem, number = chemistry(), 0
         with opened(path) as file:
             for number, found in enumerate(chem.ForwardSDMolSupplier(_Lines(file)), 1):
-                place = f"{path}:molecule {number}"
+                origin = f"{path}:molecule {number}"
                 try:
-                    yield self._molecule(chem, place, found)
+                    yield self._molecule(chem, origin, found)
                 except (ValueError, RuntimeError) as error:  # what RDKit finds out late
-                    yield Reject(place, f"not a molecule that RDKit can read: {error}")
+                    yield Reject(origin, f"not a molecule that RDKit can read: {error}")
         if not number:
             yield Reject(str(path), "no molecule in it", empty=not path.stat().st_size)
 
-    def _molecule(self, chem: Any, place: str, found: Any) -> Record | Reject:
+    def _molecule(self, chem: Any, origin: str, found: Any) -> Record | Reject:
         if found is None:
-            return Reject(place, "not a molecule that RDKit can read")
+            return Reject(origin, "not a molecule that RDKit can read")
         if found.GetNumAtoms() > ATOMS:
-            return Reject(place, f"{found.GetNumAtoms():,} atoms, more than {ATOMS:,}")
-        told = self.label and found.HasProp(self.label)
-        label = found.GetProp(self.label).strip() if told else None
-        return Record(chem.MolToSmiles(found), place, label or None)
+            return Reject(origin, f"{found.GetNumAtoms():,} atoms, more than {ATOMS:,}")
+        has_label = self.label and found.HasProp(self.label)
+        label = found.GetProp(self.label).strip() if has_label else None
+        return Record(chem.MolToSmiles(found), origin, label or None)
 
 
 class _Lines:

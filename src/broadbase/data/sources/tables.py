@@ -71,13 +71,13 @@ class CsvConfig(ColumnsConfig, EncodedConfig):
             yield Reject(f"{path}:1", reason, lost=size)
             return
         for line, row in found:
-            place, count = f"{path}:{line}", count + 1
+            origin, count = f"{path}:{line}", count + 1
             if isinstance(row, Bad):
-                yield Reject(place, row.why, lost=min(row.lost, size))
+                yield Reject(origin, row.why, lost=min(row.lost, size))
             elif len(row) != len(names):
-                yield Reject(place, f"{len(row)} fields under a header of {len(names)}")
+                yield Reject(origin, f"{len(row)} fields under a header of {len(names)}")
             else:
-                yield self._row(place, dict(zip(names, row, strict=True)))
+                yield self._row(origin, dict(zip(names, row, strict=True)))
         if not count:
             yield Reject(str(path), "no rows", empty=True)
 

@@ -74,9 +74,9 @@ class LinesConfig(EncodedConfig):
             number, at = part.line - 1, part.start
             while line := file.readline(self.limit * MEBI + 1):
                 number, at = number + 1, at + len(line)
-                place = f"{path}:{number}"
+                origin = f"{path}:{number}"
                 if len(line) > self.limit * MEBI:
-                    yield Reject(place, f"a line of more than {self.limit} MiB; raise its `limit`")
+                    yield Reject(origin, f"a line of more than {self.limit} MiB; raise its `limit`")
                     while (line := file.readline(MEBI)) and not line.endswith(b"\n"):
                         at += len(line)
                     at += len(line)
@@ -84,11 +84,11 @@ class LinesConfig(EncodedConfig):
                     lines = _parted(line)
                     del line  # of a long one, there is not room for several copies
                     while lines:
-                        yield self._line(place, lines.pop())
+                        yield self._line(origin, lines.pop())
                 if part.stop is not None and at >= part.stop:
                     return
 
-    def _line(self, place: str, line: bytes) -> Record | Reject:
+    def _line(self, origin: str, line: bytes) -> Record | Reject:
         raise TypeError(f"{type(self).__name__} has no _line()")
 
 
@@ -126,18 +126,20 @@ class TextFilesConfig(EncodedConfig):
         yield record
 
 
-def as_text(place: str, data: bytes) -> Record | Reject:
+def as_text(origin: str, data: bytes) -> Record | Reject:
     """Return the text of UTF-8 bytes as a record; a Reject where they are no text."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return Reject(place, UTF16)
+        return Reject(origin, UTF16)
     if b"\0" in data:
-        return Reject(place, f"binary data, not a text (a NUL byte at {data.index(0)})")
+        return Reject(origin, f"binary data, not a text (a NUL byte at {data.index(0)})")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return Reject(place, f"not UTF-8 at byte {error.start} (0x{data[error.start]:02x}); {MEND}")
+        return Reject(
+            origin, f"not UTF-8 at byte {error.start} (0x{data[error.start]:02x}); {MEND}"
+        )
     empty = not text or text.isspace()
-    return Reject(place, "empty", empty=True) if empty else Record(text, place)
+    return Reject(origin, "empty", empty=True) if empty else Record(text, origin)
 
 
 UTF16 = "UTF-16; set the source's `encoding` to utf-16, or convert it"

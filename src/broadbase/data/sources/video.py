@@ -118,8 +118,8 @@ class ClipsConfig(FilesConfig):
         for start in range(0, len(stretch) - span + 1, self.hop):
             frames = np.stack(stretch[start : start + span : self.stride])
             for window, label, clip in self.windows(frames):
-                place = f"{path}:frame {first + start}, {window}"
-                yield Record(clip, place, label or named, group=group)
+                origin = f"{path}:frame {first + start}, {window}"
+                yield Record(clip, origin, label or named, group=group)
 
     def windows(self, frames: Pixels) -> Iterator[tuple[str, str | None, Pixels]]:
         """Return what is cut from frames [T,H,W,3].
@@ -133,13 +133,13 @@ class ClipsConfig(FilesConfig):
         options = {"format_whitelist": CONTAINERS}
         av.logging.set_level(av.logging.ERROR)
         logs = av.logging.Capture()
-        with logs as told, path.open("rb") as file, av.open(file, options=options) as video:
+        with logs as complaints, path.open("rb") as file, av.open(file, options=options) as video:
             try:
-                yield from self._shown(video, told)
+                yield from self._shown(video, complaints)
             except Exception as error:
                 raise DamagedError(error, path.stat().st_size - file.tell()) from None
 
-    def _shown(self, video: Any, told: Sequence[Any]) -> Iterator[Pixels]:
+    def _shown(self, video: Any, complaints: Sequence[Any]) -> Iterator[Pixels]:
         """Yield the frames of an open file.
 
         Raise ValueError where it is damaged, cut short or too much.
@@ -153,8 +153,8 @@ class ClipsConfig(FilesConfig):
         stretched = stream.sample_aspect_ratio or 1  # how much wider a pixel is than high
         self._allow(stream.codec_context, stretched)
         for count, frame in enumerate(video.decode(stream), 1):
-            if frame.is_corrupt or told:  # of sums that do not agree FFmpeg only complains
-                why = f": {told[0][2].strip()}" if told else ""
+            if frame.is_corrupt or complaints:  # of sums that do not agree FFmpeg only complains
+                why = f": {complaints[0][2].strip()}" if complaints else ""
                 raise ValueError(f"frame {count} is damaged{why}")
             if count > self.most:
                 raise ValueError(f"more than {self.most:,} frames; cut it, or raise `most`")
@@ -163,8 +163,8 @@ class ClipsConfig(FilesConfig):
                 first = frame.time if first is None else first
                 end = max(end, frame.time + float(frame.duration * frame.time_base))
             yield self._scaled(frame, stretched)
-        if told:
-            raise ValueError(f"cut short: {told[0][2].strip()}")
+        if complaints:
+            raise ValueError(f"cut short: {complaints[0][2].strip()}")
         length = end - (first or 0.0)
         if first is not None and length < 0.9 * (wanted := _promised(video, first)):
             raise ValueError(f"cut short: {length:.3g} of {wanted:.3g} s")

@@ -51,8 +51,8 @@ def on_ray() -> Progress:
     def run(tasks: Sequence[ShardTask], processes: int) -> None:
         if not tasks:
             return
-        mine = not ray.is_initialized()
-        if mine:
+        started_here = not ray.is_initialized()
+        if started_here:
             ray.init(
                 num_cpus=None if "RAY_ADDRESS" in os.environ else processes,
                 include_dashboard=False,
@@ -68,7 +68,7 @@ def on_ray() -> Progress:
                 skip_completed=False,
             ).run()
         finally:
-            if mine:
+            if started_here:
                 ray.shutdown()
         if lacking := [task for task in tasks if not task.target.exists()]:
             raise ResourceError(
@@ -113,6 +113,6 @@ def on_slurm(partition: str, hours: int = 4) -> Progress:
 
 
 def _logs(tasks: Sequence[ShardTask]) -> Path:
-    """Return a folder beside the stores, the same for the same shards."""
+    """Return a folder next to the stores, the same for the same shards."""
     name = hashlib.sha256("".join(task.target.name for task in tasks).encode()).hexdigest()[:8]
     return tasks[0].folder.absolute().parent / "logs" / name

@@ -205,11 +205,11 @@ def _numbered(wanted: StoreRequest, part: SourceChunk, budget: int) -> Iterator[
                 raw = wanted.modality.clean(record.raw)
             except ValueError:
                 continue
-            mine = np.frombuffer(identity(record, raw, wanted.paired), np.uint8)
+            document_id = np.frombuffer(identity(record, raw, wanted.paired), np.uint8)
             if isinstance(raw, str | bytes) and wanted.modality.divisible:
                 raw = raw[: max(MEBI, budget - taken)]
             taken += size_of(raw)
-            yield int(numbers_of(mine[None])[0]), raw
+            yield int(numbers_of(document_id[None])[0]), raw
 
 
 def _head(raw: Any, holdout: float) -> Any:

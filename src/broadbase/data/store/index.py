@@ -66,19 +66,19 @@ def join(
         numbers = numbers_of(table.ids[kept]) if among is None else among
         limit = threshold(numbers, holdout)
         table, documents = _split(table, kept, limit, holdout, codec, snapshots[name])
-        mine = (twins >= first) & (twins < last)
+        in_source = (twins >= first) & (twins < last)
         wanted = snapshots[name].wanted
         if wanted.paired and getattr(wanted.source, "single", False):  # keys are names of files
             _own_keys(table, exact[first:last] - first)
         lines = [
             _twin(tables, ids, int(head[twin]), int(twin), float(share), exact)
-            for twin, share in zip(twins[mine], alike[mine], strict=True)
+            for twin, share in zip(twins[in_source], alike[in_source], strict=True)
         ]
-        same = int((exact[twins[mine]] != twins[mine]).sum())
+        same = int((exact[twins[in_source]] != twins[in_source]).sum())
         counts = {
             **table.counts,
             "exact": same,
-            "near": int(mine.sum()) - same,
+            "near": int(in_source.sum()) - same,
             **{side: len(chosen) for side, chosen in documents.items()},
         }
         _write(folder / name, snapshots[name], codec, table, documents, counts, lines)

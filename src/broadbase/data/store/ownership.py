@@ -11,7 +11,11 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.files import read_json
 from broadbase.data.store.store import read_facts
 
-BESIDE = ("settings.json", "joined.json", "removed.json")  # what `prepare` writes beside the stores
+BOOKKEEPING = (
+    "settings.json",
+    "joined.json",
+    "removed.json",
+)  # next to stores
 WITHIN = ("source.json", "manifest.json", "duplicates.jsonl", "rejected.jsonl", "codec", "shards")
 MARKS = {"source.json": "name", "codec/modality.json": "name", "manifest.json": "fingerprint"}
 SHARD = re.compile(r"\w+\.npy|shard\.json|rejected\.jsonl")
@@ -24,7 +28,7 @@ def refuse_other(folder: Path, names: Iterable[str]) -> None:
         if not _is_store(folder / name):
             _refuse(folder / name, [each for each in WITHIN if (folder / name / each).exists()])
     if not any(map(_is_store, folder.glob("*/"))):
-        _refuse(folder, [each for each in BESIDE if not _bookkeeping(folder / each)])
+        _refuse(folder, [each for each in BOOKKEEPING if not _bookkeeping(folder / each)])
     lock = folder / ".lock"
     _refuse(folder, [lock.name] if lock.exists() and not is_lock(lock) else [])
 
@@ -58,7 +62,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _bookkeeping(path: Path) -> bool:
-    """Return whether a file beside the stores is ours, or not there."""
+    """Return whether a file next to the stores is ours, or not there."""
     if not path.exists():
         return True
     if path.name == "removed.json":

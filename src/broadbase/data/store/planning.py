@@ -33,10 +33,10 @@ def plan(snapshot: Snapshot, store: Path, removed: frozenset[str] = frozenset())
     covered: set[str] = set()
     good: set[str] = set()
     for shard in finished(store):
-        mine = set(shard.facts["keys"])
+        shard_keys = set(shard.facts["keys"])
         same = shard.facts.get("codec", codec) == codec  # earlier versions did not say
-        if same and mine <= keys.keys() - covered and not _holds(shard, removed):
-            covered |= mine
+        if same and shard_keys <= keys.keys() - covered and not _holds(shard, removed):
+            covered |= shard_keys
             good.add(shard.folder.name)
     for left in (store / "shards").glob("*"):
         ours = NAME.fullmatch(left.name) or OLD_DRAFT.fullmatch(left.name)

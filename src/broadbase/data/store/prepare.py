@@ -256,7 +256,7 @@ def _alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
             yield
-            (folder / ".lock").unlink(missing_ok=True)  # others look whether theirs is still there
+            (folder / ".lock").unlink(missing_ok=True)  # others look whether it is there
     except Timeout:
         raise ConfigError(f"another process is preparing {folder}; wait for it") from None
     except ResourceError:

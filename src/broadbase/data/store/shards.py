@@ -189,7 +189,7 @@ class _Shard:
         self._append("origin_ends", ends)
 
     def _sketches(self, raws: Sequence[Any]) -> NDArray[np.uint32]:
-        """Return the sketch of each record, [records, SKETCH]: the least of its chunks' sketches."""
+        """Return the sketch of each record, [records, SKETCH]: the least of its chunks'."""
         found = np.full((len(raws), SKETCH), NONE, dtype=np.uint32)
         rows: list[int] = []
         pieces: list[Sequence[str]] = []

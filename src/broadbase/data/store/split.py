@@ -57,9 +57,9 @@ def in_common(ids: Mapping[str, Ids]) -> dict[str, Numbers]:
     """Return the numbers of the ids that each source shares with the sources it overlaps."""
     keys = {name: np.unique(np.ascontiguousarray(rows).view("V16")) for name, rows in ids.items()}
     found = {}
-    for name, mine in keys.items():
-        both = [np.intersect1d(mine, other) for other in keys.values()]
-        shared = reduce(np.intersect1d, [rows for rows in both if len(rows)], mine)
+    for name, source_ids in keys.items():
+        both = [np.intersect1d(source_ids, other) for other in keys.values()]
+        shared = reduce(np.intersect1d, [rows for rows in both if len(rows)], source_ids)
         found[name] = numbers_of(shared.view(np.uint8).reshape(-1, 16))
     return found
 
@@ -71,12 +71,12 @@ def cut(values: NDArray[Any], codec: Codec, holdout: float) -> int:
     """
     n = len(values)
     aim = min(max(n - round(n * holdout), 1), n - 1)
-    if values.ndim > 1:  # of sound, any place is like any other
+    if values.ndim > 1:  # of sound, any index is like any other
         return aim
     first, last = max(1, aim - min(WINDOW, n // 4)), min(n - 1, aim + min(WINDOW, n // 4))
     texts = [codec.decode(values[i : i + 1], (1,)) for i in range(first - 1, last + 1)]
     for begins in BOUNDARIES:
         found = [first + i for i in range(last - first + 1) if begins(texts[i], texts[i + 1])]
         if found:
-            return min(found, key=lambda place: abs(place - aim))
+            return min(found, key=lambda count: abs(count - aim))
     return aim

@@ -34,7 +34,7 @@ class Table:
     size: int  # bytes of its parts
     converted: dict[str, int]
     rejected: list[str]
-    cut: int = 0  # values before the place where a single document was cut in two
+    cut: int = 0  # values before the index at which a single document was cut in two
 
     @classmethod
     def of(cls, snapshot: Snapshot, store: Path) -> Table:

@@ -56,8 +56,12 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
     context = multiprocessing.get_context("forkserver")
     kinds = {type(part).__module__ for t in tasks for part in (t, t.source, t.modality)}
     context.set_forkserver_preload(sorted(kinds))  # imported once, its memory shared
-    theirs, ours = context.Pipe(duplex=False)
-    with theirs, ours, ProcessPoolExecutor(processes, context, end_with_parent, (theirs,)) as pool:
+    child, parent = context.Pipe(duplex=False)
+    with (
+        child,
+        parent,
+        ProcessPoolExecutor(processes, context, end_with_parent, (child,)) as pool,
+    ):
         with no_main():
             futures = {pool.submit(write_shard, task): task for task in tasks}
         try:
@@ -70,7 +74,7 @@ def _made(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardTask]:
                 " run the same command again with fewer processes (data.processes)"
             ) from None
         except BaseException:
-            ours.close()  # the workers end at once, whatever they do
+            parent.close()  # the workers end at once, whatever they do
             raise
         finally:
             pool.shutdown(cancel_futures=True)
