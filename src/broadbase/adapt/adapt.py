@@ -1,4 +1,4 @@
-"""Adapt a base to a task, each time beside the same architecture from random init."""
+"""Adapt a base to a task, and compare it with the same architecture from random init."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def adapt(
     settings: FinetuneConfig | None = None,
     console: Console | None = None,
 ) -> list[TaskResult]:
-    """A row for each number of labels: `seeds` splits, each with a random init of its own.
+    """Return a row for each number of labels: `seeds` splits, each with its own random init.
 
     Split s of a base and of random init s are the same records, so their difference is paired.
     Several bases are one recipe under several seeds. `beside` adds the classical baselines, which
@@ -112,7 +112,7 @@ def _result_of(
 
 
 def _baselines(base: Base, task: Task, method: Method) -> Baselines | None:
-    """The hand-made features for a method (None: the usual ones); errors where it does not fit."""
+    """Return a method's hand-made features (None: the usual ones); errors where it does not fit."""
     if task.token_labels is None:
         return NEAREST if method is Method.knn else None
     if method is Method.finetune:
@@ -124,7 +124,7 @@ def _baselines(base: Base, task: Task, method: Method) -> Baselines | None:
 def _scorer(
     base: Base, used: Indices, task: Task, method: Method, settings: FinetuneConfig, done: Done
 ) -> Scorer:
-    """What scores a split of the `used` records; a base reads no others."""
+    """Return the scorer of splits of the `used` records; a base reads no other records."""
     if method is not Method.finetune and task.token_labels is None:
         base = beginning(base, task.modality)
     if method is Method.probe:
@@ -146,16 +146,16 @@ def _scorer(
 
 
 def _records(task: Task, used: Indices) -> Indices:
-    """The records that are read for the `used` labels."""
+    """Return the records that are read for the `used` labels."""
     return used if task.token_labels is None else np.unique(task.token_labels[used, 0])
 
 
 def _vectors(
     base: Base, task: Task, used: Indices, done: Done, *, layers: bool
 ) -> NDArray[np.float32]:
-    """What a base makes of each labelled record, or of each labelled place: [M,D].
+    """Return the base's vector of each labelled record, or of each labelled token: [M,D].
 
-    Those that no split uses are 0.
+    A vector that no split uses is 0.
     """
     read = _records(task, used)
     raws = [task.raws[i] for i in read]
@@ -184,7 +184,7 @@ def _letters_have_places(base: Base, task: Task) -> None:
 
 
 def _spread(found: NDArray[np.float32], at: Indices, size: int) -> NDArray[np.float32]:
-    """The rows of `found` at their places among `size`, the others 0."""
+    """Return `size` rows: those of `found` at the indices `at`, the others 0."""
     whole = np.zeros((size, found.shape[1]), found.dtype)
     whole[at] = found
     return whole

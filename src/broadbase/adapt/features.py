@@ -31,7 +31,7 @@ from broadbase.core.plugins import plugins
 from broadbase.modalities.audio import AudioConfig
 
 COMPONENTS = 50  # of expression
-WINDOW = 17  # residues about the one that is told (Garnier, Osguthorpe & Robson 1978, GOR)
+WINDOW = 17  # residues around the predicted one (Garnier, Osguthorpe & Robson 1978, GOR)
 
 Scorer = Callable[[Indices, Indices, int], float]  # train, test, seed -> score
 Make = Callable[[Task], Pipeline]  # an unfitted model
@@ -42,7 +42,7 @@ Baselines = Mapping[str, Mapping[str, tuple[Inputs, Make]]]  # modality -> name
 def classical(
     task: Task, known: Baselines | None = None, codec: Codec | None = None
 ) -> dict[str, Scorer]:
-    """The baselines of a task's modality by name, each fitted anew for every split.
+    """Return the baselines of a task's modality by name, each fitted anew for every split.
 
     They see what `codec` makes of the records, as a base does; without one, the records.
     `known` are those to choose from; by default the linear models and forests, and those from
@@ -70,7 +70,7 @@ def _pixels(task: Task) -> NDArray[np.float64]:
 
 
 def _morgan(task: Task) -> NDArray[np.float64]:
-    """Counts of circular substructures, radius 2, in 2,048 bins (Rogers & Hahn 2010)."""
+    """Count circular substructures, radius 2, in 2,048 bins (Rogers & Hahn 2010)."""
     generators = require_extra(
         "rdkit.Chem.rdFingerprintGenerator", "chemistry", "Morgan fingerprints"
     )
@@ -97,7 +97,7 @@ def _molecules(task: Task) -> Iterator[Any]:
 
 
 def _genes(raw: Any) -> Mapping[str, float]:
-    """A cell's counts by gene, however they are kept."""
+    """Return a cell's counts by gene, however they are kept."""
     if isinstance(raw, Mapping):
         return raw
     return {gene.decode(): float(count) for gene, count in raw}
@@ -126,7 +126,7 @@ def _logmel(task: Task) -> NDArray[np.float64]:
 
 
 def _mfcc(task: Task) -> NDArray[np.float64]:
-    """The same of 20 cepstral coefficients of the log-mel (Davis & Mermelstein 1980)."""
+    """Compute the same of 20 cepstral coefficients of the log-mel (Davis & Mermelstein 1980)."""
     codec = AudioConfig(patch=1).fit(())
     return np.stack([_moments(dct(codec.encode(raw).values)[:, :20]) for raw in task.raws])
 
@@ -138,7 +138,7 @@ def _moments(frames: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _window(task: Task) -> NDArray[np.float64]:
-    """Which letter, or none, stands at each place of a window about the labelled one."""
+    """Encode the letter, or none, at each position of a window around the labelled token."""
     assert task.token_labels is not None
     half, letters = WINDOW // 2, sorted({letter for raw in task.raws for letter in raw})
     codes = [np.array([letters.index(letter) for letter in raw]) for raw in task.raws]
@@ -199,7 +199,7 @@ NEAREST: Baselines = {  # what a base's vectors are held against as neighbours
     "image": {"pixels": (_pixels, nearest), "pixels, standardised": (_pixels, _nearest_scaled)},
     "molecule": {"Morgan": (_morgan, nearest)},
 }
-PLACES: Baselines = {  # of tasks that label places
+PLACES: Baselines = {  # of tasks that label tokens
     "protein": {
         "window of 17, logistic": (_window, _logistic),
         "window of 17, ridge": (_window, _linear),

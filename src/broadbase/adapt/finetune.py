@@ -1,6 +1,6 @@
 """Full fine-tuning: the one loop, a Space for the labels, all parameters free.
 
-Legend: B batch, N places.
+Legend: B batch, N tokens.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def finetune(
     device: str = "cpu",
     done: Done = ignored,
 ) -> Base:
-    """A copy of `base` with a Space `label`, trained on the labelled records `train`.
+    """Train a copy of `base` with a Space `label` on the labelled records `train`.
 
     `done` is called after every step.
     """
@@ -99,7 +99,7 @@ def finetune(
 
 
 def _with_labels(base: Base, task: Task, train: Indices, seed: int) -> Base:
-    """The base with a new Space for the labels, in the tower that reads the records."""
+    """Add a new Space for the labels to the base, in the tower that reads the records."""
     tree, space = base.config.tree(), f"spaces.{LABEL}."
     tree["heads"][LABEL] = _labels(task, train).tree()
     tree["tower_of"][LABEL] = base.tower(task.modality)
@@ -112,7 +112,7 @@ def _with_labels(base: Base, task: Task, train: Indices, seed: int) -> Base:
 
 
 def _labels(task: Task, train: Indices) -> LabelsConfig | ValuesConfig:
-    """What the labels mean: names of classes, or the scale of the training labels."""
+    """Return what the labels mean: names of classes, or the scale of the training labels."""
     if task.classes:
         return LabelsConfig(classes=task.classes)
     mean, deviation = float(task.labels[train].mean()), float(task.labels[train].std())
@@ -121,7 +121,7 @@ def _labels(task: Task, train: Indices) -> LabelsConfig | ValuesConfig:
 
 @torch.inference_mode()
 def score_on(base: Base, task: Task, test: Indices, batch: int = 64) -> float:
-    """The score of a base that was fine-tuned for a task, on the records `test`."""
+    """Score a base that was fine-tuned for a task on the records `test`."""
     found = []
     for i in range(0, len(test), batch):
         segment = _segment(base, task, test[i : i + batch])
@@ -138,6 +138,7 @@ class Steps(MetricsLog):
     """Counts the steps of a training and writes nothing."""
 
     def __init__(self, done: Done) -> None:
+        """Take the function to call after every step."""
         super().__init__()
         self._done = done
 

@@ -42,5 +42,5 @@ class NearestNumbers(KNeighborsRegressor):  # type: ignore[misc]
 
 
 def _votes(distance: NDArray[Any]) -> NDArray[Any]:
-    """A cosine distance is 1 - cosine; a constant factor changes no vote."""
+    """Turn cosine distances (1 - cosine) into votes; a constant factor changes no vote."""
     return np.exp(-distance / TEMPERATURE)

@@ -19,19 +19,19 @@ Read = Callable[[Any], Any]  # a raw record as it is read; ValueError where it i
 
 
 def as_it_is(raw: Any) -> Any:
-    """A record unchanged."""
+    """Return a record unchanged."""
     return raw
 
 
 @dataclass
 class Labelled:
-    """The labelled records of a source, and what it held besides."""
+    """The labelled records of a source, and what else it held."""
 
     regression: bool
     labelled: list[tuple[Record, str]] = field(default_factory=list)
     rejected: list[Reject] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)  # places
-    unlabelled: list[str] = field(default_factory=list)  # places
+    empty: list[str] = field(default_factory=list)  # origins
+    unlabelled: list[str] = field(default_factory=list)  # origins
     used: int = 0  # records with a label that can be read
     lost: int = 0  # records that went with those rejected
     notes: list[str] = field(default_factory=list)
@@ -109,7 +109,7 @@ class Labelled:
             raise DataError(f"task {name!r} has no records; look at its --data")
 
     def summary(self) -> list[str]:
-        """What was left out, a line for each reason."""
+        """Say what was left out, one line for each reason."""
         lines = [
             f"{len(places):,} of {self.size:,} records {what} and are left out (first: {places[0]})"
             for places, what in ((self.unlabelled, "have no label"), (self.empty, "are empty"))

@@ -20,9 +20,9 @@ PENALTIES = np.logspace(-1, 6, 15)
 def probe(
     candidates: Sequence[NDArray[np.float32]], task: Task, train: Indices, test: Indices
 ) -> float:
-    """The task's score of ridge regression on standardised vectors [M,D], learned from `train`.
+    """Score ridge regression on standardised vectors [M,D], learned from `train`.
 
-    Of several candidates it is that whose leave-one-out error on `train` is the least.
+    Of several candidates it takes the one with the least leave-one-out error on `train`.
     """
     models = [make_pipeline(StandardScaler(), ridge(task)) for _ in candidates]
     for model, vectors in zip(models, candidates, strict=True):

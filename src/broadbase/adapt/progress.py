@@ -18,6 +18,7 @@ class Progress:
     """The work of one phase after another, with the time left of each; no console: silent."""
 
     def __init__(self, console: Console | None = None) -> None:
+        """Take the console to show progress on; None shows nothing."""
         self._console, self._bar = console, None if console is None else _bar(console)
         self._what, self._total, self._count = "", 0, 0
         self._began = self._said = 0.0

@@ -21,7 +21,7 @@ from broadbase.modalities.audio import AudioCodec
 
 
 def reader(base: Base, modality: str) -> Read:
-    """Gives a record in the form that the base reads; ValueError says why it is none."""
+    """Return a function that cleans a record for the base; its ValueError says what is wrong."""
     name, codec = base.codec(modality)
     kind = base.config.modalities[name]
 
@@ -34,7 +34,7 @@ def reader(base: Base, modality: str) -> Read:
 
 
 def kind_of(base: Base, source: SourceConfig) -> str:
-    """The first modality of the base that reads the first record of a source, or its first."""
+    """Find the first modality of the base that reads a source's first record; else its first."""
     first = next((item for item in source.records() if isinstance(item, Record)), None)
     for name in base.codecs if first is not None else ():
         try:
@@ -46,7 +46,7 @@ def kind_of(base: Base, source: SourceConfig) -> str:
 
 
 def as_read(base: Base, task: Task) -> Task:
-    """The task with its records cleaned; those that are then equal are in one group.
+    """Clean the records of a task; records that are then equal are in one group.
 
     DataError names the first that is no record of the modality.
     """
@@ -77,7 +77,7 @@ def as_read(base: Base, task: Task) -> Task:
 
 
 def as_seen(codec: Codec, task: Task) -> Task:
-    """The task with its records as hand-made features take them: as the base sees them.
+    """Return the task with its records as the base sees them, for hand-made features.
 
     What lies on a grid (pictures, clips) is brought to one size, by way of the codec's numbers;
     sound goes with its rate.
@@ -115,7 +115,7 @@ def _contradicting(content: NDArray[Any], labels: NDArray[Any]) -> int:
 
 
 def _content(raw: Any) -> str:
-    """A digest of a record's content: equal for equal records."""
+    """Compute a digest of a record's content: equal for equal records."""
     return hashlib.sha256(_bytes(raw)).hexdigest()
 
 

@@ -45,8 +45,8 @@ def cut_groups(strata: Indices, groups: Indices, test: int, seed: int) -> list[I
 
 
 def joined(*keys: NDArray[Any]) -> Indices:
-    """The number of a group for every item: items that are equal in any key are in one group,
-    and so are those that other items connect."""
+    """Return the number of every item's group: items that are equal in any key are in one group,
+    and so are items that other items connect."""
     size = len(keys[0])
     edges, nodes = [], size
     for key in keys:

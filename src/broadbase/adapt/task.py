@@ -26,17 +26,17 @@ SHOWN = 20  # classes that a report names
 class Task:
     """Raw records of one modality with a class or a number each; groups stay on one side.
 
-    Or with a class a place: then M counts places, and `places` tells whose and which each is.
+    With a class per token M counts tokens, and `token_labels` says where each of them is.
     """
 
     name: str
     modality: str
-    raws: Sequence[Any]  # [M]; with `places` the records, whose places [M] are labelled
+    raws: Sequence[Any]  # [M]; with `token_labels` the records, whose tokens [M] are labelled
     labels: NDArray[Any]  # [M] classes 0, 1, ... (int64), or numbers (float64)
     classes: tuple[str, ...] = ()  # empty where the labels are numbers
     groups: NDArray[np.int64] | None = None  # [M], e.g. the file a chunk of code comes from
     macro: bool = False  # score classes by the mean of their F1, rare ones as much as common ones
-    token_labels: Indices | None = None  # [M,2]: the number of its record, and the place in it
+    token_labels: Indices | None = None  # [M,2]: the number of its record, and its position there
     read: bool = False  # whether records are cleaned and copies in groups (reading.as_read)
     notes: tuple[str, ...] = ()  # what was left out of the data, and what is odd in them
 
@@ -49,7 +49,7 @@ class Task:
         labels: Sequence[str],
         groups: Sequence[str] | None = None,
     ) -> Task:
-        """A task from label strings; DataError where there are fewer than two classes."""
+        """Make a task from label strings; DataError where there are fewer than two classes."""
         classes = tuple(sorted(set(labels)))
         if len(classes) < 2:
             raise DataError(
@@ -71,9 +71,9 @@ class Task:
         labels: Sequence[str],
         groups: Sequence[str] | None = None,
     ) -> Task:
-        """A task from a string a record that has a letter, its class, for each place of it.
+        """Make a task from one string per record: a letter, the class, for each of its tokens.
 
-        The places of a record stay on one side, and with those of its group.
+        The tokens of a record stay on one side of a split, with the tokens of its group.
         """
         owner = np.repeat(np.arange(len(raws)), [len(label) for label in labels])
         place = np.concatenate([np.arange(len(label)) for label in labels])
@@ -92,7 +92,7 @@ class Task:
         values: Sequence[float],
         groups: Sequence[str] | None = None,
     ) -> Task:
-        """A task from numbers; DataError names the first that is not finite, or the only one."""
+        """Make a task from numbers; DataError names the first that is not finite, or a lone one."""
         numbers = np.array(values, dtype=np.float64)
         if len(bad := np.flatnonzero(~np.isfinite(numbers))):
             raise DataError(f"task {name!r}: the label of record {bad[0]} is {numbers[bad[0]]}")
@@ -124,7 +124,7 @@ class Task:
         return self.score(common, np.arange(len(self.labels)))
 
     def score(self, predicted: NDArray[Any], test: Indices) -> float:
-        """The metric of predictions for the records `test`."""
+        """Compute the metric of predictions for the records `test`."""
         truth = self.labels[test]
         if not self.classes:
             return float(r2_score(truth, predicted))
@@ -202,7 +202,7 @@ class Task:
             )
 
     def _strata(self) -> Indices:
-        """The classes; of numbers their fifths, so that every split spans the range."""
+        """Return the classes; of numbers their fifths, so that every split spans the range."""
         if self.classes:
             return self.labels
         ranks = np.argsort(np.argsort(self.labels, kind="stable"), kind="stable")
@@ -218,10 +218,10 @@ def read_task(
     per_token: bool = False,
     read: Read = as_it_is,
 ) -> Task:
-    """A task from the labelled records of a source, each read by `read`.
+    """Make a task from the labelled records of a source, each read by `read`.
 
-    `numeric` labels are numbers, to be predicted as such; where `places` are labelled, a label has
-    a letter for each. Where records have groups, a record without one is a group of its own.
+    With `regression` labels are numbers, to be predicted as such; with `per_token` a label has a
+    letter for each token. Where records have groups, a record without one is a group of its own.
     Records without a label, empty ones and classes of one record are left out, and the task's notes
     count them. DataError where no record has a label, or more than 1 % cannot be used.
     """
@@ -246,7 +246,7 @@ def read_task(
 
 
 def _odd(task: Task) -> list[str]:
-    """What may be a mistake in the labels."""
+    """Report what may be a mistake in the labels."""
     alike: dict[str, list[str]] = {}
     for name in task.classes:
         alike.setdefault(_plain(name), []).append(name)
@@ -256,7 +256,7 @@ def _odd(task: Task) -> list[str]:
 
 
 def _plain(label: str) -> str:
-    """A label without the differences that people seldom mean: case, spaces, 1 and 1.0."""
+    """Remove the differences that people seldom mean from a label: case, spaces, 1 and 1.0."""
     try:
         return repr(float(label))
     except ValueError:

@@ -19,6 +19,7 @@ class Truncated(Codec):
     """A codec that reads at most the first `limit` values of a line, and grids in full."""
 
     def __init__(self, codec: Codec, limit: int) -> None:
+        """Take the codec, and how many values it reads."""
         self._codec, self.limit = codec, limit
         self.unit, self.start, self.end, self.has_bos = (
             codec.unit, codec.start, codec.end, codec.has_bos
@@ -66,7 +67,7 @@ def max_tokens(base: Base, modality: str) -> int:
 
 
 def beginning(base: Base, modality: str) -> Base:
-    """The base, which reads no record of a modality further than that."""
+    """Return the base with a codec that reads no record of a modality further than its limit."""
     name, codec = base.codec(modality)
     return replace(base, codecs={**base.codecs, name: Truncated(codec, max_tokens(base, modality))})
 

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """The exit code of the command that this process was started with."""
+    """Run the command of this process and return its exit code."""
     try:
         relaunch(*sys.argv[1:])
         code = app(standalone_mode=False, prog_name="broadbase")
@@ -76,7 +76,7 @@ def failed(message: object, code: int) -> int:
 
 
 def _usage(error: BaseException) -> str:
-    """What is wrong with the words of a command, and where its options are described."""
+    """Say what is wrong with the arguments of a command, and where its options are described."""
     context = getattr(error, "ctx", None)
     message = error.format_message()  # type: ignore[attr-defined]
     return f"{message} See `{context.command_path} --help`." if context else message

@@ -1,7 +1,7 @@
 """Typed, frozen settings: unknown keys are errors with a hint, and a slot is filled by name.
 
-A component keeps its Config beside it. A *slot* (a norm, a modality, an objective) is a Slot: a
-family of configs told apart by `name`. A name is looked up among the classes of the slot's package
+A component keeps its Config in its file. A *slot* (a norm, a modality, an objective) is a Slot: a
+family of configs that differ in `name`. A name is looked up among the classes of the slot's package
 and of those from outside (`core/plugins.py`).
 """
 
@@ -33,11 +33,11 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def tree(self) -> dict[str, Any]:
-        """The settings as plain dicts, lists, numbers and strings."""
+        """Return the settings as plain dicts, lists, numbers and strings."""
         return self.model_dump(mode="json", serialize_as_any=True)
 
     def yaml(self) -> str:
-        """The settings as YAML text that `from_tree(yaml.safe_load(text))` reads back."""
+        """Return the settings as YAML text that `from_tree(yaml.safe_load(text))` reads back."""
         return yaml.safe_dump(self.tree(), sort_keys=False)
 
     @classmethod
@@ -61,6 +61,7 @@ class Slot(Config):
     name: str = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Enter a subclass with a name among the choices of its slot."""
         super().__init_subclass__(**kwargs)
         if cls.is_slot():
             cls.choices = {}
@@ -85,7 +86,7 @@ class Slot(Config):
 
     @classmethod
     def named(cls, name: str) -> type[Self]:
-        """The class of this slot with that name; ValueError lists what there is."""
+        """Return the class of this slot with that name; ValueError lists the names."""
         if name not in cls.choices:
             discover(cls.package)
         if name not in cls.choices:
@@ -124,7 +125,7 @@ def hint(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def override(tree: Mapping[str, Any], setting: str) -> dict[str, Any]:
-    """A copy of a config tree with one `a.b=value` applied; the value is read as YAML.
+    """Copy a config tree with one `a.b=value` applied; the value is read as YAML.
 
     A value that is no YAML is taken as text, as **/*.gz is.
     """
@@ -202,8 +203,8 @@ def _line(cls: type[Config], tree: Mapping[str, Any], at: str, error: ErrorDetai
 
 
 def _fields(cls: Any, tree: Any, parents: Iterable[Any]) -> list[str]:
-    """The fields that the class at `parents` has, following slots to the choice the tree names;
-    none where the way is not known."""
+    """List the fields that the class at `parents` has, following slots to the choice that the tree
+    names; none where the path is not known."""
     for parent in parents:
         if isinstance(cls, type) and issubclass(cls, Config):
             field = cls.model_fields.get(str(parent))

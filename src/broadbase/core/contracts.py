@@ -1,6 +1,6 @@
 """What a modality, a tower and an objective promise each other, and nothing more.
 
-Legend: B batch, N places, S scored places, K channels, D width.
+Legend: B batch, N tokens, S scored tokens, K channels, D width.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Record:
     raw: Any
     origin: str  # where it came from, for messages: "news.jsonl:17"
     label: str | None = None
-    key: str = ""  # what it is known by among paired sources; empty: its place
+    key: str = ""  # its name among paired sources; empty: its index
     group: str = ""  # records of one group fall on one side of the split; empty: a group of its own
     converted: tuple[str, ...] = ()  # what its source changed of it knowingly: "2 channels to 1"
 
@@ -74,15 +74,15 @@ class SourceConfig(Slot):
             yield from self.read(part)
 
     def parts(self) -> Sequence[SourceChunk]:
-        """The source in pieces, in order; one piece where it cannot be cut."""
+        """Return the source in pieces, in order; one piece where it cannot be cut."""
         return (SourceChunk(""),)
 
     def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
-        """The items of one piece; define this or `records`."""
+        """Yield the items of one piece; define this or `records`."""
         return self.records()
 
     def fingerprint(self) -> dict[str, str]:
-        """What the items are made of, file by file, as SHA-256: equal if and only if they are."""
+        """Return the SHA-256 of what the items are made of, by file: equal only for equal items."""
         raise TypeError(f"{type(self).__name__} has no fingerprint()")
 
     def would_read(self, path: Path) -> bool:
@@ -108,7 +108,7 @@ class Boundaries(Protocol):
     """How the values of a document fall into larger units: words, sentences."""
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Whether each place of values [N,...] begins one: [N] bool."""
+        """Return whether each token of values [N,...] begins one: [N] bool."""
         ...
 
 
@@ -126,9 +126,9 @@ class Corruption(Protocol):
         ...
 
     def noise(self, values: Tensor, chosen: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Corrupt the `chosen` places [B,N] of values [B,N,...] by uniform `draws` [B,N].
+        """Corrupt the `chosen` tokens [B,N] of values [B,N,...] by uniform `draws` [B,N].
 
-        Returns the new values and which places [B,N] are embedded as hidden.
+        Returns the new values and which tokens [B,N] are embedded as hidden.
         """
         ...
 
@@ -137,8 +137,8 @@ class Corruption(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Another look at every record of values [B,N,...], the start first: a part of it.
 
-        The part is between `area[0]` and `area[1]` of the whole and is told in `scale` times as
-        many places along each axis. Returns values [B,M,...] and positions [B,M,3]. Chance is
+        The part is between `area[0]` and `area[1]` of the record and is given in `scale` times as
+        many tokens along each axis. Returns values [B,M,...] and positions [B,M,3]. Chance is
         `draws` under `name`. ConfigError where a part of a record is no such record.
         """
         ...
@@ -149,28 +149,28 @@ class ModalityConfig(Slot):
 
     package: ClassVar[str] = "modalities"
     divisible: ClassVar[bool] = False  # whether a part of a record is a record too, as of a text
-    describes: ClassVar[str] = ""  # modality whose whole records its values describe, where any is
+    describes: ClassVar[str] = ""  # modality whose records its values describe, where any is
 
     def clean(self, raw: Any) -> Any:
-        """A record in the form that is kept: ValueError where it has none. Idempotent."""
+        """Bring a record into the form that is kept: ValueError where it has none. Idempotent."""
         return raw
 
     def clean_prefix(self, raw: Any) -> Any:
-        """The beginning of a record in that form, as far as a part of a record has one."""
+        """Bring the beginning of a record into that form, as far as a part of a record has one."""
         return self.clean(raw)
 
     def conversions(self, raw: Any) -> tuple[str, ...]:
-        """What `clean` and the codec will change of a record knowingly: "44100 to 16000 Hz"."""
+        """List what `clean` and the codec knowingly change in a record: "44100 to 16000 Hz"."""
         return ()
 
     def shingles(self, raw: Any) -> Sequence[str]:
-        """What two near duplicates have in common (n-grams); nothing: only equal ones count."""
+        """Return what near duplicates share (n-grams); nothing: only equal records match."""
         return ()
 
     def chunks(self, raw: Any) -> Iterable[Any]:
-        """A record in parts, a long one in many: their encodings end to end are the record's.
+        """Cut a record into parts, a long one into many: their encodings in a row are the record's.
 
-        So a long one need not be in memory as numbers. Where there are no such parts, it is one.
+        A long record is then never in memory as numbers. A record without such parts is one part.
         """
         return (raw,)
 
@@ -217,7 +217,7 @@ class Tower(Protocol):
         cache: Any = None,
         layers: bool = False,
     ) -> TowerOutput:
-        """Embedded places [B,T,D] to hidden states; `layers` keeps those after each block too."""
+        """Map embedded tokens [B,T,D] to hidden states; `layers` keeps those of each block too."""
         ...
 
 
@@ -230,7 +230,7 @@ class TowerConfig(Slot):
 
     @property
     def max_length(self) -> float:
-        """How many places a row may have at most."""
+        """The most tokens that a row may have."""
         return math.inf
 
     @abstractmethod
@@ -243,7 +243,7 @@ class Objective(Protocol):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether rows of a batch depend on each other, so that `loss` is told all of them at once.
+        """Whether rows of a batch depend on each other, so that `loss` needs all of them at once.
 
         It then uses nothing of the outputs but their scores and predictions.
         """
@@ -261,7 +261,7 @@ class Objective(Protocol):
         ...
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
-        """The total of every term; outputs in the order of their views."""
+        """Compute the total of every term; outputs are in the order of their views."""
         ...
 
 
@@ -270,7 +270,7 @@ TowerName = Annotated[str, TOWER]
 
 
 def named_towers(config: Config, path: str) -> Iterator[tuple[str, str]]:
-    """The towers that an objective's settings name, each with the field that names it."""
+    """Yield the towers that an objective's settings name, each with the field that names it."""
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if TOWER in field.metadata and value is not None:
@@ -291,9 +291,9 @@ class ObjectiveConfig(Slot):
         """ValueError where a setting does not fit the data: its sources, and the pairs of each."""
 
     def likelihoods(self, sources: Iterable[str]) -> Mapping[str, str]:
-        """The terms that are the likelihood of a whole source, and of which source it is.
+        """Return the terms that are the likelihood of a complete source, and its name.
 
-        Of these, and of no others, bits a unit mean something.
+        Bits per unit mean something for these terms, and for no others.
         """
         return {}
 

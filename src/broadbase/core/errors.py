@@ -18,7 +18,7 @@ class ConfigError(BroadbaseError, ValueError):
 
 
 class DataError(BroadbaseError, ValueError):
-    """Data that cannot be used: names the file, the place in it and the remedy."""
+    """Data that cannot be used: names the file, the position in it and the remedy."""
 
     exit_code = 3
 
@@ -27,6 +27,7 @@ class RejectedError(DataError):
     """Too many records cannot be used: `reasons` says why of the first ones, `path` lists all."""
 
     def __init__(self, reasons: str, path: Path) -> None:
+        """Take the reasons, and the file that holds all of them."""
         super().__init__(f"{reasons}\nall of them are in {path}")
         self.reasons, self.path = reasons, path
 
@@ -50,7 +51,7 @@ class RankError(BroadbaseError, RuntimeError):
 
 
 class PreemptedError(BroadbaseError):
-    """The run was told to stop, saved itself and can be resumed."""
+    """The run received a signal to stop, saved itself and can be resumed."""
 
     exit_code = 75
 

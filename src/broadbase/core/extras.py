@@ -1,4 +1,4 @@
-"""Packages of optional extras: imported where they are used, asked for by name where missing."""
+"""Packages of optional extras: imported where they are used, named in an error where missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from broadbase.core.errors import ConfigError
 
 @cache
 def require_extra(module: str, extra: str, purpose: str) -> Any:
-    """A module of an extra; ConfigError says what to install."""
+    """Import a module of an extra; ConfigError says what to install."""
     try:
         return importlib.import_module(module)
     except ImportError:

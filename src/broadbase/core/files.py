@@ -1,13 +1,13 @@
-"""Results on disk: each is there whole, or not at all, and nothing else is touched.
+"""Results on disk: each is there completely, or not at all, and nothing else is touched.
 
 Every file and folder of results is written through this module. A draft is written in a folder
-beside its final place, flushed to the disk, and renamed:
+next to its final path, flushed to the disk, and renamed:
 
 .NAME.XXXXXXXX.draft/NAME   the draft
 .NAME.XXXXXXXX.draft/old    a folder that is being replaced, until the draft has its name
 .NAME.XXXXXXXX.draft/lock   held by the process that writes; the system frees it when that ends
 
-What a killed process leaves is removed, or put back, by the next one that writes beside it.
+What a killed process leaves is removed, or put back, by the next one that writes to its folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _swept: set[Path] = set()  # folders that this process has looked through
 
 @contextmanager
 def draft_file(path: Path) -> Iterator[Path]:
-    """A path to write a file to, which takes the place of `path` when the block ends well.
+    """Give a path to write a file to, which replaces `path` when the block ends well.
 
     Parent folders are made; a link is followed. ConfigError where `path` is a folder or a device;
     ResourceError, which names `path`, where the disk refuses.
@@ -54,7 +54,7 @@ def draft_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def draft_folder(path: Path, ours: Ours | None = None) -> Iterator[Path]:
-    """An empty folder to write to, which takes the place of `path` when the block ends well.
+    """Give an empty folder to write to, which replaces `path` when the block ends well.
 
     At `path` there may be nothing, an empty folder, or a folder of which `ours` is true, which is
     replaced. ConfigError names what is in any other, before anything is written. ResourceError,
@@ -100,12 +100,12 @@ def refuse_foreign(path: Path, ours: Ours | None = None) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all; a file with the same content is not touched."""
+    """Write a text file, completely or not at all; a file with the same content is not touched."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; a file with the same content is not touched."""
+    """Write a file, completely or not at all; a file with the same content is not touched."""
     with suppress(OSError):
         if path.stat().st_size == len(content) and path.read_bytes() == content:
             return
@@ -114,7 +114,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
-    """Write JSON, whole or not at all; ValueError where a number is not finite."""
+    """Write JSON, completely or not at all; ValueError where a number is not finite."""
     write_text(path, json.dumps(content, indent=indent, allow_nan=False))
 
 
@@ -131,7 +131,7 @@ def discard(path: Path, ours: Ours | None = None) -> None:
 
 
 def read_json(path: Path, remedy: str = "copy it again") -> dict[str, Any]:
-    """The object in a JSON file; DataError, which ends with `remedy`, where there is none.
+    """Read the object in a JSON file; DataError, which ends with `remedy`, where there is none.
 
     No field may come twice and no number be NaN or infinite; a byte order mark is ignored.
     """
@@ -192,7 +192,7 @@ def sweep(folder: Path) -> None:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """Compute the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -245,7 +245,7 @@ def _clear(folder: Path, path: Path) -> None:
 
 
 def _locked(path: Path) -> tuple[Path, FileLock]:
-    """A new folder for a draft of `path`, and its lock; no sweep of another process has it."""
+    """Make and lock a new folder for a draft of `path`, which no other process sweeps away."""
     while True:
         folder = path.with_name(f".{path.name}.{uuid4().hex[:8]}.draft")
         folder.mkdir()

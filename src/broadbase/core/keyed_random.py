@@ -25,11 +25,11 @@ class KeyedRandom:
     stride: int = 1  # ranks take every stride-th row
 
     def uniform(self, name: str, rows: int, places: int) -> Tensor:
-        """Numbers in [0,1) for `rows` rows of source `name`: [rows, places], float64."""
+        """Draw numbers in [0,1) for `rows` rows of source `name`: [rows, places], float64."""
         numbers = [self.generator(name, i).random(places) for i in range(rows)]
         return torch.from_numpy(np.array(numbers).reshape(rows, places))
 
     def generator(self, name: str, row: int) -> np.random.Generator:
-        """The chance of one row of source `name`."""
+        """Return the random generator of one row of source `name`."""
         key = seed_of(self.seed, name, self.step, self.first + row * self.stride)
         return np.random.default_rng(key)

@@ -20,8 +20,8 @@ AuxLosses = Mapping[str, Tensor]  # name -> [B] or [B,S]: losses that a layer ad
 class TermWeight:
     """What divides and what scales a term."""
 
-    weight: float  # number of scored places (or pairs), as weighted
-    scale: float = 1.0  # the term's part in the whole loss
+    weight: float  # number of scored tokens (or pairs), as weighted
+    scale: float = 1.0  # the term's part in the sum of all terms
 
 
 def add_losses(one: AuxLosses, other: AuxLosses) -> AuxLosses:
@@ -33,6 +33,6 @@ def add_losses(one: AuxLosses, other: AuxLosses) -> AuxLosses:
 
 
 def combine(loss: Loss, shares: Mapping[str, TermWeight]) -> Tensor:
-    """The number to differentiate: each total over its global weight, scaled."""
+    """Sum the terms to differentiate: each total over its global weight, scaled."""
     parts = [loss[name] * (shares[name].scale / max(shares[name].weight, 1e-12)) for name in loss]
     return sum(parts[1:], start=parts[0])

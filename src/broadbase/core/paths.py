@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The folder $BROADBASE_CACHE, or broadbase in the user's cache; it need not exist.
+    """Return the folder $BROADBASE_CACHE, or broadbase in the user's cache; it need not exist.
 
-    Where the user has no home it is in the folder of temporary files.
+    Where the user has no home, it is in the folder of temporary files.
     """
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     wanted = Path(os.environ.get("BROADBASE_CACHE") or f"{home}/broadbase")

@@ -1,7 +1,7 @@
 """What comes from outside: installed entry points, and modules that the user names.
 
 An installed package brings its parts as entry points of a group `broadbase.GROUP`. Who has only a
-file or a folder beside the data names it in BROADBASE_PLUGINS, with commas between several; it is
+file or a folder next to the data names it in BROADBASE_PLUGINS, with commas between several; it is
 looked for where Python looks, and in the current folder.
 """
 
@@ -36,7 +36,7 @@ def declared(package: str, attribute: str) -> list[Any]:
 
 
 def plugins(group: str, attribute: str = "") -> list[Any]:
-    """The parts of `group` from outside; of a named module its `attribute`, where it has one.
+    """Load the plugins of `group`; of a named module its `attribute`, where it has one.
 
     ConfigError where a named module is not found, or cannot be imported.
     """

@@ -47,8 +47,8 @@ def relaunch(command: str = "", *options: str) -> None:
 
 
 def preloads(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The libraries to start with, by what they are for: as BROADBASE_PRELOAD names them (paths
-    with colons between; "off": none), else those found on this system."""
+    """Return the libraries to start with, by purpose: as BROADBASE_PRELOAD names them (paths
+    with colons between; "off": none), else the libraries of this system."""
     wanted = environment.get(SETTING, "auto")
     if wanted != "auto":
         return {path: path for path in wanted.split(":") if os.path.isfile(path)}  # noqa: PTH113
@@ -70,7 +70,7 @@ def _first(names: tuple[str, ...]) -> Path | None:
 
 
 def _arrived(environment: MutableMapping[str, str]) -> list[str]:
-    """What was loaded before this process; its children start as if nothing had been."""
+    """Return the preloaded libraries, and restore the environment for child processes."""
     loaded = environment.pop("LD_PRELOAD", "").split(":")
     before = environment.pop(BEFORE)
     if before:

@@ -33,8 +33,8 @@ def no_main() -> Iterator[None]:
 def end_with_parent(link: Connection | None = None) -> None:
     """In a process that `multiprocessing` started: end it when its parent has ended.
 
-    A daemon process ends only where its parent leaves by the normal way; a parent that is killed
-    leaves it waiting for ever. Call it first thing in the worker, as its initializer. It ends, too,
+    A daemon process ends only where its parent exits normally; where the parent is killed, it
+    waits for ever. Call it first thing in the worker, as its initializer. It ends, too,
     when the parent closes the other end of `link`. Ctrl-C, which the terminal sends to all, is
     left to the parent.
     """

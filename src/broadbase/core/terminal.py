@@ -21,7 +21,7 @@ HIDDEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """The text with each character that a terminal would obey written as its escape, as \\x1b."""
+    """Write each character that a terminal would obey as its escape, as \\x1b."""
     return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -29,16 +29,17 @@ class Terminal(Console):
     """A console that prints every text as it is: no markup, no emoji codes, `visible`."""
 
     def __init__(self, **options: Any) -> None:
+        """Take rich's options; markup, emoji and highlighting are off."""
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A string as text, where rich makes one of it: so its width is right."""
+        """Turn a string into text without control characters, so that its width is right."""
         return super().render_str(visible(text), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """What is printed, piece by piece; rich's own control codes stay."""
+        """Yield what is printed, piece by piece; rich's own control codes stay."""
         for piece in super().render(renderable, options):
             yield piece if piece.control else piece._replace(text=visible(piece.text))
 

@@ -20,7 +20,7 @@ class RefusedError(ValueError):
 
 
 def read_tree(path: Path, what: str) -> dict[str, Any]:
-    """The mapping in a YAML file; ConfigError names the file, the line and what is wrong.
+    """Read the mapping in a YAML file; ConfigError names the file, the line and what is wrong.
 
     `what` says what the file should hold, as "a config".
     """
@@ -58,10 +58,10 @@ def read_tree(path: Path, what: str) -> dict[str, Any]:
 
 
 def parsed(text: str | bytes) -> Any:
-    """The value that YAML says; ValueError says what is wrong, and where.
+    """Parse YAML; ValueError says what is wrong, and where.
 
-    RefusedError are a key that stands twice, what is nested deeper than 50 levels, more than 50,000
-    values (aliases counted as often as they are used), and tags of Python objects.
+    It refuses a key that occurs twice, nesting deeper than 50 levels, more than 50,000 values
+    (aliases counted as often as they are used), and tags of Python objects.
     """
     try:
         return yaml.load(text, _Loader)
@@ -94,7 +94,7 @@ def check_plain(tree: Any, path: str = "") -> None:
 
 
 def brief(value: object, most: int = 80) -> str:
-    """The value as Python writes it, its middle left out where it is long."""
+    """Write the value as Python does, without its middle where it is long."""
     text = repr(value[: 2 * most] if isinstance(value, str | bytes) else value)
     return text if len(text) <= most else f"{text[: most - 20]} ... {text[-10:]}"
 

@@ -1,6 +1,6 @@
 """A View: one pass through the model, as data.
 
-Legend: B batch, N places of a segment, T places of a stream, S scored places, K codes or
+Legend: B batch, N tokens of a segment, T tokens of a stream, S scored tokens, K codes or
 channels, D width.
 """
 
@@ -18,15 +18,16 @@ class TensorRecord:
     """A frozen record of tensors: `map` applies a function to every tensor in it, at any depth."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply a function to every tensor of the record."""
         changed = {f.name: _map(getattr(self, f.name), function) for f in fields(self)}  # type: ignore[arg-type]
         return replace(self, **changed)  # type: ignore[type-var]
 
     def rows(self, start: int, stop: int) -> Self:
-        """Rows `start` to `stop` of the batch axis: how a batch is cut into micro-batches."""
+        """Take rows `start` to `stop` of the batch axis: how a batch is cut into micro-batches."""
         return self.map(lambda tensor: tensor[start:stop])
 
     def to(self, device: torch.device) -> Self:
-        """The same record on `device`."""
+        """Move the record to `device`."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
@@ -44,18 +45,18 @@ def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 class Segment(TensorRecord):
     """Values from one Space, and all that the backbone may know of them.
 
-    `order` and `document` are None when every row is one whole document in memory order; attention
+    `order` and `document` are None when a row is one complete document in memory order; attention
     then keeps its fast causal path.
     """
 
     space: str  # a Space's name, or "@stream": that stream's output through "stream>tower"
-    values: Tensor | None  # [B,N] ids | [B,N,K] codes or vectors; None: a whole @stream, or masked
+    values: Tensor | None  # [B,N] ids | [B,N,K] codes or vectors; None: all of a @stream, or masked
     position: Tensor  # [B,N,3] (time, row, column); text is (i,i,i)
     order: Tensor | None = None  # [B,N] rank in its document: causality reads this
     document: Tensor | None = None  # [B,N] packed document; -1 is padding
     masked: Tensor | None = None  # [B,N] bool: embed as masked
     loss_weight: Tensor | None = (
-        None  # [B,N] how much a place counts as a target; None: every place 1
+        None  # [B,N] how much a token counts as a target; None: every token 1
     )
     token_type: Tensor | None = None  # [B,N] token type (BERT's sentences)
 
@@ -68,13 +69,13 @@ class Readout(TensorRecord):
     term: str  # the loss term that the scores go to
     target: Tensor | None = None  # [B,S,...] targets; None: predict, do not score
     loss_weight: Tensor | None = None  # [B,S]; 0 is padding, so that S is static
-    index: Tensor | None = None  # [B,S] into the stream; None: every place
+    index: Tensor | None = None  # [B,S] into the stream; None: every token
     pooled: bool = False  # read all positions as one (S = 1), as the head pools
 
 
 @dataclass(frozen=True)
 class Stream(TensorRecord):
-    """Segments joined along their places and sent through a Tower."""
+    """Segments joined along their tokens and sent through a Tower."""
 
     name: str
     tower: str
@@ -95,7 +96,7 @@ class View(TensorRecord):
 
     @property
     def readouts(self) -> tuple[Readout, ...]:
-        """All scored places of all streams."""
+        """All scored tokens of all streams."""
         return tuple(read for stream in self.streams for read in stream.readouts)
 
     @property
@@ -120,12 +121,12 @@ class TowerOutput(TensorRecord):
 
     x: Tensor  # [B,T,D]
     tokens: Tokens
-    layers: tuple[Tensor, ...] = ()  # [B,T,D] after each block, where asked for
+    layers: tuple[Tensor, ...] = ()  # [B,T,D] after each block, where requested
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [B], to be lowered too
 
     @property
     def pooled(self) -> Tensor:
-        """The mean over the places that are not padding: [B,D]."""
+        """The mean over the tokens that are not padding: [B,D]."""
         return pool(self.x, self.tokens.document)
 
 
@@ -140,7 +141,7 @@ class Output:
 
 
 def pool(x: Tensor, document: Tensor | None) -> Tensor:
-    """The mean of x [B,T,D] over the places that are not padding: [B,D]."""
+    """Compute the mean of x [B,T,D] over the tokens that are not padding: [B,D]."""
     if document is None:
         return x.mean(dim=1)
     keep = (document >= 0).to(x.dtype).unsqueeze(-1)
@@ -148,7 +149,7 @@ def pool(x: Tensor, document: Tensor | None) -> Tensor:
 
 
 def positions(grid: tuple[int, ...]) -> Tensor:
-    """The places of one record as (time, row, column): [N,3], N the product of `grid`.
+    """Return the positions of one record as (time, row, column): [N,3], N the product of `grid`.
 
     A line runs along the diagonal (i,i,i), which makes the three-axis rotary embedding the ordinary
     one; a plane spans (row, column), a volume all three.

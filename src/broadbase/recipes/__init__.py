@@ -1,1 +1,1 @@
-"""Recipes, one file each: a module's RECIPE builds a whole run from a depth and a place of data."""
+"""Recipes, one file each: a module's RECIPE builds a run's config from a depth and data."""

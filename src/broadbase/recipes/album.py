@@ -1,4 +1,4 @@
-"""Album: pictures in a row, of which some come again and what came after them is told."""
+"""Album: pictures in a row, some of which return, to predict what came after them before."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.config import TrainConfig
 
-LENGTH = 33  # places a row: the start and 32 pictures
+LENGTH = 33  # tokens per row: the start and 32 pictures
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Rows of pictures, a place a picture; what counts is what came after a picture before."""
+    """Build rows of pictures, one token each; the loss is on what came after a picture before."""
     source = AlbumsConfig(source=media(dial.require_data(data, "album")), pictures=LENGTH - 1)
     tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
     rows = dial.rows(depth, LENGTH)

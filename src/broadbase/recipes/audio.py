@@ -15,13 +15,13 @@ from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sources_for
 from broadbase.run.config import DataConfig, RunConfig
 
-LENGTH = 128  # places a row: 5 seconds
+LENGTH = 128  # tokens per row: 5 seconds
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """An encoder of `depth` layers of the seen places, a decoder of half the depth of all.
+    """Build an encoder of the visible tokens (`depth` layers) and a decoder of all (half of it).
 
-    Its places are strips of 40 ms and all mels, so that sounds of any length pack into rows.
+    Tokens are strips of 40 ms and all mels, so that sounds of any length pack into rows.
     """
     audio, path = AudioConfig(), dial.require_data(data, "audio")
     towers = {
@@ -48,4 +48,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("audio", "sound, hidden log-mel frames told from a quarter", build)
+RECIPE = Recipe("audio", "sound, hidden log-mel frames from the visible quarter", build)

@@ -1,4 +1,4 @@
-"""BART: text with spans hidden, told again by a decoder (Lewis et al. 2020)."""
+"""BART: text with hidden spans, restored by a decoder (Lewis et al. 2020)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """An encoder and a decoder of `depth` layers each; the decoder tells the whole document."""
+    """Build an encoder and a decoder of `depth` layers; the decoder writes the entire document."""
     modality = modality_of(data, TextConfig)
     return sequence_run(
         modality.name,
@@ -24,4 +24,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("bart", "text, a damaged document told whole by a decoder", build)
+RECIPE = Recipe("bart", "text, a damaged document restored by a decoder", build)

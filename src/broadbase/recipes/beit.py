@@ -1,4 +1,4 @@
-"""BEiT: pictures with blocks of patches hidden, told in a tokenizer's codes (Bao et al. 2022)."""
+"""BEiT: hidden blocks of patches, predicted as a tokenizer's codes (Bao et al. 2022)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOLD = "codes"
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """The image recipe's pictures, 40 % of their patches hidden, each told as one of 512 codes.
+    """Hide 40 % of the patches of the image recipe, and predict each as one of 512 codes.
 
     The codes are those of a run of recipe vq: `--set model.modalities.codes.tokenizer=RUN`.
     """
@@ -43,4 +43,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("beit", "pictures, hidden patches told in codes of a vq run", build)
+RECIPE = Recipe("beit", "pictures, hidden patches as codes of a vq run", build)

@@ -1,4 +1,4 @@
-"""BERT: text with 15 % of its places hidden or swapped (Devlin et al. 2019)."""
+"""BERT: text with 15 % of its tokens hidden or swapped (Devlin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """An encoder of `depth` layers that sees both sides of what it tells."""
+    """Build an encoder of `depth` layers that sees both sides of what it predicts."""
     objective = MaskedConfig(mask_ratio=0.15)
     return sequence_run("text", TextConfig(), depth, data, recipe="bert", objective=objective)
 
 
-RECIPE = Recipe("bert", "text, hidden places told from both sides", build)
+RECIPE = Recipe("bert", "text, hidden tokens from both sides", build)

@@ -1,4 +1,4 @@
-"""Bind: pictures, names and spoken names in one Space; two pairs are told, the third emerges."""
+"""Bind: pictures, names and spoken names in one Space; two pairs are given, the third emerges."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.optim import MuonConfig
 
-WORDS, SOUND = 24, 32  # places of a name; of 2.5 seconds of sound
+WORDS, SOUND = 24, 32  # tokens of a name; of 2.5 seconds of sound
 PAIRS = 64  # of each kind a step
 
 
@@ -30,7 +30,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     image = ImageConfig(height=32, width=32, patch=8)
     places = 1 + (image.height // image.patch) * (image.width // image.patch)
     width = 16 * depth
-    sources = {  # by name: of which kind, of how many places, paired with what
+    sources = {  # by name: of which kind, of how many tokens, paired with what
         "pictures": ("image", places, "named"),
         "names": ("text", WORDS, "named"),
         "sounds": ("audio", SOUND, "spoken"),
@@ -79,7 +79,7 @@ def build(depth: int, data: str | None) -> RunConfig:
 
 
 def _told(source: str, joint: str, words: str) -> Component:
-    """Names and what is named, told apart among the pairs of a step."""
+    """Contrast names and what is named among the pairs of a step."""
     objective = InfoNCEConfig(
         first=Side(source=source, tower="main", joint=joint),
         second=Side(source=words, tower="main", joint="text_joint"),

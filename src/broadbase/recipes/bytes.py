@@ -1,4 +1,4 @@
-"""Bytes: any text, one place a byte, no tokenizer: a Llama."""
+"""Bytes: any text, one token per byte, no tokenizer: a Llama."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     return sequence_run("bytes", BytesConfig(), depth, data)
 
 
-RECIPE = Recipe("bytes", "any text, one place a byte, no tokenizer: a Llama", build)
+RECIPE = Recipe("bytes", "any text, one token per byte, no tokenizer: a Llama", build)

@@ -1,4 +1,4 @@
-"""Cell: genes by rank, hidden ones told from all others (Theodoris et al. 2023, Geneformer)."""
+"""Cell: genes by rank, hidden ones from all others (Theodoris et al. 2023, Geneformer)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import sequence_run
 from broadbase.run.config import RunConfig
 
-LENGTH = 512  # places a row: the start and the first genes of a cell, which is not cut
+LENGTH = 512  # tokens per row: the start and the first genes of a cell, which is not cut
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """An encoder of `depth` layers over the cells of a folder's .h5ad files."""
+    """Build an encoder of `depth` layers over the cells of a folder's .h5ad files."""
     return sequence_run(
         "cell",
         CellConfig(max_length=LENGTH - 1),
@@ -25,4 +25,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("cell", "single cells from .h5ad, hidden genes told from the others", build)
+RECIPE = Recipe("cell", "single cells from .h5ad, hidden genes from the others", build)

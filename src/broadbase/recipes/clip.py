@@ -14,12 +14,12 @@ from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.optim import MuonConfig
 
-WORDS = 32  # places of a text
+WORDS = 32  # tokens of a text
 PAIRS = 64  # a step at depth 4
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Two towers of `depth` layers, told apart among the pairs of a step."""
+    """Build two towers of `depth` layers that match the pairs of a step."""
     return two_towers("clip", InfoNCEConfig(), depth, data, scale=1 / 0.07)
 
 

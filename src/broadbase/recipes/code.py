@@ -18,7 +18,7 @@ def build(depth: int, data: str | None) -> RunConfig:
 
 
 def programs(path: str) -> TextFilesConfig:
-    """The source files of a folder."""
+    """Read the source files of a folder."""
     return TextFilesConfig(path=path, pattern=PROGRAMS)
 
 

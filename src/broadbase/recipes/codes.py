@@ -1,7 +1,7 @@
-"""Codes: sounds, pictures or clips in the codes of a trained tokenizer, told place by place.
+"""Codes: sounds, pictures or clips in the codes of a trained tokenizer, one after the other.
 
-From nothing, or beside what a base knows already: `--init-from RUN` (AudioPaLM; Rubenstein et al.
-2023, 3.1).
+From random init, or added to what a base knows already: `--init-from RUN` (AudioPaLM; Rubenstein et
+al. 2023, 3.1).
 """
 
 from __future__ import annotations
@@ -33,4 +33,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("codes", "sounds, pictures or clips in codes of a tokenizer, told in order", build)
+RECIPE = Recipe("codes", "sounds, pictures or clips in codes of a tokenizer, in order", build)

@@ -26,8 +26,8 @@ def backbone(
     """Pre-norm, rotary, gated: a Llama of `depth` layers, 32 * depth wide.
 
     Deep and thin suits small models (Liu et al. 2024, MobileLLM, 2.2). Without `qk_norm` it can
-    leave as a Llama. An `input_norm` keeps small tied embeddings from drowning in the first block;
-    it leaves as a part of the embedding. With `cross` it reads an encoder.
+    be exported as a Llama. An `input_norm` keeps small tied embeddings from drowning in the first
+    block; its output starts as a part of the embedding. With `cross` it reads an encoder.
     """
     width = HEAD * depth
     hidden = 8 * -(-width // 3)  # 8/3 of the width: as many numbers as a plain layer of 4
@@ -45,7 +45,7 @@ def backbone(
 
 
 def encoder_decoder(depth: int) -> dict[str, TowerConfig]:
-    """An encoder and a decoder that reads it, both of `depth` layers (Vaswani et al. 2017)."""
+    """Build an encoder and a decoder that reads it, `depth` layers each (Vaswani et al. 2017)."""
     return {"encoder": backbone(depth), "decoder": backbone(depth, cross=True)}
 
 
@@ -63,12 +63,12 @@ def horizon(depth: int) -> TrainConfig:
 
 
 def rows(depth: int, length: int) -> int:
-    """Rows of `length` places a step; a batch grows with the depth."""
+    """Return the rows of `length` tokens per step; a batch grows with the depth."""
     return max(4, round(PLACES * depth / 4 / length))
 
 
 def require_data(data: str | None, recipe: str) -> str:
-    """The user's data; ConfigError where none is given."""
+    """Return the user's data; ConfigError where there is none."""
     if data is None:
         raise ConfigError(f"recipe {recipe!r} trains on your data: add --data PATH")
     return data

@@ -1,4 +1,4 @@
-"""DINO: pictures told apart without labels, by a teacher that is the student's average."""
+"""DINO: pictures without labels, by a teacher that is the student's average."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from broadbase.train.teacher import AverageConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """The tower of `image`, seeing all patches; read by the mean of a crop's places.
+    """Build the tower of `image` that sees all patches; a crop is the mean of its tokens.
 
     Muon learns more than AdamW in few steps, 256 prototypes as much as 1,024 (docs/log.md).
     """
@@ -31,4 +31,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("dino", "pictures, told from their parts (self-distillation)", build)
+RECIPE = Recipe("dino", "pictures, from their parts (self-distillation)", build)

@@ -1,4 +1,4 @@
-"""Draw: pictures in a tokenizer's codes, told place by place after a class or a name."""
+"""Draw: pictures in a tokenizer's codes, one after the other after a class or a name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BYTES, PLACES = 24, 65  # of a row: a name; the start and 8 x 8 codes, as recipe
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """The words first, then the codes of the picture, row by row (Ramesh et al. 2021, 2).
+    """Put the words first, then the codes of the picture, row by row (Ramesh et al. 2021, 2).
 
     The codes are those of a run of recipe vq: `--set model.modalities.codes.tokenizer=RUN`.
     """

@@ -11,7 +11,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Masked modelling of FASTA files with token dropout: 0.15 places told, 0.8 of these hidden."""
+    """Mask FASTA files with token dropout: 0.15 of the tokens are targets, 0.8 of these hidden."""
     return sequence_run(
         "protein",
         ProteinConfig(token_dropout=0.15 * 0.8),
@@ -23,4 +23,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("esm", "residues from FASTA, hidden ones told from both sides", build)
+RECIPE = Recipe("esm", "residues from FASTA, hidden ones from both sides", build)

@@ -1,4 +1,4 @@
-"""FIM: source code, half of it with its middle told last (Bavarian et al. 2022; StarCoder)."""
+"""FIM: source code, half of it with its middle at the end (Bavarian et al. 2022; StarCoder)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """The code recipe with three marks more: it fills in what is missing between two parts."""
+    """Add three marks to the code recipe: it fills in what is missing between two parts."""
     modality = modality_of(data, CodeConfig, extra_ids=MARKS)
     return sequence_run(
         modality.name,

@@ -12,7 +12,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """An encoder of `depth` layers of the seen quarter, a decoder of half the depth of all."""
+    """Build an encoder of the visible quarter (`depth` layers) and a decoder of all (half)."""
     config = image.build(depth, data)
     picture = config.model.modalities["image"]
     channels = picture.patch * picture.patch * picture.channels  # type: ignore[attr-defined]
@@ -33,4 +33,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("mae", "pictures, hidden patches told from a quarter", build)
+RECIPE = Recipe("mae", "pictures, hidden patches from the visible quarter", build)

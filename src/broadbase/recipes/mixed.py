@@ -28,7 +28,7 @@ from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.config import TrainConfig
 from broadbase.train.machine import MachineConfig
 
-LENGTH, SMILES = 128, 96  # places of a row; of a molecule alone
+LENGTH, SMILES = 128, 96  # tokens of a row; of a molecule alone
 TASK_PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "unittest", "xml")
 MOLECULES = 20_000
 DIGITS = 1000  # pictures to pretrain on; the task has the rest
@@ -40,8 +40,8 @@ def build(depth: int, data: str | None) -> RunConfig:
     Few rows of prose and code, five times each, under a strong weight decay: a short run learns
     more from them than from fresh rows, measured against what a 5-gram gets from the same rows
     (docs/log.md). Molecules are short and many; there a fresh row is better, and a second source
-    knows the atoms and charges that the first leaves out. Of its molecules the base also tells what
-    RDKit computes of them, from their mean place (MolBERT): no measured label is among that.
+    knows the atoms and charges that the first leaves out. Of molecules the base also predicts what
+    RDKit computes, from the mean of their tokens (MolBERT): no measured label is among that.
     On one's own data it is causal modelling of what that is: pictures, code, proteins, molecules,
     or text; several folders make a mixture.
     """
@@ -94,7 +94,7 @@ def _tower(depth: int) -> TowerConfig:
 
 
 def _own(depth: int, data: str) -> RunConfig:
-    """The recipe of what a folder holds, with the tower that all of a mixture share."""
+    """Build the recipe of what a folder holds, with the tower that all of a mixture share."""
     config = find_recipe(_kind(data)).build(depth, data)
     if set(config.model.towers) != {"main"}:
         raise ConfigError(
@@ -105,7 +105,7 @@ def _own(depth: int, data: str) -> RunConfig:
 
 
 def _kind(data: str) -> str:
-    """The recipe for a sample set's modality, or for the files of a folder."""
+    """Choose the recipe for a sample set's modality, or for the files of a folder."""
     if data.startswith("sample:"):
         return sample(data.removeprefix("sample:")).modality
     for recipe, source in (

@@ -1,4 +1,4 @@
-"""Needle: text with something small hidden in it and asked for at its end (Kamradt 2023).
+"""Needle: text with something small hidden in it that its end recalls (Kamradt 2023).
 
 To read four times as far, go on with a run: `--init-from RUN --set
 data.sources.text.sequence_length=256 --set
@@ -20,7 +20,7 @@ from broadbase.recipes.sequence import sources_for
 from broadbase.run.config import DataConfig, RunConfig
 from broadbase.train.config import TrainConfig
 
-LENGTH = 64  # places a row
+LENGTH = 64  # tokens per row
 
 
 def build(depth: int, data: str | None) -> RunConfig:
@@ -41,4 +41,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("needle", "text with needles in it, asked for at its end: long contexts", build)
+RECIPE = Recipe("needle", "text with needles in it, recalled at its end: long contexts", build)

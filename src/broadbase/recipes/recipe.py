@@ -27,7 +27,7 @@ def all_recipes() -> dict[str, Recipe]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name; ConfigError with the nearest one."""
+    """Return the recipe of that name; ConfigError names the nearest one."""
     known = all_recipes()
     if name not in known:
         raise ConfigError(f"there is no recipe {name!r}{hint(name, known)}")
@@ -35,7 +35,7 @@ def find_recipe(name: str) -> Recipe:
 
 
 def example(recipe: Recipe, depth: int) -> RunConfig:
-    """The config of a recipe on no data in particular."""
+    """Build the config of a recipe on no data in particular."""
     try:
         return recipe.build(depth, None)
     except ConfigError:  # it needs some

@@ -1,4 +1,4 @@
-"""Regions: pictures with blocks hidden, told whole by a decoder (BART's denoising, on patches)."""
+"""Regions: pictures with hidden blocks, restored by a decoder (BART's denoising, on patches)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """An encoder of the damaged picture and a decoder of the whole, of `depth` layers each."""
+    """Build an encoder of the damaged picture and a decoder of all of it, `depth` layers each."""
     config = image.build(depth, data)
     model = config.model.model_copy(update={"towers": dial.encoder_decoder(depth)})
     objective = BlockDenoisingConfig(masks=BlockMaskConfig(min_size=4))
     return config.model_copy(update={"recipe": "regions", "model": model, "objective": objective})
 
 
-RECIPE = Recipe("regions", "pictures, damaged blocks told by a decoder", build)
+RECIPE = Recipe("regions", "pictures, damaged blocks restored by a decoder", build)

@@ -1,4 +1,4 @@
-"""What the recipes of sequences share: files, a Llama, next-place prediction."""
+"""What the recipes of sequences share: files, a Llama, next-token prediction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from broadbase.objectives.causal import CausalConfig
 from broadbase.recipes import dial
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
 
-LENGTH = 256  # places a row
+LENGTH = 256  # tokens per row
 
 
 def sequence_run(
@@ -54,7 +54,7 @@ def sequence_run(
 
 
 def modality_of(data: str | None, default: type[IdsConfig], **settings: int) -> IdsConfig:
-    """The modality that a sample set is of, where its values are ids; otherwise the default."""
+    """Return the modality of a sample set, where its values are ids; otherwise the default."""
     found: type = default
     if data and data.startswith("sample:"):
         found = ModalityConfig.named(sample(data.removeprefix("sample:")).modality)

@@ -1,4 +1,4 @@
-"""SigLIP: each picture and text told to be a pair or not, by itself (Zhai et al. 2023)."""
+"""SigLIP: each picture and text classified as a pair or not, by itself (Zhai et al. 2023)."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
 
-SECONDS, BYTES = 128, 64  # places a row: 5 seconds of sound, and what is said in them
+SECONDS, BYTES = 128, 64  # tokens per row: 5 seconds of sound, and what is said in them
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """A folder of sounds with a text of the same name each (hello.wav, hello.txt).
+    """Read a folder of sounds, each with a text of the same name (hello.wav, hello.txt).
 
     Both towers have `depth` layers (Radford et al. 2023, 2.2); text is bytes, as a vocabulary
     cannot be learned from little of it.

@@ -9,7 +9,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """The same run with every text under another sound's key."""
+    """Build the same run with every text under another sound's key."""
     config = speech.build(depth, data)
     words = config.data.sources["words"]
     words = words.model_copy(update={"source": ShuffledConfig(source=words.source)})

@@ -1,4 +1,4 @@
-"""T5: text with spans missing, told by a decoder (Raffel et al. 2020)."""
+"""T5: text with missing spans, written by a decoder (Raffel et al. 2020)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from broadbase.recipes.recipe import Recipe
 from broadbase.recipes.sequence import modality_of, sequence_run
 from broadbase.run.config import RunConfig
 
-SENTINELS = 100  # as theirs
+SENTINELS = 100  # as in the paper
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """An encoder and a decoder of `depth` layers each; the decoder tells the missing spans."""
+    """Build an encoder and a decoder of `depth` layers; the decoder writes the missing spans."""
     modality = modality_of(data, TextConfig, extra_ids=SENTINELS)
     return sequence_run(
         modality.name,
@@ -26,4 +26,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("t5", "text, missing spans told by a decoder", build)
+RECIPE = Recipe("t5", "text, missing spans written by a decoder", build)

@@ -17,7 +17,7 @@ from broadbase.run.config import DataConfig, RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """An encoder of `depth` layers of the seen tenth, a decoder of half the depth of all.
+    """Build an encoder of the visible tenth (`depth` layers) and a decoder of all (half of it).
 
     The targets are pixels as they are, not brought to mean 0 and variance 1 as in the paper, so
     that hidden ones can be filled in.
@@ -43,4 +43,4 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-RECIPE = Recipe("video", "clips as tubelets, hidden tubes told from a tenth", build)
+RECIPE = Recipe("video", "clips as tubelets, hidden tubes from the visible tenth", build)

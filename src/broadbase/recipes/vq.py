@@ -11,7 +11,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """An encoder and a decoder, half the `depth` each, and between them a codebook of 512."""
+    """Build an encoder and a decoder, half the `depth` each, and a codebook of 512 between them."""
     config = image.build(depth, data)
     picture = config.model.modalities["image"]
     channels = picture.patch * picture.patch * picture.channels  # type: ignore[attr-defined]

@@ -57,7 +57,7 @@ class DataConfig(PrepareConfig):
     """The held-out rows of each source that the evaluation at the end reads."""
 
     def groups(self) -> dict[str, list[str]]:
-        """The sources of each group of pairs."""
+        """Return the sources of each group of pairs."""
         found: dict[str, list[str]] = {}
         for name, mixed in self.sources.items():
             if mixed.pair_group is not None:
@@ -120,7 +120,7 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
-        """What PyTorch would refuse when training begins, it refuses here, without any memory."""
+        """Refuse, without using memory, what PyTorch would refuse when training begins."""
         try:
             with torch.device("meta"):
                 self.optim.build(self.model.build())

@@ -24,7 +24,7 @@ class Corpus:
     stores: Mapping[str, Store]
 
     def rows(self, split: str) -> dict[str, Rows]:
-        """The rows of every source: split is "train" or "validation".
+        """Return the rows of every source: split is "train" or "validation".
 
         Row i of paired sources is one record; other rows are packed.
         """
@@ -40,7 +40,7 @@ class Corpus:
         return {name: found[name] for name in mixed}
 
     def mixture(self) -> MixedBatches:
-        """Which rows every step takes."""
+        """Return which rows every step takes."""
         mixed = self.config.data.sources
         return MixedBatches(
             self.rows("train"),
@@ -52,7 +52,7 @@ class Corpus:
         )
 
     def epochs(self) -> dict[str, float]:
-        """How often the whole run reads each source's training rows."""
+        """Return how often the run reads each source's training rows in all."""
         rows, steps = self.rows("train"), self.config.train.steps
         return {
             name: steps * m.batch_size / min(len(rows[name]), m.limit or len(rows[name]))
@@ -60,7 +60,7 @@ class Corpus:
         }
 
     def check_repeats(self) -> None:
-        """ConfigError where a source is read more often than it allows."""
+        """Raise ConfigError where a source is read more often than it allows."""
         for name, epochs in self.epochs().items():
             most = self.config.data.sources[name].max_epochs
             if most is not None and epochs > most:
@@ -71,7 +71,7 @@ class Corpus:
                 )
 
     def seen(self, source: str) -> list[Row]:
-        """The different rows of a source that the run trained on."""
+        """Return the different rows of a source that the run trained on."""
         mixture, mixed = self.mixture(), self.config.data.sources[source]
         rows, order = mixture.rows[source], mixture.orders[source]
         return [
@@ -80,11 +80,11 @@ class Corpus:
         ]
 
     def likelihoods(self) -> Mapping[str, str]:
-        """The terms of the loss that are the likelihood of a source, and of which."""
+        """Return the terms of the loss that are the likelihood of a source, and its name."""
         return self.config.objective.likelihoods(self.config.data.sources)
 
     def bits(self) -> dict[str, float]:
-        """What turns nats a place into bits a unit, by likelihood, over the held-out documents."""
+        """Return the factor from nats per token to bits per unit of each likelihood, held out."""
         found = {}
         for term, source in self.likelihoods().items():
             split = self.stores[source].split("validation")
@@ -92,9 +92,9 @@ class Corpus:
         return found
 
     def held_out(self, limit: int | None = None) -> Iterator[Batch]:
-        """The validation rows in order, one source (or one group of pairs) a batch.
+        """Yield the validation rows in order, a batch from one source (or one group of pairs).
 
-        `limit` rows of each source.
+        At most `limit` rows of each source; None: all.
         """
         mixed, rows = self.config.data.sources, self.rows("validation")
         single = [[name] for name, m in mixed.items() if m.pair_group is None]

@@ -32,7 +32,7 @@ WRITTEN = ("env.json", "metrics.jsonl", "checkpoints", "model")  # by a run, onc
 
 
 def data_folder(config: RunConfig, folder: Path) -> Path:
-    """Where the prepared sources of a run lie."""
+    """Return the folder of a run's prepared sources."""
     return Path(config.data.store).expanduser() if config.data.store else folder / "data"
 
 
@@ -42,9 +42,9 @@ def prepare_data(
     console: Console | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Store], dict[str, Codec]]:
-    """The stores `folder`/SOURCE of a config's data, made or brought up to date; and the codecs.
+    """Make the stores `folder`/SOURCE of a config's data, or update them; return the codecs too.
 
-    Where the files of the sources are gone, stores that were made of them suffice.
+    Where the files of the sources are gone, stores that were made from them suffice.
     """
     config = anchored(config)
     wanted = {
@@ -71,7 +71,7 @@ def prepare_data(
 
 
 def _prepared(wanted: StoreRequest, store: Path) -> bool:
-    """Whether a store is all that is left of a source: what it was made of, and nothing else."""
+    """Return whether a store is all that is left of a source: made from it, and nothing else."""
     if present(wanted.source) or not (store / "manifest.json").exists():
         return False
     made = open_store(store).manifest
@@ -97,9 +97,9 @@ def adopted(tree: Tree, folder: Path) -> Tree:
 
 
 def open_stores(config: RunConfig, folder: Path, *, compare: bool = False) -> dict[str, Store]:
-    """The stores of a config in `folder`, every byte verified; DataError where one is damaged.
+    """Open the stores of a config in `folder`, every byte verified; DataError where one is damaged.
 
-    With `compare` also where the files that it was made of are still there and have changed.
+    With `compare` also where the files that it was made from are still there and have changed.
     """
     return {
         name: open_store(folder / name, verify=True, source=mixed.source if compare else None)
@@ -108,7 +108,7 @@ def open_stores(config: RunConfig, folder: Path, *, compare: bool = False) -> di
 
 
 def load_codecs(config: RunConfig, folder: Path) -> dict[str, Codec]:
-    """The codecs that lie in the stores, by modality."""
+    """Load the codecs in the stores, by modality."""
     first = {m.modality: name for name, m in reversed(config.data.sources.items())}
     return {
         modality: load_codec(folder / source / "codec", config.model.modalities[modality])
@@ -128,7 +128,7 @@ def anchored(config: RunConfig) -> RunConfig:
 
 
 def _anchor(source: Mapping[str, Any], *, missing: bool = True) -> dict[str, Any]:
-    """A source's settings, a source within it too, with absolute paths."""
+    """Make the paths in a source's settings absolute, those of a source within it too."""
     found = dict(source)
     for key, value in source.items():
         if isinstance(value, Mapping):
@@ -145,7 +145,7 @@ def _absolute(text: str, *, missing: bool) -> str:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Within, no other process writes the run in `folder`; ConfigError where one does already.
+    """Keep other processes from writing the run in `folder`; ConfigError where one does already.
 
     A process may enter it again. Of several ranks the first holds the lock.
     """
@@ -170,7 +170,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def beginning(folder: Path) -> Iterator[None]:
-    """Within, a new run is begun in `folder`; where it is refused, nothing of it is left.
+    """Begin a new run in `folder` in this context; where it is refused, nothing of it remains.
 
     A folder that held anything before, and a run that has a checkpoint, stay. ConfigError where it
     holds what is not of a run, and would be overwritten.
@@ -211,5 +211,5 @@ def _refuse_other(folder: Path) -> None:
 
 
 def first_rank() -> bool:
-    """Whether this process is the one that writes the run's files."""
+    """Return whether this process is the one that writes the run's files."""
     return os.environ.get("RANK", "0") == "0"

@@ -68,7 +68,7 @@ class Run(Corpus):
 
     @classmethod
     def create(cls, config: RunConfig, folder: Path, console: Console | None = None) -> Run:
-        """A new run: settles every `auto`, prepares the data, writes the folder."""
+        """Create a new run: settle every `auto`, prepare the data, write the folder."""
         ranks = Ranks(find_device(config.machine.device), config.machine)
         if ranks.main:
             _must_be_new(folder)
@@ -85,7 +85,7 @@ class Run(Corpus):
 
     @classmethod
     def open(cls, folder: Path, *, change: Change | None = None, compare: bool = False) -> Run:
-        """A run that exists, from its config as `change` makes it, and its prepared data.
+        """Open a run that exists, with its config as `change` makes it, and its prepared data.
 
         DataError where these are damaged, or, with `compare`, where the files that they were made
         of are still there and have changed.
@@ -100,7 +100,7 @@ class Run(Corpus):
         return cls(config, stores, folder, load_codecs(config, prepared))
 
     def trainer(self, journal: MetricsLog) -> Trainer:
-        """Everything built, at step 0; `restore` a checkpoint into it to go on."""
+        """Build everything, at step 0; `restore` a checkpoint into it to go on."""
         if any(m.max_epochs for m in self.config.data.sources.values()):
             self.check_repeats()
         c = self.config
@@ -148,7 +148,7 @@ class Run(Corpus):
         """Train from the newest good checkpoint, or from step 0, to the end; keep the model folder.
 
         Returns, by term, the loss on the first `final_rows` held-out rows of each source: nats a
-        place; of a likelihood bits a unit.
+        token; of a likelihood bits per unit.
         """
         ranks = Ranks(find_device(self.config.machine.device), self.config.machine)
         with ranks.watched(), alone(self.folder):
@@ -189,7 +189,7 @@ class Run(Corpus):
         }
 
     def base(self, weights: Mapping[str, torch.Tensor] | None = None) -> Base:
-        """The run's model as a Base, with the given weights or, without, from its random init.
+        """Return the run's model as a Base, with the given weights; without them, from random init.
 
         It keeps the codecs of the base that it started from.
         """
@@ -206,7 +206,7 @@ class Run(Corpus):
         return Base(self.config.model, model.eval(), codecs, usage, start.origin if start else None)
 
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must find unchanged: all that the weights depend on."""
+        """Return what a resumed run must find unchanged: all that the weights depend on."""
         tree = self.config.tree()
         for key in ("evaluate_every", "save_every", "keep_last", "keep_every", "workers"):
             del tree["train"][key]
@@ -217,11 +217,11 @@ class Run(Corpus):
         return {"config": tree, "data": {n: s.fingerprint for n, s in self.stores.items()}}
 
     def with_config(self, config: RunConfig) -> Run:
-        """The same run under a changed config; a resume refuses what would change the result."""
+        """Change the config of the run; a resume refuses what would change the result."""
         return Run(config, self.stores, self.folder, self.codecs)
 
     def environment(self) -> dict[str, Any]:
-        """Versions, git state and fingerprints of the data."""
+        """Return versions, git state and fingerprints of the data."""
         return {**environment(), "data": {n: s.fingerprint for n, s in self.stores.items()}}
 
     def _restore(self, trainer: Trainer) -> None:
@@ -246,7 +246,7 @@ class Run(Corpus):
             journal.say(self._size(trainer))
 
     def _size(self, trainer: Trainer) -> str:
-        """How large the model and the training are, in a line."""
+        """Say in a line how large the model and the training are."""
         sources, steps = self.config.data.sources, self.config.train.steps
         parameters = sum(each.numel() for each in trainer.model.parameters())
         tokens = sum(mixed.batch_size * mixed.sequence_length for mixed in sources.values())
@@ -257,7 +257,7 @@ class Run(Corpus):
         )
 
     def _remedy(self, error: DivergedError | PreemptedError) -> str:
-        """What to type after a run has stopped."""
+        """Say what to type after a run has stopped."""
         resume = f"`broadbase resume {self.folder}"
         if isinstance(error, PreemptedError):
             return f"{resume}` continues it"

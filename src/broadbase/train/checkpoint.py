@@ -1,11 +1,11 @@
-"""Checkpoints: atomic, verified, without pickle; written beside the loop.
+"""Checkpoints: atomic, verified, without pickle; written while the loop goes on.
 
 step-000500/model.safetensors   parameters
 step-000500/optim.safetensors   the optimiser's state, flat
 step-000500/meta.json           the step, and what a resume must find unchanged
 step-000500/COMPLETE            format, and size and SHA-256 of every file; written last
 
-Of several ranks each writes what it holds, shard-R-model-I-of-N.safetensors with the places of its
+Of several ranks each writes what it holds, shard-R-model-I-of-N.safetensors with the origins of its
 pieces in the header (the safetensors storage of PyTorch's distributed checkpoints). Any number of
 ranks reads either.
 """
@@ -65,7 +65,7 @@ class Meta(BaseModel, strict=True):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole state on the disk, every byte verified."""
+    """A complete state on the disk, every byte verified."""
 
     path: Path
     step: int
@@ -100,10 +100,10 @@ class Skipped:
 
 
 class Saver:
-    """Saves beside the loop, one checkpoint at a time; leaving the context waits for the last.
+    """Saves while the loop goes on, one checkpoint at a time; the context's end waits for the last.
 
     `peers` are the ranks that save together, by a group that nothing else talks in. ResourceError
-    of a save comes with the next, or with `wait`. Where an error leaves the context, a save of
+    of a save comes with the next, or with `wait`. Where an error ends the context, a save of
     several ranks is waited for only if all of them have that error: a lost rank never comes.
     """
 
@@ -114,15 +114,18 @@ class Saver:
         keep_every: int | None = None,
         peers: dist.ProcessGroup | None = None,
     ) -> None:
+        """Take the folder, what to keep in it, and the group that saves together."""
         self.folder, self.keep_last, self.keep_every = folder, keep_last, keep_every
         self.peers = peers
         self._thread = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
 
     def __enter__(self) -> Saver:
+        """Return the saver."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Wait for the last save, and end the thread that writes."""
         if kind is None:
             self.wait()
         elif self.peers is None or issubclass(kind, BroadbaseError):
@@ -143,7 +146,7 @@ class Saver:
         self._pending = self._thread.submit(self._write, step, copies, identity)
 
     def wait(self) -> None:
-        """Until what was given is on the disk."""
+        """Wait until what was given is on the disk."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
@@ -161,7 +164,7 @@ def save(
     identity: Mapping[str, Any],
     peers: dist.ProcessGroup | None = None,
 ) -> Path:
-    """Write a checkpoint that is there as a whole or not at all; all peers call it together.
+    """Write a checkpoint that is there completely or not at all; all peers call it together.
 
     Tensors are contiguous and on the host; each peer writes its own pieces of them. ResourceError,
     on every peer, where the disk refuses one; what was saved before stays good.
@@ -197,7 +200,7 @@ def save(
 def _write(
     draft: Path, tensors: Groups, peers: dist.ProcessGroup | None
 ) -> dict[str, tuple[int, str]]:
-    """Write this process's files; their seals by name."""
+    """Write this process's files; return their seals by name."""
     if peers is None:
         for group, each in tensors.items():
             save_file(dict(each), draft / f"{group}.safetensors")
@@ -212,7 +215,7 @@ def _write(
 
 
 def _together(peers: dist.ProcessGroup | None, path: Path, act: Callable[[], T]) -> list[T]:
-    """What `act` gave on each peer; ResourceError on every peer where it failed on one."""
+    """Return what `act` gave on each peer; ResourceError on every peer where it failed on one."""
     mine: tuple[T | None, str]
     try:
         mine = (act(), "")
@@ -231,12 +234,12 @@ def _together(peers: dist.ProcessGroup | None, path: Path, act: Callable[[], T])
 
 
 def _first(peers: dist.ProcessGroup | None) -> bool:
-    """Whether this peer does what is done once."""
+    """Return whether this peer does what is done once."""
     return peers is None or peers.rank() == 0
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint at `path`, every byte verified; DataError says what is wrong with it."""
+    """Open the checkpoint at `path`, every byte verified; DataError says what is wrong with it."""
     if not (path / COMPLETE).exists():
         raise DataError(f"{path} was never finished: it has no {COMPLETE}")
     seal = _parsed(Seal, path / COMPLETE)
@@ -262,7 +265,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, tuple[Skipped, ...]]:
-    """The newest good checkpoint of a run, and each newer one that is not, with its reason."""
+    """Find the newest good checkpoint of a run, and each newer one that is not, with its reason."""
     skipped: list[Skipped] = []
     for path in sorted(_steps(folder), key=_step, reverse=True):
         try:
@@ -273,7 +276,7 @@ def newest(folder: Path) -> tuple[Checkpoint | None, tuple[Skipped, ...]]:
 
 
 def prune(folder: Path, step: int, keep_last: int, keep_every: int | None) -> None:
-    """Of the checkpoints up to `step`, keep the last `keep_last` and each multiple of `keep_every`.
+    """Keep the last `keep_last` checkpoints up to `step`, and each multiple of `keep_every`.
 
     What a killed process left goes too: drafts, and what has lost its COMPLETE.
     """
@@ -286,12 +289,12 @@ def prune(folder: Path, step: int, keep_last: int, keep_every: int | None) -> No
 
 
 def ours(path: Path) -> bool:
-    """Whether a folder holds nothing but files of a checkpoint."""
+    """Return whether a folder holds nothing but files of a checkpoint."""
     return all(item.is_file() and FILES.fullmatch(item.name) for item in path.iterdir())
 
 
 def _parsed(kind: type[M], path: Path) -> M:
-    """A file of JSON as what it should be; DataError where it is not."""
+    """Parse a file of JSON as the type it should be; DataError where it is not."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -301,7 +304,7 @@ def _parsed(kind: type[M], path: Path) -> M:
 
 
 def _steps(folder: Path) -> list[Path]:
-    """The folders that are named like checkpoints; a copy of another name is no checkpoint."""
+    """List the folders that are named like checkpoints; a copy of another name is none."""
     return [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()]
 
 
@@ -314,6 +317,6 @@ def _step(path: Path) -> int:
 
 
 def _seal(file: Path) -> tuple[int, str]:
-    """Size and SHA-256 of a file that is safely on the disk."""
+    """Return size and SHA-256 of a file that is safely on the disk."""
     sync(file)
     return file.stat().st_size, digest(file)

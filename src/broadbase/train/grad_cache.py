@@ -1,7 +1,7 @@
 """A batch whose rows depend on each other, in pieces: cached gradients (Gao et al. 2021, 3.2).
 
 The outputs of all pieces are computed without a graph and cut off (`leaves`); the loss of all of
-them (`join`) leaves in each the gradient it is owed; then each piece is computed once more, with
+them (`join`) stores in each its own gradient; then each piece is computed once more, with
 its graph, and pulled along that gradient (`pull`). One piece's graph is in memory at a time.
 """
 
@@ -16,7 +16,7 @@ from broadbase.core.view import Output
 
 
 def leaves(output: Output) -> Output:
-    """The scores and predictions alone, each the beginning of a graph of its own."""
+    """Detach the scores and predictions; each begins a graph of its own."""
 
     def cut(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.detach().requires_grad_() for name, value in values.items()}
@@ -25,7 +25,7 @@ def leaves(output: Output) -> Output:
 
 
 def join(pieces: Sequence[Output]) -> Output:
-    """The outputs of one view's pieces as that of the whole view."""
+    """Join the outputs of one view's pieces into the output of the view."""
 
     def rows(values: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         return {name: torch.cat([each[name] for each in values]) for name in values[0]}
@@ -34,7 +34,7 @@ def join(pieces: Sequence[Output]) -> Output:
 
 
 def pull(outputs: Sequence[Output], owed: Sequence[Output]) -> Tensor:
-    """Every value times the gradient that its leaf holds, summed: its gradient is the loss's."""
+    """Sum every value times the gradient that its leaf holds: its gradient is the loss's."""
     parts = [
         (value * leaf.grad).sum()
         for value, leaf in zip(_values(outputs), _values(owed), strict=True)

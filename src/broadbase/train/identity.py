@@ -27,7 +27,7 @@ REMOVED = (
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> dict[str, Change]:
-    """What a resumed run does differently from now on; ConfigError names what it must not change.
+    """Return what a resumed run changes from now on; ConfigError names what it must not change.
 
     `old` and `new` are the identities of the run `name`, before and now.
     """
@@ -47,7 +47,7 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> dict[s
 
 
 def difference(old: Any, new: Any, path: str = "") -> dict[str, Change]:
-    """What differs between two trees, by the path of each leaf: before and after."""
+    """Return what differs between two trees, by the path of each leaf: before and after."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         found: dict[str, Change] = {}
         for key in sorted({*old, *new}):

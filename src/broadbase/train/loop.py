@@ -1,6 +1,6 @@
 """The loop: batches in, a trained model out; it knows no modality and no objective.
 
-loss = sum over terms of scale * total / weight, with totals and weights taken over the whole
+loss = sum over terms of scale * total / weight, with totals and weights taken over the entire
 global batch. Every micro-batch on every rank is differentiated against the same weights, so the
 gradient is that of one big batch however it is cut; where its rows depend on each other (a
 contrastive loss), in two passes.
@@ -56,6 +56,7 @@ class Trainer:
     step: int = 0
 
     def __post_init__(self) -> None:
+        """Refuse objectives that the machine's settings do not allow."""
         if self.objective.batch_coupled and self.machine.tensor_parallel > 1:
             raise ConfigError(
                 "machine.tensor_parallel: the rows of this objective depend on each other, and"
@@ -73,7 +74,7 @@ class Trainer:
         """Train to the last step; save, evaluate and report on the way and at the end.
 
         DivergedError before the step of a loss or gradient that is not finite; PreemptedError,
-        after saving, when told to stop by SIGTERM or SIGINT; without a saver these act as usual.
+        after saving, when SIGTERM or SIGINT stops it; without a saver these act as usual.
         """
         with stop_signals(self.saver is not None) as stop, self.saver or nullcontext():
             for batch in self.batches(self.step):
@@ -104,7 +105,7 @@ class Trainer:
         self.journal.stepped(self.step, losses, norm, places, seconds, watched)
 
     def accumulate(self, views: Sequence[View]) -> tuple[dict[str, float], dict[str, TermWeight]]:
-        """Add the gradient of these views to the parameters; returns totals and global shares."""
+        """Add the gradient of these views to the parameters; return totals and global shares."""
         shares, totals = self._global_shares(views), dict[str, float]()
         whole = self.objective.batch_coupled and self.config.micro_batches > 1
         for loss in (self._two_passes if whole else self._one_pass)(views, shares):
@@ -113,7 +114,7 @@ class Trainer:
         return self.ranks.add(totals), shares
 
     def _pieces(self, views: Sequence[View]) -> list[list[View]]:
-        """The views cut into micro-batches."""
+        """Cut the views into micro-batches."""
         n, size = self.config.micro_batches, min(view.size for view in views)
         if n > size:
             raise ConfigError(
@@ -126,7 +127,7 @@ class Trainer:
         ]
 
     def _one_pass(self, views: Sequence[View], shares: Mapping[str, TermWeight]) -> Iterator[Loss]:
-        """Each piece by itself: its rows' part of the gradient does not depend on other rows."""
+        """Yield the loss of each piece: its part of the gradient does not depend on other rows."""
         for piece in self._pieces(views):
             micro, outputs = self._outputs(piece)
             with self.machine.autocast():
@@ -137,7 +138,7 @@ class Trainer:
     def _two_passes(
         self, views: Sequence[View], shares: Mapping[str, TermWeight]
     ) -> Iterator[Loss]:
-        """All pieces' outputs first, then the gradient of each piece by what they all say."""
+        """Compute the outputs of all pieces first, then the gradient of each piece from all."""
         pieces = self._pieces(views)
         with torch.no_grad():
             owed = [[leaves(output) for output in self._outputs(piece)[1]] for piece in pieces]
@@ -156,14 +157,14 @@ class Trainer:
     def _outputs(
         self, views: Sequence[View], model: Callable[..., Output] | None = None
     ) -> tuple[list[View], list[Output]]:
-        """The views where the model is, and what it, or its teacher, makes of them."""
+        """Move the views to the model's device; return them and their outputs."""
         forward = model or self.model
         here = [view.to(self.ranks.device) for view in views]
         with self.machine.autocast():
             return here, [self.teacher.answer(v) if v.teacher else forward(v) for v in here]
 
     def _weighted(self, loss: Loss, shares: Mapping[str, TermWeight]) -> Tensor:
-        """What to differentiate. FSDP averages over ranks; with global weights a sum is wanted."""
+        """Return what to differentiate: FSDP averages over ranks, and global weights need a sum."""
         return combine(loss, shares) * self.ranks.data_world_size
 
     def _global_shares(self, views: Sequence[View]) -> dict[str, TermWeight]:
@@ -187,9 +188,9 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """The mean loss of every term on the validation batches, nats a place.
+        """Compute the mean loss of every term on the validation batches, in nats per token.
 
-        Of the model that is kept; where it teaches, of the one it teaches.
+        It is that of the model that is kept; where that teaches, of its student.
         """
         modules = (self.model, self.final_model)
         for module in modules:
@@ -216,12 +217,12 @@ class Trainer:
             self.saver.save(self.step, groups, self.identity)
 
     def _held(self) -> dict[str, Mapping[str, Tensor]]:
-        """What moves besides the optimiser's state, as it lies in memory, by file."""
+        """Return all that moves except the optimiser's state, as it lies in memory, by file."""
         teacher = self.teacher.state()
         return {"model": named(self.model), **({"teacher": teacher} if teacher else {})}
 
     def restore(self, saved: checkpoint.Checkpoint) -> dict[str, Change]:
-        """Go on from a checkpoint; returns the settings that differ from those that wrote it.
+        """Go on from a checkpoint; return the settings that differ from those that wrote it.
 
         ConfigError names those that must not.
         """
@@ -241,7 +242,7 @@ class Trainer:
 
 
 class Stop:
-    """Set once the process is told to stop."""
+    """Set once the process receives a signal to stop."""
 
     is_set = False
 
@@ -257,7 +258,7 @@ def aux_losses(outputs: Sequence[Output]) -> dict[str, Tensor]:
 
 @contextmanager
 def stop_signals(caught: bool = True) -> Iterator[Stop]:
-    """Within, SIGTERM and SIGINT only set a flag; a second one, or one not `caught`, acts as
+    """Let SIGTERM and SIGINT only set a flag; a second one, or one not `caught`, acts as
     usual."""
     stop = Stop()
     old: dict[int, Any] = {}

@@ -53,7 +53,7 @@ class MachineConfig(Config):
     """The seconds that ranks wait for one another before the run stops."""
 
     def resolve(self) -> MachineConfig:
-        """The same with every `auto` decided; ConfigError where the machine lacks what is asked."""
+        """Decide every `auto`; ConfigError where the machine lacks what the settings need."""
         device = find_device(self.device)
         precision, matmul, compiled = self.precision, self.matmul, self.compile
         if precision == "auto":
@@ -73,33 +73,35 @@ class MachineConfig(Config):
         return self.model_copy(update={**found, "compile": compiled})
 
     def prepare(self) -> None:
-        """Tell this process's libraries; an `auto` is decided first."""
+        """Set up this process's libraries; decide an `auto` first."""
         keep_memory()
         use_onednn(self.resolve().matmul == "onednn")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context of every forward."""
+        """Return the context of every forward."""
         if self.precision == "bf16":
             return torch.autocast(torch.device(self.device).type, torch.bfloat16)
         return nullcontext()
 
     def policy(self) -> MixedPrecisionPolicy:
-        """What ranks tell one another of a block: its weights as autocast uses them, its gradient
-        in fp32. Inputs are left to autocast: positions stay exact."""
+        """Return the types that ranks exchange: weights as autocast uses them, gradients in fp32.
+
+        Autocast alone casts inputs: positions stay exact.
+        """
         if self.precision == "bf16":
             return MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         return MixedPrecisionPolicy()
 
     def compiled(self, model: nn.Module) -> None:
-        """With `compile`, every block by itself: those of one kind are compiled once, and nothing
-        around them is (regional compilation, as torchtitan does it)."""
+        """Compile, if that is on, every block by itself: those of one kind once, and nothing
+        around them (regional compilation, as torchtitan does it)."""
         if self.compile == "on":
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
             for block in blocks(model):
                 block.compile(dynamic=False)
 
     def checkpoint_activations(self, model: nn.Module) -> None:
-        """With `recompute`, let every block forget what it can compute again (Chen et al. 2016)."""
+        """Let blocks forget what they can compute again, if that is on (Chen et al. 2016)."""
         if self.activation_checkpointing:
             for block in blocks(model):
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
@@ -107,7 +109,7 @@ class MachineConfig(Config):
 
 def keep_memory() -> bool:
     """Let the C library keep what is freed for the next step: fresh pages cost more than filling
-    them. False where it cannot be told (another than glibc)."""
+    them. False where it has no such setting (not glibc)."""
     try:
         tell = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
@@ -116,13 +118,13 @@ def keep_memory() -> bool:
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The layers of all towers."""
+    """Return the layers of all towers."""
     named = model.named_modules()
     return [module for name, module in named if name.split(".")[-2:-1] == ["blocks"]]
 
 
 def find_device(name: str) -> torch.device:
-    """The named device, or with `auto` the best there is; of several, this rank's own."""
+    """Find the named device, or with `auto` the best there is; of several, this rank's own."""
     if name == "auto":
         name = "mps" if torch.backends.mps.is_available() else "cpu"
         name = "cuda" if torch.cuda.is_available() else name
@@ -138,7 +140,7 @@ def find_device(name: str) -> torch.device:
 
 
 def has_compiler() -> bool:
-    """Whether torch.compile can work here."""
+    """Return whether torch.compile can work here."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
 
 
@@ -151,7 +153,7 @@ def _bf16_is_faster(device: torch.device) -> bool:
 
 
 def environment() -> dict[str, Any]:
-    """What this program runs on."""
+    """Describe what this program runs on."""
     packages = ("broadbase", "torch", "numpy", "grain", "tokenizers", "safetensors")
     return {
         "python": platform.python_version(),
@@ -165,7 +167,7 @@ def environment() -> dict[str, Any]:
 
 
 def _git() -> str | None:
-    """The commit of the folder that we are in; None where there is no git, or no repository."""
+    """Return the commit of the current folder; None where there is no git, or no repository."""
     words = ["git", "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)

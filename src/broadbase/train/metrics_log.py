@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl for machines, one live line for the person at the terminal."""
+"""What a run reports: metrics.jsonl for machines, one live line for the person at the terminal."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SOON = 3  # steps after which the time of a run is estimated
 class MetricsLog:
     """Appends to `path` (None: nowhere) and shows progress on `console` (None: silent).
 
-    `bits` turns nats a place into bits a unit (a byte, a pixel), by term; a term without an entry
-    is shown in nats.
+    `bits` turns nats per token into bits per unit (a byte, a pixel), by term; a term without an
+    entry is shown in nats.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class MetricsLog:
         bits: Mapping[str, float] | None = None,
         units: Mapping[str, str] | None = None,
     ) -> None:
+        """Take the file, the console, the number of steps, and the units of the terms."""
         self.path, self.console, self.steps = path, console, steps
         self.bits, self.units = dict(bits or {}), dict(units or {})
         self._seconds = self._places = 0.0
@@ -43,6 +44,7 @@ class MetricsLog:
         self._progress: Progress | None = None
 
     def __enter__(self) -> MetricsLog:
+        """Start the live line, where the console is a terminal."""
         if self.console is not None and self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.completed:>6}/{task.total}"),
@@ -56,6 +58,7 @@ class MetricsLog:
         return self
 
     def __exit__(self, *error: object) -> None:
+        """Stop the live line."""
         if self._progress is not None:
             self._progress.stop()
 
@@ -68,9 +71,9 @@ class MetricsLog:
         seconds: float,
         watched: Mapping[str, float] | None = None,
     ) -> None:
-        """Note a training step: losses in nats a place, places scored, seconds taken.
+        """Note a training step: losses in nats per token, tokens scored, seconds taken.
 
-        What is `watched` besides is shown as it is.
+        The other numbers in `watched` are shown as they are.
         """
         row: dict[str, Any] = {"step": step, "loss": dict(losses), "norm": norm, "places": places}
         row |= {"watched": dict(watched)} if watched else {}
@@ -133,7 +136,7 @@ class MetricsLog:
             self.say(f"about {self._left(step)} to step {self.steps}, without evaluations")
 
     def _left(self, step: int) -> str:
-        """The time that the steps after `step` take, if they take as long as this process's."""
+        """Estimate the time of the steps after `step` from the steps of this process."""
         seconds = (self.steps - step) * self._seconds / max(self._steps, 1)
         if seconds < 100:
             return f"{seconds:.0f} s"
@@ -153,7 +156,7 @@ class MetricsLog:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; what is no row, as a line cut off by a crash, is left out."""
+    """Read the rows of a metrics.jsonl, without lines that are cut off by a crash."""
     rows = []
     for line in path.read_bytes().splitlines() if path.exists() else ():
         with suppress(ValueError, RecursionError):
@@ -164,5 +167,5 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def bits_per_unit(places: int, units: int) -> float:
-    """What turns nats a place into bits a unit, where `places` places stand for `units` units."""
+    """Return the factor from nats per token to bits per unit, for `places` tokens of `units`."""
     return places / max(units, 1) / math.log(2)

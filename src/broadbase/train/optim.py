@@ -40,7 +40,7 @@ class OptimConfig(Slot):
     frozen."""
 
     def build(self, model: nn.Module) -> Optim:
-        """The optimiser of a model's trainable parameters."""
+        """Build the optimiser of a model's trainable parameters."""
         raise TypeError(f"{type(self).__name__} has no build()")
 
     def _adamw(self, parameters: Parameters) -> Optimizer:
@@ -60,6 +60,7 @@ class AdamWConfig(OptimConfig):
     name: Literal["adamw"] = "adamw"
 
     def build(self, model: nn.Module) -> Optim:
+        """Build AdamW for all trainable parameters."""
         return Optim([self._adamw(_trainable(model))], self.freeze_until)
 
 
@@ -73,6 +74,7 @@ class MuonConfig(OptimConfig):
     """The decay rate of Muon's average of the gradient."""
 
     def build(self, model: nn.Module) -> Optim:
+        """Build Muon for the matrices of the towers and AdamW for the rest."""
         matrices = {
             f"{path}.weight"
             for path, module in model.named_modules()
@@ -97,11 +99,13 @@ class Muon(Optimizer):
     """
 
     def __init__(self, parameters: Parameters, lr: float, decay: float, momentum: float) -> None:
+        """Take the parameters and their settings."""
         super().__init__(parameters, {"lr": lr, "weight_decay": decay, "momentum": momentum})
         self._gathered: tuple[Tensor, ...] = ()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update the parameters; matrices of one size are made orthogonal together."""
         for group in self.param_groups:
             alike: dict[object, list[tuple[Tensor, Tensor]]] = {}
             for parameter in group["params"]:
@@ -110,7 +114,7 @@ class Muon(Optimizer):
                     alike.setdefault(_cut(parameter), []).append((parameter, update))
             for pairs in alike.values():
                 stacked = torch.stack([update for _, update in pairs])
-                # whole on every rank, by one message for all of them
+                # gathered on every rank, by one message for all of them
                 whole = stacked.full_tensor() if isinstance(stacked, DTensor) else stacked
                 # Gloo's thread may let go of a message's tensors after its result is known; kept
                 # until the next message, they are never freed by two threads at once
@@ -122,7 +126,7 @@ class Muon(Optimizer):
                     parameter.add_(_like(update, parameter), alpha=-scale)
 
     def _momentum(self, parameter: Tensor, beta: float) -> Tensor:
-        """Nesterov's look-ahead of the averaged gradient, cut up as the parameter is."""
+        """Return Nesterov's look-ahead of the averaged gradient, sharded like the parameter."""
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
@@ -132,7 +136,7 @@ class Muon(Optimizer):
 
 
 def orthogonalise(x_MRC: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrices with singular values about 1, by a quintic Newton-Schulz iteration."""
+    """Return near matrices with singular values about 1, by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315  # Jordan et al. 2024: steepest at 0
     tall = x_MRC.shape[1] > x_MRC.shape[2]
     x: Tensor = x_MRC.mT if tall else x_MRC
@@ -147,6 +151,7 @@ class Optim:
     """Several optimisers as one, with its state as a flat mapping of named tensors."""
 
     def __init__(self, optimisers: list[Optimizer], hold: Mapping[str, float]) -> None:
+        """Take the optimisers, and which parameters stay fixed for which share of the run."""
         self.optimisers, self.hold = optimisers, hold
         self._peaks = [[group["lr"] for group in o.param_groups] for o in optimisers]
         names = [name for _, name, _ in self._named()]
@@ -158,7 +163,7 @@ class Optim:
                 )
 
     def step(self, factor: float, done: float = 1.0) -> None:
-        """One step at `factor` of the peak learning rates, then forget the gradients.
+        """Take a step at `factor` of the peak learning rates, then forget the gradients.
 
         Parameters that are held until more than `done` of the run stay as they are.
         """
@@ -172,7 +177,7 @@ class Optim:
             optimiser.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Every state tensor under `parameter/key`, cut up like its parameter."""
+        """Return every state tensor under `parameter/key`, sharded like its parameter."""
         return {
             f"{name}/{key}": value
             for optimiser, name, parameter in self._named()
@@ -180,7 +185,7 @@ class Optim:
         }
 
     def empty_state(self, sizes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-        """Zeros of these sizes by `parameter/key`: fill them, then `load` them."""
+        """Return zeros of these sizes by `parameter/key`: fill them, then `load` them."""
         parameters = {name: parameter for _, name, parameter in self._named()}
         found = {}
         for path, size in sizes.items():
@@ -215,18 +220,18 @@ def _trainable(model: nn.Module) -> Parameters:
 
 
 def _mesh(parameter: Tensor) -> Any:
-    """The ranks that a parameter is cut over."""
+    """Return the ranks that a parameter is sharded over."""
     return parameter.device_mesh if isinstance(parameter, DTensor) else None
 
 
 def _cut(parameter: Tensor) -> object:
-    """What parameters have alike whose updates are made together."""
+    """Return the key that parameters share whose updates are made together."""
     ranks = parameter.placements if isinstance(parameter, DTensor) else None
     return parameter.shape, _mesh(parameter), ranks
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor, cut up like the parameter it belongs to; every rank has it, none sends it."""
+    """Shard a full tensor like the parameter it belongs to; every rank has it, none sends it."""
     if isinstance(parameter, DTensor):
         mesh, placements = parameter.device_mesh, parameter.placements
         return distribute_tensor(value, mesh, placements, src_data_rank=None)

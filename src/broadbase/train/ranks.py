@@ -1,4 +1,4 @@
-"""One process or many: the loop asks Ranks and does not know which.
+"""One process or many: the loop calls Ranks and does not know which.
 
 Under `torchrun` every block is sharded by itself and the rest as one group (FSDP2); where
 `machine.tensor_parallel` ranks share the matrices of a layer, they read the same rows. Alone, all
@@ -32,6 +32,7 @@ class Ranks:
     """This process among its peers."""
 
     def __init__(self, device: torch.device, machine: MachineConfig | None = None) -> None:
+        """Join the other ranks, where there are any."""
         self.device, self.machine = device, machine or MachineConfig()
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
@@ -70,7 +71,7 @@ class Ranks:
         fully_shard(model, mesh=mesh, reshard_after_forward=None if trained else True)
 
     def add(self, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Each number summed over the ranks with other rows, in double precision."""
+        """Sum each number over the ranks with other rows, in double precision."""
         if self.mesh is None:
             return dict(numbers)
         names = sorted(numbers)
@@ -80,13 +81,13 @@ class Ranks:
         return dict(zip(names, total.tolist(), strict=True))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """A tensor summed over the ranks with other rows, in place."""
+        """Sum a tensor over the ranks with other rows, in place; return it."""
         if self.mesh is not None:
             dist.all_reduce(tensor, group=self.mesh.get_group("data"))
         return tensor
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so on any rank."""
+        """Return whether it is so on any rank."""
         if self.mesh is None:
             return flag
         flags = torch.tensor(float(flag), device=self.device)
@@ -94,7 +95,7 @@ class Ranks:
         return bool(flags)
 
     def agree(self, decide: Callable[[], T]) -> T:
-        """What `decide` gives on the first rank, told to all."""
+        """Return on every rank what `decide` gives on the first."""
         told = [decide() if self.main else None]
         self.wait()  # that may take longer than ranks wait for a message
         if self.world > 1:
@@ -102,12 +103,12 @@ class Ranks:
         return cast(T, told[0])
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank is here."""
         if self.meeting is not None:
             self.meeting.wait()
 
     def watched(self) -> AbstractContextManager[None]:
-        """Within, what fails because another rank is gone is a RankError that names it."""
+        """Turn errors in this context, as another rank is gone, into a RankError that names it."""
         return nullcontext() if self.meeting is None else self.meeting.watched()
 
     def close(self) -> None:
@@ -117,7 +118,7 @@ class Ranks:
 
 
 def clip(model: nn.Module, limit: float) -> float:
-    """Shorten the gradient to the norm `limit` where it is longer; returns its norm before."""
+    """Shorten the gradient to the norm `limit` where it is longer; return its norm before."""
     held: dict[DeviceMesh | None, list[Tensor]] = {}  # tensors cut over other ranks do not mix
     for p in (p for p in model.parameters() if p.grad is not None):
         held.setdefault(p.device_mesh if isinstance(p, DTensor) else None, []).append(p)
@@ -133,15 +134,15 @@ def _norm(gradients: Sequence[Tensor | None]) -> float:
 
 
 def named(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers by name (each once, where tied), as this rank holds them."""
+    """Return the parameters and buffers of this rank by name (each once, where tied)."""
     if isinstance(model, FSDPModule):
-        model.reshard()  # a forward without backward leaves the root group whole
+        model.reshard()  # a forward without backward keeps the root group gathered
     both = (*model.named_parameters(), *model.named_buffers())
     return {name: value.detach() for name, value in both}
 
 
 def gather(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers, whole, on every rank."""
+    """Gather the parameters and buffers on every rank."""
     return {
         name: value.full_tensor() if isinstance(value, DTensor) else value
         for name, value in named(model).items()

@@ -31,18 +31,19 @@ BREATH = 0.25  # seconds
 
 @cache
 def join_world(device: torch.device, timeout: float) -> Rendezvous:
-    """The one meeting of this process."""
+    """Return the one Rendezvous of this process."""
     return Rendezvous(device, timeout)
 
 
 class Rendezvous:
     """The ranks of `torchrun`, met: the process group is there when this returns.
 
-    A thread of every rank leaves a sign of life in the rendezvous' store once a second, so that the
+    A thread of every rank writes a sign of life to the rendezvous' store once a second, so that the
     others can tell who does not. RankError where a rank does not come, or cannot be talked to.
     """
 
     def __init__(self, device: torch.device, timeout: float) -> None:
+        """Meet the other ranks; RankError names those that do not come in `timeout` seconds."""
         self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.host = socket.gethostname()
         self.address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
@@ -72,15 +73,17 @@ class Rendezvous:
         atexit.register(self._leave)  # a thread inside a store when Python ends aborts the process
 
     def mesh(self, tensor: int) -> DeviceMesh:
-        """All ranks: `tensor` neighbours share matrices, the others rows; made once, as every group
-        of ranks has threads of its own."""
+        """Return the mesh of all ranks: `tensor` neighbours share matrices, others rows.
+
+        Every group of ranks has threads of its own, so a mesh is made only once.
+        """
         if tensor not in self._meshes:
             shape, names = (self.world // tensor, tensor), ("data", "tensor")
             self._meshes[tensor] = init_device_mesh(self.device.type, shape, mesh_dim_names=names)
         return self._meshes[tensor]
 
     def wait(self) -> None:
-        """Until every rank is here, however long that takes; RankError where one shows no life."""
+        """Wait until every rank is here, however long; RankError where one gives no sign."""
         self._calls += 1
         self.store.set(f"wait/{self._calls}/{self.rank}", "")
         here = [f"wait/{self._calls}/{r}" for r in range(self.world)]
@@ -96,7 +99,7 @@ class Rendezvous:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Within, what fails because a rank is gone is a RankError that names it."""
+        """Turn errors in this context, as a rank is gone, into a RankError that names it."""
         try:
             yield
         except RankError:
@@ -151,7 +154,7 @@ class Rendezvous:
             ) from None
 
     def _talk(self, store: Store, backend: str, device: torch.device) -> None:
-        """A first sum over all ranks, in a group that soon gives up."""
+        """Make a first sum over all ranks, in a group that soon gives up."""
         start, soon = time.monotonic(), timedelta(seconds=self.soon)
         try:
             dist.init_process_group(
@@ -180,7 +183,7 @@ class Rendezvous:
             self._say(f"{found} ranks on {len(hosts)} hosts answered in {took:.1f} s")
 
     def _live(self, store: Store) -> None:
-        """Signs of life, as long as there is a store to leave them in."""
+        """Give signs of life, as long as there is a store to write them to."""
         beats = 0
         try:
             while not self._over.wait(BEAT):
@@ -195,7 +198,7 @@ class Rendezvous:
         time.sleep(BREATH)
 
     def _lost(self) -> str:
-        """The ranks without signs of life, by host; the first that looks tells the others."""
+        """Name the ranks without signs of life, by host; the first to look informs the others."""
         try:
             before = self._beats()
             time.sleep(4 * BEAT)

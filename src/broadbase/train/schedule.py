@@ -27,7 +27,7 @@ class ScheduleConfig(Slot):
     """The learning rate at the end, as a share of the peak."""
 
     def factor(self, step: int, steps: int) -> float:
-        """The factor of step 0, ..., steps - 1; above 0 and at most 1."""
+        """Return the factor of step 0, ..., steps - 1; above 0 and at most 1."""
         rise = min(1.0, (step + 1) / (self.warmup + 1))
         return rise * self._after(step, steps)
 

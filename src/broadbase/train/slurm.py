@@ -39,7 +39,7 @@ exit "$code"
 def script(
     command: Sequence[str], nodes: int, ranks: int, time: str, partition: str | None, *, gpus: bool
 ) -> str:
-    """A script for `sbatch` that runs `broadbase COMMAND` on `nodes` times `ranks` processes.
+    """Write a script for `sbatch` that runs `broadbase COMMAND` on `nodes` times `ranks` processes.
 
     A requeued job resumes the run. ConfigError where the command is not `pretrain` with --out.
     """

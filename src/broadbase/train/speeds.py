@@ -38,7 +38,7 @@ class Speeds:
         return min(self.torch, self.onednn)
 
     def worth(self) -> dict[str, str]:
-        """What each choice changes, in words."""
+        """Say what each choice changes."""
         return {
             "precision": f"bf16 {self.fp32 / self.bf16:.1f} times as fast as fp32",
             "matmul": f"oneDNN {self.torch / self.onednn:.1f} times as fast as PyTorch's choice",
@@ -47,7 +47,7 @@ class Speeds:
 
 
 def speeds(*, again: bool = False) -> Speeds:
-    """As this machine was found to be, or `again` measured now."""
+    """Return the speeds that this machine was measured to have, or `again` measure them now."""
     path = (
         cache_folder() / "machine" / f"{hashlib.sha256(_machine().encode()).hexdigest()[:16]}.json"
     )
@@ -61,10 +61,10 @@ def speeds(*, again: bool = False) -> Speeds:
 
 
 def use_onednn(use: bool = True) -> bool:
-    """Let oneDNN multiply fp32 matrices, if it is as exact; returns whether it does.
+    """Let oneDNN multiply fp32 matrices, if it is as exact; return whether it does.
 
-    On AMD's CPUs the library that PyTorch takes (MKL) leaves half of the vector unit idle. PyTorch
-    asks oneDNN only where products "may" be of bf16, which it makes use of on CPUs with AMX alone.
+    On AMD's CPUs the library that PyTorch takes (MKL) uses half of the vector unit. PyTorch
+    calls oneDNN only where products "may" be of bf16, which it makes use of on CPUs with AMX alone.
     """
     torch.set_float32_matmul_precision("medium" if use else "highest")
     if use and not _exact():
@@ -73,7 +73,7 @@ def use_onednn(use: bool = True) -> bool:
 
 
 def _exact() -> bool:
-    """Whether a product of fp32 is rounded as one."""
+    """Return whether a product of fp32 is rounded as one."""
     a, b = (torch.linspace(0, 1, 256**2).sin().view(256, 256) + shift for shift in (0.1, 0.2))
     return torch.allclose(a @ b, (a.double() @ b.double()).float(), rtol=1e-5, atol=1e-5)
 
@@ -95,7 +95,7 @@ def _measured() -> Speeds:
 
 
 def _seconds(layer: nn.Module) -> float:
-    """The time of a forward and a backward as training does them: casts count."""
+    """Measure a forward and a backward as training does them: casts count."""
     x = torch.ones(1024, 256)
     start = time.perf_counter()
     layer(x).float().sum().backward()
@@ -103,7 +103,7 @@ def _seconds(layer: nn.Module) -> float:
 
 
 def _filled() -> tuple[float, float]:
-    """The time to fill 64 MiB of new memory, and to fill them again."""
+    """Measure the time to fill 64 MiB of new memory, and to fill them again."""
     place = torch.frombuffer(mmap(-1, 2**26), dtype=torch.float32)
     times = [time.perf_counter()]
     for _ in range(2):
@@ -113,7 +113,7 @@ def _filled() -> tuple[float, float]:
 
 
 def _machine() -> str:
-    """What decides the speeds, in words."""
+    """Describe what decides the speeds."""
     info = Path("/proc/cpuinfo")
     told = info.read_text().splitlines() if info.exists() else [platform.processor()]
     kind = [line for line in told if line.startswith(("model", "flags"))][:3] or told[:1]

@@ -27,22 +27,22 @@ Add = Callable[[Tensor], Tensor]  # the sum of a tensor over the ranks
 
 
 class TeacherConfig(Slot):
-    """Who answers the Views that are marked `twin`."""
+    """The model that answers the Views that are marked `twin`."""
 
     package: ClassVar[str] = "train"
 
     def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
-        """The teacher of a student that is not sharded yet; `read` opens a model folder."""
+        """Build the teacher of a student that is not sharded yet; `read` opens a model folder."""
         raise TypeError(f"{type(self).__name__} has no build()")
 
 
 class Teacher:
-    """What all teachers have in common; by itself nobody, for runs that need none."""
+    """What all teachers have in common; by itself no teacher, for runs that need none."""
 
     final_model: nn.Module | None = None  # what a run keeps at its end, where it is not the student
 
     def answer(self, view: View) -> Output:
-        """The twin's output for a view."""
+        """Return the twin's output for a view."""
         raise ConfigError(
             "this objective learns from a teacher, and the run has none; set teacher.name=ema, or"
             " teacher.name=frozen and teacher.path to a model folder"
@@ -56,11 +56,11 @@ class Teacher:
         return {}
 
     def identity(self) -> str | None:
-        """What a resume must find unchanged, where the checkpoint does not hold it."""
+        """Return what a resume must find unchanged, where the checkpoint does not hold it."""
         return None
 
     def state(self) -> Mapping[str, Tensor]:
-        """What a checkpoint keeps of it and fills again, by names that no parameter has."""
+        """Return what a checkpoint keeps of it and fills again, by names that no parameter has."""
         return {}
 
 
@@ -68,12 +68,13 @@ class Twin(Teacher):
     """A model without gradient, sharded like the student."""
 
     def __init__(self, model: nn.Module, ranks: Ranks) -> None:
+        """Take the model, and shard it like the student."""
         self.model = model.requires_grad_(False).to(ranks.device)
         ranks.shard(self.model, trained=False)
 
     @torch.no_grad()
     def answer(self, view: View) -> Output:
-        """The twin's output for a view; what a tower charges itself is not for a teacher to pay."""
+        """Return the twin's output for a view, without auxiliary losses: a teacher has none."""
         output: Output = self.model(view)
         return replace(output, aux_losses={})
 
@@ -86,6 +87,7 @@ class FrozenConfig(TeacherConfig):
     """The run's folder or model folder of the teacher."""
 
     def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
+        """Open the base that teaches."""
         return Frozen(read(self.path), ranks)
 
 
@@ -93,6 +95,7 @@ class Frozen(Twin):
     """It never moves; a checkpoint holds only its name."""
 
     def identity(self) -> str | None:
+        """Return the SHA-256 of the weights."""
         digest = hashlib.sha256()
         for _, value in sorted(gather(self.model).items()):
             digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -110,6 +113,7 @@ class AverageConfig(TeacherConfig):
     """The share of the average that stays at the first step; it rises to 1 over the run."""
 
     def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
+        """Copy the student as the first average."""
         return Average(copy.deepcopy(student), ranks, self.momentum)
 
 
@@ -117,12 +121,14 @@ class Average(Twin):
     """Parameters follow the student's; buffers are the teacher's own."""
 
     def __init__(self, model: nn.Module, ranks: Ranks, momentum: float) -> None:
+        """Take the model, and how much of the average stays at the first step."""
         super().__init__(model, ranks)
         self.final_model, self.momentum = self.model, momentum
         self._lead(0.0, ranks.sum)
 
     @torch.no_grad()
     def update(self, student: nn.Module, step: int, steps: int, add: Add) -> Mapping[str, float]:
+        """Move the average towards the student."""
         part = (1 - self.momentum) * (1 + math.cos(math.pi * step / steps)) / 2
         for mine, theirs in zip(self.model.parameters(), student.parameters(), strict=True):
             mine.lerp_(theirs, part)
@@ -138,4 +144,5 @@ class Average(Twin):
         }
 
     def state(self) -> Mapping[str, Tensor]:
+        """Return the weights under `teacher/`."""
         return {f"teacher/{name}": value for name, value in named(self.model).items()}

@@ -88,7 +88,7 @@ def _print(result: TaskResult, as_json: bool) -> None:
 
 
 def _tuning(method: Method, settings: Sequence[str], out: Path | None) -> FinetuneConfig:
-    """The settings of fine-tuning; ConfigError where options do not fit, before any work."""
+    """Read the settings of fine-tuning; ConfigError where options do not fit, before any work."""
     if method is not Method.finetune:
         for given, option in ((out, "--out keeps"), (settings, "--set changes")):
             if given:

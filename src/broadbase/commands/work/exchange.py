@@ -57,7 +57,7 @@ def export(model: Path, form: Form, out: Path, shard: float | None) -> None:
     out = out.expanduser()
     if form is not Form.hf and out.suffix != f".{form}":
         out = out.with_name(f"{out.name}.{form}")
-    sweep(out.parent)  # of what a killed export left beside a whole result
+    sweep(out.parent)  # of what a killed export left next to a complete result
     if out.exists() or out.is_symlink():
         raise ConfigError(f"{out} is there already; name another --out")
     base = load(model)
@@ -78,7 +78,7 @@ def export(model: Path, form: Form, out: Path, shard: float | None) -> None:
 
 
 def described(base: Base) -> dict[str, Any]:
-    """What a base is, in a few words."""
+    """Describe a base in a few words."""
     parameters = list(base.model.parameters())
     kept = base.origin.unused_tensors if base.origin else {}
     return {

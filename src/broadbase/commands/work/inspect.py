@@ -55,7 +55,7 @@ def inspected(folder: Path, examples: int) -> list[dict[str, Any]]:
 
 
 def show(found: list[dict[str, Any]]) -> None:
-    """The same for people, on stdout."""
+    """Print the same for people, on stdout."""
     columns = ("records", "exact", "near", "rejected", "empty", "removed", "train", "validation")
     mixture = ("batch_size", "share", "epochs") if "epochs" in found[0] else ()
     rows = [
@@ -130,7 +130,7 @@ def _decoded(codec: Codec, values: Any, grid: Any) -> str:
 
 
 def _mixture(run: Run, name: str) -> dict[str, float]:
-    """Rows of a step, the share of places, and how often each row is read by the end."""
+    """Report rows of a step, the share of tokens, and how often each row is read by the end."""
     mixed = run.config.data.sources
     everything = sum(m.batch_size * m.sequence_length for m in mixed.values())
     return {
@@ -141,7 +141,7 @@ def _mixture(run: Run, name: str) -> dict[str, float]:
 
 
 def _first(path: Path, count: int, fields: Fields) -> list[dict[str, Any]]:
-    """The first rows of a JSONL file; DataError where one is no object with these fields."""
+    """Read the first rows of a JSONL file; DataError where one is no object with these fields."""
     try:
         with path.open("rb") as file:
             rows = [json.loads(line) for line in islice(file, count)]

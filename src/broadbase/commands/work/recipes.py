@@ -1,4 +1,4 @@
-"""The work of `recipes NAME`: the whole config of a recipe."""
+"""The work of `recipes NAME`: the complete config of a recipe."""
 
 from __future__ import annotations
 
