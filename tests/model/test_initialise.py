@@ -27,11 +27,18 @@ from broadbase.nn.block import (
     ResidualConfig,
     SandwichConfig,
 )
+from broadbase.nn.conditioning import AdaptiveNormConfig, FourierNoiseConfig
 from broadbase.nn.connector import LinearConfig, MLPConnectorConfig
 from broadbase.nn.experts import ClippedExpertsConfig, ExpertsConfig
 from broadbase.nn.feedforward import ClippedConfig, FeedForwardConfig, GatedConfig, MLPConfig
 from broadbase.nn.laws import Initialised, Law, ResidualLinear
-from broadbase.nn.norm import LayerNormConfig, NoNormConfig, OffsetRMSNormConfig, RMSNormConfig
+from broadbase.nn.norm import (
+    LayerNormConfig,
+    NoNormConfig,
+    OffsetRMSNormConfig,
+    RMSNormConfig,
+    StandardiseConfig,
+)
 from broadbase.nn.pooling import AttentionPoolingConfig, FirstConfig, LastConfig, MeanConfig
 from broadbase.nn.positions import (
     Learned2DConfig,
@@ -158,6 +165,7 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
     "rms of 1 + weight": (OffsetRMSNormConfig(), WIDE, {"weight": Is(0)}),
     "layer norm": (LayerNormConfig(), WIDE, {"weight": Is(1), "bias": Is(0)}),
     "no norm": (NoNormConfig(), WIDE, {}),
+    "standardise": (StandardiseConfig(), WIDE, {}),
     "no positions": (NoPositionsConfig(), PLACED, {}),
     "rotary": (RotaryConfig(), PLACED, {}),
     "sinusoid": (SinusoidConfig(), PLACED, {}),
@@ -200,6 +208,16 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
         LayerScaleConfig(),
         around(nn.Linear(D, D, bias=False)),
         {**BRANCH, **norm("norm"), "gain": Is(1)},
+    ),
+    "adaptive": (
+        AdaptiveNormConfig(),
+        around(nn.Linear(D, D, bias=False)),
+        {**BRANCH, "modulation.weight": Is(0), "modulation.bias": Is(0)},
+    ),
+    "noise level": (
+        FourierNoiseConfig(frequencies=64),
+        WIDE,
+        {**linear("first", 128), **linear("second", D)},
     ),
     "linear": (LinearConfig(**SIDES), at(D, F), {"weight": D**-0.5, "bias": Is(0)}),
     "perceptron": (

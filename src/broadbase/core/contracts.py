@@ -214,6 +214,7 @@ class Tower(Protocol):
         pattern: str,
         *,
         context: TowerOutput | None = None,
+        condition: Tensor | None = None,
         cache: Any = None,
         layers: bool = False,
     ) -> TowerOutput:

@@ -59,6 +59,7 @@ class Segment(TensorRecord):
         None  # [B,N] how much a token counts as a target; None: every token 1
     )
     token_type: Tensor | None = None  # [B,N] token type (BERT's sentences)
+    noise_level: Tensor | None = None  # [B,N] how noisy the values are, for layers that follow it
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Stream(TensorRecord):
     pattern: str = "full"  # who sees whom: a name in nn.patterns
     context: str | None = None  # an earlier stream to cross-attend to
     readouts: tuple[Readout, ...] = ()
+    condition: tuple[Segment, ...] = ()  # [B,1] or [B,T] values, such as a class; their sum counts
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Tokens(TensorRecord):
     order: Tensor | None = None  # [B,T]
     document: Tensor | None = None  # [B,T]
     token_type: Tensor | None = None  # [B,T]
+    noise_level: Tensor | None = None  # [B,T]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ branches of a tower (two a block, three with cross-attention), and a deviation t
 - Embeddings, learned positions, tables of attention bias, and single vectors (mask, start,
   registers, probe, sinks): 0.02 (Radford et al. 2018, GPT, 4.1).
 - `OutputLinear`, from states to predictions: 0.02, so that all start out about equally likely.
+- Modulations of adaptive norms: 0, so that a layer starts as the identity (Peebles & Xie 2023).
 - Gains of norms and of layer scales: 1; the weight of `rms_offset`, whose gain is 1 + weight: 0.
 - Biases: 0.
 - Scale and bias of a joint Space: as configured (Radford et al. 2021, 2.5; Zhai et al. 2023, 3.2).

@@ -118,6 +118,7 @@ class Model(nn.Module):
                 tokens,
                 stream.pattern,
                 context=streams[stream.context] if stream.context else None,
+                condition=self._condition(stream),
                 cache=caches.get(stream.name) if caches else None,
                 layers=layers or stream.name in joined,
             )
@@ -194,6 +195,7 @@ class Model(nn.Module):
             order=_join([s.order for s in segments]),
             document=_join([s.document for s in segments]),
             token_type=_join([s.token_type for s in segments]),
+            noise_level=_join([s.noise_level for s in segments]),
         )
 
     def _joined(self, view: View, towers: Mapping[str, str]) -> set[str]:
@@ -242,6 +244,13 @@ class Model(nn.Module):
             return self.space(segment.space).mask_tokens(*segment.position.shape[:2])
         embedder = self.embedder(segment.space)
         return embedder.embed(segment.values, segment.masked, segment.document)
+
+    def _condition(self, stream: Stream) -> Tensor | None:
+        """Return the sum of the conditions of a stream, [B,1,D] or [B,T,D]; None: it has none."""
+        if not stream.condition:
+            return None
+        first, *others = (self._embedded(segment) for segment in stream.condition)
+        return sum(others, start=first)
 
     def _part(self, parts: nn.ModuleDict, kind: str, name: str) -> Any:
         if name not in parts:

@@ -21,6 +21,7 @@ class ResidualConfig(Slot):
     """Where the norm of a residual branch sits."""
 
     package: ClassVar[str] = "nn"
+    reads_condition: ClassVar[bool] = False  # whether a layer needs `LayerInputs.condition`
     norm: NormConfig = RMSNormConfig()
 
     def build(self, branch: Branch, width: int) -> Residual:
@@ -135,8 +136,13 @@ class BlockConfig(Config):
     cross: AttentionConfig | None = None  # attention to the context stream (encoder-decoder)
     positions: PositionsConfig | None = None  # in this layer; None: the tower's
 
+    @property
+    def reads_condition(self) -> bool:
+        """Whether one of the residuals needs a condition."""
+        return any(r.reads_condition for r in (self.residual, self.feedforward_residual) if r)
+
     def build(self, width: int) -> Block:
-        """The layer for a tower of `width`."""
+        """Build the layer for a tower of `width`."""
         return Block(self, width)
 
 

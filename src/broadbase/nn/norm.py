@@ -108,6 +108,17 @@ class LayerNormConfig(NormConfig):
         return nn.LayerNorm(width, eps=self.eps, bias=self.bias)
 
 
+class StandardiseConfig(NormConfig):
+    """Layer norm without a gain or a bias: mean 0 and variance 1 (Peebles & Xie 2023)."""
+
+    name: Literal["standardise"] = "standardise"
+    eps: Annotated[float, Field(gt=0)] = 1e-6
+    """What is added to the variance."""
+
+    def build(self, width: int) -> nn.Module:
+        return nn.LayerNorm(width, eps=self.eps, elementwise_affine=False)
+
+
 class NoNormConfig(NormConfig):
     """Nothing."""
 

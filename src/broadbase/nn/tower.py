@@ -17,6 +17,7 @@ from broadbase.core.loss import AuxLosses, add_losses
 from broadbase.core.view import Tokens, TowerOutput
 from broadbase.nn.block import Block, BlockConfig
 from broadbase.nn.cache import Cache
+from broadbase.nn.conditioning import NoiseLevelConfig
 from broadbase.nn.laws import SMALL, Initialised, Law, ResidualLinear
 from broadbase.nn.layer import Context, LayerInputs
 from broadbase.nn.norm import NormConfig, RMSNormConfig
@@ -39,6 +40,8 @@ class TransformerConfig(TowerConfig):
     positions: PositionsConfig = RotaryConfig()
     input_norm: NormConfig | None = None  # after the embedding (BERT)
     registers: Annotated[int, Field(ge=0)] = 0  # learned places put first, and dropped at the end
+    noise_level: NoiseLevelConfig | None = None
+    """How the noise level of tokens becomes a condition of the layers; None: tokens have none."""
     final_norm: NormConfig | None = RMSNormConfig()
 
     @property
@@ -76,6 +79,8 @@ class Transformer(nn.Module, Initialised):
             [block.feedforward.aux_loss_weights for block in blocks]
         )
         self.reads_context = any(layers.block.cross for layers in config.layers)
+        self.noise_level = config.noise_level.build(width) if config.noise_level else None
+        self.reads_condition = any(layers.block.reads_condition for layers in config.layers)
         self.final_norm = config.final_norm.build(width) if config.final_norm else nn.Identity()
 
     def init_law(self, name: str) -> Law:
@@ -89,6 +94,7 @@ class Transformer(nn.Module, Initialised):
         pattern: str,
         *,
         context: TowerOutput | None = None,
+        condition: Tensor | None = None,
         cache: Cache | None = None,
         layers: bool = False,
     ) -> TowerOutput:
@@ -104,10 +110,16 @@ class Transformer(nn.Module, Initialised):
         given, first = tokens, 0
         if self.registers is not None:
             x_BTD, tokens, first = *_join(self.registers, x_BTD, tokens), len(self.registers)
+        condition = self._condition(condition, tokens, first)
         keys = cache.append(tokens) if cache else tokens
         real_BT = None if tokens.document is None else tokens.document >= 0
         inputs = [
-            LayerInputs(*self._sight(i, pattern, tokens, keys), context=memory, real=real_BT)
+            LayerInputs(
+                *self._sight(i, pattern, tokens, keys),
+                context=memory,
+                condition=condition,
+                real=real_BT,
+            )
             for i in range(len(self.reaches))
         ]
         taps: list[Tensor] = []
@@ -119,6 +131,29 @@ class Transformer(nn.Module, Initialised):
             if layers:
                 taps.append(x_BTD[:, first:])
         return TowerOutput(self.final_norm(x_BTD[:, first:]), given, tuple(taps), aux)
+
+    def _condition(self, condition: Tensor | None, tokens: Tokens, registers: int) -> Tensor | None:
+        """Return what layers follow: the condition of the stream plus that of noise levels.
+
+        Registers have the condition of the first token.
+        """
+        if condition is not None and condition.shape[1] > 1 and registers:
+            first_BRD = condition[:, :1].expand(-1, registers, -1)
+            condition = torch.cat([first_BRD, condition], dim=1)
+        if tokens.noise_level is not None:
+            if self.noise_level is None:
+                raise ConfigError(
+                    "the tokens have a noise level, but their tower has no `noise_level` to embed"
+                    " it; set model.towers.NAME.noise_level.name=fourier"
+                )
+            level_BTD = self.noise_level(tokens.noise_level)
+            condition = level_BTD if condition is None else condition + level_BTD
+        if condition is not None and not self.reads_condition:
+            raise ConfigError(
+                "the stream has a condition, but no layer of its tower reads one; set the residual"
+                " of its blocks to adaptive"
+            )
+        return condition
 
     def _sight(
         self, number: int, pattern: str, queries: Tokens, keys: Tokens
