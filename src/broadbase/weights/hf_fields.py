@@ -8,6 +8,7 @@ from typing import Any
 
 from broadbase.core.errors import ConfigError
 from broadbase.modalities.tokens import TokensConfig
+from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig
 from broadbase.nn.feedforward import Activation
 from broadbase.nn.positions import (
@@ -47,6 +48,15 @@ def activation(config: Mapping[str, Any], field: str) -> Activation:
     """The activation that a field names."""
     require(config, **{field: tuple(ACTIVATIONS)})
     return ACTIVATIONS[config[field]]
+
+
+def multihead(width: int, heads: int, **settings: Any) -> GroupedQueryConfig:
+    """Return attention with as many heads of keys as of queries, and with biases.
+
+    `settings` override these, and set further fields.
+    """
+    usual = {"kv_heads": heads, "head_dim": width // heads, "bias": True, "out_bias": True}
+    return GroupedQueryConfig(heads=heads, **{**usual, **settings})
 
 
 def rotary(config: Mapping[str, Any], kind: str | None = None) -> RotaryConfig:

@@ -1,4 +1,4 @@
-"""BART (Lewis et al. 2020): an encoder and a decoder, norms after, places from row 2."""
+"""BART (Lewis et al. 2020): an encoder and a decoder with post-norms."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from broadbase.weights.hf_fields import first, require, with_head
 from broadbase.weights.mapping import ImportedModel, TensorRule
 
 MODEL_TYPE = "bart"
-OFFSET, MASK = 2, 50264
+OFFSET = 2  # the row of the first position in the table
+MASK = 50264  # in the published vocabulary
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A BART config in our terms."""
+    """Read a BART config."""
     refused = {"normalize_before": (False,), "add_final_layer_norm": (False,)}
     require(config, tie_word_embeddings=(True,), **refused)
     norm, width, vocabulary = LayerNormConfig(), config["d_model"], config["vocab_size"]
@@ -48,7 +49,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         start=config["bos_token_id"],
         end=first(config["eos_token_id"]),
     )
-    own: dict[str, TensorRule | str] = {
+    extra: dict[str, TensorRule | str] = {
         "spaces.text.embedding": "model.shared",
         "spaces.text.bias": TensorRule("final_logits_bias", shape=(1, vocabulary)),
     }
@@ -57,7 +58,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     return ImportedModel(
         ModelConfig(modalities={"text": text}, towers=towers),
         "full",
-        table() | own | norms,
+        table() | extra | norms,
         "model.",
         copies={f"{name}.weight": "model.shared.weight" for name in tied},
     )

@@ -1,4 +1,4 @@
-"""BEiT (Bao et al. 2022): offsets in the plane as a bias of attention; hidden patches as codes."""
+"""BEiT (Bao et al. 2022): relative positions as a bias; masked patches as codes."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from broadbase.nn.positions import NoPositionsConfig
 from broadbase.nn.relative import RelativeBias2DConfig, offsets
 from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.weights.families.vision import described, layers, pictures, stem, tower
+from broadbase.weights.families.vision import described, image_modality, layers, stem, tower
 from broadbase.weights.hf_fields import require
 from broadbase.weights.mapping import ImportedModel, TensorRule
 from broadbase.weights.sizes import Ends, ids
 
 MODEL_TYPE = "beit"
-MINE, THEIRS = "towers.main.blocks.*", "beit.encoder.layer.*"
+BLOCK, LAYER = "towers.main.blocks.*", "beit.encoder.layer.*"
 BIAS = "relative_position_bias.relative_position_bias_table"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A BEiT config in our terms: with the head of the codes, or the bare encoder."""
+    """Read a BEiT config: an encoder with the head that predicts codes, or without."""
     config = {"num_channels": 3, **config}
-    if _each(config):  # two biases at once have no place here
+    if _per_layer(config):  # the model has no second bias
         require(config, use_shared_relative_position_bias=(False,))
     codes = "lm_head.weight" in names
     pooled = bool(config.get("use_mean_pooling", True))  # then the encoder ends without a norm
-    spaces: dict[str, ModalityConfig] = {"image": pictures(config)}
+    spaces: dict[str, ModalityConfig] = {"image": image_modality(config)}
     if codes:
         head = DiscreteConfig(vocab_size=config["vocab_size"], bias=True)
         spaces["codes"] = TokensConfig(discrete=head)
     main = _tower(config)
     if pooled and not codes:
         main = main.model_copy(update={"final_norm": None})
-    own: dict[str, TensorRule | str] = {
+    extra: dict[str, TensorRule | str] = {
         "spaces.image.mask": TensorRule(
             "beit.embeddings.mask_token", shape=(1, 1, config["hidden_size"])
         ),
@@ -49,13 +49,13 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         "spaces.codes.bias": "lm_head.bias",
         "towers.main.final_norm": "layernorm" if codes else "beit.layernorm",
         "towers.main.own.*.table.weight": _bias(config),
-        f"{MINE}.attention.gain": f"{THEIRS}.lambda_1",
-        f"{MINE}.feedforward.gain": f"{THEIRS}.lambda_2",
+        f"{BLOCK}.attention.gain": f"{LAYER}.lambda_1",
+        f"{BLOCK}.feedforward.gain": f"{LAYER}.lambda_2",
     }
     return ImportedModel(
         ModelConfig(modalities=spaces, towers={"main": main}),
         "full",
-        stem(config, "beit.embeddings") | layers(MINE, THEIRS) | own,
+        stem(config, "beit.embeddings") | layers(BLOCK, LAYER) | extra,
         "beit.",
         codecs=("image",),
         kept=r"classifier\..*|beit\.pooler\..*",
@@ -64,55 +64,63 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
 
 
 def _tower(config: Mapping[str, Any]) -> TransformerConfig:
-    """ViT's, with gains and without a bias of keys; offsets in one table, or one a layer."""
+    """Return ViT's tower with gains, without a bias of keys, and with tables of relative positions.
+
+    All layers share one table, or each has one.
+    """
     gains = config.get("layer_scale_init_value", 0.1) > 0
     main = tower(config, residual=LayerScaleConfig if gains else PreNormConfig)
     if not config.get("use_absolute_position_embeddings", False):
         main = main.model_copy(update={"positions": NoPositionsConfig()})
     (stack,) = main.layers
     attention = stack.block.attention.model_copy(update={"k_bias": False})
-    tables = stack.repeat if _each(config) else 1
+    tables = stack.repeat if _per_layer(config) else 1
     side = config["image_size"] // config["patch_size"]
-    biased = _each(config) or config.get("use_shared_relative_position_bias", False)
+    biased = _per_layer(config) or config.get("use_shared_relative_position_bias", False)
 
     def block(table: int) -> BlockConfig:
-        own = RelativeBias2DConfig(rows=side, columns=side, table=table) if biased else None
-        return stack.block.model_copy(update={"attention": attention, "positions": own})
+        bias = RelativeBias2DConfig(rows=side, columns=side, table=table) if biased else None
+        return stack.block.model_copy(update={"attention": attention, "positions": bias})
 
     repeat = stack.repeat // tables
-    each = tuple(LayersConfig(block=block(i), repeat=repeat) for i in range(tables))
-    return main.model_copy(update={"layers": each})
+    stacks = tuple(LayersConfig(block=block(i), repeat=repeat) for i in range(tables))
+    return main.model_copy(update={"layers": stacks})
 
 
-def _each(config: Mapping[str, Any]) -> bool:
+def _per_layer(config: Mapping[str, Any]) -> bool:
     return bool(config.get("use_relative_position_bias", False))
 
 
 def _bias(config: Mapping[str, Any]) -> TensorRule:
-    """Where the table of a layer, or that of all layers, lies."""
-    whole = f"beit.encoder.{BIAS}"
-    return TensorRule(f"{THEIRS}.attention.attention.{BIAS}" if _each(config) else whole)
+    """Return the rule of each layer's table, or of the one that all layers share."""
+    shared = f"beit.encoder.{BIAS}"
+    return TensorRule(f"{LAYER}.attention.attention.{BIAS}" if _per_layer(config) else shared)
 
 
 def _index(config: Mapping[str, Any]) -> Tensor:
-    """The number of every offset, the start first, as older files hold it."""
+    """Return the index of every pair of tokens into the table, the start first.
+
+    Older files hold it as a tensor.
+    """
     side = config["image_size"] // config["patch_size"]
     plane = positions((side, side)) + torch.tensor([0, 1, 1])
-    places = torch.cat([torch.zeros(1, 3, dtype=plane.dtype), plane]).unsqueeze(0)
-    return offsets(places, places, side, side)[0]
+    points = torch.cat([torch.zeros(1, 3, dtype=plane.dtype), plane]).unsqueeze(0)
+    return offsets(points, points, side, side)[0]
 
 
-def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
-    """The config.json of an encoder of a model's sizes with the head of its codes: one table of
-    offsets, and no gains where it has none."""
+def write(model: ModelConfig, ends: Ends) -> dict[str, Any] | None:
+    """Return the config.json of an encoder of a model's sizes, with a head that predicts codes.
+
+    All layers share one table; there are no gains if the model has none.
+    """
     config, discrete = described(model, "main"), ids(model.modalities.get("codes"))
     if config is None or discrete is None:
         return None
     residual = model.tree()["towers"]["main"]["layers"][0]["block"]["residual"]
-    own = {
+    extra = {
         "vocab_size": discrete.vocab_size,
         "layer_scale_init_value": 0.1 if residual["name"] == LayerScaleConfig().name else 0.0,
         "use_mask_token": True,
         "use_shared_relative_position_bias": True,
     }
-    return {"architectures": ["BeitForMaskedImageModeling"], **config, **own}
+    return {"architectures": ["BeitForMaskedImageModeling"], **config, **extra}

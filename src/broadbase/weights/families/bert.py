@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019), with its masked-language-model head where it has one; Geneformer."""
+"""BERT (Devlin et al. 2019), with or without its masked-language-model head; Geneformer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import torch
 
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
-from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PostNormConfig
 from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig, MLMHeadConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.weights.hf_fields import activation, require, with_head
+from broadbase.weights.hf_fields import activation, multihead, require, with_head
 from broadbase.weights.mapping import ImportedModel, TensorRule
 from broadbase.weights.sizes import Ends, Shape, only_ids
 
@@ -27,7 +26,7 @@ GAMMA = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}  # older files
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A BERT config in our terms."""
+    """Read a BERT config."""
     last = config["vocab_size"] - 1
     length = config["max_position_embeddings"]
     discrete = DiscreteConfig(
@@ -60,9 +59,11 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     )
 
 
-def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
-    """The config.json of an encoder of a model's sizes; None without an id for hidden places, which
-    its own tokenizer has."""
+def write(model: ModelConfig, ends: Ends) -> dict[str, Any] | None:
+    """Return the config.json of an encoder of a model's sizes; None without a mask id.
+
+    BERT's tokenizer needs such an id.
+    """
     shape, discrete = Shape.of(model, "main"), only_ids(model)
     if shape is None or discrete is None or discrete.mask_id is None:
         return None
@@ -75,7 +76,7 @@ def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
         "intermediate_size": shape.hidden,
         "hidden_act": shape.activation("gelu"),
         "layer_norm_eps": shape.eps(LayerNormConfig, 1e-12),
-        "max_position_embeddings": shape.max_length(said),
+        "max_position_embeddings": shape.max_length(ends),
         "type_vocab_size": shape.positions.token_types if learned else 2,  # type: ignore[attr-defined]
         "vocab_size": discrete.vocab_size,
         "pad_token_id": 0,
@@ -83,7 +84,7 @@ def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
 
 
 def encoder(config: Mapping[str, Any], text: TokensConfig, positions: LearnedConfig) -> ModelConfig:
-    """The backbone of BERT and RoBERTa."""
+    """Return the backbone of BERT and RoBERTa."""
     require(
         config,
         position_embedding_type=("absolute", None),
@@ -94,9 +95,7 @@ def encoder(config: Mapping[str, Any], text: TokensConfig, positions: LearnedCon
     width, heads = config["hidden_size"], config["num_attention_heads"]
     norm = LayerNormConfig(eps=config["layer_norm_eps"])
     block = BlockConfig(
-        attention=GroupedQueryConfig(
-            heads=heads, kv_heads=heads, head_dim=width // heads, bias=True, out_bias=True
-        ),
+        attention=multihead(width, heads),
         feedforward=MLPConfig(
             hidden_width=config["intermediate_size"], activation=activation(config, "hidden_act")
         ),
@@ -113,8 +112,8 @@ def encoder(config: Mapping[str, Any], text: TokensConfig, positions: LearnedCon
 
 
 def table(base: str, bias: str, head: str) -> dict[str, TensorRule | str]:
-    """Names of a backbone `base` and a head."""
-    mine, theirs = "towers.main.blocks.*", f"{base}.encoder.layer.*"
+    """Return the names of a backbone `base` and a head."""
+    block, layer = "towers.main.blocks.*", f"{base}.encoder.layer.*"
     names: dict[str, TensorRule | str] = {
         "spaces.text.embedding": f"{base}.embeddings.word_embeddings",
         "spaces.text.bias": f"{bias}.bias",
@@ -134,5 +133,5 @@ def table(base: str, bias: str, head: str) -> dict[str, TensorRule | str]:
         "feedforward.branch.down": "output.dense",
         "feedforward.norm": "output.LayerNorm",
     }
-    names.update({f"{mine}.{ours}": f"{theirs}.{name}" for ours, name in layers.items()})
+    names.update({f"{block}.{module}": f"{layer}.{name}" for module, name in layers.items()})
     return names

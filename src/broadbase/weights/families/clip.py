@@ -1,4 +1,4 @@
-"""CLIP (Radford et al. 2021): a tower of pictures and one of texts, and the Space they meet in."""
+"""CLIP (Radford et al. 2021): a tower of images, a tower of texts, and their joint space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
-from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
 from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
@@ -20,14 +19,14 @@ from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig, NoHeadConfig
 from broadbase.nn.spaces.joint import JointConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.weights.families.vision import described, patches, pictures
+from broadbase.weights.families.vision import described, image_modality, patches
 from broadbase.weights.families.vision import tower as vision_tower
-from broadbase.weights.hf_fields import activation, first
+from broadbase.weights.hf_fields import activation, first, multihead
 from broadbase.weights.mapping import ImportedModel, TensorRule
 from broadbase.weights.sizes import Ends, Shape, ids
 
 MODEL_TYPE = "clip"
-SCALE = math.log(1 / 0.07)  # of the logits, to begin with
+SCALE = math.log(1 / 0.07)  # the logarithm of the initial scale of the logits
 PIXELS = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "deviation": (0.26862954, 0.26130258, 0.27577711),
@@ -57,14 +56,14 @@ VISION = {
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A CLIP config in our terms: a picture is read at its start, a text at its end."""
+    """Read a CLIP config: an image is pooled at its start, a text at its end."""
     text, vision = TEXT | config["text_config"], VISION | config["vision_config"]
     side = vision["image_size"] // vision["patch_size"]
     discrete = DiscreteConfig(vocab_size=text["vocab_size"], head=NoHeadConfig())
     end, size = first(text["eos_token_id"]), config["projection_dim"]
     scale = math.exp(config.get("logit_scale_init_value", SCALE))
     modalities = {
-        "image": pictures(vision, bias=False, **PIXELS),
+        "image": image_modality(vision, bias=False, **PIXELS),
         "text": TokensConfig(discrete=discrete, start=text["bos_token_id"], end=end),
     }
     heads = {
@@ -95,47 +94,41 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     )
 
 
-def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
-    """The config.json of two towers of a model's sizes."""
-    seen, told = described(model, "image", "", "quick_gelu", 1e-5), Shape.of(model, "text")
+def write(model: ModelConfig, ends: Ends) -> dict[str, Any] | None:
+    """Return the config.json of two towers of a model's sizes."""
+    vision = described(model, "image", "", "quick_gelu", 1e-5)
+    shape = Shape.of(model, "text")
     discrete, joint = ids(model.modalities.get("text")), model.heads.get("text_joint")
-    if seen is None or told is None or discrete is None or not isinstance(joint, JointConfig):
+    if vision is None or shape is None or discrete is None or not isinstance(joint, JointConfig):
         return None
     text = {
-        "hidden_size": told.width,
-        "num_hidden_layers": told.layers,
-        "num_attention_heads": told.attention.heads,
-        "intermediate_size": told.hidden,
-        "hidden_act": told.activation("quick_gelu"),
-        "layer_norm_eps": told.eps(LayerNormConfig, 1e-5),
-        "max_position_embeddings": told.max_length(said),
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.attention.heads,
+        "intermediate_size": shape.hidden,
+        "hidden_act": shape.activation("quick_gelu"),
+        "layer_norm_eps": shape.eps(LayerNormConfig, 1e-5),
+        "max_position_embeddings": shape.max_length(ends),
         "vocab_size": discrete.vocab_size,
-        "bos_token_id": said.start,
-        "eos_token_id": said.end,
-        "pad_token_id": said.end,
+        "bos_token_id": ends.start,
+        "eos_token_id": ends.end,
+        "pad_token_id": ends.end,
     }
     return {
         "architectures": ["CLIPModel"],
-        "projection_dim": joint.embedding_dim or told.width,
+        "projection_dim": joint.embedding_dim or shape.width,
         "logit_scale_init_value": math.log(joint.scale or math.exp(SCALE)),
         "text_config": text,
-        "vision_config": seen,
+        "vision_config": vision,
     }
 
 
-def text_tower(config: Mapping[str, Any], reach: SpanConfig | None) -> TransformerConfig:
-    """The encoder of texts."""
+def text_tower(config: Mapping[str, Any], span: SpanConfig | None) -> TransformerConfig:
+    """Return the encoder of texts."""
     width, heads = config["hidden_size"], config["num_attention_heads"]
     norm = LayerNormConfig(eps=config["layer_norm_eps"])
     block = BlockConfig(
-        attention=GroupedQueryConfig(
-            heads=heads,
-            kv_heads=heads,
-            head_dim=width // heads,
-            span=reach,
-            bias=True,
-            out_bias=True,
-        ),
+        attention=multihead(width, heads, span=span),
         feedforward=MLPConfig(
             hidden_width=config["intermediate_size"], activation=activation(config, "hidden_act")
         ),
@@ -150,7 +143,7 @@ def text_tower(config: Mapping[str, Any], reach: SpanConfig | None) -> Transform
 
 
 def table(vision: Mapping[str, Any], tower: str = "image") -> dict[str, TensorRule | str]:
-    """Names of all but the layers; `tower` is that of pictures."""
+    """Return the names of all but the layers; `tower` is that of images."""
     embeddings = "vision_model.embeddings"
     return {
         "spaces.image.input": patches(vision, f"{embeddings}.patch_embedding"),
@@ -168,16 +161,16 @@ def table(vision: Mapping[str, Any], tower: str = "image") -> dict[str, TensorRu
 
 
 def layers(tower: str = "image") -> dict[str, TensorRule | str]:
-    """Names of the layers of both towers."""
-    found: dict[str, TensorRule | str] = {}
+    """Return the names of the layers of both towers."""
+    rules: dict[str, TensorRule | str] = {}
     for name, side in ((tower, "vision"), ("text", "text")):
-        mine, theirs = f"towers.{name}.blocks.*", f"{side}_model.encoder.layers.*"
-        found |= {
-            f"{mine}.attention.branch.{ours}": f"{theirs}.self_attn.{name}_proj"
-            for ours, name in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "out"))
+        block, layer = f"towers.{name}.blocks.*", f"{side}_model.encoder.layers.*"
+        rules |= {
+            f"{block}.attention.branch.{module}": f"{layer}.self_attn.{name}_proj"
+            for module, name in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "out"))
         }
-        found[f"{mine}.attention.norm"] = f"{theirs}.layer_norm1"
-        found[f"{mine}.feedforward.norm"] = f"{theirs}.layer_norm2"
-        found[f"{mine}.feedforward.branch.up"] = f"{theirs}.mlp.fc1"
-        found[f"{mine}.feedforward.branch.down"] = f"{theirs}.mlp.fc2"
-    return found
+        rules[f"{block}.attention.norm"] = f"{layer}.layer_norm1"
+        rules[f"{block}.feedforward.norm"] = f"{layer}.layer_norm2"
+        rules[f"{block}.feedforward.branch.up"] = f"{layer}.mlp.fc1"
+        rules[f"{block}.feedforward.branch.down"] = f"{layer}.mlp.fc2"
+    return rules

@@ -1,4 +1,4 @@
-"""What Llama and its descendants share: names, and most of their fields."""
+"""Llama and its descendants: the names and fields that they share."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from broadbase.weights.hf_fields import (
 from broadbase.weights.mapping import ImportedModel, TensorRule
 
 SPACE = "text"
-MINE, THEIRS = "towers.main.blocks.*", "model.layers.*"
-TURNS = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"  # of files before 2023
+BLOCK, LAYER = "towers.main.blocks.*", "model.layers.*"
+INV_FREQ = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"  # in files before 2023
 TABLE: dict[str, TensorRule | str] = {
     "spaces.text.embedding": "model.embed_tokens",
     "spaces.text.output": "lm_head",
     "towers.main.final_norm": "model.norm",
-    f"{MINE}.attention.norm": f"{THEIRS}.input_layernorm",
-    f"{MINE}.attention.branch.q": f"{THEIRS}.self_attn.q_proj",
-    f"{MINE}.attention.branch.k": f"{THEIRS}.self_attn.k_proj",
-    f"{MINE}.attention.branch.v": f"{THEIRS}.self_attn.v_proj",
-    f"{MINE}.attention.branch.out": f"{THEIRS}.self_attn.o_proj",
-    f"{MINE}.attention.branch.q_norm": f"{THEIRS}.self_attn.q_norm",
-    f"{MINE}.attention.branch.k_norm": f"{THEIRS}.self_attn.k_norm",
-    f"{MINE}.feedforward.norm": f"{THEIRS}.post_attention_layernorm",
-    f"{MINE}.feedforward.branch.gate": f"{THEIRS}.mlp.gate_proj",
-    f"{MINE}.feedforward.branch.up": f"{THEIRS}.mlp.up_proj",
-    f"{MINE}.feedforward.branch.down": f"{THEIRS}.mlp.down_proj",
+    f"{BLOCK}.attention.norm": f"{LAYER}.input_layernorm",
+    f"{BLOCK}.attention.branch.q": f"{LAYER}.self_attn.q_proj",
+    f"{BLOCK}.attention.branch.k": f"{LAYER}.self_attn.k_proj",
+    f"{BLOCK}.attention.branch.v": f"{LAYER}.self_attn.v_proj",
+    f"{BLOCK}.attention.branch.out": f"{LAYER}.self_attn.o_proj",
+    f"{BLOCK}.attention.branch.q_norm": f"{LAYER}.self_attn.q_norm",
+    f"{BLOCK}.attention.branch.k_norm": f"{LAYER}.self_attn.k_norm",
+    f"{BLOCK}.feedforward.norm": f"{LAYER}.post_attention_layernorm",
+    f"{BLOCK}.feedforward.branch.gate": f"{LAYER}.mlp.gate_proj",
+    f"{BLOCK}.feedforward.branch.up": f"{LAYER}.mlp.up_proj",
+    f"{BLOCK}.feedforward.branch.down": f"{LAYER}.mlp.down_proj",
 }
 
 
 def gated(config: Mapping[str, Any], field: str = "hidden_act") -> GatedConfig:
-    """The gated unit of most of them."""
+    """Return the gated feed-forward that most of them have."""
     return GatedConfig(
         hidden_width=config["intermediate_size"],
         activation=activation(config, field),
@@ -68,8 +68,11 @@ def decoder(
     discrete: Mapping[str, Any] | None = None,
     **attention: Any,
 ) -> ImportedModel:
-    """A causal decoder; `kinds` are the layers' LOCAL or GLOBAL where the config does not say,
-    `discrete` and `attention` settings of the Space and of attention."""
+    """Return a causal decoder.
+
+    `kinds` says of each layer LOCAL or GLOBAL, for configs without `layer_types`; `discrete` and
+    `attention` are settings of the token embedding and of attention.
+    """
     norm = norm or RMSNormConfig(eps=config["rms_norm_eps"])
     kinds = layer_types(config, kinds or [GLOBAL] * config["num_hidden_layers"])
     layers = {
@@ -77,14 +80,16 @@ def decoder(
             attention=_attention(config, kind, attention),
             feedforward=feedforward,
             residual=residual(norm=norm),
-            positions=None if _turns(config, kind) == _turns(config) else _turns(config, kind),
+            positions=None
+            if _positions(config, kind) == _positions(config)
+            else _positions(config, kind),
         )
         for kind in set(kinds)
     }
     tower = TransformerConfig(
         width=config["hidden_size"],
         layers=stack(layers[kind] for kind in kinds),
-        positions=_turns(config),
+        positions=_positions(config),
         final_norm=norm,
     )
     tied = bool(config.get("tie_word_embeddings", (discrete or {}).get("tied", False)))
@@ -95,8 +100,9 @@ def decoder(
     model = ModelConfig(modalities={SPACE: text}, towers={"main": tower})
     copies = {"lm_head.weight": "model.embed_tokens.weight"} if tied else {}
     head_dim = next(iter(layers.values())).attention.head_dim
-    turns = {TURNS: lambda: RotaryConfig(theta=_turns(config).theta).frequencies(head_dim)}
-    return ImportedModel(model, "causal", table, "model.", copies=copies, derived=turns)
+    theta = _positions(config).theta
+    derived = {INV_FREQ: lambda: RotaryConfig(theta=theta).frequencies(head_dim)}
+    return ImportedModel(model, "causal", table, "model.", copies=copies, derived=derived)
 
 
 def _attention(
@@ -112,8 +118,8 @@ def _attention(
     return GroupedQueryConfig(**{**shared, **settings})
 
 
-def _turns(config: Mapping[str, Any], kind: str = GLOBAL) -> Any:
-    """The rotary embedding of layers of a kind; hub files of Gemma 3 say it in two fields."""
+def _positions(config: Mapping[str, Any], kind: str = GLOBAL) -> Any:
+    """Return the rotary embedding of layers of a kind; Gemma 3 has a field for each kind."""
     if kind == LOCAL and "rope_local_base_freq" in config:
         return rotary({"rope_theta": config["rope_local_base_freq"]})
     return rotary(config, kind)

@@ -12,5 +12,5 @@ MODEL_TYPE = "dinov2_with_registers"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """Its config in our terms."""
+    """Read a config of DINOv2 with registers."""
     return encoder(config, names, config["num_register_tokens"])

@@ -1,15 +1,14 @@
-"""What BART and Whisper share: names, and layers of an encoder and a decoder."""
+"""BART and Whisper: the names and layers that they share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, ResidualConfig
 from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.tower import LayersConfig
-from broadbase.weights.hf_fields import activation
+from broadbase.weights.hf_fields import activation, multihead
 from broadbase.weights.mapping import TensorRule
 
 SIDES = ("encoder", "decoder")
@@ -18,14 +17,9 @@ SIDES = ("encoder", "decoder")
 def layers(
     config: Mapping[str, Any], side: str, residual: ResidualConfig, **bias: bool
 ) -> tuple[LayersConfig, ...]:
-    """The layers of one side; those of the decoder read the encoder."""
+    """Return the layers of one side; those of the decoder attend to the encoder."""
     heads, width = config[f"{side}_attention_heads"], config["d_model"]
-    attention = GroupedQueryConfig(
-        heads=heads,
-        kv_heads=heads,
-        head_dim=width // heads,
-        **{"bias": True, "out_bias": True, **bias},
-    )
+    attention = multihead(width, heads, **bias)
     block = BlockConfig(
         attention=attention,
         feedforward=MLPConfig(
@@ -39,16 +33,16 @@ def layers(
 
 
 def table() -> dict[str, TensorRule | str]:
-    """Names of the layers and positions of both sides."""
-    found: dict[str, TensorRule | str] = {}
+    """Return the names of the layers and positions of both sides."""
+    rules: dict[str, TensorRule | str] = {}
     for side in SIDES:
-        mine, theirs = f"towers.{side}.blocks.*", f"model.{side}.layers.*"
-        found[f"towers.{side}.positions.place"] = f"model.{side}.embed_positions"
-        for ours, name in (("attention", "self_attn"), ("cross", "encoder_attn")):
-            found[f"{mine}.{ours}.norm"] = f"{theirs}.{name}_layer_norm"
+        block, layer = f"towers.{side}.blocks.*", f"model.{side}.layers.*"
+        rules[f"towers.{side}.positions.place"] = f"model.{side}.embed_positions"
+        for module, name in (("attention", "self_attn"), ("cross", "encoder_attn")):
+            rules[f"{block}.{module}.norm"] = f"{layer}.{name}_layer_norm"
             for part in ("q", "k", "v", "out"):
-                found[f"{mine}.{ours}.branch.{part}"] = f"{theirs}.{name}.{part}_proj"
-        found[f"{mine}.feedforward.norm"] = f"{theirs}.final_layer_norm"
-        found[f"{mine}.feedforward.branch.up"] = f"{theirs}.fc1"
-        found[f"{mine}.feedforward.branch.down"] = f"{theirs}.fc2"
-    return found
+                rules[f"{block}.{module}.branch.{part}"] = f"{layer}.{name}.{part}_proj"
+        rules[f"{block}.feedforward.norm"] = f"{layer}.final_layer_norm"
+        rules[f"{block}.feedforward.branch.up"] = f"{layer}.fc1"
+        rules[f"{block}.feedforward.branch.down"] = f"{layer}.fc2"
+    return rules

@@ -9,7 +9,6 @@ import torch
 
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
-from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
 from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
@@ -18,17 +17,17 @@ from broadbase.nn.spaces.discrete import DiscreteConfig, MLMHeadConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.families.bert import GAMMA
 from broadbase.weights.families.bert import table as bert_table
-from broadbase.weights.hf_fields import require, with_head
+from broadbase.weights.hf_fields import multihead, require, with_head
 from broadbase.weights.mapping import ImportedModel
 from broadbase.weights.sizes import Ends, Shape, only_ids
 
 MODEL_TYPE = "esm"
-DROPPED = 0.15 * 0.8  # the share of places that training embedded as nothing
-MINE, THEIRS = "towers.main.blocks.*", "esm.encoder.layer.*"
+DROPPED = 0.15 * 0.8  # the share of tokens whose embedding training set to 0
+BLOCK, LAYER = "towers.main.blocks.*", "esm.encoder.layer.*"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """An ESM-2 config in our terms."""
+    """Read an ESM-2 config."""
     require(
         config,
         position_embedding_type=("rotary",),
@@ -39,9 +38,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     norm = LayerNormConfig(eps=config["layer_norm_eps"])
     theta, head_dim = config.get("rope_theta", 10000.0), width // heads
     block = BlockConfig(
-        attention=GroupedQueryConfig(
-            heads=heads, kv_heads=heads, head_dim=head_dim, bias=True, out_bias=True
-        ),
+        attention=multihead(width, heads),
         feedforward=MLPConfig(hidden_width=config["intermediate_size"]),
         residual=PreNormConfig(norm=norm),
     )
@@ -60,7 +57,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         token_dropout=DROPPED if config["token_dropout"] else None,
     )
     residues = TokensConfig(discrete=with_head(discrete, names, "lm_head"), start=0, end=2)
-    turns = torch.arange(0, head_dim, 2).float() / head_dim
+    exponents = torch.arange(0, head_dim, 2).float() / head_dim
     return ImportedModel(
         ModelConfig(modalities={"text": residues}, towers={"main": tower}),
         "full",
@@ -69,8 +66,8 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
             "spaces.text.head.norm": "lm_head.layer_norm",
             "towers.main.input_norm": "esm.embeddings.layer_norm",
             "towers.main.final_norm": "esm.encoder.emb_layer_norm_after",
-            f"{MINE}.attention.norm": f"{THEIRS}.attention.LayerNorm",
-            f"{MINE}.feedforward.norm": f"{THEIRS}.LayerNorm",
+            f"{BLOCK}.attention.norm": f"{LAYER}.attention.LayerNorm",
+            f"{BLOCK}.feedforward.norm": f"{LAYER}.LayerNorm",
         },
         "esm.",
         spellings={**GAMMA, r"^lm_head\.LayerNorm": "lm_head.layer_norm"},
@@ -79,22 +76,24 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
             r"esm\.embeddings\.position_ids": lambda: torch.arange(
                 config["max_position_embeddings"]
             )[None],
-            r".*\.rotary_embeddings\.inv_freq": lambda: 1.0 / theta**turns,
+            r".*\.rotary_embeddings\.inv_freq": lambda: 1.0 / theta**exponents,
         },
-        # a table of places that rotary models carry along, and heads for other uses
+        # an unused table of positions, and heads for other tasks
         kept=r"esm\.contact_head\..*|esm\.pooler\..*|esm\.embeddings\.position_embeddings\..*",
     )
 
 
-def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
-    """The config.json of an encoder of a model's sizes; where hidden places have no id, they get
-    the one after all others."""
+def write(model: ModelConfig, ends: Ends) -> dict[str, Any] | None:
+    """Return the config.json of an encoder of a model's sizes.
+
+    Without a mask id, masked tokens get the id after all others.
+    """
     shape, discrete = Shape.of(model, "main"), only_ids(model)
     if shape is None or discrete is None:
         return None
     new = discrete.mask_id is None
     mask = discrete.vocab_size if new else discrete.mask_id
-    turns = shape.positions if isinstance(shape.positions, RotaryConfig) else RotaryConfig()
+    positions = shape.positions if isinstance(shape.positions, RotaryConfig) else RotaryConfig()
     return {
         "architectures": ["EsmForMaskedLM"],
         "hidden_size": shape.width,
@@ -103,11 +102,11 @@ def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
         "intermediate_size": shape.hidden,
         "layer_norm_eps": shape.eps(LayerNormConfig, 1e-5),
         "position_embedding_type": "rotary",
-        "rope_theta": turns.theta,
-        "max_position_embeddings": shape.max_length(said),
+        "rope_theta": positions.theta,
+        "max_position_embeddings": shape.max_length(ends),
         "emb_layer_norm_before": model.tree()["towers"]["main"]["input_norm"] is not None,
         "token_dropout": discrete.token_dropout is not None,
         "vocab_size": discrete.vocab_size + new,
         "mask_token_id": mask,
-        "pad_token_id": said.end,
+        "pad_token_id": ends.end,
     }

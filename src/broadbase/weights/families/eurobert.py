@@ -1,5 +1,4 @@
-"""EuroBERT (Boizard et al. 2025), layers of Llama that see both ways: in, and out for encoders
-of text trained here."""
+"""EuroBERT (Boizard et al. 2025): layers of Llama with full attention."""
 
 from __future__ import annotations
 
@@ -18,19 +17,19 @@ MODEL_TYPE = "eurobert"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A EuroBERT config in our terms; a mask_token_id out of range stands for none."""
+    """Read a EuroBERT config; a mask_token_id out of range stands for none."""
     require(config, hidden_act=("silu",), pretraining_tp=(1,), mlp_bias=(False,))
     mask, bias = config["mask_token_id"], bool(config.get("attention_bias", False))
     discrete = {"mask_id": mask if mask < config["vocab_size"] else None}
-    found = decoder(config, names, gated(config), discrete=discrete, bias=bias, out_bias=bias)
-    return replace(found, pattern="full")
+    causal = decoder(config, names, gated(config), discrete=discrete, bias=bias, out_bias=bias)
+    return replace(causal, pattern="full")
 
 
-def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
-    """The config.json of an encoder of a model's sizes: what is hidden has a vector, and no id."""
-    config, discrete = llama.fields(model, said), only_ids(model)
+def write(model: ModelConfig, ends: Ends) -> dict[str, Any] | None:
+    """Return the config.json of an encoder of a model's sizes, with or without a mask id."""
+    config, discrete = llama.fields(model, ends), only_ids(model)
     if config is None or discrete is None:
         return None
     mask = config["vocab_size"] if discrete.mask_id is None else discrete.mask_id
-    own = {"mask_token_id": mask, "pad_token_id": None}
-    return {"architectures": ["EuroBertForMaskedLM"], **config, **own}
+    extra = {"mask_token_id": mask, "pad_token_id": None}
+    return {"architectures": ["EuroBertForMaskedLM"], **config, **extra}

@@ -1,4 +1,4 @@
-"""Gemma 2 (2408.00118): norms on both sides, capped logits, windows in every other layer."""
+"""Gemma 2 (2408.00118): pre- and post-norms, soft-capped logits, windows in every other layer."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 from broadbase.nn.block import SandwichConfig
 from broadbase.nn.norm import OffsetRMSNormConfig
 from broadbase.nn.softmax import CappedConfig, PlainSoftmaxConfig
-from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder, gated
+from broadbase.weights.families.decoder import BLOCK, LAYER, TABLE, decoder, gated
 from broadbase.weights.hf_fields import GLOBAL, LOCAL, require
 from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "gemma2"
 SANDWICH = {
-    f"{MINE}.attention.after": f"{THEIRS}.post_attention_layernorm",
-    f"{MINE}.feedforward.norm": f"{THEIRS}.pre_feedforward_layernorm",
-    f"{MINE}.feedforward.after": f"{THEIRS}.post_feedforward_layernorm",
+    f"{BLOCK}.attention.after": f"{LAYER}.post_attention_layernorm",
+    f"{BLOCK}.feedforward.norm": f"{LAYER}.pre_feedforward_layernorm",
+    f"{BLOCK}.feedforward.after": f"{LAYER}.post_feedforward_layernorm",
 }
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A Gemma 2 config in our terms."""
-    every = [LOCAL if i % 2 == 0 else GLOBAL for i in range(config["num_hidden_layers"])]
-    return gemma(config, names, kinds=every)
+    """Read a Gemma 2 config."""
+    kinds = [LOCAL if i % 2 == 0 else GLOBAL for i in range(config["num_hidden_layers"])]
+    return gemma(config, names, kinds=kinds)
 
 
 def gemma(config: Mapping[str, Any], names: Collection[str], **more: Any) -> ImportedModel:
-    """What Gemma 2 and 3 have in common."""
+    """Return what Gemma 2 and 3 have in common; `more` are arguments of `decoder`."""
     require(config, use_bidirectional_attention=(None, False))
     filled = {"hidden_activation": "gelu_pytorch_tanh", **config}
     cap, bias = config.get("attn_logit_softcapping"), bool(config.get("attention_bias", False))

@@ -1,5 +1,7 @@
-"""Gemma 3 (2503.19786), its text decoder: norms of queries and keys for caps, five windows to one
-layer that sees all, which has a rotary embedding of its own."""
+"""Gemma 3 (2503.19786), the text decoder: norms of queries and keys, five local layers to a global.
+
+Local and global layers have different rotary embeddings.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ MODEL_TYPE = "gemma3_text"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A Gemma 3 text config in our terms."""
+    """Read a Gemma 3 text config."""
     period = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
     layers = range(1, config["num_hidden_layers"] + 1)
     kinds = [LOCAL if i % period else GLOBAL for i in layers]

@@ -8,30 +8,29 @@ from typing import Any
 import torch
 
 from broadbase.model.model import ModelConfig
-from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
 from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.positions import LearnedConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.weights.hf_fields import activation, require, tokens
+from broadbase.weights.hf_fields import activation, multihead, require, tokens
 from broadbase.weights.mapping import ImportedModel, Table, TensorRule
 
 MODEL_TYPE = "gpt2"
-MINE, THEIRS = "towers.main.blocks.*", "transformer.h.*"
+BLOCK, LAYER = "towers.main.blocks.*", "transformer.h.*"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A GPT-2 config in our terms."""
+    """Read a GPT-2 config."""
     require(config, scale_attn_by_inverse_layer_idx=(False,))
     width, length = config["n_embd"], config["n_positions"]
-    turned = (1, 0)  # matrices are kept as [in, out]
+    transposed = (1, 0)  # matrices are stored as [in, out]
     cuts = {name: (j * width, (j + 1) * width) for j, name in enumerate("qkv")}
     return ImportedModel(
         model(config, config["n_head"]),
         "causal",
-        table(cuts, turned),
+        table(cuts, transposed),
         "transformer.",
         copies={"lm_head.weight": "transformer.wte.weight"},
         derived={
@@ -42,7 +41,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
 
 
 def model(config: Mapping[str, Any], kv_heads: int) -> ModelConfig:
-    """What GPT-2 and GPT-BigCode have in common."""
+    """Return what GPT-2 and GPT-BigCode have in common."""
     require(
         config,
         tie_word_embeddings=(True,),
@@ -52,9 +51,7 @@ def model(config: Mapping[str, Any], kv_heads: int) -> ModelConfig:
     width, heads = config["n_embd"], config["n_head"]
     norm = LayerNormConfig(eps=config["layer_norm_epsilon"])
     block = BlockConfig(
-        attention=GroupedQueryConfig(
-            heads=heads, kv_heads=kv_heads, head_dim=width // heads, bias=True, out_bias=True
-        ),
+        attention=multihead(width, heads, kv_heads=kv_heads),
         feedforward=MLPConfig(
             hidden_width=config.get("n_inner") or 4 * width,
             activation=activation(config, "activation_function"),
@@ -72,18 +69,18 @@ def model(config: Mapping[str, Any], kv_heads: int) -> ModelConfig:
 
 
 def table(cuts: Mapping[str, tuple[int, int]], axes: tuple[int, int] | None) -> Table:
-    """Names; `cuts` are the rows of queries, keys and values in their fused matrix."""
+    """Return the names; `cuts` are the rows of queries, keys and values in their fused matrix."""
     fused = {
-        f"{MINE}.attention.branch.{name}": TensorRule(f"{THEIRS}.attn.c_attn", axes=axes, part=part)
+        f"{BLOCK}.attention.branch.{name}": TensorRule(f"{LAYER}.attn.c_attn", axes=axes, part=part)
         for name, part in cuts.items()
     }
     return fused | {
         "spaces.text.embedding": "transformer.wte",
         "towers.main.positions.place": "transformer.wpe",
         "towers.main.final_norm": "transformer.ln_f",
-        f"{MINE}.attention.norm": f"{THEIRS}.ln_1",
-        f"{MINE}.attention.branch.out": TensorRule(f"{THEIRS}.attn.c_proj", axes=axes),
-        f"{MINE}.feedforward.norm": f"{THEIRS}.ln_2",
-        f"{MINE}.feedforward.branch.up": TensorRule(f"{THEIRS}.mlp.c_fc", axes=axes),
-        f"{MINE}.feedforward.branch.down": TensorRule(f"{THEIRS}.mlp.c_proj", axes=axes),
+        f"{BLOCK}.attention.norm": f"{LAYER}.ln_1",
+        f"{BLOCK}.attention.branch.out": TensorRule(f"{LAYER}.attn.c_proj", axes=axes),
+        f"{BLOCK}.feedforward.norm": f"{LAYER}.ln_2",
+        f"{BLOCK}.feedforward.branch.up": TensorRule(f"{LAYER}.mlp.c_fc", axes=axes),
+        f"{BLOCK}.feedforward.branch.down": TensorRule(f"{LAYER}.mlp.c_proj", axes=axes),
     }

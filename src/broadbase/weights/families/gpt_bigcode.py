@@ -13,7 +13,7 @@ MODEL_TYPE = "gpt_bigcode"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A GPT-BigCode config in our terms; its matrices are kept as [out, in]."""
+    """Read a GPT-BigCode config; its matrices are stored as [out, in]."""
     require(config, multi_query=(True,))
     width = config["n_embd"]
     head = width // config["n_head"]

@@ -8,7 +8,7 @@ from typing import Any
 from broadbase.core.errors import ConfigError
 from broadbase.nn.experts import ClippedExpertsConfig
 from broadbase.nn.softmax import SinksConfig
-from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder
+from broadbase.weights.families.decoder import BLOCK, LAYER, TABLE, decoder
 from broadbase.weights.hf_fields import GLOBAL, LOCAL
 from broadbase.weights.mapping import ImportedModel, TensorRule
 
@@ -20,7 +20,7 @@ CONVERT = (
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A gpt-oss config in our terms; ConfigError for files of MXFP4 blocks."""
+    """Read a gpt-oss config; ConfigError for files of MXFP4 blocks."""
     if any(name.endswith(("_blocks", "_scales")) for name in names):
         raise ConfigError(
             "these weights are quantised (MXFP4), and only bf16, fp16 and fp32 are read; convert"
@@ -41,53 +41,54 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         names,
         experts,
         kinds=[GLOBAL if i % 2 else LOCAL for i in range(config["num_hidden_layers"])],
-        table=TABLE | _own(config),
+        table=TABLE | _experts(config),
         bias=bias,
         out_bias=bias,
         softmax=SinksConfig(),
     )
 
 
-def _own(config: Mapping[str, Any]) -> dict[str, TensorRule | str]:
-    """All experts of a layer lie in one tensor, the outputs last; of gate and up they take turns.
+def _experts(config: Mapping[str, Any]) -> dict[str, TensorRule | str]:
+    """Return the names of sinks, router and experts.
 
+    All experts of a layer lie in one tensor, the outputs last; those of gate and up alternate.
     Legend: E experts, D width, F hidden width.
     """
     width, hidden = config["hidden_size"], config["intermediate_size"]
     experts = config["num_local_experts"]
-    mine, theirs = f"{MINE}.feedforward.branch", f"{THEIRS}.mlp"
-    found: dict[str, TensorRule | str] = {
-        f"{MINE}.attention.branch.softmax.sink": f"{THEIRS}.self_attn.sinks",
-        f"{mine}.router": f"{theirs}.router",
-        f"{mine}.experts.*.down.weight": TensorRule(
-            f"{theirs}.experts.down_proj",
+    branch, mlp = f"{BLOCK}.feedforward.branch", f"{LAYER}.mlp"
+    rules: dict[str, TensorRule | str] = {
+        f"{BLOCK}.attention.branch.softmax.sink": f"{LAYER}.self_attn.sinks",
+        f"{branch}.router": f"{mlp}.router",
+        f"{branch}.experts.*.down.weight": TensorRule(
+            f"{mlp}.experts.down_proj",
             shape=(experts, hidden, width),
             axes=(0, 2, 1),  # E, D, F
             part=(0, width),
             step=width,
         ),
-        f"{mine}.experts.*.down.bias": TensorRule(
-            f"{theirs}.experts.down_proj_bias",
+        f"{branch}.experts.*.down.bias": TensorRule(
+            f"{mlp}.experts.down_proj_bias",
             shape=(experts, width),
             part=(0, width),
             step=width,
         ),
     }
     for half, part in (("gate", (0, hidden)), ("up", (hidden, 2 * hidden))):
-        found[f"{mine}.experts.*.{half}.weight"] = TensorRule(
-            f"{theirs}.experts.gate_up_proj",
+        rules[f"{branch}.experts.*.{half}.weight"] = TensorRule(
+            f"{mlp}.experts.gate_up_proj",
             shape=(experts, width, 2 * hidden),
             view=(experts, width, hidden, 2),
             axes=(0, 3, 2, 1),  # E, half, F, D
             part=part,
             step=2 * hidden,
         )
-        found[f"{mine}.experts.*.{half}.bias"] = TensorRule(
-            f"{theirs}.experts.gate_up_proj_bias",
+        rules[f"{branch}.experts.*.{half}.bias"] = TensorRule(
+            f"{mlp}.experts.gate_up_proj_bias",
             shape=(experts, 2 * hidden),
             view=(experts, hidden, 2),
             axes=(0, 2, 1),  # E, half, F
             part=part,
             step=2 * hidden,
         )
-    return found
+    return rules

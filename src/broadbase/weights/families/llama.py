@@ -1,4 +1,4 @@
-"""Llama (Touvron et al. 2023; Llama 3): in, and out for text decoders trained here."""
+"""Llama (Touvron et al. 2023; Llama 3)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ MODEL_TYPE = "llama"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A Llama config in our terms; also DeepSeek-Coder's."""
+    """Read a Llama config; also DeepSeek-Coder's."""
     require(config, hidden_act=("silu",), pretraining_tp=(1,))
     bias = bool(config.get("attention_bias", False))
     return decoder(config, names, gated(config), bias=bias, out_bias=bias)
 
 
-def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
-    """The config.json of a text decoder of a model's sizes."""
-    config = fields(model, said)
+def write(model: ModelConfig, ends: Ends) -> dict[str, Any] | None:
+    """Return the config.json of a text decoder of a model's sizes."""
+    config = fields(model, ends)
     return config and {"architectures": ["LlamaForCausalLM"], **config}
 
 
-def fields(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
-    """What a config.json says of one tower and its ids; None of other models."""
+def fields(model: ModelConfig, ends: Ends) -> dict[str, Any] | None:
+    """Return the fields of a model's tower and ids; None unless it has one tower of text."""
     shape, discrete = Shape.of(model, "main"), only_ids(model)
     if shape is None or discrete is None:
         return None
-    turns = shape.positions if isinstance(shape.positions, RotaryConfig) else RotaryConfig()
+    positions = shape.positions if isinstance(shape.positions, RotaryConfig) else RotaryConfig()
     return {
         "hidden_size": shape.width,
         "intermediate_size": shape.gated,
@@ -44,12 +44,12 @@ def fields(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
         "head_dim": shape.attention.head_dim,
         "attention_bias": shape.attention.bias,
         "rms_norm_eps": shape.eps(RMSNormConfig, 1e-5),
-        "rope_theta": turns.theta,
-        "rope_parameters": rope(turns),
+        "rope_theta": positions.theta,
+        "rope_parameters": rope(positions),
         "hidden_act": "silu",
         "vocab_size": discrete.vocab_size,
         "tie_word_embeddings": discrete.tie_embeddings,
         "max_position_embeddings": 32768,
-        "bos_token_id": said.start,
-        "eos_token_id": said.end,
+        "bos_token_id": ends.start,
+        "eos_token_id": ends.end,
     }

@@ -1,4 +1,4 @@
-"""LLaVA (Liu et al. 2023): what CLIP sees, through two linear maps, among the text of a Llama."""
+"""LLaVA (Liu et al. 2023): the output of CLIP, through two linear maps, in the text of a Llama."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from broadbase.nn.connector import MLPConnectorConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.families import clip, llama
-from broadbase.weights.families.vision import pictures, tower
+from broadbase.weights.families.vision import image_modality, tower
 from broadbase.weights.hf_fields import activation, require
 from broadbase.weights.mapping import ImportedModel, TensorRule, with_prefix
 
 MODEL_TYPE = "llava"
-TEXT = {  # what published files leave out
+TEXT = {  # defaults of transformers
     "hidden_size": 4096,
     "intermediate_size": 11008,
     "num_hidden_layers": 32,
@@ -30,28 +30,28 @@ TEXT = {  # what published files leave out
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-SEES, SPEAKS = "vision_tower.", "language_model."
+VISION, LANGUAGE = "vision_tower.", "language_model."
 POSITIONS = r"vision_tower\.vision_model\.embeddings\.position_ids"
-LAYERS = f"{SEES}vision_model.encoder.layers"
+LAYERS = f"{VISION}vision_model.encoder.layers"
 SPELLINGS = {  # of transformers 5, and of what 4.52 and later wrote
     r"^model\.(?=language_model\.|vision_tower\.|multi_modal_projector\.)": "",
-    r"^lm_head\.": f"{SPEAKS}lm_head.",
-    r"^language_model\.(?!model\.|lm_head\.)": f"{SPEAKS}model.",
-    r"^vision_tower\.(?!vision_model\.)": f"{SEES}vision_model.",
+    r"^lm_head\.": f"{LANGUAGE}lm_head.",
+    r"^language_model\.(?!model\.|lm_head\.)": f"{LANGUAGE}model.",
+    r"^vision_tower\.(?!vision_model\.)": f"{VISION}vision_model.",
 }
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A LLaVA config in our terms: a picture is a segment `@stream` of `vision` in `main`.
+    """Read a LLaVA config: an image is a segment `@stream` of `vision` in `main`.
 
-    The layers of CLIP after the last that is read are kept, and not used.
+    The layers of CLIP after the last one that is read are kept, and not used.
     """
-    vision, told = clip.VISION | config["vision_config"], TEXT | config["text_config"]
+    vision, language = clip.VISION | config["vision_config"], TEXT | config["text_config"]
     require(vision, model_type=("clip_vision_model",))
-    require(told, model_type=("llama",))
+    require(language, model_type=("llama",))
     require(config, vision_feature_select_strategy=("default", "full"))
-    tied = config.get("tie_word_embeddings") or told.get("tie_word_embeddings", False)
-    text = llama.read(told | {"tie_word_embeddings": tied}, names)
+    tied = config.get("tie_word_embeddings") or language.get("tie_word_embeddings", False)
+    text = llama.read(language | {"tie_word_embeddings": tied}, names)
     chosen = config.get("vision_feature_layer", -2)
     depths = [
         _depth(int(layer), vision["num_hidden_layers"])
@@ -73,30 +73,30 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         for name, space in text.config.modalities.items()
     }
     model = ModelConfig(
-        modalities={**spaces, "image": pictures(vision, bias=False, **clip.PIXELS)},
+        modalities={**spaces, "image": image_modality(vision, bias=False, **clip.PIXELS)},
         towers={**text.config.towers, "vision": _tower(vision, depth)},
         tower_of={"image": "vision"},
         connectors=(projector,),
     )
     unread = "|".join(str(i) for i in range(depth, vision["num_hidden_layers"])) or "(?!)"
-    places = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
+    tokens = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
     return ImportedModel(
         model,
         text.pattern,
-        with_prefix(SPEAKS, text.table) | _seen(vision),
+        with_prefix(LANGUAGE, text.table) | _vision_table(vision),
         spellings=SPELLINGS,
-        copies={SPEAKS + copy: SPEAKS + whole for copy, whole in text.copies.items()},
+        copies={LANGUAGE + copy: LANGUAGE + original for copy, original in text.copies.items()},
         derived={
-            POSITIONS: lambda: torch.arange(places)[None],
-            **{re.escape(SPEAKS) + name: value for name, value in text.derived.items()},
+            POSITIONS: lambda: torch.arange(tokens)[None],
+            **{re.escape(LANGUAGE) + name: value for name, value in text.derived.items()},
         },
         patterns={"vision": "full"},
-        kept=rf"{SEES}vision_model\.post_layernorm\..*|{LAYERS}\.({unread})\..*",
+        kept=rf"{VISION}vision_model\.post_layernorm\..*|{LAYERS}\.({unread})\..*",
     )
 
 
 def _depth(chosen: int, layers: int) -> int:
-    """After which layer of CLIP a picture is read; 0 would be before all."""
+    """Return after which layer of CLIP, counted from 1, an image is read."""
     depth = chosen if chosen >= 0 else layers + 1 + chosen
     if not 1 <= depth <= layers:
         raise ConfigError(
@@ -106,18 +106,20 @@ def _depth(chosen: int, layers: int) -> int:
 
 
 def _tower(vision: Mapping[str, Any], depth: int) -> TransformerConfig:
-    """CLIP's, up to a layer, whose states no norm follows."""
-    whole = tower(vision, input_norm=LayerNormConfig(eps=vision["layer_norm_eps"]))
-    (stack,) = whole.layers
+    """Return CLIP's tower up to a layer, without a final norm."""
+    clip_tower = tower(vision, input_norm=LayerNormConfig(eps=vision["layer_norm_eps"]))
+    (stack,) = clip_tower.layers
     layers = (stack.model_copy(update={"repeat": depth}),)
-    return whole.model_copy(update={"layers": layers, "final_norm": None})
+    return clip_tower.model_copy(update={"layers": layers, "final_norm": None})
 
 
-def _seen(vision: Mapping[str, Any]) -> dict[str, TensorRule | str]:
-    """Names of the picture's side."""
+def _vision_table(vision: Mapping[str, Any]) -> dict[str, TensorRule | str]:
+    """Return the names of the vision tower and the connector."""
     both = clip.table(vision, "vision") | clip.layers("vision")
-    ours = {k: at for k, at in both.items() if k.startswith(("spaces.image.", "towers.vision."))}
-    return with_prefix(SEES, ours) | {
+    rules = {
+        k: rule for k, rule in both.items() if k.startswith(("spaces.image.", "towers.vision."))
+    }
+    return with_prefix(VISION, rules) | {
         "connectors.vision>main.first": "multi_modal_projector.linear_1",
         "connectors.vision>main.second": "multi_modal_projector.linear_2",
     }

@@ -13,6 +13,6 @@ MODEL_TYPE = "mistral"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A Mistral config in our terms."""
+    """Read a Mistral config."""
     kinds = [LOCAL if config.get("sliding_window") else GLOBAL] * config["num_hidden_layers"]
     return decoder(config, names, gated(config), kinds=kinds)

@@ -6,21 +6,21 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from broadbase.nn.experts import ExpertsConfig
-from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder
+from broadbase.weights.families.decoder import BLOCK, LAYER, TABLE, decoder
 from broadbase.weights.hf_fields import GLOBAL, LOCAL, activation
 from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "mixtral"
 EXPERTS = {
-    f"{MINE}.feedforward.branch.router": f"{THEIRS}.block_sparse_moe.gate",
-    f"{MINE}.feedforward.branch.experts.*.gate": f"{THEIRS}.block_sparse_moe.experts.*.w1",
-    f"{MINE}.feedforward.branch.experts.*.up": f"{THEIRS}.block_sparse_moe.experts.*.w3",
-    f"{MINE}.feedforward.branch.experts.*.down": f"{THEIRS}.block_sparse_moe.experts.*.w2",
+    f"{BLOCK}.feedforward.branch.router": f"{LAYER}.block_sparse_moe.gate",
+    f"{BLOCK}.feedforward.branch.experts.*.gate": f"{LAYER}.block_sparse_moe.experts.*.w1",
+    f"{BLOCK}.feedforward.branch.experts.*.up": f"{LAYER}.block_sparse_moe.experts.*.w3",
+    f"{BLOCK}.feedforward.branch.experts.*.down": f"{LAYER}.block_sparse_moe.experts.*.w2",
 }
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A Mixtral config in our terms."""
+    """Read a Mixtral config."""
     experts = ExpertsConfig(
         hidden_width=config["intermediate_size"],
         num_experts=config["num_local_experts"],

@@ -7,7 +7,6 @@ from typing import Any
 
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
-from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
 from broadbase.nn.feedforward import GatedConfig
 from broadbase.nn.norm import LayerNormConfig, NoNormConfig
@@ -20,6 +19,7 @@ from broadbase.weights.hf_fields import (
     LOCAL,
     activation,
     layer_types,
+    multihead,
     require,
     rotary,
     stack,
@@ -34,7 +34,7 @@ THETAS = {GLOBAL: ("global_rope_theta", 160_000.0), LOCAL: ("local_rope_theta", 
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A ModernBERT config in our terms."""
+    """Read a ModernBERT config."""
     require(config, tie_word_embeddings=(True,))
     layers = range(config["num_hidden_layers"])
     every = config.get("global_attn_every_n_layers", 3)
@@ -43,7 +43,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     tower = TransformerConfig(
         width=config["hidden_size"],
         layers=stack(_block(config, kind, i == 0, norm) for i, kind in enumerate(kinds)),
-        positions=_turns(config, GLOBAL),
+        positions=_positions(config, GLOBAL),
         input_norm=norm,
         final_norm=norm,
     )
@@ -71,17 +71,16 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
 
 
 def _block(config: Mapping[str, Any], kind: str, first: bool, norm: LayerNormConfig) -> BlockConfig:
-    """A layer; the first has no norm before attention, for the embedding just had one."""
+    """Return a layer; the first has no norm before attention, as the embedding has one."""
     heads, bias = config["num_attention_heads"], bool(config.get("attention_bias", False))
-    turns = _turns(config, kind)
+    positions = _positions(config, kind)
     return BlockConfig(
-        attention=GroupedQueryConfig(
-            heads=heads,
-            kv_heads=heads,
-            head_dim=config["hidden_size"] // heads,
+        attention=multihead(
+            config["hidden_size"],
+            heads,
             bias=bias,
             out_bias=bias,
-            # half the places on either side, and the place itself
+            # half the tokens on either side, and the token itself
             span=WindowConfig(length=config["local_attention"] // 2 + 1) if kind == LOCAL else None,
         ),
         feedforward=GatedConfig(
@@ -91,11 +90,11 @@ def _block(config: Mapping[str, Any], kind: str, first: bool, norm: LayerNormCon
         ),
         residual=PreNormConfig(norm=NoNormConfig() if first else norm),
         feedforward_residual=PreNormConfig(norm=norm) if first else None,
-        positions=None if turns == _turns(config, GLOBAL) else turns,
+        positions=None if positions == _positions(config, GLOBAL) else positions,
     )
 
 
-def _turns(config: Mapping[str, Any], kind: str) -> RotaryConfig:
+def _positions(config: Mapping[str, Any], kind: str) -> RotaryConfig:
     field, usual = THETAS[kind]
     if config.get("rope_parameters"):
         return rotary(config, kind)
@@ -103,10 +102,10 @@ def _turns(config: Mapping[str, Any], kind: str) -> RotaryConfig:
 
 
 def _table(width: int, hidden: int) -> Table:
-    mine, theirs = "towers.main.blocks.*", "model.layers.*"
+    block, layer = "towers.main.blocks.*", "model.layers.*"
     fused = {
-        f"{mine}.attention.branch.{name}": TensorRule(
-            f"{theirs}.attn.Wqkv", part=(j * width, (j + 1) * width)
+        f"{block}.attention.branch.{name}": TensorRule(
+            f"{layer}.attn.Wqkv", part=(j * width, (j + 1) * width)
         )
         for j, name in enumerate("qkv")
     }
@@ -117,10 +116,10 @@ def _table(width: int, hidden: int) -> Table:
         "spaces.text.bias": "decoder.bias",
         "towers.main.input_norm": "model.embeddings.norm",
         "towers.main.final_norm": "model.final_norm",
-        f"{mine}.attention.norm": f"{theirs}.attn_norm",
-        f"{mine}.attention.branch.out": f"{theirs}.attn.Wo",
-        f"{mine}.feedforward.norm": f"{theirs}.mlp_norm",
-        f"{mine}.feedforward.branch.gate": TensorRule(f"{theirs}.mlp.Wi", part=(0, hidden)),
-        f"{mine}.feedforward.branch.up": TensorRule(f"{theirs}.mlp.Wi", part=(hidden, 2 * hidden)),
-        f"{mine}.feedforward.branch.down": f"{theirs}.mlp.Wo",
+        f"{block}.attention.norm": f"{layer}.attn_norm",
+        f"{block}.attention.branch.out": f"{layer}.attn.Wo",
+        f"{block}.feedforward.norm": f"{layer}.mlp_norm",
+        f"{block}.feedforward.branch.gate": TensorRule(f"{layer}.mlp.Wi", part=(0, hidden)),
+        f"{block}.feedforward.branch.up": TensorRule(f"{layer}.mlp.Wi", part=(hidden, 2 * hidden)),
+        f"{block}.feedforward.branch.down": f"{layer}.mlp.Wo",
     }

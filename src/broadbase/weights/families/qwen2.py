@@ -13,12 +13,12 @@ MODEL_TYPE = "qwen2"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A Qwen2 config in our terms."""
+    """Read a Qwen2 config."""
     return decoder(config, names, gated(config), kinds=kinds(config), bias=True)
 
 
 def kinds(config: Mapping[str, Any]) -> Sequence[str]:
-    """The layers with a window: those from max_window_layers on, where it is used at all."""
-    layers, whole = config["num_hidden_layers"], config.get("max_window_layers", 28)
+    """Return the kind of each layer: LOCAL from max_window_layers on, if windows are used."""
+    layers, num_global = config["num_hidden_layers"], config.get("max_window_layers", 28)
     windows = config.get("use_sliding_window") and config.get("sliding_window")
-    return [LOCAL if windows and i >= whole else GLOBAL for i in range(layers)]
+    return [LOCAL if windows and i >= num_global else GLOBAL for i in range(layers)]

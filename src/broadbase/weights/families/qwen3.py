@@ -14,7 +14,7 @@ MODEL_TYPE = "qwen3"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A Qwen3 config in our terms."""
+    """Read a Qwen3 config."""
     bias = bool(config.get("attention_bias", False))
     return decoder(
         config,

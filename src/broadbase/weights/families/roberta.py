@@ -1,4 +1,4 @@
-"""RoBERTa (Liu et al. 2019), with its head where it has one; ChemBERTa."""
+"""RoBERTa (Liu et al. 2019), with or without its head; ChemBERTa."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODEL_TYPE = "roberta"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A RoBERTa config in our terms: places count from the row after padding's."""
+    """Read a RoBERTa config; positions count from the row after that of padding."""
     require(config, pad_token_id=(1,))
     vocabulary, length = config["vocab_size"], config["max_position_embeddings"]
     head = MLMHeadConfig(norm=LayerNormConfig(eps=config["layer_norm_eps"]))

@@ -1,4 +1,4 @@
-"""SigLIP (Zhai et al. 2023): pictures read by a probe, texts at their last place."""
+"""SigLIP (Zhai et al. 2023): images pooled by attention, texts at their last token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from broadbase.nn.pooling import AttentionPoolingConfig, LastConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig, NoHeadConfig
 from broadbase.nn.spaces.joint import JointConfig
 from broadbase.weights.families.clip import layers, text_tower
-from broadbase.weights.families.vision import patches, pictures
+from broadbase.weights.families.vision import image_modality, patches
 from broadbase.weights.families.vision import tower as vision_tower
 from broadbase.weights.hf_fields import activation, first, require
 from broadbase.weights.mapping import ImportedModel, TensorRule
@@ -39,7 +39,7 @@ HEAD = "vision_model.head"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A SigLIP config in our terms; texts are padded to their full length, and padding counts."""
+    """Read a SigLIP config; texts are padded to their full length, and padding counts."""
     text, vision = TEXT | config["text_config"], VISION | config["vision_config"]
     require(vision, vision_use_head=(True,))
     discrete = DiscreteConfig(vocab_size=text["vocab_size"], head=NoHeadConfig())
@@ -51,11 +51,11 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
     )
     size = text.get("projection_size", text["hidden_size"])
     end = first(text["eos_token_id"])
-    places = (vision["image_size"] // vision["patch_size"]) ** 2
+    patches_per_image = (vision["image_size"] // vision["patch_size"]) ** 2
     return ImportedModel(
         ModelConfig(
             modalities={
-                "image": pictures(vision, start=False),
+                "image": image_modality(vision, start=False),
                 "text": TokensConfig(discrete=discrete, end=end, before=()),
             },
             heads={
@@ -79,25 +79,27 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
             r"text_model\.embeddings\.position_ids": lambda: torch.arange(
                 text["max_position_embeddings"]
             )[None],
-            r"vision_model\.embeddings\.position_ids": lambda: torch.arange(places)[None],
+            r"vision_model\.embeddings\.position_ids": lambda: torch.arange(patches_per_image)[
+                None
+            ],
         },
     )
 
 
 def _table(vision: Mapping[str, Any]) -> dict[str, TensorRule | str]:
     embeddings, width = "vision_model.embeddings", vision["hidden_size"]
-    mine = "spaces.image_joint.pool"
-    found: dict[str, TensorRule | str] = {
+    pool = "spaces.image_joint.pool"
+    rules: dict[str, TensorRule | str] = {
         "spaces.image.input": patches(vision, f"{embeddings}.patch_embedding"),
         "spaces.text.embedding": "text_model.embeddings.token_embedding",
         "spaces.text_joint.project": "text_model.head",
         "spaces.text_joint.log_scale": "logit_scale",
         "spaces.text_joint.bias": "logit_bias",
-        f"{mine}.probe": TensorRule(f"{HEAD}.probe", shape=(1, 1, width)),
-        f"{mine}.attention.out": f"{HEAD}.attention.out_proj",
-        f"{mine}.feedforward.norm": f"{HEAD}.layernorm",
-        f"{mine}.feedforward.branch.up": f"{HEAD}.mlp.fc1",
-        f"{mine}.feedforward.branch.down": f"{HEAD}.mlp.fc2",
+        f"{pool}.probe": TensorRule(f"{HEAD}.probe", shape=(1, 1, width)),
+        f"{pool}.attention.out": f"{HEAD}.attention.out_proj",
+        f"{pool}.feedforward.norm": f"{HEAD}.layernorm",
+        f"{pool}.feedforward.branch.up": f"{HEAD}.mlp.fc1",
+        f"{pool}.feedforward.branch.down": f"{HEAD}.mlp.fc2",
         "towers.image.positions.place": f"{embeddings}.position_embedding",
         "towers.image.final_norm": "vision_model.post_layernorm",
         "towers.text.positions.place": "text_model.embeddings.position_embedding",
@@ -107,5 +109,5 @@ def _table(vision: Mapping[str, Any]) -> dict[str, TensorRule | str]:
         for leaf in ("weight", "bias"):
             part = (j * width, (j + 1) * width)
             packed = TensorRule(f"{HEAD}.attention.in_proj_{leaf}", part=part)
-            found[f"{mine}.attention.{name}.{leaf}"] = packed
-    return found
+            rules[f"{pool}.attention.{name}.{leaf}"] = packed
+    return rules

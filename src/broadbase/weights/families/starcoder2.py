@@ -7,19 +7,19 @@ from typing import Any
 
 from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
-from broadbase.weights.families.decoder import MINE, TABLE, THEIRS, decoder
+from broadbase.weights.families.decoder import BLOCK, LAYER, TABLE, decoder
 from broadbase.weights.hf_fields import GLOBAL, LOCAL, activation
 from broadbase.weights.mapping import ImportedModel
 
 MODEL_TYPE = "starcoder2"
 PLAIN = {
-    f"{MINE}.feedforward.branch.up": f"{THEIRS}.mlp.c_fc",
-    f"{MINE}.feedforward.branch.down": f"{THEIRS}.mlp.c_proj",
+    f"{BLOCK}.feedforward.branch.up": f"{LAYER}.mlp.c_fc",
+    f"{BLOCK}.feedforward.branch.down": f"{LAYER}.mlp.c_proj",
 }
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A StarCoder2 config in our terms."""
+    """Read a StarCoder2 config."""
     bias = bool(config.get("use_bias", True))
     plain = MLPConfig(
         hidden_width=config["intermediate_size"],

@@ -1,4 +1,4 @@
-"""T5 (Raffel et al. 2020) and T5 v1.1: an encoder and a decoder, distances in buckets."""
+"""T5 (Raffel et al. 2020) and T5 v1.1: an encoder and a decoder with relative positions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODEL_TYPE = "t5"
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A T5 config in our terms; a head of its own is in the file or is not."""
+    """Read a T5 config; the head is tied to the embedding unless the file has one."""
     tied = "lm_head.weight" not in names or bool(config.get("tie_word_embeddings", True))
     scaled = bool(config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True)))
     discrete = DiscreteConfig(
@@ -45,7 +45,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         "full",
         _table(config["feed_forward_proj"].startswith("gated")),
         copies={f"{name}.weight": "shared.weight" for name in repeated},
-        # of old files: a table of distances for cross-attention, which never had one
+        # old files have a table for cross-attention, which no model uses
         kept=r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
     )
 
@@ -75,7 +75,7 @@ def _tower(config: Mapping[str, Any], side: str) -> TransformerConfig:
 
 
 def _feedforward(config: Mapping[str, Any]) -> FeedForwardConfig:
-    """`relu`, or `gated-gelu`, which means the tanh form there."""
+    """Return the feed-forward: `relu`, or `gated-gelu`, which means its tanh approximation."""
     gate, _, name = config["feed_forward_proj"].rpartition("-")
     word = {"act": "gelu_new" if gate and name == "gelu" else name}
     if gate:
@@ -84,40 +84,43 @@ def _feedforward(config: Mapping[str, Any]) -> FeedForwardConfig:
 
 
 def _table(gated: bool) -> dict[str, TensorRule | str]:
-    found: dict[str, TensorRule | str] = {
+    rules: dict[str, TensorRule | str] = {
         "spaces.text.embedding": "shared",
         "spaces.text.output": "lm_head",
     }
     for side, last in (("encoder", 1), ("decoder", 2)):
-        mine, theirs = f"towers.{side}.blocks.*", f"{side}.block.*.layer"
+        block, layer = f"towers.{side}.blocks.*", f"{side}.block.*.layer"
         first_layer = f"{side}.block.0.layer.0.SelfAttention"
-        found[f"towers.{side}.positions.table"] = f"{first_layer}.relative_attention_bias"
-        found[f"towers.{side}.final_norm"] = f"{side}.final_layer_norm"
-        for ours, i, name in (
+        rules[f"towers.{side}.positions.table"] = f"{first_layer}.relative_attention_bias"
+        rules[f"towers.{side}.final_norm"] = f"{side}.final_layer_norm"
+        for module, i, name in (
             ("attention", 0, "SelfAttention"),
             ("cross", 1, "EncDecAttention"),
         ):
-            found[f"{mine}.{ours}.norm"] = f"{theirs}.{i}.layer_norm"
+            rules[f"{block}.{module}.norm"] = f"{layer}.{i}.layer_norm"
             for part in ("q", "k", "v", "out"):
-                known = f"{theirs}.{i}.{name}.{part[0]}"
-                found[f"{mine}.{ours}.branch.{part}"] = known
-        dense = f"{theirs}.{last}.DenseReluDense"
-        found[f"{mine}.feedforward.norm"] = f"{theirs}.{last}.layer_norm"
-        found[f"{mine}.feedforward.branch.gate"] = f"{dense}.wi_0"
-        found[f"{mine}.feedforward.branch.up"] = f"{dense}.wi_1" if gated else f"{dense}.wi"
-        found[f"{mine}.feedforward.branch.down"] = f"{dense}.wo"
-    return found
+                rules[f"{block}.{module}.branch.{part}"] = f"{layer}.{i}.{name}.{part[0]}"
+        dense = f"{layer}.{last}.DenseReluDense"
+        rules[f"{block}.feedforward.norm"] = f"{layer}.{last}.layer_norm"
+        rules[f"{block}.feedforward.branch.gate"] = f"{dense}.wi_0"
+        rules[f"{block}.feedforward.branch.up"] = f"{dense}.wi_1" if gated else f"{dense}.wi"
+        rules[f"{block}.feedforward.branch.down"] = f"{dense}.wo"
+    return rules
 
 
-def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
-    """The config.json of a T5 v1.1 of a model's sizes: gated, with a head of its own; the first
-    T5's tied and scaled one stays."""
+def write(model: ModelConfig, ends: Ends) -> dict[str, Any] | None:
+    """Return the config.json of a T5 v1.1 of a model's sizes.
+
+    T5 v1.1 has a gated feed-forward and an untied head; a tied and scaled head, as in the first
+    T5, stays.
+    """
     encoder, decoder = (Shape.of(model, side) for side in SIDES)
     discrete = only_ids(model)
     if encoder is None or decoder is None or discrete is None:
         return None
-    places = encoder.positions
-    known = places if isinstance(places, T5RelativeBiasConfig) else T5RelativeBiasConfig()
+    relative = encoder.positions
+    if not isinstance(relative, T5RelativeBiasConfig):
+        relative = T5RelativeBiasConfig()
     plain = encoder.plain
     return {
         "architectures": ["T5ForConditionalGeneration"],
@@ -129,12 +132,12 @@ def write(model: ModelConfig, said: Ends) -> dict[str, Any] | None:
         "num_decoder_layers": decoder.layers,
         "feed_forward_proj": encoder.activation("gelu") if plain else "gated-gelu",
         "layer_norm_epsilon": encoder.eps(RMSNormConfig, 1e-6),
-        "relative_attention_num_buckets": known.buckets,
-        "relative_attention_max_distance": known.max_distance,
+        "relative_attention_num_buckets": relative.buckets,
+        "relative_attention_max_distance": relative.max_distance,
         "vocab_size": discrete.vocab_size,
         "tie_word_embeddings": isinstance(discrete.head, ScaledConfig),
         "is_encoder_decoder": True,
-        "decoder_start_token_id": said.start,
-        "pad_token_id": said.start,
-        "eos_token_id": said.end,
+        "decoder_start_token_id": ends.start,
+        "pad_token_id": ends.start,
+        "eos_token_id": ends.end,
     }

@@ -1,4 +1,4 @@
-"""What published vision transformers share: pictures, layers, names."""
+"""Published vision transformers: the modality, layers and names that they share."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from broadbase.core.contracts import ModalityConfig
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.published_image import PublishedImageConfig
 from broadbase.model.model import ModelConfig
-from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig, ResidualConfig
 from broadbase.nn.feedforward import FeedForwardConfig, MLPConfig
 from broadbase.nn.norm import LayerNormConfig
 from broadbase.nn.positions import Learned2DConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
-from broadbase.weights.hf_fields import activation
+from broadbase.weights.hf_fields import activation, multihead
 from broadbase.weights.mapping import TensorRule
 from broadbase.weights.sizes import Shape
 
-NORM_EPS = 1e-12  # ViT's
+NORM_EPS = 1e-12  # as in ViT
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}
 
 
-def pictures(config: Mapping[str, Any], **more: Any) -> PublishedImageConfig:
-    """The modality of a config's pictures."""
+def image_modality(config: Mapping[str, Any], **more: Any) -> PublishedImageConfig:
+    """Return the modality of a config's images."""
     channels = config.get("num_channels", 3)
     halves = (0.5,) * channels
     return PublishedImageConfig(
@@ -44,14 +43,12 @@ def tower(
     size: str = "",
     **more: Any,
 ) -> TransformerConfig:
-    """An encoder of a square of patches; `size` begins the fields that its sizes stand in."""
+    """Return an encoder of a square of patches; the names of its size fields begin with `size`."""
     width, heads = config[f"{size}hidden_size"], config[f"{size}num_attention_heads"]
     norm = LayerNormConfig(eps=config["layer_norm_eps"])
     bias = bool(config.get("qkv_bias", True))
     block = BlockConfig(
-        attention=GroupedQueryConfig(
-            heads=heads, kv_heads=heads, head_dim=width // heads, bias=bias, out_bias=True
-        ),
+        attention=multihead(width, heads, bias=bias),
         feedforward=feedforward
         or MLPConfig(
             hidden_width=config[f"{size}intermediate_size"],
@@ -72,8 +69,10 @@ def tower(
 def described(
     model: ModelConfig, tower: str, size: str = "", act: str = "gelu", eps: float = NORM_EPS
 ) -> dict[str, Any] | None:
-    """The fields of a tower of pictures of a model's sizes; `size` begins those that its sizes
-    stand in, `act` and `eps` are taken where it has other slots. None without square pictures.
+    """Return the fields of an image tower of a model's sizes; None without square images.
+
+    The names of size fields begin with `size`. `act` and `eps` stand in for a model whose slots
+    have none.
     """
     shape, square = Shape.of(model, tower), _square(model.modalities.get("image"))
     if shape is None or square is None:
@@ -90,18 +89,18 @@ def described(
     }
 
 
-def _square(picture: ModalityConfig | None) -> tuple[int, int, int] | None:
-    """Side, patch and channels of square pictures; None of others."""
-    match picture:
+def _square(image: ModalityConfig | None) -> tuple[int, int, int] | None:
+    """Return the side, patch and channels of square images; None for other modalities."""
+    match image:
         case PublishedImageConfig():
-            return picture.size, picture.patch, picture.channels
-        case ImageConfig() if picture.height == picture.width:
-            return picture.height, picture.patch, picture.channels
+            return image.size, image.patch, image.channels
+        case ImageConfig() if image.height == image.width:
+            return image.height, image.patch, image.channels
     return None
 
 
 def stem(config: Mapping[str, Any], base: str, tower: str = "main") -> dict[str, TensorRule | str]:
-    """Names of the Space of pictures and of positions, as in ViT's embeddings."""
+    """Return the names of the image embedder and of positions, as in ViT."""
     width, patch = config["hidden_size"], config["patch_size"]
     return {
         "spaces.image.input": patches(config, f"{base}.patch_embeddings.projection"),
@@ -114,13 +113,13 @@ def stem(config: Mapping[str, Any], base: str, tower: str = "main") -> dict[str,
 
 
 def patches(config: Mapping[str, Any], name: str) -> TensorRule:
-    """A convolution of patches as our linear map: rows, columns, then channels."""
+    """Return the rule of a convolution of patches as a linear map of rows, columns and channels."""
     width, patch, channels = config["hidden_size"], config["patch_size"], config["num_channels"]
     return TensorRule(name, axes=(0, 2, 3, 1), shape=(width, channels, patch, patch))
 
 
-def layers(mine: str, theirs: str) -> dict[str, TensorRule | str]:
-    """Names of a layer's parts, as in ViT."""
+def layers(block: str, layer: str) -> dict[str, TensorRule | str]:
+    """Return the names of a layer's modules, as in ViT."""
     names = {
         "attention.norm": "layernorm_before",
         "attention.branch.q": "attention.attention.query",
@@ -131,4 +130,4 @@ def layers(mine: str, theirs: str) -> dict[str, TensorRule | str]:
         "feedforward.branch.up": "intermediate.dense",
         "feedforward.branch.down": "output.dense",
     }
-    return {f"{mine}.{ours}": f"{theirs}.{name}" for ours, name in names.items()}
+    return {f"{block}.{module}": f"{layer}.{name}" for module, name in names.items()}

@@ -22,7 +22,7 @@ LENGTHS = {"encoder": "max_source_positions", "decoder": "max_target_positions"}
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """A Whisper config in our terms. The encoder's places are fixed sines, which the files hold."""
+    """Read a Whisper config; the encoder's positions are fixed sines, which the files hold."""
     require(config, tie_word_embeddings=(True,), scale_embedding=(False,))
     norm = LayerNormConfig()
     towers = {
@@ -40,7 +40,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         end=first(config["eos_token_id"]),
     )
     sound = SpectrumConfig(mels=config["num_mel_bins"], max_length=config["max_source_positions"])
-    own: dict[str, TensorRule | str] = {
+    extra: dict[str, TensorRule | str] = {
         "spaces.audio.near": "model.encoder.conv1",
         "spaces.audio.halve": "model.encoder.conv2",
         "spaces.text.embedding": "model.decoder.embed_tokens",
@@ -51,7 +51,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
             modalities={"audio": sound, "text": text}, towers=towers, tower_of={"text": "decoder"}
         ),
         "full",
-        table() | own | norms,
+        table() | extra | norms,
         "model.",
         copies={"proj_out.weight": "model.decoder.embed_tokens.weight"},
     )
