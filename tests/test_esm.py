@@ -117,7 +117,7 @@ def test_masked_modelling_is_esms_loss() -> None:
         attention_mask=(seen.document >= 0).long(),
         labels=labels,
     ).loss
-    found = value(mine, "masked", segment, corrupt, share=0.15)
+    found = value(mine, "masked", segment, corrupt, mask_ratio=0.15)
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
     found.backward()
     expected.backward()
