@@ -25,7 +25,7 @@ class Progress:
 
     @contextmanager
     def phase(self, what: str, total: int) -> Iterator[None]:
-        """Within, `done` counts up to `total`."""
+        """Show a piece of work in this context, whose `done` counts up to `total`."""
         self._what, self._total, self._count = what, total, 0
         self._began = self._said = time.monotonic()
         if self._bar is None or not total:

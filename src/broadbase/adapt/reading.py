@@ -79,7 +79,7 @@ def as_read(base: Base, task: Task) -> Task:
 def as_seen(codec: Codec, task: Task) -> Task:
     """Return the task with its records as the base sees them, for hand-made features.
 
-    What lies on a grid (pictures, clips) is brought to one size, by way of the codec's numbers;
+    Records on a grid (pictures, clips) are brought to one size, by way of the codec's numbers;
     sound goes with its rate.
     """
     return replace(task, raws=[_seen(codec, raw) for raw in task.raws])
@@ -107,7 +107,7 @@ def _must_align(codec: Codec, task: Task, raws: Sequence[Any]) -> None:
 
 
 def _contradicting(content: NDArray[Any], labels: NDArray[Any]) -> int:
-    """How many records have an equal one with another label."""
+    """Count the records that have an equal one with another label."""
     number = np.unique(content, return_inverse=True)[1]
     pairs = np.unique(np.stack([number, np.unique(labels, return_inverse=True)[1]]), axis=1)
     kinds = np.bincount(pairs[0])

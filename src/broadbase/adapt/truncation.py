@@ -62,7 +62,7 @@ class Truncated(Codec):
 
 
 def max_tokens(base: Base, modality: str) -> int:
-    """How many values of a record are read at most."""
+    """Return how many values of a record are read at most."""
     return int(min(LONGEST, base.max_tokens(modality)))
 
 
@@ -73,7 +73,7 @@ def beginning(base: Base, modality: str) -> Base:
 
 
 def long(codec: Codec, raws: Iterable[Any], limit: int) -> int:
-    """How many of the records are not read to their end."""
+    """Count the records that are not read to their end."""
     return sum(_long(codec.encode(raw), limit) for raw in raws)
 
 

@@ -71,7 +71,7 @@ _MEMORY = (
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on the CPU or an accelerator."""
+    """Return whether an error means that memory ran out, on the CPU or an accelerator."""
     if isinstance(error, MemoryError):
         return True
     words = str(error).lower()

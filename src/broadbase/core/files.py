@@ -173,7 +173,7 @@ def _finite(text: str) -> float:
 
 
 def _deeper(content: Any) -> bool:
-    """Whether it nests more than DEEPEST levels."""
+    """Return whether it nests more than DEEPEST levels."""
     level = [content]
     for _ in range(DEEPEST):
         nested = (x.values() if isinstance(x, dict) else x for x in level)
@@ -208,7 +208,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Within, errors of the system are a ResourceError that names `path`."""
+    """Turn errors of the system in this context into a ResourceError that names `path`."""
     try:
         yield
     except ResourceError:
@@ -223,7 +223,7 @@ def named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _draft(path: Path) -> Iterator[tuple[Path, int]]:
-    """Where to write a draft of `path`, and the mode of files under the user's umask."""
+    """Return the path of a draft of `path`, and the mode of files under the user's umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent.absolute() not in _swept:
         _swept.add(path.parent.absolute())

@@ -59,7 +59,7 @@ def preloads(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def _first(names: tuple[str, ...]) -> Path | None:
-    """Where the first of these libraries lies, maybe in the folder of an architecture."""
+    """Find the first of these libraries, maybe in the folder of an architecture."""
     places = (
         path
         for name in names

@@ -17,7 +17,7 @@ from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.optim import MuonConfig
 
 WORDS, SOUND = 24, 32  # tokens of a name; of 2.5 seconds of sound
-PAIRS = 64  # of each kind a step
+PAIRS = 64  # of each kind per step
 
 
 def build(depth: int, data: str | None) -> RunConfig:

@@ -15,7 +15,7 @@ from broadbase.run.config import DataConfig, MixedSource, RunConfig
 from broadbase.train.optim import MuonConfig
 
 WORDS = 32  # tokens of a text
-PAIRS = 64  # a step at depth 4
+PAIRS = 64  # per step, at depth 4
 
 
 def build(depth: int, data: str | None) -> RunConfig:

@@ -13,7 +13,7 @@ from broadbase.train.config import TrainConfig
 from broadbase.train.optim import MuonConfig
 
 HEAD = 32  # width of a head
-PLACES = 2560  # a step at depth 4: small batches beat large models where minutes are short
+PLACES = 2560  # tokens per step at depth 4: small batches beat large models where minutes are short
 
 
 def backbone(
@@ -58,7 +58,7 @@ def optim(depth: int, *, normed: bool = False) -> MuonConfig:
 
 
 def horizon(depth: int) -> TrainConfig:
-    """1,000 steps at depth 4, growing with the numbers in the layers: tokens a parameter stay."""
+    """Train 1,000 steps at depth 4; steps grow with the parameters of the layers, as tokens do."""
     return TrainConfig(steps=max(100, round(1000 * (depth / 4) ** 2)))
 
 

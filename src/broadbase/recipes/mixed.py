@@ -42,7 +42,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     (docs/log.md). Molecules are short and many; there a fresh row is better, and a second source
     knows the atoms and charges that the first leaves out. Of molecules the base also predicts what
     RDKit computes, from the mean of their tokens (MolBERT): no measured label is among that.
-    On one's own data it is causal modelling of what that is: pictures, code, proteins, molecules,
+    On your own data it is causal modelling of what that is: pictures, code, proteins, molecules,
     or text; several folders make a mixture.
     """
     if data is not None:

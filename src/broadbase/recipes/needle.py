@@ -3,7 +3,7 @@
 To read four times as far, go on with a run: `--init-from RUN --set
 data.sources.text.sequence_length=256 --set
 data.sources.text.source.characters=720 --set 'model.towers.main.positions.scaling={name: yarn,
-factor: 4, original: 64}'`. `evaluate` then tells what that gave, and `bench/haystack.py` draws it.
+factor: 4, original: 64}'`. `evaluate` then says what that gave, and `bench/haystack.py` draws it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """As CLIP; the bias begins where all but one of a step's texts are wrong: -log(B - 1)."""
+    """Build CLIP with a bias that starts where all texts but one are wrong: -log(B - 1)."""
     bias = -math.log(PAIRS - 1)
     return two_towers("siglip", SigmoidConfig(), depth, data, scale=10.0, bias=bias)
 

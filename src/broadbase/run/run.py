@@ -3,7 +3,7 @@
 runs/NAME/config.yaml        the resolved config; `broadbase pretrain` repeats it
 runs/NAME/env.json           versions, git state, fingerprints of the data
 runs/NAME/data/SOURCE/       the prepared stores
-runs/NAME/metrics.jsonl      one line a step
+runs/NAME/metrics.jsonl      one line per step
 runs/NAME/checkpoints/       resumable states
 runs/NAME/model/             the model folder, at the end
 runs/NAME/lock               held by the process that trains

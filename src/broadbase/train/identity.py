@@ -10,7 +10,7 @@ from broadbase.core.errors import ConfigError
 
 Change = tuple[Any, Any]  # before, after
 
-# Where things lie, and under which name: what they are, hashes tell
+# Paths and names of things: hashes identify what they are
 ANYWHERE = re.compile(
     r"config\.(recipe|depth|init_from|teacher\.path|data\.sources\.[^.]+\.source(\..+)?)"
 )
