@@ -64,7 +64,7 @@ def main() -> None:
         )
         changes = [word for setting in settings for word in ("--set", setting)]
         for row in told(*words, *changes):
-            print(f"{name}: {row['nats_per_place']:.3f} nats a hidden place of {row['source']}")
+            print(f"{name}: {row['nats_per_token']:.3f} nats per masked token of {row['source']}")
     for row in told("evaluate", runs["published"], "--baseline", runs["random init"]):
         print(
             f"{row['measure']}, {row['items']} of them held out: {row['base']:.3f}, beside"

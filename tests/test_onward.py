@@ -69,7 +69,7 @@ def pretrained(place: Path, start: str, out: str, steps: int) -> tuple[Run, floa
     console = Console(file=io.StringIO(), width=200)
     run = Run.create(resolve("bert", data, 1, changes, init_from=begin), place / out, console)
     told = run.train(console)
-    return run, told["text"]["nats_per_place"], console.file.getvalue()  # type: ignore[attr-defined]
+    return run, told["text"]["nats_per_token"], console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

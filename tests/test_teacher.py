@@ -203,7 +203,7 @@ def test_a_run_keeps_the_average_and_tells_its_loss(corpus: Path, tmp_path: Path
     assert any(not torch.equal(v, student[k]) for k, v in kept.state_dict().items())
     t = trainer(kept, "causal")
     t.validation = lambda: run.held_out(2048)
-    assert t.evaluate()["bytes"] == pytest.approx(result["bytes"]["nats_per_place"], rel=1e-6)
+    assert t.evaluate()["bytes"] == pytest.approx(result["bytes"]["nats_per_token"], rel=1e-6)
 
 
 def test_a_run_with_a_frozen_teacher(corpus: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -119,7 +119,7 @@ def test_a_picture_stays_with_its_caption(album: Path, tmp_path: Path) -> None:
 def test_pairs_learn_to_find_each_other(album: Path, tmp_path: Path) -> None:
     """Through the ordinary loop; held-out pairs of a batch are told together."""
     run = Run.create(RunConfig.from_tree(tree(album)), tmp_path / "run")
-    told = run.train()["pairs"]["nats_per_place"]
+    told = run.train()["pairs"]["nats_per_token"]
     curve = [json.loads(x) for x in (run.folder / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"]["pairs"] for row in curve if "loss" in row]
     assert losses[-1] < losses[0] - 0.3

@@ -164,7 +164,7 @@ OPTIONS = {
     "temperature": (["--temperature", "nan"], "temperature"),
     "infinite": (["--temperature", "inf"], "temperature"),
     "seed": (["--seed", str(2**70)], "2**63"),
-    "places": (["--max-new-tokens", "0"], "greater than or equal to 1"),
+    "max_new_tokens": (["--max-new-tokens", "0"], "greater than or equal to 1"),
     "sound": (["--audio", "x.wav"], "x.wav"),
 }
 

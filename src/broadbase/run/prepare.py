@@ -121,7 +121,11 @@ def anchored(config: RunConfig) -> RunConfig:
     tree = config.tree()
     for mixed in tree["data"]["sources"].values():
         mixed["source"] = _anchor(mixed["source"], missing=False)
-    for part, key in ((tree["data"], "store"), (tree, "init_from"), (tree["teacher"] or {}, "path")):
+    for part, key in (
+        (tree["data"], "store"),
+        (tree, "init_from"),
+        (tree["teacher"] or {}, "path"),
+    ):
         if part.get(key):
             part[key] = _absolute(part[key], missing=key == "store")
     return config if tree == config.tree() else RunConfig.from_tree(tree)

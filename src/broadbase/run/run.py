@@ -183,7 +183,7 @@ class Run(Corpus):
         trainer.validation = lambda: self.held_out(self.config.data.final_rows)
         losses = trainer.evaluate()
         return {
-            name: {"nats_per_place": loss}
+            name: {"nats_per_token": loss}
             | ({"unit": units[name], "bits_per_unit": loss * bits[name]} if name in bits else {})
             for name, loss in losses.items()
         }

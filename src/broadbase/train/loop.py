@@ -100,9 +100,9 @@ class Trainer:
         self.model.update_statistics(self.ranks.sum)  # type: ignore[operator]
         watched = self.teacher.update(self.model, self.step, self.config.steps, self.ranks.sum)
         self.step += 1
-        places = sum(share.weight for share in shares.values())
+        tokens = sum(share.weight for share in shares.values())
         seconds = time.perf_counter() - start
-        self.journal.stepped(self.step, losses, norm, places, seconds, watched)
+        self.journal.stepped(self.step, losses, norm, tokens, seconds, watched)
 
     def accumulate(self, views: Sequence[View]) -> tuple[dict[str, float], dict[str, TermWeight]]:
         """Add the gradient of these views to the parameters; return totals and global shares."""

@@ -38,7 +38,7 @@ class MetricsLog:
         """Take the file, the console, the number of steps, and the units of the terms."""
         self.path, self.console, self.steps = path, console, steps
         self.bits, self.units = dict(bits or {}), dict(units or {})
-        self._seconds = self._places = 0.0
+        self._seconds = self._tokens = 0.0
         self._steps = 0  # of this process: a resumed run has more
         self._shown = time.monotonic()
         self._progress: Progress | None = None
@@ -67,7 +67,7 @@ class MetricsLog:
         step: int,
         losses: Mapping[str, float],
         norm: float,
-        places: float,
+        tokens: float,
         seconds: float,
         watched: Mapping[str, float] | None = None,
     ) -> None:
@@ -75,10 +75,10 @@ class MetricsLog:
 
         The other numbers in `watched` are shown as they are.
         """
-        row: dict[str, Any] = {"step": step, "loss": dict(losses), "norm": norm, "places": places}
+        row: dict[str, Any] = {"step": step, "loss": dict(losses), "norm": norm, "tokens": tokens}
         row |= {"watched": dict(watched)} if watched else {}
         self._write({**row, "bits": self._bits(losses), "seconds": seconds})
-        self._seconds, self._places = self._seconds + seconds, self._places + places
+        self._seconds, self._tokens = self._seconds + seconds, self._tokens + tokens
         self._steps += 1
         self._show(step, {**losses, **(watched or {})})
 
@@ -125,8 +125,8 @@ class MetricsLog:
             ) from None
 
     def _show(self, step: int, losses: Mapping[str, float]) -> None:
-        rate = self._places / max(self._seconds, 1e-9)
-        line = f"{self._words(losses)}  {rate:,.0f} places/s"
+        rate = self._tokens / max(self._seconds, 1e-9)
+        line = f"{self._words(losses)}  {rate:,.0f} tokens/s"
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], completed=step, description=line)
         elif self.console is not None and time.monotonic() - self._shown > 10:
@@ -166,6 +166,6 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def bits_per_unit(places: int, units: int) -> float:
-    """Return the factor from nats per token to bits per unit, for `places` tokens of `units`."""
-    return places / max(units, 1) / math.log(2)
+def bits_per_unit(tokens: int, units: int) -> float:
+    """Return the factor from nats per token to bits per unit, for `tokens` tokens of `units`."""
+    return tokens / max(units, 1) / math.log(2)

@@ -77,13 +77,13 @@ def _show_source(entry: Mapping[str, Any], say: Callable[[str], None]) -> None:
     bars = "".join(BARS[-(-8 * n // top)] for n in counts)
     powers = list(entry["lengths"])
     span = f"{powers[0]} |{bars}| {powers[-1]}"
-    say(f"places a document, by powers of two: {span}; median {entry['median']:,}")
+    say(f"tokens per document, by powers of two: {span}; median {entry['median']:,}")
     for what, number in entry["converted"].items():
         say(f"  {number:,} converted from {what}")
     if entry["left_out"]:
         say(f"  left out, as no source reads them: {counted(entry['left_out'])}")
     for record in entry["examples"]:
-        say(f"  {record['id']}  {record['places']:,} places: {record['record']}")
+        say(f"  {record['id']}  {record['tokens']:,} tokens: {record['record']}")
     for twin in entry["duplicates"]:
         say(f"  {twin['similarity']:.2f} alike: {twin['origin']}  kept: {twin['kept']}")
     for reject in entry["rejects"]:
@@ -105,13 +105,13 @@ def _source(name: str, store: Store, examples: int, mixture: Mapping[str, float]
         "licence": store.manifest["licence"],
         "unit": store.unit,
         "units": split.units,
-        "places": split.targets,
+        "tokens": split.targets,
         "median": int(np.median(split.lengths)),
         "lengths": {str(2**i): int(n) for i, n in enumerate(counts) if i >= int(power.min())},
         "examples": [
             {
                 "id": ids[i],
-                "places": int(split.lengths[i]),
+                "tokens": int(split.lengths[i]),
                 "record": _decoded(codec, split.piece(i, 1, int(split.lengths[i])), split.grids[i]),
             }
             for i in chosen.tolist()
