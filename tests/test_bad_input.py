@@ -239,5 +239,5 @@ def test_more_repeats_than_allowed_are_refused(tmp_path: Path) -> None:
     tree["data"]["sources"]["bytes"]["max_epochs"] = epochs + 0.1
     run.with_config(RunConfig.from_tree(tree)).trainer(MetricsLog())
     tree["data"]["sources"]["bytes"]["max_epochs"] = epochs - 0.1
-    with pytest.raises(ConfigError, match=r"bytes\.repeats: .* times, .* allowed; give it more"):
+    with pytest.raises(ConfigError, match=r"bytes\.max_epochs: .* times, .* allowed; give it more"):
         run.with_config(RunConfig.from_tree(tree)).trainer(MetricsLog())

@@ -23,12 +23,13 @@ from broadbase.modalities.bytes import BytesConfig
 STORE = """
 import sys
 from pathlib import Path
+from broadbase.data.store import planning
 from broadbase.data.store import prepare as p
 from broadbase.data.store.cluster import on_ray
 from broadbase.data.store.requests import StoreRequest
 from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.modalities.bytes import BytesConfig
-p.SHARD = 1
+planning.SHARD = 1
 texts, store = map(Path, sys.argv[1:])
 wanted = {"t": StoreRequest(TextFilesConfig(path=str(texts)), BytesConfig(), "bytes")}
 p.prepare(wanted, store, p.PrepareConfig(processes=2, holdout=0.5), on_ray())
