@@ -91,7 +91,7 @@ def test_it_has_the_tokenizer_of_its_start_and_says_what_is_new(
     assert run.codecs["text"].encode(text).values.tolist() == theirs.encode(text).ids
     corrupt = run.config.model.modalities["text"].corruption()
     assert isinstance(corrupt, MaskOrSwap)
-    assert f"init_from={place / 'random'}: begins anew, as it has none: spaces.text.bias" in said
+    assert f"init_from={place / 'random'}: its base has no spaces.text.bias" in said
     assert "spaces.text.head" in said
     assert run.config.data.sources["text"].sequence_length == PLACES  # the recipe's rows are longer
     assert evaluate(run, base_at(run.folder))
@@ -166,7 +166,7 @@ def test_an_encoder_that_is_trained_causal_is_told_of(place: Path, tmp_path: Pat
     config = resolve("text", str(place / "data"), 1, changes, init_from=str(place / "random"))
     said = io.StringIO()
     Run.create(config, tmp_path / "run").train(Console(file=said, width=200))
-    assert "its places saw each other full, and objective 'causal' trains" in said.getvalue()
+    assert "its base has full attention, and objective 'causal' trains" in said.getvalue()
 
 
 def test_without_a_start_its_modality_cannot_be_made(place: Path, tmp_path: Path) -> None:

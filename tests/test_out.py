@@ -287,7 +287,7 @@ def test_what_no_family_takes_is_told(corpus: Path, tmp_path: Path) -> None:  # 
     save(untrained("image", corpus), tmp_path / "m")
     command = ["export", str(tmp_path / "m"), "--to", "hf", "--out", str(tmp_path / "out")]
     error = CliRunner().invoke(app, command).exception
-    assert "no published family has towers main (causal) and Spaces image" in str(error)
+    assert "no published family has towers main (causal) and modalities image" in str(error)
     with pytest.raises(ConfigError, match="it can be like: llama"):
         resolve("text", "DATA", None, family="vit")
     with pytest.raises(ConfigError, match="it can be like: none"):

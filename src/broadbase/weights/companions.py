@@ -1,4 +1,4 @@
-"""What leaves beside weights: a tokenizer, how pictures are taken, ends of generation, a card."""
+"""The files of an exported folder: tokenizer, image settings, generation settings, a card."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from broadbase.weights.sizes import ids
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
-def write_beside(base: Base, folder: Path, facts: Mapping[str, Any]) -> None:
-    """The files that a folder of weights still lacks; `facts` are for the card."""
+def write_companions(base: Base, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the files that a folder of weights lacks; `facts` are for the card."""
     config = read_json(folder / "config.json")
     write_tokenizers(base, folder, config)
     for codec in base.codecs.values():
@@ -33,40 +33,43 @@ def write_beside(base: Base, folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def write_tokenizers(base: Base, folder: Path, config: Mapping[str, Any]) -> None:
-    """What transformers' AutoTokenizer reads in a folder that lacks it: the tokenizer of a codec,
-    with a token for every id that the model has, and what comes around a document. The codec's own
-    lies apart, in codecs/."""
+    """Write the files that transformers' AutoTokenizer reads, unless the folder has them.
+
+    The tokenizer is that of a codec, with a token for every id of the model and a template for
+    start and end. The codec itself is saved in codecs/.
+    """
     for name, codec in base.codecs.items():
-        known = (folder / "tokenizer_config.json").exists()
-        if codec.tokenizer is not None and not known:
+        exists = (folder / "tokenizer_config.json").exists()
+        if codec.tokenizer is not None and not exists:
             _tokenizer(base, name, folder, config.get("text_config", config))
 
 
 def _tokenizer(base: Base, name: str, folder: Path, config: Mapping[str, Any]) -> None:
     codec = base.codecs[name]
-    (own := folder / "codecs" / name).mkdir(parents=True, exist_ok=True)
-    codec.save(own)
-    told = Tokenizer.from_str(codec.tokenizer.to_str())
+    codec_folder = folder / "codecs" / name
+    codec_folder.mkdir(parents=True, exist_ok=True)
+    codec.save(codec_folder)
+    tokenizer = Tokenizer.from_str(codec.tokenizer.to_str())
     discrete = ids(base.config.modalities[name])
     assert discrete is not None
     mask = config.get("mask_token_id") if discrete.mask_id is None else discrete.mask_id
-    marks = base.config.modalities[name].corruption_of(codec).sentinels
-    _every_id(told, config.get("vocab_size", discrete.vocab_size), marks, mask)
+    sentinels = base.config.modalities[name].corruption_of(codec).sentinels
+    _every_id(tokenizer, config.get("vocab_size", discrete.vocab_size), sentinels, mask)
     ends = {"bos_token": codec.start, "eos_token": codec.end, "mask_token": mask}
-    known = {role: told.id_to_token(int(i)) for role, i in ends.items() if i is not None}
-    special = {role: str(token) for role, token in known.items() if token is not None}
-    if told.post_processor is None:
-        whole = base.attention_pattern(name) == "full"
-        read = [
-            special[role] for role in ("bos_token", "eos_token")[: 1 + whole] if role in special
+    named = {role: tokenizer.id_to_token(int(i)) for role, i in ends.items() if i is not None}
+    special = {role: str(token) for role, token in named.items() if token is not None}
+    if tokenizer.post_processor is None:
+        encoder = base.attention_pattern(name) == "full"
+        around = [
+            special[role] for role in ("bos_token", "eos_token")[: 1 + encoder] if role in special
         ]
-        told.post_processor = TemplateProcessing(
-            single=[*read[:1], "$A", *read[1:]],
-            special_tokens=[(token, told.token_to_id(token)) for token in read],
+        tokenizer.post_processor = TemplateProcessing(
+            single=[*around[:1], "$A", *around[1:]],
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in around],
         )
     if "eos_token" in special:
         special["pad_token"] = special["eos_token"]  # padding is not attended to
-    told.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **special,
@@ -77,16 +80,21 @@ def _tokenizer(base: Base, name: str, folder: Path, config: Mapping[str, Any]) -
     _json(folder / "special_tokens_map.json", special)
 
 
-def _every_id(told: Tokenizer, count: int, marks: range, mask: int | None) -> None:
-    """Add the ids that no record has: an objective's marks as T5 calls them, what stands for
-    hidden, and what training found no use for."""
-    missing = range(told.get_vocab_size(), count)
+def _every_id(tokenizer: Tokenizer, count: int, sentinels: range, mask: int | None) -> None:
+    """Add a token for every id that no text has.
+
+    These are sentinels, named as in T5, the mask, and unused ids.
+    """
+    missing = range(tokenizer.get_vocab_size(), count)
     spelled: dict[int, str | AddedToken] = {
-        i: f"<extra_id_{i - marks.start}>" if i in marks else f"<unused_{i}>" for i in missing
+        i: f"<extra_id_{i - sentinels.start}>" if i in sentinels else f"<unused_{i}>"
+        for i in missing
     }
     if mask in spelled:
-        spelled[mask] = AddedToken("<mask>", lstrip=True)  # a word is hidden with its blank
-    told.add_special_tokens([*spelled.values()])  # at once: each call looks through all of them
+        spelled[mask] = AddedToken(
+            "<mask>", lstrip=True
+        )  # the mask includes the blank before a word
+    tokenizer.add_special_tokens([*spelled.values()])  # at once: each call goes through all of them
 
 
 def _card(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

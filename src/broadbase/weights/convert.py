@@ -1,4 +1,4 @@
-"""Tensors of a published folder to ours and back, by the table of its architecture."""
+"""Tensors of a published folder to those of a model and back, by the table of its family."""
 
 from __future__ import annotations
 
@@ -23,33 +23,37 @@ def read(
     tensors: Tensors,
     names: Iterable[str],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Ours, as the `state` of the model has them, and theirs that are only kept.
+    """Return the tensors of the model's `state`, and those that are only kept, by their names.
 
-    DataError names every tensor that is missing, left over, of another shape or not what it should
-    be.
+    DataError names every tensor that is missing, left over, of another shape or not equal to what
+    it repeats or is derived from.
     """
-    known = source.canonical(names)
-    sources = {canonical: name for name, canonical in known.items()}
+    canonical_names = source.canonical(names)
+    sources = {canonical: name for name, canonical in canonical_names.items()}
     links = grouped(source, model, state)
     _check(source, links, sources, tensors)
-    ours = {link.ours: link.piece(sources[name]) for name, group in links.items() for link in group}
+    pieces = {
+        link.name: link.piece(sources[name]) for name, group in links.items() for link in group
+    }
     kept = {}
-    for name, canonical in known.items():
+    for name, canonical in canonical_names.items():
         if canonical in source.copies and canonical not in links:
-            whole = source.copies[canonical]
-            if not tensors.same(sources[whole], name):
+            original = source.copies[canonical]
+            if not tensors.same(sources[original], name):
                 raise DataError(
-                    f"{tensors.folder}: {name!r} is not the same as {whole!r}, which config.json"
-                    " ties it to"
+                    f"{tensors.folder}: {name!r} is not the same as {original!r}, to which"
+                    " config.json ties it; copy the file again"
                 )
         elif canonical not in links:
             kept[name] = tensors.whole(name)
-    found = tensors.read(ours), tensors.read(kept)
-    for name, tensor in found[1].items():
+    state_tensors, kept_tensors = tensors.read(pieces), tensors.read(kept)
+    for name, tensor in kept_tensors.items():
         for pattern, value in source.derived.items():
-            if re.fullmatch(pattern, known[name]) and not alike(value(), tensor):
-                raise DataError(f"{tensors.folder}: {name!r} is not what it is derived from")
-    return found
+            if re.fullmatch(pattern, canonical_names[name]) and not alike(value(), tensor):
+                raise DataError(
+                    f"{tensors.folder}: {name!r} is not what it is derived from; copy it again"
+                )
+    return state_tensors, kept_tensors
 
 
 def written(
@@ -59,28 +63,29 @@ def written(
     names: Iterable[str],
     kept: Mapping[str, Tensor],
 ) -> tuple[dict[str, LazyTensor], dict[str, LazyTensor]]:
-    """Tensors under the published `names`, and those of ours that the layout has no place for."""
+    """Return tensors by their published `names`, and those of the model that have no such name."""
     links = grouped(source, model, state)
-    theirs = {}
+    published = {}
     for name, canonical in source.canonical(names).items():
         if name in kept:
-            theirs[name] = LazyTensor.of(kept[name])
+            published[name] = LazyTensor.of(kept[name])
         else:
             group = links[source.copies.get(canonical, canonical)]
-            size = sum(state[link.ours].nbytes for link in group)
-            theirs[name] = LazyTensor(size, partial(write, group, state))
-    placed = {link.ours for group in links.values() for link in group}
-    return theirs, {name: LazyTensor.of(each) for name, each in state.items() if name not in placed}
+            size = sum(state[link.name].nbytes for link in group)
+            published[name] = LazyTensor(size, partial(write, group, state))
+    used = {link.name for group in links.values() for link in group}
+    rest = {name: LazyTensor.of(tensor) for name, tensor in state.items() if name not in used}
+    return published, rest
 
 
 def grouped(
     source: ImportedModel, model: ModelConfig, state: Mapping[str, Tensor]
 ) -> dict[str, list[TensorLink]]:
-    """Links by the name of theirs."""
-    found: dict[str, list[TensorLink]] = defaultdict(list)
+    """Return the links by their published names."""
+    groups: dict[str, list[TensorLink]] = defaultdict(list)
     for link in source.links(model, state):
-        found[link.theirs].append(link)
-    return dict(found)
+        groups[link.published].append(link)
+    return dict(groups)
 
 
 def _check(
@@ -89,10 +94,10 @@ def _check(
     sources: Mapping[str, str],
     tensors: Tensors,
 ) -> None:
-    place = tensors.folder
+    folder = tensors.folder
     missing = [name for name in links if name not in sources]
     if missing:
-        raise DataError(f"{place} lacks tensors: {_some(missing)}")
+        raise DataError(f"{folder} lacks tensors: {_some(missing)}; copy the folder again")
     spare = re.compile("|".join([source.kept or "(?!)", *source.derived]))
     left = [
         name
@@ -102,18 +107,20 @@ def _check(
         and not spare.fullmatch(canonical)
     ]
     if left:
-        raise DataError(f"{place} has tensors that nothing here uses: {_some(left)}")
+        raise DataError(
+            f"{folder} has tensors that nothing here uses: {_some(left)}; check its model_type"
+        )
     for name, group in links.items():
-        stored, wanted = tensors.stored[sources[name]], shape(group)
-        if stored.shape != wanted:
+        stored, expected = tensors.stored[sources[name]], shape(group)
+        if stored.shape != expected:
             raise DataError(
                 f"{stored.file}: {sources[name]!r} is {list(stored.shape)}, and by config.json"
-                f" {list(wanted)}"
+                f" {list(expected)}; copy both files again"
             )
-        if stored.word not in FLOATS:
+        if stored.dtype_name not in FLOATS:
             raise DataError(
-                f"{stored.file}: {sources[name]!r} holds {stored.word} numbers; only"
-                f" {', '.join(sorted(FLOATS))} can be read"
+                f"{stored.file}: {sources[name]!r} holds {stored.dtype_name} numbers; convert"
+                f" them to one of {', '.join(sorted(FLOATS))}"
             )
 
 

@@ -1,7 +1,7 @@
-"""The fields of a published config.json by their types, looked at before anything is built.
+"""The types of fields of a published config.json, checked before anything is built.
 
-What a family means by a field stands in its own module. Here stands what kind of value each has,
-for all families, and how many layers and experts the tensors of a folder allow.
+The module of a family defines what its fields mean. This one defines the type of each field, for
+all families, and checks that the tensors of a folder allow the number of layers and experts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from broadbase.core.errors import BroadbaseError, DataError, out_of_memory
 
 LARGEST = 2**31 - 1
 Size = Annotated[int, Field(ge=1, le=LARGEST)]
-Side = Annotated[int, Field(ge=1, le=1 << 14)]  # numbers of a record along one axis
+Side = Annotated[int, Field(ge=1, le=1 << 14)]  # pixels or channels of a record along one axis
 Amount = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Id = Annotated[int, Field(ge=-1, le=LARGEST)]  # -1 stands for none in older files
@@ -99,31 +99,31 @@ class _Rope(_Typed):
     beta_slow: Rate | None = None
     truncate: bool | None = None
     attention_factor: Rate | None = None
-    sliding_attention: _Rope | None = None  # of layers of a kind, where they differ
+    sliding_attention: _Rope | None = None  # for the layers of a kind, where they differ
     full_attention: _Rope | None = None
 
 
-_KNOWN: dict[str, Any] = {
+_TYPES: dict[str, Any] = {
     name: (kind, None) for kind, names in FIELDS.items() for name in names
 } | dict.fromkeys(("rope_parameters", "rope_scaling"), (_Rope | None, None))
-_PART = create_model("_Part", __base__=_Typed, **_KNOWN)
-_WHOLE = create_model(
-    "_Whole",
+_PART = create_model("_Part", __base__=_Typed, **_TYPES)
+_CONFIG = create_model(
+    "_Config",
     __base__=_PART,
     **dict.fromkeys(("text_config", "vision_config"), (_PART, None)),  # type: ignore[call-overload]
 )
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """DataError names every field whose value is none of its type."""
+    """Check the type of every field; DataError names those that have another."""
     try:
-        _WHOLE.model_validate(dict(config))
+        _CONFIG.model_validate(dict(config))
     except ValidationError as error:
-        raise DataError(f"config.json: {said(error)}") from None
+        raise DataError(f"config.json: {described(error)}") from None
 
 
 def bound(config: Mapping[str, Any], shapes: Collection[tuple[int, ...]]) -> None:
-    """DataError where a config has more layers or experts than tensors of these shapes allow."""
+    """Check that tensors of these shapes allow a config's layers and experts; DataError if not."""
     parts = [config, *(config.get(f"{part}_config") or {} for part in ("text", "vision"))]
     rows = {shape[0] for shape in shapes if shape}
     for part in parts:
@@ -131,21 +131,24 @@ def bound(config: Mapping[str, Any], shapes: Collection[tuple[int, ...]]) -> Non
             if (part.get(field) or 0) > len(shapes):
                 raise DataError(
                     f"config.json: {field} is {part[field]}, and the files hold no more than"
-                    f" {len(shapes)} tensors"
+                    f" {len(shapes)} tensors; copy the folder again"
                 )
         if part.get(EXPERTS) and part[EXPERTS] not in rows:
-            raise DataError(f"config.json: {EXPERTS} is {part[EXPERTS]}, and no router has as many")
+            raise DataError(
+                f"config.json: {EXPERTS} is {part[EXPERTS]}, and no router has as many;"
+                " copy the folder again"
+            )
         types = part.get("layer_types")
         if types and len(types) != part.get("num_hidden_layers", len(types)):
             raise DataError(
                 f"config.json: layer_types names {len(types)} layers, and num_hidden_layers is"
-                f" {part['num_hidden_layers']}"
+                f" {part['num_hidden_layers']}; copy the file again"
             )
 
 
 @contextmanager
 def errors_of(what: str) -> Iterator[None]:
-    """Whatever fails in here for what a file says as a DataError, which begins with `what`."""
+    """Turn errors that the content of a file causes into a DataError that begins with `what`."""
     try:
         yield
     except BroadbaseError:
@@ -154,19 +157,19 @@ def errors_of(what: str) -> Iterator[None]:
             TypeError, ValueError) as error:  # fmt: skip
         if out_of_memory(error):
             raise
-        reason = said(error) if isinstance(error, ValidationError) else _brief(str(error))
+        reason = described(error) if isinstance(error, ValidationError) else _brief(str(error))
         if isinstance(error, KeyError):
             reason = f"no field {reason}"
         raise DataError(f"{what}: {reason or type(error).__name__}; copy it again") from None
 
 
-def said(error: ValidationError) -> str:
-    """The first few fields, what is wrong with each and what it holds."""
+def described(error: ValidationError) -> str:
+    """Return the first three fields, what is wrong with each, and its value."""
     rows = []
-    for each in error.errors(include_url=False):
-        path, message = ".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")
-        given = f"field `{path}`: " if path else ""
-        rows.append(f"{given}{message} (got {_brief(repr(each['input']))})")
+    for entry in error.errors(include_url=False):
+        path, message = ".".join(map(str, entry["loc"])), entry["msg"].removeprefix("Value error, ")
+        field = f"field `{path}`: " if path else ""
+        rows.append(f"{field}{message} (got {_brief(repr(entry['input']))})")
     return "; ".join(rows[:3]) + (f"; and {len(rows) - 3} more" if len(rows) > 3 else "")
 
 

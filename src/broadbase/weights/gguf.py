@@ -31,11 +31,11 @@ from broadbase.weights.shards import LazyTensor
 
 @dataclass(frozen=True)
 class Form:
-    """What llama.cpp wants of an architecture, beyond names."""
+    """How llama.cpp represents an architecture, besides names."""
 
     name: str
-    paired: bool = False  # it turns neighbouring numbers of a head, and reads scaled frequencies
-    turned: tuple[str, ...] = ()  # modules whose matrices our layout keeps as [in, out]
+    paired: bool = False  # it rotates neighbouring numbers of a head, and reads scaled frequencies
+    transposed: tuple[str, ...] = ()  # modules whose matrices are published as [in, out]
 
 
 FORMS = {
@@ -44,17 +44,18 @@ FORMS = {
     "qwen2": Form("qwen2"),
     "qwen3": Form("qwen3"),
     "starcoder2": Form("starcoder2"),
-    "gpt2": Form("gpt2", turned=("c_attn", "c_proj", "c_fc")),
+    "gpt2": Form("gpt2", transposed=("c_attn", "c_proj", "c_fc")),
 }
-LENGTH = 2048  # of a context, where a config.json does not say it: transformers' own for Llama
+LENGTH = 2048  # of a context, where config.json has none: the default of transformers for Llama
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# How text is cut before merging: what llama.cpp calls it. Of those trained here the nearest that it
-# knows: text is cut otherwise after an apostrophe and in runs of more than three digits, code where
-# merges alone (superbpe cuts digits) cross a line's end. bench/llamacpp.py says what that costs.
+# The name in llama.cpp of each rule by which text is cut before merging. Tokenizers trained here
+# get the nearest rule: text is cut differently after an apostrophe and in runs of more than three
+# digits, code where merges cross the end of a line (superbpe cuts digits). bench/llamacpp.py
+# measures what that costs.
 CUTS = {
     GPT2: "gpt-2",
     LLAMA3: "llama-bpe",
@@ -65,7 +66,7 @@ CUTS = {
 
 
 def write_gguf(base: Base, file: Path) -> None:
-    """Write `file`; ConfigError where llama.cpp has no such decoder or tokenizer."""
+    """Write `file`; ConfigError if llama.cpp has no such decoder or tokenizer."""
     gguf = require_extra("gguf", "gguf", "--to gguf")
     config, tensors, _ = layout(base)
     form = _form(base, config)
@@ -75,18 +76,20 @@ def write_gguf(base: Base, file: Path) -> None:
         kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == form.name)
         names = gguf.get_tensor_name_map(kind, len(base.model.towers["main"].blocks))  # type: ignore[arg-type]
         for name, tensor in _tensors(base, tensors, form):
-            known = names.get_name(name, try_suffixes=(".weight", ".bias"))
-            if known is None:
-                raise ConfigError(f"llama.cpp has no place for {name!r} in a {form.name}")
+            gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            if gguf_name is None:
+                raise ConfigError(
+                    f"llama.cpp has no tensor {name!r} in a {form.name}; export --to safetensors"
+                )
             tensor = tensor.detach().to("cpu", torch.float32)
-            writer.add_tensor(known, tensor.contiguous().numpy())
+            writer.add_tensor(gguf_name, tensor.contiguous().numpy())
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
 
 
 def _form(base: Base, config: Mapping[str, Any]) -> Form:
-    """How the base leaves; ConfigError where it cannot."""
+    """Return the form of a base; ConfigError if llama.cpp has none."""
     form = FORMS.get(config["model_type"])
     if form is None:
         raise ConfigError(
@@ -95,11 +98,14 @@ def _form(base: Base, config: Mapping[str, Any]) -> Form:
         )
     tower: Any = base.config.towers["main"]
     if any(layers.block.attention.span for layers in tower.layers):
-        raise ConfigError("llama.cpp's decoders of this type see all that was before: no windows")
+        raise ConfigError(
+            f"llama.cpp's {form.name} attends to all earlier tokens and has no windows; export --to"
+            " safetensors"
+        )
     if len({layers.block.positions for layers in tower.layers}) > 1 or (
         getattr(tower.positions, "scaling", None) and not form.paired
     ):
-        raise ConfigError(f"rotary scaling of a {form.name} cannot be told in GGUF")
+        raise ConfigError(f"GGUF has no rotary scaling of a {form.name}; export --to safetensors")
     return form
 
 
@@ -134,13 +140,13 @@ def _tokenizer(writer: Any, kinds: Any, base: Base, config: Mapping[str, Any]) -
     cut = CUTS.get(_cut(tree))
     if tree["model"].get("type") != "BPE" or cut is None:
         raise ConfigError(
-            "GGUF holds the tokenizer too, and this base has no byte-level byte-pair encoding that"
-            " llama.cpp knows"
+            "GGUF includes the tokenizer, and this base has no byte-level byte-pair encoding that"
+            " llama.cpp supports; export --to safetensors"
         )
     added = {token["id"]: token for token in tree["added_tokens"]}
     words = {i: word for word, i in tree["model"]["vocab"].items()}
     words |= {i: token["content"] for i, token in added.items()}
-    count = config["vocab_size"]  # ids without a word belong to objectives
+    count = config["vocab_size"]  # ids without a word are sentinels, the mask, or unused
 
     def kind(i: int) -> int:
         if i not in words:
@@ -160,27 +166,27 @@ def _tokenizer(writer: Any, kinds: Any, base: Base, config: Mapping[str, Any]) -
     before, after = opening(codec), codec.after
     start = int(before[0]) if len(before) else first(config.get("bos_token_id"))
     ends = codec.ends or every(config.get("eos_token_id"))
-    for role, known in zip(("bos", "eos", "eot", "eom"), (start, *ends), strict=False):
-        if known is not None and known >= 0:
-            getattr(writer, f"add_{role}_token_id")(known)
+    for role, i in zip(("bos", "eos", "eot", "eom"), (start, *ends), strict=False):
+        if i is not None and i >= 0:
+            getattr(writer, f"add_{role}_token_id")(i)
     writer.add_add_bos_token(len(before) > 0)
     writer.add_add_eos_token(after is not None and len(after) > 0)
-    if (talk := _chat(base.origin.files if base.origin else {})) is not None:
-        writer.add_chat_template(talk)
+    if (template := _chat(base.origin.files if base.origin else {})) is not None:
+        writer.add_chat_template(template)
 
 
 def _chat(files: Mapping[str, bytes]) -> str | None:
-    """The chat template that came with the tokenizer: in a file of its own, or in its settings."""
+    """Return the chat template of a tokenizer: a separate file, or one of its settings."""
     if "chat_template.jinja" in files:
         return files["chat_template.jinja"].decode(errors="replace")
-    found = json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template")
-    if isinstance(found, list):  # several with names
-        found = next((t.get("template") for t in found if t.get("name") == "default"), None)
-    return found if isinstance(found, str) else None
+    template = json.loads(files.get("tokenizer_config.json", b"{}")).get("chat_template")
+    if isinstance(template, list):  # several with names
+        template = next((t.get("template") for t in template if t.get("name") == "default"), None)
+    return template if isinstance(template, str) else None
 
 
 def _cut(tree: Mapping[str, Any]) -> str:
-    """The regex by which a tokenizer cuts text into what merges do not cross; "" if by none."""
+    """Return the regex by which a tokenizer cuts text before merging; "" if it has none."""
     first = tree.get("pre_tokenizer") or {}
     parts = first.get("pretokenizers", [first])
     if any(part.get("type") == "ByteLevel" and part["use_regex"] for part in parts):
@@ -192,19 +198,19 @@ def _cut(tree: Mapping[str, Any]) -> str:
 def _tensors(
     base: Base, tensors: Mapping[str, LazyTensor], form: Form
 ) -> Iterator[tuple[str, Tensor]]:
-    """Tensors under the layout's names, as llama.cpp computes with them."""
+    """Yield tensors by their published names, in the form that llama.cpp computes with."""
     tower: Any = base.config.towers["main"]
     attention, positions = tower.layers[0].block.attention, tower.positions
     heads = {"q_proj": attention.heads, "k_proj": attention.kv_heads}
-    for name, later in tensors.items():
+    for name, lazy in tensors.items():
         if base.origin is not None and name in base.origin.unused_tensors:
             continue
         *_, module, leaf = name.split(".")
-        tensor = later.make()
-        if form.paired and module in heads:  # neighbouring numbers turn there, not halves
+        tensor = lazy.make()
+        if form.paired and module in heads:  # llama.cpp rotates neighbouring numbers, not halves
             halves = tensor.reshape(heads[module], 2, -1, *tensor.shape[1:])
             tensor = halves.transpose(1, 2).reshape(tensor.shape)
-        yield name, tensor.T if module in form.turned and leaf == "weight" else tensor
+        yield name, tensor.T if module in form.transposed and leaf == "weight" else tensor
     if getattr(positions, "scaling", None) is not None:
-        whole, dim = RotaryConfig(theta=positions.theta), attention.head_dim
-        yield "rope_freqs.weight", whole.frequencies(dim) / positions.frequencies(dim)
+        unscaled, dim = RotaryConfig(theta=positions.theta), attention.head_dim
+        yield "rope_freqs.weight", unscaled.frequencies(dim) / positions.frequencies(dim)

@@ -1,4 +1,4 @@
-"""What the fields of a config.json mean: parts that several architectures share."""
+"""What fields of a config.json mean, where several families share them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def require(config: Mapping[str, Any], **allowed: Any) -> None:
-    """Refuse a config whose field has an effect that we do not have: ConfigError names it."""
+    """Check that fields have values that are supported; ConfigError names one that has not."""
     for field, values in allowed.items():
         if field in config and config[field] not in values:
             raise ConfigError(
@@ -45,7 +45,7 @@ def require(config: Mapping[str, Any], **allowed: Any) -> None:
 
 
 def activation(config: Mapping[str, Any], field: str) -> Activation:
-    """The activation that a field names."""
+    """Return the activation that a field names."""
     require(config, **{field: tuple(ACTIVATIONS)})
     return ACTIVATIONS[config[field]]
 
@@ -60,9 +60,9 @@ def multihead(width: int, heads: int, **settings: Any) -> GroupedQueryConfig:
 
 
 def rotary(config: Mapping[str, Any], kind: str | None = None) -> RotaryConfig:
-    """The rotary embedding; `kind` is of layers, where they differ.
+    """Return the rotary embedding, of layers of `kind` where these differ.
 
-    transformers 5 keeps all of it in rope_parameters, earlier ones in two fields.
+    transformers 5 has one field, rope_parameters; earlier versions have two.
     """
     rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     rope = rope.get(kind, rope) if kind else rope
@@ -102,40 +102,40 @@ def _scaling(rope: Mapping[str, Any], config: Mapping[str, Any]) -> RotaryScalin
 
 
 def rope(positions: RotaryConfig) -> dict[str, Any]:
-    """The rope_parameters of a rotary embedding: what `rotary` reads."""
-    known = {"rope_type": "default", "rope_theta": positions.theta}
+    """Return the rope_parameters of a rotary embedding, which `rotary` reads."""
+    fields = {"rope_type": "default", "rope_theta": positions.theta}
     match positions.scaling:
         case LinearScaling(factor=factor):
-            known |= {"rope_type": "linear", "factor": factor}
+            fields |= {"rope_type": "linear", "factor": factor}
         case Llama3Scaling() as s:
-            known |= {"rope_type": "llama3", "factor": s.factor, "low_freq_factor": s.low}
-            known |= {"high_freq_factor": s.high, "original_max_position_embeddings": s.original}
+            fields |= {"rope_type": "llama3", "factor": s.factor, "low_freq_factor": s.low}
+            fields |= {"high_freq_factor": s.high, "original_max_position_embeddings": s.original}
         case YarnScaling() as s:
-            known |= {"rope_type": "yarn", "factor": s.factor, "beta_fast": s.fast}
-            known |= {"beta_slow": s.slow, "original_max_position_embeddings": s.original}
-            known |= {"truncate": s.truncate, "attention_factor": s.attention}
-    return known
+            fields |= {"rope_type": "yarn", "factor": s.factor, "beta_fast": s.fast}
+            fields |= {"beta_slow": s.slow, "original_max_position_embeddings": s.original}
+            fields |= {"truncate": s.truncate, "attention_factor": s.attention}
+    return fields
 
 
 def layer_types(config: Mapping[str, Any], kinds: Sequence[str]) -> Sequence[str]:
-    """Of each layer LOCAL or GLOBAL: the config's word, or `kinds` in older files."""
-    found = config.get("layer_types") or kinds
-    require({"layer_types": set(found)}, layer_types=({LOCAL}, {GLOBAL}, {LOCAL, GLOBAL}))
-    return found
+    """Return LOCAL or GLOBAL for each layer: layer_types, or `kinds` for older files."""
+    types = config.get("layer_types") or kinds
+    require({"layer_types": set(types)}, layer_types=({LOCAL}, {GLOBAL}, {LOCAL, GLOBAL}))
+    return types
 
 
 def stack(blocks: Iterable[BlockConfig]) -> tuple[LayersConfig, ...]:
-    """Layers one by one, equal neighbours counted together."""
+    """Return a sequence of blocks as layers, in which equal neighbours are one entry."""
     return tuple(
         LayersConfig(block=block, repeat=len(list(same))) for block, same in groupby(blocks)
     )
 
 
 def tokens(config: Mapping[str, Any], discrete: DiscreteConfig) -> TokensConfig:
-    """The text of a decoder: its ids for a document's two ends.
+    """Return the modality of a decoder's text, with the ids of start and end.
 
-    Without an id for the start, a document begins after the end of another, and a text that is
-    read has nothing before it.
+    Without a start id, a packed document begins after the end of another, and a prompt has nothing
+    before it.
     """
     start, end = config.get("bos_token_id"), first(config.get("eos_token_id"))
     return TokensConfig(
@@ -147,19 +147,19 @@ def tokens(config: Mapping[str, Any], discrete: DiscreteConfig) -> TokensConfig:
 
 
 def first(value: int | Sequence[int] | None) -> int | None:
-    """An id, or the first of several."""
-    known = every(value)
-    return known[0] if known else None
+    """Return an id, or the first of several; None if there is none."""
+    ids = every(value)
+    return ids[0] if ids else None
 
 
 def every(value: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Ids, of which a config may name one, several or none; a negative one stands for none."""
-    found = value if isinstance(value, Sequence) else [] if value is None else [value]
-    return tuple(i for i in found if i >= 0)
+    """Return the ids of a field that has one, several or none; a negative id stands for none."""
+    ids = value if isinstance(value, Sequence) else [] if value is None else [value]
+    return tuple(i for i in ids if i >= 0)
 
 
 def with_head(discrete: DiscreteConfig, names: Collection[str], sign: str) -> DiscreteConfig:
-    """A Space with its head, or without where no tensor's name has `sign` in it."""
+    """Return the settings without a head if no tensor's name contains `sign`."""
     if any(sign in name for name in names):
         return discrete
     update = {"tie_embeddings": True, "bias": False, "head": NoHeadConfig()}

@@ -1,7 +1,7 @@
-"""A base whose hidden places have a vector of their own, as one where an id stands for them.
+"""Replacing the mask vector of a base by a mask id, for families that have one.
 
-Published encoders have a token for what is hidden. The vector becomes the row of one more id, which
-is the last; no number of what the base computes for other ids changes.
+Published encoders have a token for masking. The vector becomes the row of one more id, the last;
+what the base computes for other ids does not change.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ TABLES = ("embedding.weight", "output.weight")
 
 
 def with_mask(config: ModelConfig) -> ModelConfig | None:
-    """The config of such a base with the id; None where it has one, or is of several Spaces."""
+    """Return a config with the id; None if it has one, or has several modalities."""
     discrete = only_ids(config)
     if discrete is None or discrete.mask_id is not None or discrete.bias:
         return None
     ((name, space),) = config.modalities.items()
     mask = discrete.vocab_size
-    own = discrete.model_copy(
+    grown = discrete.model_copy(
         update={"vocab_size": mask + 1, "mask_id": mask, "tie_embeddings": False}
     )
-    modality = TokensConfig(discrete=own, by=getattr(space, "by", None) or space)
+    modality = TokensConfig(discrete=grown, by=getattr(space, "by", None) or space)
     return config.model_copy(update={"modalities": {name: modality}})
 
 
 @torch.no_grad()
 def masked(base: Base, vector: Tensor) -> Base | None:
-    """The same with an id for hidden places, whose row is the `vector`; None where `with_mask` is.
+    """Return the base with a mask id whose row is the `vector`; None where `with_mask` is.
 
-    It is told as rarely as the start of a document, which is no target either.
+    The row of the output matrix is that of the start, which is no target either.
     """
     config = with_mask(base.config)
     if config is None:
@@ -57,10 +57,10 @@ def masked(base: Base, vector: Tensor) -> Base | None:
 
 
 def unmasked(config: ModelConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Back to the tensors of a base of `config`, but for its vector."""
+    """Return the tensors of the base before `masked`, of `config`, without its vector."""
     (space,) = config.modalities
     embedding, output = (f"spaces.{space}.{name}" for name in TABLES)
-    found = {k: v[:-1] if k in (embedding, output) else v for k, v in state.items()}
+    tensors = {k: v[:-1] if k in (embedding, output) else v for k, v in state.items()}
     if config.modalities[space].discrete.tie_embeddings:  # type: ignore[attr-defined]
-        del found[output]
-    return found
+        del tensors[output]
+    return tensors

@@ -1,8 +1,8 @@
-"""Out: which published family a model is one of, by the mappings read backwards.
+"""Which published family a model belongs to.
 
-`write` of a family takes the sizes of a model for a config.json, and `read` of that gives the
-family's model of these sizes. A base that equals it leaves under the family's names, exactly; how
-another differs is said slot by slot; and `like` makes a model so from the start.
+`write` of a family makes a config.json of the sizes of a model, and `read` of that gives the
+family's model of these sizes. A base that equals it is exported under the family's names, exactly;
+the differences of another are listed slot by slot; and `as_family` makes a model that will match.
 """
 
 from __future__ import annotations
@@ -26,142 +26,152 @@ from broadbase.weights.fold_norm import folded
 from broadbase.weights.mapping import ImportedModel, imported, known_families
 from broadbase.weights.sizes import Ends, ids
 
-HEAD = ("lm_head.weight",)  # a name that says that there is a head
-FREE = {"mean", "deviation", "resample", "crops"}  # of a modality: nothing that a Space computes
-HEADS = {"head", "bias", "tie_embeddings"}  # of a Space: what only predictions are made with
+HEAD = ("lm_head.weight",)  # a tensor's name that shows that there is a head
+FREE = {
+    "mean",
+    "deviation",
+    "resample",
+    "crops",
+}  # settings of a modality that its codec alone uses
+HEADS = {"head", "bias", "tie_embeddings"}  # settings that only predictions depend on
 
 
 @dataclass(frozen=True)
 class FamilyMatch:
-    """A family's model of some sizes, beside the model that has them."""
+    """A family's model of the sizes of another model, and how that one differs."""
 
     kind: str
     config: Mapping[str, Any]  # its config.json
     source: ImportedModel
-    differences: tuple[str, ...]  # none: the model is one of the family
+    differences: tuple[str, ...]  # empty: the model belongs to the family
 
 
 def families() -> list[str]:
-    """The model types that a model trained here can be of."""
+    """Return the model types that a model trained here can have."""
     return [kind for kind, module in known_families().items() if hasattr(module, "write")]
 
 
-def match(model: ModelConfig, kind: str, said: Ends) -> FamilyMatch | None:
-    """The family's model of these sizes; None where it has no such towers and Spaces."""
+def match(model: ModelConfig, kind: str, ends: Ends) -> FamilyMatch | None:
+    """Return the family's model of these sizes; None if its towers or modalities differ."""
     module = known_families()[kind]
-    config = module.write(model, said)
+    config = module.write(model, ends)
     if config is None:
         return None
     config = {"model_type": kind, "dtype": "float32", **config}
     source = imported(config, getattr(module, "HEAD", HEAD))
-    theirs, names = source.config, _names(source.config, model)
+    published, names = source.config, _names(source.config, model)
     if (
-        theirs.towers.keys() != model.towers.keys()
-        or [c.name for c in theirs.connectors] != [c.name for c in model.connectors]
+        published.towers.keys() != model.towers.keys()
+        or [c.name for c in published.connectors] != [c.name for c in model.connectors]
         or names.keys() != model.modalities.keys()
-        or not theirs.heads.keys() <= model.heads.keys()
-    ):  # records that the family does not take are no part of it; heads may be
+        or not published.heads.keys() <= model.heads.keys()
+    ):  # the family takes all modalities of the model, but may lack some of its heads
         return None
-    mine = _computed(model, {name: name for name in names}, names, theirs)
-    found = _differences("model", mine, _computed(theirs, names, names, theirs))
-    return FamilyMatch(kind, config, source, tuple(found))
+    settings = _computed(model, {name: name for name in names}, names, published)
+    differences = _differences("model", settings, _computed(published, names, names, published))
+    return FamilyMatch(kind, config, source, tuple(differences))
 
 
 def matches(base: Base) -> list[FamilyMatch]:
-    """The families that have a base's towers, Spaces and pattern, the nearest first."""
-    said = _said(base)
-    found = [match(base.config, kind, said) for kind in families()]
-    near = [each for each in found if each and each.source.pattern == base.usage.attention]
-    return sorted(near, key=lambda each: len(each.differences))
+    """Return the families with a base's towers, modalities and attention, the nearest first."""
+    ends = _ends(base)
+    candidates = [match(base.config, kind, ends) for kind in families()]
+    near = [m for m in candidates if m and m.source.pattern == base.usage.attention]
+    return sorted(near, key=lambda candidate: len(candidate.differences))
 
 
 def as_family(model: ModelConfig, kind: str, pattern: str, length: int) -> ModelConfig:
-    """The same recipe's model as one of a family: of its sizes, with the family's slots.
+    """Return a model of the same sizes with the slots of a family.
 
-    Records stay what they are; `length` is the most places that one has. ConfigError where the
-    family has no such towers and Spaces.
+    Codecs stay as they are; `length` is the most tokens of a row. ConfigError if the family has
+    other towers or modalities.
     """
     if kind not in families():
         raise ConfigError(f"--family {kind!r} is no family{hint(kind, families())}")
-    every = {each: match(model, each, Ends(length=length)) for each in families()}
-    fitting = {k: each for k, each in every.items() if each and each.source.pattern == pattern}
+    candidates = {name: match(model, name, Ends(length=length)) for name in families()}
+    fitting = {k: m for k, m in candidates.items() if m and m.source.pattern == pattern}
     if kind not in fitting:
         raise ConfigError(
             f"--family {kind}: this recipe has towers {', '.join(model.towers)} ({pattern}) and"
-            f" Spaces {', '.join(model.modalities)}, and that family others; it can be like:"
+            f" modalities {', '.join(model.modalities)}, and the family has others; it can be like:"
             f" {', '.join(fitting) or 'none'}"
         )
-    found = fitting[kind]
-    theirs, names = found.source.config, _names(found.source.config, model)
-    spaces = {m: _spoken(model.modalities[m], theirs.modalities[t]) for m, t in names.items()}
-    heads = {h: _alike(model.heads[h], head) for h, head in theirs.heads.items()}
+    published = fitting[kind].source.config
+    names = _names(published, model)
+    spaces = {m: _of_codec(model.modalities[m], published.modalities[t]) for m, t in names.items()}
+    heads = {h: _head(model.heads[h], head) for h, head in published.heads.items()}
     names |= {name: name for name in heads}
-    beside = {name: tower for name, tower in model.tower_of.items() if name not in names}
+    others = {name: tower for name, tower in model.tower_of.items() if name not in names}
     return ModelConfig(
         modalities={**model.modalities, **spaces},
         heads={**model.heads, **heads},
-        towers=theirs.towers,
+        towers=published.towers,
         tower_of={
-            **beside,
-            **{m: theirs.tower_of[t] for m, t in names.items() if t in theirs.tower_of},
+            **others,
+            **{m: published.tower_of[t] for m, t in names.items() if t in published.tower_of},
         },
-        connectors=theirs.connectors,
+        connectors=published.connectors,
     )
 
 
 def explain_mismatch(base: Base) -> str:
-    """Why a base leaves as no family, setting by setting of the nearest, and what to train."""
+    """Return why a base belongs to no family, by settings of the nearest, and what to train."""
     near = matches(folded(base) or base)
     if not near:
         return (
             f"no published family has towers {', '.join(base.config.towers)}"
-            f" ({base.usage.attention}) and Spaces {', '.join(base.config.modalities)}; export --to"
-            " safetensors, or open the model folder with broadbase.load"
+            f" ({base.usage.attention}) and modalities {', '.join(base.config.modalities)};"
+            " export --to safetensors, or open the model folder with broadbase.load"
         )
     first, *others = near
-    further = ", ".join(f"{each.kind} ({len(each.differences)} settings)" for each in others)
+    further = ", ".join(f"{m.kind} ({len(m.differences)} settings)" for m in others)
     return (
         f"this is no {first.kind}, the nearest family: {'; '.join(first.differences)}. Pretrain"
-        f" with --family {first.kind} to have a base that leaves as one"
-        + (f"; farther off: {further}" if further else "")
+        f" with --family {first.kind} for a base that can be exported as one"
+        + (f"; further families: {further}" if further else "")
     )
 
 
-def _names(theirs: ModelConfig, mine: ModelConfig) -> dict[str, str]:
-    """Their name of each of our modalities that they have: the first may be called otherwise."""
-    first, *others = theirs.modalities
-    return {next(iter(mine.modalities)): first, **{name: name for name in others}}
+def _names(published: ModelConfig, model: ModelConfig) -> dict[str, str]:
+    """Return the published name of each modality of a model; that of the first may differ."""
+    first, *others = published.modalities
+    return {next(iter(model.modalities)): first, **{name: name for name in others}}
 
 
-def _spoken(mine: ModalityConfig, theirs: ModalityConfig) -> ModalityConfig:
-    """Their Space, of our records."""
-    if _settings(mine, theirs) == _settings(theirs, theirs):
-        return mine
-    if isinstance(theirs, TokensConfig):
-        return theirs.model_copy(update={"by": getattr(mine, "by", None) or mine})
-    if isinstance(theirs, PublishedImageConfig) and isinstance(mine, ImageConfig):
-        return theirs.model_copy(update={"crops": mine.crops})
-    return theirs
+def _of_codec(modality: ModalityConfig, published: ModalityConfig) -> ModalityConfig:
+    """Return the published modality with the codec of another; that one if it computes the same."""
+    if _settings(modality, published) == _settings(published, published):
+        return modality
+    if isinstance(published, TokensConfig):
+        return published.model_copy(update={"by": getattr(modality, "by", None) or modality})
+    if isinstance(published, PublishedImageConfig) and isinstance(modality, ImageConfig):
+        return published.model_copy(update={"crops": modality.crops})
+    return published
 
 
-def _alike(mine: HeadConfig, theirs: HeadConfig) -> HeadConfig:
-    """Their head; ours where it computes the same."""
-    return mine if _settings(mine, theirs) == _settings(theirs, theirs) else theirs
+def _head(head: HeadConfig, published: HeadConfig) -> HeadConfig:
+    """Return the published head; the other one if it computes the same."""
+    same = _settings(head, published) == _settings(published, published)
+    return head if same else published
 
 
 def _computed(
-    model: ModelConfig, own: Mapping[str, str], names: Mapping[str, str], theirs: ModelConfig
+    model: ModelConfig,
+    model_names: Mapping[str, str],
+    names: Mapping[str, str],
+    published: ModelConfig,
 ) -> dict[str, Any]:
-    """All settings that say what a family's part of a model computes, Spaces by our names.
+    """Return the settings that define what a model computes, for the modules of a family.
 
-    `own` are the names of these Spaces in `model`, and `names` in `theirs`.
+    Keys are modalities; `model_names` are their names in `model`, `names` those in `published`.
     """
     first, tree = next(iter(model.towers)), model.tree()
     spaces = {
-        m: _settings(model.modalities[own[m]], theirs.modalities[t]) for m, t in names.items()
+        m: _settings(model.modalities[model_names[m]], published.modalities[t])
+        for m, t in names.items()
     }
-    heads = {name: _settings(model.heads[name], head) for name, head in theirs.heads.items()}
-    called = {m: own[m] for m in names} | {name: name for name in heads}
+    heads = {name: _settings(model.heads[name], head) for name, head in published.heads.items()}
+    called = {m: model_names[m] for m in names} | {name: name for name in heads}
     return {
         "modalities": spaces,
         "heads": heads,
@@ -172,44 +182,47 @@ def _computed(
 
 
 def _settings(
-    modality: ModalityConfig | HeadConfig, theirs: ModalityConfig | HeadConfig
+    modality: ModalityConfig | HeadConfig, published: ModalityConfig | HeadConfig
 ) -> dict[str, Any]:
-    """Of a Space; of one that only reads there, what it reads by."""
+    """Return the settings of what a modality or head computes.
+
+    If the published one has no head, the settings of the head are left out.
+    """
     if (discrete := ids(modality)) is not None:
-        told = ids(theirs)
-        bare = told is not None and isinstance(told.head, NoHeadConfig)
+        other = ids(published)
+        bare = other is not None and isinstance(other.head, NoHeadConfig)
         return {k: v for k, v in discrete.tree().items() if not (bare and k in HEADS)}
     tree = {k: v for k, v in modality.tree().items() if k not in FREE}
-    if isinstance(modality, JointConfig):  # numbers to begin with
+    if isinstance(modality, JointConfig):  # initial values
         tree |= {k: None if tree[k] is None else "learned" for k in ("scale", "bias")}
     return tree
 
 
-def _differences(path: str, mine: Any, theirs: Any) -> Iterator[str]:
-    """Each setting that differs; of a slot with another choice in it, the choice alone."""
-    if mine == theirs:
+def _differences(path: str, model: Any, published: Any) -> Iterator[str]:
+    """Yield each setting that differs; for a slot with another choice, the choice alone."""
+    if model == published:
         return
-    if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
-        if mine.get("name") == theirs.get("name"):
-            for key in {**mine, **theirs}:
-                yield from _differences(f"{path}.{key}", mine.get(key), theirs.get(key))
+    if isinstance(model, Mapping) and isinstance(published, Mapping):
+        if model.get("name") == published.get("name"):
+            for key in {**model, **published}:
+                yield from _differences(f"{path}.{key}", model.get(key), published.get(key))
             return
-    elif isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
-        for i, pair in enumerate(zip(mine, theirs, strict=True)):
+    elif isinstance(model, list) and isinstance(published, list) and len(model) == len(published):
+        for i, pair in enumerate(zip(model, published, strict=True)):
             yield from _differences(f"{path}.{i}", *pair)
         return
-    yield f"{path} is {_brief(mine)} and would be {_brief(theirs)}"
+    yield f"{path} is {_brief(model)} and would be {_brief(published)}"
 
 
 def _brief(value: Any) -> str:
-    """A setting in a word: a slot by its choice."""
+    """Return a setting as one word: a slot by its choice."""
     if isinstance(value, Mapping):
         return str(value.get("name", dict(value)))
     return "none" if value is None else str(value).lower()
 
 
-def _said(base: Base) -> Ends:
-    """By the codec of ids that the base has, where it has one."""
+def _ends(base: Base) -> Ends:
+    """Return the start and end of the codec of ids; the default if there is no such codec."""
     for codec in base.codecs.values():
         if codec.start.ndim == 0:
             end = codec.end

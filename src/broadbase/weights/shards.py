@@ -1,6 +1,6 @@
-"""Tensors to safetensors files as the hub has them: one, or several with an index.
+"""Writing safetensors files in the layout of the hub: one file, or several with an index.
 
-A tensor is made when its file is written, so that memory peaks one file above the model.
+A tensor is made when its file is written, so peak memory is one file more than the model.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from torch import Tensor
 
 from broadbase.weights.tensors import INDEX, OURS, SINGLE
 
-LIMIT = 5 * 10**9  # bytes of a file, as the hub's own client cuts
+LIMIT = 5 * 10**9  # bytes of a file, as in the hub's client
 
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor to be written."""
+    """A tensor that is made when it is written."""
 
     size: int  # bytes
     make: Callable[[], Tensor]
 
     @staticmethod
     def of(tensor: Tensor) -> LazyTensor:
-        """One that is there."""
+        """Wrap a tensor that exists."""
         return LazyTensor(tensor.nbytes, lambda: tensor)
 
 
 def cut(tensors: Mapping[str, LazyTensor], limit: int) -> dict[str, str]:
-    """The file of each tensor: in their order, a new one where one would pass `limit` bytes.
+    """Return the file of each tensor; tensors keep their order.
 
-    A tensor that is larger has one to itself.
+    A new file begins where one would exceed `limit` bytes. A larger tensor has a file to itself.
     """
     files: list[list[str]] = []
     open_file: list[str] = []
@@ -58,7 +58,7 @@ def cut(tensors: Mapping[str, LazyTensor], limit: int) -> dict[str, str]:
 
 
 def write(tensors: Mapping[str, LazyTensor], files: Mapping[str, str], folder: Path) -> None:
-    """Every tensor into its file, one file after another, and an index where these are several."""
+    """Write every tensor into its file, one file after another, and an index of several files."""
     for file in sorted(set(files.values())):
         held = {name: tensor for name, tensor in tensors.items() if files[name] == file}
         write_file(_made(held), folder / file, {"format": "pt"})
@@ -70,7 +70,7 @@ def write(tensors: Mapping[str, LazyTensor], files: Mapping[str, str], folder: P
 
 
 def write_file(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
-    """One file of tensors; OSError where the disk refuses."""
+    """Write one file of tensors; OSError if the disk refuses."""
     try:
         save_file(tensors, file, metadata)
     except SafetensorError as error:
@@ -78,12 +78,12 @@ def write_file(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str])
 
 
 def _made(tensors: Mapping[str, LazyTensor]) -> dict[str, Tensor]:
-    """On the host, and no two in the same memory: what one file can hold."""
-    found: dict[str, Tensor] = {}
+    """Return tensors on the host that share no memory, as a file requires."""
+    made: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, later in tensors.items():
-        tensor = later.make().detach().cpu().contiguous()
-        place = tensor.untyped_storage().data_ptr()
-        found[name] = tensor.clone() if place in seen else tensor
-        seen.add(place)
-    return found
+    for name, lazy in tensors.items():
+        tensor = lazy.make().detach().cpu().contiguous()
+        pointer = tensor.untyped_storage().data_ptr()
+        made[name] = tensor.clone() if pointer in seen else tensor
+        seen.add(pointer)
+    return made

@@ -1,4 +1,4 @@
-"""The sizes of a model, as the config.json of a published family says them."""
+"""The sizes of a model that a config.json of a published family contains."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ NAMES: dict[Activation, str] = {
 
 @dataclass(frozen=True)
 class Ends:
-    """What a config.json says that stands in no tower."""
+    """What a config.json contains that is no setting of a tower."""
 
-    start: int = 0  # ids of a document's two ends
-    end: int | None = 1
-    length: int = 512  # places, where positions are counted
+    start: int = 0  # the id before a document
+    end: int | None = 1  # the id after it
+    length: int = 512  # the most tokens of a row, for models without a table of positions
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a tower is; of its slots what a family keeps, where they are of its kind."""
+    """The sizes of a tower, and the slots whose settings a family may take over."""
 
     width: int
     layers: int
@@ -45,57 +45,57 @@ class Shape:
 
     @classmethod
     def of(cls, model: ModelConfig, tower: str) -> Shape | None:
-        """That of a tower's first layer; None where there is no such tower."""
+        """Return the shape of a tower's first layer; None if there is no such tower."""
         config = model.towers.get(tower)
         if not isinstance(config, TransformerConfig):
             return None
         block = config.layers[0].block
         if not isinstance(block.attention, GroupedQueryConfig):
             return None
-        layers = sum(each.repeat for each in config.layers)
+        layers = sum(entry.repeat for entry in config.layers)
         norm, positions = block.residual.norm, config.positions
         return cls(config.width, layers, block.attention, block.feedforward, norm, positions)
 
     def eps(self, kind: type[NormConfig], usual: float) -> float:
-        """Of its norms, where they are of a `kind`."""
+        """Return the eps of norms of a `kind`; `usual` for others."""
         return getattr(self.norm, "eps", usual) if isinstance(self.norm, kind) else usual
 
     @property
     def plain(self) -> MLPConfig | None:
-        """Its feed-forward, where it has one activation between two maps."""
+        """The feed-forward if it is a plain MLP."""
         return self.feedforward if isinstance(self.feedforward, MLPConfig) else None
 
     @property
     def hidden(self) -> int:
-        """Of a plain feed-forward: its own or, of as many numbers as others have, 4 widths."""
+        """The hidden width of a plain feed-forward; 4 widths if it is of another kind."""
         return self.plain.hidden_width if self.plain else 4 * self.width
 
     def activation(self, usual: str) -> str:
-        """Of a plain feed-forward, as transformers calls it."""
+        """Return the name in transformers of a plain feed-forward's activation, or `usual`."""
         return NAMES[self.plain.activation] if self.plain else usual
 
     @property
     def gated(self) -> int:
-        """The hidden width of a gated feed-forward: its own, or of as many numbers."""
+        """The hidden width of a gated feed-forward; 8/3 widths if it is of another kind."""
         gated = isinstance(self.feedforward, GatedConfig)
         return self.feedforward.hidden_width if gated else 8 * -(-self.width // 3)
 
-    def max_length(self, said: Ends) -> int:
-        """The length of its table of positions."""
+    def max_length(self, ends: Ends) -> int:
+        """Return the length of the table of positions, or `ends.length` without one."""
         learned = isinstance(self.positions, LearnedConfig)
-        return self.positions.num_positions if learned else said.length  # type: ignore[attr-defined]
+        return self.positions.num_positions if learned else ends.length  # type: ignore[attr-defined]
 
 
 def ids(modality: ModalityConfig | HeadConfig | None) -> DiscreteConfig | None:
-    """The Space of a modality of ids, controls counted among them; None of others."""
-    found = getattr(modality, "discrete", None)
-    if not isinstance(found, DiscreteConfig):
+    """Return the settings of a modality of ids, extra ids included; None for others."""
+    discrete = getattr(modality, "discrete", None)
+    if not isinstance(discrete, DiscreteConfig):
         return None
-    count = found.vocab_size + found.extra_ids
-    return found.model_copy(update={"vocab_size": count, "extra_ids": 0, "z_loss_coef": 0.0})
+    count = discrete.vocab_size + discrete.extra_ids
+    return discrete.model_copy(update={"vocab_size": count, "extra_ids": 0, "z_loss_coef": 0.0})
 
 
 def only_ids(model: ModelConfig) -> DiscreteConfig | None:
-    """The Space of a model that has but one, of ids."""
+    """Return the settings of a model's only modality if it is one of ids; else None."""
     first, *others = model.modalities.values()
     return None if others else ids(first)

@@ -1,7 +1,7 @@
-"""The tensors of a folder's safetensors files, looked at first, read when they are wanted.
+"""The tensors of a folder's safetensors files; headers are read first, tensors on demand.
 
-Nothing is unpickled and no file outside the folder is opened. What is read lies in memory of its
-own: a file that changes later changes no model, and one that is cut meanwhile is an error.
+Nothing is unpickled and no file outside the folder is opened. Tensors are copied into memory: a
+file that changes later changes no model, and a file that is cut meanwhile is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INDEX, SINGLE, OURS = (
     "broadbase.safetensors",
 )
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-KINDS = {  # safetensors' words
+DTYPES = {  # by the names of safetensors
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -41,9 +41,9 @@ KINDS = {  # safetensors' words
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-FLOATS = {word for word, kind in KINDS.items() if kind.is_floating_point}
-HUGE = 2**20  # bytes from which memory is asked for in huge pages
-THREADS = 8  # more read no faster
+FLOATS = {name for name, dtype in DTYPES.items() if dtype.is_floating_point}
+HUGE = 2**20  # bytes from which memory is allocated in huge pages
+THREADS = 8  # more do not read faster
 CONVERT = (
     "transformers: AutoModel.from_pretrained(FOLDER).save_pretrained(OTHER), on a machine where it"
     " may run code"
@@ -52,51 +52,56 @@ CONVERT = (
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of a file, by its header."""
+    """The entry of one tensor in the header of a file."""
 
     file: Path
     shape: tuple[int, ...]
-    word: str  # safetensors' for its type: "F32", "BF16", "I64"
-    start: int  # of its bytes in the file
+    dtype_name: str  # in safetensors: "F32", "BF16", "I64"
+    start: int  # the first byte of its numbers in the file
 
     @property
-    def kind(self) -> torch.dtype:
-        """Its type; DataError where we have none."""
-        if self.word not in KINDS:
-            known = ", ".join(KINDS)
-            raise DataError(f"{self.file} holds {self.word} numbers; only {known} can be read")
-        return KINDS[self.word]
+    def dtype(self) -> torch.dtype:
+        """The type of its numbers; DataError if it is not supported."""
+        if self.dtype_name not in DTYPES:
+            raise DataError(
+                f"{self.file} holds {self.dtype_name} numbers; convert them to one of"
+                f" {', '.join(DTYPES)}"
+            )
+        return DTYPES[self.dtype_name]
 
-    def look(self) -> Tensor:
-        """Where it lies, mapped: for the moment, as a file that is cut takes its pages along."""
-        size = prod(self.shape) * self.kind.itemsize
+    def mapped(self) -> Tensor:
+        """Return the tensor mapped from the file.
+
+        Copy it soon: if the file is cut, its pages are lost.
+        """
+        size = prod(self.shape) * self.dtype.itemsize
         page = self.start - self.start % mmap.ALLOCATIONGRANULARITY
         if not size:
-            return torch.empty(self.shape, dtype=self.kind)
+            return torch.empty(self.shape, dtype=self.dtype)
         with self.file.open("rb") as file:
             length = self.start - page + size
-            mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY, offset=page)
+            memory = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY, offset=page)
         numbers = torch.frombuffer(
-            mapped, dtype=self.kind, count=prod(self.shape), offset=self.start - page
+            memory, dtype=self.dtype, count=prod(self.shape), offset=self.start - page
         )
         return numbers.view(self.shape)
 
     def read(self, into: Tensor, first: int = 0) -> None:
-        """The numbers from `first` on into a contiguous tensor."""
+        """Read numbers into a contiguous tensor, beginning with number `first`."""
         if not into.numel():
             return
-        room = into.view(-1).view(torch.uint8).numpy().data
+        buffer = into.view(-1).view(torch.uint8).numpy().data
         with self.file.open("rb", buffering=0) as file:
-            file.seek(self.start + first * self.kind.itemsize)
-            while room and (count := file.readinto(room)):
-                room = room[count:]
-        if room:
+            file.seek(self.start + first * self.dtype.itemsize)
+            while buffer and (count := file.readinto(buffer)):
+                buffer = buffer[count:]
+        if buffer:
             raise ValueError("it ends too soon")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What is wanted of a stored tensor: numbers as they lie, from `first` on, or a view of all."""
+    """A request for a stored tensor: its numbers in order from `first` on, or a view of it."""
 
     name: str
     shape: tuple[int, ...]
@@ -105,9 +110,10 @@ class Piece:
 
 
 class Tensors:
-    """Every tensor of a folder by name; DataError names the file and what is wrong with it."""
+    """Every tensor of a folder by name; a DataError names the file and its fault."""
 
     def __init__(self, folder: Path) -> None:
+        """Read the headers of all files."""
         self.folder = folder
         self.stored: dict[str, Stored] = {}
         index = folder / INDEX
@@ -116,61 +122,65 @@ class Tensors:
         if not index.exists() and not (folder / SINGLE).exists():
             raise DataError(f"{folder} has no {SINGLE} ({_instead(folder)})")
         for file in [*files, *([OURS] if (folder / OURS).exists() else [])]:
-            self._look(folder / file)
+            self._read_header(folder / file)
         for name, file in named.items():
             if name not in self.stored or self.stored[name].file.name != file:
-                raise DataError(f"{index} says that {file} holds {name!r}, and it does not")
+                raise DataError(
+                    f"{index} says that {file} holds {name!r}, and it does not; copy it again"
+                )
 
     def whole(self, name: str) -> Piece:
-        """All of one tensor."""
+        """Request a complete tensor."""
         return Piece(name, self.stored[name].shape)
 
     def read(self, pieces: Mapping[str, Piece]) -> dict[str, Tensor]:
-        """Every piece in memory of its own.
+        """Return a copy of every piece.
 
-        Views come first, of large tensors before small: with the file's pages that a view is copied
-        from, memory peaks little above the pieces.
+        Views of large tensors come first. A view is copied from the pages of a file, so in this
+        order peak memory is little more than the pieces.
         """
-        kinds = {key: self.stored[piece.name].kind for key, piece in pieces.items()}
-        found = {key: empty(piece.shape, kinds[key]) for key, piece in pieces.items()}
+        dtypes = {key: self.stored[piece.name].dtype for key, piece in pieces.items()}
+        result = {key: empty(piece.shape, dtypes[key]) for key, piece in pieces.items()}
 
         def fill(key: str) -> None:
             piece = pieces[key]
             stored = self.stored[piece.name]
             with _readable(stored.file):
                 if piece.view is None:
-                    stored.read(found[key], piece.first)
+                    stored.read(result[key], piece.first)
                 else:
-                    found[key].copy_(piece.view(stored.look()))
+                    result[key].copy_(piece.view(stored.mapped()))
 
         def order(key: str) -> tuple[bool, int]:
             return pieces[key].view is None, -prod(self.stored[pieces[key].name].shape)
 
         with ThreadPoolExecutor(min(THREADS, torch.get_num_threads())) as pool:
             list(pool.map(fill, sorted(pieces, key=order)))
-        return found
+        return result
 
     def same(self, one: str, other: str) -> bool:
-        """Whether two tensors hold the same numbers, whatever their type."""
+        """Return whether two stored tensors have equal numbers, whatever their types."""
         stored = self.stored[other]
         with _readable(stored.file):
-            return same(self.stored[one].look(), stored.look())
+            return same(self.stored[one].mapped(), stored.mapped())
 
-    def _look(self, file: Path) -> None:
+    def _read_header(self, file: Path) -> None:
         if not file.exists():
             raise DataError(f"{file} is missing, and {INDEX} names it; copy it again")
-        with _readable(file), safe_open(file, "pt"):  # which verifies the header
+        with _readable(file), safe_open(file, "pt"):  # this verifies the header
             header, start = _header(file)
-        for name, its in header.items():
+        for name, entry in header.items():
             if name in self.stored:
-                raise DataError(f"{file} and {self.stored[name].file} both hold {name!r}")
-            first, shape = start + its["data_offsets"][0], tuple(its["shape"])
-            self.stored[name] = Stored(file, shape, its["dtype"], first)
+                raise DataError(
+                    f"{file} and {self.stored[name].file} both hold {name!r}; remove one of them"
+                )
+            first, shape = start + entry["data_offsets"][0], tuple(entry["shape"])
+            self.stored[name] = Stored(file, shape, entry["dtype"], first)
 
 
 @contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """DataError, which names the file, where it cannot be read."""
+    """Turn errors of reading into a DataError that names the file."""
     try:
         yield
     except (OSError, SafetensorError, ValueError) as error:
@@ -178,7 +188,7 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def _header(file: Path) -> tuple[dict[str, Any], int]:
-    """What a file says of its tensors by name, and where their bytes begin."""
+    """Return the entries of a file's header by name, and the offset of the first tensor."""
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(size))
@@ -186,25 +196,27 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + size
 
 
-def empty(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
-    """Memory for a tensor, in huge pages where the system has them: getting it page by page takes
-    longer than reading a file into it."""
-    size = prod(shape) * kind.itemsize
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return an uninitialised tensor, in huge pages if the system has them.
+
+    Allocating memory in small pages takes longer than reading a file into it.
+    """
+    size = prod(shape) * dtype.itemsize
     if size < HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(shape, dtype=kind)
+        return torch.empty(shape, dtype=dtype)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=kind).view(shape)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers, whatever their type."""
+    """Return whether two tensors have equal numbers, whatever their types."""
     return one.shape == other.shape and bool(torch.equal(one, other.to(one.dtype)))
 
 
 def alike(one: Tensor, other: Tensor) -> bool:
-    """The same, but for the precision of fractions."""
+    """Return whether two tensors are equal up to the precision of bf16."""
     if not (one.is_floating_point() and other.is_floating_point()) or one.shape != other.shape:
         return same(one, other)
     return torch.allclose(one.double(), other.double(), rtol=1e-2, atol=1e-6)
@@ -218,7 +230,8 @@ def _named(index: Path) -> dict[str, str]:
         plain = isinstance(file, str) and PurePosixPath(file).name == file and "\\" not in file
         if not plain or not file.endswith(".safetensors"):
             raise DataError(
-                f"{index} names {file!r} for {name!r}, which is no safetensors file of this folder"
+                f"{index} names {file!r} for {name!r}, which is no safetensors file of this folder;"
+                " copy it again"
             )
     return named
 
@@ -226,7 +239,7 @@ def _named(index: Path) -> dict[str, str]:
 def _instead(folder: Path) -> str:
     pickles = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES)
     if not pickles:
-        return "no weights in it; is this a model folder?"
+        return "it holds no weights; give a model folder"
     return (
         f"{', '.join(pickles)} can run code when opened; convert the weights to safetensors, with"
         f" {CONVERT}"

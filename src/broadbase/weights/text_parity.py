@@ -1,4 +1,4 @@
-"""The same texts through transformers' tokenizer and model, and through ours."""
+"""Texts through the tokenizer and model of transformers, and through those of a base."""
 
 from __future__ import annotations
 
@@ -26,18 +26,22 @@ Compared = tuple[str, str, Tensor, Tensor]
 
 
 def compared(base: Base, reference: Any, folder: Path) -> Iterator[Compared]:
-    """Ids of texts and, of a base of text alone, what is predicted of them or how they are read."""
-    found = [name for name, codec in base.codecs.items() if isinstance(codec, TokensCodec)]
-    if not found or not (folder / "tokenizer.json").exists():
+    """Yield the ids of texts and, for a base of text alone, its logits or states.
+
+    Each comparison is the name of the inputs, that of the outputs, and both tensors.
+    """
+    spaces = [name for name, codec in base.codecs.items() if isinstance(codec, TokensCodec)]
+    if not spaces or not (folder / "tokenizer.json").exists():
         return
-    space, theirs = found[0], _tokenizer(folder)
+    space, reference_tokenizer = spaces[0], _tokenizer(folder)
     codec = base.codecs[space]
-    named = (folder / "tokenizer_config.json").exists() or codec.tokenizer.post_processor
-    both = {text: _ids(base, space, text) for text in TEXTS}
+    special = (folder / "tokenizer_config.json").exists() or codec.tokenizer.post_processor
+    ids_by_text = {text: _ids(base, space, text) for text in TEXTS}
     same = []
-    for text, ids in both.items():  # where no file says what comes around a text, without that
-        ours = ids if named else torch.from_numpy(codec.encode_prompt(text).values)
-        if ours.tolist() == theirs(text, add_special_tokens=bool(named)).input_ids:
+    for text, ids in ids_by_text.items():  # without a template, compare the ids of the text alone
+        encoded = ids if special else torch.from_numpy(codec.encode_prompt(text).values)
+        expected = reference_tokenizer(text, add_special_tokens=bool(special)).input_ids
+        if encoded.tolist() == expected:
             same.append(text)
     wrong = torch.tensor([float(text not in same) for text in TEXTS])
     yield "text", "ids", wrong, torch.zeros(len(TEXTS))
@@ -45,30 +49,30 @@ def compared(base: Base, reference: Any, folder: Path) -> Iterator[Compared]:
     if len(base.codecs) > 1 or len(base.config.towers) > 1:
         return
     for text in same:
-        ids = both[text]
+        ids = ids_by_text[text]
         if 0 < len(ids) <= longest and int(ids.max()) < reference.config.vocab_size:
             yield _predicted(base, reference, text, ids)
 
 
 def _predicted(base: Base, reference: Any, text: str, ids: Tensor) -> Compared:
-    found = reference(ids[None])
-    logits = next((found[k] for k in ("prediction_logits", "logits") if k in found), None)
+    output = reference(ids[None])
+    logits = next((output[k] for k in ("prediction_logits", "logits") if k in output), None)
     if logits is not None:
         ours = base.logits(text)
         return f"text of {len(ids)} ids", "logits", ours, logits[0, : len(ours)]
     states = torch.from_numpy(base.embed([text], layers=False)[0])
-    return f"text of {len(ids)} ids", "mean states", states, found.last_hidden_state[0].mean(dim=0)
+    return f"text of {len(ids)} ids", "mean states", states, output.last_hidden_state[0].mean(dim=0)
 
 
 def _ids(base: Base, space: str, text: str) -> Tensor:
-    """Of a text that is read whole."""
+    """Return the ids of a text as the base reads it."""
     codec = base.codecs[space]
-    whole = base.attention_pattern(space) == "full" or codec.after is not None
-    return document(codec, text, whole, special=True)[0]
+    ended = base.attention_pattern(space) == "full" or codec.after is not None
+    return document(codec, text, ended, special=True)[0]
 
 
 def _tokenizer(folder: Path) -> Any:
-    """What AutoTokenizer reads; where no file names its class, one that is tokenizer.json alone."""
+    """Return the tokenizer of AutoTokenizer; if no file names its class, that of tokenizer.json."""
     hf = require_extra("transformers", "transformers", "--check")
     try:
         if (folder / "tokenizer_config.json").exists():
@@ -76,5 +80,7 @@ def _tokenizer(folder: Path) -> Any:
                 folder, local_files_only=True, trust_remote_code=False
             )
         return hf.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-    except Exception as error:  # whatever a class of theirs raises
-        raise ConfigError(f"{folder}: transformers cannot read its tokenizer: {error}") from None
+    except Exception as error:  # whatever a class of transformers raises
+        raise ConfigError(
+            f"{folder}: transformers cannot read its tokenizer ({error}); copy the folder again"
+        ) from None

@@ -13,7 +13,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.files import draft_file, draft_folder, sweep
 from broadbase.core.terminal import echo
 from broadbase.inference.base import Base
-from broadbase.weights.companions import write_beside
+from broadbase.weights.companions import write_companions
 from broadbase.weights.folder import (
     layout,
     load,
@@ -67,7 +67,7 @@ def export(model: Path, form: Form, out: Path, shard: float | None) -> None:
                 raise ConfigError(f"{model}: {explain_mismatch(base)}")
             with draft_folder(out) as draft:
                 write(base, draft, None if shard is None else ceil(shard * 10**9))
-                write_beside(base, draft, described(base))
+                write_companions(base, draft, described(base))
         case Form.gguf:
             write_gguf(base, out)
         case Form.safetensors:
