@@ -17,8 +17,8 @@ LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 REMEDIES = {  # by the client's error, the narrower first
     "GatedRepoError": f"it is gated: accept its terms on its page there, then {LOG_IN}",
     "RepositoryNotFoundError": f"mend the name; if it is private, {LOG_IN}",
-    "LocalEntryNotFoundError": "and it is not in the cache: download it where there is a network"
-    " (`hf download`), and give its folder",
+    "LocalEntryNotFoundError": "fetch it where there is a network (`hf download`), as it is"
+    " not in the cache, and give its folder",
     "EntryNotFoundError": "its owner has to mend it",
 }
 
