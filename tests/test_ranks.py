@@ -24,7 +24,11 @@ MANY = [2, pytest.param(4, marks=pytest.mark.slow)]
 EXPERTS = {"name": "experts", "hidden_width": 64, "num_experts": 4}
 PARTS: dict[str, Any] = {
     "causal": {"objective": {"name": "causal"}, "sources": ["text", "code"]},
-    "masked": {"objective": {"name": "masked"}, "scale": 0.5},
+    "masked": {
+        "objective": {"name": "masked"},
+        "sources": ["text", "code", "molecule", "image"],
+        "scale": 0.5,
+    },
 }
 CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "causal": ("bytes", None),
@@ -146,17 +150,17 @@ def test_the_global_order_of_samples_knows_no_ranks(runs: Path, world: int) -> N
 STOPPED = """
 import os, signal, sys
 from pathlib import Path
-from broadbase.data.batches import Mixture
+from broadbase.data.batches import MixedBatches
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 folder, how, rank, step = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
-every = Mixture.batches
+every = MixedBatches.batches
 def batches(self, start, *rest, **more):
     for batch in every(self, start, *rest, **more):
         if batch.step == step and os.environ.get("RANK", "0") == rank:
             os.kill(os.getpid(), signal.Signals[how])
         yield batch
-Mixture.batches = batches
+MixedBatches.batches = batches
 exists = (folder / "run" / "config.yaml").exists()
 run = Run.open(folder / "run") if exists else Run.create(
     RunConfig.read(folder / "config.yaml"), folder / "run"
@@ -206,7 +210,7 @@ def split(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ranks_that_share_matrices_equal_one(split: Path, tmp_path: Path, world: int) -> None:
     """Tensor parallel by 2, alone and with rows divided by 2: stopped, resumed by one process."""
     tree = yaml.safe_load((split / "config.yaml").read_text())
-    tree["machine"]["tensor"] = 2
+    tree["machine"]["tensor_parallel"] = 2
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
     launch(tmp_path, world, STOPPED, tmp_path, "SIGTERM", str(world - 1), "10", fails=True)
     saved = max((tmp_path / "run" / "checkpoints").glob("step-*"))
@@ -215,7 +219,7 @@ def test_ranks_that_share_matrices_equal_one(split: Path, tmp_path: Path, world:
     said = launch(tmp_path, 1, STOPPED, tmp_path, "SIGTERM", "0", "99", fails=True)
     assert "machine.tensor_parallel=2 does not divide the 1 ranks" in said
     config = tmp_path / "run" / "config.yaml"
-    config.write_text(config.read_text().replace("tensor: 2", "tensor: 1"))
+    config.write_text(config.read_text().replace("tensor_parallel: 2", "tensor_parallel: 1"))
     launch(tmp_path, 1, STOPPED, tmp_path, "SIGTERM", "0", "99")
     one, many = losses(split / "1"), losses(tmp_path / "run")
     assert len(one) == len(many) == 20
@@ -230,7 +234,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.train.machine import MachineConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.tensor_parallel import split
-ranks = Ranks(torch.device("cpu"), MachineConfig(tensor=2))
+ranks = Ranks(torch.device("cpu"), MachineConfig(tensor_parallel=2))
 mesh = ranks.mesh["tensor"]
 def model(heads, **more):
     attention = {"name": "grouped", "heads": heads, "kv_heads": heads, "head_dim": 8, **more}
