@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all check results bench clean
 
@@ -10,10 +11,10 @@ demo: $(VENV)/installed
 	$(BIN)/broadbase demo
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 test-all: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import pkgutil
+import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,4 +88,29 @@ def test_no_branch_on_a_kind_in_the_blind_packages() -> None:
             if known:
                 found.append(f"{path}:{node.lineno}")
     assert len(names) >= 6
+    assert not found
+
+
+RETIRED = {  # names that the field's words replaced: docs/glossary.md has those
+    *("Draws", "OneInput", "ReadScores", "GivenConfig", "PrefixedConfig", "PlacesConfig"),
+    *("BucketsConfig", "OffsetsConfig", "PlaneConfig", "PerceptronConfig", "QuantisedConfig"),
+    *("BehindConfig", "ReachConfig", "RecallConfig", "RegionsConfig", "StableConfig"),
+    *("continuations", "embed_places", "from_places", "told_to_stop", "nats_per_place"),
+    *("BROADBASE_MODULES", "Measured", "Wanted", "Journal", "Hidden", "Choice"),
+}
+OPTIONS = re.compile(r"(?<![\w-])--(places|numeric|against|like|seeds|labels|start|on)\b(?!-)")
+
+
+def test_retired_words_are_gone() -> None:
+    """No identifier of the source has a retired name, and no option in messages or guides."""
+    found = []
+    for path in FILES:
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+            if token.type == tokenize.NAME and token.string in RETIRED:
+                found.append(f"{path}:{token.start[0]} {token.string}")
+    root = ROOT.parent.parent
+    guides = [p for p in root.glob("docs/*.md") if p.name not in ("log.md", "benchmarks.md")]
+    for path in [*FILES, root / "README.md", *guides]:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            found += [f"{path}:{number} {m.group()}" for m in OPTIONS.finditer(line)]
     assert not found
