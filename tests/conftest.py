@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from broadbase.model.model import Model, ModelConfig
 from broadbase.train.speeds import use_onednn
 
 torch.set_num_threads(1)
+os.environ.pop("COLUMNS", None)  # a worker of xdist says 80; a table that goes to a file has room
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -214,7 +214,7 @@ def test_places_are_told_in_their_pair() -> None:
         seen.masked, torch.zeros(3, 5).scatter(1, read.index, read.loss_weight).bool()
     )
     shifted = type(picture)("codes", ids, place + 1, loss_weight=weight)
-    with pytest.raises(ConfigError, match="the same grid and length"):
+    with pytest.raises(ConfigError, match="the same grid and sequence_length"):
         objective.build().views(Batch(0, {"image": picture, "codes": shifted}, batch.rng), corrupt)
     with pytest.raises(ValueError, match="needs image and codes row by row"):
         objective.check({"image": None, "codes": None})

@@ -110,7 +110,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "no layers": ("model.towers.main.layers=[]", r"layers`: .*at least 1 item"),
     "many layers": ("model.towers.main.layers.0.repeat=1000000000", "less than or equal to 256"),
     "no tower": ("objective.tower=mian", r"objective\.tower: the model has no tower 'mian'; did"),
-    "at": ("model.tower_of={text: x}", r"at\.text: no tower is called 'x'"),
+    "at": ("model.tower_of={text: x}", r"tower_of\.text: no tower is called 'x'"),
     "wide": ("model.towers.main.width=1000000000000000000", "no model can be built"),
     "heads": ("model.towers.main.layers.0.block.attention.heads=-3", "greater than or equal to 1"),
     "groups": ("model.towers.main.layers.0.block.attention.kv_heads=7", "multiple of kv_heads 7"),
@@ -148,8 +148,10 @@ def test_unknown_fields_in_lists_and_beside_values() -> None:
 
 def test_a_mixture_names_the_tower_that_is_missing() -> None:
     changed = find_recipe("mixed").build(1, None).tree()
-    changed["objective"]["parts"]["next"]["objective"]["tower"] = "other"
-    with pytest.raises(ConfigError, match=r"objective\.parts\.next\.objective\.tower: .*'other'"):
+    changed["objective"]["components"]["next"]["objective"]["tower"] = "other"
+    with pytest.raises(
+        ConfigError, match=r"objective\.components\.next\.objective\.tower: .*'other'"
+    ):
         RunConfig.from_tree(changed)
 
 

@@ -207,7 +207,7 @@ def test_what_has_no_crops_is_refused() -> None:
     t = taught(model())
     ids = Segment("bytes", torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 5, 3))
     head = PrototypesConfig(prototypes=4).build(8)
-    with pytest.raises(TypeError, match="compared with a teacher's"):
+    with pytest.raises(ConfigError, match="cannot be scored against targets"):
         head.score(torch.zeros(1, 1, 8), torch.zeros(1, 1))
     other = ModelConfig.from_tree(
         {"modalities": {"bytes": {"name": "bytes"}}, "towers": {"main": TOWER}}

@@ -53,13 +53,13 @@ def test_it_is_causal_modelling_with_other_weights() -> None:
         (view,) = objective.views(batch, {})
         reads += view.readouts
     plain, mine = reads
-    assert torch.equal(plain.values, mine.values)
+    assert torch.equal(plain.target, mine.target)
     again = torch.zeros(2, 11, dtype=torch.bool)
     again[0, 5:7] = True  # of three places the second and third
-    assert torch.equal(mine.weight, plain.weight * torch.where(again, 1.0, 0.25))
+    assert torch.equal(mine.loss_weight, plain.loss_weight * torch.where(again, 1.0, 0.25))
 
 
 def test_it_is_no_likelihood() -> None:
     assert ObjectiveConfig.from_tree({"name": "induction"}).likelihoods(["text"]) == {}
-    with pytest.raises(ValueError, match="others"):
+    with pytest.raises(ValueError, match="other_loss_weight"):
         ObjectiveConfig.from_tree({"name": "induction", "other_loss_weight": 0})

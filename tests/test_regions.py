@@ -33,7 +33,7 @@ def view(**fields: Any) -> View:
 
 
 def test_blocks_are_hidden_from_the_encoder_and_the_whole_is_told() -> None:
-    made = view(share=0.4)
+    made = view(mask_ratio=0.4)
     (given,), (read,) = made.streams[0].segments, made.readouts
     assert given.masked is not None
     assert read.target is not None
@@ -49,7 +49,7 @@ def test_blocks_are_hidden_from_the_encoder_and_the_whole_is_told() -> None:
 
 
 def test_the_regions_alone_can_be_told() -> None:
-    made = view(whole=False)
+    made = view(target_all=False)
     (given,), (read,) = made.streams[0].segments, made.readouts
     assert given.masked is not None
     assert read.loss_weight is not None
@@ -58,8 +58,8 @@ def test_the_regions_alone_can_be_told() -> None:
 
 @pytest.mark.parametrize("share", [0.2, 0.6])
 def test_damage_by_other_values_of_the_row(share: float) -> None:
-    (given,) = view(damage="replace", share=share).streams[0].segments
-    (same,) = view(share=share).streams[0].segments  # the same places, hidden
+    (given,) = view(damage="replace", mask_ratio=share).streams[0].segments
+    (same,) = view(mask_ratio=share).streams[0].segments  # the same places, hidden
     assert given.masked is None
     assert given.values is not None
     assert same.masked is not None

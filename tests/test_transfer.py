@@ -82,7 +82,7 @@ def test_a_fine_tuned_folder_says_what_its_labels_mean(tmp_path: Path) -> None:
 
 def test_a_probe_of_the_same_weights_gains_nothing() -> None:
     """Pretrained = random init of another seed: no interval may exclude 0 on both sides alike."""
-    base = mixed_base().scratch(99)
+    base = mixed_base().reinitialised(99)
     (row,) = adapt(base, task(), Method.probe, [40], test=60, seeds=5)
     comparison = row.random_init
     assert len(row.scores) == len(comparison.other_per_item) == 5
@@ -102,7 +102,7 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
     splits = [things.split(20, 20, seed) for seed in range(3)]
     whole = base.embed(things.raws, modality="bytes")
     assert row.scores == tuple(probe([whole], things, *split) for split in splits)
-    wholes = [base.scratch(seed).embed(things.raws, modality="bytes") for seed in range(3)]
+    wholes = [base.reinitialised(seed).embed(things.raws, modality="bytes") for seed in range(3)]
     told = [probe([w], things, *split) for w, split in zip(wholes, splits, strict=True)]
     assert row.random_init.other_per_item == tuple(told)
     used = {int(i) for split in splits for part in split for i in part}

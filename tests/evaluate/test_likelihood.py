@@ -12,6 +12,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.evaluate.likelihood import compare_bits, likelihoods
 from broadbase.evaluate.registry import evaluate_against
 from broadbase.evidence.comparison import MODEL
+from broadbase.inference.usages import plain_usage
 from broadbase.recipes.resolve import resolve
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
@@ -40,7 +41,9 @@ def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F8
     trained = {v.tobytes() for b in batches for v in b.segments["text"].values.numpy()}
     assert trained == {row.values.tobytes() for row in rows}
     with pytest.raises(ConfigError, match="only a model with causal attention has a likelihood"):
-        list(likelihoods(run, type(base)(base.config, base.model, base.codecs, "full")))
+        list(
+            likelihoods(run, type(base)(base.config, base.model, base.codecs, plain_usage("full")))
+        )
 
 
 def test_the_interval_covers_a_planted_difference() -> None:

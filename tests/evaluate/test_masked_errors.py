@@ -28,7 +28,7 @@ def two_sounds() -> Segment:
     document = torch.tensor([[0] * 5 + [1] * 5 + [-1] * 2])
     weight = torch.tensor([[0.0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0, 0]])
     place = position[None, :, None].expand(1, -1, 3)
-    return Segment("audio", values, place, document=document, weight=weight)
+    return Segment("audio", values, place, document=document, loss_weight=weight)
 
 
 def view_of(segment: Segment) -> View:
@@ -42,8 +42,8 @@ def test_records_are_apart_and_neither_start_nor_padding_is_visible() -> None:
     view = view_of(segment)
     records = list(masked_records(view, START))
     assert [(row, number) for row, number, _, _ in records] == [(0, 0), (0, 1)]
-    (read,) = view.reads
-    assert read.values is not None
+    (read,) = view.readouts
+    assert read.target is not None
     for _, number, targets, record in records:
         first = 5 * number
         document = segment.values[0, first : first + 5].numpy()
@@ -51,7 +51,7 @@ def test_records_are_apart_and_neither_start_nor_padding_is_visible() -> None:
         np.testing.assert_array_equal(record.visible, document[at])
         assert (0 in at) == (number == 1)  # the start is not visible, a continued frame is
         masked = record.masked_at[:, 0] + 1
-        np.testing.assert_array_equal(read.values[0].numpy()[targets], document[masked])
+        np.testing.assert_array_equal(read.target[0].numpy()[targets], document[masked])
         assert {*at, *masked} == set(range(1 - number, 5))
 
 

@@ -67,7 +67,7 @@ def test_problems_are_read_and_others_named(tmp_path: Path) -> None:
     assert isinstance(first, Record)
     assert first.raw == DOUBLE
     assert all(isinstance(each, Reject) for each in others)
-    assert [each.place[-1] for each in others] == ["2", "3", "4"]
+    assert [each.origin[-1] for each in others] == ["2", "3", "4"]
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ CAFES = ["a caf\u00e9\nor two", unicodedata.normalize("NFD", "a caf\u00e9\nor tw
 
 @pytest.mark.parametrize("pattern", ["causal", "full"])
 def test_one_molecule_has_one_vector(pattern: str) -> None:
-    base = base_of("molecule", PHENOL, plain_usage(pattern))
+    base = base_of("molecule", PHENOL, pattern)
     vectors = base.embed([*PHENOL, "CCN"])
     np.testing.assert_allclose(vectors[1:3], vectors[[0, 0]], atol=1e-6)
     assert not np.allclose(vectors[3], vectors[0], atol=1e-2)

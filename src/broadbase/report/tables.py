@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from broadbase.evidence.comparison import Comparison
 
 WIDEST = 10_000  # columns of a table that goes to a file
+COMMON = ("subject", "labels", "metric", "items")  # columns that may hold one value in all rows
 NUMBER = re.compile(r"[+-]?[\d,.]*\d(e[+-]?\d+)?|")  # or nothing
 
 
@@ -45,10 +46,20 @@ def print_table(
 
 
 def print_comparisons(comparisons: Iterable[Comparison], title: str) -> None:
-    """Print a row a comparison; an arrow shows which direction of a metric is better."""
+    """Print a row a comparison; an arrow shows which direction of a metric is better.
+
+    What all rows have in common stands once, after the title, so that a terminal has room.
+    """
     rows = [_row(comparison) for comparison in comparisons]
-    columns = dict.fromkeys(name for row in rows for name in row)
-    print_table(rows, [name for name in columns if any(row[name] for row in rows)], title)
+    columns = [
+        name for name in dict.fromkeys(n for r in rows for n in r) if any(r[name] for r in rows)
+    ]
+    shared = [
+        n for n in COMMON if n in columns and len(rows) > 1 and len({r[n] for r in rows}) == 1
+    ]
+    facts = ", ".join(f"{name}: {rows[0][name]}" for name in shared)
+    shown = [name for name in columns if name not in shared]
+    print_table(rows, shown, f"{title} ({facts})" if facts else title)
 
 
 def _row(row: Comparison) -> dict[str, str]:
