@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from broadbase.weights.folder import base_at, save
+from broadbase.weights.folder import load, save
 from embeddings import minilm
 
 SEED = 0  # of the random init
@@ -42,7 +42,7 @@ def main() -> None:
     given = parser.parse_args()
     out = given.out or Path(tempfile.mkdtemp())
     published = given.folder or minilm()
-    save(base_at(published).reinitialised(SEED), out / "scratch")
+    save(load(published).reinitialised(SEED), out / "scratch")
     starts = {"published": published, "random init": out / "scratch"}
     runs = {name: out / name.replace(" ", "-") for name in starts}
     for name, start in starts.items():

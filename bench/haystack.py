@@ -14,7 +14,7 @@ from broadbase.evaluate.needle import DEPTHS, HAYSTACKS, Recall, recalls
 from broadbase.report.charts import heat
 from broadbase.report.page import page
 from broadbase.run.run import Run
-from broadbase.weights.folder import base_at
+from broadbase.weights.folder import load
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     run, figures = Run.open(options.run), []
     for source in run.config.data.sources:
-        for name, recall in recalls(run, base_at(options.run), source).items():
+        for name, recall in recalls(run, load(options.run), source).items():
             print(table(source, name, recall))
             figures.append(drawn(source, name, recall))
     out = options.out or options.run / "haystack.html"

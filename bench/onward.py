@@ -23,7 +23,7 @@ from broadbase.recipes.recipe import find_recipe
 from broadbase.recipes.resolve import continue_from
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.weights.folder import base_at
+from broadbase.weights.folder import load
 
 SIDES = ("from text", "from nothing")
 
@@ -77,7 +77,7 @@ def told(options: argparse.Namespace, side: str, steps: int, seed: int) -> list[
     run = Run.open(folder)
     if not (folder / "model").exists():
         run.train()
-    return list(likelihoods(run, base_at(folder)))
+    return list(likelihoods(run, load(folder)))
 
 
 def row(steps: int, found: dict[str, list[list[Comparison]]]) -> str:

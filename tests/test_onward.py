@@ -20,7 +20,7 @@ from broadbase.evaluate.registry import evaluate
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.recipes.resolve import resolve
 from broadbase.run.run import Run
-from broadbase.weights.folder import base_at, load
+from broadbase.weights.folder import load
 from broadbase.weights.parity import differences
 
 WORDS, TOPICS, PLACES = 60, 12, 64  # of the language; of a row
@@ -94,7 +94,7 @@ def test_it_has_the_tokenizer_of_its_start_and_says_what_is_new(
     assert f"init_from={place / 'random'}: its base has no spaces.text.bias" in said
     assert "spaces.text.head" in said
     assert run.config.data.sources["text"].sequence_length == PLACES  # the recipe's rows are longer
-    assert evaluate(run, base_at(run.folder))
+    assert evaluate(run, load(run.folder))
 
 
 def test_it_leaves_as_bert_with_its_new_head(known: tuple[Run, float, str]) -> None:

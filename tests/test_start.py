@@ -20,7 +20,7 @@ from broadbase.recipes.resolve import continue_from
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.train.metrics_log import MetricsLog
-from broadbase.weights.folder import base_at
+from broadbase.weights.folder import load
 from broadbase.weights.hf_fields import rope
 from test_recipes import corpus, small, tokenizer  # noqa: F401
 
@@ -81,7 +81,7 @@ def test_a_longer_window_begins_with_the_bases_weights_and_leaves_as_a_llama(
     text: Run, tmp_path: Path
 ) -> None:
     run, weights = begun(far(text), tmp_path / "far")
-    old = base_at(text.folder).model.state_dict()
+    old = load(text.folder).model.state_dict()
     assert weights.keys() == old.keys()
     assert all(torch.equal(weights[name], old[name]) for name in old)
     run.train()
@@ -123,7 +123,7 @@ def test_a_new_modality_leaves_all_that_was(
     config = RunConfig.from_tree(continue_from(alone.tree(), str(text.folder)))
     assert list(config.model.modalities) == ["text", "codes"]
     run, weights = begun(config, tmp_path / "both")
-    old = base_at(text.folder)
+    old = load(text.folder)
     for name, value in old.model.state_dict().items():
         assert torch.equal(weights[name], value), name
     fresh = config.model.build()
@@ -145,7 +145,7 @@ def test_new_ids_come_after_the_old(text: Run, tmp_path: Path) -> None:
     tree = text.config.tree() | {"init_from": str(text.folder)}
     tree["model"]["modalities"]["text"] |= {"vocab_size": 310, "extra_ids": 3}
     _, weights = begun(RunConfig.from_tree(tree), tmp_path / "run")
-    old = base_at(text.folder).model.state_dict()["spaces.text.embedding.weight"]
+    old = load(text.folder).model.state_dict()["spaces.text.embedding.weight"]
     new = weights["spaces.text.embedding.weight"]
     assert len(new) == 313 > len(old)
     assert torch.equal(new[: len(old)], old)
@@ -182,8 +182,8 @@ def test_a_resumed_run_goes_on_from_itself(text: Run, tmp_path: Path) -> None:
     whole.train()
     again = Run.open(tmp_path / "whole")
     again.train()
-    weights = base_at(tmp_path / "whole").model.state_dict()
+    weights = load(tmp_path / "whole").model.state_dict()
     assert not torch.equal(
         weights["spaces.text.embedding.weight"],
-        base_at(text.folder).model.state_dict()["spaces.text.embedding.weight"],
+        load(text.folder).model.state_dict()["spaces.text.embedding.weight"],
     )

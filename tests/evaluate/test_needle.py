@@ -29,7 +29,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
-from broadbase.weights.folder import base_at
+from broadbase.weights.folder import load
 from conftest import TOWER
 
 WORDS = [a + b + c for a in ("lo", "mi", "ra") for b in "nrsvk" for c in ("ak", "el", "in", "ot")]
@@ -106,12 +106,12 @@ def test_a_run_is_compared_with_its_initial_model(tmp_path: Path) -> None:
     tree["init_from"] = str(run.folder)
     far = Run.create(RunConfig.from_tree(tree), tmp_path / "far")
     far.train()
-    rows = evaluate(far, base_at(far.folder))
+    rows = evaluate(far, load(far.folder))
     accuracy = [row for row in rows if row.metric.name.startswith("needle accuracy")]
     assert {row.metric.name.split()[2] for row in accuracy} == {"16", "32", "49", "65"}
     assert {row.baseline for row in accuracy} == {ABSENT, INITIAL, INITIAL_MOVED}
     assert all(row.items == HAYSTACKS * len(DEPTHS) for row in accuracy)
-    initial = {r.metric: r for r in evaluate(far, base_at(run.folder)) if r.subject == "album"}
+    initial = {r.metric: r for r in evaluate(far, load(run.folder)) if r.subject == "album"}
     for row in accuracy:
         if row.baseline == INITIAL:
             assert row.other == initial[row.metric].model

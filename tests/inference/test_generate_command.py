@@ -20,7 +20,7 @@ from broadbase.evaluate.registry import all_measures, evaluate
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.recipes.resolve import resolve
 from broadbase.run.run import Run
-from broadbase.weights.folder import base_at, save
+from broadbase.weights.folder import load, save
 from test_model_folder import text_base
 
 QUICK = ["machine.device=cpu", "machine.precision=fp32", "data.holdout=0.3", "schedule.warmup=0"]
@@ -90,7 +90,7 @@ def test_an_encoder_reads_the_prompt_and_the_decoder_says(
     run = tmp_path / "copy"
     assert told(run, *words[2:]) == both[1:]
     assert "add --prompt" in str(invoke("generate", run).exception)
-    base = base_at(run)
+    base = load(run)
     outputs = base.generate_batch(
         ["the river", "the"], max_new_tokens=4, sampling=SamplingConfig(temperature=0)
     )
@@ -116,7 +116,7 @@ def test_sounds_are_transcribed(folder: Path, tmp_path: Path) -> None:
 def test_a_run_with_normalised_patches_is_evaluate(folder: Path, tmp_path: Path) -> None:
     """Random pictures: nobody tells the shape of a hidden patch, whose variance is 1."""
     path = trained("mae", folder / "pictures", tmp_path / "run")
-    run, base = Run.open(path), base_at(path)
+    run, base = Run.open(path), load(path)
     rows = {row.baseline: row for row in evaluate(run, base)}
     assert rows.keys() == {"bilinear interpolation", "mean of visible pixels"}
     assert rows["bilinear interpolation"].metric.name == "mean squared error of normalised patches"

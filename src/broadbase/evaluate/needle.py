@@ -41,7 +41,7 @@ from broadbase.inference.base import Base
 from broadbase.objectives.causal import CausalConfig
 from broadbase.objectives.induction import InductionConfig
 from broadbase.run.run import Run
-from broadbase.weights.folder import base_at
+from broadbase.weights.folder import load
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the run's rows: lengths of a haystack
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -105,7 +105,7 @@ def recalls(run: Run, base: Base, source: str) -> dict[str, Recall]:
         MODEL: _recall(base, space, plant, lengths, True),
         ABSENT: _recall(base, space, plant, lengths, False),
     }
-    initial = None if run.config.init_from is None else base_at(run.config.init_from)
+    initial = None if run.config.init_from is None else load(run.config.init_from)
     if initial is not None and space in initial.codecs:
         by_model[INITIAL] = _recall(initial, space, plant, lengths, True)
         if initial.config != base.config:

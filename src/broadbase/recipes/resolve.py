@@ -23,7 +23,7 @@ from broadbase.recipes.mixture import mixture
 from broadbase.recipes.recipe import Recipe, find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.prepare import adopted
-from broadbase.weights.folder import base_at
+from broadbase.weights.folder import load
 from broadbase.weights.match import as_family
 from broadbase.weights.warm_start import config_with_head
 
@@ -85,7 +85,7 @@ def continue_from(tree: Tree, init_from: str) -> Tree:
     rows no longer than their positions. A head that the base lacks is initialised. ConfigError if
     the recipe trains a tower that the base lacks, on data that the base reads.
     """
-    base, new = base_at(init_from), ModelConfig.from_tree(tree["model"], "model")
+    base, new = load(init_from), ModelConfig.from_tree(tree["model"], "model")
     complete = config_with_head(base)
     name_of = {name: name for name in new.modalities}
     for name, modality in base.config.modalities.items():

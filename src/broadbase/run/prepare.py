@@ -54,7 +54,7 @@ def prepare_data(
         for name, m in config.data.sources.items()
     }
     progress = progress or (run_here if console is None else run_shown(console))
-    base = model_folder.base_at(config.init_from) if config.init_from else None
+    base = model_folder.load(config.init_from) if config.init_from else None
     if all(_prepared(w, folder / name) for name, w in wanted.items()):
         stores, codecs = open_stores(config, folder), load_codecs(config, folder)
     else:

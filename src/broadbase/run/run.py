@@ -140,7 +140,7 @@ class Run(Corpus):
         )
 
     def _taught_by(self, path: str) -> nn.Module:
-        base = model_folder.base_at(path)
+        base = model_folder.load(path)
         model_folder.check_compatible(base, self.codecs, self.config.model, f"teacher.path={path}")
         return base.model
 
@@ -197,7 +197,7 @@ class Run(Corpus):
         initialise(model, self.config.seed)
         if weights is not None:
             model.load_state_dict(dict(weights))
-        start = model_folder.base_at(self.config.init_from) if self.config.init_from else None
+        start = model_folder.load(self.config.init_from) if self.config.init_from else None
         codecs = {**self.codecs, **(start.codecs if start else {}), **self.codecs}
         usage = self.config.objective.usage(data_facts(self.config, self.stores, self.codecs))
         if start is not None:

@@ -102,11 +102,6 @@ def _keep(codec: Codec, folder: Path) -> None:
         raise OSError(str(error)) from None
 
 
-def base_at(path: Path | str) -> Base:
-    """The base of a run, or in a model folder."""
-    return load(path)
-
-
 def model_folder(path: Path | str) -> Path:
     """The model folder of a run, or `path` itself; DataError where the run is not finished."""
     folder = Path(path).expanduser()

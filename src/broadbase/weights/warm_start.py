@@ -16,7 +16,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.spaces import Embedder
 from broadbase.inference.base import Base
 from broadbase.model.model import Model, ModelConfig
-from broadbase.weights.folder import base_at, check_compatible
+from broadbase.weights.folder import check_compatible, load
 from broadbase.weights.mapping import known_families
 from broadbase.weights.match import HEAD, HEADS
 from broadbase.weights.special_tokens import spoken
@@ -45,7 +45,7 @@ def load_from(
     `say` reports these tensors, and an objective with another attention pattern. ConfigError names
     a tensor of the base that the model lacks, or that has another shape.
     """
-    base = base_at(path)
+    base = load(path)
     state = model.state_dict()
     for name, old in base.model.state_dict().items():
         if name not in state:

@@ -21,7 +21,7 @@ from broadbase.data.detect import labelled
 from broadbase.data.sources.left_out import notes
 from broadbase.report.tables import print_comparisons
 from broadbase.train.machine import MachineConfig
-from broadbase.weights.folder import base_at, must_be_free, save
+from broadbase.weights.folder import load, must_be_free, save
 
 
 def adapt(
@@ -48,7 +48,7 @@ def adapt(
     """
     tuning = _tuning(method, settings, out)
     MachineConfig().prepare()
-    base = base_at(model)
+    base = load(model)
     source = labelled(data, field, label)
     kind = modality or kind_of(base, source)
     task = read_task(

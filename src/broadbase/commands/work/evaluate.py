@@ -12,7 +12,7 @@ from broadbase.report.charts import recall_matrix
 from broadbase.report.tables import print_comparisons
 from broadbase.run.run import Run
 from broadbase.train.machine import MachineConfig
-from broadbase.weights.folder import base_at
+from broadbase.weights.folder import load
 
 DRAWING = "matrix.svg"  # in the run's folder: recall from each modality to each other
 
@@ -23,11 +23,11 @@ def evaluate(folder: Path, against: Path | None, data: str | None, as_json: bool
     Recall between three modalities or more is drawn into the run's folder as well.
     """
     MachineConfig().prepare()
-    run, base = Run.open(folder), base_at(folder)
+    run, base = Run.open(folder), load(folder)
     if data is not None:
         comparisons = evaluate_task(run, base, data)
     elif against is not None:
-        comparisons = evaluate_against(run, base, base_at(against), against.name)
+        comparisons = evaluate_against(run, base, load(against), against.name)
     else:
         comparisons = evaluate_run(run, base)
     drawing = recall_matrix(comparisons)

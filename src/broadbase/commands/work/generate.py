@@ -19,7 +19,7 @@ from broadbase.data.sources.pictures import picture
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.request import GenerateRequest, combine
-from broadbase.weights.folder import base_at
+from broadbase.weights.folder import load
 
 
 def generate(
@@ -41,7 +41,7 @@ def generate(
     sampled = SamplingConfig.from_tree(sampling)
     texts = read_prompts(prompt, prompts)
     attachments = [*map(read_audio, audio), *map(read_image, image)]
-    base = base_at(model)
+    base = load(model)
     base = base.eight_bit() if weights is Weights.int8 else base
     request = GenerateRequest(
         prompts=combine(texts, attachments, base.usage),
