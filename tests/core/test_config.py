@@ -48,3 +48,12 @@ def test_a_class_that_is_defined_again_replaces_itself() -> None:
     define()
     again = define()
     assert CheeseConfig.named("feta") is again
+
+
+def test_an_unknown_field_of_a_choice_gets_a_hint_from_its_fields() -> None:
+    class EmmentalConfig(CheeseConfig):
+        name: Literal["emmental"] = "emmental"
+        ripeness: int = 1
+
+    with pytest.raises(ConfigError, match=r"unknown field `ripenes`; did you mean `ripeness`\?"):
+        CheeseConfig.from_tree({"name": "emmental", "ripenes": 2})

@@ -205,6 +205,7 @@ def _line(cls: type[Config], tree: Mapping[str, Any], at: str, error: ErrorDetai
 def _fields(cls: Any, tree: Any, parents: Iterable[Any]) -> list[str]:
     """List the fields that the class at `parents` has, following slots to the choice that the tree
     names; none where the path is not known."""
+    cls = _choice(cls, tree)
     for parent in parents:
         if isinstance(cls, type) and issubclass(cls, Config):
             field = cls.model_fields.get(str(parent))
@@ -218,7 +219,12 @@ def _fields(cls: Any, tree: Any, parents: Iterable[Any]) -> list[str]:
             cls = next(option for option in get_args(cls) if option is not NoneType)
         if get_origin(cls) is Annotated:
             cls = get_args(cls)[0]
-        if isinstance(cls, type) and issubclass(cls, Slot) and cls.is_slot():
-            name = tree.get("name", "") if isinstance(tree, Mapping) else ""
-            cls = cls.named(str(name))
+        cls = _choice(cls, tree)
     return list(cls.model_fields) if isinstance(cls, type) and issubclass(cls, Config) else []
+
+
+def _choice(cls: Any, tree: Any) -> Any:
+    """Return the choice that a tree names where `cls` is a slot, otherwise `cls`."""
+    if isinstance(cls, type) and issubclass(cls, Slot) and cls.is_slot():
+        return cls.named(str(tree.get("name", "") if isinstance(tree, Mapping) else ""))
+    return cls

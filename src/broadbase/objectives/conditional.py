@@ -30,9 +30,9 @@ MakeView = Callable[[Segment, Segment, tuple[Readout, ...]], View]  # of given a
 class ConditionalConfig(ObjectiveConfig):
     """What both have in common; not a choice by itself."""
 
-    source: str = "given"
+    source: str = "source"
     """The source whose records are given, paired with those of the target."""
-    target: str = "told"
+    target: str = "target"
     """The source whose records are predicted."""
 
     def check(self, sources: Mapping[str, str | None]) -> None:
