@@ -90,7 +90,9 @@ def test_completion_is_light(line: str, offered: str) -> None:
 
 
 def test_completion_can_be_installed(tmp_path: Path) -> None:
-    code, _, _ = ran("--install-completion", "bash", HOME=str(tmp_path))
+    # Typer takes the shell from the parent processes otherwise, and a test may have none.
+    given = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    code, _, _ = ran("--install-completion", "bash", HOME=str(tmp_path), **given)
     assert code == 0
     scripts = [file.read_text() for file in tmp_path.rglob("*broadbase*") if file.is_file()]
     assert any("_BROADBASE_COMPLETE=complete_bash" in script for script in scripts)

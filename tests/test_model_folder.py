@@ -177,7 +177,7 @@ def damage(folder: Path, how: str) -> None:
         ("no config", DataError, "config.json cannot be read"),
         ("broken config", DataError, "config.json is not JSON"),
         ("future", DataError, "format 3.*upgrade"),
-        ("unknown type", ConfigError, "'mamba' is not known.*llama"),
+        ("unknown type", ConfigError, "'mamba' is not supported.*llama"),
         ("pickle", DataError, "pytorch_model.bin can run code.*convert the weights to safetensors"),
         ("cut", DataError, "model.safetensors cannot be read"),
         ("tensor gone", DataError, "final_norm.weight"),
