@@ -107,7 +107,7 @@ def test_what_transformers_saved_of_it_is_read_again(
         auto.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
     again = load(tmp_path / "theirs")
     V = again.config.modalities["text"].discrete.mask_id  # type: ignore[attr-defined]
-    assert base.config.modalities["text"].discrete.vocab_size == V
+    assert base.config.modalities["text"].id_settings.vocab_size == V
     assert (again.logits(TEXT)[:, :V] - base.logits(TEXT)).abs().max() < 1e-5
     assert again.embed([TEXT]) == pytest.approx(base.embed([TEXT]), abs=1e-5)
     values = base.codecs["text"].encode(TEXT).values

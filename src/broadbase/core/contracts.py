@@ -151,6 +151,16 @@ class ModalityConfig(Slot):
     divisible: ClassVar[bool] = False  # whether a part of a record is a record too, as of a text
     describes: ClassVar[str] = ""  # modality whose records its values describe, where any is
 
+    @property
+    def id_settings(self) -> Config | None:
+        """The `DiscreteConfig` of a modality of ids; None for other values."""
+        return None
+
+    @property
+    def codec_modality(self) -> ModalityConfig:
+        """The modality that makes the codec; another one for records in a published vocabulary."""
+        return self
+
     def clean(self, raw: Any) -> Any:
         """Bring a record into the form that is kept: ValueError where it has none. Idempotent."""
         return raw

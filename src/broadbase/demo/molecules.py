@@ -15,6 +15,7 @@ from broadbase.evidence.ngram import KneserNey
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
 from broadbase.modalities.molecule import MoleculeCodec, canonical
+from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.report.page import Drawing
 from broadbase.run.run import Run
 
@@ -34,6 +35,8 @@ def molecules(run: Run, base: Base) -> tuple[list[Comparison], list[Drawing]]:
     modality = "molecule"
     codec = base.codecs[modality]
     assert isinstance(codec, MoleculeCodec)
+    settings = base.config.modalities[modality].id_settings
+    assert isinstance(settings, DiscreteConfig)
     mixed = run.config.data.sources
     sources = [name for name in run.likelihoods().values() if mixed[name].modality == modality]
     splits = [run.stores[name].split("train") for name in sources]
@@ -51,7 +54,7 @@ def molecules(run: Run, base: Base) -> tuple[list[Comparison], list[Drawing]]:
     split = [source_rows[i] for source_rows in rows for i in range(len(source_rows))]
     for name, some in (("rows seen", seen), ("full split", split)):
         texts = chunks(collate(some, modality, False))
-        gram = KneserNey.fit(texts, 5, base.config.modalities[modality].discrete.vocab_size)  # type: ignore[attr-defined]
+        gram = KneserNey.fit(texts, 5, settings.vocab_size)
         rng, ends = np.random.default_rng(0), (int(codec.start), int(codec.end or 0))
         ids = (gram.sample(*ends, MAX_NEW_TOKENS, rng) for _ in range(MOLECULES))
         generated[f"5-gram, {name}"] = [codec.decode(each, ()) for each in ids]

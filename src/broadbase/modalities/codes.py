@@ -48,13 +48,13 @@ class CodesConfig(ModalityConfig):
         return CodesCodec(self, Tokenizer(folder / "tokenizer"))
 
     @property
-    def discrete(self) -> DiscreteConfig | None:
-        """The settings of the Space, where its values are ids."""
+    def id_settings(self) -> DiscreteConfig | None:
+        """The settings of the embedder and head of one codebook; None for several."""
         return DiscreteConfig(vocab_size=self.codes + SPECIAL) if self.codebooks == 1 else None
 
     def space(self, width: int) -> Any:
-        if self.discrete is not None:
-            return self.discrete.build(width)
+        if self.id_settings is not None:
+            return self.id_settings.build(width)
         return CodebooksConfig(codes=self.codes + SPECIAL, codebooks=self.codebooks).build(width)
 
     def corruption(self) -> Corruption:

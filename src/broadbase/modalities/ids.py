@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated
 
 from pydantic import Field
@@ -22,19 +23,19 @@ class IdsConfig(ModalityConfig):
     z_loss_coef: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss, which keeps logits small
 
     @property
+    @abstractmethod
     def ids(self) -> int:
-        """How many ids records are made of, start and end included."""
-        raise TypeError(f"{type(self).__name__} has no ids")
+        """The number of ids that records are made of, start and end included."""
 
     @property
-    def discrete(self) -> DiscreteConfig:
-        """The settings of the Space."""
+    def id_settings(self) -> DiscreteConfig:
+        """The settings of the embedder and head."""
         return DiscreteConfig(
             vocab_size=self.ids, extra_ids=self.extra_ids, z_loss_coef=self.z_loss_coef
         )
 
     def space(self, width: int) -> Discrete:
-        return self.discrete.build(width)
+        return self.id_settings.build(width)
 
     def corruption(self) -> Corruption:
         return MaskOrSwap(self.ids, extra_ids=self.extra_ids)

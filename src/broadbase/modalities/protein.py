@@ -59,8 +59,9 @@ class ProteinConfig(IdsConfig):
         return [raw[i : i + PIECE] for i in range(len(raw) - PIECE + 1)]
 
     @property
-    def discrete(self) -> DiscreteConfig:
-        return super().discrete.model_copy(update={"token_dropout": self.token_dropout})
+    def id_settings(self) -> DiscreteConfig:
+        """The settings of the embedder and head, with token dropout."""
+        return super().id_settings.model_copy(update={"token_dropout": self.token_dropout})
 
     def fit(self, records: Iterable[Any]) -> Codec:
         return ProteinCodec()

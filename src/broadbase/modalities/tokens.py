@@ -52,6 +52,16 @@ class TokensConfig(ModalityConfig):
             return tree if begins else {"before": (), **tree}
         return tree
 
+    @property
+    def id_settings(self) -> DiscreteConfig:
+        """The settings of the embedder and head."""
+        return self.discrete
+
+    @property
+    def codec_modality(self) -> ModalityConfig:
+        """The modality `by` which the codec is made, if there is one."""
+        return self if self.by is None else self.by
+
     def clean(self, raw: Any) -> Any:
         return raw if self.by is None else self.by.clean(raw)
 

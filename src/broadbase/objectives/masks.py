@@ -6,6 +6,7 @@ Legend: B rows, N tokens, S chosen tokens of a row.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -29,6 +30,7 @@ class MasksConfig(Slot):
 
     package: ClassVar[str] = "objectives"
 
+    @abstractmethod
     def choose(
         self,
         segment: Segment,
@@ -42,6 +44,20 @@ class MasksConfig(Slot):
         `units` are the modality's words and sentences. Returns the tokens' index [B,S], S =
         mask_ratio * N, and weight [B,S], which is 0 where a row has fewer.
         """
+
+
+class RowMasksConfig(MasksConfig):
+    """A rule that is applied to each row by itself; a subclass defines `row`."""
+
+    def choose(
+        self,
+        segment: Segment,
+        mask_ratio: float,
+        rng: KeyedRandom,
+        name: str,
+        units: Mapping[str, Boundaries] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Choose tokens row by row, each with a generator of its own."""
         weight_BN = segment.loss_weight
         assert weight_BN is not None
         B, N = weight_BN.shape
@@ -55,6 +71,7 @@ class MasksConfig(Slot):
             kept_BS.append(torch.arange(index_BS.shape[1]) < len(chosen))
         return index_BS, weight_BN.gather(1, index_BS) * torch.stack(kept_BS)
 
+    @abstractmethod
     def row(
         self,
         row: Segment,
@@ -67,7 +84,6 @@ class MasksConfig(Slot):
 
         `countable` are the indices of the tokens that count as targets.
         """
-        raise TypeError(f"{type(self).__name__} has no row()")
 
 
 class RandomMaskConfig(MasksConfig):
@@ -91,7 +107,7 @@ class RandomMaskConfig(MasksConfig):
         return choose_masked(draw_BN, weight_BN, math.ceil(mask_ratio * N), mask_ratio)
 
 
-class SpanMaskConfig(MasksConfig):
+class SpanMaskConfig(RowMasksConfig):
     """Spans of geometric length within a document (SpanBERT; Joshi et al. 2020, 3.1)."""
 
     name: Literal["spans"] = "spans"
@@ -120,7 +136,7 @@ class SpanMaskConfig(MasksConfig):
         return np.fromiter(chosen, np.int64)
 
 
-class WordMaskConfig(MasksConfig):
+class WordMaskConfig(RowMasksConfig):
     """All ids of a word together (BERT's whole word masking; Cui et al. 2019, 2.1).
 
     Words are drawn one by one; one that would exceed the mask ratio is skipped.
@@ -151,7 +167,7 @@ class WordMaskConfig(MasksConfig):
         return chosen if len(chosen) else min(words, key=len)[:count]
 
 
-class BlockMaskConfig(MasksConfig):
+class BlockMaskConfig(RowMasksConfig):
     """Rectangles of a plane, through all times of a volume (BEiT; Bao et al. 2022, algorithm 1)."""
 
     name: Literal["blocks"] = "blocks"
@@ -182,7 +198,7 @@ class BlockMaskConfig(MasksConfig):
         return countable[_sample(masked[plane[:, 0], plane[:, 1]], count, rng)]
 
 
-class TubeMaskConfig(MasksConfig):
+class TubeMaskConfig(RowMasksConfig):
     """Single cells of a plane, through all times (VideoMAE; Tong et al. 2022, 3.2)."""
 
     name: Literal["tubes"] = "tubes"

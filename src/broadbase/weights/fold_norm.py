@@ -15,6 +15,7 @@ from broadbase.inference.base import Base
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.nn.positions import RotaryConfig
+from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.sizes import only_ids
 
@@ -37,8 +38,9 @@ def without_norm(config: ModelConfig) -> ModelConfig | None:
         or tower.registers
     ):
         return None
-    untied = space.discrete.model_copy(update={"tie_embeddings": False})  # type: ignore[attr-defined]
-    modality = TokensConfig(discrete=untied, by=getattr(space, "by", None) or space)
+    assert isinstance(space.id_settings, DiscreteConfig)
+    untied = space.id_settings.model_copy(update={"tie_embeddings": False})
+    modality = TokensConfig(discrete=untied, by=space.codec_modality)
     return config.model_copy(
         update={
             "modalities": {name: modality},

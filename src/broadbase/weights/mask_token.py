@@ -29,7 +29,7 @@ def with_mask(config: ModelConfig) -> ModelConfig | None:
     grown = discrete.model_copy(
         update={"vocab_size": mask + 1, "mask_id": mask, "tie_embeddings": False}
     )
-    modality = TokensConfig(discrete=grown, by=getattr(space, "by", None) or space)
+    modality = TokensConfig(discrete=grown, by=space.codec_modality)
     return config.model_copy(update={"modalities": {name: modality}})
 
 
@@ -61,6 +61,7 @@ def unmasked(config: ModelConfig, state: dict[str, Tensor]) -> dict[str, Tensor]
     (space,) = config.modalities
     embedding, output = (f"spaces.{space}.{name}" for name in TABLES)
     tensors = {k: v[:-1] if k in (embedding, output) else v for k, v in state.items()}
-    if config.modalities[space].discrete.tie_embeddings:  # type: ignore[attr-defined]
+    discrete = only_ids(config)
+    if discrete is not None and discrete.tie_embeddings:
         del tensors[output]
     return tensors

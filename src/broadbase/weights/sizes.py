@@ -88,7 +88,7 @@ class Shape:
 
 def ids(modality: ModalityConfig | HeadConfig | None) -> DiscreteConfig | None:
     """Return the settings of a modality of ids, extra ids included; None for others."""
-    discrete = getattr(modality, "discrete", None)
+    discrete = modality.id_settings if isinstance(modality, ModalityConfig) else None
     if not isinstance(discrete, DiscreteConfig):
         return None
     count = discrete.vocab_size + discrete.extra_ids
