@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal
 
 import pytest
@@ -57,3 +58,26 @@ def test_an_unknown_field_of_a_choice_gets_a_hint_from_its_fields() -> None:
 
     with pytest.raises(ConfigError, match=r"unknown field `ripenes`; did you mean `ripeness`\?"):
         CheeseConfig.from_tree({"name": "emmental", "ripenes": 2})
+
+
+def test_a_class_without_a_method_of_its_slot_is_no_choice_and_cannot_be_made() -> None:
+    class BreadConfig(Slot):
+        package = "core"
+
+        @abstractmethod
+        def bake(self) -> str:
+            """Return what comes out of the oven."""
+
+    class DoughConfig(BreadConfig):
+        name: Literal["dough"] = "dough"
+
+    class RyeConfig(BreadConfig):
+        name: Literal["rye"] = "rye"
+
+        def bake(self) -> str:
+            return "a loaf"
+
+    with pytest.raises(TypeError, match="abstract method"):
+        DoughConfig()  # type: ignore[abstract]
+    assert BreadConfig.choices == {"rye": RyeConfig}
+    assert BreadConfig.model_validate({"name": "rye"}).bake() == "a loaf"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from functools import cache
+from inspect import isabstract
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
@@ -60,15 +61,16 @@ class Slot(Config):
     choices: ClassVar[dict[str, type[Slot]]]
     name: str = ""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Enter a subclass with a name among the choices of its slot."""
-        super().__init_subclass__(**kwargs)
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Enter a subclass with a name among the choices of its slot, unless it is abstract."""
+        super().__pydantic_init_subclass__(**kwargs)
         if cls.is_slot():
             cls.choices = {}
-        else:
-            name = cls.__annotations__.get("name") and cls.__dict__.get("name")
+        elif "name" in cls.__annotations__ and not isabstract(cls):
+            name = cls.model_fields["name"].default
             if isinstance(name, str):
-                _must_be_free(cls, cls.choices.get(name))
+                _must_be_free(name, cls, cls.choices.get(name))
                 cls.choices[name] = cls
 
     @model_validator(mode="wrap")
@@ -95,13 +97,13 @@ class Slot(Config):
         return cls.choices[name]  # type: ignore[return-value]
 
 
-def _must_be_free(cls: type[Slot], other: type[Slot] | None) -> None:
+def _must_be_free(name: str, cls: type[Slot], other: type[Slot] | None) -> None:
     """Raise ConfigError where another class has this name in the slot; a reload replaces itself."""
     names = [f"{c.__module__}.{c.__qualname__}" for c in (cls, other) if c is not None]
     if len(set(names)) > 1:
         raise ConfigError(
-            f"{names[0]} and {names[1]} are both called {cls.__dict__['name']!r} in one slot; give"
-            " one of them another `name`"
+            f"{names[0]} and {names[1]} are both called {name!r} in one slot; give one of them"
+            " another `name`"
         )
 
 

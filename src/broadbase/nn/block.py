@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import torch
@@ -24,9 +25,9 @@ class ResidualConfig(Slot):
     reads_condition: ClassVar[bool] = False  # whether a layer needs `LayerInputs.condition`
     norm: NormConfig = RMSNormConfig()
 
+    @abstractmethod
     def build(self, branch: Branch, width: int) -> Residual:
-        """The residual update around `branch`, whose first argument is the stream [B,T,D]."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Build the residual around `branch` for a tower of `width`."""
 
 
 class PreNormConfig(ResidualConfig):

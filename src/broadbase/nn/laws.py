@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import nn
@@ -30,12 +31,12 @@ NORMS = (
 ZERO, ONE, SMALL = Law(), Law(mean=1.0), Law(std=0.02)
 
 
-class Initialised:
+class Initialised(ABC):
     """The base of every module that declares how its own parameters start."""
 
+    @abstractmethod
     def init_law(self, name: str) -> Law:
         """Return the law of this module's parameter `name`; children declare their own."""
-        raise TypeError(f"{type(self).__name__} has no init_law()")
 
 
 class ResidualLinear(nn.Linear, Initialised):

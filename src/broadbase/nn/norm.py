@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -18,9 +19,9 @@ class NormConfig(Slot):
 
     package: ClassVar[str] = "nn"
 
+    @abstractmethod
     def build(self, width: int) -> nn.Module:
-        """The norm as a module, shape-preserving."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Build the module, which maps [...,width] to the same shape."""
 
 
 class RMSNormConfig(NormConfig):

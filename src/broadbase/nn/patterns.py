@@ -5,6 +5,7 @@ Legend: B batch, Q queries, K keys.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -30,13 +31,13 @@ class SpanConfig(Slot):
     package: ClassVar[str] = "nn"
     pattern: ClassVar[str | None] = None  # that says the same, whatever the tower's
 
-    def covers(self, places: int) -> bool:
-        """Whether no two of so many places are too far apart."""
-        raise TypeError(f"{type(self).__name__} has no covers()")
+    @abstractmethod
+    def covers(self, length: int) -> bool:
+        """Return whether no two of `length` tokens are too far apart."""
 
+    @abstractmethod
     def allowed(self, distance: Tensor) -> Tensor:
-        """Which distances of order are within reach."""
-        raise TypeError(f"{type(self).__name__} has no allowed()")
+        """Return which distances of order, query minus key, are within reach: bool."""
 
 
 class WindowConfig(SpanConfig):
@@ -45,8 +46,9 @@ class WindowConfig(SpanConfig):
     name: Literal["window"] = "window"
     length: Annotated[int, Field(ge=1)]
 
-    def covers(self, places: int) -> bool:
-        return places <= self.length
+    def covers(self, length: int) -> bool:
+        """Return whether the window has room for `length` tokens."""
+        return length <= self.length
 
     def allowed(self, distance: Tensor) -> Tensor:
         return distance.abs() < self.length
@@ -58,8 +60,13 @@ class CausalSpanConfig(SpanConfig):
     name: Literal["causal_span"] = "causal_span"
     pattern: ClassVar[str | None] = "causal"
 
-    def covers(self, places: int) -> bool:
+    def covers(self, length: int) -> bool:
+        """Return True: the pattern alone says what is seen."""
         return True
+
+    def allowed(self, distance: Tensor) -> Tensor:
+        """Return which distances of order are those of a token itself and of earlier ones."""
+        return distance >= 0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -23,9 +24,12 @@ class PoolingConfig(Slot):
 
     package: ClassVar[str] = "nn"
 
+    @abstractmethod
     def build(self, width: int) -> nn.Module:
-        """The module (x [B,T,D], document [B,T] or None) -> [B,D]; padding has document -1."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Build the module from states [B,T,D] and documents [B,T] or None to vectors [B,D].
+
+        A document of -1 marks padding; None means that there is none.
+        """
 
 
 class MeanConfig(PoolingConfig):

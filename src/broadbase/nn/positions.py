@@ -6,6 +6,7 @@ Legend: B batch, T places, Q queries, K keys, D width, H heads, E head_dim, F = 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -52,9 +53,9 @@ class PositionsConfig(Slot):
         """How many places of a line it can tell apart: any number, where nothing else is said."""
         return math.inf
 
+    @abstractmethod
     def build(self, width: int, heads: int, head_dim: int) -> Positions:
-        """The module for a tower of `width` with `heads` heads of `head_dim`."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Build the module for a tower of `width` with `heads` heads of `head_dim`."""
 
 
 class NoPositionsConfig(PositionsConfig):
@@ -76,9 +77,9 @@ class RotaryScaling(Slot):
         """What cosines and sines are multiplied by, so that logits are by its square."""
         return 1.0
 
+    @abstractmethod
     def scale(self, frequency_F: Tensor, theta: float) -> Tensor:
-        """New frequencies, radians a place, of theta ** (-j / F)."""
-        raise TypeError(f"{type(self).__name__} has no scale()")
+        """Return new frequencies [F] for theta ** (-j / F), in radians per position."""
 
 
 class LinearScaling(RotaryScaling):

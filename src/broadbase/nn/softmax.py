@@ -6,6 +6,7 @@ Legend: B batch, T queries, S keys, H query heads, G key-value heads, E head_dim
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import torch
@@ -23,9 +24,9 @@ class SoftmaxConfig(Slot):
 
     package: ClassVar[str] = "nn"
 
+    @abstractmethod
     def build(self, heads: int) -> nn.Module:
-        """The module (q [B,H,T,E], k [B,G,S,E], v [B,G,S,E], mask, scale) -> [B,H,T,E]."""
-        raise TypeError(f"{type(self).__name__} has no build()")
+        """Build the module (q [B,H,T,E], k [B,G,S,E], v [B,G,S,E], mask, scale) -> [B,H,T,E]."""
 
 
 class PlainSoftmaxConfig(SoftmaxConfig):
