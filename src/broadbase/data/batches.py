@@ -54,19 +54,19 @@ class MixedBatches:
         orders = self.orders
 
         def build(step: int) -> dict[str, Row]:
-            found = {}
+            built = {}
             for name, rows in self.rows.items():
                 first, count = step * self.counts[name], self.counts[name]
                 chosen = [orders[name][i] for i in range(first + rank, first + count, world)]
-                found[name] = rows.batch(chosen)
-            return found
+                built[name] = rows.batch(chosen)
+            return built
 
         # Loader processes send arrays: a tensor could not be opened once its process has ended.
         made = _made(build, start, stop, workers) if workers else map(build, range(start, stop))
         for step, rows in enumerate(made, start):
             segments = {
-                name: _as_segment(found, self.spaces[name], self.rows[name].plain)
-                for name, found in rows.items()
+                name: _as_segment(row, self.spaces[name], self.rows[name].plain)
+                for name, row in rows.items()
             }
             yield Batch(step, segments, KeyedRandom(self.seed, step, rank, world))
 
@@ -76,14 +76,14 @@ class MixedBatches:
 
         With a limit, its rows are that many, drawn at random once. Pairs have one order.
         """
-        found = {}
+        by_source = {}
         for name, source in self.rows.items():
             stream = self.pairs.get(name) or name
             rows, limit = np.arange(len(source)), self.limits.get(name)
             if limit is not None:
                 rows = np.random.default_rng(seed_of(self.seed, stream)).permutation(rows)[:limit]
-            found[name] = Order(rows, seed_of(self.seed, stream, "order"))
-        return found
+            by_source[name] = Order(rows, seed_of(self.seed, stream, "order"))
+        return by_source
 
 
 def _made(

@@ -13,7 +13,14 @@ from broadbase.core.trees import read_tree
 from broadbase.data.samples.catalog import sample
 from broadbase.data.samples.sets import SAMPLES
 from broadbase.data.sources.cells import H5adConfig
-from broadbase.data.sources.fields import ABSENT, WHOLE, ColumnsConfig, known, missing, value
+from broadbase.data.sources.fields import (
+    ABSENT,
+    FULL_ROW,
+    ColumnsConfig,
+    column_hint,
+    missing,
+    value,
+)
 from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
 from broadbase.data.sources.finding import counted, endings
 from broadbase.data.sources.json_files import JsonConfig, JsonLinesConfig
@@ -106,8 +113,8 @@ def media(path: str) -> SourceConfig:
 
     What a sample or named source is of, or the files of a folder.
     """
-    if found := named(path):
-        return found
+    if chosen := named(path):
+        return chosen
     kinds = (ImageFilesConfig, AudioFilesConfig, VideoFilesConfig)
     plain = [kind(path=path) for kind in kinds]
     return next((source for source in plain if source.holds()), plain[0])
@@ -182,9 +189,9 @@ def _readable(source: SourceConfig) -> bool:
 
 
 def _rows(table: ColumnsConfig) -> list[Row]:
-    """Return the first rows of a table, whole."""
-    whole = table.model_copy(update={"field": WHOLE})
-    items = islice(whole.records(), LOOK)
+    """Return the first rows of a table with all their columns."""
+    full = table.model_copy(update={"field": FULL_ROW})
+    items = islice(full.records(), LOOK)
     return [item.raw for item in items if isinstance(item, Record)]
 
 
@@ -207,8 +214,8 @@ def _medium(table: ColumnsConfig, kind: str) -> SourceConfig | None:
     """
     rows = _rows(table)
     columns = sorted(_columns(rows), key=lambda name: name != kind)
-    found = (_listing(table, rows, name, kind) for name in columns)
-    return next((source for source in found if source), None)
+    listings = (_listing(table, rows, name, kind) for name in columns)
+    return next((source for source in listings if source), None)
 
 
 def _listing(
@@ -228,8 +235,8 @@ def _listing(
     return None
 
 
-def _part(whole: Any, name: str) -> Any:
-    return whole.get(name) if isinstance(whole, Mapping) else None
+def _part(record: Any, name: str) -> Any:
+    return record.get(name) if isinstance(record, Mapping) else None
 
 
 def _names(files: FilesConfig, text: Any) -> bool:
@@ -247,18 +254,19 @@ def _texts(table: ColumnsConfig) -> ColumnsConfig:
     Raise ConfigError where that is not clear.
     """
     rows = _rows(table)
-    found = [
+    columns = [
         name
         for name in _columns(rows)
         if all(isinstance(row.get(name), str | None) for row in rows)
         and not any(_listing(table, rows, name, kind) for kind in ("image", "audio"))
     ]
-    usual = [name for name in TEXTS if name in found]
-    if not usual and len(found) != 1:
+    usual = [name for name in TEXTS if name in columns]
+    if not usual and len(columns) != 1:
         raise ConfigError(
-            f"{table.path} has no column `text`{known('text', found)}; call the one of texts `text`"
+            f"{table.path} has no column `text`{column_hint('text', columns)};"
+            " call the one of texts `text`"
         )
-    return table.model_copy(update={"field": [*usual, *found][0]})
+    return table.model_copy(update={"field": [*usual, *columns][0]})
 
 
 def in_folders(source: FilesConfig) -> int:
@@ -270,13 +278,14 @@ def in_folders(source: FilesConfig) -> int:
 
 
 def _no_labels(path: str, tables: Sequence[ColumnsConfig], field: str, label: str) -> str:
-    """Return why no labelled record was found."""
+    """Return why a source has no labelled record."""
     for table in tables:
         rows, columns = _rows(table), {"field": field, "label": label}
         for option, name in columns.items() if rows else ():
             if all(value(row, name) is ABSENT for row in rows):
                 names = _columns(rows)
-                return f"{path} has no column `{name}`{known(name, names)}; name it with --{option}"
+                other = column_hint(name, names)
+                return f"{path} has no column `{name}`{other}; name it with --{option}"
         for item in islice(table.records(), LOOK):
             if isinstance(item, Reject) and not item.empty:
                 return f"{item.origin}: {item.reason}"

@@ -1,4 +1,4 @@
-"""What documents are known by: the hash of their content, of their key or of their group."""
+"""The identity of documents: the hash of their content, of their key or of their group."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pairs: sources that tell the same records in different ways, row by row.
 
-Documents of paired sources are known by their records' keys; a row is what each source has under
+The keys of their records identify documents of paired sources; a row is what each source has under
 one key. What a source lacks (an unreadable picture, a missing caption) leaves the row out.
 """
 
@@ -23,17 +23,17 @@ def align_pairs(stores: Mapping[str, Store], side: str) -> dict[str, Split]:
     keys = {name: _keys(store, side) for name, store in stores.items()}
     common = reduce(np.intersect1d, keys.values())
     if not len(common):
-        sizes = ", ".join(f"{name} {len(found)}" for name, found in keys.items())
+        sizes = ", ".join(f"{name} {len(documents)}" for name, documents in keys.items())
         raise DataError(
             f"paired sources have no record of the {side} side in common ({sizes} records); their"
             " records are matched by their keys: file names without ending, or rows of one table"
         )
-    found = {}
+    documents = {}
     for name, store in stores.items():
         order = np.argsort(keys[name])
         positions = order[np.searchsorted(keys[name], common, sorter=order)]
-        found[name] = store.split(side).take(positions)
-    return found
+        documents[name] = store.split(side).take(positions)
+    return documents
 
 
 def _keys(store: Store, side: str) -> np.ndarray:

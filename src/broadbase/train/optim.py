@@ -5,6 +5,7 @@ Legend: M matrices of one shape, R rows, C columns.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -39,9 +40,9 @@ class OptimConfig(Slot):
     """Parameters by the beginning of their name, with the share of the run for which they stay
     frozen."""
 
+    @abstractmethod
     def build(self, model: nn.Module) -> Optim:
         """Build the optimiser of a model's trainable parameters."""
-        raise TypeError(f"{type(self).__name__} has no build()")
 
     def _adamw(self, parameters: Parameters) -> Optimizer:
         decayed = [(n, p) for n, p in parameters if p.ndim >= 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -31,8 +32,9 @@ class ScheduleConfig(Slot):
         rise = min(1.0, (step + 1) / (self.warmup + 1))
         return rise * self._after(step, steps)
 
+    @abstractmethod
     def _after(self, step: int, steps: int) -> float:
-        raise TypeError(f"{type(self).__name__} has no _after()")
+        """Return the factor once the warm-up has ended."""
 
 
 class WSDConfig(ScheduleConfig):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
@@ -31,9 +32,9 @@ class TeacherConfig(Slot):
 
     package: ClassVar[str] = "train"
 
+    @abstractmethod
     def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
         """Build the teacher of a student that is not sharded yet; `read` opens a model folder."""
-        raise TypeError(f"{type(self).__name__} has no build()")
 
 
 class Teacher:

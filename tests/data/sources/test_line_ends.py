@@ -13,7 +13,7 @@ from broadbase.data.detect import detect
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.sources.sequences import SdfConfig, SmilesFilesConfig
 from broadbase.data.sources.tables import CsvConfig
-from broadbase.data.sources.texts import TextFilesConfig
+from broadbase.data.sources.texts import LinesConfig, TextFilesConfig
 
 MOLECULE = """
   Broadbase
@@ -66,3 +66,8 @@ def test_a_table_of_utf_16_is_named(tmp_path: Path) -> None:
     (row,) = source.model_copy(update={"encoding": "utf-16"}).records()
     assert isinstance(row, Record)
     assert row.raw == "a"
+
+
+def test_a_source_that_cannot_read_a_line_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="abstract method"):
+        LinesConfig(path="lines.txt")  # type: ignore[abstract]

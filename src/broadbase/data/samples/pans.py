@@ -32,6 +32,6 @@ class PannedVideosConfig(ClipsConfig):
             corners = middle + self.step * times[:, None] * np.array(direction)
             if corners.min() < 0 or (corners + self.size > [H, W]).any():
                 raise ValueError(f"a pan of {self.step} pixels a frame leaves frames of {W} x {H}")
-            places = zip(frames, corners, strict=True)
-            clip = [f[y : y + self.size, x : x + self.size] for f, (y, x) in places]
+            located = zip(frames, corners, strict=True)
+            clip = [f[y : y + self.size, x : x + self.size] for f, (y, x) in located]
             yield f"pan {way}", way, np.stack(clip)

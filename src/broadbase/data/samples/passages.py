@@ -1,4 +1,4 @@
-"""Passages of the sets of questions that a package ships: whole, or a few words of each kind."""
+"""Passages of the sets of questions that a package ships: in full, or a few words of each kind."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class GenresConfig(SourceConfig):
         """Yield the records and rejects in a fixed order."""
         folder = self.origin.folder()
         for kind, (member, column) in GENRES.items():
-            found = JsonLinesConfig(path=str(folder / member), field=column).records()
-            texts = (record.raw for record in found if isinstance(record, Record))
+            records = JsonLinesConfig(path=str(folder / member), field=column).records()
+            texts = (record.raw for record in records if isinstance(record, Record))
             passages = sorted({re.sub(r"Context \(\d+\): ", "", text) for text in texts})
             enough = [passage for passage in passages if len(passage.split()) >= self.words]
             for i in sorted(_rng("some", kind).permutation(len(enough))[: self.each]):

@@ -104,7 +104,7 @@ _PBMC = "scanpy/datasets/10x_pbmc68k_reduced.h5ad"
 _PROMPTS = "usr/share/asterisk/sounds/en_US_f_Allison"
 _SPOKEN = "*.wav [!s]*/*.wav"  # all but the silences
 _KLETTRES = "usr/share/klettres"
-_LISTS, _WHOLE = "[!t]*/sounds.xml", "[!ct]*/sounds.xml"  # tn is too loud, cs has joined files
+_LISTS, _SINGLE = "[!t]*/sounds.xml", "[!ct]*/sounds.xml"  # tn is too loud, cs has joined files
 _PLAYED = "usr/share/sonic-pi/samples"
 _KIND, _INSTRUMENT = "/([a-z]+)_[^/]*$", "/([a-z]+_[a-z0-9]+?)[0-9]*[_.][^/]*$"
 _STAMPS = "usr/share/tuxpaint/stamps"
@@ -187,14 +187,14 @@ SAMPLES = {
     "klettres": SampleSet(
         "audio",
         "1,750 letters, syllables and words of 18 languages, a speaker each, with their names",
-        _packaged(KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_WHOLE)),
+        _packaged(KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_SINGLE)),
         39.5,
-        {"bytes": _packaged(KLETTRES, KLettresNamesConfig(path=_KLETTRES, pattern=_WHOLE))},
+        {"bytes": _packaged(KLETTRES, KLettresNamesConfig(path=_KLETTRES, pattern=_SINGLE))},
     ),
     "syllables": SampleSet(
         "audio",
         "1,412 syllables, words and letters of 17 languages, a speaker each",
-        _packaged(KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_WHOLE, sounds="syllables")),
+        _packaged(KLETTRES, KLettresConfig(path=_KLETTRES, pattern=_SINGLE, sounds="syllables")),
         39.5,
     ),
     "letters": SampleSet(

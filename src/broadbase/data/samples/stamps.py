@@ -76,14 +76,14 @@ class StampPicturesConfig(StampsConfig):
     """The pixels of a side of the picture."""
 
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        if not (found := list(self.stamps(path))):
+        if not (stamps := list(self.stamps(path))):
             return
         try:
             picture = self._picture(path)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             yield Reject(str(path), f"its picture cannot be read: {error}")
             return
-        for stamp in found:
+        for stamp in stamps:
             yield self._record(picture, stamp)
 
     def _picture(self, path: UPath) -> Image.Image:

@@ -59,12 +59,12 @@ class StructuresConfig(FilesConfig):
 
 def _residues(path: UPath) -> str:
     """Return the residues that have a C-alpha, in order; X where they are none of the 20."""
-    found: dict[str, str] = {}
+    residues: dict[str, str] = {}
     with opened(path) as file:
         while line := file.readline(LONGEST):
             text = line.decode("latin-1")
             if text.startswith(("ATOM", "HETATM")) and text[12:16] == " CA ":
-                found.setdefault(text[21:27], LETTERS.get(text[17:20], "X"))
+                residues.setdefault(text[21:27], LETTERS.get(text[17:20], "X"))
             elif text.startswith("ENDMDL"):
                 break
-    return "".join(found.values())
+    return "".join(residues.values())

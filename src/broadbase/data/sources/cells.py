@@ -1,6 +1,6 @@
 """Single cells: AnnData files (.h5ad), a record a cell; its raw value is {gene: count}.
 
-Whether a file holds counts or their logarithm is found out, never guessed: the counts of one cell
+Whether a file holds counts or their logarithm is computed, never guessed: the counts of one cell
 are whole multiples of its smallest, normalised or not; of log1p they are so only once it is undone.
 
 Legend: C cells, G genes.
@@ -31,7 +31,7 @@ RATIO = 1000  # bytes of an array to a byte of its file: about what deflate pack
 GENES = 200_000
 
 Read = Callable[[int, int], Any]
-Cell = tuple[NDArray[Any], NDArray[np.float64]]  # places of the genes it shows, and their values
+Cell = tuple[NDArray[Any], NDArray[np.float64]]  # columns of the genes it shows, and their values
 
 
 class H5adConfig(FilesConfig):
@@ -44,7 +44,7 @@ class H5adConfig(FilesConfig):
     layer: str | None = None
     """The layer to read; None: the raw counts where there are such, else X."""
     values: Literal["auto", "counts", "log1p"] = "auto"
-    """Whether values are counts or log1p of counts; auto: found from the values."""
+    """Whether values are counts or log1p of counts; auto: computed from the values."""
     limit: Annotated[int, Field(ge=1)] = 1_000_000
     """The most cells of a file."""
     seconds: Annotated[float, Field(gt=0)] = 60.0
@@ -83,29 +83,29 @@ def _record(
 ) -> Record | Reject:
     if isinstance(cell, str):
         return Reject(origin, f"damaged: {cell}")
-    places, values = cell
+    columns, values = cell
     if not _possible(values):
         worst = int(np.argmin(np.where(np.isfinite(values), values, -np.inf)))
-        gene = genes[places[worst]]
+        gene = genes[columns[worst]]
         return Reject(
             origin, f"{values[worst]:g} of gene {gene!r}, below 0 or not finite: no count"
         )
-    found: dict[str, float] = {}
+    totals: dict[str, float] = {}
     with np.errstate(over="ignore"):  # what is infinite then is refused as a count
         counts = np.expm1(values) if logged else values
-    for at, value in zip(places, counts, strict=True):
-        found[genes[at]] = found.get(genes[at], 0.0) + float(value)
-    if not found:
+    for at, value in zip(columns, counts, strict=True):
+        totals[genes[at]] = totals.get(genes[at], 0.0) + float(value)
+    if not totals:
         return Reject(origin, "a cell without counts", empty=True)
-    return Record(found, origin, label)
+    return Record(totals, origin, label)
 
 
 def _chosen(file: Any, layer: str | None) -> tuple[Any, Any]:
     """Return the matrix to read, and the table of its genes."""
     if layer is not None:
-        if layer not in (known := file.get("layers", {})):
-            raise ValueError(f"no layer `{layer}`{hint(layer, known)}")
-        return known[layer], file["var"]
+        if layer not in (stored := file.get("layers", {})):
+            raise ValueError(f"no layer `{layer}`{hint(layer, stored)}")
+        return stored[layer], file["var"]
     for x, var in (("raw/X", "raw/var"), ("raw.X", "raw.var")):  # since anndata 0.7, and before
         if x in file:
             return file[x], file[var]
@@ -121,9 +121,7 @@ def _bounded(size: int, nodes: Sequence[Any]) -> None:
 
     def check(name: str, node: Any) -> None:
         if getattr(node, "nbytes", 0) > RATIO * size:
-            raise ValueError(
-                f"{name} would take {node.nbytes:,} bytes, the whole file has {size:,}"
-            )
+            raise ValueError(f"{name} would take {node.nbytes:,} bytes, the file has {size:,}")
 
     for node in nodes:
         check(node.name, node)
@@ -147,8 +145,8 @@ def _labels(file: Any, obs: Any, column: str) -> list[str | None]:
         raise ValueError(f"obs has no column `{column}`{hint(column, list(obs))}")
     values, kept = obs[column], f"{column}_categories"  # kept there before anndata 0.7
     if kept in file.get("uns", {}):
-        known = [c.decode() if isinstance(c, bytes) else str(c) for c in file["uns"][kept][()]]
-        return [known[code] if code >= 0 else None for code in values]
+        categories = [c.decode() if isinstance(c, bytes) else str(c) for c in file["uns"][kept][()]]
+        return [categories[code] if code >= 0 else None for code in values]
     return [None if gone else str(v) for v, gone in zip(values, values.isna(), strict=True)]
 
 
@@ -217,27 +215,27 @@ def _reader(matrix: Any) -> Read:
     if hasattr(matrix, "dtype"):
         return lambda first, last: sparse.csr_matrix(matrix[first:last])
     columns = "csc" in str(_attribute(matrix, "encoding-type", "h5sparse_format"))
-    ends, places, data = matrix["indptr"][()].astype(np.int64), matrix["indices"], matrix["data"]
+    ends, indices, data = matrix["indptr"][()].astype(np.int64), matrix["indices"], matrix["data"]
     across = C if columns else G
     lengths = np.diff(ends)
     if (
         len(ends) != (G if columns else C) + 1
         or ends[0]
-        or not len(places) == len(data) == ends[-1]
+        or not len(indices) == len(data) == ends[-1]
     ):
         raise ValueError("indptr, indices and data do not belong together")
     if len(lengths) and (lengths.min() < 0 or lengths.max() > across):
         raise ValueError("indptr does not rise as it should")
     if columns:
-        whole = sparse.csc_matrix((data[()], places[()], ends), shape=(C, G))
-        whole.check_format(full_check=True)
-        rows = whole.tocsr()
+        by_gene = sparse.csc_matrix((data[()], indices[()], ends), shape=(C, G))
+        by_gene.check_format(full_check=True)
+        rows = by_gene.tocsr()
         return lambda first, last: rows[first:last]
 
     def read(first: int, last: int) -> Any:
         part = ends[first : last + 1]
         inside, shape = slice(part[0], part[-1]), (last - first, G)
-        block = sparse.csr_matrix((data[inside], places[inside], part - part[0]), shape=shape)
+        block = sparse.csr_matrix((data[inside], indices[inside], part - part[0]), shape=shape)
         block.check_format(full_check=True)
         return block
 
@@ -254,9 +252,9 @@ def _logged(cells: Sequence[Cell | str]) -> bool:
 
     Raise ValueError where those of most cells are neither.
     """
-    found = [cell[1] for cell in cells if not isinstance(cell, str) and len(cell[1])]
-    values = [each for each in found if _possible(each)]
-    if len(values) < len(found) / 2:
+    shown = [cell[1] for cell in cells if not isinstance(cell, str) and len(cell[1])]
+    values = [each for each in shown if _possible(each)]
+    if len(values) < len(shown) / 2:
         raise ValueError("values below 0 or not finite, so no counts; name a `layer` of counts")
     together = np.concatenate([np.zeros(1), *values])
     if (together == np.round(together)).all():

@@ -1,4 +1,4 @@
-"""Packed files: what they hold, once all of it was seen to be whole and not too much.
+"""Packed files: what they hold, once all of it is seen to be undamaged and not too much.
 
 A damaged byte of a packed file turns up as any byte of what it holds; only the sum at its end
 tells. So it is unpacked twice: to look, then to use.
@@ -50,11 +50,11 @@ def _unpacked(path: UPath, raw: IO[bytes]) -> IO[bytes]:
 @lru_cache(maxsize=1 << 12)
 def _check(path: UPath, size: int, changed: int) -> None:  # noqa: ARG001
     """Unpack a file to its end, once a process as long as size and time of change stay."""
-    found = 0
+    unpacked = 0
     with path.open("rb") as raw, _unpacked(path, raw) as file:
         while block := file.read(STEP):
-            found += len(block)
-            set_limits(found, size)
+            unpacked += len(block)
+            set_limits(unpacked, size)
 
 
 def set_limits(held: int, size: int) -> None:

@@ -137,13 +137,13 @@ class _Lines:
         inner = [text for text, _ in self.taken[1:-1]]
         if len(inner) < MANY:
             return False
-        good, whole = _counted(inner, columns, separator)
-        return good == whole >= MANY
+        good, total = _counted(inner, columns, separator)
+        return good == total >= MANY
 
     def go_on(self, columns: int, separator: str) -> bool:
         """Return whether the lines after the first are nearly all rows by themselves."""
-        good, whole = _counted([text for text, _ in self.taken[1:]], columns, separator)
-        return good >= MOST * whole
+        good, total = _counted([text for text, _ in self.taken[1:]], columns, separator)
+        return good >= MOST * total
 
 
 def _counted(lines: list[str], columns: int, separator: str) -> tuple[int, int]:

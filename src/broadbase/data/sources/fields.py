@@ -13,7 +13,7 @@ from broadbase.core.contracts import Record, Reject
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.pictures import PIXELS, picture
 
-WHOLE = "*"  # as a field: the whole row, to look at
+FULL_ROW = "*"  # as a field: all columns of the row
 SHOWN, LONG = 8, 30  # names of columns in a message, and characters of one
 
 
@@ -41,25 +41,25 @@ class ColumnsConfig(FilesConfig):
 
     def twice(self, names: Iterable[str]) -> str | None:
         """Return the first column that is read and stands twice in a header."""
-        known = list(names)
-        outer = [name if name in known else name.split(".")[0] for name in self.columns]
-        return next((name for name in outer if known.count(name) > 1), None)
+        header = list(names)
+        outer = [name if name in header else name.split(".")[0] for name in self.columns]
+        return next((name for name in outer if header.count(name) > 1), None)
 
     def _row(self, origin: str, row: Mapping[str, Any]) -> Record | Reject:
-        if self.field == WHOLE:
+        if self.field == FULL_ROW:
             return Record(dict(row), origin)
-        found = {name: value(row, name) for name in self.columns}
+        values = {name: value(row, name) for name in self.columns}
         for name in self.columns if self.fixed else [self.field]:
-            if found[name] is ABSENT:
+            if values[name] is ABSENT:
                 option = "; name it with --field" if name == self.field else ""
-                return Reject(origin, f"no field `{name}`{known(name, row)}{option}")
-        raw, words = found[self.field], dict[str, str | None]()
+                return Reject(origin, f"no field `{name}`{column_hint(name, row)}{option}")
+        raw, words = values[self.field], dict[str, str | None]()
         for name in self.columns:
             if name != self.field or name == self.label:
-                if isinstance(found[name], list | dict | bytes):
-                    kind = type(found[name]).__name__
+                if isinstance(values[name], list | dict | bytes):
+                    kind = type(values[name]).__name__
                     return Reject(origin, f"field `{name}` is {kind}, expected a word or a number")
-                words[name] = word(found[name])
+                words[name] = word(values[name])
         if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
             record = picture(origin, io.BytesIO(raw["bytes"]), PIXELS)
         elif missing(raw):
@@ -81,15 +81,15 @@ def value(row: Mapping[str, Any], name: str) -> Any:
     """Return a column of a row, or what lies within one; ABSENT where there is none."""
     if name in row:
         return row[name]
-    found: Any = row
+    inner: Any = row
     for part in name.split("."):
-        if isinstance(found, Mapping) and part in found:
-            found = found[part]
-        elif isinstance(found, list) and part.isdecimal() and int(part) < len(found):
-            found = found[int(part)]
+        if isinstance(inner, Mapping) and part in inner:
+            inner = inner[part]
+        elif isinstance(inner, list) and part.isdecimal() and int(part) < len(inner):
+            inner = inner[int(part)]
         else:
             return ABSENT
-    return found
+    return inner
 
 
 def missing(value: Any) -> bool:
@@ -103,11 +103,11 @@ def word(value: Any) -> str | None:
     """Return a label, key or group as text, None where it is missing; 1.0 is written as 1."""
     if missing(value):
         return None
-    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
-    return str(int(value)) if whole else str(value)
+    is_integer = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return str(int(value)) if is_integer else str(value)
 
 
-def known(name: str, names: Iterable[str]) -> str:
+def column_hint(name: str, names: Iterable[str]) -> str:
     """Return '; did you mean `x`?' or the columns there are, cut where they are many or long."""
     short = [each if len(each) <= LONG else each[:LONG] + "..." for each in names]
     more = [f"and {len(short) - SHOWN} more"] if len(short) > SHOWN else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -88,29 +89,29 @@ class FilesConfig(SourceConfig):
             what = "is a device, pipe or socket" if root.exists() else "does not exist"
             raise DataError(f"{root} {what}; give a folder or a file with --data")
         names = self.listing().files
-        found = [root / name for name in names if self.wants(name)]
-        if not found:
+        files = [root / name for name in names if self.wants(name)]
+        if not files:
             raise DataError(
                 f"no file in {root} matches {self.pattern!r}; it holds"
                 f" {counted(endings(names)) or 'nothing'}. Name other files"
                 " with --pattern '**/*.ending'"
             )
-        return found
+        return files
 
     def parts(self) -> Sequence[SourceChunk]:
         """Return the pieces that are read apart."""
         return [part for path in self.files() for part in self._parts(path)]
 
     def read(self, part: SourceChunk) -> Iterator[Record | Reject]:
-        """Yield the items of a file; a reject of a whole file takes all its bytes with it."""
+        """Yield the items of a file; a reject of the full file takes all its bytes with it."""
         path = self.root if self.root.is_file() else self.root / part.name
         above = str(self.root)
         for item in self._readable(path, part):
             if isinstance(item, Record) and not item.key:  # wherever the folder lies
                 item = replace(item, key=item.origin.removeprefix(above))
             elif isinstance(item, Reject) and item.origin == str(path):
-                whole = not (self.single or item.empty or item.lost)
-                item = replace(item, lost=part.size) if whole else item
+                rejected = not (self.single or item.empty or item.lost)
+                item = replace(item, lost=part.size) if rejected else item
             yield item
 
     def _readable(self, path: UPath, part: SourceChunk) -> Iterator[Record | Reject]:
@@ -152,8 +153,9 @@ class FilesConfig(SourceConfig):
     def _part(self, path: UPath, part: SourceChunk) -> Iterator[Record | Reject]:
         return self._file(path)
 
+    @abstractmethod
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
-        raise TypeError(f"{type(self).__name__} has no _file()")
+        """Yield the records and rejects of one file."""
 
 
 class ImageFilesConfig(FilesConfig):
@@ -174,8 +176,8 @@ class ImageFilesConfig(FilesConfig):
         """Yield the picture of a file, decoded by this process."""
         with path.open("rb") as file:
             label = self._class(path) if self.labels == "folder" else None
-            found = picture(str(path), file, self.limit, label)
-            yield found if isinstance(found, Reject) else replace(found, key=self._key(path))
+            record = picture(str(path), file, self.limit, label)
+            yield record if isinstance(record, Reject) else replace(record, key=self._key(path))
 
 
 @lru_cache(maxsize=64)
@@ -183,12 +185,12 @@ def _root(path: str) -> UPath:
     if not path.strip():
         raise ConfigError("the path of the data is empty; give a folder or a file with --data")
     try:
-        found = UPath(path).expanduser()
+        root = UPath(path).expanduser()
         if "://" in path or "::" in path:
-            found.exists()  # its package is loaded, and what is behind it is asked
+            root.exists()  # loads its package and opens the connection
     except Exception as error:  # a store behind a URL raises almost any kind
         raise DataError(f"{path} cannot be opened: {error}") from None
-    return found
+    return root
 
 
 def digest(path: UPath) -> str:
@@ -203,8 +205,8 @@ def digest(path: UPath) -> str:
 @lru_cache(maxsize=1 << 16)
 def _sha256(path: UPath, size: int, changed: int) -> str:  # noqa: ARG001
     """Read once a process, as long as size and time of change stay."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(MEBI):
-            found.update(block)
-    return found.hexdigest()
+            sha256.update(block)
+    return sha256.hexdigest()

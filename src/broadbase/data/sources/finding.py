@@ -35,17 +35,17 @@ class Listing:
 
 def listing(root: UPath, *, hidden: bool = False) -> Listing:
     """Return the files in a folder and below; raise DataError where it cannot be listed at all."""
-    found = Listing()
+    listing = Listing()
     try:
         if root.protocol in LOCAL:
-            _Walk(Path(root.path), found, hidden).all()
+            _Walk(Path(root.path), listing, hidden).all()
         else:
             names = (str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
-            found.files = [name for name in names if hidden or not _concealed(name)]
+            listing.files = [name for name in names if hidden or not _concealed(name)]
     except Exception as error:  # of a store behind a URL: of almost any kind
         raise DataError(f"{root} cannot be listed: {error}") from None
-    found.files.sort()
-    return found
+    listing.files.sort()
+    return listing
 
 
 def check_pattern(pattern: str) -> str:
@@ -84,8 +84,8 @@ def counted(kinds: Mapping[str, int]) -> str:
     """Return '20 .JPG, 4 .svg'."""
     most = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     more = sum(n for _, n in most[MOST:])
-    found = [f"{n:,} {kind}" for kind, n in most[:MOST]]
-    return ", ".join([*found, *([f"{more:,} others"] if more else [])])
+    parts = [f"{n:,} {kind}" for kind, n in most[:MOST]]
+    return ", ".join([*parts, *([f"{more:,} others"] if more else [])])
 
 
 @lru_cache(maxsize=256)
@@ -114,7 +114,7 @@ class _Walk:
     """A walk over a folder of this machine; linked folders come after all that lie in it."""
 
     root: Path
-    found: Listing
+    listing: Listing
     hidden: bool
 
     def all(self) -> None:
@@ -133,7 +133,7 @@ class _Walk:
     def _new(self, folder: str) -> bool:
         this = _identity(self.root / folder)
         if this in self.above:
-            self.found.left["link to a folder above"] += 1
+            self.listing.left["link to a folder above"] += 1
             return False
         new = this not in self.seen
         self.seen.add(this)
@@ -145,19 +145,19 @@ class _Walk:
         except OSError as error:
             if not folder:
                 raise
-            self.found.left[f"folder that cannot be read ({error.strerror})"] += 1
+            self.listing.left[f"folder that cannot be read ({error.strerror})"] += 1
             return
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             kind = _kind(entry)
             if not self.hidden and _concealed(entry.name):
-                self.found.left["hidden"] += 1
+                self.listing.left["hidden"] += 1
             elif kind == "folder":
                 (links if entry.is_symlink() else folders).append(name)
             elif kind == "file":
-                self.found.files.append(name)
+                self.listing.files.append(name)
             else:
-                self.found.left[kind] += 1
+                self.listing.left[kind] += 1
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -40,8 +40,8 @@ def families(sequences: Sequence[str]) -> Ints:
     relatives = pairs[hits >= HITS] >> 21
     edges = np.stack([relatives // M, relatives % M])
     graph = coo_array((np.ones(len(relatives), bool), edges), shape=(M, M))
-    found: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
-    return found
+    components: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
+    return components
 
 
 def _words(sequences: Sequence[str]) -> tuple[Ints, Ints, Ints]:

@@ -42,15 +42,15 @@ def checked(data: bytes) -> bytes:
 
 
 def check_png(file: IO[bytes]) -> None:
-    """Raise ValueError where a PNG file has a chunk that is not whole, or whose sum is another."""
+    """Raise ValueError where a PNG file has a chunk that is cut short or has another sum."""
     file.seek(8)
     name = b""
     while name != b"IEND":
         head = file.read(8)
         size, name = int.from_bytes(head[:4], "big"), head[4:]
-        found, total = 0, zlib.crc32(name)
-        while found < size and (block := file.read(min(size - found, STEP))):
-            found, total = found + len(block), zlib.crc32(block, total)
+        read, total = 0, zlib.crc32(name)
+        while read < size and (block := file.read(min(size - read, STEP))):
+            read, total = read + len(block), zlib.crc32(block, total)
         stored = file.read(4)
         if len(stored) < 4:
             raise ValueError("cut short: it ends before its last chunk does")
@@ -121,11 +121,11 @@ def _sized(data: bytes) -> bytes:
                 size = (len(data) - at) // block * block
             elif promised not in (0, UNKNOWN):
                 break
-            whole = bytearray(data)
-            whole[4:8], whole[at - 4 : at] = (
+            mended = bytearray(data)
+            mended[4:8], mended[at - 4 : at] = (
                 number.to_bytes(4, "little") for number in (len(data) - 8, size)
             )
-            return bytes(whole)
+            return bytes(mended)
     return data
 
 
@@ -164,7 +164,7 @@ def _ogg(data: bytes) -> None:
         stop = body + sum(data[at + 27 : body])
         page = data[at:stop]
         if stop > len(data):
-            raise ValueError(f"cut short: the Ogg page at byte {at} is not whole")
+            raise ValueError(f"cut short: the Ogg page at byte {at} is incomplete")
         if _sum(page[:22] + bytes(4) + page[26:]) != total:
             raise ValueError(f"damaged: the Ogg page at byte {at} has another sum than it states")
         if ended and flags & FIRST:

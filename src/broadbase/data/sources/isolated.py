@@ -107,6 +107,6 @@ def _serve(link: Connection) -> None:
                     items, sent = [], time.monotonic()
         except MemoryError:
             items.append(Reject(str(path), f"it takes more than {most >> 20:,} MiB to decode"))
-        except Exception as found:
-            error = found
+        except Exception as raised:
+            error = raised
         link.send((items, error, True))

@@ -70,15 +70,15 @@ class JsonConfig(ObjectsConfig):
             reason = f"more than {self.limit} MiB in one array; write a line a record (.jsonl)"
             yield Reject(str(path), f"{reason}, or raise the source's `limit`")
             return
-        found = as_text(str(path), data)
-        if isinstance(found, Reject):
-            yield found
+        record = as_text(str(path), data)
+        if isinstance(record, Reject):
+            yield record
             return
-        text = found.raw.strip(BLANKS)
+        text = record.raw.strip(BLANKS)
         if text.startswith("["):
             yield from self._array(path, text)
         elif _lines(text):
-            for number, line in enumerate(found.raw.split("\n"), 1):
+            for number, line in enumerate(record.raw.split("\n"), 1):
                 if line.strip(BLANKS):
                     yield self._object(f"{path}:{number}", line)
         else:
@@ -112,10 +112,10 @@ def loads(text: str) -> Any:
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    marked = Twice(found)
+    record = dict(pairs)
+    if len(record) == len(pairs):
+        return record
+    marked = Twice(record)
     keys = [key for key, _ in pairs]
     marked.key = next(key for key in keys if keys.count(key) > 1)
     return marked
@@ -145,9 +145,9 @@ def _elements(text: str) -> Iterator[tuple[Any, int]]:
 
 def _after(text: str, at: int) -> int:
     """Return the first index from `at` on that is not blank."""
-    found = SPACE.match(text, at)
-    assert found is not None
-    return found.end()
+    match = SPACE.match(text, at)
+    assert match is not None
+    return match.end()
 
 
 def _lines(text: str) -> bool:

@@ -19,12 +19,12 @@ def left_out(sources: Iterable[SourceConfig]) -> dict[str, int]:
         for inner in _files(source):
             if inner.root.is_dir():
                 folders.setdefault(str(inner.root), []).append(inner)
-    found = Counter[str]()
+    counts = Counter[str]()
     for readers in folders.values():
         there = readers[0].listing()
-        found.update(there.left)
-        found.update(endings(n for n in there.files if not any(one.wants(n) for one in readers)))
-    return dict(found)
+        counts.update(there.left)
+        counts.update(endings(n for n in there.files if not any(one.wants(n) for one in readers)))
+    return dict(counts)
 
 
 def notes(source: SourceConfig) -> list[str]:
@@ -33,8 +33,8 @@ def notes(source: SourceConfig) -> list[str]:
     What is left out, and where classes lie deeper.
     """
     left = counted(left_out([source]))
-    found = [f"left out, as no source reads them: {left}"] if left else []
-    return found + [line for inner in _files(source) for line in _classes(inner)]
+    lines = [f"left out, as no source reads them: {left}"] if left else []
+    return lines + [line for inner in _files(source) for line in _classes(inner)]
 
 
 def _classes(source: FilesConfig) -> list[str]:

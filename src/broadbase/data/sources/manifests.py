@@ -54,7 +54,7 @@ class ListedConfig(SourceConfig):
 
     def fingerprint(self) -> dict[str, str]:
         """Return the SHA-256 of each table with all files that it names."""
-        found = {
+        hashes = {
             name: hashlib.sha256(own.encode()) for name, own in self.table.fingerprint().items()
         }
         for part in self.parts():
@@ -62,8 +62,8 @@ class ListedConfig(SourceConfig):
                 if isinstance(row, Record):
                     path = self._path(part, row.raw)
                     content = path if isinstance(path, str) else digest(path)
-                    found[part.name].update(content.encode(errors="surrogateescape"))
-        return {name: sums.hexdigest() for name, sums in found.items()}
+                    hashes[part.name].update(content.encode(errors="surrogateescape"))
+        return {name: sums.hexdigest() for name, sums in hashes.items()}
 
     def _path(self, part: SourceChunk, name: str) -> UPath | str:
         """Return the file that a row names, or why there is none."""

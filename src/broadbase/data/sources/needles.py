@@ -108,23 +108,23 @@ class AlbumsConfig(SourceConfig):
 
     def records(self) -> Iterator[Record | Reject]:
         """Yield the records and rejects in a fixed order."""
-        found = self.shown(False)
+        pictures = self.shown(False)
         for i in range(self.count):
             rng = np.random.default_rng([self.seed, i])
             size = int(rng.integers(self.pictures // 4, self.pictures + 1))
-            row = rng.choice(len(found), size - size // 2, replace=len(found) < size)
+            row = rng.choice(len(pictures), size - size // 2, replace=len(pictures) < size)
             again = [row[a:b] for a, b in _stretches(len(row), size // 2, rng)]
-            yield Record(found[np.concatenate([row, *again])], f"albums:{self.seed}:{i}")
+            yield Record(pictures[np.concatenate([row, *again])], f"albums:{self.seed}:{i}")
 
     def shown(self, apart: bool) -> np.ndarray[Any, Any]:
         """Return the pictures that albums are made of: those for testing, or all others."""
         records = (r for r in self.source.records() if isinstance(r, Record))
-        found = [np.asarray(r.raw) for r in records if reserved(r.key or r.origin) is apart]
-        if not found:
+        pictures = [np.asarray(r.raw) for r in records if reserved(r.key or r.origin) is apart]
+        if not pictures:
             raise DataError("too few pictures for albums: a quarter is kept for testing; give more")
-        if len(sizes := {picture.shape for picture in found}) != 1:
+        if len(sizes := {picture.shape for picture in pictures}) != 1:
             raise DataError(f"albums are of pictures of one size, these are of {sorted(sizes)}")
-        return np.stack(found)
+        return np.stack(pictures)
 
     def fingerprint(self) -> dict[str, str]:
         """Return the SHA-256 of each file that the records are made of."""
@@ -170,20 +170,20 @@ def cut(words: Sequence[str], characters: int) -> tuple[list[str], list[str]]:
 def insert_needle(
     passage: Sequence[str], pairs: Sequence[tuple[str, str]], depths: Sequence[float]
 ) -> list[str]:
-    """Return lines.
+    """Return the lines of a passage with a needle of each pair at its depth.
 
-    The passage, and a needle of each pair at its depth: 0 before all words, 1 after.
+    Depth 0 is before all words, 1 after them.
     """
-    places = np.round(np.asarray(depths) * len(passage)).astype(int)
+    indices = np.round(np.asarray(depths) * len(passage)).astype(int)
     lines, before = list[str](), 0
-    for i in np.argsort(places, kind="stable"):
-        lines += [" ".join(passage[before : places[i]]), needle(*pairs[i])]
-        before = int(places[i])
+    for i in np.argsort(indices, kind="stable"):
+        lines += [" ".join(passage[before : indices[i]]), needle(*pairs[i])]
+        before = int(indices[i])
     return [line for line in (*lines, " ".join(passage[before:])) if line]
 
 
 def _stretches(length: int, total: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """Yield where stretches of a row of `length` begin and end, `total` places together."""
+    """Yield where stretches of a row of `length` begin and end, `total` pictures together."""
     while total > 0:
         size = min(int(rng.integers(2, 9)), total, length)
         first = int(rng.integers(length - size + 1))

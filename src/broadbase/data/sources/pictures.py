@@ -1,4 +1,4 @@
-"""One picture from a file's bytes: decoded whole, or refused; no colour is guessed."""
+"""One picture from a file's bytes: decoded in full, or refused; no colour is guessed."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def picture(
                 frames = getattr(image, "n_frames", 1)
                 image.load()
                 turned = image.getexif().get(ORIENTATION, 1) != 1
-                found, converted = _eight_bits(ImageOps.exif_transpose(image))
+                pixels, converted = _eight_bits(ImageOps.exif_transpose(image))
                 converted += (
                     ["16 bits to 8"] * deep
                     + ["turned upright"] * turned
                     + ["several frames to 1"] * (frames > 1)
                 )
-                return Record(found, origin, label, converted=tuple(converted))
+                return Record(pixels, origin, label, converted=tuple(converted))
     except UnidentifiedImageError:
         return Reject(origin, "not an image that Pillow can read")
     except Image.DecompressionBombError as error:  # from the header too, above Pillow's limit

@@ -92,8 +92,8 @@ class FastaConfig(FilesConfig):
             return
         if not (sequence := "".join(residues)):
             yield Reject(origin, f"no sequence under {header[:40]!r}", empty=True)
-        elif found := searched(self.label, header):
-            yield Record(sequence, origin, (found[1] if found.re.groups else found[0]) or None)
+        elif match := searched(self.label, header):
+            yield Record(sequence, origin, (match[1] if match.re.groups else match[0]) or None)
 
 
 class SdfConfig(FilesConfig):
@@ -112,23 +112,23 @@ class SdfConfig(FilesConfig):
         """Yield the molecules of a file, read by this process."""
         chem, number = chemistry(), 0
         with opened(path) as file:
-            for number, found in enumerate(chem.ForwardSDMolSupplier(_Lines(file)), 1):
+            for number, molecule in enumerate(chem.ForwardSDMolSupplier(_Lines(file)), 1):
                 origin = f"{path}:molecule {number}"
                 try:
-                    yield self._molecule(chem, origin, found)
+                    yield self._molecule(chem, origin, molecule)
                 except (ValueError, RuntimeError) as error:  # what RDKit finds out late
                     yield Reject(origin, f"not a molecule that RDKit can read: {error}")
         if not number:
             yield Reject(str(path), "no molecule in it", empty=not path.stat().st_size)
 
-    def _molecule(self, chem: Any, origin: str, found: Any) -> Record | Reject:
-        if found is None:
+    def _molecule(self, chem: Any, origin: str, molecule: Any) -> Record | Reject:
+        if molecule is None:
             return Reject(origin, "not a molecule that RDKit can read")
-        if found.GetNumAtoms() > ATOMS:
-            return Reject(origin, f"{found.GetNumAtoms():,} atoms, more than {ATOMS:,}")
-        has_label = self.label and found.HasProp(self.label)
-        label = found.GetProp(self.label).strip() if has_label else None
-        return Record(chem.MolToSmiles(found), origin, label or None)
+        if molecule.GetNumAtoms() > ATOMS:
+            return Reject(origin, f"{molecule.GetNumAtoms():,} atoms, more than {ATOMS:,}")
+        has_label = self.label and molecule.HasProp(self.label)
+        label = molecule.GetProp(self.label).strip() if has_label else None
+        return Record(chem.MolToSmiles(molecule), origin, label or None)
 
 
 class _Lines:

@@ -30,10 +30,10 @@ class ShuffledConfig(SourceConfig):
 
     def records(self) -> Iterator[Record | Reject]:
         """Yield the records and rejects in a fixed order."""
-        found = list(self.source.records())
-        good = [record for record in found if isinstance(record, Record)]
+        items = list(self.source.records())
+        good = [record for record in items if isinstance(record, Record)]
         dealt = np.random.default_rng(self.seed).permutation(len(good))
-        yield from (record for record in found if isinstance(record, Reject))
+        yield from (record for record in items if isinstance(record, Reject))
         for record, other in zip(good, dealt, strict=True):
             yield replace(record, key=good[other].key or good[other].origin)
 

@@ -1,4 +1,4 @@
-"""Sound files: decoded whole, or refused by name; nothing is guessed and nothing is cut off.
+"""Sound files: decoded in full, or refused by name; nothing is guessed and nothing is cut off.
 
 Legend: n frames, C channels.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -55,9 +56,9 @@ class SoundsConfig(FilesConfig):
     def _file(self, path: UPath) -> Iterator[Record | Reject]:
         return apart(self._sounds, path, self.patience, (__name__, "soundfile"))
 
+    @abstractmethod
     def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
         """Return the sounds that a file holds or names, in the process that decodes them."""
-        raise TypeError(f"{type(self).__name__} has no _sounds()")
 
     def _sound(self, path: UPath, label: str | None, group: str | None = None) -> Record | Reject:
         with path.open("rb") as file:
@@ -115,9 +116,9 @@ class SoundsConfig(FilesConfig):
             if wanted is None:
                 block = file.read(BLOCK, dtype="float32", always_2d=True)
             else:
-                whole = file.read(BLOCK, dtype="int32", always_2d=True)
-                digest.update(_packed(whole, file.subtype))
-                block = (whole / 2.0**31).astype(np.float32)
+                integers = file.read(BLOCK, dtype="int32", always_2d=True)
+                digest.update(_packed(integers, file.subtype))
+                block = (integers / 2.0**31).astype(np.float32)
             if not len(block):
                 raise ValueError(f"cut short: {done} of {file.frames} frames can be decoded")
             mixed[done : done + len(block)] = block.mean(axis=1)
@@ -149,11 +150,11 @@ class AudioFilesConfig(SoundsConfig):
     """A pattern that is searched for in the path: sounds of one match fall on one side."""
 
     def _sounds(self, path: UPath) -> Iterator[Record | Reject]:
-        label = self._class(path) if self.labels == "folder" else found(self.label, path)
-        yield self._sound(path, label, found(self.group, path))
+        label = self._class(path) if self.labels == "folder" else in_brackets(self.label, path)
+        yield self._sound(path, label, in_brackets(self.group, path))
 
 
-def found(pattern: str | None, path: UPath) -> str | None:
+def in_brackets(pattern: str | None, path: UPath) -> str | None:
     """Return what the brackets of a pattern hold in a path; None where it does not occur."""
     match = searched(pattern, path.as_posix()) if pattern else None
     return match[1] if match and match.re.groups else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import IO, Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from broadbase.data.sources.isolated import apart
 from broadbase.data.sources.texts import EncodedConfig
 
 SEPARATORS = ",\t;|"
-SAID = re.compile(rb'"?sep=(.)"?\r?\n?')  # a first line by which Excel is told
+SAID = re.compile(rb'"?sep=(.)"?\r?\n?')  # a first line that tells Excel
 SOME = 16  # rows that are decoded at once: a long word of a dictionary may be in each
 ROWS = 1 << 22  # rows that any Parquet file may have: equal ones take next to no bytes
 
@@ -50,18 +51,18 @@ class CsvConfig(ColumnsConfig, EncodedConfig):
         with self._opened(path) as file:
             if said:
                 file.readline()
-            found = rows(file, separator, self.escape, 1 + bool(said))
+            lines = rows(file, separator, self.escape, 1 + bool(said))
             try:
-                yield from self._records(path, size, found)
+                yield from self._records(path, size, lines)
             except HopelessError as error:
                 yield Reject(str(path), f"not CSV: {error}")
 
     def _records(
-        self, path: UPath, size: int, found: Iterator[tuple[int, list[str] | Bad]]
+        self, path: UPath, size: int, lines: Iterator[tuple[int, list[str] | Bad]]
     ) -> Iterator[Record | Reject]:
         names, count = list(self.names), 0
         if not names:
-            first, header = next(found, (1, list[str]()))
+            first, header = next(lines, (1, list[str]()))
             if isinstance(header, Bad):
                 yield Reject(f"{path}:{first}", f"no header can be read: {header.why}", lost=size)
                 return
@@ -70,7 +71,7 @@ class CsvConfig(ColumnsConfig, EncodedConfig):
             reason = f"the header has the column `{twice}` twice; rename one of them"
             yield Reject(f"{path}:1", reason, lost=size)
             return
-        for line, row in found:
+        for line, row in lines:
             origin, count = f"{path}:{line}", count + 1
             if isinstance(row, Bad):
                 yield Reject(origin, row.why, lost=min(row.lost, size))
@@ -91,11 +92,13 @@ class CsvConfig(ColumnsConfig, EncodedConfig):
 
         def fit(separator: str) -> tuple[int, bool, int]:
             try:
-                found = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+                columns = [
+                    name.strip() for name in next(csv.reader([line], delimiter=separator), [])
+                ]
             except csv.Error:
-                found = []
-            there = len(self.names) == len(found) if self.names else len(wanted & {*found})
-            return int(there), separator == usual and bool(there), len(found)
+                columns = []
+            there = len(self.names) == len(columns) if self.names else len(wanted & {*columns})
+            return int(there), separator == usual and bool(there), len(columns)
 
         best: str = max([usual, *SEPARATORS], key=fit)
         return best
@@ -137,12 +140,12 @@ class DecodedConfig(ColumnsConfig):
             lost = math.ceil(size * (1 - done))
             yield Reject(str(path), f"damaged from here on: {error}", lost=lost)
 
+    @abstractmethod
     def _batches(self, file: IO[bytes], size: int) -> tuple[Sequence[str], Batches]:
         """Return the names of all columns.
 
         And rows, with the share of the file that is read by then.
         """
-        raise TypeError(f"{type(self).__name__} has no _batches()")
 
 
 Batches = Iterator[tuple[pa.RecordBatch, float]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +28,7 @@ class EncodedConfig(FilesConfig):
 
     @field_validator("encoding")
     @classmethod
-    def _known(cls, encoding: str) -> str:
+    def _check_encoding(cls, encoding: str) -> str:
         try:
             "".encode(encoding)
         except LookupError:
@@ -88,8 +89,13 @@ class LinesConfig(EncodedConfig):
                 if part.stop is not None and at >= part.stop:
                     return
 
+    def _file(self, path: UPath) -> Iterator[Record | Reject]:
+        for part in self._parts(path):
+            yield from self._part(path, part)
+
+    @abstractmethod
     def _line(self, origin: str, line: bytes) -> Record | Reject:
-        raise TypeError(f"{type(self).__name__} has no _line()")
+        """Return the record of one line, or why it is refused."""
 
 
 def _parted(line: bytes) -> list[bytes]:

@@ -9,6 +9,7 @@ Legend: T frames of a clip, H and W height and width.
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -121,12 +122,12 @@ class ClipsConfig(FilesConfig):
                 origin = f"{path}:frame {first + start}, {window}"
                 yield Record(clip, origin, label or named, group=group)
 
+    @abstractmethod
     def windows(self, frames: Pixels) -> Iterator[tuple[str, str | None, Pixels]]:
         """Return what is cut from frames [T,H,W,3].
 
         With its name and, where it has one, its label.
         """
-        raise TypeError(f"{type(self).__name__} has no windows()")
 
     def _frames(self, path: UPath) -> Iterator[Pixels]:
         av = require_extra("av", "video", "reading videos")

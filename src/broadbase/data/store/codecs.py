@@ -46,7 +46,7 @@ def codecs_of(
 
     As it lies in the stores, or given or fitted and kept there.
     """
-    found: dict[str, Codec] = {}
+    codecs: dict[str, Codec] = {}
     for name in dict.fromkeys(w.name for w in wanted.values()):
         sources = {n: w for n, w in wanted.items() if w.name == name}
         modality = next(iter(sources.values())).modality
@@ -61,8 +61,8 @@ def codecs_of(
             if source not in kept:
                 _save_codec(codec, modality, folder / source / "codec")
             write_json(folder / source / "source.json", _reading(w.source.tree()))
-        found[name] = codec
-    return found
+        codecs[name] = codec
+    return codecs
 
 
 def _fitted(

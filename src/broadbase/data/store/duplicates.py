@@ -1,8 +1,8 @@
 """Duplicates: which documents are the same or nearly so, over all shards at once.
 
 Candidates share all minima of at least one band of their sketches (Leskovec et al. 2020, 3.4: with
-21 bands of 6, a pair of similarity 0.8 is found with probability 0.998, one of 0.4 with 0.08); the
-share of equal minima of a candidate pair then decides.
+21 bands of 6, a pair of similarity 0.8 is a candidate with probability 0.998, one of 0.4 with
+0.08); the share of equal minima of a candidate pair then decides.
 
 Legend: N documents, P candidate pairs.
 """
@@ -50,18 +50,18 @@ def clusters(
 
 def estimates(pairs_P2: Ints, sketches: Sequence[NDArray[np.uint32]]) -> NDArray[np.float64]:
     """Return the share of equal minima of each pair: [P]; its deviation is below 0.045."""
-    found = np.empty(len(pairs_P2))
+    shares = np.empty(len(pairs_P2))
     starts = np.concatenate([[0], np.cumsum([len(s) for s in sketches])])
     for i in range(0, len(pairs_P2), CHECK):
         some = pairs_P2[i : i + CHECK]
         one, other = (_rows(some[:, side], sketches, starts) for side in (0, 1))
-        found[i : i + CHECK] = (one == other).mean(axis=1)
-    return found
+        shares[i : i + CHECK] = (one == other).mean(axis=1)
+    return shares
 
 
 def _candidates(sketches: Sequence[NDArray[np.uint32]], some: NDArray[np.bool_]) -> Ints:
     """Return pairs [P,2] of the chosen documents that share a band, each once."""
-    n, found = len(some), [np.zeros(0, np.int64)]
+    n, pair_keys = len(some), [np.zeros(0, np.int64)]
     for first in range(0, SKETCH, BAND):
         hashed = np.concatenate([_hash(s[:, first : first + BAND]) for s in sketches])
         chosen = np.flatnonzero(some & (hashed != 0))
@@ -70,8 +70,8 @@ def _candidates(sketches: Sequence[NDArray[np.uint32]], some: NDArray[np.bool_])
         starts = np.flatnonzero(np.diff(same, prepend=-2) > 1)  # of runs of equal hashes
         heads = same[starts[np.cumsum(np.diff(same, prepend=-2) > 1) - 1]]
         for one in (same, heads):  # with the one before, and with the first of its bucket
-            found.append(order[one] * n + order[same + 1])
-    keys = np.unique(np.concatenate(found))
+            pair_keys.append(order[one] * n + order[same + 1])
+    keys = np.unique(np.concatenate(pair_keys))
     return np.stack([keys // n, keys % n], axis=1)
 
 
@@ -87,9 +87,9 @@ def _hash(band: NDArray[np.uint32]) -> NDArray[np.uint64]:
 def _rows(
     numbers: Ints, sketches: Sequence[NDArray[np.uint32]], starts: Ints
 ) -> NDArray[np.uint32]:
-    found = np.empty((len(numbers), SKETCH), dtype=np.uint32)
+    sketched = np.empty((len(numbers), SKETCH), dtype=np.uint32)
     shard = np.searchsorted(starts, numbers, side="right") - 1
     for i in np.unique(shard):
         inside = shard == i
-        found[inside] = sketches[i][numbers[inside] - starts[i]]
-    return found
+        sketched[inside] = sketches[i][numbers[inside] - starts[i]]
+    return sketched

@@ -222,5 +222,5 @@ def _fingerprint(table: Table, documents: Documents, codec: Path) -> str:
         digest.update(table.ids[documents[side]].tobytes() + side.encode())
     if table.cut:
         digest.update(str(table.cut).encode())
-    found: str = add_files(digest, codec).hexdigest()
-    return found
+    fingerprint: str = add_files(digest, codec).hexdigest()
+    return fingerprint

@@ -106,8 +106,8 @@ def _make(
     if tasks:
         joined.unlink(missing_ok=True)
         progress(tasks, config.processes)
-    known = joined.exists() and joined.read_bytes() == _state(snapshots, folder, config).encode()
-    if not (known and _whole(snapshots, folder)):
+    current = joined.exists() and joined.read_bytes() == _state(snapshots, folder, config).encode()
+    if not (current and _complete(snapshots, folder)):
         write_json(folder / "settings.json", _settings(config))
         _join(snapshots, folder, config, codecs)
         write_text(joined, _state(snapshots, folder, config))
@@ -163,7 +163,7 @@ def _join(
         )
 
 
-def _whole(names: Iterable[str], folder: Path) -> bool:
+def _complete(names: Iterable[str], folder: Path) -> bool:
     """Return whether no file of the stores is missing or of another size."""
     try:
         for name in names:
@@ -226,27 +226,27 @@ def remove(folder: Path, ids: Sequence[str], progress: Progress = run_here) -> d
         ) from None
     with _alone(folder):
         gone, before = {*ids, *_duplicates(folder, manifests, ids)}, removed_ids(folder)
-        known = set(before)
+        stored = set(before)
         for name in manifests:
             for shard in finished(folder / name):
-                known |= gone & {bytes(row).hex() for row in shard.array("ids")}
-        if unknown := sorted(set(ids) - known):
+                stored |= gone & {bytes(row).hex() for row in shard.array("ids")}
+        if unknown := sorted(set(ids) - stored):
             raise DataError(f"no document of {folder} has the id {unknown[0]}; `inspect` shows ids")
-        write_json(folder / "removed.json", sorted(before | (gone & known)))
+        write_json(folder / "removed.json", sorted(before | (gone & stored)))
     return prepare(wanted, folder, config, progress)[0]
 
 
 def _duplicates(folder: Path, names: Iterable[str], ids: Sequence[str]) -> set[str]:
     """Return the ids of documents that are left out as duplicates of some."""
-    found = set()
+    duplicates = set()
     for name in names:
         path = folder / name / "duplicates.jsonl"
         try:
             rows = [json.loads(line) for line in path.read_text().splitlines()]
-            found |= {row["id"] for row in rows if row["kept_id"] in ids}
+            duplicates |= {row["id"] for row in rows if row["kept_id"] in ids}
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(f"{path} is damaged; {AGAIN}") from None
-    return found
+    return duplicates
 
 
 @contextmanager

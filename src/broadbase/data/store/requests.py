@@ -22,7 +22,7 @@ class StoreRequest:
     source: SourceConfig
     modality: ModalityConfig
     name: str  # of the modality in the run: sources of one name share a codec
-    paired: bool = False  # documents are known by their records' keys, not by their content
+    paired: bool = False  # keys identify the documents, not their content
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Snapshot:
     def of(cls, wanted: StoreRequest, left_out: Mapping[str, int]) -> Snapshot:
         """Look at the source; DataError where there is nothing to read."""
         files, parts = wanted.source.fingerprint(), wanted.source.parts()
-        whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-        found = [files.get(part.name, whole) for part in parts]
-        return cls(wanted, files, parts, found, left_out)
+        listing_hash = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        part_hashes = [files.get(part.name, listing_hash) for part in parts]
+        return cls(wanted, files, parts, part_hashes, left_out)
 
     @property
     def keys(self) -> list[str]:
@@ -83,6 +83,6 @@ class Snapshot:
 def part_key(part: SourceChunk, digest: str, paired: bool = False) -> str:
     """Return a part's name.
 
-    Place and content in one string, and what its documents are known by.
+    Origin and content in one string, and what identifies its documents.
     """
     return f"{part.name}@{part.start}-{part.stop}:{digest}" + (":paired" if paired else "")

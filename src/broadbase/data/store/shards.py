@@ -82,8 +82,8 @@ def write_shard(task: ShardTask) -> Path:
 
 def codec_digest(folder: Path) -> str:
     """Return the SHA-256 of a codec as it lies on disk."""
-    found: str = add_files(hashlib.sha256(), folder).hexdigest()
-    return found
+    codec_hash: str = add_files(hashlib.sha256(), folder).hexdigest()
+    return codec_hash
 
 
 def add_files(digest: Any, folder: Path) -> Any:
@@ -190,20 +190,20 @@ class _Shard:
 
     def _sketches(self, raws: Sequence[Any]) -> NDArray[np.uint32]:
         """Return the sketch of each record, [records, SKETCH]: the least of its chunks'."""
-        found = np.full((len(raws), SKETCH), NONE, dtype=np.uint32)
+        minima = np.full((len(raws), SKETCH), NONE, dtype=np.uint32)
         rows: list[int] = []
         pieces: list[Sequence[str]] = []
         many = 0
         for row, raw in enumerate(raws):
             for chunk in self.task.modality.chunks(raw):
                 if many > PIECES:
-                    np.minimum.at(found, rows, sketch(pieces))
+                    np.minimum.at(minima, rows, sketch(pieces))
                     rows, pieces, many = [], [], 0
                 rows.append(row)
                 pieces.append(self.task.modality.shingles(chunk))
                 many += len(pieces[-1])
-        np.minimum.at(found, rows, sketch(pieces))
-        return found
+        np.minimum.at(minima, rows, sketch(pieces))
+        return minima
 
     def _append(self, name: str, array: NDArray[Any]) -> None:
         if name not in self.columns:

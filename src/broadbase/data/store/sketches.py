@@ -17,8 +17,8 @@ def sketch(pieces: Sequence[Sequence[str]]) -> NDArray[np.uint32]:
 
     The share of equal minima estimates the Jaccard similarity of two sets of shingles.
     """
-    found = np.full((len(pieces), SKETCH), NONE, dtype=np.uint32)
+    minima = np.full((len(pieces), SKETCH), NONE, dtype=np.uint32)
     some = [i for i, each in enumerate(pieces) if each]
     if some:
-        found[some] = RMinHash.digests_from_token_sets([pieces[i] for i in some], SKETCH, 0)
-    return found
+        minima[some] = RMinHash.digests_from_token_sets([pieces[i] for i in some], SKETCH, 0)
+    return minima

@@ -34,34 +34,34 @@ BOUNDARIES: tuple[Boundary, ...] = (  # the best first: lines, sentences, words
 
 def numbers_of(ids: Ids) -> Numbers:
     """Return the numbers that decide sides: [N]."""
-    found: Numbers = np.ascontiguousarray(ids[:, :8]).view(">u8").ravel().astype(np.uint64)
-    return found
+    numbers: Numbers = np.ascontiguousarray(ids[:, :8]).view(">u8").ravel().astype(np.uint64)
+    return numbers
 
 
 def threshold(numbers: Numbers, holdout: float) -> np.uint64:
-    """Return documents with a number below it are held out.
+    """Return the threshold: documents with a number below it are held out.
 
     It is `holdout` of the range, moved so far that neither side is empty: impossible only where
     all numbers are the same.
     """
-    found = np.uint64(min(holdout * 2.0**64, 2.0**64 - 2048))
+    limit = np.uint64(min(holdout * 2.0**64, 2.0**64 - 2048))
     if not len(numbers):
-        return found
+        return limit
     least, most = numbers.min(), numbers.max()
-    if found <= least < most:
+    if limit <= least < most:
         return np.uint64(int(least) + 1)
-    return np.uint64(most) if least < most < found else found
+    return np.uint64(most) if least < most < limit else limit
 
 
 def in_common(ids: Mapping[str, Ids]) -> dict[str, Numbers]:
     """Return the numbers of the ids that each source shares with the sources it overlaps."""
     keys = {name: np.unique(np.ascontiguousarray(rows).view("V16")) for name, rows in ids.items()}
-    found = {}
+    shared_numbers = {}
     for name, source_ids in keys.items():
         both = [np.intersect1d(source_ids, other) for other in keys.values()]
         shared = reduce(np.intersect1d, [rows for rows in both if len(rows)], source_ids)
-        found[name] = numbers_of(shared.view(np.uint8).reshape(-1, 16))
-    return found
+        shared_numbers[name] = numbers_of(shared.view(np.uint8).reshape(-1, 16))
+    return shared_numbers
 
 
 def cut(values: NDArray[Any], codec: Codec, holdout: float) -> int:
@@ -76,7 +76,7 @@ def cut(values: NDArray[Any], codec: Codec, holdout: float) -> int:
     first, last = max(1, aim - min(WINDOW, n // 4)), min(n - 1, aim + min(WINDOW, n // 4))
     texts = [codec.decode(values[i : i + 1], (1,)) for i in range(first - 1, last + 1)]
     for begins in BOUNDARIES:
-        found = [first + i for i in range(last - first + 1) if begins(texts[i], texts[i + 1])]
-        if found:
-            return min(found, key=lambda count: abs(count - aim))
+        ends = [first + i for i in range(last - first + 1) if begins(texts[i], texts[i + 1])]
+        if ends:
+            return min(ends, key=lambda count: abs(count - aim))
     return aim

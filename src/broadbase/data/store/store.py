@@ -68,8 +68,8 @@ def read_facts(path: Path, kind: type, remedy: str = AGAIN) -> Any:
     DataError where it cannot be read, is damaged or holds something else.
     """
     try:
-        found = json.loads(path.read_bytes())
-        _checked(kind).validate_python(found, strict=True)
+        facts = json.loads(path.read_bytes())
+        _checked(kind).validate_python(facts, strict=True)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; {remedy}") from None
     except ValidationError as error:
@@ -78,7 +78,7 @@ def read_facts(path: Path, kind: type, remedy: str = AGAIN) -> Any:
         raise DataError(f"{path} is damaged: {where}: {first['msg']}; {remedy}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged, it is no JSON: {error}; {remedy}") from None
-    return found
+    return facts
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ class Split:
 
     def piece(self, i: int, first: int, count: int) -> NDArray[Any]:
         """Return `count` tokens of document i from token `first` on; the start is token 0."""
-        found = np.empty((count, *self.start.shape), dtype=self.start.dtype)
-        self.copy(i, first, found)
-        return found
+        tokens = np.empty((count, *self.start.shape), dtype=self.start.dtype)
+        self.copy(i, first, tokens)
+        return tokens
 
     def copy(self, i: int, first: int, out: NDArray[Any]) -> None:
         """Fill `out` with document i from token `first` on; the start is token 0."""
@@ -176,7 +176,7 @@ class Store:
         lost += f", {c['removed']:,} removed" if c.get("removed") else ""
         changed = self.manifest.get("converted", {})
         lost += "".join(f", {n:,} converted from {what}" for what, n in changed.items())
-        size = f"{split.units:,} {self.unit}s in {split.targets:,} places"
+        size = f"{split.units:,} {self.unit}s in {split.targets:,} tokens"
         return f"{c['records']:,} records ({lost}), {c['train']:,} to train on: {size}"
 
     def split(self, name: str) -> Split:
@@ -244,9 +244,9 @@ def present(source: SourceConfig) -> bool:
 
 
 def check_files(folder: Path, hashes: Hashes, *, verify: bool) -> None:
-    """Raise DataError where a file of `hashes` (name.
+    """Raise DataError where a file of `hashes` is missing, cut short or altered.
 
-    Size, SHA-256) is missing, cut short or altered.
+    `hashes` has the size and the SHA-256 of each name.
     """
     for name, (size, _) in hashes.items():
         file = folder / name
@@ -255,8 +255,8 @@ def check_files(folder: Path, hashes: Hashes, *, verify: bool) -> None:
     if verify:
         with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter lock
             digests = pool.map(digest, (folder / name for name in hashes))
-            for (name, (_, wanted)), found in zip(hashes.items(), digests, strict=True):
-                if found != wanted:
+            for (name, (_, wanted)), actual in zip(hashes.items(), digests, strict=True):
+                if actual != wanted:
                     raise DataError(
                         f"{folder / name} was altered since it was written; delete"
                         f" {(folder / name).parent} and prepare the data again"
@@ -271,10 +271,10 @@ def file_hashes(folder: Path, names: list[str]) -> dict[str, tuple[int, str]]:
 def read_array(path: Path) -> NDArray[Any]:
     """Return an array of a store, memory-mapped (an empty one cannot be)."""
     try:
-        found: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except ValueError:
-        found = np.load(path, allow_pickle=False)
-    return found
+        array = np.load(path, allow_pickle=False)
+    return array
 
 
 def _unchanged(folder: Path, old: dict[str, str], new: dict[str, str]) -> None:
