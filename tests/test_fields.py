@@ -19,6 +19,8 @@ PACKAGES = (
     "inference",
     "adapt",
     "data",
+    "modalities",
+    "objectives",
 )  # add to it: it only grows
 
 

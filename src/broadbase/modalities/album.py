@@ -1,4 +1,4 @@
-"""Albums: pictures in a row, any number of them, a place each.
+"""Albums: any number of pictures in a row, one token each.
 
 Legend: n pictures, K = size * size * channels.
 """
@@ -21,16 +21,19 @@ from broadbase.nn.spaces.quantized import QuantizedVector
 
 
 class AlbumConfig(ModalityConfig):
-    """Square pictures of one size, each whole."""
+    """Square pictures of one size, each of them one token."""
 
     name: Literal["album"] = "album"
     size: Annotated[int, Field(ge=1)] = 8
+    """The height and width of a picture, in pixels."""
     channels: Annotated[int, Field(ge=1)] = 1
+    """The channels of a pixel."""
     levels: Annotated[int, Field(ge=2, le=256)] = 17
+    """The steps to which a channel is quantised."""
 
     @property
     def picture(self) -> ImageConfig:
-        """One of them, as an image that is one patch."""
+        """The settings of one picture: an image that is one patch."""
         return ImageConfig(
             height=self.size,
             width=self.size,
@@ -40,15 +43,19 @@ class AlbumConfig(ModalityConfig):
         )
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return the codec, which learns nothing from the records."""
         return AlbumCodec(self)
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec, which has no files."""
         return AlbumCodec(self)
 
     def space(self, width: int) -> QuantizedVector:
+        """Return the embedder and head of a picture's K numbers."""
         return self.picture.space(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption that masks vectors."""
         return Hide()
 
 
@@ -62,7 +69,7 @@ class AlbumCodec(Codec):
         self.start = self.picture.start
 
     def encode(self, raw: Any) -> Sample:
-        """Takes a sequence of what `image` takes, at least one."""
+        """Encode a sequence of one or more pictures, each of a kind that `image` encodes."""
         if not len(raw):
             raise ValueError("an album without a picture")
         samples = [self.picture.encode(picture) for picture in raw]
@@ -70,8 +77,9 @@ class AlbumCodec(Codec):
         return Sample(values, (len(values),), sum(sample.units for sample in samples))
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the pictures as [n,size,size,channels]."""
         c = self.config
         return np.asarray(values, np.float32).reshape(-1, c.size, c.size, c.channels)
 
     def save(self, folder: Path) -> None:
-        """Nothing to keep: the config says all."""
+        """Write nothing: the config is enough."""

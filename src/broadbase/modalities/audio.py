@@ -1,6 +1,6 @@
-"""Sound as log-mel frames of any number, a few of them a place.
+"""Sound as any number of log-mel frames, of which a few make a token.
 
-Legend: n samples, N places, K = patch * mels.
+Legend: n samples, N tokens, K = patch * mels.
 """
 
 from __future__ import annotations
@@ -28,22 +28,28 @@ class AudioConfig(ModalityConfig):
 
     divisible: ClassVar[bool] = True
     name: Literal["audio"] = "audio"
-    rate: Annotated[int, Field(ge=4000)] = 16_000  # Hz
-    window: Annotated[int, Field(ge=2)] = 400  # samples of a frame: 25 ms
-    hop: Annotated[int, Field(ge=1)] = 160  # samples from frame to frame: 10 ms
+    rate: Annotated[int, Field(ge=4000)] = 16_000
+    """The sampling rate in Hz; sound of another rate is resampled."""
+    window: Annotated[int, Field(ge=2)] = 400
+    """The samples of a frame; 400 are 25 ms at 16 kHz."""
+    hop: Annotated[int, Field(ge=1)] = 160
+    """The samples from one frame to the next; 160 are 10 ms at 16 kHz."""
     mels: Annotated[int, Field(ge=1)] = 80
-    patch: Annotated[int, Field(ge=1)] = 4  # frames a place
-    levels: Annotated[int, Field(ge=2)] = 256  # steps of 0.55 dB
+    """The mel bands of a frame."""
+    patch: Annotated[int, Field(ge=1)] = 4
+    """The frames of a token."""
+    levels: Annotated[int, Field(ge=2)] = 256
+    """The steps to which a log-mel value is quantised; 256 are steps of 0.55 dB."""
 
     @property
     def channels(self) -> int:
-        """Numbers a place."""
+        """The numbers of a token."""
         return self.patch * self.mels
 
     def clean(self, raw: Any) -> NDArray[np.float32]:
-        """Samples [n] at this rate, from (samples, rate), or as they are where given without one.
+        """Return samples [n] at this rate, from (samples, rate) or from samples at this rate.
 
-        ValueError where they are no finite numbers, or none.
+        ValueError if there are none, or if they are not finite numbers.
         """
         samples, rate = raw if isinstance(raw, tuple) else (raw, self.rate)
         samples = np.asarray(samples)
@@ -61,24 +67,29 @@ class AudioConfig(ModalityConfig):
         return np.asarray(samples, np.float32)
 
     def conversions(self, raw: Any) -> tuple[str, ...]:
+        """Return the change of the sampling rate, if there is one."""
         rate = raw[1] if isinstance(raw, tuple) else self.rate
         return () if rate == self.rate else (f"{rate} to {self.rate} Hz",)
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return the codec, which learns nothing from the records."""
         return AudioCodec(self)
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec, which has no files."""
         return AudioCodec(self)
 
     def space(self, width: int) -> DiscretizedLogistic:
+        """Return the embedder and head of a token's K numbers."""
         return DiscretizedLogisticConfig(channels=self.channels, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption that masks vectors."""
         return Hide()
 
 
 class AudioCodec(Codec):
-    """Sound to [N,K]: log-mel between silence, 0, and loudest, 1, quantised; and back."""
+    """Encodes sound as [N,K]: quantised log-mel values from 0, silence, to 1, the loudest."""
 
     unit = "frame"
 
@@ -87,22 +98,22 @@ class AudioCodec(Codec):
         self.start = np.full(config.channels, -1.0, dtype=np.float32)  # no sound holds this
 
     def encode(self, raw: Any) -> Sample:
-        """Takes (samples [n], rate in Hz), or samples at the modality's rate."""
+        """Encode (samples [n], rate in Hz), or samples at the modality's rate."""
         c = self.config
         samples = c.clean(raw)
-        whole = np.pad(samples, (0, -len(samples) % (c.patch * c.hop)))
-        logs = log_mel(whole, c.rate, c.window, c.hop, c.mels)
+        padded = np.pad(samples, (0, -len(samples) % (c.patch * c.hop)))
+        logs = log_mel(padded, c.rate, c.window, c.hop, c.mels)
         shares = ((logs - SILENCE) / (LOUDEST - SILENCE)).clip(0, 1)
         steps = np.round(shares * (c.levels - 1)) / (c.levels - 1)
         values = steps.reshape(-1, c.channels).astype(np.float32)
         return Sample(values, (len(values),), len(logs))
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
-        """Samples at the modality's rate, to listen to: phases are guessed."""
+        """Return samples [n] at the modality's rate; their phases are estimated."""
         c = self.config
         shares = np.asarray(values, np.float64).reshape(-1, c.mels).clip(0, 1)
         logs = SILENCE + shares * (LOUDEST - SILENCE)
         return sound(logs, c.rate, c.window, c.hop).astype(np.float32)
 
     def save(self, folder: Path) -> None:
-        """Nothing to keep: the config says all."""
+        """Write nothing: the config is enough."""

@@ -1,4 +1,4 @@
-"""Byte-level byte-pair encoding, trained on the corpus: what text and code share."""
+"""Byte-level byte-pair encoding, trained on the corpus: the base of text and code."""
 
 from __future__ import annotations
 
@@ -26,54 +26,63 @@ from broadbase.modalities.units import units
 
 START, END = "<|start|>", "<|end|>"
 WORD = re.compile(r"\w+")
-LONGEST = 1024  # characters of a word that merges are learned from: time goes with its square
+LONGEST = 1024  # characters of a word that merges are learned from: time grows with its square
 LONG = re.compile(r"[^\W\d_]{64,}|(?:[^\w\s]|_){64,}|\s{64,}")
 PLAIN = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
 ODD = sorted(set(range(256)) - PLAIN)
 
 
 class BytePairConfig(IdsConfig):
-    """A modality of strings; a subclass names itself and says in `words` what no merge crosses."""
+    """A modality of strings; a subclass has a `name`, and in `words` the regex of its words."""
 
     divisible: ClassVar[bool] = True
     words: ClassVar[str]
     vocab_size: Annotated[int, Field(ge=258)] = 4096
+    """The ids of the tokenizer, start and end included."""
 
     def clean(self, raw: Any) -> str:
-        """Line ends as \n, Unicode composed (NFC); ValueError where it holds half a character."""
+        """Return a text with line feeds as line ends and composed characters (NFC).
+
+        ValueError if it holds half of a surrogate pair.
+        """
         if not isinstance(raw, str):
             raise ValueError(f"expected text, got {type(raw).__name__}")
         refuse_surrogates(raw)
         return unicodedata.normalize("NFC", raw.replace("\r\n", "\n").replace("\r", "\n"))
 
     def chunks(self, raw: Any) -> Iterable[Any]:
+        """Cut a text into chunks, before a blank if possible."""
         return chunks(raw)
 
     def shingles(self, raw: Any) -> list[str]:
-        """Runs of three words."""
+        """Return the runs of three words."""
         words = WORD.findall(raw.lower())
         return [" ".join(run) for run in zip(words, words[1:], words[2:], strict=False)]
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return a tokenizer that is trained on the records."""
         return BytePairCodec.fit(records, self.vocab_size, self.words)
 
     def load(self, folder: Path) -> Codec:
+        """Return the tokenizer in `folder`."""
         return BytePairCodec.load(folder)
 
     @property
     def ids(self) -> int:
+        """The size of the vocabulary."""
         return self.vocab_size
 
     def corruption_of(self, codec: Codec) -> Corruption:
+        """Return a corruption of ids that has the words and sentences of the tokenizer."""
         assert isinstance(codec, BytePairCodec)
         return MaskOrSwap(self.ids, extra_ids=self.extra_ids, units=codec.units)
 
 
 class BytePairCodec(Codec):
-    """Any Unicode text to ids and back, exactly (Sennrich et al. 2016, on bytes as in GPT-2).
+    """A tokenizer of any Unicode text, without loss (Sennrich et al. 2016, on bytes as in GPT-2).
 
-    The tokenizer.json is what others read; tiktoken, which is faster, encodes with the same ids: of
-    adjacent tokens that make a token together, those of the lowest rank merge first.
+    Other libraries read its tokenizer.json. Here tiktoken encodes, which is faster and gives the
+    same ids: of adjacent tokens that make a token together, those of the lowest rank merge first.
     """
 
     unit = "byte"
@@ -121,7 +130,7 @@ class BytePairCodec(Codec):
 
     @classmethod
     def load(cls, folder: Path) -> BytePairCodec:
-        """The codec whose tokenizer.json lies in `folder`."""
+        """Return the codec of the tokenizer.json in `folder`; DataError if it has none of ours."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise DataError(f"{path} is missing; copy the folder again")
@@ -135,6 +144,7 @@ class BytePairCodec(Codec):
             ) from None
 
     def encode(self, raw: Any) -> Sample:
+        """Encode a text as ids [N]."""
         if not isinstance(raw, str):
             raise ValueError(f"expected text, got {type(raw).__name__}")
         ranks = [np.array(self._fast.encode_ordinary(c), dtype=np.int64) for c in chunks(raw)]
@@ -142,19 +152,21 @@ class BytePairCodec(Codec):
         return Sample(ids, (len(ids),), len(raw.encode(errors="surrogatepass")))
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str:
+        """Return the text of ids [N]; bytes that are not UTF-8 become U+FFFD."""
         return b"".join(self._tokens.get(int(i), b"") for i in values).decode(errors="replace")
 
     @property
     def units(self) -> Mapping[str, Boundaries]:
-        """Where words and sentences begin."""
+        """The words and sentences of its ids."""
         return units([self._tokens.get(i, b"") for i in range(self.tokenizer.get_vocab_size())])
 
     def save(self, folder: Path) -> None:
+        """Write tokenizer.json."""
         self.tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def _capped(texts: Iterable[str]) -> Iterator[str]:
-    """Texts in chunks, with no word (of letters, other signs or blanks) of more than LONGEST."""
+    """Yield texts in chunks, with words (of letters, signs or blanks) cut to LONGEST characters."""
     for text in texts:
         for chunk in chunks(text):
             yield LONG.sub(lambda word: word.group()[:LONGEST], chunk)
@@ -173,5 +185,5 @@ def _tokenizer(model: models.Model, words: str) -> Tokenizer:
 
 
 def _bytes(token: str) -> bytes:
-    """The bytes of a byte-level token: bytes without a printable Latin-1 form are U+0100 and on."""
+    """Return the bytes of a byte-level token, which writes unprintable ones as U+0100 and on."""
     return bytes(ord(c) if ord(c) in PLAIN else ODD[ord(c) - 256] for c in token)

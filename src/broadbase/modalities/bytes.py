@@ -20,27 +20,32 @@ VOCABULARY = 258  # 256 bytes, start, end
 
 
 class BytesConfig(IdsConfig):
-    """Text or bytes, one place a byte."""
+    """Text or bytes, one token for each byte."""
 
     divisible: ClassVar[bool] = True
     name: Literal["bytes"] = "bytes"
 
     def chunks(self, raw: Any) -> Iterable[Any]:
+        """Cut text or bytes into chunks."""
         if isinstance(raw, bytes):
             return (raw[i : i + STEP] for i in range(0, max(len(raw), 1), STEP))
         return chunks(raw) if isinstance(raw, str) else (raw,)
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return the codec, which learns nothing from the records."""
         return BytesCodec()
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec, which has no files."""
         return BytesCodec()
 
     @property
     def ids(self) -> int:
+        """The ids of 256 bytes, a start and an end."""
         return VOCABULARY
 
     def corruption(self) -> Corruption:
+        """Return a corruption of ids that has words and sentences."""
         alone = [bytes([i]) for i in range(256)]
         return MaskOrSwap(self.ids, extra_ids=self.extra_ids, units=units(alone))
 
@@ -53,6 +58,7 @@ class BytesCodec(Codec):
     end: NDArray[Any] | None = np.array(257)
 
     def encode(self, raw: Any) -> Sample:
+        """Encode bytes, or the UTF-8 bytes of a text, as ids [N]."""
         if not isinstance(raw, str | bytes):
             raise ValueError(f"expected text or bytes, got {type(raw).__name__}")
         if isinstance(raw, str):
@@ -61,7 +67,8 @@ class BytesCodec(Codec):
         return Sample(np.frombuffer(data, dtype=np.uint8).astype(np.int64), (len(data),), len(data))
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str:
+        """Return the text of ids [N]; bytes that are not UTF-8 become U+FFFD."""
         return bytes(int(v) for v in values if v < 256).decode(errors="replace")
 
     def save(self, folder: Path) -> None:
-        """Nothing to keep."""
+        """Write nothing: the config is enough."""

@@ -1,10 +1,11 @@
-"""Codes: what a trained tokenizer makes of a record, an id for each place.
+"""Codes: the ids that a trained tokenizer gives a record.
 
-Of one codebook the ids lie where the record's places lie. Of several, each later one is told a
-place later, so that it is told from those before it (Copet et al. 2023, MusicGen, 2.2, delay); as
-many places as the record has and a few more, not as many times over.
+With one codebook there is an id for each token of the tokenizer, at the same position. With
+several, codebook c is delayed by c tokens, so that each id is predicted from those of the codebooks
+before it (Copet et al. 2023, MusicGen, 2.2). The sequence is C - 1 tokens longer, not C times as
+long.
 
-Legend: N places, C codebooks, V codes of a codebook.
+Legend: N tokens of the tokenizer, C codebooks, V codes of a codebook.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ from broadbase.model.tokenizer import Tokenizer
 from broadbase.nn.spaces.codebooks import CodebooksConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig
 
-SPECIAL = 2  # the start, which also stands where a codebook has nothing; the end
+SPECIAL = 2  # the start, which also fills what the delay leaves empty; the end
 
 
 class CodesConfig(ModalityConfig):
-    """The ids of a tokenizer that a run of recipe vq trained."""
+    """The ids of a tokenizer that was trained with recipe vq."""
 
     name: Literal["codes"] = "codes"
-    tokenizer: str | None = None  # the run's folder, or its model folder
-    codes: Annotated[int, Field(ge=2)] = 512  # as the tokenizer has them
+    tokenizer: str | None = None
+    """The folder of the tokenizer's run, or its model folder; null: not chosen yet."""
+    codes: Annotated[int, Field(ge=2)] = 512
+    """The codes of a codebook, as many as the tokenizer has."""
     codebooks: Annotated[int, Field(ge=1)] = 1
+    """The codebooks, as many as the tokenizer has."""
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return the codec of the tokenizer; ConfigError if none is chosen."""
         if self.tokenizer is None:
             raise ConfigError(
                 "codes are made by a trained tokenizer: `broadbase pretrain vq` makes one; then add"
@@ -45,6 +50,7 @@ class CodesConfig(ModalityConfig):
         return CodesCodec(self, Tokenizer(Path(self.tokenizer).expanduser()))
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec of the tokenizer that was saved in `folder`."""
         return CodesCodec(self, Tokenizer(folder / "tokenizer"))
 
     @property
@@ -53,16 +59,18 @@ class CodesConfig(ModalityConfig):
         return DiscreteConfig(vocab_size=self.codes + SPECIAL) if self.codebooks == 1 else None
 
     def space(self, width: int) -> Any:
+        """Return the embedder and head of the ids of one codebook or of several."""
         if self.id_settings is not None:
             return self.id_settings.build(width)
         return CodebooksConfig(codes=self.codes + SPECIAL, codebooks=self.codebooks).build(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption that masks or swaps ids; with several codebooks it only masks."""
         return MaskOrSwap(self.codes) if self.codebooks == 1 else Hide()
 
 
 class CodesCodec(Codec):
-    """A record to ids [N], or with several codebooks [N+C-1,C], and back by the decoder."""
+    """Encodes a record as ids [N], or [N+C-1,C] with several codebooks, and decodes them."""
 
     unit = "code"
 
@@ -80,13 +88,13 @@ class CodesCodec(Codec):
             self.end = self._everywhere(self.V + 1)
 
     def encode(self, raw: Any) -> Sample:
-        """Takes what the tokenizer takes."""
+        """Encode a record of the kind that the tokenizer encodes."""
         ids_NC, grid = self.autoencoder.encode(raw)
         if self.C == 1:
             return Sample(ids_NC[:, 0], grid, len(ids_NC))
         if len(grid) > 1:
             raise ConfigError(
-                "several codebooks are told with a delay, along a line, and this record is a"
+                "several codebooks are delayed along a line, and this record is a"
                 f" {' x '.join(map(str, grid))} grid; train its tokenizer with one codebook"
             )
         delayed = np.full((len(ids_NC) + self.C - 1, self.C), self.V)
@@ -95,7 +103,7 @@ class CodesCodec(Codec):
         return Sample(delayed, (len(delayed),), ids_NC.size)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> Any:
-        """What the tokenizer's decoder tells; an id that is no code counts as code 0."""
+        """Return what the tokenizer decodes; an id that is no code counts as code 0."""
         ids_NC = np.where(values < self.V, values, 0).reshape(len(values), self.C)
         if self.C > 1:
             n = len(ids_NC) - self.C + 1
@@ -104,7 +112,8 @@ class CodesCodec(Codec):
         return self.autoencoder.decode(ids_NC, grid)
 
     def save(self, folder: Path) -> None:
+        """Write the tokenizer's model folder."""
         self.autoencoder.save(folder / "tokenizer")
 
-    def _everywhere(self, id: int) -> NDArray[Any]:
-        return np.array(id) if self.C == 1 else np.full(self.C, id)
+    def _everywhere(self, identity: int) -> NDArray[Any]:
+        return np.array(identity) if self.C == 1 else np.full(self.C, identity)

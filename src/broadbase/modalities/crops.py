@@ -1,6 +1,6 @@
-"""Other looks at a picture: a part of it, brought to another size, mirrored, in another light.
+"""Crops of a picture: a part of it, resized, mirrored, with other brightness and colours.
 
-Legend: B pictures, N and M places, K = patch * patch * C channels, H x W pixels, h x w of the crop.
+Legend: B pictures, N and M tokens, K = patch * patch * C channels, H x W pixels, h x w of the crop.
 """
 
 from __future__ import annotations
@@ -21,25 +21,31 @@ from broadbase.core.view import positions
 from broadbase.modalities.noise import Hide
 
 Share = Annotated[float, Field(ge=0, le=1)]
-CHANCES = 9  # uniform numbers a crop takes
+CHANCES = 9  # uniform numbers that a crop takes
 ASPECT = math.log(4 / 3)  # of a crop: 3/4 to 4/3 (Szegedy et al. 2015)
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 
 
 class CropsConfig(Config):
-    """What may change without a picture being another one; DINO's for photographs."""
+    """Settings of the random changes of a crop; the defaults are those of DINO for photographs."""
 
-    flip: Share = 0.5  # how often it is mirrored
-    light: Share = 0.8  # how often brightness, contrast and saturation change
-    brightness: Share = 0.4  # by a factor of at most 1 + this, at least 1 - this
+    flip: Share = 0.5
+    """How often a crop is mirrored."""
+    light: Share = 0.8
+    """How often brightness, contrast and saturation change."""
+    brightness: Share = 0.4
+    """The most that brightness changes, by a factor from 1 - this to 1 + this."""
     contrast: Share = 0.4
+    """The most that contrast changes, by a factor as for brightness."""
     saturation: Share = 0.2
-    grey: Share = 0.2  # how often colours are lost
+    """The most that saturation changes, by a factor as for brightness."""
+    grey: Share = 0.2
+    """How often a crop loses its colours."""
 
 
 @dataclass(frozen=True)
 class Crops(Hide):
-    """The corruption of pictures of one size, each a start and rows * columns patches."""
+    """The corruption of pictures of one size, each of a start and rows * columns patches."""
 
     config: CropsConfig = field(default_factory=CropsConfig)
     rows: int = 1
@@ -51,14 +57,15 @@ class Crops(Hide):
     def crop(
         self, values: Tensor, scale: float, area: tuple[float, float], draws: KeyedRandom, name: str
     ) -> tuple[Tensor, Tensor]:
-        """Bilinear samples of a box; patches are numbered from the crop's own corner.
+        """Return bilinear samples of random boxes [B,M,K], and their positions [B,M,3].
 
-        A neighbour thereby is one step away in a crop as in a whole picture.
+        Positions count from the corner of the crop, so neighbouring patches are one step apart, as
+        in a full picture.
         """
         if values.shape[1] != 1 + self.rows * self.columns:
             raise ConfigError(
                 f"a crop is of a picture of {self.rows} x {self.columns} patches and its start,"
-                f" and a row has {values.shape[1]} places; set data.sources.NAME.sequence_length to"
+                f" and a row has {values.shape[1]} tokens; set data.sources.NAME.sequence_length to"
                 f" {1 + self.rows * self.columns}"
             )
         grid = max(1, round(scale * self.rows)), max(1, round(scale * self.columns))
@@ -69,8 +76,8 @@ class Crops(Hide):
         where = F.affine_grid(box, list(size), align_corners=False)
         x_BCHW = F.grid_sample(x_BCHW, where, padding_mode="border", align_corners=False)
         patches = self._patches(self._lit(x_BCHW, chance_B[5:]))
-        place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions(grid)])
-        return torch.cat([values[:, :1], patches], dim=1), place.expand(len(values), -1, -1)
+        position = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions(grid)])
+        return torch.cat([values[:, :1], patches], dim=1), position.expand(len(values), -1, -1)
 
     def _pixels(self, values_BNK: Tensor) -> Tensor:
         (R, C), p = (self.rows, self.columns), self.patch
@@ -85,7 +92,7 @@ class Crops(Hide):
         return x.reshape(B, (H // p) * (W // p), p * p * C)
 
     def _lit(self, x_BCHW: Tensor, chance_B: tuple[Tensor, ...]) -> Tensor:
-        """Brightness, contrast and saturation by random factors, as often as `light` says."""
+        """Change brightness, contrast and saturation by random factors, some pictures by none."""
         c = self.config
         changed = chance_B[3] < c.light
 
@@ -107,7 +114,7 @@ class Crops(Hide):
 
 
 def boxes(chance_B: tuple[Tensor, ...], area: tuple[float, float], mirrored: Tensor) -> Tensor:
-    """Random boxes with an area from `area[0]` to `area[1]` of the whole, as affine maps [B,2,3].
+    """Return random boxes of `area[0]` to `area[1]` of a picture's area, as affine maps [B,2,3].
 
     A map takes the crop's coordinates to the picture's, both from -1 to 1 between their edges.
     """

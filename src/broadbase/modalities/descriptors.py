@@ -1,4 +1,4 @@
-"""Descriptors of molecules: what RDKit computes of a SMILES, as one vector; told, never read."""
+"""Descriptors of molecules: what RDKit computes from a SMILES, as one vector, for prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from broadbase.modalities.molecule import canonical
 from broadbase.modalities.noise import Hide
 from broadbase.nn.spaces.regression import Regression, RegressionConfig
 
-# Physico-chemical ones of RDKit's, each a fraction of a millisecond: size, polarity, shape, groups.
+# RDKit's physico-chemical descriptors that take a fraction of a millisecond each.
 NAMES = [
     "MolWt",
     "HeavyAtomCount",
@@ -43,40 +43,44 @@ NAMES = [
     "HallKierAlpha",
     "BertzCT",
 ]
-FURTHEST = 5.0  # deviations from the mean; what lies beyond is brought there
+FURTHEST = 5.0  # deviations from the mean, to which values are clipped
 
 
 class DescriptorsConfig(ModalityConfig):
-    """Standardised by the training molecules (MolBERT; Fabian et al. 2020, 2.2)."""
+    """Descriptors, standardised by the training molecules (MolBERT; Fabian et al. 2020, 2.2)."""
 
     name: Literal["descriptors"] = "descriptors"
     describes: ClassVar[str] = "molecule"
 
     def clean(self, raw: Any) -> str:
-        """The canonical SMILES; ValueError where RDKit finds no molecule."""
-        if not isinstance(raw, str) or not (found := canonical(raw)):
+        """Return the canonical SMILES; ValueError if RDKit finds no molecule."""
+        if not isinstance(raw, str) or not (smiles := canonical(raw)):
             raise ValueError(f"{str(raw)[:40]!r} is no molecule that RDKit can read")
-        return found
+        return smiles
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return a codec with the mean and deviation of each descriptor; DataError for 1."""
         table = np.array([described(smiles) for smiles in records])
         if len(table) < 2:
             raise DataError(f"{len(table)} molecules are too few to standardise descriptors")
         return DescriptorsCodec(table.mean(axis=0), np.maximum(table.std(axis=0), 1e-6))
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec of descriptors.json."""
         facts = json.loads((folder / "descriptors.json").read_text())
         return DescriptorsCodec(*(np.array(facts[key]) for key in ("mean", "deviation")))
 
     def space(self, width: int) -> Regression:
+        """Return the head of the descriptors."""
         return RegressionConfig(channels=len(NAMES), normalise=False).build(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption that masks vectors."""
         return Hide()
 
 
 class DescriptorsCodec(Codec):
-    """A SMILES to one place of numbers, mean 0 and deviation 1 over the training molecules."""
+    """Encodes a SMILES as one vector, of mean 0 and deviation 1 over the training molecules."""
 
     unit = "molecule"
 
@@ -85,22 +89,24 @@ class DescriptorsCodec(Codec):
         self.start = np.zeros(len(NAMES), dtype=np.float32)
 
     def encode(self, raw: Any) -> Sample:
+        """Encode a SMILES as one vector [1,K], clipped to 5 deviations."""
         scaled = (described(raw) - self.mean) / self.deviation
         values = np.clip(scaled, -FURTHEST, FURTHEST).astype(np.float32)[None]
         return Sample(values, (1,), 1)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> dict[str, float]:
-        """The descriptors by name, in their own units."""
-        found = values[0] * self.deviation + self.mean
-        return dict(zip(NAMES, found.tolist(), strict=True))
+        """Return the descriptors by name, in their own units."""
+        numbers = values[0] * self.deviation + self.mean
+        return dict(zip(NAMES, numbers.tolist(), strict=True))
 
     def save(self, folder: Path) -> None:
+        """Write descriptors.json: the means and deviations."""
         facts = {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
         (folder / "descriptors.json").write_text(json.dumps(facts))
 
 
 def described(smiles: str) -> NDArray[np.float64]:
-    """RDKit's descriptors of a SMILES in the order of NAMES; ValueError where it is none."""
+    """Return RDKit's descriptors of a SMILES in the order of NAMES; ValueError if it is none."""
     table = require_extra("rdkit.Chem.Descriptors", "chemistry", "descriptors")
     molecule = chemistry().MolFromSmiles(smiles)
     if molecule is None:

@@ -13,14 +13,12 @@ from broadbase.nn.spaces.discrete import Discrete, DiscreteConfig
 
 
 class IdsConfig(ModalityConfig):
-    """A modality whose values are ids; a subclass says in `ids` how many there are.
-
-    `controls` more ids belong to no record: an objective marks spans and turns with them
-    (sentinels).
-    """
+    """A modality whose values are ids; a subclass says in `ids` how many there are."""
 
     extra_ids: Annotated[int, Field(ge=0)] = 0
-    z_loss_coef: Annotated[float, Field(ge=0)] = 0.0  # of the z-loss, which keeps logits small
+    """Further ids, which no record holds; objectives mark spans and turns with them (sentinels)."""
+    z_loss_coef: Annotated[float, Field(ge=0)] = 0.0
+    """The coefficient of the z-loss, which keeps logits small (PaLM: 1e-4)."""
 
     @property
     @abstractmethod
@@ -35,7 +33,9 @@ class IdsConfig(ModalityConfig):
         )
 
     def space(self, width: int) -> Discrete:
+        """Return the embedder and head of the ids."""
         return self.id_settings.build(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption that masks or swaps ids."""
         return MaskOrSwap(self.ids, extra_ids=self.extra_ids)

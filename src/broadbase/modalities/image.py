@@ -28,11 +28,17 @@ class ImageConfig(ModalityConfig):
 
     name: Literal["image"] = "image"
     height: Annotated[int, Field(ge=1)] = 64
+    """The height of an image, in pixels."""
     width: Annotated[int, Field(ge=1)] = 64
+    """The width of an image, in pixels."""
     channels: Annotated[int, Field(ge=1)] = 3
+    """The channels of a pixel; arrays may have any number, pictures 1, 3 or 4."""
     patch: Annotated[int, Field(ge=1)] = 8
+    """The height and width of a patch, in pixels; it divides those of an image."""
     levels: Annotated[int, Field(ge=2, le=256)] = 16
+    """The steps to which a channel is quantised."""
     crops: CropsConfig = CropsConfig()
+    """How crops differ from the image, for objectives that compare crops."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -44,6 +50,7 @@ class ImageConfig(ModalityConfig):
         return self
 
     def conversions(self, raw: Any) -> tuple[str, ...]:
+        """Return the changes of a picture's mode and size."""
         if not isinstance(raw, Image.Image) or self.channels not in MODES:
             return ()
         mode, size = MODES[self.channels], (self.width, self.height)
@@ -55,16 +62,20 @@ class ImageConfig(ModalityConfig):
         )
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return the codec, which learns nothing from the records."""
         return ImageCodec(self)
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec, which has no files."""
         return ImageCodec(self)
 
     def space(self, width: int) -> QuantizedVector:
+        """Return the embedder and head of a patch's K numbers."""
         channels = self.patch * self.patch * self.channels
         return QuantizedVectorConfig(channels=channels, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption that masks patches and makes crops."""
         return Crops(
             config=self.crops,
             rows=self.height // self.patch,
@@ -85,7 +96,7 @@ class ImageCodec(Codec):
         self.grid = (config.height // config.patch, config.width // config.patch)  # of every image
 
     def encode(self, raw: Any) -> Sample:
-        """Takes a PIL image, uint8 [H,W] or [H,W,N], or floats in [0, 1] of the same shapes."""
+        """Encode a PIL image, uint8 [H,W] or [H,W,N], or floats in [0, 1] of these shapes."""
         c = self.config
         pixels = self._pixels(raw)
         steps = np.round(pixels * (c.levels - 1)) / (c.levels - 1)
@@ -95,12 +106,13 @@ class ImageCodec(Codec):
         return Sample(values, self.grid, c.height * c.width * c.channels)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the pixels as [height,width,channels]."""
         c, (rows, columns) = self.config, grid
         patches = values.reshape(rows, columns, c.patch, c.patch, c.channels)
         return patches.transpose(0, 2, 1, 3, 4).reshape(c.height, c.width, c.channels)
 
     def save(self, folder: Path) -> None:
-        """Nothing to keep: the config says all."""
+        """Write nothing: the config is enough."""
 
     def _pixels(self, raw: Any) -> NDArray[np.float64]:
         c = self.config

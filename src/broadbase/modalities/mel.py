@@ -18,7 +18,7 @@ BLOCK = 4096  # frames at once
 
 
 def log_mel(samples: NDArray[np.float32], rate: int, window: int, hop: int, mels: int) -> Floats:
-    """Decimal logarithms of the mel power of n samples: [T,M], T = n // hop (Radford et al. 2023).
+    """Return decimal logarithms of the mel power [T,M], T = n // hop (Radford et al. 2023, 2.2).
 
     Frames are centred, their ends mirrored, windowed by Hann; nothing is more than 8 decades below
     the loudest. The last frame is dropped, as there.
@@ -35,7 +35,7 @@ def log_mel(samples: NDArray[np.float32], rate: int, window: int, hop: int, mels
 
 @cache
 def mel_filters(rate: int, window: int, mels: int) -> Floats:
-    """Triangles, evenly wide in mels, of equal area each (Slaney 1998, Auditory Toolbox): [F,M]."""
+    """Return triangles of equal width in mels and equal area (Slaney 1998), [F,M]."""
     frequencies = np.fft.rfftfreq(window, 1 / rate)
     corners = _hertz(np.linspace(0, _mels(rate / 2), mels + 2))
     width = np.diff(corners)
@@ -45,7 +45,7 @@ def mel_filters(rate: int, window: int, mels: int) -> Floats:
 
 
 def sound(logs: Floats, rate: int, window: int, hop: int, rounds: int = 32) -> Floats:
-    """A sound [n] whose log-mel is near `logs` [T,M], its phases guessed (Griffin & Lim 1984)."""
+    """Return a sound [n] of log-mel near `logs` [T,M]; phases by Griffin & Lim (1984)."""
     filters, hann = mel_filters(rate, window, logs.shape[1]), get_window("hann", window)
     mel, power = 10.0**logs, np.ones((len(logs), len(filters))) * (filters.sum(axis=1) > 0)
     for _ in range(rounds):  # no power below 0 (Lee & Seung 2001, of divergence)
@@ -61,13 +61,13 @@ def sound(logs: Floats, rate: int, window: int, hop: int, rounds: int = 32) -> F
 
 
 def _frames(samples: NDArray[np.floating], window: int, hop: int) -> NDArray[np.floating]:
-    """Centred frames [1 + n // hop, window] of samples mirrored at both ends: a view."""
+    """Return centred frames [1 + n // hop, window] of samples mirrored at both ends: a view."""
     mirrored = np.pad(samples, window // 2, "reflect")
     return np.lib.stride_tricks.sliding_window_view(mirrored, window)[::hop]
 
 
 def _overlapped(spectra: NDArray[np.complex128], hann: Floats, hop: int) -> Floats:
-    """The sound [n] of frames' spectra [T,F], n = T * hop: overlapped and divided by the weight."""
+    """Return the sound [n], n = T * hop, of spectra [T,F]: overlapped, divided by the weight."""
     frames, window = np.fft.irfft(spectra, len(hann)) * hann, len(hann)
     total, weight = np.zeros((2, len(frames) * hop + window))
     for t, frame in enumerate(frames):

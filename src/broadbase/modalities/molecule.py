@@ -1,6 +1,6 @@
-"""Molecules as SMILES: one token an atom, bond, branch or ring (Schwaller et al. 2019).
+"""Molecules as SMILES: one token for each atom, bond, branch or ring (Schwaller et al. 2019).
 
-RDKit says what is a molecule, and gives every molecule one spelling.
+RDKit decides what is a molecule, and gives every molecule one spelling.
 """
 
 from __future__ import annotations
@@ -28,37 +28,40 @@ RINGS = 32  # of a molecule; 36 fused ones take RDKit 0.4 s, 44 1.6 s, 80 more t
 
 
 class MoleculeConfig(IdsConfig):
-    """Molecules; the tokens seen most in training are one id each, others are spelled out."""
+    """Molecules; the tokens most frequent in training are one id each, others are spelled out."""
 
     name: Literal["molecule"] = "molecule"
     vocab_size: Annotated[int, Field(ge=128)] = 256
+    """The ids: start, end, each character of a SMILES, and the most frequent longer tokens."""
 
     def clean(self, raw: Any) -> str:
-        """The canonical SMILES; ValueError where RDKit finds no molecule."""
+        """Return the canonical SMILES; ValueError if RDKit finds no molecule, or a large one."""
         if not isinstance(raw, str):
             raise ValueError(f"expected a SMILES, got {type(raw).__name__}")
         if len(raw) > LONGEST:
             raise ValueError(f"{len(raw):,} characters; a molecule has at most {LONGEST:,}")
         if (count := rings(raw)) > RINGS:
             raise ValueError(f"{count} rings; a molecule has at most {RINGS}")
-        found = canonical(raw)
-        if not found:
+        smiles = canonical(raw)
+        if not smiles:
             raise ValueError(f"not a molecule that RDKit can read: {raw[:80]!r}")
-        return found
+        return smiles
 
     def clean_prefix(self, raw: Any) -> Any:
-        """As it is written: the beginning of a SMILES is no molecule yet, or another one."""
+        """Return it as it is: the beginning of a SMILES is no molecule, or another one."""
         return raw
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return a codec with the most frequent tokens of the records."""
         counts: dict[str, int] = {}
         for record in records:
             for token in TOKEN.findall(record):
                 counts[token] = counts.get(token, 0) + 1
-        known = sorted((t for t in counts if len(t) > 1), key=lambda t: (-counts[t], t))
-        return MoleculeCodec([*CHARACTERS, *known][: self.vocab_size - 2])
+        frequent = sorted((t for t in counts if len(t) > 1), key=lambda t: (-counts[t], t))
+        return MoleculeCodec([*CHARACTERS, *frequent][: self.vocab_size - 2])
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec of smiles.json; DataError if the file cannot be read."""
         path = folder / "smiles.json"
         try:
             return MoleculeCodec(json.loads(path.read_text()))
@@ -67,11 +70,12 @@ class MoleculeConfig(IdsConfig):
 
     @property
     def ids(self) -> int:
+        """The size of the vocabulary."""
         return self.vocab_size
 
 
 class MoleculeCodec(Codec):
-    """SMILES to ids and back, exactly."""
+    """Encodes SMILES as ids, without loss."""
 
     unit = "character"
     start: NDArray[Any] = np.array(START)
@@ -82,6 +86,7 @@ class MoleculeCodec(Codec):
         self._ids = {token: i + 2 for i, token in enumerate(tokens)}
 
     def encode(self, raw: Any) -> Sample:
+        """Encode a SMILES as ids [N]; tokens without an id are spelled out."""
         if not isinstance(raw, str):
             raise ValueError(f"expected a SMILES, got {type(raw).__name__}")
         pieces = [part for t in TOKEN.findall(raw) for part in ([t] if t in self._ids else list(t))]
@@ -92,23 +97,26 @@ class MoleculeCodec(Codec):
         return Sample(ids, (len(ids),), len(raw))
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str:
-        known = len(self.tokens)
-        return "".join(self.tokens[int(v) - 2] for v in values if 2 <= v < known + 2)
+        """Return the SMILES of ids [N]; start and end are left out."""
+        last = len(self.tokens) + 1
+        return "".join(self.tokens[int(v) - 2] for v in values if 2 <= v <= last)
 
     def save(self, folder: Path) -> None:
+        """Write smiles.json: the tokens in the order of their ids."""
         (folder / "smiles.json").write_text(json.dumps(self.tokens))
 
 
 def canonical(smiles: str) -> str | None:
-    """The one spelling of a molecule, or None where RDKit finds none or it is too large."""
+    """Return the one spelling of a molecule; None if RDKit finds none or it is too large."""
     chem = chemistry()
     one = smiles.isascii() and smiles.split() == [smiles]
     small = len(smiles) <= LONGEST and rings(smiles) <= RINGS
-    found = chem.MolFromSmiles(smiles) if one and small else None
-    return chem.MolToSmiles(found) if found is not None and found.GetNumAtoms() else None
+    molecule = chem.MolFromSmiles(smiles) if one and small else None
+    atoms = 0 if molecule is None else molecule.GetNumAtoms()
+    return chem.MolToSmiles(molecule) if atoms else None
 
 
 def rings(smiles: str) -> int:
-    """How many rings a SMILES closes, counted by its letters alone."""
+    """Return the number of rings that a SMILES closes, counted from its tokens alone."""
     tokens: list[str] = TOKEN.findall(smiles)
     return sum(token.lstrip("%").isdigit() for token in tokens) // 2

@@ -1,4 +1,4 @@
-"""Proteins: one place a residue, in the one-letter code (IUPAC-IUB 1984)."""
+"""Proteins: one token for each residue, in the one-letter code (IUPAC-IUB 1984)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIECE = 5  # residues; two proteins that share most of these are near duplicates
 
 
 def _tokenizer() -> Tokenizer:
-    """The same ids for those who read with the tokenizers library."""
+    """Return a tokenizer of the tokenizers library that has the same ids."""
     ids = {residue: i for i, residue in enumerate([*RESIDUES, "<cls>", "<eos>"])}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="X"))
     capitals = [normalizers.Replace(each.lower(), each) for each in RESIDUES if each.isalpha()]
@@ -42,20 +42,23 @@ class ProteinConfig(IdsConfig):
 
     divisible: ClassVar[bool] = True
     name: Literal["protein"] = "protein"
-    token_dropout: Annotated[float, Field(gt=0, lt=1)] | None = None  # token dropout; ESM-2: 0.12
+    token_dropout: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The usual fraction of masked residues, where token dropout is used (ESM-2: 0.12); null: it
+    is not."""
 
     def clean(self, raw: Any) -> str:
-        """In capitals, without blanks; ValueError names the first that is no residue."""
+        """Return residues in capitals, without blanks; ValueError names the first that is none."""
         if not isinstance(raw, str):
             raise ValueError(f"expected residues, got {type(raw).__name__}")
-        found = re.sub("[ \t\r\n]", "", raw)
-        if bad := re.search(f"[^{re.escape(RESIDUES + RESIDUES.lower())}]", found):
+        residues = re.sub("[ \t\r\n]", "", raw)
+        if bad := re.search(f"[^{re.escape(RESIDUES + RESIDUES.lower())}]", residues):
             raise ValueError(f"{bad.group()!r} at residue {bad.start() + 1} is no residue")
-        if not found:
+        if not residues:
             raise ValueError("no residues")
-        return found.upper()
+        return residues.upper()
 
     def shingles(self, raw: Any) -> list[str]:
+        """Return the runs of 5 residues."""
         return [raw[i : i + PIECE] for i in range(len(raw) - PIECE + 1)]
 
     @property
@@ -64,18 +67,21 @@ class ProteinConfig(IdsConfig):
         return super().id_settings.model_copy(update={"token_dropout": self.token_dropout})
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return the codec, which learns nothing from the records."""
         return ProteinCodec()
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec, which has no files."""
         return ProteinCodec()
 
     @property
     def ids(self) -> int:
+        """The ids of the residues, a start and an end."""
         return VOCABULARY
 
 
 class ProteinCodec(Codec):
-    """Residues to ids and back."""
+    """Encodes residues as ids."""
 
     unit = "residue"
     tokenizer = TOKENIZER
@@ -83,12 +89,14 @@ class ProteinCodec(Codec):
     end: NDArray[Any] | None = np.array(END)
 
     def encode(self, raw: Any) -> Sample:
+        """Encode residues as ids [N]."""
         residues = ProteinConfig().clean(raw)
         ids = np.array([RESIDUES.index(residue) for residue in residues], dtype=np.int64)
         return Sample(ids, (len(ids),), len(ids))
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str:
+        """Return the residues of ids [N]; start and end are left out."""
         return "".join(RESIDUES[int(v)] for v in values if v < len(RESIDUES))
 
     def save(self, folder: Path) -> None:
-        """Nothing to keep."""
+        """Write nothing: the config is enough."""

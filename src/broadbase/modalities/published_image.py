@@ -1,4 +1,4 @@
-"""Pictures as published encoders take them: resized, normalised, cut into patches.
+"""Pictures as published encoders read them: resized, normalised, cut into patches.
 
 Legend: R rows and C columns of patches, K = patch * patch * channels.
 """
@@ -23,25 +23,35 @@ from broadbase.modalities.crops import Crops, CropsConfig
 from broadbase.modalities.resizing import MODES, SETTINGS, Resizing
 from broadbase.nn.spaces.patches import START, Patches, PatchesConfig
 
-WHOLE = "processor_config.json"  # of all codecs of a folder
+PROCESSOR = "processor_config.json"  # of all codecs of a folder
 Edge = Annotated[int, Field(ge=1, le=1 << 20)]  # pixels
 
 
 class PublishedImageConfig(ModalityConfig):
-    """Square pictures of one size, and what their numbers are normalised by."""
+    """Square pictures of one size, normalised as a published encoder expects."""
 
     name: Literal["published_image"] = "published_image"
     size: Annotated[int, Field(ge=1)]
+    """The height and width of a picture, in pixels."""
     patch: Annotated[int, Field(ge=1)]
+    """The height and width of a patch, in pixels."""
     channels: Annotated[int, Field(ge=1)] = 3
+    """The channels of a pixel."""
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """The number that is subtracted from each channel, which is between 0 and 1."""
     deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """The number that each channel is then divided by."""
     resample: Literal["bilinear", "bicubic"] = "bicubic"
-    start: bool = True  # whether a class token stands first
-    bias: bool = True  # of the map of patches
+    """The filter that resizes pictures."""
+    start: bool = True
+    """Whether a class token comes first."""
+    bias: bool = True
+    """Whether the embedding of patches has a bias."""
     crops: CropsConfig = CropsConfig()
+    """How crops differ from the picture, for objectives that compare crops."""
 
     def conversions(self, raw: Any) -> tuple[str, ...]:
+        """Return the changes of a picture's mode and size."""
         if not isinstance(raw, Image.Image):
             return ()
         mode, size = MODES[self.channels], (self.size, self.size)
@@ -53,12 +63,12 @@ class PublishedImageConfig(ModalityConfig):
         )
 
     def fit(self, records: Iterable[Any]) -> Codec:
-        """What a picture becomes is settled: it is squeezed into the square."""
+        """Return a codec that resizes a picture to the square, whatever its proportions."""
         return PublishedImageCodec(self, self.settings)
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The same as a preprocessor_config.json."""
+        """The same settings as the fields of a preprocessor_config.json."""
         return {
             "image_processor_type": "ViTImageProcessor",
             "do_convert_rgb": self.channels == 3,
@@ -73,15 +83,19 @@ class PublishedImageConfig(ModalityConfig):
         }
 
     def load(self, folder: Path) -> Codec:
-        """As the folder's processor_config.json or preprocessor_config.json says; where it has
-        neither, a picture is squeezed into the square."""
+        """Return the codec of processor_config.json or preprocessor_config.json.
+
+        If the folder has neither, pictures are resized to the square, whatever their proportions.
+        """
         return PublishedImageCodec(self, _settings(folder))
 
     def space(self, width: int) -> Patches:
+        """Return the embedder of patches."""
         channels = self.patch * self.patch * self.channels
         return PatchesConfig(channels=channels, start=self.start, bias=self.bias).build(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption that masks patches and makes crops."""
         side = self.size // self.patch
         return Crops(
             config=self.crops,
@@ -94,7 +108,7 @@ class PublishedImageConfig(ModalityConfig):
 
 
 class PublishedImageCodec(Codec):
-    """Numbers around 0 as [R*C, K]."""
+    """Encodes a picture as normalised patches [R*C,K]."""
 
     unit = "pixel"
 
@@ -113,8 +127,10 @@ class PublishedImageCodec(Codec):
         self.start = np.full(channels, START, dtype=np.float32)
 
     def encode(self, raw: Any) -> Sample:
-        """Takes a PIL image or [H,W,C] of uint8, of any size, or [size,size,C] of [0, 1]; of one
-        channel without its axis too."""
+        """Encode a PIL image, uint8 [H,W,N] of any size, or floats in [0, 1] [size,size,N].
+
+        N is the number of channels; one channel needs no axis.
+        """
         c, side = self.config, self.config.size // self.config.patch
         if isinstance(raw, np.ndarray) and raw.ndim == 2 and c.channels == 1:
             raw = raw[..., None]
@@ -134,6 +150,7 @@ class PublishedImageCodec(Codec):
         return Sample(values, (side, side), c.size * c.size * c.channels)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the pixels in [0, 1] as [size,size,channels]."""
         c, (rows, columns) = self.config, grid
         patches = values.reshape(rows, columns, c.patch, c.patch, c.channels)
         normal = patches.transpose(0, 2, 1, 3, 4).reshape(c.size, c.size, c.channels)
@@ -141,13 +158,13 @@ class PublishedImageCodec(Codec):
         return pixels.astype(np.float32)
 
     def save(self, folder: Path) -> None:
-        """What was read beside the config, where anything was."""
+        """Write the settings that were read as preprocessor_config.json, if there were any."""
         if self.settings:
             (folder / SETTINGS).write_text(json.dumps(dict(self.settings), indent=2))
 
 
 class _Published(BaseModel):
-    """The fields of a preprocessor_config.json that are read, by their types."""
+    """The fields of a preprocessor_config.json that are read, with their types."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -164,20 +181,20 @@ class _Published(BaseModel):
 
 
 def _settings(folder: Path) -> Mapping[str, Any]:
-    """What a published folder says of its pictures; nothing where it has no such file."""
-    for name in (WHOLE, SETTINGS):
+    """Return the picture settings of a published folder; empty if it has no such file."""
+    for name in (PROCESSOR, SETTINGS):
         if not (folder / name).exists():
             continue
-        whole = read_json(folder / name)
-        found = whole.get("image_processor") if name == WHOLE else whole
-        if found:
+        tree = read_json(folder / name)
+        settings = tree.get("image_processor") if name == PROCESSOR else tree
+        if settings:
             try:
-                _Published.model_validate(found)
+                _Published.model_validate(settings)
             except ValidationError as error:
                 first = error.errors()[0]
                 raise DataError(
                     f"{folder / name}: field `{'.'.join(map(str, first['loc']))}`: {first['msg']};"
                     " copy it again"
                 ) from None
-            return dict(found)
+            return dict(settings)
     return {}

@@ -8,7 +8,7 @@ from broadbase.modalities.bpe import BytePairConfig
 
 
 class CodeConfig(BytePairConfig):
-    """Programs: a line break goes with the indentation after it, digits stand alone."""
+    """Programs: a line break includes the indentation after it, each digit is a word."""
 
     name: Literal["code"] = "code"
     words: ClassVar[str] = r"\n+[ \t]*| ?\p{L}+|_+|\p{N}| ?[^\s\p{L}\p{N}_]+|[ \t]+(?!\S)|\s+"

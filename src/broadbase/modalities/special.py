@@ -1,6 +1,6 @@
-"""Special tokens, as the files of a tokenizer name them, and what its template puts around a text.
+"""Special tokens by the files of a tokenizer, and the ids that its template puts around a text.
 
-No id is known by number: a vocabulary may have [MASK] anywhere.
+Ids are looked up by name: a vocabulary may have [MASK] at any number.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILES = (
     "vocab.json",
     "vocab.txt",
 )
-USUAL = {  # how a role is spelled where no file says so, and none says it of its like
+USUAL = {  # spellings of a role that no file names, if none names its equivalent either
     "cls_token": ("[CLS]", "<s>"),
     "sep_token": ("[SEP]", "</s>"),
     "mask_token": ("[MASK]", "<mask>"),
@@ -35,18 +35,18 @@ ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", *USUAL)
 
 @dataclass(frozen=True)
 class Special:
-    """What a tokenizer says of itself."""
+    """The special tokens and the template of a tokenizer."""
 
     roles: Mapping[str, int]  # "mask_token" -> its id
-    before: tuple[int, ...] | None  # what the template puts before a text; None: it has no template
-    after: tuple[int, ...] | None
+    before: tuple[int, ...] | None  # ids before a text; None: there is no template
+    after: tuple[int, ...] | None  # ids after a text
     readable: bool  # whether there is a tokenizer.json, which encodes text
 
 
 def special(files: Mapping[str, bytes]) -> Special | None:
-    """What these files say, by their names; None where they hold no vocabulary.
+    """Return the special tokens of files, given by name; None if they hold no vocabulary.
 
-    DataError names the file that cannot be read.
+    DataError names a file that cannot be read.
     """
     tokenizer = None
     if "tokenizer.json" in files:
@@ -58,32 +58,32 @@ def special(files: Mapping[str, bytes]) -> Special | None:
     named = {role: word for role, word in roles(files).items() if word in words}
     for role, usual in USUAL.items():
         if not {role, LIKE.get(role)} & named.keys() and (
-            found := [word for word in usual if word in words]
+            spelled := [word for word in usual if word in words]
         ):
-            named[role] = found[0]
+            named[role] = spelled[0]
     ids = {role: words[word] for role, word in named.items()}
     return Special(ids, before, after, tokenizer is not None)
 
 
 def roles(files: Mapping[str, bytes]) -> dict[str, str]:
-    """How special_tokens_map.json and tokenizer_config.json spell the token of each role."""
-    found: dict[str, str] = {}
+    """Return the token of each role by special_tokens_map.json and tokenizer_config.json."""
+    result: dict[str, str] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        told = tree_of(files, name)
+        tree = tree_of(files, name)
         for role in ROLES:
-            word = told.get(role)
+            word = tree.get(role)
             word = word.get("content") if isinstance(word, Mapping) else word
             if isinstance(word, str):
-                found[role] = word
-    return found
+                result[role] = word
+    return result
 
 
 def tokenizer_of(content: bytes, name: str) -> Tokenizer:
-    """The tokenizer in a tokenizer.json; DataError, which names the file, where it holds none."""
+    """Return the tokenizer of a tokenizer.json; DataError, which names the file, if it is none."""
     try:
         with panics_as_errors():
             tokenizer = Tokenizer.from_buffer(content)
-            tokenizer.no_padding()  # records are encoded whole, and padded by whoever batches them
+            tokenizer.no_padding()  # records are encoded in full, and padded in batches
             tokenizer.no_truncation()
             largest = max(tokenizer.get_vocab().values(), default=0)
         if largest > LARGEST:
@@ -98,7 +98,7 @@ def tokenizer_of(content: bytes, name: str) -> Tokenizer:
 
 @contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Errors and panics of the library, which are no ValueErrors, as ValueErrors."""
+    """Raise errors and panics of the tokenizers library as ValueErrors."""
     try:
         yield
     except (ValueError, MemoryError):
@@ -112,24 +112,24 @@ def panics_as_errors() -> Iterator[None]:
 
 
 def template(tokenizer: Tokenizer) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """The ids that a tokenizer puts before and after a text; (None, None) without a template."""
+    """Return the ids that a tokenizer puts before and after a text; None, None if it has none."""
     if tokenizer.post_processor is None:
         return None, None
     word = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     try:
         with panics_as_errors():
-            whole: Encoding = tokenizer.post_process(word.encode("a"))
-            at = whole.sequence_ids.index(0)
+            encoding: Encoding = tokenizer.post_process(word.encode("a"))
+            at = encoding.sequence_ids.index(0)
     except ValueError as error:
         raise DataError(
             f"tokenizer.json has a post_processor that puts nothing usable around a text ({error});"
             " copy the file again"
         ) from None
-    return tuple(whole.ids[:at]), tuple(whole.ids[at + 1 :])
+    return tuple(encoding.ids[:at]), tuple(encoding.ids[at + 1 :])
 
 
 def _words(files: Mapping[str, bytes]) -> dict[str, int]:
-    """Every word of a vocabulary that these files spell out, and its id."""
+    """Return the id of every word of a vocabulary that files spell out."""
     try:
         lines = files.get("vocab.txt", b"").decode().split("\n")
     except UnicodeDecodeError as error:
@@ -145,11 +145,11 @@ def _words(files: Mapping[str, bytes]) -> dict[str, int]:
 
 
 def tree_of(files: Mapping[str, bytes], name: str) -> Mapping[str, Any]:
-    """The object in a JSON file; an empty one where there is no such file."""
+    """Return the object of a JSON file; an empty one if there is no such file."""
     try:
-        found = json.loads(files.get(name, b"{}"))
+        tree = json.loads(files.get(name, b"{}"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name} is not JSON ({error}); copy the file again") from None
-    if not isinstance(found, dict):
+    if not isinstance(tree, dict):
         raise DataError(f"{name} holds no JSON object; copy the file again")
-    return found
+    return tree

@@ -1,4 +1,7 @@
-"""Sound as published encoders take it: log-mel frames of a window of fixed length."""
+"""Sound as published encoders read it: log-mel frames of a window of fixed length.
+
+Legend: n samples, N tokens, T = 2 * N frames, M mels.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +21,29 @@ from broadbase.nn.spaces.frames import Frames, FramesConfig
 
 
 class SpectrumConfig(ModalityConfig):
-    """Whisper's frames (Radford et al. 2023, 2.2): 10 ms apart, two a place."""
+    """Whisper's frames (Radford et al. 2023, 2.2): 10 ms apart, two to a token."""
 
     name: Literal["spectrum"] = "spectrum"
     mels: Annotated[int, Field(ge=1)] = 80
-    max_length: Annotated[int, Field(ge=1)] = 1500  # 30 s
+    """The mel bands of a frame."""
+    max_length: Annotated[int, Field(ge=1)] = 1500
+    """The tokens of the window, of 20 ms each; 1500 are 30 s."""
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec, which has no files."""
         return SpectrumCodec(self)
 
     def space(self, width: int) -> Frames:
+        """Return the embedder of frames."""
         return FramesConfig(channels=self.mels).build(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption that masks vectors."""
         return Hide()
 
 
 class SpectrumCodec(Codec):
-    """Sound, silence after it up to the window's length, as [N, 2*mels]."""
+    """Encodes sound, followed by silence up to the length of the window, as [N,2*M]."""
 
     unit = "frame"
     has_bos = False
@@ -45,8 +53,10 @@ class SpectrumCodec(Codec):
         self.start = np.zeros(2 * config.mels, dtype=np.float32)
 
     def encode(self, raw: Any) -> Sample:
-        """Takes (samples [n], rate in Hz), or samples at 16 kHz; ValueError where they are more
-        than the window."""
+        """Encode (samples [n], rate in Hz), or samples at 16 kHz.
+
+        ValueError if they are longer than the window.
+        """
         sound, c = AudioConfig(mels=self.config.mels), self.config
         samples, room = sound.clean(raw), 2 * c.max_length * sound.hop
         if len(samples) > room:
@@ -54,15 +64,15 @@ class SpectrumCodec(Codec):
                 f"{len(samples) / sound.rate:.1f} s of sound, and the window holds"
                 f" {room / sound.rate:.1f} s; cut it"
             )
-        whole = np.pad(samples, (0, room - len(samples)))
-        logs = log_mel(whole, sound.rate, sound.window, sound.hop, c.mels)
+        padded = np.pad(samples, (0, room - len(samples)))
+        logs = log_mel(padded, sound.rate, sound.window, sound.hop, c.mels)
         values = ((logs + 4) / 4).reshape(c.max_length, -1).astype(np.float32)
         return Sample(values, (c.max_length,), 2 * c.max_length)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
-        """The logarithms of the mel power: [T,M]."""
+        """Return decimal logarithms of the mel power, [T,M]."""
         logs: NDArray[np.float32] = np.asarray(values).reshape(-1, self.config.mels) * 4 - 4
         return logs
 
     def save(self, folder: Path) -> None:
-        """Nothing to keep: the config says all."""
+        """Write nothing: the config is enough."""

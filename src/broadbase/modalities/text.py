@@ -14,13 +14,13 @@ MOJIBAKE = re.compile("[\u00c2-\u00f4][^\\x00-\\x7f]|[\u0080-\u009f]")
 
 
 class TextConfig(BytePairConfig):
-    """Natural language: words keep their leading space, digits go by up to three."""
+    """Natural language: words keep their leading space, numbers are cut after three digits."""
 
     name: Literal["text"] = "text"
     words: ClassVar[str] = r" ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
     def clean(self, raw: Any) -> str:
-        """As for any string, and mojibake mended (ftfy), line by line where there is any."""
+        """Return the text as for any string, with mojibake repaired line by line (ftfy)."""
         text = super().clean(raw)
         if MOJIBAKE.search(text):
             lines = text.split("\n")

@@ -1,4 +1,4 @@
-"""Tokens: ids in the Space of published weights, made by their tokenizer or by one trained here."""
+"""Tokens: ids of a published vocabulary, made by its tokenizer or by one trained here."""
 
 from __future__ import annotations
 
@@ -24,28 +24,31 @@ BARE = {"special": False, "normalized": False, "lstrip": False, "rstrip": False}
 
 
 class TokensConfig(ModalityConfig):
-    """A vocabulary made by others; in training, `start` and `end` are a document's two ends.
-
-    With `by`, records are those of that modality, ids made as there; only the Space is another.
-    """
+    """A published vocabulary, with its tokenizer or with the codec of another modality."""
 
     divisible: ClassVar[bool] = True
     name: Literal["tokens"] = "tokens"
     discrete: DiscreteConfig
+    """The settings of the embedder and head."""
     start: int = 0
+    """The id before a document in training."""
     end: int | None = None
-    placeholder_ids: dict[str, int] = Field(
-        default_factory=dict
-    )  # modality -> the id in whose place a record of it is read (LLaVA's <image>)
-    before: tuple[int, ...] | None = None  # put before a text that is read; None: the start
-    after: tuple[int, ...] | None = None  # put after it; None: the end, where places see both ways
-    ends: tuple[int, ...] = ()  # any of them ends what is generated; none: the end
-    by: ModalityConfig | None = None  # None: a tokenizer.json
+    """The id after a document in training; null: none."""
+    placeholder_ids: dict[str, int] = Field(default_factory=dict)
+    """The id that stands for an attached record, by its modality (LLaVA's <image>)."""
+    before: tuple[int, ...] | None = None
+    """The ids before a text that is read; null: the start."""
+    after: tuple[int, ...] | None = None
+    """The ids after a text that is read; null: the end, if attention is full."""
+    ends: tuple[int, ...] = ()
+    """The ids that end a generated text; empty: the end."""
+    by: ModalityConfig | None = None
+    """The modality whose codec makes the ids; null: the tokenizer.json of the model folder."""
 
     @model_validator(mode="before")
     @classmethod
     def _begins(cls, tree: Any) -> Any:
-        """Folders of earlier versions say whether a text has the start before it."""
+        """Read the field of earlier versions that says whether a text begins with the start."""
         if isinstance(tree, dict) and "begins" in tree:
             begins = tree["begins"]
             tree = {k: v for k, v in tree.items() if k != "begins"}
@@ -63,26 +66,33 @@ class TokensConfig(ModalityConfig):
         return self if self.by is None else self.by
 
     def clean(self, raw: Any) -> Any:
+        """Return the record as it is, or as the other modality cleans it."""
         return raw if self.by is None else self.by.clean(raw)
 
     def clean_prefix(self, raw: Any) -> Any:
+        """Return the prefix as it is, or as the other modality cleans it."""
         return raw if self.by is None else self.by.clean_prefix(raw)
 
     def conversions(self, raw: Any) -> tuple[str, ...]:
+        """Return the changes of the other modality, if there is one."""
         return () if self.by is None else self.by.conversions(raw)
 
     def shingles(self, raw: Any) -> Sequence[str]:
+        """Return the shingles of the other modality, if there is one."""
         return () if self.by is None else self.by.shingles(raw)
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return the codec of the other modality; ConfigError if there is none."""
         if self.by is not None:
             return self.by.fit(records)
         raise ConfigError(
-            "modality 'tokens' is told in the tokenizer of published weights: go on from their"
-            " folder, --init-from FOLDER; or train with 'text', which makes one"
+            "modality 'tokens' has the tokenizer of published weights, which are not given; train"
+            " from their folder with --init-from FOLDER, or with modality 'text', which makes a"
+            " tokenizer"
         )
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec of `folder`; without a tokenizer.json it reads sequences of ids only."""
         if self.by is not None:
             return self.by.load(folder)
         path = folder / "tokenizer.json"
@@ -96,17 +106,20 @@ class TokensConfig(ModalityConfig):
         return TokensCodec(self, tokenizer)
 
     def space(self, width: int) -> Discrete:
+        """Return the embedder and head of the ids."""
         return self.discrete.build(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption of ids, or that of the other modality."""
         return MaskOrSwap(self.discrete.vocab_size) if self.by is None else self.by.corruption()
 
     def corruption_of(self, codec: Codec) -> Corruption:
+        """Return a corruption of ids, or that of the other modality with its codec's units."""
         return self.corruption() if self.by is None else self.by.corruption_of(codec)
 
 
 class TokensCodec(Codec):
-    """Text by the folder's tokenizer.json, or sequences of ids as they are.
+    """Encodes text with the folder's tokenizer.json, and sequences of ids as they are.
 
     A record is data: `</s>` in it is four characters. In a prompt it is the special token.
     """
@@ -126,21 +139,23 @@ class TokensCodec(Codec):
         self._ids = config.discrete.vocab_size + config.discrete.extra_ids
 
     def encode(self, raw: Any) -> Sample:
+        """Encode a text, in which special tokens are plain text, or a sequence of ids: [N]."""
         return self._encoded(raw, prompt=False)
 
     def encode_prompt(self, raw: Any) -> Sample:
-        """As a record, but that special tokens may be written in it."""
+        """Encode a text, in which special tokens may be written, or a sequence of ids: [N]."""
         return self._encoded(raw, prompt=True)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> str | Sequence[int]:
+        """Return the text of ids [N] without special tokens; the ids if there is no tokenizer."""
         return self._text(values)
 
     def continuation(
         self, before: NDArray[Any], values: NDArray[Any], special: bool = False
     ) -> str | Sequence[int]:
-        """What `values` add to the text of the ids before them: `special` tokens left out or not.
+        """Return what `values` add to the text of the ids before them.
 
-        By themselves they may lack their first blank.
+        Decoded alone they may lack their first blank. `special` keeps special tokens.
         """
         both = np.concatenate([before, values])
         if special:
@@ -148,32 +163,33 @@ class TokensCodec(Codec):
         return self.decode(both, ())[len(self.decode(before, ())) :]
 
     def is_special(self, identity: int) -> bool:
-        """Whether an id is of no text."""
+        """Return whether an id is a special token."""
         return identity in self._special
 
     def id_to_token(self, identity: int) -> str:
-        """How an id is written in a text."""
+        """Return the token of an id as the vocabulary writes it; "id 7" if it has none."""
         inside = self.tokenizer is not None and 0 <= identity < 2**32
-        known = self.tokenizer.id_to_token(identity) if self.tokenizer and inside else None
-        return known or f"id {identity}"
+        token = self.tokenizer.id_to_token(identity) if self.tokenizer and inside else None
+        return token or f"id {identity}"
 
     def save(self, folder: Path) -> None:
+        """Write tokenizer.json, if there is one."""
         if self.tokenizer is not None:
             self.tokenizer.save(str(folder / "tokenizer.json"))
 
     def _encoded(self, raw: Any, prompt: bool) -> Sample:
         if not isinstance(raw, str):
-            ids = self._known_ids(_given(raw))
+            ids = self._checked(_given(raw))
             return Sample(ids, (len(ids),), len(ids))
         size = len(_utf8(raw))
-        tokenizer = self._known() if prompt else self._plain
+        tokenizer = self._present() if prompt else self._plain
         with panics_as_errors():
-            found = tokenizer.encode(raw, add_special_tokens=False).ids
-        ids = self._known_ids(np.array(found, dtype=np.int64))
+            encoded = tokenizer.encode(raw, add_special_tokens=False).ids
+        ids = self._checked(np.array(encoded, dtype=np.int64))
         return Sample(ids, (len(ids),), size)
 
-    def _known_ids(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The same; ValueError where one has no row in the table of embeddings."""
+    def _checked(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the same ids; ValueError if one has no row in the table of embeddings."""
         beyond = ids[(ids < 0) | (ids >= self._ids)]
         if len(beyond):
             raise ValueError(
@@ -198,15 +214,15 @@ class TokensCodec(Codec):
 
     @cached_property
     def _plain(self) -> Tokenizer:
-        """The tokenizer whose special tokens are spelled as no text is: none can come of a text.
+        """The tokenizer with special tokens spelled as no text is, so that no text contains one.
 
-        They keep their ids; without them the library would count others anew.
+        They keep their ids; without them the library would number the others anew.
         """
-        tree = json.loads(self._known().to_str())
+        tree = json.loads(self._present().to_str())
         model, added = tree["model"], tree["added_tokens"]
         special = {t["content"] for t in added if t["special"]}
         if isinstance(model["vocab"], dict) and (unknown := model.get("unk_token")) in special:
-            special -= {unknown} & model["vocab"].keys()  # which the model looks up
+            special -= {unknown} & model["vocab"].keys()  # the model looks it up
             added = [t for t in added if t["content"] != unknown or unknown in special]
         tree["added_tokens"] = [
             {**t, **BARE, "content": _spelled(t["content"], special)} if t["special"] else t
@@ -222,7 +238,8 @@ class TokensCodec(Codec):
             model["merges"] = [pair for pair in pairs if not special & {*pair, "".join(pair)}]
         return tokenizer_of(json.dumps(tree).encode(), "tokenizer.json without special tokens")
 
-    def _known(self) -> Tokenizer:
+    def _present(self) -> Tokenizer:
+        """Return the tokenizer; DataError if there is none."""
         if self.tokenizer is None:
             raise DataError(
                 "text cannot be read: the model folder has no tokenizer.json. Add the file"
@@ -233,19 +250,19 @@ class TokensCodec(Codec):
 
 
 def _spelled(word: str, special: Collection[str]) -> str:
-    """As it is, or where it is `special` as no text is spelled."""
+    """Return a word as it is, or, if it is special, as no text is spelled."""
     return f"\U0010ffff{word}\U0010ffff" if word in special else word
 
 
 def _given(raw: Any) -> NDArray[np.int64]:
-    """Ids as they are given; ValueError where they are none."""
+    """Return a sequence of ids as an array; ValueError if it is none."""
     try:
-        found = np.asarray(raw)
+        ids = np.asarray(raw)
     except ValueError:
-        found = np.array(None)
-    if isinstance(raw, bytes) or found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        ids = np.array(None)
+    if isinstance(raw, bytes) or ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise ValueError(f"expected text, or a sequence of ids, got {type(raw).__name__}")
-    return found.astype(np.int64)
+    return ids.astype(np.int64)
 
 
 def _utf8(text: str) -> bytes:

@@ -1,6 +1,6 @@
 """Words and sentences of ids, by how the text of each id begins and ends.
 
-Legend: N places, V ids.
+Legend: N tokens, V ids.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ STOPS, CLOSING = ".!?", "\"')]}\u2019\u201d"
 
 @dataclass(frozen=True)
 class Words:
-    """Letters, digits and other signs stay with their like, and with one space before them."""
+    """Words: runs of letters, digits or other signs, each with one space before it."""
 
-    first: Tensor  # [V+1] kind of the first character; the last entry is of all other ids
-    last: Tensor  # [V+1]
+    first: Tensor  # [V+1] kind of the first character; the last entry is that of all other ids
+    last: Tensor  # [V+1] kind of the last character
     space: Tensor  # [V+1] bool: a space and nothing else
 
     def __call__(self, values: Tensor) -> Tensor:
+        """Return whether each id [N] begins a word: [N] bool."""
         values = values.clamp(max=len(self.first) - 1)
         first, last = self.first[values], self.last[values]
         begins = torch.ones_like(values, dtype=torch.bool)
@@ -38,23 +39,24 @@ class Words:
 
 @dataclass(frozen=True)
 class Sentences:
-    """A blank begins one after a full stop, closing signs between them or not."""
+    """Sentences: each begins with a blank after a full stop, with or without closing signs."""
 
     blank: Tensor  # [V+1] bool: begins with a blank
     stop: Tensor  # [V+1] bool: ends in a full stop, and closing signs after it
     closing: Tensor  # [V+1] bool: closing signs alone
 
     def __call__(self, values: Tensor) -> Tensor:
+        """Return whether each id [N] begins a sentence: [N] bool."""
         values = values.clamp(max=len(self.blank) - 1)
         begins, stop = torch.ones_like(values, dtype=torch.bool), self.stop[values]
-        for place in self.closing[values[1:]].nonzero().flatten():
-            stop[place + 1] |= stop[place]
+        for before in self.closing[values[1:]].nonzero().flatten():
+            stop[before + 1] |= stop[before]
         begins[1:] = self.blank[values[1:]] & stop[:-1]
         return begins
 
 
 def units(texts: Sequence[bytes]) -> Mapping[str, Boundaries]:
-    """The words and sentences of ids that stand for these UTF-8 bytes; none: for no text.
+    """Return the words and sentences of ids, given the UTF-8 bytes of each; b"" for no text.
 
     Bytes that are only a part of a character count as a letter's.
     """

@@ -24,12 +24,19 @@ class VideoConfig(ModalityConfig):
 
     name: Literal["video"] = "video"
     frames: Annotated[int, Field(ge=1)] = 8
+    """The frames of a clip."""
     height: Annotated[int, Field(ge=1)] = 64
+    """The height of a frame, in pixels."""
     width: Annotated[int, Field(ge=1)] = 64
+    """The width of a frame, in pixels."""
     channels: Annotated[int, Field(ge=1)] = 3
-    tubelet: Annotated[int, Field(ge=1)] = 2  # frames
+    """The channels of a pixel."""
+    tubelet: Annotated[int, Field(ge=1)] = 2
+    """The frames of a tubelet; it divides those of a clip."""
     patch: Annotated[int, Field(ge=1)] = 8
+    """The height and width of a tubelet, in pixels; it divides those of a frame."""
     levels: Annotated[int, Field(ge=2, le=256)] = 16
+    """The steps to which a channel is quantised."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -42,26 +49,30 @@ class VideoConfig(ModalityConfig):
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Times, rows and columns of a clip."""
+        """The times, rows and columns of a clip's tubelets."""
         return (
             self.frames // self.tubelet, self.height // self.patch, self.width // self.patch
         )  # fmt: skip
 
     @property
     def size(self) -> int:
-        """Channels of a tubelet."""
+        """The numbers of a tubelet."""
         return self.tubelet * self.patch * self.patch * self.channels
 
     def fit(self, records: Iterable[Any]) -> Codec:
+        """Return the codec, which learns nothing from the records."""
         return VideoCodec(self)
 
     def load(self, folder: Path) -> Codec:
+        """Return the codec, which has no files."""
         return VideoCodec(self)
 
     def space(self, width: int) -> QuantizedVector:
+        """Return the embedder and head of a tubelet's K numbers."""
         return QuantizedVectorConfig(channels=self.size, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
+        """Return a corruption that masks vectors."""
         return Hide()
 
 
@@ -75,7 +86,7 @@ class VideoCodec(Codec):
         self.start = np.full(config.size, -1.0, dtype=np.float32)  # no clip holds this
 
     def encode(self, raw: Any) -> Sample:
-        """Takes bytes [frames,height,width,channels], or floats in [0, 1] of that shape."""
+        """Encode uint8 [frames,height,width,channels], or floats in [0, 1] of that shape."""
         c, (T, R, C) = self.config, self.config.grid
         steps = np.round(self._pixels(raw) * (c.levels - 1)) / (c.levels - 1)
         cubes = steps.reshape(T, c.tubelet, R, c.patch, C, c.patch, c.channels)
@@ -83,12 +94,13 @@ class VideoCodec(Codec):
         return Sample(values.astype(np.float32), (T, R, C), steps.size)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the pixels as [frames,height,width,channels]."""
         c = self.config
         cubes = values.reshape(*grid, c.tubelet, c.patch, c.patch, c.channels)
         return cubes.transpose(0, 3, 1, 4, 2, 5, 6).reshape(c.frames, c.height, c.width, c.channels)
 
     def save(self, folder: Path) -> None:
-        """Nothing to keep: the config says all."""
+        """Write nothing: the config is enough."""
 
     def _pixels(self, raw: Any) -> NDArray[np.float64]:
         c = self.config

@@ -1,12 +1,12 @@
-"""Denoising: an encoder reads a document with spans missing, a decoder tells what was there.
+"""Denoising: an encoder reads a document without some spans, and a decoder predicts them.
 
-Span corruption (T5; Raffel et al. 2020, 3.1.4): each span becomes one mark; the decoder tells mark
-and span by turns, and one mark more at the end. Text infilling (BART; Lewis et al. 2020, 2.2): each
-span becomes one hidden place, spans of length 0 included, sentences may change places; the decoder
-tells the whole document.
-Packed documents stay apart, in the encoder, in the decoder and between them.
+Span corruption (T5; Raffel et al. 2020, 3.1.4): each span is replaced by a sentinel; the decoder
+predicts sentinel and span in turn, and one more sentinel at the end. Text infilling (BART; Lewis et
+al. 2020, 2.2): each span, also one of length 0, is replaced by one masked token, and sentences may
+be permuted; the decoder predicts the full document. Packed documents stay apart, in the encoder, in
+the decoder and between them.
 
-Legend: n places of a document, k spans.
+Legend: n tokens of a document, k spans.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from broadbase.core.contracts import Batch, Corruption, ObjectiveConfig, TowerName
+from broadbase.core.contracts import Corruption, ObjectiveConfig, TowerName
+from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.usage import ConditioningConfig, DataFacts, Usage
 from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.inference.autoregressive import AutoregressiveConfig
@@ -36,16 +37,18 @@ from broadbase.objectives.documents import (
     sentinel_ids,
 )
 from broadbase.objectives.masks import masking_units
-from broadbase.objectives.scoring import ReadoutLoss
+from broadbase.objectives.scoring import PerSource
 
-Spans = Sequence[tuple[int, int]]  # first place and length of each, in order, apart
+Spans = Sequence[tuple[int, int]]  # first token and length of each, in order, none adjacent
 
 
 class DenoisingConfig(ObjectiveConfig):
-    """What both have; not a choice by itself."""
+    """What both have in common; not a choice by itself."""
 
-    encoder: TowerName = "encoder"  # towers
+    encoder: TowerName = "encoder"
+    """The tower that reads the document without its spans."""
     decoder: TowerName = "decoder"
+    """The tower that predicts; it attends to the encoder."""
 
     def usage(self, facts: DataFacts) -> Usage:
         """Return the usage of a base that reads a document's beginning and generates from it."""
@@ -66,11 +69,13 @@ class DenoisingConfig(ObjectiveConfig):
 
 
 class SpanCorruptionConfig(DenoisingConfig):
-    """T5's objective."""
+    """Predict the missing spans, each after its sentinel (T5)."""
 
     name: Literal["span_corruption"] = "span_corruption"
-    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the places of a document
-    mean_span: Annotated[float, Field(ge=1)] = 3.0  # places a span
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """The share of a document's tokens that is removed."""
+    mean_span: Annotated[float, Field(ge=1)] = 3.0
+    """The mean length of a span, in tokens."""
 
     def conditioning(self, facts: DataFacts) -> ConditioningConfig:
         """Return the conditioning in which the rest of a document is the one span missing."""
@@ -80,43 +85,43 @@ class SpanCorruptionConfig(DenoisingConfig):
         )
 
     def build(self) -> Denoising:
+        """Return the objective."""
         return SpanCorruption(self)
 
 
 class InfillingConfig(DenoisingConfig):
-    """BART's text infilling, and its sentence permutation."""
+    """Predict the full document from one with masked spans and permuted sentences (BART)."""
 
     name: Literal["infilling"] = "infilling"
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    mean_span: Annotated[float, Field(ge=0.5)] = 3.0  # of the Poisson distribution of lengths
-    permute_ratio: Annotated[float, Field(ge=0, le=1)] = (
-        0.0  # of the sentences, before that; BART: 1
-    )
+    """The share of a document's tokens that is removed."""
+    mean_span: Annotated[float, Field(ge=0.5)] = 3.0
+    """The mean of the Poisson distribution of lengths, in tokens."""
+    permute_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of sentences that are permuted before that (BART: 1)."""
 
     def conditioning(self, facts: DataFacts) -> ConditioningConfig:
         """Return the conditioning in which the decoder repeats a document and continues it."""
         return InfillingConditioningConfig(encoder=self.encoder, decoder=self.decoder)
 
     def build(self) -> Denoising:
+        """Return the objective."""
         return Infilling(self)
 
 
-class Denoising(ReadoutLoss):
-    """Two streams a source: `encoder`, and `decoder` which reads it."""
+class Denoising(PerSource):
+    """Two streams for each source: `encoder`, and `decoder`, which attends to it."""
 
     config: DenoisingConfig
 
-    def views(self, batch: Batch, corrupt: Mapping[str, Corruption]) -> tuple[View, ...]:
-        return tuple(
-            self._view(name, segment, corrupt[segment.space], batch)
-            for name, segment in batch.segments.items()
-        )
-
-    def _view(self, name: str, segment: Segment, corrupt: Corruption, batch: Batch) -> View:
+    def view(
+        self, name: str, segment: Segment, corrupt: Mapping[str, Corruption], rng: KeyedRandom
+    ) -> View:
+        """Return the encoder's stream of what is left and the decoder's of what it predicts."""
         inputs, targets = [], []
         for b, row in enumerate(documents(segment)):
-            rng = batch.rng.generator(f"{name}/spans", b)
-            pairs = [self.pair(document, corrupt, segment, rng) for document in row]
+            draws = rng.generator(f"{name}/spans", b)
+            pairs = [self.pair(each, corrupt[segment.space], segment, draws) for each in row]
             inputs.append([pair[0] for pair in pairs])
             targets.append([pair[1] for pair in pairs])
         seen, values, weight = next_token_targets(assemble(segment.space, targets))
@@ -140,11 +145,14 @@ class Denoising(ReadoutLoss):
     def pair(
         self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
     ) -> tuple[Document, Document]:
-        """What the encoder reads of a document, and what the decoder tells, the start first."""
+        """Return what the encoder reads of a document, and what the decoder predicts.
+
+        Both begin with the start.
+        """
 
 
 class SpanCorruption(Denoising):
-    """The decoder tells the missing spans."""
+    """The decoder predicts the missing spans."""
 
     config: SpanCorruptionConfig
 
@@ -154,22 +162,23 @@ class SpanCorruption(Denoising):
     def pair(
         self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
     ) -> tuple[Document, Document]:
+        """Return the document with sentinels for spans, and the spans after their sentinels."""
         spans = even_spans(len(document) - 1, self.config.mask_ratio, self.config.mean_span, rng)
         spans = [(first + 1, length) for first, length in spans]  # the start stays
         ids = torch.tensor(
             sentinel_ids(corrupt.sentinels, segment, len(spans) + 1), dtype=document.values.dtype
         )
-        told = [document.values[:1]]
-        for mark, (first, length) in zip(ids, spans, strict=False):
-            told += [mark[None], document.values[first : first + length]]
-        values = torch.cat([*told, ids[-1:]])
+        targets = [document.values[:1]]
+        for sentinel, (first, length) in zip(ids, spans, strict=False):
+            targets += [sentinel[None], document.values[first : first + length]]
+        values = torch.cat([*targets, ids[-1:]])
         weight = torch.ones(len(values))
         weight[0] = 0
         return replace_spans(document, spans, ids), Document(values, weight)
 
 
 class Infilling(Denoising):
-    """The decoder tells everything."""
+    """The decoder predicts the full document."""
 
     config: InfillingConfig
 
@@ -179,6 +188,7 @@ class Infilling(Denoising):
     def pair(
         self, document: Document, corrupt: Corruption, segment: Segment, rng: np.random.Generator
     ) -> tuple[Document, Document]:
+        """Return the document with masked tokens for spans, and the document."""
         c, given = self.config, document
         if c.permute_ratio:
             begins = masking_units("sentence", corrupt.units, segment.space)(
@@ -189,27 +199,29 @@ class Infilling(Denoising):
         return replace_spans(given, [(first + 1, length) for first, length in spans]), document
 
 
-def replace_spans(document: Document, spans: Spans, marks: torch.Tensor | None = None) -> Document:
-    """The document with each span as one place: its mark, or hidden where there are no marks."""
-    values, hidden, at = list[torch.Tensor](), list[torch.Tensor](), 0
+def replace_spans(
+    document: Document, spans: Spans, sentinels: torch.Tensor | None = None
+) -> Document:
+    """Return the document with one token for each span: its sentinel, or a masked token."""
+    values, masked, at = list[torch.Tensor](), list[torch.Tensor](), 0
     blank = document.values[:1]
     for i, (first, length) in enumerate(spans):
-        one = blank if marks is None else marks[i : i + 1]
+        one = blank if sentinels is None else sentinels[i : i + 1]
         values += [document.values[at:first], one]
-        hidden += [torch.zeros(first - at, dtype=torch.bool), torch.ones(1, dtype=torch.bool)]
+        masked += [torch.zeros(first - at, dtype=torch.bool), torch.ones(1, dtype=torch.bool)]
         at = first + length
     values.append(document.values[at:])
-    hidden.append(torch.zeros(len(document) - at, dtype=torch.bool))
+    masked.append(torch.zeros(len(document) - at, dtype=torch.bool))
     joined = torch.cat(values)
     return Document(
-        joined, torch.ones(len(joined)), None if marks is not None else torch.cat(hidden)
+        joined, torch.ones(len(joined)), torch.cat(masked) if sentinels is None else None
     )
 
 
 def permute_sentences(begins: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """The places of a document with `share` of its sentences in each other's stead: [n].
+    """Return the tokens of a document in an order with `share` of its sentences permuted: [n].
 
-    The start stays the first, and the last, which may be an end, the last.
+    The start stays first, and the last token, which may be an end, stays last.
     """
     last = len(begins) - 1
     sentences = np.split(np.arange(1, last), np.flatnonzero(begins[2:last]) + 1)
@@ -220,9 +232,9 @@ def permute_sentences(begins: np.ndarray, share: float, rng: np.random.Generator
 
 
 def even_spans(n: int, share: float, mean: float, rng: np.random.Generator) -> Spans:
-    """T5's spans: a fixed number of places in a fixed number of spans, cut anywhere.
+    """Draw T5's spans: a fixed number of tokens in a fixed number of spans, cut anywhere.
 
-    round(share * n) places in round(places / mean) spans, with at least one place before each.
+    round(share * n) tokens are in round(tokens / mean) spans, with at least one token before each.
     """
     if n < 2:
         return []
@@ -234,9 +246,9 @@ def even_spans(n: int, share: float, mean: float, rng: np.random.Generator) -> S
 
 
 def poisson_spans(n: int, share: float, mean: float, rng: np.random.Generator) -> Spans:
-    """BART's spans: lengths from a Poisson distribution until `share` of the places are in one.
+    """Draw BART's spans: lengths of a Poisson distribution, until `share` of the tokens are in one.
 
-    The last is cut to fit; a span of length 0 hides nothing and stands between two places.
+    The last is cut to fit; a span of length 0 removes nothing and is between two tokens.
     """
     noise = min(round(share * n), n - 1)
     lengths = list[int]()
@@ -251,6 +263,6 @@ def poisson_spans(n: int, share: float, mean: float, rng: np.random.Generator) -
 
 
 def _parts(total: int, k: int, rng: np.random.Generator) -> np.ndarray:
-    """`total` cut into k parts of at least 1, each such cut as likely."""
+    """Cut `total` into k parts of at least 1, all such cuts equally likely: [k]."""
     cuts = np.sort(rng.choice(total - 1, size=k - 1, replace=False)) + 1
     return np.diff(np.concatenate([[0], cuts, [total]]))

@@ -228,7 +228,7 @@ def _plane(row: Segment, countable: Indices) -> tuple[Indices, NDArray[np.bool_]
     depth, rest = divmod(len(countable), rows * columns)
     if rest or not depth:
         raise ConfigError(
-            f"rows of {row.space!r} hold no whole planes to mask parts of; use masks.name=spans"
+            f"rows of {row.space!r} hold no full planes to mask parts of; use masks.name=spans"
         )
     return plane, np.zeros((rows, columns), dtype=bool), depth
 
