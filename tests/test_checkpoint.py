@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadbase.core.errors import DataError, ResourceError
-from broadbase.train.checkpoint import Checkpoint, Saver, newest, prune, read
+from broadbase.train.checkpoint import Checkpoint, newest, prune, read
+from broadbase.train.saver import Saver
 
 GROUPS = {
     "model": {
@@ -244,7 +245,7 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path) -> None:
     write(tmp_path, 1)
     script = (
         "import resource, signal, sys, torch; from pathlib import Path;"
-        "from broadbase.train.checkpoint import Saver;"
+        "from broadbase.train.saver import Saver;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
         "saver = Saver(Path(sys.argv[1]));"
@@ -270,7 +271,9 @@ def test_a_path_that_cannot_be(tmp_path: Path) -> None:
 def test_kill_at_any_moment(tmp_path: Path) -> None:
     """A process saves step after step and is killed, four times: what is newest is whole."""
     script = (
-        "import sys, torch; from pathlib import Path; from broadbase.train.checkpoint import *\n"
+        "import sys, torch; from pathlib import Path\n"
+        "from broadbase.train.checkpoint import newest\n"
+        "from broadbase.train.saver import Saver\n"
         "folder = Path(sys.argv[1]); good, _ = newest(folder)\n"
         "saver = Saver(folder, keep_last=2)\n"
         "for step in range(good.step + 1 if good else 1, 10**6):\n"

@@ -68,10 +68,10 @@ def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_doctor_tells_what_each_choice_is_worth(capsys: pytest.CaptureFixture[str]) -> None:
     doctor(again=False, as_json=True)
-    rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+    rows = {row["setting"]: row for row in json.loads(capsys.readouterr().out)}
     for choice in ("precision", "matmul", "allocator"):
         assert "times as fast" in rows[choice]["worth"]
-    assert rows["compile"]["found"] in ("on", "off")
+    assert rows["compile"]["value"] in ("on", "off")
 
 
 def test_what_is_told_reaches_the_process() -> None:

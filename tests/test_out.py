@@ -132,7 +132,7 @@ def test_the_tokenizer_gives_the_ids_of_the_codec_padding_apart(
     space = next(kind for kind in base.codecs if kind != "image")
     texts = TEXTS[2:3] * 2 + ["MK"] if name == "esm" else TEXTS
     found = words(texts, padding=True, return_tensors="pt")
-    mine = prompts(space, base.codecs[space], texts, whole=True)
+    mine = prompts(space, base.codecs[space], texts, closed=True)
     assert mine.document is not None
     assert torch.equal(found.attention_mask, (mine.document >= 0).long())
     assert mine.values is not None
@@ -155,7 +155,7 @@ def test_a_padded_batch_of_texts_and_a_picture_are_read_as_ours(runs: Mapping[st
     seen = hf.AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt")
     expected = theirs(**{k: found[k] for k in ("input_ids", "attention_mask")}, **seen)
     streams = [
-        Stream(kind, base.tower(kind), (prompts(kind, base.codecs[kind], raws, whole=True),),
+        Stream(kind, base.tower(kind), (prompts(kind, base.codecs[kind], raws, closed=True),),
                readouts=(Readout(f"{kind}_joint", kind, pooled=True),))
         for kind, raws in (("image", [image]), ("text", TEXTS))
     ]  # fmt: skip
@@ -176,7 +176,7 @@ def test_t5_writes_what_it_writes_here(runs: Mapping[str, Run], tmp_path: Path) 
     theirs.generation_config.eos_token_id = None
     expected = theirs.generate(**{k: found[k] for k in ("input_ids", "attention_mask")},
                                max_new_tokens=32, do_sample=False)  # fmt: skip
-    given = prompts("text", base.codecs["text"], TEXTS[:2], whole=True)
+    given = prompts("text", base.codecs["text"], TEXTS[:2], closed=True)
     start = torch.full((2, 1), int(base.codecs["text"].start))
     told = with_document_ids(Segment("text", start, positions((1,)).expand(2, -1, -1)))
     view = View((Stream("encoder", "encoder", (given,)),

@@ -35,7 +35,7 @@ def encoder(make: Callable[[], Base]) -> Base:
 
 def hidden(base: Base, text: str, place: int) -> torch.Tensor:
     """What a base says of a place that is hidden."""
-    segment = prompts("text", base.codecs["text"], [text], whole=True)
+    segment = prompts("text", base.codecs["text"], [text], closed=True)
     marks = torch.zeros_like(segment.values, dtype=torch.bool)
     marks[0, place] = True
     seen = replace(segment, masked=marks)

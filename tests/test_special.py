@@ -296,7 +296,7 @@ def test_what_has_no_position_and_no_row_is_named(tmp_path: Path) -> None:
     assert base.max_tokens() == 16
     long = "the " * 20
     for read in (base.logits, lambda x: base.embed([x]), base.generate):
-        with pytest.raises(DataError, match=r"20 positions.*this base has 16"):
+        with pytest.raises(DataError, match=r"20 tokens.*this base has positions for 16"):
             read(long)
     with pytest.raises(ConfigError, match=r"ask for at most --max-new-tokens 14$"):
         base.generate("the cell", max_new_tokens=15)

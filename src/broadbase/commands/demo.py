@@ -17,5 +17,5 @@ def demo(
         bool, typer.Option(help="Run three seeds and fine-tuning, about an hour.")
     ] = False,
 ) -> None:
-    """Show the whole idea on real data in minutes: pretrain, adapt, generate, report."""
+    """Show the idea on real data in minutes: pretrain, adapt, generate, report."""
     work.demo.demo(out, quick, full)

@@ -12,7 +12,7 @@ from broadbase.commands.options import Json
 
 
 def import_weights(
-    place: Annotated[str, typer.Argument(help="A model folder, or OWNER/NAME on the hub.")],
+    model: Annotated[str, typer.Argument(help="A model folder, or OWNER/NAME on the hub.")],
     to: Annotated[
         Path | None, typer.Option(help="The folder to save it in as a model folder of Broadbase.")
     ] = None,
@@ -22,4 +22,4 @@ def import_weights(
     as_json: Json = False,
 ) -> None:
     """Read published weights, print what they are, and check that they compute the same."""
-    work.exchange.import_weights(place, to, check, as_json)
+    work.exchange.import_weights(model, to, check, as_json)

@@ -1,6 +1,6 @@
 """Bits per unit of held-out data, against a unigram and a Kneser-Ney n-gram.
 
-The n-grams are trained on the rows the model saw and, as a goal, on the whole training split. All
+The n-grams are trained on the rows the model saw and, as a goal, on the full training split. All
 are scored on the same targets; the interval is over the held-out documents. Where a single text is
 held out it is over its chunks. These depend on each other, so that interval is too narrow, and the
 metric's name says what it is over.

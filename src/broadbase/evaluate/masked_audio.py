@@ -39,10 +39,10 @@ def interpolate(visible: Values, times: Values, masked: Values, patch: int) -> V
     and after the last visible frame, that frame is repeated.
     """
     order, frame = np.argsort(times), np.arange(patch)
-    known_times = (times[order, None] * patch + frame).ravel()
+    visible_times = (times[order, None] * patch + frame).ravel()
     masked_times = (masked[:, None] * patch + frame).ravel()
-    channels = visible[order].reshape(len(known_times), -1).T
-    filled = np.stack([np.interp(masked_times, known_times, c) for c in channels], axis=1)
+    channels = visible[order].reshape(len(visible_times), -1).T
+    filled = np.stack([np.interp(masked_times, visible_times, c) for c in channels], axis=1)
     return filled.reshape(len(masked), -1)
 
 

@@ -82,7 +82,7 @@ def _text_vectors(run: Run, base: Base, config: PairsConfig, texts: Sequence[str
     """Return the vectors of texts in the joint space, of unit length: [W,K]."""
     side = config.second
     space = run.config.data.sources[side.source].modality
-    segment = prompts(space, base.codecs[space], texts, whole=True)
+    segment = prompts(space, base.codecs[space], texts, closed=True)
     readout = Readout(side.joint, "text", pooled=True)
     output = base.model(View((Stream("main", side.tower, (segment,), readouts=(readout,)),)))
     return F.normalize(output.predictions["text"][:, 0], dim=-1)

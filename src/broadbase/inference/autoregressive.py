@@ -1,6 +1,6 @@
-"""Generation: small functions over (model, places so far).
+"""Generation: small functions over (model, tokens so far).
 
-Legend: B batch, N places, V categories, K channels.
+Legend: B batch, N tokens, V categories, K channels.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SamplingConfig(Config):
 class Sampler:
     """Draws categories from logits [B,...,V]; repeats itself for the same seed.
 
-    Request i is drawn by seed + 1,000,003 i whatever is drawn beside it, so the first (or only) one
+    Request i is drawn by seed + 1,000,003 i whatever is drawn with it, so the first (or only) one
     by the seed itself.
     """
 
@@ -106,9 +106,9 @@ class AutoregressiveConfig(GeneratorConfig):
 def generate(
     model: Model, prompt: Segment, position: Iterable[Tensor], choose: SampleFn, tower: str = "main"
 ) -> Iterator[Tensor]:
-    """Continue `prompt` ([B,N], whole documents, no padding), one place at a time.
+    """Continue `prompt` ([B,N], documents from their start, no padding), one token at a time.
 
-    `position`, M times [3], are the places that follow; yields M times the new values [B,1,...].
+    `position`, M times [3], are those that follow; yields M times the new values [B,1,...].
     """
     view = View((Stream("main", tower, (prompt,), "causal"),))
     return continued(model, view, position, choose)
@@ -118,10 +118,10 @@ def generate(
 def continued(
     model: Model, view: View, position: Iterable[Tensor], choose: SampleFn
 ) -> Iterator[Tensor]:
-    """Continue the last stream of `view` in the Space of its last segment, one place at a time.
+    """Continue the last stream of `view` in the Space of its last segment, one token at a time.
 
-    `position`, M times [3] or [B,3], are the places that follow; yields M times the new values
-    [B,1,...]. Keys and values are cached: each place costs one place, other streams are run once.
+    `position`, M times [3] or [B,3], are those that follow; yields M times the new values
+    [B,1,...]. Keys and values are cached: each token costs one token, other streams are run once.
     """
     model = packed(model)
     view = view.to(next(model.parameters()).device)
@@ -134,22 +134,24 @@ def continued(
         output = model(view, caches={last.name: cache}, before=before)
         values: Tensor = head.sample(output.predictions["next"], choose)
         yield values
-        place = following.to(index.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
+        position = following.to(index.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
         order = None if order is None else order + 1
-        told = Segment(source, values, place, order, document)
-        last = replace(last, segments=(told,), readouts=(Readout(source, "next"),))
+        token = Segment(source, values, position, order, document)
+        last = replace(last, segments=(token,), readouts=(Readout(source, "next"),))
         view, before = View((last,)), dict(output.streams)
 
 
 def _last(stream: Stream) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Where in memory each row ends, by the order of its places; its order and document there:
-    [B,1] each, the latter None where the stream says neither."""
+    """Return the index in memory where each row ends in the order of its tokens: [B,1].
+
+    Its order and document there follow, [B,1] each, None where the stream has neither.
+    """
     orders = [s.order for s in stream.segments if s.order is not None]
     documents = [s.document for s in stream.segments if s.document is not None]
     if not orders or not documents:
-        place = stream.segments[-1].position
+        position = stream.segments[-1].position
         end = sum(segment.position.shape[1] for segment in stream.segments) - 1
-        return torch.full((len(place), 1), end, device=place.device), None, None
+        return torch.full((len(position), 1), end, device=position.device), None, None
     order, document = torch.cat(orders, dim=1), torch.cat(documents, dim=1)
     index = order.masked_fill(document < 0, -1).argmax(dim=1, keepdim=True)
     return index, order.gather(1, index), document.gather(1, index)

@@ -50,7 +50,7 @@ class PrefixConditioningConfig(ConditioningConfig):
 
 
 class InfillingConditioningConfig(ConditioningConfig):
-    """An encoder reads the beginning of a document; the decoder generates the whole document."""
+    """An encoder reads the beginning of a document; the decoder generates the full document."""
 
     name: Literal["infilling"] = "infilling"
     batched: ClassVar[bool] = False
@@ -86,10 +86,10 @@ class SentinelConditioningConfig(ConditioningConfig):
         ConfigError if the modality has no sentinel.
         """
         if given.space not in self.sentinels:
-            known = ", ".join(self.sentinels) or "none"
+            names = ", ".join(self.sentinels) or "none"
             raise ConfigError(
                 f"modality {given.space!r} has no sentinel to generate from; modalities with one:"
-                f" {known}"
+                f" {names}"
             )
         sentinel = self.sentinels[given.space]
         given, begun = with_last(given, sentinel), with_last(begun, sentinel)

@@ -37,7 +37,7 @@ def drawn(
     is complete.
     """
     before = _rows(prompt)
-    found: list[list[NDArray[Any]]] = [[] for _ in before]
+    outputs: list[list[NDArray[Any]]] = [[] for _ in before]
     live = [*range(len(before))]
     columns = (values[:, i] for values in steps for i in range(values.shape[1]))
     for column in columns:
@@ -46,12 +46,12 @@ def drawn(
             if grid is None and _ends(codec, new[row]):
                 live.remove(row)
                 continue
-            found[row].append(new[row])
-            if stop and _stopped(codec, before[row], found[row], stop):
+            outputs[row].append(new[row])
+            if stop and _stopped(codec, before[row], outputs[row], stop):
                 live.remove(row)
         if not live:
             break
-    rows = zip(before, found, strict=True)
+    rows = zip(before, outputs, strict=True)
     if grid is not None:
         return [codec.decode(np.array([*b[1:], *row]), grid) for b, row in rows]
     return [_decoded(codec, b, row, stop) for b, row in rows]

@@ -18,7 +18,7 @@ from broadbase.core.codec import Codec
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.view import Segment, positions
 
-PLACES = 2048  # of a batch of short records: enough for the products to be fast
+TOKENS = 2048  # of a batch of short records: enough for the products to be fast
 
 
 def several(raws: Any) -> list[Any]:
@@ -29,17 +29,17 @@ def several(raws: Any) -> list[Any]:
     return list(raws)
 
 
-def must_fit(space: str, longest: float, given: int, places: int = 0) -> None:
-    """DataError where there are no positions for what is given and `places` more."""
+def must_fit(space: str, longest: float, given: int, new: int = 0) -> None:
+    """Raise DataError or ConfigError where a base has no positions for `given` and `new` tokens."""
     if given > longest:
         raise DataError(
-            f"a {space} of {given} positions, its start and end among them, is too long: this base"
-            f" has {longest:g}; give a shorter one"
+            f"a {space} of {given} tokens, its start and end among them, is too long: this base has"
+            f" positions for {longest:g}; give a shorter one"
         )
-    if given + places > longest:
+    if given + new > longest:
         raise ConfigError(
-            f"{given} positions are given and places={places} more are asked for, and this base"
-            f" has {longest:g}; ask for at most --max-new-tokens {longest - given:g}"
+            f"{given} tokens are given and {new} more are to be generated, and this base has"
+            f" positions for {longest:g}; ask for at most --max-new-tokens {longest - given:g}"
         )
 
 
@@ -59,34 +59,33 @@ def prompts(
     space: str,
     codec: Codec,
     raws: Sequence[Any],
-    whole: bool = False,
+    closed: bool = False,
     special: bool = False,
 ) -> Segment:
-    """Documents as far as they are given: what comes before a record, then each of `raws` (None:
-    nothing).
+    """Return documents as far as they are given: the start, then each of `raws` (None: nothing).
 
-    `whole` ones have what comes after it, where the modality has such. With `special`, special
+    `closed` ones have an end too, where the modality has one. With `special`, special
     tokens may be written in a text, else it is data. Shorter ones are padded at the end: [B, N+1].
     """
-    return padded(space, [document(codec, raw, whole, special) for raw in raws])
+    return padded(space, [document(codec, raw, closed, special) for raw in raws])
 
 
 def padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
-    """Documents, values and positions of each, as one segment."""
+    """Return documents, values and positions of each, as one segment."""
     length = max(len(position) for _, position in pairs)
     even = all(len(position) == length for _, position in pairs)
-    place = torch.arange(length)
-    number = torch.stack([torch.where(place < len(p), 0, -1) for _, p in pairs])
+    index = torch.arange(length)
+    number = torch.stack([torch.where(index < len(p), 0, -1) for _, p in pairs])
     return Segment(
         space,
         values=torch.stack([_pad(values, length) for values, _ in pairs]),
         position=torch.stack([_pad(position, length) for _, position in pairs]),
         document=None if even else number,
-        order=None if even else place.expand(len(pairs), -1),
+        order=None if even else index.expand(len(pairs), -1),
     )
 
 
-def document(codec: Codec, raw: Any, whole: bool, special: bool = False) -> tuple[Tensor, Tensor]:
+def document(codec: Codec, raw: Any, closed: bool, special: bool = False) -> tuple[Tensor, Tensor]:
     """Return the values and positions of one document, as `prompts` reads it; never empty."""
     values = opening(codec)
     position = _line(len(values))
@@ -95,7 +94,7 @@ def document(codec: Codec, raw: Any, whole: bool, special: bool = False) -> tupl
         first = max(len(values), int(len(sample.grid) > 1))
         values = np.concatenate([values, sample.values])
         position = torch.cat([position, first + positions(sample.grid)])
-    if whole:
+    if closed:
         last = closing(codec)
         values = np.concatenate([values, last])
         furthest = position[-1] if len(position) else -torch.ones(3, dtype=torch.int64)
@@ -120,12 +119,14 @@ def closing(codec: Codec) -> NDArray[Any]:
 
 
 def alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
-    """Numbers of documents in batches of about one length, the longest first: `batch` of them, or
-    more where they have no more than `PLACES` places together."""
+    """Return the numbers of documents in batches of about one length, the longest first.
+
+    A batch has `batch` of them, or more where these have at most `TOKENS` tokens together.
+    """
     batches: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         last = batches[-1] if batches else []
-        if last and len(last) < max(batch, PLACES // max(1, lengths[last[0]])):
+        if last and len(last) < max(batch, TOKENS // max(1, lengths[last[0]])):
             last.append(i)
         else:
             batches.append([i])

@@ -52,8 +52,8 @@ class Embedding(Reader):
             means = torch.cat([pool(x, documents) for x in parts], dim=-1).float().cpu()
             vectors |= dict(zip(chosen, means, strict=True))
             done(len(chosen))
-        found = [vectors[i] for i in range(len(vectors))]
-        return torch.stack(found).numpy() if found else np.zeros((0, 0), np.float32)
+        ordered = [vectors[i] for i in range(len(vectors))]
+        return torch.stack(ordered).numpy() if ordered else np.zeros((0, 0), np.float32)
 
     @torch.inference_mode()
     def embed_tokens(
@@ -71,7 +71,7 @@ class Embedding(Reader):
         """
         codec = self.codec(modality)[1]
         first, last = len(opening(codec)), None
-        if self._whole(modality):
+        if self._closed(modality):
             last = -len(closing(codec)) or None
         states = dict[int, NDArray[np.float32]]()
         for chosen, parts, documents in self._states(raws, modality, layers, batch):
@@ -93,7 +93,7 @@ class Embedding(Reader):
         read together, `batch` or as many as their tokens allow.
         """
         space = self.codec(modality)[0]
-        documents = self._documents(space, several(raws), self._whole(modality))
+        documents = self._documents(space, several(raws), self._closed(modality))
         using = replace(self, model=packed(self.model))
         for chosen in alike([len(position) for _, position in documents], batch):
             segment = padded(space, [documents[i] for i in chosen])
@@ -112,13 +112,13 @@ class Embedding(Reader):
             for name, other in self.config.modalities.items()
             if other.describes == kind and self.tower(name) == self.tower(space)
         )
-        found: list[Tensor] = []
+        predictions: list[Tensor] = []
         for i in range(0, len(raws) if reads else 0, batch):
-            whole = self._whole(modality)
-            segment = self.read(raws[i : i + batch], modality=space, whole=whole, first=i)
+            closed = self._closed(modality)
+            segment = self.read(raws[i : i + batch], modality=space, closed=closed, first=i)
             said = self.model(self._view(space, segment, reads)).predictions
-            found.append(torch.cat([said[r.term][:, 0] for r in reads], dim=-1).float().cpu())
-        return torch.cat(found).numpy() if found else None
+            predictions.append(torch.cat([said[r.term][:, 0] for r in reads], dim=-1).float().cpu())
+        return torch.cat(predictions).numpy() if predictions else None
 
     @torch.inference_mode()
     def logits(
@@ -131,7 +131,7 @@ class Embedding(Reader):
         Attachments have tokens of their own among these, in the order of reading.
         """
         space = self.codec(modality)[0]
-        start = self._begun(space, [raw], whole=self.attention_pattern(space) == "full")
+        start = self._begun(space, [raw], closed=self.attention_pattern(space) == "full")
         view = self._view(space, start, inside=[attachments])
         *others, last = view.streams
         read = Readout(space, "logits", index=reading(last))

@@ -1,6 +1,6 @@
 """Records of several modalities as one document: a text, and what stands in it.
 
-Legend: B rows, N places of the text, P places of a record.
+Legend: B rows, N tokens of the text, P tokens of a record.
 """
 
 from __future__ import annotations
@@ -36,36 +36,38 @@ def slots(
 
     A row's records are given in the order of its text. ConfigError where it names more or fewer.
     """
-    kinds, (B, N) = {known: kind for kind, known in stands.items()}, text.position.shape[:2]
+    kinds, (B, N) = {token_id: kind for kind, token_id in stands.items()}, text.position.shape[:2]
     assert text.values is not None
     ids_BN = text.values if text.document is None else text.values.where(text.document >= 0, -1)
-    found: dict[tuple[str, int], tuple[list[Any], Tensor]] = {}
+    placeholders: dict[tuple[str, int], tuple[list[Any], Tensor]] = {}
     for row, (ids, records) in enumerate(zip(ids_BN.tolist(), inside, strict=True)):
-        spots = [(kinds[known], place) for place, known in enumerate(ids) if known in kinds]
+        spots = [
+            (kinds[token_id], index) for index, token_id in enumerate(ids) if token_id in kinds
+        ]
         if len(spots) != len(records):
             how = " or ".join(f"{spell(i)!r} where each {kind} stands" for i, kind in kinds.items())
             raise ConfigError(
-                f"given to stand in the text: {len(records)}; places for it in the text:"
-                f" {len(spots)}; {f'write {how}' if how else 'this base reads texts alone'}"
+                f"{len(records)} records are given, and the text has {len(spots)} tokens that stand"
+                f" for one; {f'write {how}' if how else 'this base reads texts alone'}"
             )
         seen: Counter[str] = Counter()
-        for (kind, place), record in zip(spots, records, strict=True):
+        for (kind, index), record in zip(spots, records, strict=True):
             empty = ([record] * B, torch.zeros(B, N, dtype=torch.bool))
-            raws, at_BN = found.setdefault((kind, seen[kind]), empty)
-            raws[row], at_BN[row, place] = record, True
+            raws, at_BN = placeholders.setdefault((kind, seen[kind]), empty)
+            raws[row], at_BN[row, index] = record, True
             seen[kind] += 1
-    return [Placeholder(kind, raws, at_BN) for (kind, _), (raws, at_BN) in found.items()]
+    return [Placeholder(kind, raws, at_BN) for (kind, _), (raws, at_BN) in placeholders.items()]
 
 
 def interleaved(text: Segment, records: Sequence[tuple[Segment, Tensor]]) -> tuple[Segment, ...]:
-    """One document a row: `text` [B,N], a line, and each record [B,P] in place of the one place
-    where it stands ([B,N] bool, at most once a row), its own positions going on from there.
+    """Join one document a row: `text` [B,N], a line, and each record [B,P] instead of the token
+    that stands for it ([B,N] bool, at most once a row), its own positions going on from there.
 
-    Order and positions say what comes after what: in memory the text is last, and the places that
-    records took are padding.
+    Order and positions say what comes after what: in memory the text is last, and the tokens that
+    records replace are padding.
     """
     left_BN = _real(text)
-    order_BN = position_BN = left_BN.long()  # how many places each takes
+    order_BN = position_BN = left_BN.long()  # how many tokens each takes
     for record, at_BN in records:
         real_BP = _real(record)
         extent_BP = (1 + record.position.amax(dim=-1)).where(real_BP, 0)
@@ -91,8 +93,10 @@ def interleaved(text: Segment, records: Sequence[tuple[Segment, Tensor]]) -> tup
 
 
 def reading(stream: Stream) -> Tensor | None:
-    """Which place in memory is read first, second, ... of a stream of one row [1,T]; None: as they
-    lie."""
+    """Return the indices in memory of the tokens of one row [1,T], in the order of reading.
+
+    None: as they lie.
+    """
     orders = [s.order for s in stream.segments if s.order is not None]
     documents = [s.document for s in stream.segments if s.document is not None]
     if not orders:
@@ -101,15 +105,15 @@ def reading(stream: Stream) -> Tensor | None:
     return order_1T.masked_fill(~real_1T, order_1T.numel()).argsort(dim=1)[:, : real_1T.sum()]
 
 
-def following(stream: Stream, places: int) -> Iterator[Tensor]:
+def following(stream: Stream, count: int) -> Iterator[Tensor]:
     """Yield the next positions of each row: a line from after its furthest, [B,3] each."""
     next_B1 = _next(stream).unsqueeze(-1)
-    for i in range(places):
+    for i in range(count):
         yield (next_B1 + i).expand(-1, 3)
 
 
 def furthest(stream: Stream) -> int:
-    """How many positions the longest row takes."""
+    """Return how many positions the longest row takes."""
     return int(_next(stream).max())
 
 
@@ -120,7 +124,7 @@ def _next(stream: Stream) -> Tensor:
 
 
 def _real(segment: Segment) -> Tensor:
-    """Which places are no padding: [B,N]."""
+    """Return which tokens are no padding: [B,N]."""
     if segment.document is None:
         return torch.ones_like(segment.position[..., 0], dtype=torch.bool)
     return segment.document >= 0

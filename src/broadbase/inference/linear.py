@@ -67,8 +67,8 @@ class Int8Linear(FrozenLinear):
         super().__init__()
         weight_FK = linear.weight.detach().float()
         most_F = weight_FK.abs().amax(dim=1).clamp(min=TINY)
-        whole_FK = (weight_FK * (127 / most_F).unsqueeze(1)).round().to(torch.int8)
-        self.weight = torch.ops.onednn.qlinear_prepack(whole_FK, None)
+        integer_FK = (weight_FK * (127 / most_F).unsqueeze(1)).round().to(torch.int8)
+        self.weight = torch.ops.onednn.qlinear_prepack(integer_FK, None)
         self.scale_F, self.zero_F = most_F / 127**2, torch.zeros(len(most_F), dtype=torch.int32)
         self.middle = torch.tensor(128.5)  # of 0 to 255, and a half that is cut off to round
         self.bias = None if linear.bias is None else linear.bias.detach()
@@ -77,9 +77,9 @@ class Int8Linear(FrozenLinear):
         """Map [...,K] to [...,F]."""
         x_MK = x.flatten(0, -2).float()
         most_M1 = torch.linalg.vector_norm(x_MK, torch.inf, dim=1, keepdim=True).clamp_(min=TINY)
-        whole_MK = torch.addcdiv(self.middle, x_MK, most_M1, value=127).to(torch.uint8)
+        integer_MK = torch.addcdiv(self.middle, x_MK, most_M1, value=127).to(torch.uint8)
         y_MF = torch.ops.onednn.qlinear_pointwise(
-            *(whole_MK, 1.0, 128, self.weight, self.scale_F, self.zero_F, None),
+            *(integer_MK, 1.0, 128, self.weight, self.scale_F, self.zero_F, None),
             *(1.0, 0, torch.float32, "none", [], ""),
         ).mul_(most_M1)
         y_MF = y_MF if self.bias is None else y_MF.add_(self.bias)
@@ -134,10 +134,10 @@ def packed(model: AnyModule) -> AnyModule:
     if not plain or not torch._C._has_mkldnn or size > _memory() / SHARE:
         return model
     state = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]
-    known = _PACKED.get(model)
-    if known is None or known[0] != state:
-        known = _PACKED[model] = state, _swapped(model, PackedLinear)
-    return cast(AnyModule, known[1])
+    kept = _PACKED.get(model)
+    if kept is None or kept[0] != state:
+        kept = _PACKED[model] = state, _swapped(model, PackedLinear)
+    return cast(AnyModule, kept[1])
 
 
 _PACKED: WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], nn.Module]]

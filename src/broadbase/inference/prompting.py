@@ -108,7 +108,7 @@ class Prompting(Reader):
 
         A base with conditioning generates from what it is given; other bases continue the prompt.
         An output ends at any end of its modality or before a text of `stop`; both may be special
-        tokens, which a prompt may hold too. An output with a grid is generated as a whole. Every
+        tokens, which a prompt may hold too. An output with a grid is generated at once. Every
         prompt is generated as if alone (`Sampler` says from which seed). ConfigError if the base
         does not generate this, DataError if it cannot read a prompt.
         """
@@ -167,7 +167,7 @@ class Prompting(Reader):
         """Return outputs to be continued, after what each is generated from."""
         given, begun = zip(*map(_given, prompts), strict=True)
         source, closed = conditioning.source or space, conditioning.closed
-        segment = self.read(given, modality=source, whole=closed, first=first)
+        segment = self.read(given, modality=source, closed=closed, first=first)
         start = self._begun(space, begun)
         return start, conditioning.prompt(segment, start)
 
@@ -195,7 +195,7 @@ def _must_be_nothing(
     """Check that no output with a grid has a beginning; ConfigError otherwise."""
     begun = (p.value if conditioning is None else _given(p)[1] for p in prompts)
     if any(value is not None for value in begun):
-        raise ConfigError(f"{space!r} is generated as a whole, from nothing: leave out --prompt")
+        raise ConfigError(f"{space!r} is generated with its grid, from nothing: leave out --prompt")
 
 
 def _batches(

@@ -54,40 +54,42 @@ class Reader:
         raws: Iterable[Any],
         *,
         modality: str | None = None,
-        whole: bool = False,
+        closed: bool = False,
         first: int = 0,
     ) -> Segment:
         """Return records as `prepare` reads them, cleaned and encoded, with their start, as rows.
 
-        `whole` ones have their end value too. DataError names the first that is no such record,
+        `closed` ones have their end value too. DataError names the first that is no such record,
         counted from `first` on.
         """
         space = self.codec(modality)[0]
-        return padded(space, self._documents(space, several(raws), whole, first))
+        return padded(space, self._documents(space, several(raws), closed, first))
 
     def _begun(
-        self, space: str, raws: Sequence[Any], first: int = 0, whole: bool = False
+        self, space: str, raws: Sequence[Any], first: int = 0, closed: bool = False
     ) -> Segment:
-        """Beginnings of records, to go on with; None: from nothing. A text may hold special
-        tokens."""
-        return padded(space, self._documents(space, raws, whole, first, begun=True))
+        """Return beginnings of records, to go on with; None: from nothing.
+
+        A text may hold special tokens.
+        """
+        return padded(space, self._documents(space, raws, closed, first, begun=True))
 
     def _documents(
-        self, space: str, raws: Sequence[Any], whole: bool, first: int = 0, *, begun: bool = False
+        self, space: str, raws: Sequence[Any], closed: bool, first: int = 0, *, begun: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
         codec, kind = self.codecs[space], self.config.modalities[space]
         clean, others = (
             kind.clean_prefix if begun else kind.clean,
             [n for n in self.codecs if n != space],
         )
-        found = []
+        documents = []
         for number, raw in enumerate(raws, first):
             with unreadable(number, space, others):
                 if raw is None and not begun:
                     raise DataError(f"record {number} is None; leave it out")
                 made = None if raw is None else clean(raw)
-                found.append(document(codec, made, whole, special=begun))
-        return found
+                documents.append(document(codec, made, closed, special=begun))
+        return documents
 
     def _view(
         self,
@@ -96,15 +98,18 @@ class Reader:
         reads: tuple[Readout, ...] = (),
         inside: Sequence[Sequence[Any]] | None = None,
     ) -> View:
-        """`segment` [B,N] to its tower; what is `inside` each row goes through a tower of its own,
-        where it has one, to the place that the ids of the segment give it."""
+        """Return the view of `segment` [B,N] in its tower.
+
+        What is `inside` each row goes through a tower of its own, where it has one, to the token
+        that stands for it among the ids of the segment.
+        """
         must_fit(space, self.config.max_length(space), segment.position.shape[1])
         tower, streams = self.tower(space), list[Stream]()
         records: list[tuple[Segment, Tensor]] = []
         for i, slot in enumerate(self._slots(space, segment, inside)):
             kind = slot.modality
             given = self.read(
-                slot.raws, modality=kind, whole=self.attention_pattern(kind) == "full"
+                slot.raws, modality=kind, closed=self.attention_pattern(kind) == "full"
             )
             if self.tower(kind) != tower:
                 streams.append(
@@ -146,11 +151,14 @@ class Reader:
         """Return the name and codec of a modality, or of the first; ConfigError if none is."""
         name = modality or next(iter(self.codecs), "")
         if name not in self.codecs:
-            known = ", ".join(self.codecs) or "none"
-            raise ConfigError(f"this base has no modality {name!r}; it has: {known}")
+            names = ", ".join(self.codecs) or "none"
+            raise ConfigError(f"this base has no modality {name!r}; it has: {names}")
         return name, self.codecs[name]
 
-    def _whole(self, modality: str | None) -> bool:
-        """Whether a record is read with its end: with full attention, or if a template has one."""
+    def _closed(self, modality: str | None) -> bool:
+        """Return whether a record is read with its end.
+
+        It is with full attention, or if a template has an end.
+        """
         space, codec = self.codec(modality)
         return self.attention_pattern(space) == "full" or codec.after is not None

@@ -34,8 +34,8 @@ class GenerateRequest(Config):
     max_new_tokens: Annotated[int, Field(ge=1)] = 64
     """The most tokens that are generated for a prompt."""
     grid: tuple[int, ...] | None = None
-    """The grid of the output, such as rows and columns of an image, which is then generated as a
-    whole; null: the grid that all training records had, if they had the same one."""
+    """The grid of the output, such as rows and columns of an image, which then has no beginning;
+    null: the grid that all training records had, if they had the same one."""
     stop: tuple[str, ...] = ()
     """Texts at which an output ends; they are left out."""
     sampling: SamplingConfig = SamplingConfig()

@@ -9,7 +9,7 @@ from broadbase.recipes import dial, image
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import RunConfig
 
-TOLD = "codes"
+CODES = "codes"
 
 
 def build(depth: int, data: str | None) -> RunConfig:
@@ -23,13 +23,13 @@ def build(depth: int, data: str | None) -> RunConfig:
         for name, mixed in config.data.sources.items()
     }
     codes = {
-        name.replace("image", TOLD, 1): mixed.model_copy(update={"modality": TOLD})
+        name.replace("image", CODES, 1): mixed.model_copy(update={"modality": CODES})
         for name, mixed in sources.items()
     }
-    told = dict(zip(sources, codes, strict=True))
+    targets = dict(zip(sources, codes, strict=True))
     model = config.model.model_copy(
         update={
-            "modalities": {**config.model.modalities, TOLD: CodesConfig()},
+            "modalities": {**config.model.modalities, CODES: CodesConfig()},
             "towers": {"main": dial.backbone(depth)},
         }
     )
@@ -37,7 +37,9 @@ def build(depth: int, data: str | None) -> RunConfig:
         update={
             "recipe": "beit",
             "model": model,
-            "objective": MaskedConfig(mask_ratio=0.4, masks=BlockMaskConfig(), targets_from=told),
+            "objective": MaskedConfig(
+                mask_ratio=0.4, masks=BlockMaskConfig(), targets_from=targets
+            ),
             "data": config.data.model_copy(update={"sources": {**sources, **codes}}),
         }
     )

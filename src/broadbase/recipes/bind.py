@@ -26,12 +26,12 @@ def build(depth: int, data: str | None) -> RunConfig:
 
     A folder of files of one name (cat.png, cat.txt, cat.wav), or a sample set.
     """
-    found = pairs(dial.require_data(data, "bind"), ("image", "text", "audio"))
+    detected = pairs(dial.require_data(data, "bind"), ("image", "text", "audio"))
     image = ImageConfig(height=32, width=32, patch=8)
-    places = 1 + (image.height // image.patch) * (image.width // image.patch)
+    tokens = 1 + (image.height // image.patch) * (image.width // image.patch)
     width = 16 * depth
     sources = {  # by name: of which kind, of how many tokens, paired with what
-        "pictures": ("image", places, "named"),
+        "pictures": ("image", tokens, "named"),
         "names": ("text", WORDS, "named"),
         "sounds": ("audio", SOUND, "spoken"),
         "words": ("text", WORDS, "spoken"),
@@ -56,15 +56,15 @@ def build(depth: int, data: str | None) -> RunConfig:
         ),
         objective=MixtureConfig(
             components={
-                "named": _told("pictures", "image_joint", "names"),
-                "spoken": _told("sounds", "audio_joint", "words"),
+                "named": _contrast("pictures", "image_joint", "names"),
+                "spoken": _contrast("sounds", "audio_joint", "words"),
             }
         ),
         data=DataConfig(
             holdout=0.2,
             sources={
                 name: MixedSource(
-                    source=found[kind],
+                    source=detected[kind],
                     modality=kind,
                     batch_size=PAIRS,
                     sequence_length=length,
@@ -78,7 +78,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     )
 
 
-def _told(source: str, joint: str, words: str) -> Component:
+def _contrast(source: str, joint: str, words: str) -> Component:
     """Contrast names and what is named among the pairs of a step."""
     objective = InfoNCEConfig(
         first=Side(source=source, tower="main", joint=joint),

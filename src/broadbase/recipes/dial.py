@@ -13,7 +13,7 @@ from broadbase.train.config import TrainConfig
 from broadbase.train.optim import MuonConfig
 
 HEAD = 32  # width of a head
-PLACES = 2560  # tokens per step at depth 4: small batches beat large models where minutes are short
+TOKENS = 2560  # tokens per step at depth 4: small batches beat large models where minutes are short
 
 
 def backbone(
@@ -64,7 +64,7 @@ def horizon(depth: int) -> TrainConfig:
 
 def rows(depth: int, length: int) -> int:
     """Return the rows of `length` tokens per step; a batch grows with the depth."""
-    return max(4, round(PLACES * depth / 4 / length))
+    return max(4, round(TOKENS * depth / 4 / length))
 
 
 def require_data(data: str | None, recipe: str) -> str:

@@ -15,8 +15,8 @@ from broadbase.recipes import dial
 from broadbase.recipes.recipe import Recipe
 from broadbase.run.config import DataConfig, MixedSource, RunConfig
 
-GIVEN, TOLD = "words", "codes"
-BYTES, PLACES = 24, 65  # of a row: a name; the start and 8 x 8 codes, as recipe vq makes them
+SOURCE, TARGET = "words", "codes"
+BYTES, CODES = 24, 65  # of a row: a name; the start and 8 x 8 codes, as recipe vq makes them
 
 
 def build(depth: int, data: str | None) -> RunConfig:
@@ -24,30 +24,30 @@ def build(depth: int, data: str | None) -> RunConfig:
 
     The codes are those of a run of recipe vq: `--set model.modalities.codes.tokenizer=RUN`.
     """
-    found = _pair(dial.require_data(data, "draw"))
-    rows = dial.rows(depth, BYTES + PLACES)
+    pair = _pair(dial.require_data(data, "draw"))
+    rows = dial.rows(depth, BYTES + CODES)
     tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())
     return RunConfig(
         recipe="draw",
         depth=depth,
         model=ModelConfig(
-            modalities={TOLD: CodesConfig(), "bytes": BytesConfig()}, towers={"main": tower}
+            modalities={TARGET: CodesConfig(), "bytes": BytesConfig()}, towers={"main": tower}
         ),
-        objective=PrefixConditionalConfig(source=GIVEN, target=TOLD),
+        objective=PrefixConditionalConfig(source=SOURCE, target=TARGET),
         data=DataConfig(
             sources={
-                GIVEN: MixedSource(
-                    source=found["text"],
+                SOURCE: MixedSource(
+                    source=pair["text"],
                     modality="bytes",
                     batch_size=rows,
                     sequence_length=BYTES,
                     pair_group="named",
                 ),
-                TOLD: MixedSource(
-                    source=found["image"],
-                    modality=TOLD,
+                TARGET: MixedSource(
+                    source=pair["image"],
+                    modality=TARGET,
                     batch_size=rows,
-                    sequence_length=PLACES,
+                    sequence_length=CODES,
                     pair_group="named",
                 ),
             },

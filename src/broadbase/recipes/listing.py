@@ -32,10 +32,10 @@ def expected() -> dict[str, dict[str, Any]]:
 
 def _shipped() -> dict[str, str]:
     """Return the summaries of this package's recipes by name: the texts in `Recipe(...)`."""
-    found = {}
+    summaries = {}
     for file in sorted(Path(__file__).parent.glob("*.py")):
         call = file.read_text().partition("\nRECIPE = Recipe")[2]
         if call:
             name, summary, *_ = ast.parse(f"Recipe{call}", mode="eval").body.args  # type: ignore[attr-defined]
-            found[ast.literal_eval(name)] = ast.literal_eval(summary)
-    return found
+            summaries[ast.literal_eval(name)] = ast.literal_eval(summary)
+    return summaries

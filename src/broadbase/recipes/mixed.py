@@ -48,7 +48,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     if data is not None:
         return _own(depth, data)
     image = ImageConfig(height=8, width=8, channels=1, patch=2, levels=17)
-    places = 1 + (image.height // image.patch) * (image.width // image.patch)
+    tokens = 1 + (image.height // image.patch) * (image.width // image.patch)
     code = StandardLibraryConfig(exclude=TASK_PACKAGES)
     molecules = SAMPLES["moses"].source.model_copy(update={"limit": MOLECULES})
     chembl = SAMPLES["chembl"].source
@@ -59,7 +59,7 @@ def build(depth: int, data: str | None) -> RunConfig:
         "drug": _source(chembl, "molecule", rows=4),
         "structure": _source(chembl, "molecule", rows=8, length=SMILES, pairs="chembl"),
         "descriptors": _source(chembl, "descriptors", rows=8, length=2, pairs="chembl"),
-        "image": _source(DigitsConfig(last=DIGITS), "image", rows=16, length=places),
+        "image": _source(DigitsConfig(last=DIGITS), "image", rows=16, length=tokens),
     }
     modalities = {
         "text": TextConfig(),

@@ -29,13 +29,13 @@ def build(depth: int, data: str | None) -> RunConfig:
     Of six times the steps of other recipes: looking back comes late and at once.
     """
     path = dial.require_data(data, "needle")
-    found = [NeedlesConfig(source=s) for s in detect(path, TextFilesConfig(path=path))]
+    albums = [NeedlesConfig(source=s) for s in detect(path, TextFilesConfig(path=path))]
     return RunConfig(
         recipe="needle",
         depth=depth,
         model=ModelConfig(modalities={"text": TextConfig()}, towers={"main": dial.backbone(depth)}),
         objective=InductionConfig(),
-        data=DataConfig(sources=sources_for("text", found, depth, LENGTH), holdout=0.1),
+        data=DataConfig(sources=sources_for("text", albums, depth, LENGTH), holdout=0.1),
         optim=dial.optim(depth),
         train=TrainConfig(steps=6 * dial.horizon(depth).steps),
     )

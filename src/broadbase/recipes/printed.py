@@ -60,7 +60,7 @@ def _notes(cls: type[Config]) -> dict[str, str]:
 @cache
 def _comments(cls: type[Config]) -> dict[str, str]:
     """Return what the comments of a class and its bases say of each field."""
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     for each in reversed(cls.__mro__):
         try:
             lines = inspect.getsource(each).splitlines()
@@ -70,9 +70,9 @@ def _comments(cls: type[Config]) -> dict[str, str]:
         for line in lines:
             if match := FIELD.match(line):
                 last = match[1]
-                found[last] = match[2]
+                comments[last] = match[2]
             elif last and (match := GOES_ON.match(line)):
-                found[last] += f" {match[1]}"
+                comments[last] += f" {match[1]}"
             else:
                 last = None
-    return found
+    return comments

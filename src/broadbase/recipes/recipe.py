@@ -1,4 +1,4 @@
-"""What a recipe is, and where recipes are found."""
+"""What a recipe is, and where recipes come from."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Recipe:
 
 def all_recipes() -> dict[str, Recipe]:
     """Every recipe of this package and from outside (`broadbase.recipes`, or a RECIPE)."""
-    found = declared("broadbase.recipes", "RECIPE") + plugins("recipes", "RECIPE")
-    return {recipe.name: recipe for recipe in found}
+    recipes = declared("broadbase.recipes", "RECIPE") + plugins("recipes", "RECIPE")
+    return {recipe.name: recipe for recipe in recipes}
 
 
 def find_recipe(name: str) -> Recipe:
     """Return the recipe of that name; ConfigError names the nearest one."""
-    known = all_recipes()
-    if name not in known:
-        raise ConfigError(f"there is no recipe {name!r}{hint(name, known)}")
-    return known[name]
+    recipes = all_recipes()
+    if name not in recipes:
+        raise ConfigError(f"there is no recipe {name!r}{hint(name, recipes)}")
+    return recipes[name]
 
 
 def example(recipe: Recipe, depth: int) -> RunConfig:

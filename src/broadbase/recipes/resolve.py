@@ -139,9 +139,9 @@ def as_family_of(tree: Tree, family: str, changes: Sequence[str] = ()) -> Tree:
         else:
             undone = _differs(was, now)
         if undone:
-            found = "which it has not" if now is NOTHING else f"which is {brief(now)} there"
+            there = "which it has not" if now is NOTHING else f"which is {brief(now)} there"
             raise ConfigError(
-                f"--family {family} takes its own model, {found}: it would undo --set {change}"
+                f"--family {family} takes its own model, {there}: it would undo --set {change}"
             )
     return changed | {"model": of_family}
 

@@ -55,10 +55,10 @@ def sequence_run(
 
 def modality_of(data: str | None, default: type[IdsConfig], **settings: int) -> IdsConfig:
     """Return the modality of a sample set, where its values are ids; otherwise the default."""
-    found: type = default
+    modality: type = default
     if data and data.startswith("sample:"):
-        found = ModalityConfig.named(sample(data.removeprefix("sample:")).modality)
-    return (found if issubclass(found, IdsConfig) else default)(**settings)
+        modality = ModalityConfig.named(sample(data.removeprefix("sample:")).modality)
+    return (modality if issubclass(modality, IdsConfig) else default)(**settings)
 
 
 def sources_for(

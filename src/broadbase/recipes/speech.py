@@ -67,10 +67,10 @@ def _pair(data: str) -> tuple[SourceConfig, SourceConfig]:
     if not data.startswith("sample:"):
         files = pairs(data, ("audio", "text"))
         return files["audio"], files["text"]
-    found = sample(data.removeprefix("sample:"))
-    if "bytes" not in found.options:
+    chosen = sample(data.removeprefix("sample:"))
+    if "bytes" not in chosen.options:
         raise ConfigError(f"{data} has no words to learn; sample:klettres has")
-    return found.source, found.options["bytes"]
+    return chosen.source, chosen.options["bytes"]
 
 
 RECIPE = Recipe("speech", "sounds and what is said in them: text from speech", build)

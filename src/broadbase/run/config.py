@@ -58,11 +58,11 @@ class DataConfig(PrepareConfig):
 
     def groups(self) -> dict[str, list[str]]:
         """Return the sources of each group of pairs."""
-        found: dict[str, list[str]] = {}
+        groups: dict[str, list[str]] = {}
         for name, mixed in self.sources.items():
             if mixed.pair_group is not None:
-                found.setdefault(mixed.pair_group, []).append(name)
-        return found
+                groups.setdefault(mixed.pair_group, []).append(name)
+        return groups
 
 
 class RunConfig(Config):
@@ -99,8 +99,8 @@ class RunConfig(Config):
         for name, mixed in self.data.sources.items():
             kind, at = mixed.modality, f"data.sources.{name}"
             if kind not in self.model.modalities:
-                known = hint(kind, self.model.modalities)
-                raise ValueError(f"{at}.modality: the model has no {kind!r}{known}")
+                other = hint(kind, self.model.modalities)
+                raise ValueError(f"{at}.modality: the model has no {kind!r}{other}")
             if mixed.sequence_length > (most := self.model.max_length(kind)):
                 raise ValueError(
                     f"{at}.sequence_length: {mixed.sequence_length} tokens, and the tower of"
@@ -109,13 +109,13 @@ class RunConfig(Config):
         self.objective.check({name: mixed.pair_group for name, mixed in self.data.sources.items()})
         for at, tower in named_towers(self.objective, "objective"):
             if tower not in self.model.towers:
-                known = hint(tower, self.model.towers)
-                raise ValueError(f"{at}: the model has no tower {brief(tower)}{known}")
+                other = hint(tower, self.model.towers)
+                raise ValueError(f"{at}: the model has no tower {brief(tower)}{other}")
         for group, names in self.data.groups().items():
             for field in ("batch_size", "limit", "max_epochs"):
-                found = {n: getattr(self.data.sources[n], field) for n in names}
-                if len(set(found.values())) > 1:
-                    raise ValueError(f"sources of pairs {group!r} differ in {field}: {found}")
+                values = {n: getattr(self.data.sources[n], field) for n in names}
+                if len(set(values.values())) > 1:
+                    raise ValueError(f"sources of pairs {group!r} differ in {field}: {values}")
         return self
 
     @model_validator(mode="after")

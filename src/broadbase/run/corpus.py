@@ -29,15 +29,15 @@ class Corpus:
         Row i of paired sources is one record; other rows are packed.
         """
         mixed = self.config.data.sources
-        found = {
+        rows = {
             name: Rows(self.stores[name].split(split), m.sequence_length)
             for name, m in mixed.items()
             if m.pair_group is None
         }
         for names in self.config.data.groups().values():
             splits = align_pairs({name: self.stores[name] for name in names}, split)
-            found |= {n: Rows(s, mixed[n].sequence_length, one_per_row) for n, s in splits.items()}
-        return {name: found[name] for name in mixed}
+            rows |= {n: Rows(s, mixed[n].sequence_length, one_per_row) for n, s in splits.items()}
+        return {name: rows[name] for name in mixed}
 
     def mixture(self) -> MixedBatches:
         """Return which rows every step takes."""
@@ -85,11 +85,11 @@ class Corpus:
 
     def bits(self) -> dict[str, float]:
         """Return the factor from nats per token to bits per unit of each likelihood, held out."""
-        found = {}
+        factors = {}
         for term, source in self.likelihoods().items():
             split = self.stores[source].split("validation")
-            found[term] = bits_per_unit(split.targets, split.units)
-        return found
+            factors[term] = bits_per_unit(split.targets, split.units)
+        return factors
 
     def held_out(self, limit: int | None = None) -> Iterator[Batch]:
         """Yield the validation rows in order, a batch from one source (or one group of pairs).

@@ -34,5 +34,5 @@ def _shapes(store: Store) -> set[tuple[int, ...]]:
     """Return the grids of the training records: the first, and one that differs if any does."""
     grids = store.split("train").grids
     differing = (grids != grids[0]).any(axis=1)
-    found = grids[[0, int(differing.argmax())]] if len(grids) else np.empty((0, 1), int)
-    return {tuple(int(n) for n in grid) for grid in found}
+    distinct = grids[[0, int(differing.argmax())]] if len(grids) else np.empty((0, 1), int)
+    return {tuple(int(n) for n in grid) for grid in distinct}

@@ -133,13 +133,13 @@ def anchored(config: RunConfig) -> RunConfig:
 
 def _anchor(source: Mapping[str, Any], *, missing: bool = True) -> dict[str, Any]:
     """Make the paths in a source's settings absolute, those of a source within it too."""
-    found = dict(source)
+    anchored = dict(source)
     for key, value in source.items():
         if isinstance(value, Mapping):
-            found[key] = _anchor(value, missing=missing)
+            anchored[key] = _anchor(value, missing=missing)
         elif key == "path" and isinstance(value, str):
-            found[key] = _absolute(value, missing=missing)
-    return found
+            anchored[key] = _absolute(value, missing=missing)
+    return anchored
 
 
 def _absolute(text: str, *, missing: bool) -> str:

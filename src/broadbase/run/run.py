@@ -52,6 +52,7 @@ from broadbase.train.loop import Trainer
 from broadbase.train.machine import environment, find_device
 from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.ranks import Ranks, gather
+from broadbase.train.saver import Saver
 from broadbase.train.teacher import Teacher
 from broadbase.weights import folder as model_folder
 from broadbase.weights.warm_start import load_from
@@ -133,7 +134,7 @@ class Run(Corpus):
             ),
             validation=lambda: self.held_out(c.data.validation_rows),
             teacher=teacher,
-            saver=checkpoint.Saver(
+            saver=Saver(
                 self.folder / "checkpoints", c.train.keep_last, c.train.keep_every, ranks.peers
             ),
             identity={**self.identity(), "teacher": teacher.identity()},
@@ -170,8 +171,8 @@ class Run(Corpus):
         except (DivergedError, PreemptedError) as error:
             raise type(error)(f"{error}. {self._remedy(error)}") from None
         except (RuntimeError, ValueError, IndexError) as error:
-            known = isinstance(error, BroadbaseError) or out_of_memory(error)
-            if known or trainer.step > begun or trainer.ranks.peers is not None:
+            explained = isinstance(error, BroadbaseError) or out_of_memory(error)
+            if explained or trainer.step > begun or trainer.ranks.peers is not None:
                 raise
             raise ConfigError(
                 f"the first step cannot be computed: {str(error).splitlines()[0][:200]}; parts of"

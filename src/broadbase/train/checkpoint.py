@@ -1,4 +1,4 @@
-"""Checkpoints: atomic, verified, without pickle; written while the loop goes on.
+"""Checkpoints: atomic, verified, without pickle.
 
 step-000500/model.safetensors   parameters
 step-000500/optim.safetensors   the optimiser's state, flat
@@ -15,8 +15,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,9 +73,9 @@ class Checkpoint:
     @property
     def tensors(self) -> dict[str, TensorStorageMetadata]:
         """Size and type of every tensor, by name."""
-        found = HuggingFaceStorageReader(str(self.path)).read_metadata().state_dict_metadata
+        stored = HuggingFaceStorageReader(str(self.path)).read_metadata().state_dict_metadata
         return {
-            name: each for name, each in found.items() if isinstance(each, TensorStorageMetadata)
+            name: each for name, each in stored.items() if isinstance(each, TensorStorageMetadata)
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -97,64 +96,6 @@ class Skipped:
 
     path: Path
     reason: str
-
-
-class Saver:
-    """Saves while the loop goes on, one checkpoint at a time; the context's end waits for the last.
-
-    `peers` are the ranks that save together, by a group that nothing else talks in. ResourceError
-    of a save comes with the next, or with `wait`. Where an error ends the context, a save of
-    several ranks is waited for only if all of them have that error: a lost rank never comes.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        keep_last: int = 2,
-        keep_every: int | None = None,
-        peers: dist.ProcessGroup | None = None,
-    ) -> None:
-        """Take the folder, what to keep in it, and the group that saves together."""
-        self.folder, self.keep_last, self.keep_every = folder, keep_last, keep_every
-        self.peers = peers
-        self._thread = ThreadPoolExecutor(1)
-        self._pending: Future[None] | None = None
-
-    def __enter__(self) -> Saver:
-        """Return the saver."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Wait for the last save, and end the thread that writes."""
-        if kind is None:
-            self.wait()
-        elif self.peers is None or issubclass(kind, BroadbaseError):
-            with suppress(ResourceError):  # the error on its way says more
-                self.wait()
-
-    def save(self, step: int, tensors: Groups, identity: Mapping[str, Any]) -> None:
-        """Copy the tensors and return; they may change at once, while the copy is written."""
-        self.wait()
-        contiguous = torch.contiguous_format  # safetensors takes nothing else
-        copies = {
-            group: {
-                name: value.detach().to("cpu", copy=True, memory_format=contiguous)
-                for name, value in each.items()
-            }
-            for group, each in tensors.items()
-        }
-        self._pending = self._thread.submit(self._write, step, copies, identity)
-
-    def wait(self) -> None:
-        """Wait until what was given is on the disk."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
-    def _write(self, step: int, tensors: Groups, identity: Mapping[str, Any]) -> None:
-        save(self.folder, step, tensors, identity, self.peers)
-        if _first(self.peers):
-            prune(self.folder, step, self.keep_last, self.keep_every)
 
 
 def save(
@@ -204,33 +145,33 @@ def _write(
     if peers is None:
         for group, each in tensors.items():
             save_file(dict(each), draft / f"{group}.safetensors")
-        mine = draft.glob("*.safetensors")
+        files = draft.glob("*.safetensors")
     else:
         numbers = {name: i for i, each in enumerate(tensors.values(), 1) for name in each}
         writer = HuggingFaceStorageWriter(str(draft), numbers, save_distributed=True)
-        whole = {name: value for each in tensors.values() for name, value in each.items()}
-        save_pieces(whole, storage_writer=writer, process_group=peers)
-        mine = draft.glob(f"shard-{peers.rank() + 1:05d}-*")
-    return {file.name: _seal(file) for file in sorted(mine)}
+        together = {name: value for each in tensors.values() for name, value in each.items()}
+        save_pieces(together, storage_writer=writer, process_group=peers)
+        files = draft.glob(f"shard-{peers.rank() + 1:05d}-*")
+    return {file.name: _seal(file) for file in sorted(files)}
 
 
 def _together(peers: dist.ProcessGroup | None, path: Path, act: Callable[[], T]) -> list[T]:
     """Return what `act` gave on each peer; ResourceError on every peer where it failed on one."""
-    mine: tuple[T | None, str]
+    outcome: tuple[T | None, str]
     try:
-        mine = (act(), "")
+        outcome = (act(), "")
     except BroadbaseError as error:
-        mine = (None, str(error))
+        outcome = (None, str(error))
     except (OSError, SafetensorError, CheckpointException) as error:
-        mine = (None, f"{path} cannot be written: {error}")
-    everyone: list[Any] = [mine]
+        outcome = (None, f"{path} cannot be written: {error}")
+    outcomes: list[Any] = [outcome]
     if peers is not None:
-        everyone = [None] * peers.size()
-        dist.all_gather_object(everyone, mine, group=peers)
-    reasons = [reason for _, reason in everyone if reason]
+        outcomes = [None] * peers.size()
+        dist.all_gather_object(outcomes, outcome, group=peers)
+    reasons = [reason for _, reason in outcomes if reason]
     if reasons:
         raise ResourceError(reasons[0])
-    return [result for result, _ in everyone]
+    return [result for result, _ in outcomes]
 
 
 def _first(peers: dist.ProcessGroup | None) -> bool:

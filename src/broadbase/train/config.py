@@ -18,7 +18,7 @@ class TrainConfig(Config):
     """The number of optimizer steps."""
     micro_batches: Steps = 1
     """The pieces of a batch that go through the model one after another, to fit into memory;
-    gradients are those of the whole batch."""
+    gradients are those of the full batch."""
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
     """The largest norm of the gradient over all parameters, larger ones are scaled down; null: no
     clipping."""

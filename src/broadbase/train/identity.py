@@ -31,17 +31,17 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> dict[s
 
     `old` and `new` are the identities of the run `name`, before and now.
     """
-    found = difference(old, new)
-    refused = [path for path in found if not (ANYWHERE.fullmatch(path) or FREE.fullmatch(path))]
+    changes = difference(old, new)
+    refused = [path for path in changes if not (ANYWHERE.fullmatch(path) or FREE.fullmatch(path))]
     if refused:
-        lines = ["{}: {!r} became {!r}".format(path, *found[path]) for path in refused]
+        lines = ["{}: {!r} became {!r}".format(path, *changes[path]) for path in refused]
         raise ConfigError(
             "\n  ".join([f"{name} has other settings or data:", *lines])
             + f"\n{REMOVED if all(path.startswith('data.') for path in refused) else UNDO}"
         )
     return {
         path.removeprefix("config."): change
-        for path, change in found.items()
+        for path, change in changes.items()
         if FREE.fullmatch(path)
     }
 
@@ -49,8 +49,8 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> dict[s
 def difference(old: Any, new: Any, path: str = "") -> dict[str, Change]:
     """Return what differs between two trees, by the path of each leaf: before and after."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        found: dict[str, Change] = {}
+        changes: dict[str, Change] = {}
         for key in sorted({*old, *new}):
-            found |= difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-        return found
+            changes |= difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        return changes
     return {} if old == new else {path: (old, new)}

@@ -23,7 +23,7 @@ from broadbase.core.contracts import Batch, Corruption, Objective
 from broadbase.core.errors import ConfigError, DivergedError, PreemptedError
 from broadbase.core.loss import Loss, TermWeight, combine
 from broadbase.core.view import Output, View
-from broadbase.train import checkpoint
+from broadbase.train.checkpoint import Checkpoint
 from broadbase.train.config import TrainConfig
 from broadbase.train.grad_cache import join, leaves, pull
 from broadbase.train.identity import Change, changed
@@ -31,6 +31,7 @@ from broadbase.train.machine import MachineConfig
 from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import Optim
 from broadbase.train.ranks import Ranks, clip, named
+from broadbase.train.saver import Saver
 from broadbase.train.schedule import ScheduleConfig
 from broadbase.train.teacher import Teacher
 
@@ -51,7 +52,7 @@ class Trainer:
     batches: Callable[[int], Iterable[Batch]]  # from a step on
     validation: Callable[[], Iterable[Batch]]
     teacher: Teacher = field(default_factory=Teacher)
-    saver: checkpoint.Saver | None = None
+    saver: Saver | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)  # what a resume must find unchanged
     step: int = 0
 
@@ -107,8 +108,8 @@ class Trainer:
     def accumulate(self, views: Sequence[View]) -> tuple[dict[str, float], dict[str, TermWeight]]:
         """Add the gradient of these views to the parameters; return totals and global shares."""
         shares, totals = self._global_shares(views), dict[str, float]()
-        whole = self.objective.batch_coupled and self.config.micro_batches > 1
-        for loss in (self._two_passes if whole else self._one_pass)(views, shares):
+        coupled = self.objective.batch_coupled and self.config.micro_batches > 1
+        for loss in (self._two_passes if coupled else self._one_pass)(views, shares):
             for name, total in loss.items():
                 totals[name] = totals.get(name, 0.0) + float(total.detach())
         return self.ranks.add(totals), shares
@@ -168,9 +169,9 @@ class Trainer:
         return combine(loss, shares) * self.ranks.data_world_size
 
     def _global_shares(self, views: Sequence[View]) -> dict[str, TermWeight]:
-        mine = {**self.objective.term_weights(views), **self.model.aux_loss_weights(views)}  # type: ignore[operator]
-        weights = self.ranks.add({name: share.weight for name, share in mine.items()})
-        return {name: TermWeight(weights[name], share.scale) for name, share in mine.items()}
+        local = {**self.objective.term_weights(views), **self.model.aux_loss_weights(views)}  # type: ignore[operator]
+        weights = self.ranks.add({name: share.weight for name, share in local.items()})
+        return {name: TermWeight(weights[name], share.scale) for name, share in local.items()}
 
     def _clip(self) -> float:
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
@@ -221,7 +222,7 @@ class Trainer:
         teacher = self.teacher.state()
         return {"model": named(self.model), **({"teacher": teacher} if teacher else {})}
 
-    def restore(self, saved: checkpoint.Checkpoint) -> dict[str, Change]:
+    def restore(self, saved: Checkpoint) -> dict[str, Change]:
         """Go on from a checkpoint; return the settings that differ from those that wrote it.
 
         ConfigError names those that must not.

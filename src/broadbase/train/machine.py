@@ -69,8 +69,8 @@ class MachineConfig(Config):
                 "machine.compile=on, but there is no C++ compiler; install one (g++) or set"
                 " machine.compile=off"
             )
-        found = {"device": device.type, "precision": precision, "matmul": matmul}
-        return self.model_copy(update={**found, "compile": compiled})
+        decided = {"device": device.type, "precision": precision, "matmul": matmul}
+        return self.model_copy(update={**decided, "compile": compiled})
 
     def prepare(self) -> None:
         """Set up this process's libraries; decide an `auto` first."""

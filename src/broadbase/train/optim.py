@@ -116,13 +116,13 @@ class Muon(Optimizer):
             for pairs in alike.values():
                 stacked = torch.stack([update for _, update in pairs])
                 # gathered on every rank, by one message for all of them
-                whole = stacked.full_tensor() if isinstance(stacked, DTensor) else stacked
-                # Gloo's thread may let go of a message's tensors after its result is known; kept
+                gathered = stacked.full_tensor() if isinstance(stacked, DTensor) else stacked
+                # Gloo's thread may let go of a message's tensors after its result is there; kept
                 # until the next message, they are never freed by two threads at once
-                self._gathered = (stacked, whole)
-                rows, columns = whole.shape[1:]
+                self._gathered = (stacked, gathered)
+                rows, columns = gathered.shape[1:]
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for (parameter, _), update in zip(pairs, orthogonalise(whole), strict=True):
+                for (parameter, _), update in zip(pairs, orthogonalise(gathered), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.add_(_like(update, parameter), alpha=-scale)
 
@@ -188,17 +188,17 @@ class Optim:
     def empty_state(self, sizes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
         """Return zeros of these sizes by `parameter/key`: fill them, then `load` them."""
         parameters = {name: parameter for _, name, parameter in self._named()}
-        found = {}
+        state = {}
         for path, size in sizes.items():
             parameter = parameters.get(path.rpartition("/")[0])
             if parameter is not None:
-                whole = size == parameter.shape
-                found[path] = (
+                unsharded = size == parameter.shape
+                state[path] = (
                     torch.zeros_like(parameter, requires_grad=False)
-                    if whole
+                    if unsharded
                     else torch.zeros(size, device=parameter.device)
                 )
-        return found
+        return state
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave; a parameter that had no gradient yet has no state."""

@@ -96,11 +96,11 @@ class Ranks:
 
     def agree(self, decide: Callable[[], T]) -> T:
         """Return on every rank what `decide` gives on the first."""
-        told = [decide() if self.main else None]
+        message = [decide() if self.main else None]
         self.wait()  # that may take longer than ranks wait for a message
         if self.world > 1:
-            dist.broadcast_object_list(told, group=self.peers)
-        return cast(T, told[0])
+            dist.broadcast_object_list(message, group=self.peers)
+        return cast(T, message[0])
 
     def wait(self) -> None:
         """Wait until every rank is here."""

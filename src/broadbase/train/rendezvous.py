@@ -166,7 +166,7 @@ class Rendezvous:
             )
             total = torch.ones(1, device=device)
             dist.all_reduce(total)
-            found = int(total.item())
+            answered = int(total.item())
             dist.destroy_process_group()
         except RuntimeError as error:
             raise RankError(
@@ -175,12 +175,12 @@ class Rendezvous:
                 " network between the nodes; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names the"
                 " interface to use"
             ) from None
-        if found != self.world:
-            raise RankError(f"{found} ranks answered, {self.world} were expected")
+        if answered != self.world:
+            raise RankError(f"{answered} ranks answered, {self.world} were expected")
         if self.rank == 0:
             hosts = {store.get(f"here/{r}") for r in range(self.world)}
             took = time.monotonic() - start
-            self._say(f"{found} ranks on {len(hosts)} hosts answered in {took:.1f} s")
+            self._say(f"{answered} ranks on {len(hosts)} hosts answered in {took:.1f} s")
 
     def _live(self, store: Store) -> None:
         """Give signs of life, as long as there is a store to write them to."""
@@ -205,9 +205,9 @@ class Rendezvous:
             after = self._beats()
             silent = [r for r in range(self.world) if before[r] == after[r]]
             hosts = ", ".join(sorted({self.store.get(f"here/{r}").decode() for r in silent}))
-            mine = f"{_ranks(silent)} on {hosts}" if silent else ""
+            lost = f"{_ranks(silent)} on {hosts}" if silent else ""
             # later ones would also miss those that left because of the first
-            return self.store.compare_set("lost", "", mine).decode() if mine else ""
+            return self.store.compare_set("lost", "", lost).decode() if lost else ""
         except RuntimeError:
             return f"the rendezvous itself, on {self.address.partition(':')[0]},"
 

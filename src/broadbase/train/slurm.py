@@ -26,10 +26,10 @@ if [ -e {folder}/config.yaml ]; then
 else
   set -- {command}
 fi
-trap : TERM  # the ranks are told too: this shell waits until they have saved themselves
+trap : TERM  # the ranks get the signal too: this shell waits until they have saved themselves
 srun --wait=120 bash -c 'RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID exec broadbase "$@"' - "$@"
 code=$?
-if [ "$code" -eq 75 ]; then  # told to stop, and saved
+if [ "$code" -eq 75 ]; then  # stopped by a signal, and saved
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

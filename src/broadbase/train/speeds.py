@@ -54,10 +54,10 @@ def speeds(*, again: bool = False) -> Speeds:
     if not again:
         with suppress(OSError, ValueError, TypeError):
             return Speeds(**json.loads(path.read_text()))
-    found = _measured()
+    measured = _measured()
     with suppress(OSError, ConfigError):  # where it cannot be kept it is measured each time
-        write_json(path, asdict(found))
-    return found
+        write_json(path, asdict(measured))
+    return measured
 
 
 def use_onednn(use: bool = True) -> bool:
@@ -104,10 +104,10 @@ def _seconds(layer: nn.Module) -> float:
 
 def _filled() -> tuple[float, float]:
     """Measure the time to fill 64 MiB of new memory, and to fill them again."""
-    place = torch.frombuffer(mmap(-1, 2**26), dtype=torch.float32)
+    memory = torch.frombuffer(mmap(-1, 2**26), dtype=torch.float32)
     times = [time.perf_counter()]
     for _ in range(2):
-        place.fill_(1.0)
+        memory.fill_(1.0)
         times.append(time.perf_counter())
     return times[1] - times[0], times[2] - times[1]
 
@@ -115,6 +115,6 @@ def _filled() -> tuple[float, float]:
 def _machine() -> str:
     """Describe what decides the speeds."""
     info = Path("/proc/cpuinfo")
-    told = info.read_text().splitlines() if info.exists() else [platform.processor()]
-    kind = [line for line in told if line.startswith(("model", "flags"))][:3] or told[:1]
+    lines = info.read_text().splitlines() if info.exists() else [platform.processor()]
+    kind = [line for line in lines if line.startswith(("model", "flags"))][:3] or lines[:1]
     return "\n".join((*kind, platform.machine(), torch.__version__, str(torch.get_num_threads())))

@@ -131,8 +131,8 @@ class Average(Twin):
     def update(self, student: nn.Module, step: int, steps: int, add: Add) -> Mapping[str, float]:
         """Move the average towards the student."""
         part = (1 - self.momentum) * (1 + math.cos(math.pi * step / steps)) / 2
-        for mine, theirs in zip(self.model.parameters(), student.parameters(), strict=True):
-            mine.lerp_(theirs, part)
+        for average, parameter in zip(self.model.parameters(), student.parameters(), strict=True):
+            average.lerp_(parameter, part)
         return self._lead((step + 1) / steps, add)
 
     def _lead(self, done: float, add: Add) -> Mapping[str, float]:

@@ -14,14 +14,14 @@ def doctor(again: bool, as_json: bool) -> None:
     `again` measures its speeds anew.
     """
     worth = speeds(again=again).worth()
-    found = environment()
-    del found["speeds"], found["preloaded"]
-    start = {  # where nothing was found, or BROADBASE_PRELOAD=off
+    machine = environment()
+    del machine["speeds"], machine["preloaded"]
+    start = {  # without these libraries, or with BROADBASE_PRELOAD=off
         "allocator": "the system's; install libjemalloc2 for less memory",
         "OpenMP": "PyTorch's own; libomp5 may be faster",
         **{use: f"{path} (BROADBASE_PRELOAD=off: not)" for use, path in preloads().items()},
     }
-    rows = [{"what": what, "found": value} for what, value in found.items()]
-    for what, value in {**MachineConfig().resolve().tree(), **start}.items():
-        rows.append({"what": what, "found": value, "worth": worth.get(what)})
-    show(rows, ["what", "found", "worth"], as_json, "as `auto` would decide")
+    rows = [{"setting": setting, "value": value} for setting, value in machine.items()]
+    for setting, value in {**MachineConfig().resolve().tree(), **start}.items():
+        rows.append({"setting": setting, "value": value, "worth": worth.get(setting)})
+    show(rows, ["setting", "value", "worth"], as_json, "as `auto` would decide")

@@ -29,26 +29,26 @@ from broadbase.weights.parity import BAR, differences
 from broadbase.weights.shards import write_file
 
 
-def import_weights(place: str, to: Path | None, check: bool, as_json: bool) -> None:
+def import_weights(origin: str, to: Path | None, check: bool, as_json: bool) -> None:
     """Print what published weights are; compare them with transformers, write them to `to`.
 
     The exit code is 1 where they do not compute the same.
     """
-    folder = model_folder(folder_of(place))
+    folder = model_folder(folder_of(origin))
     to = to and to.expanduser()
     if to is not None and to.resolve() == folder.resolve():
         raise ConfigError(f"--to {to} is the folder that is read; name another")
     if to is not None:
         must_be_free(to)
     base = load(folder)
-    found: dict[str, Any] = {"model": place, **described(base)}
+    summary: dict[str, Any] = {"model": origin, **described(base)}
     if check:
-        found["checked"] = differences(folder)
+        summary["checked"] = differences(folder)
     if to is not None:
         save(base, to)
-        found["written"] = str(to)
-    echo(json.dumps(found) if as_json else _lines(found))
-    if not all(row["equal"] for row in found.get("checked", ())):
+        summary["written"] = str(to)
+    echo(json.dumps(summary) if as_json else _lines(summary))
+    if not all(row["equal"] for row in summary.get("checked", ())):
         sys.exit(1)
 
 
@@ -94,9 +94,9 @@ def described(base: Base) -> dict[str, Any]:
     }
 
 
-def _lines(found: dict[str, Any]) -> str:
-    rows = found.pop("checked", [])
-    lines = [f"{name + ':':16} {value}" for name, value in found.items()]
+def _lines(summary: dict[str, Any]) -> str:
+    rows = summary.pop("checked", [])
+    lines = [f"{name + ':':16} {value}" for name, value in summary.items()]
     for row in rows:
         verdict = "equal" if row["equal"] else "DIFFERENT"
         lines.append(

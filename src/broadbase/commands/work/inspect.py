@@ -29,11 +29,11 @@ WIDE = 160  # characters of a record that are shown
 
 def inspect(folder: Path, examples: int, as_json: bool) -> None:
     """Print what a model reads of a run or of prepared data, for people or as JSON."""
-    found = inspected(folder, examples)
+    sources = inspected(folder, examples)
     if as_json:
-        echo(json.dumps(found))
+        echo(json.dumps(sources))
     else:
-        show(found)
+        show(sources)
 
 
 def inspected(folder: Path, examples: int) -> list[dict[str, Any]]:
@@ -54,19 +54,19 @@ def inspected(folder: Path, examples: int) -> list[dict[str, Any]]:
     return [_source(name, store, examples, {}) for name, store in stores.items()]
 
 
-def show(found: list[dict[str, Any]]) -> None:
+def show(sources: list[dict[str, Any]]) -> None:
     """Print the same for people, on stdout."""
     columns = ("records", "exact", "near", "rejected", "empty", "removed", "train", "validation")
-    mixture = ("batch_size", "share", "epochs") if "epochs" in found[0] else ()
+    mixture = ("batch_size", "share", "epochs") if "epochs" in sources[0] else ()
     rows = [
         {"source": entry["source"]}
         | {c: f"{entry[c]:,}" for c in columns}
         | {c: f"{entry[c]:.3g}" for c in mixture}
-        for entry in found
+        for entry in sources
     ]
     print_table(rows, ("source", *columns, *mixture), "sources")
     terminal = Terminal()
-    for entry in found:
+    for entry in sources:
         _show_source(entry, terminal.say)
 
 
