@@ -26,42 +26,17 @@ from broadbase.core.contracts import ObjectiveConfig
 from broadbase.core.plugins import VARIABLE, declared
 from broadbase.recipes.recipe import Recipe
 from broadbase.weights.mapping import known_families
-from test_llava import published
+from support.llava import published
+from support.pages import ELSEWHERE, FENCE, commands, files, snippets
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "broadbase"
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 GUIDES = [page for page in PAGES if page.name not in ("log.md", "results.md", "benchmarks.md")]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 SHORT = ["--set", "train.steps=4", "--set", "train.evaluate_every=4", "--set", "train.save_every=4"]
-ELSEWHERE = ("make ", "BROADBASE_WRITE_GOLDEN", "apt ")  # `make` is what runs this test
 WORDS = ["river", "stone", "cloud", "paper", "light", "green", "seven", "cold", "old", "new"]
-
-
-def commands(page: Path) -> list[str]:
-    """Return the command lines of a page's fences, without comments."""
-    lines = [
-        line.partition("#")[0].strip()
-        for kind, block in FENCE.findall(page.read_text())
-        if kind in ("", "sh", "bash")
-        for line in block.splitlines()
-    ]
-    starts = ("broadbase ", "torchrun ", "python ", *ELSEWHERE)
-    return [line for line in lines if line.startswith(starts)]
-
-
-def snippets(page: Path) -> list[str]:
-    """Return the Python blocks of a page."""
-    return [block for kind, block in FENCE.findall(page.read_text()) if kind == "python"]
-
-
-def files(page: Path) -> dict[str, str]:
-    """Return the blocks of a page that begin with the name of a file, by that name."""
-    blocks = [block for _, block in FENCE.findall(page.read_text())]
-    named = [(re.match(r"# ([\w/]+\.\w+)\n", block), block) for block in blocks]
-    return {name[1]: block for name, block in named if name}
 
 
 @pytest.fixture
@@ -212,6 +187,12 @@ def test_links_resolve_and_every_page_is_reached_from_the_index() -> None:
             assert path.exists(), f"{page.name} links to {target}"
             reached |= {path, *path.glob("*.md")} if page.parent == DOCS else set()
     assert not set(DOCS.rglob("*.md")) - reached
+
+
+def test_the_tests_that_pages_name_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r"\btests/[\w/*]+\.\w+", page.read_text()):
+            assert list(ROOT.glob(name)), f"{page}: no file is called {name}"
 
 
 def test_the_names_in_the_guides_exist() -> None:

@@ -16,6 +16,7 @@ from importlinter.cli import lint_imports
 
 import broadbase
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
+from support.paths import TESTS
 
 ROOT = Path(broadbase.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -56,6 +57,16 @@ def test_files_and_functions_are_short() -> None:
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 assert length <= 60, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_no_test_file_imports_another() -> None:
+    """What several test files need lies in tests/support."""
+    for path, tree in trees(sorted(TESTS.rglob("*.py"))):
+        for node in ast.walk(tree):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            shared = [name for name in names if re.search(r"(^|\.)(test_\w+|conftest)$", name)]
+            assert not shared, f"{path}:{node.lineno} imports {shared}"
 
 
 def test_the_loop_is_about_300_lines() -> None:

@@ -22,7 +22,8 @@ from broadbase.data.detect import detect, labelled
 from broadbase.data.samples.packages import Package
 from broadbase.data.sources.tables import CsvConfig
 from broadbase.data.sources.texts import TextFilesConfig
-from test_docs import ROOT, commands, files
+from support.pages import commands, files
+from support.paths import ROOT
 
 PAGE = ROOT / "docs" / "add-a-modality.md"
 SHORT = {

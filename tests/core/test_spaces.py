@@ -12,7 +12,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.spaces import Embedder, Head
 from broadbase.core.view import Readout, Segment, Stream, View, positions
 from broadbase.model.model import Model, ModelConfig
-from conftest import TOWER
+from support.models import TOWER
 
 
 class Plain(Embedder):

@@ -27,7 +27,8 @@ from broadbase.data.store.requests import StoreRequest
 from broadbase.data.store.store import Split, Store, open_store
 from broadbase.modalities.bytes import BytesCodec, BytesConfig
 from broadbase.modalities.image import ImageConfig
-from conftest import stored
+from support.paths import TESTS
+from support.stores import stored
 
 START, END = np.array(256), np.array(257)
 
@@ -242,7 +243,7 @@ def test_a_full_disk_leaves_nothing_half_written(corpus: Path, tmp_path: Path) -
         "import resource, signal, sys; from pathlib import Path;"
         "sys.path.insert(0, sys.argv[3]);"
         "from broadbase.data.sources.texts import TextFilesConfig;"
-        "from conftest import stored;"
+        "from support.stores import stored;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"
         "stored(TextFilesConfig(path=sys.argv[1]), Path(sys.argv[2]), holdout=0.2)"
@@ -254,7 +255,7 @@ def test_a_full_disk_leaves_nothing_half_written(corpus: Path, tmp_path: Path) -
             script,
             str(corpus),
             str(tmp_path / "s"),
-            str(Path(__file__).parents[1]),
+            str(TESTS),
         ],
         capture_output=True,
         text=True,

@@ -15,7 +15,7 @@ from broadbase.data.store.prepare import remove
 from broadbase.run.config import RunConfig
 from broadbase.run.prepare import data_folder
 from broadbase.run.run import Run
-from conftest import TOWER
+from support.models import TOWER
 
 TINY = {"height": 4, "width": 4, "channels": 1, "patch": 2, "levels": 256}
 

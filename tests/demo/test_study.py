@@ -9,7 +9,7 @@ from broadbase.demo.study import complete
 from broadbase.inference.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from conftest import TOWER
+from support.models import TOWER
 
 IMAGE = {"name": "image", "height": 8, "width": 8, "channels": 1, "patch": 2, "levels": 17}
 

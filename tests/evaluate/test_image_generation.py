@@ -18,10 +18,9 @@ from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
-from test_codes import tokenizer  # noqa: F401
 
 
-def trained(tokenizer: Path, out: Path) -> Run:  # noqa: F811
+def trained(tokenizer: Path, out: Path) -> Run:
     tree: dict[str, Any] = find_recipe("draw").build(2, "sample:digits").tree()
     tree["model"]["modalities"]["codes"] |= {"tokenizer": str(tokenizer), "codes": 64}
     for source in tree["data"]["sources"].values():
@@ -36,7 +35,7 @@ def trained(tokenizer: Path, out: Path) -> Run:  # noqa: F811
     return run
 
 
-def test_digits_are_of_the_class_of_their_prompt(tokenizer: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_digits_are_of_the_class_of_their_prompt(tokenizer: Path, tmp_path: Path) -> None:
     """More often than those for other prompts, and nearer to real ones than codes by frequency."""
     run = trained(tokenizer, tmp_path / "run")
     rows = {(r.metric.name, r.baseline): r for r in evaluate(run, load(run.folder / "model"))}

@@ -16,10 +16,10 @@ from broadbase.inference.usages import plain_usage
 from broadbase.recipes.resolve import resolve
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
-from test_recipes import corpus, small  # noqa: F401
+from support.recipes import small
 
 
-def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_likelihoods_of_a_run(corpus: Path, tmp_path: Path) -> None:
     """The model's bits are those of its training's evaluation; a unigram is worse than a 2-gram."""
     run = Run.create(small("mixed", corpus), tmp_path / "run")
     result = run.train()

@@ -15,7 +15,7 @@ from broadbase.core.view import Segment, View
 from broadbase.evaluate.masked_errors import masked_records, normalise, require_raw_values
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
-from conftest import TOWER
+from support.models import TOWER
 
 START = np.full(2, -1.0, np.float32)
 

@@ -30,7 +30,7 @@ from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
-from conftest import TOWER
+from support.models import TOWER
 
 WORDS = [a + b + c for a in ("lo", "mi", "ra") for b in "nrsvk" for c in ("ak", "el", "in", "ot")]
 LINE = re.compile("- ([a-z]+) ([0-9])")

@@ -21,7 +21,7 @@ from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.recipes.resolve import resolve
 from broadbase.run.run import Run
 from broadbase.weights.folder import load, save
-from test_model_folder import text_base
+from support.bases import text_base
 
 QUICK = ["machine.device=cpu", "machine.precision=fp32", "data.holdout=0.3", "schedule.warmup=0"]
 

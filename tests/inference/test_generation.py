@@ -24,8 +24,8 @@ from broadbase.nn.connector import Linear
 from broadbase.nn.fused import FusedLinears
 from broadbase.nn.norm import RMSNorm, RMSNormConfig
 from broadbase.weights.folder import load, save
-from references import DECODERS, Forced, saved
-from test_model_folder import text_base
+from support.bases import text_base
+from support.references import DECODERS, Forced, saved
 
 PROMPTS = ["the", "", "the cat sat on the mat", None, "a cat"]
 DRAWN = SamplingConfig(temperature=1.0, top_k=50, seed=5)

@@ -16,7 +16,7 @@ from broadbase.inference.base import Base
 from broadbase.inference.interleave import following, interleaved, reading, slots
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
-from conftest import MODALITIES, TOWER
+from support.models import MODALITIES, TOWER
 
 MARK, CROSS = 7, 8  # ids that stand for a plane and for a line
 GRIDS = {"plane": (2, 2), "line": (3,)}

@@ -13,25 +13,7 @@ from PIL import Image
 
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.inference.autoregressive import SamplingConfig
-from broadbase.inference.base import Base
-from broadbase.inference.usages import plain_usage
-from broadbase.model.initialise import initialise
-from broadbase.model.model import ModelConfig
-from conftest import TOWER
-from test_model_folder import mixed_base, text_base
-from test_places import protein_base
-
-
-def base_of(name: str, records: list[Any], pattern: str = "causal") -> Base:
-    """A tiny base of one modality, its codec fitted to a few records."""
-    tree = {"modalities": {name: {"name": name}}, "towers": {"main": TOWER}}
-    config = ModelConfig.from_tree(tree)
-    model = config.build()
-    initialise(model, 0)
-    return Base(
-        config, model.eval(), {name: config.modalities[name].fit(records)}, plain_usage(pattern)
-    )
-
+from support.bases import base_of, mixed_base, protein_base, text_base
 
 PHENOL = ["Oc1ccccc1", "OC1=CC=CC=C1", "c1ccc(O)cc1"]
 CAFES = ["a caf\u00e9\nor two", unicodedata.normalize("NFD", "a caf\u00e9\nor two"),

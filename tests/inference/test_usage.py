@@ -23,8 +23,9 @@ from broadbase.inference.usages import plain_usage
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import load, save
-from conftest import packed
-from test_model_folder import mixed_base, text_base
+from support.bases import mixed_base, text_base
+from support.paths import GOLDEN
+from support.segments import packed
 
 FACTS = DataFacts(
     modalities={"a": "bytes", "b": "image"},
@@ -142,7 +143,7 @@ def test_a_model_folder_of_an_older_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_config_of_a_run_can_be_repeated(tmp_path: Path) -> None:
-    golden = sorted((Path(__file__).parent.parent / "golden").glob("bytes.yaml"))
+    golden = sorted(GOLDEN.glob("bytes.yaml"))
     config = RunConfig.from_tree(yaml.safe_load(golden[0].read_text()))
     config.save(tmp_path)
     assert RunConfig.read(tmp_path / "config.yaml") == config == RunConfig.of_run(tmp_path)

@@ -23,9 +23,11 @@ from broadbase.nn.vector_quantizer import Codebook, VectorQuantizer, VectorQuant
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.train.ranks import Ranks, gather
-from conftest import TOWER, images, packed
-from test_gradient import trainer
-from test_recipes import corpus, small  # noqa: F401
+from support.models import TOWER
+from support.paths import TESTS
+from support.recipes import small
+from support.segments import images, packed
+from support.training import trainer
 
 Z = torch.randn(6, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 ALL = torch.ones(6, 7, dtype=torch.float64)
@@ -196,7 +198,7 @@ def test_codes_are_the_same_over_two_ranks(tmp_path: Path) -> None:
         sys.executable,
         *torchrun,
         str(tmp_path / "steps.py"),
-        str(Path(__file__).parents[1]),
+        str(TESTS),
     ]
     command.append(str(tmp_path / "two.safetensors"))
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -239,7 +241,7 @@ def test_evaluation_changes_no_code() -> None:
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
-def test_a_resumed_tokenizer_is_the_uninterrupted_one(corpus: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_resumed_tokenizer_is_the_uninterrupted_one(corpus: Path, tmp_path: Path) -> None:
     tree = small("vq", corpus).tree()
     tree["train"] |= {"save_every": 10}
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")

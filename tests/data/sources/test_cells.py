@@ -32,7 +32,7 @@ from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
-from conftest import cells_file
+from support.cells import cells_file
 
 NAMES = [f"GENE{i}" for i in range(8)]
 Cell = dict[str, int]

@@ -25,8 +25,8 @@ from broadbase.data.sources.json_files import JsonConfig, JsonLinesConfig
 from broadbase.data.sources.sequences import SmilesFilesConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.sources.texts import EncodedConfig, TextFilesConfig
-from conftest import stored
-from mutated import packed_zst
+from support.mutated import packed_zst
+from support.stores import stored
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,

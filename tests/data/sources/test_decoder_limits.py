@@ -29,7 +29,7 @@ from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.sources.video import VideoFilesConfig
 from broadbase.modalities.molecule import MoleculeConfig
-from mutated import packed_zst, photo
+from support.mutated import packed_zst, photo
 
 MEBI = 1 << 20
 PACK = {"gz": gzip.compress, "bz2": bz2.compress, "zst": packed_zst}

@@ -24,7 +24,7 @@ from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.sources.video import VideoFilesConfig
-from conftest import stored
+from support.stores import stored
 
 KINDS: tuple[type[FilesConfig], ...] = (
     TextFilesConfig,

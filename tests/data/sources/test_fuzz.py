@@ -43,7 +43,7 @@ from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.molecule import MoleculeConfig
 from broadbase.modalities.protein import ProteinConfig
 from broadbase.modalities.video import VideoConfig
-from mutated import (
+from support.mutated import (
     MUTATORS,
     ROWS,
     cells,

@@ -12,7 +12,6 @@ from broadbase.data.samples.catalog import sample
 from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.data.sources.labels import LabelsConfig
 from broadbase.data.sources.texts import TextFilesConfig
-from test_codes import tokenizer  # noqa: F401
 
 
 def test_labels_are_texts_of_the_same_keys(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from broadbase.data.store.sketches import sketch
 from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.text import TextConfig
-from conftest import stored
+from support.stores import stored
 
 TEXT = TextConfig(vocab_size=300)
 

@@ -30,7 +30,7 @@ from broadbase.modalities import strings
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.source_code import CodeConfig
 from broadbase.modalities.text import TextConfig
-from conftest import stored
+from support.stores import stored
 
 BYTES, TEXT, CODE = BytesConfig(), TextConfig(vocab_size=300), CodeConfig(vocab_size=300)
 

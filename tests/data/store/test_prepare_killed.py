@@ -20,7 +20,7 @@ from broadbase.data.store.prepare import PrepareConfig, prepare, remove
 from broadbase.data.store.requests import StoreRequest
 from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.text import TextConfig
-from killed import attempt
+from support.killed import attempt
 
 SOME = (3, 20, 45, 70)  # of the changes, in the default run
 

@@ -1,0 +1,79 @@
+"""Recipes made small, and a corpus of every kind of data for them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from broadbase.recipes.recipe import find_recipe
+from broadbase.run.config import RunConfig
+from broadbase.run.run import Run
+from support.cells import cells_file
+from support.paths import ROOT
+from support.videos import film, moving
+
+OWN_DATA = {"mixed"}  # recipes that take no --data
+
+
+def resolved(name: str, depth: int, data: Path) -> RunConfig:
+    return find_recipe(name).build(depth, None if name in OWN_DATA else str(data))
+
+
+def write_corpus(folder: Path) -> Path:
+    """Write the licence as text, code and residues, digits, chirps, cells and chains of carbon."""
+    for i, paragraph in enumerate((ROOT / "LICENSE").read_text().split("\n\n")):
+        if paragraph.strip():
+            (folder / f"{i:03d}.txt").write_text(paragraph)
+            (folder / f"{i:03d}.py").write_text(paragraph)
+            (folder / f"{i:03d}.fa").write_text(f">{i}\n" + re.sub("[^A-Z]", "", paragraph.upper()))
+    chains = ("C" * i + tail for i in range(1, 9) for tail in ("O", "N", "Cl", "c1ccccc1", "C=O"))
+    (folder / "chains.smi").write_text("\n".join(chains))
+    film(folder / "square.mkv", moving(400))
+    counts = np.random.default_rng(0).poisson([0.5, 3, 1] * 8, (60, 24)).astype(np.float32)
+    cells_file(folder / "cells.h5ad", counts, [f"GENE{i}" for i in range(24)])
+    for i in range(12):  # chirps
+        time = np.arange(24_000) / 16_000
+        chirp = 0.3 * np.sin(2 * np.pi * (200 + 60 * i) * time * (1 + time))
+        soundfile.write(folder / f"{i:03d}.wav", chirp, 16_000)
+    for i, image in enumerate(load_digits().images[:40]):
+        Image.fromarray((image * 15).astype("uint8")).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def small(name: str, corpus: Path) -> RunConfig:
+    """The recipe at depth 1 on the small corpus, 20 steps of few and short rows, 1000 molecules."""
+    tree: dict[str, Any] = resolved(name, 1, corpus).tree()
+    tree["train"] |= {"steps": 20, "evaluate_every": 20, "save_every": 20}
+    tree["machine"] = {"device": "cpu", "precision": "fp32", "matmul": "torch", "compile": "off"}
+    tree["data"]["holdout"] = 0.2
+    tree["schedule"]["warmup"] = 2
+    for settings in tree["model"]["modalities"].values():
+        if "vocab_size" in settings:
+            settings["vocab_size"] = 300
+        if "tokenizer" in settings:
+            settings["tokenizer"] = str(corpus_tokenizer(corpus))
+    for settings in tree["model"]["heads"].values():
+        if "grace" in settings:
+            settings["grace"] = 1.0  # four pictures a step may get one answer
+    for source in tree["data"]["sources"].values():
+        source["batch_size"] = 4
+        if source["source"]["name"] in ("wheel_json", "standard_library"):
+            source["source"] = {"name": "text_files", "path": str(corpus)}
+            source["sequence_length"] = 32
+        if "limit" in source["source"]:
+            source["source"]["limit"] = 1000
+    return RunConfig.from_tree(tree)
+
+
+def corpus_tokenizer(corpus: Path) -> Path:
+    """The vq recipe, trained on the small corpus once."""
+    folder = corpus.parent / f"{corpus.name}-vq"
+    if not folder.exists():
+        Run.create(small("vq", corpus), folder).train()
+    return folder
