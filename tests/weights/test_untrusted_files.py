@@ -85,7 +85,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_an_error(folder: Path) -> None:
     file = folder / SINGLE
     with file.open("r+b") as opened:
         opened.truncate(file.stat().st_size // 2)
-    every = {name: tensors.whole(name) for name in tensors.stored}
+    every = {name: tensors.piece(name) for name in tensors.stored}
     turned = {name: replace(piece, view=torch.Tensor.clone) for name, piece in every.items()}
     for pieces in (every, turned):
         with pytest.raises(DataError, match=r"model\.safetensors cannot be read"):

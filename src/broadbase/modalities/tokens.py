@@ -86,9 +86,8 @@ class TokensConfig(ModalityConfig):
         if self.by is not None:
             return self.by.fit(records)
         raise ConfigError(
-            "modality 'tokens' has the tokenizer of published weights, which are not given; train"
-            " from their folder with --init-from FOLDER, or with modality 'text', which makes a"
-            " tokenizer"
+            "modality 'tokens' has the tokenizer of published weights: go on from their folder,"
+            " --init-from FOLDER; or train with 'text', which makes a tokenizer"
         )
 
     def load(self, folder: Path) -> Codec:

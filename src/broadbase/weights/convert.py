@@ -45,7 +45,7 @@ def read(
                     " config.json ties it; copy the file again"
                 )
         elif canonical not in links:
-            kept[name] = tensors.whole(name)
+            kept[name] = tensors.piece(name)
     state_tensors, kept_tensors = tensors.read(pieces), tensors.read(kept)
     for name, tensor in kept_tensors.items():
         for pattern, value in source.derived.items():

@@ -30,7 +30,7 @@ from broadbase.weights.fold_norm import folded
 from broadbase.weights.mask_token import masked
 from broadbase.weights.match import FamilyMatch, matches
 from broadbase.weights.native import NativeModel
-from broadbase.weights.reading import look, ours, theirs, with_codecs
+from broadbase.weights.reading import check_files, published, trained_here, with_codecs
 from broadbase.weights.shards import LIMIT, LazyTensor, cut
 from broadbase.weights.shards import write as write_tensors
 from broadbase.weights.special_tokens import spoken
@@ -40,11 +40,11 @@ WRITTEN = "broadbase.json"  # the files of a folder that `save` wrote, and their
 
 
 def save(base: Base, folder: Path, limit: int | None = None) -> None:
-    """Write the model folder, whole or not at all; an older one at the place is replaced.
+    """Write the model folder in full or not at all; an older one of the same path is replaced.
 
-    Weights of more than `limit` bytes are cut into several files with an index; without a limit
-    those of a published folder lie in its files as they came, others are cut as the hub does.
-    ConfigError as `must_be_free`; ResourceError where the disk refuses.
+    Weights of more than `limit` bytes are cut into several files with an index. Without a limit,
+    those of a published folder keep its files, and others are cut as the hub does it. ConfigError
+    as `must_be_free`; ResourceError if the disk is full.
     """
     with draft_folder(folder, written_here) as draft:
         write(base, draft, limit)
@@ -52,34 +52,35 @@ def save(base: Base, folder: Path, limit: int | None = None) -> None:
 
 
 def must_be_free(folder: Path) -> None:
-    """ConfigError where `save` would erase more than a model folder that it wrote.
+    """Check that `save` would erase nothing but a model folder that it wrote; else ConfigError.
 
-    `save` says the same; ask this before hours of work.
+    `save` does it too; call this before hours of work.
     """
     refuse_foreign(folder, written_here)
 
 
 def written_here(folder: Path) -> bool:
-    """Whether `save` wrote a folder, and nothing in it was added or changed since."""
+    """Return whether `save` wrote a folder, and nothing in it was added or changed since."""
     try:
-        found = _sizes(folder)
-        found.pop(WRITTEN, None)
-        return found == read_json(folder / WRITTEN)
+        sizes = _sizes(folder)
+        sizes.pop(WRITTEN, None)
+        return sizes == read_json(folder / WRITTEN)
     except DataError:
         return False
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """The size of every file of a folder; 0 of what is none."""
+    """Return the size of every file of a folder in bytes; 0 for what is no file."""
     items = [item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir()]
     return {str(p.relative_to(folder)): p.stat().st_size if p.is_file() else 0 for p in items}
 
 
 def write(base: Base, folder: Path, limit: int | None = None) -> None:
-    """The files of a model folder into an empty folder, as `save` does."""
+    """Write the files of a model folder into an empty folder, as `save` does."""
     config, tensors, rest = layout(base)
-    came = base.origin.names if base.origin and limit is None else {}
-    files = came if came.keys() == tensors.keys() else cut(tensors, limit or LIMIT)
+    original = base.origin.names if base.origin and limit is None else {}
+    same = original.keys() == tensors.keys()
+    files = original if same else cut(tensors, limit or LIMIT)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     for name, codec in base.codecs.items():
         own = folder if len(base.codecs) == 1 else folder / "codecs" / name
@@ -93,7 +94,7 @@ def write(base: Base, folder: Path, limit: int | None = None) -> None:
 
 
 def _keep(codec: Codec, folder: Path) -> None:
-    """A codec's own files; OSError where the disk refuses, also by the tokenizers library."""
+    """Write a codec's files; OSError if the disk is full, also inside the tokenizers library."""
     try:
         codec.save(folder)
     except Exception as error:
@@ -103,7 +104,7 @@ def _keep(codec: Codec, folder: Path) -> None:
 
 
 def model_folder(path: Path | str) -> Path:
-    """The model folder of a run, or `path` itself; DataError where the run is not finished."""
+    """Return the model folder of a run, or `path` itself; DataError if the run is not finished."""
     folder = Path(path).expanduser()
     if not (folder / "config.yaml").exists() or (folder / "config.json").exists():
         return folder
@@ -115,19 +116,18 @@ def model_folder(path: Path | str) -> Path:
 
 
 def load(folder: Path | str, device: str = "cpu") -> Base:
-    """The base of a run or in a model folder, ours or a published one; DataError names what is
-    wrong.
+    """Return the base of a run, or of a model folder that was trained here or published.
 
-    Weights keep the type they are stored in.
+    Weights keep the type in which they are stored. DataError names what is wrong.
     """
     folder = model_folder(folder)
     config = read_json(folder / "config.json", "is this a model folder?")
-    look(folder)
+    check_files(folder)
     with errors_of(f"{folder / 'config.json'} does not fit the folder"):
-        # what transformers has saved since may be another model, and lacks what lay beside
+        # transformers may have saved another model since, and it drops our own files
         own = None if "transformers_version" in config else NativeModel.of(config, folder)
         tensors = Tensors(folder)
-        base = theirs(config, tensors) if own is None else ours(config, own, tensors)
+        base = published(config, tensors) if own is None else trained_here(config, own, tensors)
     base.model.to(device)
     return with_codecs(base, folder)
 
@@ -136,28 +136,28 @@ def check_compatible(
     base: Base,
     codecs: Mapping[str, Codec],
     config: ModelConfig,
-    place: str,
+    where: str,
     free: Collection[str] = (),
 ) -> None:
-    """ConfigError, which names the `place`, where the base does not encode as these codecs do.
+    """Check that a base encodes as these codecs do; ConfigError, which names `where`, otherwise.
 
-    Settings of a modality that are called as in `free` may differ.
+    Settings of a modality whose names are in `free` may differ.
     """
     for name, codec in codecs.items():
         if name not in base.codecs:
-            known = ", ".join(base.codecs)
-            raise ConfigError(f"{place}: its base has no modality {name!r}; it has: {known}")
-        mine, its = (_bound(c.modalities[name].tree(), free) for c in (config, base.config))
-        alike = mine == its
+            names = ", ".join(base.codecs)
+            raise ConfigError(f"{where}: its base has no modality {name!r}; it has: {names}")
+        ours, its = (_bound(c.modalities[name].tree(), free) for c in (config, base.config))
+        alike = ours == its
         if not alike or _files(codec) != _files(base.codecs[name]):
             raise ConfigError(
-                f"{place}: its codec of {name!r} is not this run's, and one id would mean two"
+                f"{where}: its codec of {name!r} is not this run's, and one id would mean two"
                 " things; pretrain both from one --store, with the same settings of the modality"
             )
 
 
 def _bound(tree: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:
-    """Settings at any depth but for those whose names are free."""
+    """Return settings without those, at any depth, whose names are free."""
     return {
         name: _bound(value, free) if isinstance(value, Mapping) else value
         for name, value in tree.items()
@@ -166,20 +166,20 @@ def _bound(tree: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:
 
 
 def _files(codec: Codec) -> dict[str, bytes]:
-    """What a codec saves, file by file: equal for codecs that encode alike."""
+    """Return the files that a codec saves: equal for codecs that encode alike."""
     with tempfile.TemporaryDirectory() as name:
         codec.save(Path(name))
         return {str(p.relative_to(name)): p.read_bytes() for p in Path(name).rglob("*.*")}
 
 
 def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, LazyTensor], dict[str, LazyTensor]]:
-    """config.json, the tensors under the layout's names, and those the layout has no place for."""
+    """Return config.json, the tensors under the layout's names, and those without such a name."""
     state = base.model.state_dict()
     if base.origin is not None:
         config, names, kept = base.origin.config, base.origin.names, base.origin.unused_tensors
         source = spoken(config, names, base.origin.files)
-        came = plain_usage(source.pattern, source.patterns)
-        if source.config == base.config and base.usage.model_copy(update={"grids": {}}) == came:
+        usage = plain_usage(source.pattern, source.patterns)
+        if source.config == base.config and base.usage.model_copy(update={"grids": {}}) == usage:
             return config, *convert.written(source, base.config, state, names, kept)
     own = {
         "format": FORMAT,
@@ -191,17 +191,20 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, LazyTensor], dict[s
     if family is None:
         ours = {name: LazyTensor.of(tensor) for name, tensor in state.items()}
         return {"model_type": "broadbase", "broadbase": own}, ours, {}
-    told = leaving.model.state_dict()
-    links = convert.grouped(family.source, leaving.config, told)
-    tensors, rest = convert.written(family.source, leaving.config, told, links, {})
-    # read back as it was, by what lies apart
-    rest |= {name: LazyTensor.of(each) for name, each in state.items() if name not in told}
+    written = leaving.model.state_dict()
+    links = convert.grouped(family.source, leaving.config, written)
+    tensors, rest = convert.written(family.source, leaving.config, written, links, {})
+    # what the family has no names for is stored apart, so that the base is read back unchanged
+    rest |= {name: LazyTensor.of(each) for name, each in state.items() if name not in written}
     return {**family.config, "broadbase": {**own, **marks}}, tensors, rest
 
 
 def _leaving(base: Base) -> tuple[Base, dict[str, bool], FamilyMatch | None]:
-    """A base as one of a published family, without its input norm or with an id for hidden places,
-    and which of these; None: it is of none."""
+    """Return a base as one of a published family, what was changed for that, and the family.
+
+    The input norm may be folded, and the mask vector become an id. The base itself and None if it
+    belongs to no family.
+    """
     (where, *_), (space, *_) = base.config.towers, base.config.modalities
     for each in filter(None, (base, folded(base))):
         mask, own = base.model.space(space).mask_vector, None
@@ -211,7 +214,7 @@ def _leaving(base: Base) -> tuple[Base, dict[str, bool], FamilyMatch | None]:
             with torch.no_grad():
                 own = masked(each, norm(mask))
         for leaving in filter(None, (own, each)):
-            family = next((found for found in matches(leaving) if not found.differences), None)
+            family = next((match for match in matches(leaving) if not match.differences), None)
             if family is not None:
                 marks = {"folded": each is not base, "masked": leaving is not each}
                 return leaving, {k: True for k, said in marks.items() if said}, family

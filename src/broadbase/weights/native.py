@@ -51,12 +51,13 @@ class NativeModel(Config):
         for pattern in (self.usage.attention, *self.usage.attention_of.values()):
             if pattern not in PATTERNS:
                 raise ValueError(f"no pattern is called {pattern!r}; known: {', '.join(PATTERNS)}")
-        for kind, names, known in (
+        for kind, names, registered in (
             ("tower", self.usage.attention_of, self.model.towers),
             ("modality", self.codecs, self.model.modalities),
             ("modality", self.usage.grids, self.model.modalities),
         ):
             for name in names:
-                if name not in known:
-                    raise ValueError(f"no {kind} is called {name!r}; known: {', '.join(known)}")
+                if name not in registered:
+                    options = ", ".join(registered)
+                    raise ValueError(f"no {kind} is called {name!r}; known: {options}")
         return self

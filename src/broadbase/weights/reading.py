@@ -27,7 +27,7 @@ from broadbase.weights.native import NativeModel
 from broadbase.weights.special_tokens import spoken
 from broadbase.weights.tensors import OURS, Piece, Tensors
 
-BESIDE = (  # files of a published folder that travel with its weights
+COMPANIONS = (  # files of a published folder that are kept with its weights
     "added_tokens.json",
     "chat_template.jinja",
     "generation_config.json",
@@ -45,12 +45,12 @@ BESIDE = (  # files of a published folder that travel with its weights
 )
 
 
-def ours(config: Mapping[str, Any], own: NativeModel, tensors: Tensors) -> Base:
-    """What was trained here, also where its tensors lie under a family's names; no codecs yet."""
+def trained_here(config: Mapping[str, Any], own: NativeModel, tensors: Tensors) -> Base:
+    """Return a base that was trained here, without codecs; tensors may have a family's names."""
     names, rest = _apart(tensors)
     model = _blank(own.model)
     if config["model_type"] == "broadbase":
-        state = tensors.read({name: tensors.whole(name) for name in names})
+        state = tensors.read({name: tensors.piece(name) for name in names})
     else:
         source, _ = _source(config, names, tensors)
         unnormed = (own.folded and without_norm(own.model)) or own.model
@@ -64,15 +64,15 @@ def ours(config: Mapping[str, Any], own: NativeModel, tensors: Tensors) -> Base:
     return Base(own.model, model.eval(), codecs, own.usage)
 
 
-def theirs(config: Mapping[str, Any], tensors: Tensors) -> Base:
-    """A published model; no codecs yet."""
+def published(config: Mapping[str, Any], tensors: Tensors) -> Base:
+    """Return a published model as a base without codecs."""
     names, rest = _apart(tensors)
-    source, beside = _source(config, names, tensors)
+    source, companions = _source(config, names, tensors)
     model = _blank(source.config)
     state, kept = convert.read(source, source.config, model.state_dict(), tensors, names)
     _fill(model, state | tensors.read(rest), str(tensors.folder), source.fresh)
     files = {name: tensors.stored[name].file.name for name in names}
-    origin = Origin(config, files, kept, beside)
+    origin = Origin(config, files, kept, companions)
     codecs: dict[str, Any] = dict.fromkeys(source.codecs)
     return Base(
         source.config, model.eval(), codecs, plain_usage(source.pattern, source.patterns), origin
@@ -80,44 +80,44 @@ def theirs(config: Mapping[str, Any], tensors: Tensors) -> Base:
 
 
 def with_codecs(base: Base, folder: Path) -> Base:
-    """A base with the codecs that a folder holds; DataError where one cannot be read."""
+    """Return a base with the codecs of a folder; DataError if one cannot be read."""
     codecs = {}
     for name in base.codecs or base.config.modalities:
-        place = folder / "codecs" / name
-        place = place if base.origin is None and place.exists() else folder
-        with errors_of(f"{place}: the files of {name!r} cannot be read"), _tokenizers():
-            codecs[name] = base.config.modalities[name].load(place)
+        path = folder / "codecs" / name
+        path = path if base.origin is None and path.exists() else folder
+        with errors_of(f"{path}: the files of {name!r} cannot be read"), _tokenizers():
+            codecs[name] = base.config.modalities[name].load(path)
     return replace(base, codecs=codecs)
 
 
 def _source(
     config: Mapping[str, Any], names: list[str], tensors: Tensors
 ) -> tuple[ImportedModel, dict[str, bytes]]:
-    """What a family's config.json says, its fields looked at first; and the files beside it."""
+    """Return the model of a family's config.json, whose fields are checked, and the other files."""
     check(config)
     bound(config, [tensors.stored[name].shape for name in names])
-    beside = _beside(tensors.folder)
-    return spoken(config, names, beside), beside
+    companions = _companions(tensors.folder)
+    return spoken(config, names, companions), companions
 
 
 def _apart(tensors: Tensors) -> tuple[list[str], dict[str, Piece]]:
-    """The tensors under a layout's names, and those in a file of ours that it has no place for."""
-    rest = {n: tensors.whole(n) for n, stored in tensors.stored.items() if stored.file.name == OURS}
+    """Return the names of a layout's tensors, and the tensors in the file for those without one."""
+    rest = {n: tensors.piece(n) for n, stored in tensors.stored.items() if stored.file.name == OURS}
     return [name for name in tensors.stored if name not in rest], rest
 
 
-def look(folder: Path) -> None:
-    """DataError where something in a folder is no file that can be read whole."""
+def check_files(folder: Path) -> None:
+    """Check that a folder has only files of an allowed size; DataError names the first other."""
     for item in [*folder.iterdir(), *(folder / "codecs").rglob("*")]:
-        if item.exists() and not item.is_file() and (item.name in BESIDE or not item.is_dir()):
+        if item.exists() and not item.is_file() and (item.name in COMPANIONS or not item.is_dir()):
             raise DataError(f"{item} is not a file; remove it")
-        if item.name in BESIDE and item.exists() and item.stat().st_size > MOST:
+        if item.name in COMPANIONS and item.exists() and item.stat().st_size > MOST:
             raise DataError(f"{item} has more than {MOST} bytes; copy it again")
 
 
 @contextmanager
 def _tokenizers() -> Iterator[None]:
-    """Errors of the tokenizers library, which are of no class of their own, as ValueErrors."""
+    """Raise errors of the tokenizers library, which have no class of their own, as ValueErrors."""
     try:
         yield
     except BaseException as error:
@@ -127,28 +127,28 @@ def _tokenizers() -> Iterator[None]:
 
 
 def _blank(config: ModelConfig) -> Model:
-    """The model without any numbers."""
+    """Return the model without numbers, on the meta device."""
     with torch.device("meta"):
         return config.build()
 
 
-def _fill(model: Model, state: Mapping[str, Tensor], place: str, fresh: str) -> None:
-    """Make these tensors the model's own; those that `fresh` (a regex) allows may lack."""
+def _fill(model: Model, state: Mapping[str, Tensor], where: str, fresh: str) -> None:
+    """Give the model these tensors; those whose names match the regex `fresh` may be missing."""
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in state]
     wrong = [name for name in missing if not re.fullmatch(fresh, name)]
     wrong += [name for name in state if name not in wanted]
     if wrong:
-        raise DataError(f"{place}: tensors missing or unknown: {', '.join(wrong[:5])}")
+        raise DataError(f"{where}: tensors missing or unknown: {', '.join(wrong[:5])}")
     for name, tensor in state.items():
         if tensor.shape != wanted[name].shape:
             raise DataError(
-                f"{place}: {name!r} is {list(tensor.shape)}, and by config.json"
+                f"{where}: {name!r} is {list(tensor.shape)}, and by config.json"
                 f" {list(wanted[name].shape)}"
             )
         if tensor.numel() and not all(bound.isfinite() for bound in torch.aminmax(tensor)):
             raise DataError(
-                f"{place}: {name!r} holds numbers that are not finite (NaN or infinity); copy it"
+                f"{where}: {name!r} holds numbers that are not finite (NaN or infinity); copy it"
                 " again, or go back to an earlier version"
             )
     kind = next(iter(state.values())).dtype
@@ -157,5 +157,5 @@ def _fill(model: Model, state: Mapping[str, Tensor], place: str, fresh: str) -> 
     initialise(model, 0, missing)
 
 
-def _beside(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in BESIDE if (folder / name).exists()}
+def _companions(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in COMPANIONS if (folder / name).exists()}

@@ -71,7 +71,7 @@ def reference_of(base: Base, folder: Path) -> Any:
     spaces = filter(None, map(ids, base.config.modalities.values()))
     heads = any(not isinstance(space.head, NoHeadConfig) for space in spaces)
     names = [name for name, stored in tensors.stored.items() if stored.file.name != OURS]
-    state = tensors.read({name: tensors.whole(name) for name in names})
+    state = tensors.read({name: tensors.piece(name) for name in names})
     kind = getattr(hf, headed if heads else bare)
     how = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
     try:

@@ -129,8 +129,8 @@ class Tensors:
                     f"{index} says that {file} holds {name!r}, and it does not; copy it again"
                 )
 
-    def whole(self, name: str) -> Piece:
-        """Request a complete tensor."""
+    def piece(self, name: str) -> Piece:
+        """Return the piece that is a complete tensor."""
         return Piece(name, self.stored[name].shape)
 
     def read(self, pieces: Mapping[str, Piece]) -> dict[str, Tensor]:
