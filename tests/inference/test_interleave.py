@@ -124,7 +124,7 @@ def test_reading_follows_order_and_leaves_padding_out() -> None:
     assert found.tolist() == [[1, 3, 0]]
 
 
-def test_records_without_a_place_are_an_error() -> None:
+def test_records_without_a_token_that_stands_for_them_are_an_error() -> None:
     mixed = base()
-    with pytest.raises(ConfigError, match=r": 1; places .*: 0; write '9' where"):
+    with pytest.raises(ConfigError, match=r"given: 1; tokens .*: 0; write '9' where"):
         mixed.generate("abc", attachments=[np.zeros((4, 4))])

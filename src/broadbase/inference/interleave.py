@@ -47,8 +47,8 @@ def slots(
         if len(spots) != len(records):
             how = " or ".join(f"{spell(i)!r} where each {kind} stands" for i, kind in kinds.items())
             raise ConfigError(
-                f"{len(records)} records are given, and the text has {len(spots)} tokens that stand"
-                f" for one; {f'write {how}' if how else 'this base reads texts alone'}"
+                f"records given: {len(records)}; tokens of the text that stand for one:"
+                f" {len(spots)}; {f'write {how}' if how else 'this base reads texts alone'}"
             )
         seen: Counter[str] = Counter()
         for (kind, index), record in zip(spots, records, strict=True):
