@@ -21,6 +21,8 @@ PACKAGES = (
     "data",
     "modalities",
     "objectives",
+    "nn",
+    "model",
 )  # add to it: it only grows
 
 
@@ -53,6 +55,10 @@ def test_docstrings_of_fields_are_read_and_inherited() -> None:
 
 def test_the_first_sentence_is_a_comment() -> None:
     assert first_sentence(descriptions(Oven)["heat"]) == "The temperature, in degrees Celsius"
+    assert (
+        first_sentence("A rack (Li et al. 2020), e.g. 1. More.")
+        == "A rack (Li et al. 2020), e.g. 1"
+    )
 
 
 def configs(package: str) -> Iterator[type[Config]]:

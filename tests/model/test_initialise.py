@@ -40,14 +40,9 @@ from broadbase.nn.norm import (
     StandardiseConfig,
 )
 from broadbase.nn.pooling import AttentionPoolingConfig, FirstConfig, LastConfig, MeanConfig
-from broadbase.nn.positions import (
-    Learned2DConfig,
-    LearnedConfig,
-    NoPositionsConfig,
-    RotaryConfig,
-    SinusoidConfig,
-)
+from broadbase.nn.positions import Learned2DConfig, LearnedConfig, NoPositionsConfig, SinusoidConfig
 from broadbase.nn.relative import RelativeBias2DConfig, T5RelativeBiasConfig
+from broadbase.nn.rotary import RotaryConfig
 from broadbase.nn.softmax import CappedConfig, PlainSoftmaxConfig, SinksConfig
 from broadbase.nn.spaces.codebooks import CodebooksConfig
 from broadbase.nn.spaces.discrete import (

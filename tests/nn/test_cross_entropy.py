@@ -15,7 +15,7 @@ from broadbase.nn.spaces.discrete import DiscreteConfig
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every product is large, and a chunk holds three predictions of 11 categories."""
-    monkeypatch.setattr(module, "WHOLE", 0)
+    monkeypatch.setattr(module, "MAX_LOGITS", 0)
     monkeypatch.setattr(module, "CHUNK", 35)
 
 
@@ -96,7 +96,7 @@ def test_the_logits_are_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 2**18)
     x = torch.randn(2**15, 8, requires_grad=True)
     weight = torch.randn(2**10, 8, requires_grad=True)
-    assert len(x) * len(weight) > module.WHOLE
+    assert len(x) * len(weight) > module.MAX_LOGITS
     target = torch.randint(len(weight), (len(x),))
     with torch.profiler.profile(profile_memory=True) as seen:
         linear_cross_entropy(x, weight, None, target)[0].sum().backward()

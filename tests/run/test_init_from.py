@@ -15,7 +15,7 @@ import broadbase
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Tokens, positions
 from broadbase.model.initialise import initialise
-from broadbase.nn.positions import Rotary, RotaryConfig
+from broadbase.nn.rotary import Rotary, RotaryConfig
 from broadbase.recipes.resolve import continue_from
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run

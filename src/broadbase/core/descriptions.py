@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
 from textwrap import dedent
 
 from broadbase.core.config import Config
+
+SENTENCE_END = re.compile(r"(?<!\bal)(?<!\be\.g)(?<!\bi\.e)\. ")  # "et al. 2020" goes on
 
 
 @cache
@@ -30,10 +33,10 @@ def descriptions(cls: type[Config]) -> Mapping[str, str]:
 
 
 def first_sentence(text: str) -> str:
-    """Return a docstring up to its first full stop before a blank, in one line."""
+    """Return the first sentence of a docstring in one line, without its full stop."""
     line = " ".join(text.split())
-    end = line.find(". ")
-    return (line if end < 0 else line[:end]).removesuffix(".")
+    end = SENTENCE_END.search(line)
+    return (line[: end.start()] if end else line).removesuffix(".")
 
 
 def _own(cls: type[Config]) -> dict[str, str]:

@@ -20,18 +20,22 @@ from broadbase.nn.laws import ZERO, Initialised, Law, ResidualLinear
 from broadbase.nn.layer import Branch, LayerInputs
 from broadbase.nn.norm import NormConfig
 from broadbase.nn.patterns import Mask, SpanConfig
-from broadbase.nn.positions import Rotation, rotate
+from broadbase.nn.positions import Rotation
+from broadbase.nn.rotary import rotate
 from broadbase.nn.softmax import PlainSoftmaxConfig, SoftmaxConfig
 from broadbase.nn.tensor_parallel import Splits, TensorParallel
 
 
 class AttentionConfig(Slot):
-    """A way for places to read other places."""
+    """A way for the tokens of a stream to read one another, or those of another stream."""
 
     package: ClassVar[str] = "nn"
     heads: Annotated[int, Field(ge=1)]
+    """The number of query heads."""
     head_dim: Annotated[int, Field(ge=1)]
-    span: SpanConfig | None = None  # None: as far as the tower's pattern
+    """The dimensions of a head; heads * head_dim may differ from the width of the tower."""
+    span: SpanConfig | None = None
+    """How far this layer sees within the pattern of its stream; null: as far as the pattern."""
 
     @abstractmethod
     def build(self, width: int) -> Branch:
@@ -50,12 +54,19 @@ class GroupedQueryConfig(AttentionConfig):
 
     name: Literal["grouped"] = "grouped"
     kv_heads: Annotated[int, Field(ge=1)]
-    bias: bool = False  # on queries, keys and values
-    k_bias: bool | None = None  # on keys, where that is another matter
+    """The number of heads of keys and values, which divides `heads`."""
+    bias: bool = False
+    """Whether the maps to queries, keys and values have a bias."""
+    k_bias: bool | None = None
+    """Whether the map to keys has a bias (false in Whisper and BEiT); null: as `bias` says."""
     out_bias: bool = False
-    scale: float | None = None  # of the logits; None: 1 / sqrt(head_dim)
-    qk_norm: NormConfig | None = None  # norm of each head's queries and keys (Henry et al. 2020)
+    """Whether the output map has a bias."""
+    scale: float | None = None
+    """The factor of the logits (T5: 1); null: 1 / sqrt(head_dim)."""
+    qk_norm: NormConfig | None = None
+    """The norm of the queries and keys of each head (Henry et al. 2020); null: none."""
     softmax: SoftmaxConfig = PlainSoftmaxConfig()
+    """How the logits become weights of the values."""
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:
@@ -64,23 +75,28 @@ class GroupedQueryConfig(AttentionConfig):
         return self
 
     def build(self, width: int) -> Branch:
+        """Build self-attention for a tower of `width`."""
         return GroupedQueryAttention(self, width)
 
     def cross(self, width: int) -> Branch:
+        """Build cross-attention for a tower of `width`."""
         return CrossAttention(self, width)
 
 
 class Queries(nn.Linear, Initialised):
-    """A linear map that starts such that logits of any `scale` start as if it were 1 /
-    sqrt(head_dim): what T5, whose scale is 1, leaves to its init."""
+    """The map to queries, which makes up for the `scale` of the logits at the start of training.
+
+    Logits of any scale start as if it were 1 / sqrt(head_dim). T5, whose scale is 1, does the same
+    in its initialisation.
+    """
 
     def __init__(self, width: int, heads: int, config: GroupedQueryConfig) -> None:
         super().__init__(width, heads, bias=config.bias)
-        usual = config.head_dim**-0.5
-        self.shrink = usual / (config.scale or usual)
+        default = config.head_dim**-0.5
+        self.shrink = default / (config.scale or default)
 
     def init_law(self, name: str) -> Law:
-        """Start as any linear map, times that ratio."""
+        """Start as any linear map, times 1 / sqrt(head_dim) over the scale."""
         return ZERO if name == "bias" else Law(std=self.shrink / math.sqrt(self.in_features))
 
 
@@ -129,13 +145,14 @@ class GroupedQueryAttention(SoftmaxAttention):
     fused_names: ClassVar[tuple[str, ...]] = ("q", "k", "v")
 
     def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        """Return the update [B,T,D] and no auxiliary loss; a cache takes up new keys and values."""
         q_BHTE, k_BGSE, v_BGSE = self._project_heads(x_BTD, inputs.rotation)
         if inputs.cache is not None:
             k_BGSE, v_BGSE = inputs.cache.extend(k_BGSE, v_BGSE)
         return self.attend(q_BHTE, k_BGSE, v_BGSE, inputs.mask), {}
 
     def _project_heads(self, x_BTD: Tensor, rotation: Rotation | None) -> Sequence[Tensor]:
-        """Return queries, keys and values by heads, the former two normed and rotated."""
+        """Return queries, keys and values by heads, queries and keys normed and rotated."""
         if self.joint is not None and rotation is not None and not self.normed:
             heads = self.split_heads(self.joint(x_BTD))
             q, k, _ = (size // self.head_dim for size in self.sizes)
@@ -154,6 +171,10 @@ class CrossAttention(SoftmaxAttention):
     fused_names: ClassVar[tuple[str, ...]] = ("k", "v")
 
     def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        """Return the update [B,T,D] and no auxiliary loss.
+
+        A cache keeps the keys and values of the context, which are computed once.
+        """
         assert inputs.context is not None, "cross-attention needs a context"
         cache = inputs.cache
         keys_values = None if cache is None else cache.context

@@ -1,4 +1,7 @@
-"""One layer: attention and feed-forward around a residual stream; where the norm sits is a slot."""
+"""One layer: attention and feed-forward around a residual stream; where the norm sits is a slot.
+
+Legend: B batch, T tokens, D width.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,10 @@ class ResidualConfig(Slot):
     """Where the norm of a residual branch sits."""
 
     package: ClassVar[str] = "nn"
-    reads_condition: ClassVar[bool] = False  # whether a layer needs `LayerInputs.condition`
+    reads_condition: ClassVar[bool] = False
+    """Whether a layer needs `LayerInputs.condition`."""
     norm: NormConfig = RMSNormConfig()
+    """The norm of the branch."""
 
     @abstractmethod
     def build(self, branch: Branch, width: int) -> Residual:
@@ -36,6 +41,7 @@ class PreNormConfig(ResidualConfig):
     name: Literal["pre"] = "pre"
 
     def build(self, branch: Branch, width: int) -> Residual:
+        """Build x + branch(norm(x))."""
         return PreNorm(branch, self.norm.build(width))
 
 
@@ -45,15 +51,17 @@ class PostNormConfig(ResidualConfig):
     name: Literal["post"] = "post"
 
     def build(self, branch: Branch, width: int) -> Residual:
+        """Build norm(x + branch(x))."""
         return PostNorm(branch, self.norm.build(width))
 
 
 class SandwichConfig(ResidualConfig):
-    """x + norm(branch(norm(x))), each norm its own (Gemma 2; 2408.00118, 2)."""
+    """x + norm(branch(norm(x))) with two norms of their own (Gemma 2; 2408.00118, 2)."""
 
     name: Literal["sandwich"] = "sandwich"
 
     def build(self, branch: Branch, width: int) -> Residual:
+        """Build x + norm(branch(norm(x)))."""
         return Sandwich(branch, self.norm.build(width), self.norm.build(width))
 
 
@@ -63,12 +71,14 @@ class LayerScaleConfig(ResidualConfig):
     name: Literal["layer_scale"] = "layer_scale"
 
     def build(self, branch: Branch, width: int) -> Residual:
+        """Build x + gain * branch(norm(x))."""
         return LayerScale(branch, self.norm.build(width), width)
 
 
 def added(x_BTD: Tensor, update_BTD: Tensor) -> Tensor:
-    """Their sum, in the memory of the update: a branch gives away what it returns."""
-    plain = type(update_BTD) is Tensor and update_BTD.dtype == x_BTD.dtype  # not one that arrives
+    """Return the sum [B,T,D], in the memory of the update, which its branch needs no more."""
+    # a subclass may be an update that other ranks have not sent yet
+    plain = type(update_BTD) is Tensor and update_BTD.dtype == x_BTD.dtype
     if not plain or torch.compiler.is_compiling():
         return x_BTD + update_BTD
     return update_BTD.add_(x_BTD)
@@ -82,6 +92,7 @@ class PreNorm(Residual):
         self.branch, self.norm = branch, norm
 
     def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        """Return the stream [B,T,D] after the branch, and the branch's auxiliary losses."""
         update_BTD, aux = self.branch(self.norm(x_BTD), inputs)
         return added(x_BTD, update_BTD), aux
 
@@ -94,6 +105,7 @@ class PostNorm(Residual):
         self.branch, self.norm = branch, norm
 
     def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        """Return the stream [B,T,D] after the branch, and the branch's auxiliary losses."""
         update_BTD, aux = self.branch(x_BTD, inputs)
         return self.norm(added(x_BTD, update_BTD)), aux
 
@@ -106,6 +118,7 @@ class Sandwich(Residual):
         self.branch, self.norm, self.after = branch, norm, after
 
     def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        """Return the stream [B,T,D] after the branch, and the branch's auxiliary losses."""
         update_BTD, aux = self.branch(self.norm(x_BTD), inputs)
         return added(x_BTD, self.after(update_BTD)), aux
 
@@ -123,6 +136,7 @@ class LayerScale(Residual, Initialised):
         return ONE
 
     def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
+        """Return the stream [B,T,D] after the branch, and the branch's auxiliary losses."""
         update_BTD, aux = self.branch(self.norm(x_BTD), inputs)
         return added(x_BTD, self.gain * update_BTD), aux
 
@@ -131,11 +145,17 @@ class BlockConfig(Config):
     """A layer of a transformer."""
 
     attention: AttentionConfig
+    """The self-attention."""
     feedforward: FeedForwardConfig
+    """The feed-forward network."""
     residual: ResidualConfig = PreNormConfig()
-    feedforward_residual: ResidualConfig | None = None  # None: as that of attention
-    cross: AttentionConfig | None = None  # attention to the context stream (encoder-decoder)
-    positions: PositionsConfig | None = None  # in this layer; None: the tower's
+    """Where the norm of attention and of the feed-forward sits."""
+    feedforward_residual: ResidualConfig | None = None
+    """Where the norm of the feed-forward sits; null: as `residual` says."""
+    cross: AttentionConfig | None = None
+    """The cross-attention to the context of the stream, as in an encoder-decoder; null: none."""
+    positions: PositionsConfig | None = None
+    """The positions in this layer; null: those of the tower."""
 
     @property
     def reads_condition(self) -> bool:
@@ -158,7 +178,7 @@ class Block(nn.Module):
         )
         inner = config.feedforward.build(width)
         self.feedforward = (config.feedforward_residual or config.residual).build(inner, width)
-        self.branches = 2 if self.cross is None else 3  # what it adds to the stream
+        self.branches = 2 if self.cross is None else 3  # how many updates the stream gets
 
     def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:
         """Return the stream after the layer [B,T,D] and its auxiliary losses, [B] each."""

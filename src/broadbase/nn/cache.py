@@ -1,6 +1,6 @@
-"""The key-value cache: what has been read is kept, so that a new place costs one place.
+"""The key-value cache: it keeps what has been read, so that a new token costs one token.
 
-Legend: B batch, G key-value heads, S places so far, E head_dim.
+Legend: B batch, G key-value heads, S tokens so far, T new tokens, E head_dim.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ class LayerCache:
 
     def __init__(self) -> None:
         self.length = 0
-        self.context: tuple[Tensor, Tensor] | None = None  # of the stream that it attends to
+        self.context: tuple[Tensor, Tensor] | None = None  # keys and values of cross-attention
         self._k: Tensor | None = None
         self._v: Tensor | None = None
 
     def extend(self, k_BGTE: Tensor, v_BGTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Append new places; returns all keys and all values [B,G,S,E]."""
+        """Append keys and values [B,G,T,E] of new tokens; return all of both, [B,G,S,E]."""
         start, self.length = self.length, self.length + k_BGTE.shape[2]
         self._k = _fit(self._k, k_BGTE, start, self.length)
         self._v = _fit(self._v, v_BGTE, start, self.length)
@@ -40,14 +40,14 @@ def _fit(buffer: Tensor | None, new: Tensor, start: int, stop: int) -> Tensor:
 
 
 class Cache:
-    """One cache for all layers of a tower, with what attention may know of the places in it."""
+    """The caches of all layers of a tower, with what attention may know of the tokens in them."""
 
     def __init__(self, layers: int) -> None:
         self.layers = [LayerCache() for _ in range(layers)]
         self.tokens: Tokens | None = None
 
     def append(self, new: Tokens) -> Tokens:
-        """Add the tokens of new places; returns those of all."""
+        """Append what attention may know of new tokens; return it for all tokens."""
         old = self.tokens
         self.tokens = (
             new

@@ -1,6 +1,6 @@
 """The connector slot: what carries the states of one tower to another.
 
-Legend: B rows, N places, D width.
+Legend: B rows, N tokens of the source, M tokens that the target reads, D width.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ class ConnectorConfig(Slot):
     """How a tower reads the stream of another, as a segment `@stream`."""
 
     package: ClassVar[str] = "nn"
-    source: str  # the stream's tower
-    target: str  # the tower it feeds
+    source: str
+    """The tower whose states are carried over."""
+    target: str
+    """The tower that reads them."""
 
     @abstractmethod
     def build(self, source: int, target: int) -> Connector:
@@ -61,7 +63,10 @@ class Connector(nn.Module, ABC):
         return source
 
     def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
-        """Take up the statistics of a complete step; `add` sums a tensor over the ranks."""
+        """Take up the statistics of a complete step; `add` sums a tensor over the ranks.
+
+        By default there are none.
+        """
 
 
 class LinearConfig(ConnectorConfig):
@@ -70,6 +75,7 @@ class LinearConfig(ConnectorConfig):
     name: Literal["linear"] = "linear"
 
     def build(self, source: int, target: int) -> Connector:
+        """Build the linear map between towers of these widths."""
         return Linear(source, target)
 
 
@@ -82,6 +88,7 @@ class Linear(Connector):
         self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, x_BND: Tensor, document: Tensor | None = None) -> tuple[Tensor, AuxLosses]:
+        """Return the map of states [B,N,source], [B,N,target], and no auxiliary loss."""
         return F.linear(x_BND, self.weight, self.bias), {}
 
 
@@ -90,16 +97,21 @@ class MLPConnectorConfig(ConnectorConfig):
 
     name: Literal["mlp"] = "mlp"
     activation: Activation = "gelu"
+    """The activation between the linear maps."""
     bias: bool = True
-    skip: Annotated[int, Field(ge=0)] = 0  # first places that are left out (ViT's class token)
-    layers: tuple[Annotated[int, Field(ge=1)], ...] = ()  # whose states are joined, from 1
+    """Whether the linear maps have a bias."""
+    skip: Annotated[int, Field(ge=0)] = 0
+    """How many tokens at the start are left out; 1 leaves out ViT's class token."""
+    layers: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """The layers of the source, from 1, whose states are concatenated; none: its last states."""
 
     def build(self, source: int, target: int) -> Connector:
+        """Build the two linear maps between towers of these widths."""
         return MLPConnector(self, source, target)
 
 
 class MLPConnector(Connector):
-    """second(activation(first(x))), of all places but the first `skip`."""
+    """second(activation(first(x))) of all tokens but the first `skip`."""
 
     def __init__(self, config: MLPConnectorConfig, source: int, target: int) -> None:
         super().__init__()
@@ -115,4 +127,5 @@ class MLPConnector(Connector):
         return replace(kept, position=positions((N,)).to(kept.position.device).expand(B, -1, -1))
 
     def forward(self, x_BND: Tensor, document: Tensor | None = None) -> tuple[Tensor, AuxLosses]:
+        """Return vectors [B,N-skip,target] of states [B,N,source], and no auxiliary loss."""
         return self.second(self.activation(self.first(x_BND[:, self.skip :]))), {}

@@ -1,4 +1,4 @@
-"""The feed-forward slot. Legend: B batch, T places, D width, F hidden width."""
+"""The feed-forward slot. Legend: D width."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForwardConfig(Slot):
-    """What each place computes by itself."""
+    """What is computed of each token by itself."""
 
     package: ClassVar[str] = "nn"
     hidden_width: Annotated[int, Field(ge=1)]
+    """The width of the hidden layer."""
 
     @property
     def aux_loss_weights(self) -> Mapping[str, float]:
@@ -50,9 +51,12 @@ class MLPConfig(FeedForwardConfig):
 
     name: Literal["mlp"] = "mlp"
     activation: Activation = "gelu"
+    """The activation between the linear maps."""
     bias: bool = True
+    """Whether the linear maps have a bias."""
 
     def build(self, width: int) -> TokenWise:
+        """Build the module for a tower of `width`."""
         return MLP(self, width)
 
 
@@ -68,6 +72,7 @@ class MLP(TokenWise, TensorParallel):
         self.down = ResidualLinear(config.hidden_width, width, bias=config.bias)
 
     def update(self, x: Tensor) -> Tensor:
+        """Return the update of tokens [...,D], of the same shape."""
         return self.down(self.activation(self.up(x)))  # type: ignore[no-any-return]
 
 
@@ -76,9 +81,12 @@ class GatedConfig(FeedForwardConfig):
 
     name: Literal["gated"] = "gated"
     activation: Activation = "silu"
+    """The activation of the gate; silu makes it SwiGLU, gelu GEGLU."""
     bias: bool = False
+    """Whether the linear maps have a bias."""
 
     def build(self, width: int) -> TokenWise:
+        """Build the module for a tower of `width`."""
         return Gated(self, width)
 
 
@@ -96,6 +104,7 @@ class Gated(FusedLinears, TokenWise, TensorParallel):
         self.down = ResidualLinear(config.hidden_width, width, bias=config.bias)
 
     def update(self, x: Tensor) -> Tensor:
+        """Return the update of tokens [...,D], of the same shape."""
         gate, up = self.project(x)
         product = gated(gate, up, self.activation)
         with recompute_product(product):
@@ -103,19 +112,20 @@ class Gated(FusedLinears, TokenWise, TensorParallel):
 
 
 def gated(gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
-    """activation(gate) * up; a compiler finds out by itself what to keep for the backward."""
+    """Return activation(gate) * up; a compiler decides by itself what to keep for the backward."""
     if torch.compiler.is_compiling() or not gate.requires_grad:
         return activation(gate) * up
     return GatedProduct.apply(gate, up, activation)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class GatedProduct(torch.autograd.Function):
-    """activation(gate) * up, where the activation is computed again rather than kept."""
+    """activation(gate) * up, whose backward computes the activation again rather than keeps it."""
 
     @staticmethod
     def forward(
         ctx: Any, gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]
     ) -> Tensor:
+        """Return the product of gate and up, which have one shape."""
         ctx.save_for_backward(gate, up)
         ctx.activation, ctx.recomputed = activation, None
         return activation(gate).mul_(up)
@@ -123,14 +133,15 @@ class GatedProduct(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the gradients of gate and up."""
         gate, up, active = ctx.recomputed or _recompute(ctx)
         ctx.recomputed = None
-        (to_gate,) = torch.autograd.grad(active, gate, grad_output * up)
-        return to_gate, grad_output * active.detach(), None
+        (grad_gate,) = torch.autograd.grad(active, gate, grad_output * up)
+        return grad_gate, grad_output * active.detach(), None
 
 
 def _recompute(ctx: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Both factors' inputs, the gate apart from its graph, and its activation."""
+    """Return the gate without its graph, the other factor, and the activation of the gate."""
     gate, up = ctx.saved_tensors  # can be read once where a block is recomputed
     with torch.enable_grad():
         gate = gate.detach().requires_grad_()
@@ -138,7 +149,10 @@ def _recompute(ctx: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def recompute_product(product: Tensor) -> AbstractContextManager[object]:
-    """Within, what keeps a product of `gated` for its backward has it computed again instead."""
+    """Return a context in which a product of `gated` is computed again rather than kept.
+
+    That is for what would keep it for its own backward.
+    """
     node: Any = product.grad_fn
     if not hasattr(node, "recomputed") or product.device.type == "meta":
         return nullcontext()
@@ -161,10 +175,13 @@ class ClippedConfig(FeedForwardConfig):
     """A gated unit whose halves are clipped, with biases (gpt-oss; 2508.10925)."""
 
     name: Literal["clipped"] = "clipped"
-    slope: float = 1.702  # of the sigmoid
+    slope: float = 1.702
+    """The factor inside the sigmoid; 1.702 makes the product with the input near to gelu."""
     limit: Annotated[float, Field(gt=0)] = 7.0
+    """The bound at which the halves of the unit are clipped."""
 
     def build(self, width: int) -> TokenWise:
+        """Build the module for a tower of `width`."""
         return Clipped(self, width)
 
 
@@ -182,6 +199,7 @@ class Clipped(FusedLinears, TokenWise, TensorParallel):
         self.down = ResidualLinear(config.hidden_width, width)
 
     def update(self, x: Tensor) -> Tensor:
+        """Return the update of tokens [...,D], of the same shape."""
         gate, up = self.project(x)
         gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
         return self.down((1 + up) * gate * torch.sigmoid(self.slope * gate))  # type: ignore[no-any-return]

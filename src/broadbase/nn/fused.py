@@ -70,7 +70,7 @@ def _why_not(part: nn.Module) -> str:
 
 
 def concatenate(parts: Sequence[nn.Linear]) -> nn.Linear:
-    """Return linear maps of one input as one map, whose outputs are theirs end to end."""
+    """Return linear maps of one input as one map, which gives their outputs end to end."""
     weight = torch.cat([part.weight.detach() for part in parts])
     has_bias = any(part.bias is not None for part in parts)
     joint = nn.Linear(weight.shape[1], len(weight), bias=has_bias, device="meta")

@@ -1,4 +1,4 @@
-"""How parameters start: each layer declares the law of its own; what declares none has the default.
+"""How parameters start: each layer declares its own law; one that declares none has the default.
 
 `model/initialise.py` lists the law of every layer with its source.
 """

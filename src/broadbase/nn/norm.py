@@ -15,7 +15,7 @@ from broadbase.nn.laws import ZERO, Initialised, Law
 
 
 class NormConfig(Slot):
-    """Normalises the last axis of [..., width]."""
+    """A norm over the last axis of [...,D]."""
 
     package: ClassVar[str] = "nn"
 
@@ -29,26 +29,30 @@ class RMSNormConfig(NormConfig):
 
     name: Literal["rms"] = "rms"
     eps: Annotated[float, Field(gt=0)] = 1e-5
+    """What is added to the mean square."""
 
     def build(self, width: int) -> nn.Module:
+        """Build the norm of vectors of `width`."""
         return RMSNorm(width, eps=self.eps)
 
 
 class RMSNorm(nn.RMSNorm):
-    """PyTorch's, with the gain in the input's type: under autocast the fused kernel wants both."""
+    """PyTorch's RMSNorm with the gain in the type of the input, as its fused kernel needs."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the norm of x [...,D]."""
         return rms_norm(x, self.weight.to(x.dtype), self.eps)
 
 
 class RootMeanSquare(torch.autograd.Function):
-    """gain * x / sqrt(mean(x ** 2) + eps), for CPUs, in few passes over x.
+    """gain * x / sqrt(mean(x ** 2) + eps) in few passes over x, for CPUs.
 
-    There PyTorch computes it, and its gradient, operation by operation.
+    PyTorch computes the norm and its gradient operation by operation there.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain_D: Tensor, eps: float) -> Tensor:
+        """Return the norm of x [...,D] with gain [D]."""
         wide = x.float() if x.element_size() < 4 else x
         power = wide.square().mean(dim=-1, keepdim=True)
         inverse = power.add_(eps).rsqrt_()
@@ -58,6 +62,7 @@ class RootMeanSquare(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the gradients of x and the gain."""
         x, gain_D, inverse = ctx.saved_tensors
         grad, x, gain = (t.to(inverse.dtype) for t in (grads[0], x, gain_D))
         product_MD = (grad * x).flatten(0, -2)
@@ -69,7 +74,7 @@ class RootMeanSquare(torch.autograd.Function):
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float | None) -> Tensor:
-    """gain * x / sqrt(mean(x ** 2) + eps) over the last axis; eps None is the type's own."""
+    """Return gain * x / sqrt(mean(x ** 2) + eps) over the last axis; eps None: that of the type."""
     eps = torch.finfo(x.dtype).eps if eps is None else eps
     if x.device.type == "cpu" and torch.is_grad_enabled():
         return RootMeanSquare.apply(x, gain, eps)  # type: ignore[no-any-return,no-untyped-call]
@@ -77,35 +82,41 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float | None) -> Tensor:
 
 
 class OffsetRMSNormConfig(NormConfig):
-    """Root-mean-square norm whose gain is 1 + weight (Gemma), so that decay draws it to 1."""
+    """Root-mean-square norm whose gain is 1 + weight (Gemma): weight decay draws it to 1."""
 
     name: Literal["rms_offset"] = "rms_offset"
     eps: Annotated[float, Field(gt=0)] = 1e-6
+    """What is added to the mean square."""
 
     def build(self, width: int) -> nn.Module:
+        """Build the norm of vectors of `width`."""
         return OffsetRMSNorm(width, eps=self.eps)
 
 
 class OffsetRMSNorm(nn.RMSNorm, Initialised):
-    """Computed in fp32 or better, gain included."""
+    """x / sqrt(mean(x ** 2) + eps) * (1 + weight), computed in fp32 or better."""
 
     def init_law(self, name: str) -> Law:
         """Start with a gain of 1."""
         return ZERO
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the norm of x [...,D]."""
         wide = x.float() if x.element_size() < 4 else x
         return rms_norm(wide, 1 + self.weight.to(wide.dtype), self.eps).to(x.dtype)
 
 
 class LayerNormConfig(NormConfig):
-    """Layer norm with a gain, and a bias unless told otherwise (Ba et al. 2016)."""
+    """Layer norm with a gain, and with a bias by default (Ba et al. 2016)."""
 
     name: Literal["layer"] = "layer"
     eps: Annotated[float, Field(gt=0)] = 1e-5
+    """What is added to the variance."""
     bias: bool = True
+    """Whether the norm has a bias."""
 
     def build(self, width: int) -> nn.Module:
+        """Build the norm of vectors of `width`."""
         return nn.LayerNorm(width, eps=self.eps, bias=self.bias)
 
 
@@ -117,13 +128,15 @@ class StandardiseConfig(NormConfig):
     """What is added to the variance."""
 
     def build(self, width: int) -> nn.Module:
+        """Build the norm of vectors of `width`."""
         return nn.LayerNorm(width, eps=self.eps, elementwise_affine=False)
 
 
 class NoNormConfig(NormConfig):
-    """Nothing."""
+    """No norm: vectors stay as they are."""
 
     name: Literal["none"] = "none"
 
     def build(self, width: int) -> nn.Module:
+        """Build the identity."""
         return nn.Identity()

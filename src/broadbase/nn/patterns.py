@@ -1,4 +1,4 @@
-"""Who sees whom: mask functions over order and document, never over places in memory.
+"""Which tokens see which: masks by order and document, never by index in memory.
 
 Legend: B batch, Q queries, K keys.
 """
@@ -26,10 +26,11 @@ PATTERNS: dict[str, Pattern] = {
 
 
 class SpanConfig(Slot):
-    """How far one layer sees, within what the pattern allows."""
+    """How far one layer sees within what the pattern allows."""
 
     package: ClassVar[str] = "nn"
-    pattern: ClassVar[str | None] = None  # that says the same, whatever the tower's
+    pattern: ClassVar[str | None] = None
+    """The pattern that replaces the one of the stream in these layers; None: none does."""
 
     @abstractmethod
     def covers(self, length: int) -> bool:
@@ -41,21 +42,23 @@ class SpanConfig(Slot):
 
 
 class WindowConfig(SpanConfig):
-    """Less than `length` places away: a sliding window (Beltagy et al. 2020, 3.1)."""
+    """A sliding window: tokens less than `length` away (Beltagy et al. 2020, 3.1)."""
 
     name: Literal["window"] = "window"
     length: Annotated[int, Field(ge=1)]
+    """The size of the window: a token sees itself and those less than `length` tokens away."""
 
     def covers(self, length: int) -> bool:
         """Return whether the window has room for `length` tokens."""
         return length <= self.length
 
     def allowed(self, distance: Tensor) -> Tensor:
+        """Return which distances of order are less than the length: bool."""
         return distance.abs() < self.length
 
 
 class CausalSpanConfig(SpanConfig):
-    """Itself and what was before, in a tower that otherwise sees all (CLIP's text)."""
+    """A token itself and earlier ones, in a tower whose pattern may be full (CLIP's text)."""
 
     name: Literal["causal_span"] = "causal_span"
     pattern: ClassVar[str | None] = "causal"
@@ -71,21 +74,21 @@ class CausalSpanConfig(SpanConfig):
 
 @dataclass(frozen=True)
 class Mask:
-    """What scaled_dot_product_attention takes: a table, or the fast causal path, or nothing."""
+    """A mask as scaled_dot_product_attention takes it: a table, its causal flag, or neither."""
 
-    table: Tensor | None  # [B,1,Q,K] bool: allowed; or [B,H,Q,K]: what is added to the logits
-    causal: bool = False
+    table: Tensor | None  # [B,1,Q,K] bool: allowed; or [B,H,Q,K]: a bias of the logits; None: all
+    causal: bool = False  # whether a key after its query is masked; `table` is None then
 
     def matched(self, dtype: torch.dtype) -> Tensor | None:
-        """The table for queries of `dtype`, which what is added to their logits must have too."""
+        """Return the table for queries of `dtype`; a bias of their logits has the same type."""
         plain = self.table is None or self.table.dtype == torch.bool
         return self.table if plain else self.table.to(dtype)  # type: ignore[union-attr]
 
     def add(self, logits: Tensor) -> Tensor:
-        """Logits [B,H,Q,K] as the mask wants them, in place: -inf where nothing is seen."""
+        """Mask logits [B,H,Q,K] in place: add the bias, and write -inf where nothing is seen."""
         if self.causal:
-            place = torch.arange(logits.shape[-1], device=logits.device)
-            return logits.masked_fill_(place > place[:, None], -torch.inf)
+            index = torch.arange(logits.shape[-1], device=logits.device)
+            return logits.masked_fill_(index > index[:, None], -torch.inf)
         if self.table is None:
             return logits
         if self.table.dtype == torch.bool:
@@ -98,17 +101,17 @@ def mask(
     queries: Tokens,
     keys: Tokens,
     bias: Tensor | None = None,
-    reach: SpanConfig | None = None,
+    span: SpanConfig | None = None,
 ) -> Mask:
-    """The mask of `pattern` between queries and keys; packed documents do not see each other.
+    """Return the mask of `pattern` between queries and keys; documents do not see each other.
 
-    `reach` is within a document. `bias` [B,H,Q,K] is added to the logits of what is allowed. Whole
-    single documents in memory order need no table of what is. Padding (document -1) sees padding,
-    so that no row of the softmax is empty; nothing reads it.
+    `span` limits the reach within a document. `bias` [B,H,Q,K] is added to the logits of what is
+    allowed. Rows of one complete document in memory order need no table. Padding (document -1) sees
+    padding, so that no row of the softmax is empty; nothing reads it.
     """
-    pattern = (reach and reach.pattern) or pattern
+    pattern = (span and span.pattern) or pattern
     same_length = queries.position.shape[1] == keys.position.shape[1]
-    near = reach is None or reach.covers(keys.position.shape[1])
+    near = span is None or span.covers(keys.position.shape[1])
     plain = keys.order is None and keys.document is None and near
     if plain and pattern == "full":
         return Mask(bias)
@@ -118,8 +121,8 @@ def mask(
         return Mask(bias)
     q_BQ1, k_B1K = _order(queries, keys).unsqueeze(-1), _order(keys, keys).unsqueeze(-2)
     allowed = PATTERNS[pattern](q_BQ1, k_B1K)
-    if reach is not None and not near:
-        allowed = allowed & reach.allowed(q_BQ1 - k_B1K)
+    if span is not None and not near:
+        allowed = allowed & span.allowed(q_BQ1 - k_B1K)
     if keys.document is not None and queries.document is not None:
         allowed = allowed & (queries.document.unsqueeze(-1) == keys.document.unsqueeze(-2))
     table = allowed.unsqueeze(1)

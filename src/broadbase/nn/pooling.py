@@ -1,4 +1,4 @@
-"""The pooling slot: how one vector is made of all places. Legend: B batch, T places, D width."""
+"""The pooling slot: how one vector is made of all tokens. Legend: B batch, T tokens, D width."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from broadbase.nn.patterns import Mask
 
 
 class PoolingConfig(Slot):
-    """A way to make one vector of a record."""
+    """A way to make one vector of the states of a record."""
 
     package: ClassVar[str] = "nn"
 
@@ -33,27 +33,30 @@ class PoolingConfig(Slot):
 
 
 class MeanConfig(PoolingConfig):
-    """The mean of its places."""
+    """The mean over the tokens of a record."""
 
     name: Literal["mean"] = "mean"
 
     def build(self, width: int) -> nn.Module:
+        """Build the module for states of `width`."""
         return Mean()
 
 
 class Mean(nn.Module):
-    """Over the places that are not padding."""
+    """The mean over the tokens that are not padding."""
 
     def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
+        """Return the vectors [B,D] of states [B,T,D]."""
         return pool(x_BTD, document_BT)
 
 
 class FirstConfig(PoolingConfig):
-    """Its first place: the class token (Dosovitskiy et al. 2021, eq. 4)."""
+    """The first token of a record: the class token (Dosovitskiy et al. 2021, eq. 4)."""
 
     name: Literal["first"] = "first"
 
     def build(self, width: int) -> nn.Module:
+        """Build the module for states of `width`."""
         return First()
 
 
@@ -61,44 +64,52 @@ class First(nn.Module):
     """x[:, 0]."""
 
     def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
+        """Return the vectors [B,D] of states [B,T,D]."""
         return x_BTD[:, 0]
 
 
 class LastConfig(PoolingConfig):
-    """Its last place: the end of a text (Radford et al. 2021, 2.4)."""
+    """The last token of a record: the end of a text (Radford et al. 2021, 2.4)."""
 
     name: Literal["last"] = "last"
 
     def build(self, width: int) -> nn.Module:
+        """Build the module for states of `width`."""
         return Last()
 
 
 class Last(nn.Module):
-    """The last place that is not padding."""
+    """The last token that is not padding."""
 
     def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
+        """Return the vectors [B,D] of states [B,T,D]."""
         if document_BT is None:
             return x_BTD[:, -1]
-        place_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
-        last_B = torch.where(document_BT >= 0, place_T, 0).amax(dim=1)
+        index_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
+        last_B = torch.where(document_BT >= 0, index_T, 0).amax(dim=1)
         return x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B]
 
 
 class AttentionPoolingConfig(PoolingConfig):
-    """A learned query reads all places, then a feed-forward (Zhai et al. 2022, MAP; SigLIP)."""
+    """A learned query that reads all tokens, then a feed-forward (Zhai et al. 2022; SigLIP)."""
 
     name: Literal["attention"] = "attention"
     heads: Annotated[int, Field(ge=1)]
+    """The number of heads, which share the width of the tower."""
     hidden_width: Annotated[int, Field(ge=1)]
+    """The width of the hidden layer of the feed-forward."""
     activation: Activation = "gelu_tanh"
+    """The activation of the feed-forward."""
     eps: Annotated[float, Field(gt=0)] = 1e-6
+    """What the layer norm adds to the variance."""
 
     def build(self, width: int) -> nn.Module:
+        """Build the module for states of `width`."""
         return AttentionPooling(self, width)
 
 
 class AttentionPooling(nn.Module):
-    """Of rows without padding."""
+    """x + mlp(norm(x)), x being what the query reads; for rows without padding."""
 
     def __init__(self, config: AttentionPoolingConfig, width: int) -> None:
         super().__init__()
@@ -117,6 +128,7 @@ class AttentionPooling(nn.Module):
         self.feedforward = residual.build(inner, width)
 
     def forward(self, x_BTD: Tensor, document_BT: Tensor | None) -> Tensor:
+        """Return the vectors [B,D] of states [B,T,D]."""
         query_B1D = self.probe.expand(len(x_BTD), 1, -1)
         inputs = LayerInputs(Mask(None), context=Context(x_BTD, Mask(None)))
         read_B1D, _ = self.attention(query_B1D, inputs)

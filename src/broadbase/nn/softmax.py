@@ -20,7 +20,7 @@ from broadbase.nn.tensor_parallel import TensorParallel
 
 
 class SoftmaxConfig(Slot):
-    """A way to weigh values by logits."""
+    """A way to turn logits into weights of values."""
 
     package: ClassVar[str] = "nn"
 
@@ -30,19 +30,23 @@ class SoftmaxConfig(Slot):
 
 
 class PlainSoftmaxConfig(SoftmaxConfig):
-    """softmax(scale q k) v, in PyTorch's fused kernels, or by blocks where these are faster."""
+    """softmax(scale q k) v by PyTorch's fused kernels, or by blocks where they are faster."""
 
     name: Literal["plain"] = "plain"
 
     def build(self, heads: int) -> nn.Module:
+        """Build the module; the number of heads does not matter."""
         return PlainSoftmax()
 
 
 class PlainSoftmax(nn.Module):
-    """No parameters."""
+    """softmax(scale q k) v, without parameters."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
-        if mask.table is not None and mask.table.requires_grad:  # fused kernels cannot learn it
+        """Return the means of values [B,H,T,E] for q [B,H,T,E], k and v [B,G,S,E]."""
+        if (
+            mask.table is not None and mask.table.requires_grad
+        ):  # fused kernels have no gradient of it
             return _mean(_softmax(mask.add(_logits(q, k, scale))), v)
         if tiled.suits(q, k, mask):
             return tiled.attention(q, k, v, mask, scale)
@@ -58,38 +62,42 @@ class PlainSoftmax(nn.Module):
 
 
 class CappedConfig(SoftmaxConfig):
-    """Logits kept within (-cap, cap) by cap * tanh(logit / cap) (Gemma 2; 2408.00118, 2)."""
+    """Soft-capped logits: cap * tanh(logit / cap) (Gemma 2; 2408.00118, 2)."""
 
     name: Literal["capped"] = "capped"
     softcap: float
+    """The bound of the logits, which stay between -softcap and softcap."""
 
     def build(self, heads: int) -> nn.Module:
+        """Build the module; the number of heads does not matter."""
         return Capped(self.softcap)
 
 
 class Capped(nn.Module):
-    """No parameters."""
+    """softmax(cap * tanh(scale q k / cap)) v, without parameters."""
 
     def __init__(self, cap: float) -> None:
         super().__init__()
         self.cap = cap
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
+        """Return the means of values [B,H,T,E] for q [B,H,T,E], k and v [B,G,S,E]."""
         logits_BHTS = self.cap * torch.tanh(_logits(q, k, scale) / self.cap)
         return _mean(_softmax(mask.add(logits_BHTS)), v)
 
 
 class SinksConfig(SoftmaxConfig):
-    """A learned logit for each head that takes weight and gives nothing (gpt-oss)."""
+    """A learned logit for each head, which takes weight and has no value (gpt-oss)."""
 
     name: Literal["sinks"] = "sinks"
 
     def build(self, heads: int) -> nn.Module:
+        """Build the module with a sink for each of `heads`."""
         return Sinks(heads)
 
 
 class Sinks(nn.Module, TensorParallel):
-    """A place with nothing to read may then read nothing."""
+    """A softmax over the logits and the sink of the head, so that a token may read nothing."""
 
     needs_all_heads = True
 
@@ -98,6 +106,7 @@ class Sinks(nn.Module, TensorParallel):
         self.sink = nn.Parameter(torch.zeros(heads))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
+        """Return the means of values [B,H,T,E] for q [B,H,T,E], k and v [B,G,S,E]."""
         logits_BHTS = mask.add(_logits(q, k, scale))
         sink_BHT1 = self.sink.to(q.dtype).view(1, -1, 1, 1).expand(*logits_BHTS.shape[:-1], 1)
         return _mean(_softmax(torch.cat([logits_BHTS, sink_BHT1], dim=-1))[..., :-1], v)
@@ -110,7 +119,7 @@ def _logits(q_BHTE: Tensor, k_BGSE: Tensor, scale: float | None) -> Tensor:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """In fp32 or better."""
+    """Return the softmax over the last axis, computed in fp32 or better."""
     wide = logits.float() if logits.element_size() < 4 else logits
     return wide.softmax(dim=-1).to(logits.dtype)
 
@@ -120,6 +129,6 @@ def _mean(weight_BHTS: Tensor, v_BGSE: Tensor) -> Tensor:
 
 
 def _shared(x_BGSE: Tensor, heads: int) -> Tensor:
-    """Keys or values for every query head."""
+    """Return keys or values [B,G,S,E] for every query head, [B,H,S,E]."""
     groups = x_BGSE.shape[1]
     return x_BGSE if groups == heads else x_BGSE.repeat_interleave(heads // groups, dim=1)

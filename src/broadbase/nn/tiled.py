@@ -1,10 +1,10 @@
 """Attention by blocks of queries whose logits stay in the cache, made of products of matrices.
 
 PyTorch's fused kernel for CPUs multiplies small tiles by MKL. Where oneDNN is faster
-(`machine.matmul`), whole blocks in its products are, though the backward has the logits anew; as in
-the fused kernel they are never kept (Dao et al. 2022, FlashAttention).
+(`machine.matmul`), its products of larger blocks are faster too, although the backward computes the
+logits again; as in the fused kernel they are never kept (Dao et al. 2022, FlashAttention).
 
-Legend: B batch, H heads, P pairs of row and head in a piece, T queries, S keys, E head_dim.
+Legend: B batch, H heads, P pairs of row and head, T queries, S keys, E head_dim.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOGITS = 2**18  # at once, if one row of the batch has so few: 1 MiB
 
 
 def suits(q: Tensor, k: Tensor, mask: Mask) -> bool:
-    """Whether blocks are the faster way, and the mask is one they know."""
+    """Return whether blocks are faster here, and can apply the mask."""
     return (
         q.device.type == "cpu"
         and q.dtype == torch.float32
@@ -38,18 +38,19 @@ def suits(q: Tensor, k: Tensor, mask: Mask) -> bool:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None) -> Tensor:
-    """softmax(scale q k) v of q [B,H,T,E], k and v [B,H,S,E], with the gradient of all three."""
+    """Return softmax(scale q k) v of q [B,H,T,E], k and v [B,H,S,E]; all three have a gradient."""
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     return TiledAttention.apply(q, k, v, mask.table, mask.causal, factor)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class TiledAttention(torch.autograd.Function):
-    """One block of queries of some rows after another."""
+    """softmax(scale q k) v, one block of queries of some rows after another."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, causal: bool, scale: float
     ) -> Tensor:
+        """Return the means of values [B,H,T,E]."""
         out = torch.empty_like(q)
         for rows in _pieces(q, k):
             q_PTE, k_PSE, v_PSE = (x[rows].flatten(0, 1) for x in (q, k, v))
@@ -64,29 +65,30 @@ class TiledAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, told: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of q, k and v."""
         q, k, v, out, table = ctx.saved_tensors
-        to_q, to_k, to_v = (torch.empty_like(x) for x in (q, k, v))
+        grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
         for rows in _pieces(q, k):
-            q_PTE, k_PSE, v_PSE, told_PTE = (x[rows].flatten(0, 1) for x in (q, k, v, told))
-            mean_PT1 = (told[rows] * out[rows]).sum(dim=-1, keepdim=True).flatten(0, 1)
-            to_q_PTE = torch.empty_like(q_PTE)
-            to_k_PSE, to_v_PSE = torch.zeros_like(k_PSE), torch.zeros_like(v_PSE)
+            q_PTE, k_PSE, v_PSE, grad_PTE = (x[rows].flatten(0, 1) for x in (q, k, v, grad_output))
+            mean_PT1 = (grad_output[rows] * out[rows]).sum(dim=-1, keepdim=True).flatten(0, 1)
+            grad_q_PTE = torch.empty_like(q_PTE)
+            grad_k_PSE, grad_v_PSE = torch.zeros_like(k_PSE), torch.zeros_like(v_PSE)
             for block, seen, bias in _blocks(q[rows], k, table, rows, ctx.causal):
                 weight = _weights(q_PTE[:, block], k_PSE[:, seen], bias, ctx.scale)
-                to_v_PSE[:, seen].baddbmm_(weight.mT, told_PTE[:, block])
-                to_logits = torch.bmm(told_PTE[:, block], v_PSE[:, seen].mT)
-                to_logits.sub_(mean_PT1[:, block]).mul_(weight).mul_(ctx.scale)
-                torch.bmm(to_logits, k_PSE[:, seen], out=to_q_PTE[:, block])
-                to_k_PSE[:, seen].baddbmm_(to_logits.mT, q_PTE[:, block])
-            pieces = ((to_q, to_q_PTE), (to_k, to_k_PSE), (to_v, to_v_PSE))
-            for whole, piece in pieces:
-                whole[rows] = piece.view(whole[rows].shape)
-        return to_q, to_k, to_v, None, None, None
+                grad_v_PSE[:, seen].baddbmm_(weight.mT, grad_PTE[:, block])
+                grad_logits = torch.bmm(grad_PTE[:, block], v_PSE[:, seen].mT)
+                grad_logits.sub_(mean_PT1[:, block]).mul_(weight).mul_(ctx.scale)
+                torch.bmm(grad_logits, k_PSE[:, seen], out=grad_q_PTE[:, block])
+                grad_k_PSE[:, seen].baddbmm_(grad_logits.mT, q_PTE[:, block])
+            pieces = ((grad_q, grad_q_PTE), (grad_k, grad_k_PSE), (grad_v, grad_v_PSE))
+            for grad, piece in pieces:
+                grad[rows] = piece.view(grad[rows].shape)
+        return grad_q, grad_k, grad_v, None, None, None
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """softmax(scale q k + bias) of some queries and keys: [P,T,S]; 0 where nothing is seen."""
+    """Return softmax(scale q k + bias) of some queries and keys, [P,T,S]; 0 where none is seen."""
     if bias is None:
         return torch.bmm(q * scale, k.mT).softmax(dim=-1)
     weight = torch.baddbmm(bias, q, k.mT, alpha=scale).softmax(dim=-1)
@@ -95,7 +97,7 @@ def _weights(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
 
 
 def _pieces(q: Tensor, k: Tensor) -> Iterator[slice]:
-    """Rows of the batch with not too many logits in a block."""
+    """Return slices of the rows, such that a block has at most LOGITS logits or one row."""
     heads, queries, keys = q.shape[1], min(q.shape[2], QUERIES), k.shape[2]
     size = max(1, LOGITS // (heads * queries * keys))
     return (slice(start, start + size) for start in range(0, len(q), size))
@@ -104,7 +106,7 @@ def _pieces(q: Tensor, k: Tensor) -> Iterator[slice]:
 def _blocks(
     q: Tensor, k: Tensor, table: Tensor | None, rows: slice, causal: bool
 ) -> Iterator[tuple[slice, slice, Tensor | None]]:
-    """Queries, the keys that some of them see, and 0 or minus infinity: [P,T,S] or [T,S]."""
+    """Yield queries, the keys that some of them see, and their bias [P,T,S] or [T,S], 0 or -inf."""
     B, H, T, _ = q.shape
     for start in range(0, T, QUERIES):
         block = slice(start, min(start + QUERIES, T))

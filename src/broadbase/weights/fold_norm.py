@@ -14,7 +14,7 @@ from torch import Tensor
 from broadbase.inference.base import Base
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
-from broadbase.nn.positions import RotaryConfig
+from broadbase.nn.rotary import RotaryConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.sizes import only_ids

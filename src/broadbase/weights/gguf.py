@@ -23,7 +23,7 @@ from broadbase.inference.documents import opening
 from broadbase.modalities.source_code import CodeConfig
 from broadbase.modalities.text import TextConfig
 from broadbase.nn.norm import RMSNormConfig
-from broadbase.nn.positions import RotaryConfig
+from broadbase.nn.rotary import RotaryConfig
 from broadbase.weights.folder import layout
 from broadbase.weights.hf_fields import every, first
 from broadbase.weights.shards import LazyTensor

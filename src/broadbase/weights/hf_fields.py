@@ -11,7 +11,7 @@ from broadbase.modalities.tokens import TokensConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import BlockConfig
 from broadbase.nn.feedforward import Activation
-from broadbase.nn.positions import (
+from broadbase.nn.rotary import (
     LinearScaling,
     Llama3Scaling,
     RotaryConfig,

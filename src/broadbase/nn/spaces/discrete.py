@@ -41,6 +41,7 @@ class IdentityHeadConfig(HeadTransformConfig):
     name: Literal["identity"] = "identity"
 
     def build(self, width: int) -> nn.Module:
+        """Build the module for states of `width`."""
         return nn.Identity()
 
 
@@ -50,6 +51,7 @@ class NoHeadConfig(HeadTransformConfig):
     name: Literal["none"] = "none"
 
     def build(self, width: int) -> nn.Module:
+        """Build the module for states of `width`."""
         return NoHead()
 
 
@@ -57,6 +59,7 @@ class NoHead(nn.Module):
     """Refuse to predict: a checkpoint of the backbone alone has no output."""
 
     def forward(self, x_BSD: Tensor) -> Tensor:
+        """Raise ConfigError."""
         raise ConfigError(
             "this checkpoint has no LM head, so it can embed but not predict; train one with"
             " --init-from"
@@ -70,6 +73,7 @@ class ScaledConfig(HeadTransformConfig):
     name: Literal["scaled"] = "scaled"
 
     def build(self, width: int) -> nn.Module:
+        """Build the module for states of `width`."""
         return Scaled(width)
 
 
@@ -81,6 +85,7 @@ class Scaled(nn.Module):
         self.factor = 1 / math.sqrt(width)
 
     def forward(self, x_BSD: Tensor) -> Tensor:
+        """Return the states [B,S,D], divided."""
         return x_BSD * self.factor
 
 
@@ -96,6 +101,7 @@ class MLMHeadConfig(HeadTransformConfig):
     """Whether the linear map has a bias."""
 
     def build(self, width: int) -> nn.Module:
+        """Build the module for states of `width`."""
         return MLMHead(self, width)
 
 
@@ -109,6 +115,7 @@ class MLMHead(nn.Module):
         self.norm = config.norm.build(width)
 
     def forward(self, x_BSD: Tensor) -> Tensor:
+        """Return the transformed states [B,S,D]."""
         return self.norm(self.activation(self.linear(x_BSD)))  # type: ignore[no-any-return]
 
 

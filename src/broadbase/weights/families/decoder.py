@@ -11,7 +11,7 @@ from broadbase.nn.block import BlockConfig, PreNormConfig, ResidualConfig
 from broadbase.nn.feedforward import FeedForwardConfig, GatedConfig
 from broadbase.nn.norm import NormConfig, RMSNormConfig
 from broadbase.nn.patterns import WindowConfig
-from broadbase.nn.positions import RotaryConfig
+from broadbase.nn.rotary import RotaryConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.hf_fields import (

@@ -12,7 +12,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.nn.block import BlockConfig, PreNormConfig
 from broadbase.nn.feedforward import MLPConfig
 from broadbase.nn.norm import LayerNormConfig
-from broadbase.nn.positions import RotaryConfig
+from broadbase.nn.rotary import RotaryConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig, MLMHeadConfig
 from broadbase.nn.tower import LayersConfig, TransformerConfig
 from broadbase.weights.families.bert import GAMMA

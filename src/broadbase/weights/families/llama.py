@@ -7,7 +7,7 @@ from typing import Any
 
 from broadbase.model.model import ModelConfig
 from broadbase.nn.norm import RMSNormConfig
-from broadbase.nn.positions import RotaryConfig
+from broadbase.nn.rotary import RotaryConfig
 from broadbase.weights.families.decoder import decoder, gated
 from broadbase.weights.hf_fields import require, rope
 from broadbase.weights.mapping import ImportedModel

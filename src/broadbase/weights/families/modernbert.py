@@ -11,7 +11,7 @@ from broadbase.nn.block import BlockConfig, PreNormConfig
 from broadbase.nn.feedforward import GatedConfig
 from broadbase.nn.norm import LayerNormConfig, NoNormConfig
 from broadbase.nn.patterns import WindowConfig
-from broadbase.nn.positions import RotaryConfig
+from broadbase.nn.rotary import RotaryConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig, MLMHeadConfig
 from broadbase.nn.tower import TransformerConfig
 from broadbase.weights.hf_fields import (
