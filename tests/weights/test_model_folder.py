@@ -247,7 +247,7 @@ def test_import_and_export_from_the_shell(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["type"] == "bert"
-    assert [row["inputs"] for row in told["checked"]] == ["whole", "padded"]
+    assert [row["inputs"] for row in told["checked"]] == ["unpadded", "padded"]
     assert all(0 < row["difference"] < 1e-5 for row in told["checked"])
     done = run.invoke(app, ["import", str(tmp_path / "theirs"), "--to", str(tmp_path / "ours")])
     assert done.exit_code == 0, done.output

@@ -95,5 +95,5 @@ def test_a_folder_chooses_no_code(
 def test_what_is_no_number_is_not_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(FAMILIES["bert"], tmp_path)
     nothing = torch.full((1,), torch.nan)
-    monkeypatch.setattr(parity, "_compared", lambda *_: [("whole", "logits", nothing, nothing)])
+    monkeypatch.setattr(parity, "_compared", lambda *_: [("unpadded", "logits", nothing, nothing)])
     assert [row["equal"] for row in differences(tmp_path)] == [False]

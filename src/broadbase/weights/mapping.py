@@ -209,7 +209,7 @@ class Architecture(Protocol):
         ...
 
 
-def known_families() -> dict[str, Any]:
+def families_by_type() -> dict[str, Any]:
     """Return the modules of all families by their MODEL_TYPE."""
     families = modules("broadbase.weights.families")
     return {module.MODEL_TYPE: module for module in families if hasattr(module, "MODEL_TYPE")}
@@ -220,7 +220,7 @@ def imported(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel
 
     ConfigError if its family has no mapping, DataError if a field is missing or has no meaning.
     """
-    modules_by_type, kind = known_families(), config.get("model_type")
+    modules_by_type, kind = families_by_type(), config.get("model_type")
     if not isinstance(kind, str) or kind not in modules_by_type:
         raise ConfigError(
             f"model_type {kind!r} is not supported; use a model of {', '.join(modules_by_type)}"

@@ -23,7 +23,7 @@ from broadbase.model.model import ModelConfig
 from broadbase.nn.spaces.discrete import NoHeadConfig
 from broadbase.nn.spaces.joint import JointConfig
 from broadbase.weights.fold_norm import folded
-from broadbase.weights.mapping import ImportedModel, imported, known_families
+from broadbase.weights.mapping import ImportedModel, families_by_type, imported
 from broadbase.weights.sizes import Ends, ids
 
 HEAD = ("lm_head.weight",)  # a tensor's name that shows that there is a head
@@ -48,12 +48,12 @@ class FamilyMatch:
 
 def families() -> list[str]:
     """Return the model types that a model trained here can have."""
-    return [kind for kind, module in known_families().items() if hasattr(module, "write")]
+    return [kind for kind, module in families_by_type().items() if hasattr(module, "write")]
 
 
 def match(model: ModelConfig, kind: str, ends: Ends) -> FamilyMatch | None:
     """Return the family's model of these sizes; None if its towers or modalities differ."""
-    module = known_families()[kind]
+    module = families_by_type()[kind]
     config = module.write(model, ends)
     if config is None:
         return None

@@ -1,6 +1,6 @@
-"""The same inputs through transformers' model and through ours: how far apart they are.
+"""The same inputs through transformers' model and through a base: how far their outputs differ.
 
-Legend: B rows, N places.
+Legend: B rows, N tokens.
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ from broadbase.weights.field_types import errors_of
 from broadbase.weights.folder import load
 from broadbase.weights.reference import offline, reference_of
 
-Compared = tuple[str, str, Tensor, Tensor]  # inputs, what is compared, ours, theirs
+Compared = tuple[str, str, Tensor, Tensor]  # inputs, what is compared, actual, expected
 BAR = 1e-4
-ROWS, PLACES = 3, 48
+ROWS, TOKENS = 3, 48
 
 
 @torch.no_grad()  # references keep tensors that a training may use later
 def differences(folder: Path) -> list[dict[str, Any]]:
-    """What is compared for which inputs, and the largest relative difference.
+    """Return what is compared for which inputs, and the largest relative difference.
 
     Texts are given to the tokenizers of both, ids without and with padding, pictures and sounds as
-    noise. Needs transformers. Both
-    compute in fp32; no code of the folder runs.
+    noise. Needs transformers. Both compute in fp32; no code of the folder runs.
     """
     base = load(folder)
     with offline(), errors_of(f"{folder} cannot be compared with transformers"):
@@ -45,8 +44,8 @@ def differences(folder: Path) -> list[dict[str, Any]]:
         return [_row(*each) for each in both]
 
 
-def _row(inputs: str, what: str, ours: Tensor, theirs: Tensor) -> dict[str, Any]:
-    worst = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1.0)
+def _row(inputs: str, what: str, actual: Tensor, expected: Tensor) -> dict[str, Any]:
+    worst = (actual - expected).abs().max() / expected.abs().max().clamp(min=1.0)
     return {
         "inputs": inputs,
         "compared": what,
@@ -61,7 +60,7 @@ def _compared(base: Base, reference: Any) -> Iterator[Compared]:
     space = next((name for name, codec in base.codecs.items() if codec.placeholder_ids), "")
     if space:
         yield _interleaved(base, reference, space)
-        yield "whole", *_both(base, reference, next(_masks())[1])
+        yield "unpadded", *_both(base, reference, next(_masks())[1])
     elif "image_joint" in base.config.heads:
         yield from _met(base, reference)
     elif isinstance(modalities.get("audio"), SpectrumConfig):
@@ -74,21 +73,21 @@ def _compared(base: Base, reference: Any) -> Iterator[Compared]:
 
 
 def _masks() -> Iterator[tuple[str, Tensor]]:
-    place = torch.arange(PLACES)
-    yield "whole", (place < PLACES).expand(ROWS, -1)
-    yield "padded", place < torch.tensor([[PLACES], [PLACES * 2 // 3], [PLACES // 3]])
+    index = torch.arange(TOKENS)
+    yield "unpadded", (index < TOKENS).expand(ROWS, -1)
+    yield "padded", index < torch.tensor([[TOKENS], [TOKENS * 2 // 3], [TOKENS // 3]])
 
 
 def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Tensor]:
-    """What is compared, ours and theirs, at the real places."""
+    """Return what is compared, and both answers at the tokens that are no padding."""
     space, paired = next(iter(base.codecs)), "decoder" in base.config.towers
     pad = getattr(reference.config, "pad_token_id", None) or 0
     ids_BN = _ids(reference, real_BN.shape).masked_fill(~real_BN, pad)
     given = _segment(space, ids_BN, real_BN)
-    more = {"decoder_input_ids": ids_BN[:, : PLACES // 3]} if paired else {}
-    found = reference(ids_BN, attention_mask=real_BN.long(), **more)
-    theirs = next((found[k] for k in ("prediction_logits", "logits") if k in found), None)
-    reads = () if theirs is None else (Readout(space, "logits"),)
+    more = {"decoder_input_ids": ids_BN[:, : TOKENS // 3]} if paired else {}
+    outputs = reference(ids_BN, attention_mask=real_BN.long(), **more)
+    expected = next((outputs[k] for k in ("prediction_logits", "logits") if k in outputs), None)
+    reads = () if expected is None else (Readout(space, "logits"),)
     if not paired:
         streams: tuple[Stream, ...] = (
             Stream(
@@ -97,29 +96,29 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
         )
     else:
         real_BN = torch.ones_like(more["decoder_input_ids"], dtype=torch.bool)
-        told = _segment(space, more["decoder_input_ids"], real_BN)
+        target = _segment(space, more["decoder_input_ids"], real_BN)
         streams = (
             Stream("encoder", "encoder", (given,)),
-            Stream("main", "decoder", (told,), "causal", "encoder", reads),
+            Stream("main", "decoder", (target,), "causal", "encoder", reads),
         )
     output: Output = base.model(View(streams))
-    if theirs is None:
+    if expected is None:
         states = output.streams["main"].x
-        return "hidden states", states[real_BN], found.last_hidden_state[real_BN]
+        return "hidden states", states[real_BN], outputs.last_hidden_state[real_BN]
     fed = any(c.target == base.tower(space) for c in base.config.connectors)
     what = "logits of text alone" if fed else "logits"
-    return what, output.predictions["logits"][real_BN], theirs[real_BN]
+    return what, output.predictions["logits"][real_BN], expected[real_BN]
 
 
 def _ids(reference: Any, shape: tuple[int, ...]) -> Tensor:
     config = reference.config.get_text_config()
-    found = torch.randint(5, config.vocab_size, shape, generator=torch.manual_seed(0))
+    ids = torch.randint(5, config.vocab_size, shape, generator=torch.manual_seed(0))
     hidden = getattr(config, "mask_token_id", None)
-    return found if hidden is None else found.masked_fill(found == hidden, 5)
+    return ids if hidden is None else ids.masked_fill(ids == hidden, 5)
 
 
 def _pictures(base: Base) -> tuple[list[Any], Tensor]:
-    """Noise, as our codec takes it and as references take it: [B,3,H,W], normalised."""
+    """Return noise, as the codec takes it and as references do: [B,3,H,W], normalised."""
     config, codec = base.config.modalities["image"], base.codecs["image"]
     assert isinstance(config, PublishedImageConfig)
     assert isinstance(codec, PublishedImageCodec)
@@ -130,67 +129,67 @@ def _pictures(base: Base) -> tuple[list[Any], Tensor]:
 
 
 def _seen(base: Base, reference: Any) -> Compared:
-    """Pictures: what the head tells where there is one, else the states of the encoder."""
+    """Compare what the head predicts of pictures, or the states of an encoder without one."""
     raws, pixels = _pictures(base)
     given = prompts("image", base.codecs["image"], raws)
     space = next((name for name in ("label", "codes") if name in base.config.modalities), None)
-    reads = () if space is None else (Readout(space, "told"),)
+    reads = () if space is None else (Readout(space, "predicted"),)
     tower = base.tower("image")
     output: Output = base.model(View((Stream("main", tower, (given,), readouts=reads),)))
     if space == "label":  # read at the start
-        return "noise", "logits", output.predictions["told"][:, 0], reference(pixels).logits
-    if space == "codes":  # of all places but the start
-        return "noise", "logits", output.predictions["told"][:, 1:], reference(pixels).logits
+        return "noise", "logits", output.predictions["predicted"][:, 0], reference(pixels).logits
+    if space == "codes":  # of all tokens but the start
+        return "noise", "logits", output.predictions["predicted"][:, 1:], reference(pixels).logits
     encoder, more = getattr(reference, reference.base_model_prefix, reference), {}
-    if hasattr(reference.config, "mask_ratio"):  # all places are seen, in their order
+    if hasattr(reference.config, "mask_ratio"):  # all patches are seen, in their order
         reference.config.mask_ratio = 0.0
         more["noise"] = torch.arange(given.position.shape[1] - 1).float().expand(ROWS, -1)
-    theirs = encoder(pixels, **more).last_hidden_state
+    expected = encoder(pixels, **more).last_hidden_state
     registers = getattr(reference.config, "num_register_tokens", 0)
-    theirs = torch.cat([theirs[:, :1], theirs[:, 1 + registers :]], dim=1)
-    return "noise", "hidden states", output.streams["main"].x, theirs
+    expected = torch.cat([expected[:, :1], expected[:, 1 + registers :]], dim=1)
+    return "noise", "hidden states", output.streams["main"].x, expected
 
 
 def _interleaved(base: Base, reference: Any, space: str) -> Compared:
-    """Text, a picture, text: logits at every place."""
+    """Compare the logits at every token of text, a picture and text again."""
     codec: Any = base.codecs[space]
-    ids_N = _ids(reference, (1, PLACES))[0]
-    ids_N[PLACES // 3] = identity = codec.placeholder_ids["image"]
+    ids_N = _ids(reference, (1, TOKENS))[0]
+    ids_N[TOKENS // 3] = identity = codec.placeholder_ids["image"]
     raws, pixels = _pictures(base)
-    ours = base.logits(ids_N, attachments=raws[:1], modality=space)
-    held = torch.full((len(ours) - PLACES,), identity)  # with the one that is in the text
+    actual = base.logits(ids_N, attachments=raws[:1], modality=space)
+    held = torch.full((len(actual) - TOKENS,), identity)  # with the one that is in the text
     start = torch.tensor([int(codec.start)])
-    whole = torch.cat([start, ids_N[: PLACES // 3], held, ids_N[1 + PLACES // 3 :]])
-    theirs = reference(whole[None], pixel_values=pixels[:1]).logits[0]
-    return "noise in a text", "logits", ours, theirs
+    prompt = torch.cat([start, ids_N[: TOKENS // 3], held, ids_N[1 + TOKENS // 3 :]])
+    expected = reference(prompt[None], pixel_values=pixels[:1]).logits[0]
+    return "noise in a text", "logits", actual, expected
 
 
 def _met(base: Base, reference: Any) -> Iterator[Compared]:
-    """Pictures and texts: the vector of each in the joint Space, of length 1."""
+    """Compare the vectors of pictures and of texts in the joint Space, of length 1."""
     raws, pixels = _pictures(base)
     given = prompts("image", base.codecs["image"], raws)
     text = reference.config.text_config
-    places = min(PLACES, text.max_position_embeddings)
-    ids_BN = torch.randint(5, text.vocab_size - 5, (ROWS, places), generator=torch.manual_seed(0))
+    length = min(TOKENS, text.max_position_embeddings)
+    ids_BN = torch.randint(5, text.vocab_size - 5, (ROWS, length), generator=torch.manual_seed(0))
     end = base.codecs["text"].end
     if end is not None and int(end) < text.vocab_size:
         ids_BN[:, -1] = int(end)  # where a text is read
-    found = reference(input_ids=ids_BN, pixel_values=pixels)
-    whole = torch.ones(ids_BN.shape, dtype=torch.bool)
+    vectors = reference(input_ids=ids_BN, pixel_values=pixels)
+    real = torch.ones(ids_BN.shape, dtype=torch.bool)
     sides = {
-        "image": (given, found.image_embeds),
-        "text": (_segment("text", ids_BN, whole), found.text_embeds),
+        "image": (given, vectors.image_embeds),
+        "text": (_segment("text", ids_BN, real), vectors.text_embeds),
     }
-    for side, (segment, theirs) in sides.items():
-        read = Readout(f"{side}_joint", "told", pooled=True)
+    for side, (segment, expected) in sides.items():
+        read = Readout(f"{side}_joint", "predicted", pooled=True)
         stream = Stream("main", base.tower(side), (segment,), readouts=(read,))
-        told = base.model(View((stream,))).predictions["told"][:, 0, :-1]
-        kind = "noise" if side == "image" else "whole"
-        yield kind, f"{side} vectors", F.normalize(told, dim=-1), theirs
+        vector = base.model(View((stream,))).predictions["predicted"][:, 0, :-1]
+        kind = "noise" if side == "image" else "unpadded"
+        yield kind, f"{side} vectors", F.normalize(vector, dim=-1), expected
 
 
 def _heard(base: Base, reference: Any) -> Compared:
-    """Sounds and what is written of them: logits."""
+    """Compare the logits of what is written of sounds."""
     spectrum = base.config.modalities["audio"]
     assert isinstance(spectrum, SpectrumConfig)
     size = (ROWS, spectrum.mels, 2 * spectrum.max_length)
@@ -198,15 +197,15 @@ def _heard(base: Base, reference: Any) -> Compared:
     values = features.transpose(1, 2).reshape(ROWS, spectrum.max_length, -1)
     where = positions((spectrum.max_length,)).expand(ROWS, -1, -1)
     vocabulary = reference.config.vocab_size
-    ids_BN = torch.randint(5, vocabulary, (ROWS, PLACES // 3), generator=torch.manual_seed(0))
-    told = _segment("text", ids_BN, torch.ones(ids_BN.shape, dtype=torch.bool))
+    ids_BN = torch.randint(5, vocabulary, (ROWS, TOKENS // 3), generator=torch.manual_seed(0))
+    target = _segment("text", ids_BN, torch.ones(ids_BN.shape, dtype=torch.bool))
     streams = (
         Stream("encoder", "encoder", (Segment("audio", values, where),)),
-        Stream("main", "decoder", (told,), "causal", "encoder", (Readout("text", "logits"),)),
+        Stream("main", "decoder", (target,), "causal", "encoder", (Readout("text", "logits"),)),
     )
-    theirs = reference(input_features=features, decoder_input_ids=ids_BN).logits
+    expected = reference(input_features=features, decoder_input_ids=ids_BN).logits
     output: Output = base.model(View(streams))
-    return "noise", "logits", output.predictions["logits"], theirs
+    return "noise", "logits", output.predictions["logits"], expected
 
 
 def _segment(space: str, ids_BN: Tensor, real_BN: Tensor) -> Segment:

@@ -58,8 +58,8 @@ def _predicted(base: Base, reference: Any, text: str, ids: Tensor) -> Compared:
     output = reference(ids[None])
     logits = next((output[k] for k in ("prediction_logits", "logits") if k in output), None)
     if logits is not None:
-        ours = base.logits(text)
-        return f"text of {len(ids)} ids", "logits", ours, logits[0, : len(ours)]
+        actual = base.logits(text)
+        return f"text of {len(ids)} ids", "logits", actual, logits[0, : len(actual)]
     states = torch.from_numpy(base.embed([text], layers=False)[0])
     return f"text of {len(ids)} ids", "mean states", states, output.last_hidden_state[0].mean(dim=0)
 

@@ -17,7 +17,7 @@ from broadbase.core.spaces import Embedder
 from broadbase.inference.base import Base
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights.folder import check_compatible, load
-from broadbase.weights.mapping import known_families
+from broadbase.weights.mapping import families_by_type
 from broadbase.weights.match import HEAD, HEADS
 from broadbase.weights.special_tokens import spoken
 
@@ -29,7 +29,7 @@ def config_with_head(base: Base) -> ModelConfig:
     """Return the config of a base; published weights without a head get that of their family."""
     if base.origin is None:
         return base.config
-    head = getattr(known_families()[base.origin.config["model_type"]], "HEAD", HEAD)
+    head = getattr(families_by_type()[base.origin.config["model_type"]], "HEAD", HEAD)
     return spoken(base.origin.config, (*base.origin.names, *head), base.origin.files).config
 
 
