@@ -45,15 +45,17 @@ def test_a_residual_update_is_its_formula(kind: type[ResidualConfig], *, narrow:
     module = kind(norm=LayerNormConfig()).build(OneMap(), 8)
     stream = torch.randn(2, 3, 8)
 
-    def told(update: object) -> tuple[Tensor, ...]:
+    def output_and_gradients(update: object) -> tuple[Tensor, ...]:
         x = stream.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
             y = update(x)  # type: ignore[operator]
         assert torch.equal(x, stream)
         return y, *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])
 
-    expected = told(lambda x: FORMULAS[kind](module, x))
+    expected = output_and_gradients(lambda x: FORMULAS[kind](module, x))
     inputs = LayerInputs(Mask(None))
-    for one, other in zip(told(lambda x: module(x, inputs)[0]), expected, strict=True):
+    for one, other in zip(
+        output_and_gradients(lambda x: module(x, inputs)[0]), expected, strict=True
+    ):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)

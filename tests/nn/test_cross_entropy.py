@@ -26,23 +26,23 @@ def plain(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> tup
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("biased", [True, False])
-def test_it_is_the_plain_one_with_any_weights_on_places_and_a_z_loss(
+def test_it_is_the_plain_one_with_any_weights_of_tokens_and_a_z_loss(
     biased: bool,
 ) -> None:
     rng = torch.Generator().manual_seed(0)
     x, weight, bias = (torch.randn(s, generator=rng) for s in ((2, 5, 4), (11, 4), (11,)))
     target = torch.randint(11, (2, 5), generator=rng)
-    place, z = torch.rand(2, 5, generator=rng), 0.3
-    place[0, 1] = 0
-    found = []
+    token_weight, z = torch.rand(2, 5, generator=rng), 0.3
+    token_weight[0, 1] = 0
+    results = []
     for method in (linear_cross_entropy, plain):
         leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
         nll, total = method(leaves[0], leaves[1], leaves[2] if biased else None, target)
-        ((nll + z * total.square()) * place).sum().backward()
+        ((nll + z * total.square()) * token_weight).sum().backward()
         grads = [leaf.grad for leaf in leaves[: 2 + biased]]
-        found.append([nll.detach(), total.detach(), *grads])
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        results.append([nll.detach(), total.detach(), *grads])
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("small")
@@ -62,12 +62,12 @@ def test_a_space_scores_by_chunks_as_it_predicts(tied: bool) -> None:
     torch.manual_seed(0)
     space = DiscreteConfig(vocab_size=11, tie_embeddings=tied, bias=True, z_loss_coef=1e-2).build(4)
     x, target = torch.randn(2, 5, 4), torch.randint(11, (2, 5))
-    found = []
+    results = []
     for score in (space.score_with_aux, lambda x, t: plain(x, space._weight, space.bias, t)):
         space.zero_grad()
         score(x, target)[0].sum().backward()
-        found.append({name: p.grad for name, p in space.named_parameters()})
-    torch.testing.assert_close(found[0], found[1])
+        results.append({name: p.grad for name, p in space.named_parameters()})
+    torch.testing.assert_close(results[0], results[1])
     torch.testing.assert_close(
         space.score_with_aux(x, target)[1]["z"], space.predict(x).logsumexp(dim=-1).square()
     )
@@ -78,21 +78,21 @@ def test_under_autocast_products_are_bf16_and_sums_fp32() -> None:
     rng = torch.Generator().manual_seed(2)
     x, weight = torch.randn(30, 16, generator=rng), torch.randn(11, 16, generator=rng)
     target = torch.randint(11, (30,), generator=rng)
-    found = []
+    results = []
     for enabled in (True, False):
         leaves = [t.clone().requires_grad_() for t in (x, weight)]
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             nll, _ = linear_cross_entropy(*leaves, None, target)
         assert nll.dtype == torch.float32
         nll.sum().backward()
-        found.append([nll.detach(), *(leaf.grad for leaf in leaves)])
+        results.append([nll.detach(), *(leaf.grad for leaf in leaves)])
         assert all(leaf.grad.dtype == torch.float32 for leaf in leaves)
-    assert not torch.equal(found[0][0], found[1][0])
-    for low, full in zip(*found, strict=True):
+    assert not torch.equal(results[0][0], results[1][0])
+    for low, full in zip(*results, strict=True):
         assert (low - full).norm() < 0.02 * full.norm()
 
 
-def test_the_logits_are_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_logits_are_never_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 2**18)
     x = torch.randn(2**15, 8, requires_grad=True)
     weight = torch.randn(2**10, 8, requires_grad=True)

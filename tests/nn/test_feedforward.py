@@ -15,12 +15,14 @@ from broadbase.nn.feedforward import ACTIVATIONS, Activation, GatedConfig, gated
 @pytest.mark.parametrize("name", get_args(Activation))
 def test_its_gradient_is_that_of_the_plain_product(name: Activation) -> None:
     rng = torch.Generator().manual_seed(0)
-    gate, up, told = (torch.randn(3, 7, generator=rng, dtype=torch.float64) for _ in range(3))
+    gate, up, grad_output = (
+        torch.randn(3, 7, generator=rng, dtype=torch.float64) for _ in range(3)
+    )
     leaves = [x.requires_grad_() for x in (gate, up)]
     activation = ACTIVATIONS[name]
-    ours = torch.autograd.grad(gated(*leaves, activation), leaves, told)
-    theirs = torch.autograd.grad(activation(gate) * up, leaves, told)
-    for a, b in zip(ours, theirs, strict=True):
+    actual = torch.autograd.grad(gated(*leaves, activation), leaves, grad_output)
+    expected = torch.autograd.grad(activation(gate) * up, leaves, grad_output)
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -44,15 +46,15 @@ def test_the_map_after_it_computes_the_product_again(bias: bool) -> None:
     unit = GatedConfig(hidden_width=2048, bias=bias).build(4).double()
     x = torch.randn(2, 32, 4, dtype=torch.float64, requires_grad=True)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        told = unit.update(x)
+        output = unit.update(x)
     assert watched.profiler is not None
     events = watched.profiler.kineto_results.events()
     kept = sum(event.nbytes() for event in events if event.name() == "[memory]")
     hidden = 2 * 32 * 2048 * 8
     assert 2 * hidden <= kept < 2.2 * hidden
     leaves = [x, *unit.parameters()]
-    ours = torch.autograd.grad(told.square().sum(), leaves)
+    actual = torch.autograd.grad(output.square().sum(), leaves)
     plain = unit.down(F.silu(unit.gate(x)) * unit.up(x))
-    theirs = torch.autograd.grad(plain.square().sum(), leaves)
-    for a, b in zip(ours, theirs, strict=True):
+    expected = torch.autograd.grad(plain.square().sum(), leaves)
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b)

@@ -40,17 +40,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_pytorchs(name: str, scale: float | None) -> None:
     mask, rng = masks()[name], torch.Generator().manual_seed(1)
     given = [torch.randn(B, T, H, E, generator=rng, dtype=torch.float64) for _ in range(4)]
-    told = given.pop().transpose(1, 2)
-    found = []
+    grad_output = given.pop().transpose(1, 2)
+    results = []
     for way in (tiled.attention, F.scaled_dot_product_attention):
         q, k, v = (x.clone().requires_grad_().transpose(1, 2) for x in given)
         if way is tiled.attention:
             out = tiled.attention(q, k, v, mask, scale)
         else:
             out = F.scaled_dot_product_attention(q, k, v, mask.table, 0.0, mask.causal, scale=scale)
-        found.append([out, *torch.autograd.grad(out, (q, k, v), told)])
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs)
+        results.append([out, *torch.autograd.grad(out, (q, k, v), grad_output)])
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 def test_keys_may_be_those_of_another_stream() -> None:
@@ -58,8 +58,8 @@ def test_keys_may_be_those_of_another_stream() -> None:
     q, k, v = (torch.randn(2, H, n, E, dtype=torch.float64) for n in (T, 30, 30))
     table = torch.rand(2, 1, T, 30) > 0.2
     table[1, :, 3] = False  # a padded query, which sees nothing
-    ours = tiled.attention(q, k, v, Mask(table), None)
-    torch.testing.assert_close(ours, F.scaled_dot_product_attention(q, k, v, table))
+    actual = tiled.attention(q, k, v, Mask(table), None)
+    torch.testing.assert_close(actual, F.scaled_dot_product_attention(q, k, v, table))
 
 
 def test_it_is_used_in_training_where_onednn_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +74,11 @@ def test_it_is_used_in_training_where_onednn_multiplies(monkeypatch: pytest.Monk
         "fewer keys' heads": (q, q[:, :1], Mask(None)),
         "a bias": (q, q, Mask(torch.zeros(1, H, T, T))),
     }
-    found = {}
+    used_at = {}
     for name, (query, key, mask) in cases.items():
         torch.set_float32_matmul_precision("highest" if name == "highest" else "medium")
         used.clear()
         softmax(query, key, key, mask, None)
-        found[name] = bool(used)
+        used_at[name] = bool(used)
     torch.set_float32_matmul_precision(before)
-    assert [name for name, so in found.items() if so] == ["medium"]
+    assert [name for name, so in used_at.items() if so] == ["medium"]

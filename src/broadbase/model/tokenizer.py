@@ -1,6 +1,6 @@
 """A trained tokenizer: the model folder of an autoencoder whose connector is quantised.
 
-Legend: N places, C codebooks.
+Legend: N tokens, C codebooks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from broadbase.nn.vector_quantizer import VectorQuantizerConfig
 
 
 class Tokenizer:
-    """Raw records to ids and back; DataError where the folder holds no tokenizer."""
+    """Turns raw records into ids and back; DataError where the folder holds no tokenizer."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder = folder / "model" if (folder / "model").is_dir() else folder
@@ -36,16 +36,16 @@ class Tokenizer:
             ) from None
         self.model.eval()
 
-    def _read(self, own: Any) -> None:
-        config = ModelConfig.from_tree(own["model"])
+    def _read(self, settings: Any) -> None:
+        config = ModelConfig.from_tree(settings["model"])
         quantised = [c for c in config.connectors if isinstance(c, VectorQuantizerConfig)]
-        if not quantised or len(own["codecs"]) != 1:
+        if not quantised or len(settings["codecs"]) != 1:
             raise DataError(
                 f"{self.folder} is no tokenizer: it has {len(quantised)} quantised connectors and"
-                f" {len(own['codecs'])} codecs; give the folder of a run of recipe vq"
+                f" {len(settings['codecs'])} codecs; give the folder of a run of recipe vq"
             )
         self.config = quantised[0]
-        self.space = own["codecs"][0]
+        self.space = settings["codecs"][0]
         self.target = next(k for k, tower in config.tower_of.items() if tower == self.config.target)
         self.codec = config.modalities[self.space].load(self.folder)
         self.model = config.build()
@@ -54,7 +54,7 @@ class Tokenizer:
 
     @torch.inference_mode()
     def encode(self, raw: Any) -> tuple[NDArray[np.int64], tuple[int, ...]]:
-        """The ids [N,C] of a record, and its grid; ValueError where it is not what is taken."""
+        """Return the ids [N,C] of a record and its grid; ValueError where the codec refuses it."""
         sample = self.codec.encode(raw)
         values = torch.from_numpy(sample.values)[None]
         segment = Segment(self.space, values, 1 + positions(sample.grid)[None])
@@ -65,7 +65,7 @@ class Tokenizer:
 
     @torch.inference_mode()
     def decode(self, ids: NDArray[Any], grid: tuple[int, ...]) -> Any:
-        """The record that the decoder tells from ids [N,C]."""
+        """Return the record that the decoder predicts from ids [N,C]."""
         tower, head = self.model.towers[self.config.target], self.model.head(self.target)
         x = self.quantised.decode(torch.from_numpy(np.asarray(ids, np.int64))[None])
         hidden = tower(x, Tokens(1 + positions(grid)[None]), "full")
@@ -73,5 +73,5 @@ class Tokenizer:
         return self.codec.decode(values[0].numpy(), grid)
 
     def save(self, folder: Path) -> None:
-        """A copy of the model folder."""
+        """Copy the model folder to `folder`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)

@@ -67,8 +67,7 @@ class NoHead(nn.Module):
 
 
 class ScaledConfig(HeadTransformConfig):
-    """Division by sqrt(width), for an output matrix that is the embedding (T5; Raffel et al.
-    2020)."""
+    """Division by sqrt(width), for an output matrix that is the embedding (Raffel et al. 2020)."""
 
     name: Literal["scaled"] = "scaled"
 

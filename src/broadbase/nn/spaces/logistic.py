@@ -68,9 +68,9 @@ class DiscretizedLogistic(Embedder, Head):
         return choose(logits_BSKL).to(prediction.dtype) / (self.levels - 1)
 
     def _log_probability(self, prediction: Tensor, level: Tensor) -> Tensor:
-        """Return the log-probability of levels: the logistic's mass within half a step, and at
-        both ends all the rest.
+        """Return the log-probability of levels.
 
+        It is that of the mass of the logistic within half a step, and at both ends of all the rest:
         sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)).
         """
         mean, scale = prediction.float().unbind(-1)
