@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Iterator
 
 import pytest
 
+import broadbase
 from broadbase.core.config import Config, Slot
 from broadbase.core.descriptions import descriptions, first_sentence
 from broadbase.core.plugins import modules
 
-PACKAGES = (
-    "core",
-    "run",
-    "recipes",
-    "train",
-    "inference",
-    "adapt",
-    "data",
-    "modalities",
-    "objectives",
-    "nn",
-    "model",
-)  # add to it: it only grows
+PACKAGES = [m.name for m in pkgutil.iter_modules(broadbase.__path__) if m.ispkg]
 
 
 class Oven(Config):
