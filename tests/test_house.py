@@ -86,20 +86,20 @@ def test_no_branch_on_a_kind_in_the_blind_packages() -> None:
     classes = {
         c.__name__ for c in (*ModalityConfig.choices.values(), *ObjectiveConfig.choices.values())
     }
-    found = []
+    branches = []
     for path, tree in trees([f for f in FILES if f.relative_to(ROOT).parts[0] in BLIND]):
         for node in ast.walk(tree):
-            known: set[object] = set()
+            compared: set[object] = set()
             if isinstance(node, ast.Compare):
-                # "causal" is also the name of a pattern, which nn and model may know
+                # "causal" is also the name of a pattern, which nn and model may name
                 strings = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
-                known = strings & (names - {"causal"})
+                compared = strings & (names - {"causal"})
             elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
-                known = {getattr(n, "id", "") for n in ast.walk(node)} & classes
-            if known:
-                found.append(f"{path}:{node.lineno}")
+                compared = {getattr(n, "id", "") for n in ast.walk(node)} & classes
+            if compared:
+                branches.append(f"{path}:{node.lineno}")
     assert len(names) >= 6
-    assert not found
+    assert not branches
 
 
 RETIRED = {  # names that the field's words replaced: docs/glossary.md has those
@@ -114,14 +114,62 @@ OPTIONS = re.compile(r"(?<![\w-])--(places|numeric|against|like|seeds|labels|sta
 
 def test_retired_words_are_gone() -> None:
     """No identifier of the source has a retired name, and no option in messages or guides."""
-    found = []
+    retired = []
     for path in FILES:
         for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
             if token.type == tokenize.NAME and token.string in RETIRED:
-                found.append(f"{path}:{token.start[0]} {token.string}")
+                retired.append(f"{path}:{token.start[0]} {token.string}")
     root = ROOT.parent.parent
     guides = [p for p in root.glob("docs/*.md") if p.name not in ("log.md", "benchmarks.md")]
     for path in [*FILES, root / "README.md", *guides]:
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            found += [f"{path}:{number} {m.group()}" for m in OPTIONS.finditer(line)]
-    assert not found
+            retired += [f"{path}:{number} {m.group()}" for m in OPTIONS.finditer(line)]
+    assert not retired
+
+
+VAGUE = {"told", "mine", "theirs", "whole", "found", "known", "places", "beside", "asked"}
+STALE = re.compile(r"\b(told|beside|asked|leaves as)\b", re.IGNORECASE)
+UNMENDED = ("adapt", "core", "model")  # packages that still have such words
+MENDED = [file for file in FILES if file.relative_to(ROOT).parts[0] not in UNMENDED]
+
+
+def defined(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Every name that a module gives to a value, with its line."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name, node.lineno
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name, node.lineno
+            case ast.ClassDef(name=name) | ast.arg(arg=name) | ast.alias(asname=str(name)):
+                yield name, node.lineno
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
+                yield name, node.lineno
+
+
+@pytest.mark.parametrize(
+    "source", ["told = 1", "def f(known): 1", "class B:\n _was_found: int = 1"]
+)
+def test_a_vague_name_is_noticed(source: str) -> None:
+    names = [name for name, _ in defined(ast.parse(source))]
+    assert any(VAGUE & {*name.split("_")} for name in names)
+
+
+def test_names_say_what_a_value_is() -> None:
+    vague = [
+        f"{path}:{line} {name}"
+        for path, tree in trees(MENDED)
+        for name, line in defined(tree)
+        if VAGUE & {*name.lower().split("_")}
+    ]
+    assert not vague
+
+
+def test_docstrings_messages_and_comments_have_no_stale_words() -> None:
+    """A text of the program has none of them either: it goes to people as a message."""
+    stale = []
+    for path in MENDED:
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+            if token.type not in (tokenize.NAME, tokenize.OP) and STALE.search(token.string):
+                stale.append(f"{path}:{token.start[0]} {token.string[:80]}")
+    assert not stale

@@ -69,7 +69,7 @@ class GroupedQueryConfig(AttentionConfig):
     """How the logits become weights of the values."""
 
     @model_validator(mode="after")
-    def _whole_groups(self) -> Self:
+    def _equal_groups(self) -> Self:
         if self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
         return self

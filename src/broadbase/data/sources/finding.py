@@ -65,7 +65,7 @@ def check_pattern(pattern: str) -> str:
 def matches(name: str, pattern: str, *, packed: bool = False) -> bool:
     """Return whether a relative path matches one of the globs, its ending in either case.
 
-    Where `packed` is true, the ending of a packed file (.gz) may stand after the one asked for.
+    Where `packed` is true, the ending of a packed file (.gz) may follow the given one.
     """
     return any(_globs(pattern).match(form) for form in _forms(name, packed))
 

@@ -140,7 +140,7 @@ def _own_keys(table: Table, exact: Ints) -> None:
     if len(again):
         one, other = (table.origin(int(i)) for i in (exact[again[0]], again[0]))
         raise DataError(
-            f"{one} and {other} have the same name without its ending, by which pairs are found;"
+            f"{one} and {other} have the same name without its ending, by which pairs are matched;"
             " rename one, or take it out"
         )
 

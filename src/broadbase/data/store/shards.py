@@ -1,7 +1,7 @@
 """Shards: parts of a source, cleaned, sketched and encoded, each on its own and once.
 
-A shard is a function of its parts' content, the codec and nothing else, and is written whole or not
-at all. So shards may be made in any order, by any number of processes or machines, and a killed
+A shard is a function of its parts' content, the codec and nothing else, and is written in full or
+not at all. So shards may be made in any order, by any number of processes or machines, and a killed
 `prepare` goes on with those that are missing.
 
 ID/shard.json                    its parts, counts and hashes
