@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import Score, Segment, Stream, View, positions
 from broadbase.inference.base import Base
 from broadbase.run.run import Run
 from broadbase.weights.folder import load
@@ -33,7 +33,7 @@ def nats(base: Base, space: str, values: np.ndarray) -> float:
     """The mean negative log-likelihood of a document's places after its start."""
     ids = torch.from_numpy(values).unsqueeze(0)
     given = Segment(space, ids[:, :-1], positions((len(values) - 1,)).unsqueeze(0))
-    read = Readout(space, "next", ids[:, 1:], torch.ones(1, len(values) - 1))
+    read = Score(space, "next", ids[:, 1:], torch.ones(1, len(values) - 1))
     stream = Stream("main", base.tower(space), (given,), "causal", readouts=(read,))
     return float(base.model(View((stream,))).scores["next"].mean())
 

@@ -24,7 +24,7 @@ import torch
 import transformers as hf
 from torch import Tensor
 
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import Predict, Segment, Stream, View, positions
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
 from broadbase.weights.folder import load
@@ -125,7 +125,7 @@ def both(base: Base, reference: Any) -> tuple[Callable[[], Tensor], Callable[[],
     rng = torch.Generator().manual_seed(0)
     ids = torch.randint(3, VOCABULARY - 2, (ROWS, PLACES), generator=rng)
     text = Segment("text", ids, positions((PLACES,)).expand(ROWS, -1, -1))
-    read = Readout("text", "x")
+    read = Predict("text", "x")
     if "image" in base.config.modalities:
         given, pixels = pictures(base, rng)
         seen = Stream("seen", base.tower("image"), (given,))
@@ -176,8 +176,8 @@ def met(
     text.values[:, -1] = int(end)  # where a text is read
     start = torch.zeros(ROWS, 1, dtype=torch.int64)
     ends = (
-        Readout("image_joint", "seen", index=start),
-        Readout("text_joint", "told", index=start + PLACES - 1),
+        Predict("image_joint", "seen", index=start),
+        Predict("text_joint", "told", index=start + PLACES - 1),
     )
     told = Stream(
         "told", base.tower("text"), (text,), base.attention_pattern("text"), readouts=ends[1:]

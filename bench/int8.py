@@ -94,13 +94,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         config = code.build(options.depth, "sample:python")
         few = {"validation_rows": 1, "final_rows": 256, "store": str(Path(name) / "store")}
-        train = config.train.model_copy(update={"steps": options.steps, "evaluate_every": 10**9})
-        update = {"data": config.data.model_copy(update=few), "train": train}
+        train = config.train.replace(steps=options.steps, evaluate_every=10**9)
+        update = {"data": config.data.replace(**few), "train": train}
         config.machine.prepare()
         for seed in range(options.seeds):
             for eight_bit, runs in found.items():
                 out = Path(name) / f"{seed}-{eight_bit}"
-                run = Run.create(config.model_copy(update={**update, "seed": seed}), out)
+                run = Run.create(config.replace(**update, seed=seed), out)
                 runs.append(trained(run, eight_bit))
                 print(f"seed {seed}, 8 bits {eight_bit}: {runs[-1]}", file=sys.stderr, flush=True)
     (losses, times), (theirs, slower) = (tuple(zip(*found[kind], strict=True)) for kind in found)

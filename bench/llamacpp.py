@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import Predict, Segment, Stream, View, positions
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load
 from broadbase.weights.gguf import write_gguf
@@ -97,7 +97,7 @@ def logits(base: Base, ids: Any) -> torch.Tensor:
     """Ours after each of some ids: [N,V]."""
     space = next(iter(base.codecs))
     given = Segment(space, torch.tensor(ids)[None], positions((len(ids),))[None])
-    stream = Stream("main", "main", (given,), "causal", readouts=(Readout(space, "x"),))
+    stream = Stream("main", "main", (given,), "causal", readouts=(Predict(space, "x"),))
     return base.model(View((stream,))).predictions["x"][0]
 
 

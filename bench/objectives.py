@@ -22,7 +22,16 @@ import torch.nn.functional as F
 import transformers as hf
 from torch import Tensor, nn
 
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import (
+    MaskedSegment,
+    Predict,
+    Score,
+    Segment,
+    Stream,
+    StreamSegment,
+    View,
+    positions,
+)
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
 from broadbase.objectives.masks import gather
@@ -53,7 +62,7 @@ def masked(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss,
 
     def both(base: Base, reference: Any) -> tuple[Loss, Loss]:
         place = positions((PLACES,)).expand(ROWS, -1, -1)
-        read = Readout("text", "x", ids.gather(1, index), torch.ones(index.shape), index)
+        read = Score("text", "x", ids.gather(1, index), torch.ones(index.shape), index)
         view = View((Stream("main", "main", (Segment("text", given, place),), readouts=(read,)),))
         return (
             lambda: base.model(view).scores["x"].mean(),
@@ -78,10 +87,10 @@ def mae(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss, Lo
         seen = torch.cat([torch.zeros(ROWS, 1, dtype=torch.int64), order[:, :64]], dim=1)
         hidden, values, place = order[:, 64:], whole.values, whole.position
         first = Segment("image", gather(values, seen), gather(place, seen))
-        told = Segment("pixels", None, gather(place, hidden))
+        told = MaskedSegment("pixels", gather(place, hidden))
         index = seen.shape[1] + torch.arange(hidden.shape[1]).expand(ROWS, -1)
-        read = Readout("pixels", "x", gather(values, hidden), torch.ones(index.shape), index)
-        inner = (Segment("@encoder", None, first.position), told)
+        read = Score("pixels", "x", gather(values, hidden), torch.ones(index.shape), index)
+        inner = (StreamSegment("encoder", first.position), told)
         encoder = Stream("encoder", "encoder", (first,))
         view = View((encoder, Stream("decoder", "decoder", inner, readouts=(read,))))
         normed = normal(pixels, base)
@@ -106,7 +115,7 @@ def pairs(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss, 
     def both(base: Base, reference: Any) -> tuple[Loss, Loss]:
         picture = prompts("image", base.codecs["image"], list(pixels.double().numpy()))
         written = Segment("text", ids, positions((CAPTION,)).expand(ROWS, -1, -1))
-        reads = [Readout(f"{side}_joint", side, pooled=True) for side in ("image", "text")]
+        reads = [Predict(f"{side}_joint", side, pooled=True) for side in ("image", "text")]
         sides = (("image", picture, reads[0]), ("text", written, reads[1]))
         view = View(
             tuple(Stream(tower, tower, (given,), readouts=(read,)) for tower, given, read in sides)

@@ -77,12 +77,12 @@ class Bench:
             config = text.build(DEPTH, "sample:brown")
             never = {"evaluate_every": 10**9, "save_every": 10**9}
             few = {"validation_rows": 1, "final_rows": 1}  # transformers scores
-            mixed = config.data.sources["text"].model_copy(update={"batch_size": ROWS})
+            mixed = config.data.sources["text"].replace(batch_size=ROWS)
             places = {"store": str(self.folder / "store"), "sources": {"text": mixed}}
-            data = config.data.model_copy(update={**few, **places})
-            train = config.train.model_copy(update={"steps": steps, **never})
+            data = config.data.replace(**few, **places)
+            train = config.train.replace(steps=steps, **never)
             more = {"data": data, "train": train, "seed": seed}
-            Run.create(config.model_copy(update=more), out)
+            Run.create(config.replace(**more), out)
         found = self.asked(name, [sys.executable, __file__, "--ours", out])
         self._told(out)
         return {**found, "loss": self.score(name, out / "model")}

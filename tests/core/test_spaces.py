@@ -10,7 +10,7 @@ from torch import nn
 
 from broadbase.core.errors import ConfigError
 from broadbase.core.spaces import Embedder, Head
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import MaskedSegment, Predict, Segment, Stream, View, positions
 from broadbase.model.model import Model, ModelConfig
 from support.models import TOWER
 
@@ -81,7 +81,7 @@ def model(**changes: Any) -> Model:
 def pass_of(space: str, head: str) -> View:
     values = torch.zeros(1, 4, 4)
     segment = Segment(space, values, positions((2, 2))[None])
-    return View((Stream("main", "main", (segment,), readouts=(Readout(head, "x"),)),))
+    return View((Stream("main", "main", (segment,), readouts=(Predict(head, "x"),)),))
 
 
 def test_what_only_embeds_is_not_predicted_and_what_only_predicts_is_not_read() -> None:
@@ -94,11 +94,11 @@ def test_what_only_embeds_is_not_predicted_and_what_only_predicts_is_not_read() 
         model()(pass_of("image", "sound"))
 
 
-def test_a_segment_without_values_is_the_mask_vector_of_its_head() -> None:
+def test_a_masked_segment_is_the_mask_vector_of_its_head() -> None:
     net = model()
     nn.init.normal_(net.spaces["pixels"].mask)  # type: ignore[arg-type]
-    segment = Segment("pixels", None, positions((2, 2))[None])
-    x = net._embedded(segment)
+    segment = MaskedSegment("pixels", positions((2, 2))[None])
+    x, _ = net._embed(Stream("main", "main", (segment,)), {}, {}, {})
     assert torch.equal(x, net.space("pixels").mask_tokens(1, 4))
 
 

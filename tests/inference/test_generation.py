@@ -40,7 +40,7 @@ def test_requests_side_by_side_are_as_alone(sampling: SamplingConfig) -> None:
     assert together == base.generate_batch(PROMPTS, max_new_tokens=24, sampling=sampling, batch=2)
     for i, prompt in enumerate(PROMPTS):
         seed = sampling.seed + 1_000_003 * i
-        alone = sampling.model_copy(update={"seed": seed})
+        alone = sampling.replace(seed=seed)
         assert base.generate(prompt, max_new_tokens=24, sampling=alone) == together[i], i
     assert len(set(together)) > 1
 

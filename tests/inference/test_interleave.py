@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import MaskedSegment, Predict, Segment, Stream, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.inference.interleave import following, interleaved, reading, slots
@@ -41,7 +41,7 @@ def test_places_follow_each_other_as_read(rows: list[list[int]]) -> None:
     records = []
     for slot in found:
         grid = positions(GRIDS[slot.modality])
-        segment = Segment(slot.modality, None, grid.expand(len(rows), -1, -1))
+        segment = MaskedSegment(slot.modality, grid.expand(len(rows), -1, -1))
         records.append((segment, slot.at))
         for raw, at in zip(slot.raws, slot.at, strict=True):
             assert not at.any() or raw[1] == int(at.nonzero())
@@ -94,7 +94,7 @@ def test_one_tower_reads_a_picture_as_if_it_lay_there() -> None:
         Segment("image", patches[None], 2 + plane[None]),
         Segment("bytes", torch.tensor([[*b"bc"]]), 5 + positions((2,))[None]),
     )
-    stream = Stream("main", "main", segments, "causal", readouts=(Readout("bytes", "x"),))
+    stream = Stream("main", "main", segments, "causal", readouts=(Predict("bytes", "x"),))
     with torch.no_grad():
         expected = mixed.model(View((stream,))).predictions["x"][0]
     assert torch.allclose(mixed.logits("a\tbc", attachments=[picture]), expected, atol=1e-5)
@@ -117,8 +117,8 @@ def test_texts_of_other_lengths_go_on_side_by_side() -> None:
 def test_reading_follows_order_and_leaves_padding_out() -> None:
     order, document = torch.tensor([[3, 0]]), torch.tensor([[0, 0]])
     spot: Tensor = positions((2,))[None]
-    one = Segment("text", None, spot, order, document)
-    other = Segment("text", None, spot, torch.tensor([[1, 2]]), torch.tensor([[-1, 0]]))
+    one = MaskedSegment("text", spot, order, document)
+    other = MaskedSegment("text", spot, torch.tensor([[1, 2]]), torch.tensor([[-1, 0]]))
     found = reading(Stream("s", "main", (one, other)))
     assert found is not None
     assert found.tolist() == [[1, 3, 0]]

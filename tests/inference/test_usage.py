@@ -57,9 +57,7 @@ def usage(**fields: Any) -> Any:
 
 def test_another_solver_is_one_class(tmp_path: Path) -> None:
     base = mixed_base()
-    full = plain_usage("full").model_copy(
-        update={"generator": ConstantConfig(value=0.25), "grids": {"image": (2, 2)}}
-    )
+    full = plain_usage("full").replace(generator=ConstantConfig(value=0.25), grids={"image": (2, 2)})
     save(replace(base, usage=full), tmp_path / "m")
     again = load(tmp_path / "m")
     assert again.usage == full
@@ -90,7 +88,6 @@ def test_a_mixture_is_used_as_its_parts_are_if_they_agree() -> None:
 def test_one_more_token_after_each_row() -> None:
     segment = packed([[2], [4], [3]], 4)
     longer = with_last(segment, 99)
-    assert longer.values is not None
     assert longer.document is not None
     lengths = [2, 4, 3]
     for row, n in enumerate(lengths):
@@ -104,7 +101,7 @@ def test_one_more_token_after_each_row() -> None:
 
 def test_prompts_of_values_and_attachments() -> None:
     plain = plain_usage("causal")
-    given = plain.model_copy(update={"conditioning": EncoderConditioningConfig()})
+    given = plain.replace(conditioning=EncoderConditioningConfig())
     assert combine([], [], plain) == (Prompt(),)
     assert combine(["a", "b"], ["x", "y"], plain) == tuple(
         Prompt(value=value, attachments=("x", "y")) for value in "ab"

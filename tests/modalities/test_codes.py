@@ -179,8 +179,6 @@ def test_places_are_told_in_their_pair() -> None:
     (seen,) = view.streams[0].segments
     assert read.head == "codes"
     assert read.index is not None
-    assert read.loss_weight is not None
-    assert read.target is not None
     assert seen.masked is not None
     assert torch.equal(read.target, ids.gather(1, read.index))
     assert torch.equal(

@@ -66,7 +66,6 @@ def masked(segment: Segment, share: float, seed: int) -> tuple[View, torch.Tenso
     (view,) = objective.views(Batch(0, {"s": segment}, KeyedRandom(seed, 0)), {"bytes": corrupt})
     (read,) = view.readouts
     assert read.index is not None
-    assert read.loss_weight is not None
     chosen = torch.zeros(segment.position.shape[:2]).scatter_add(1, read.index, read.loss_weight)
     return view, chosen
 
@@ -80,7 +79,6 @@ def masked(segment: Segment, share: float, seed: int) -> tuple[View, torch.Tenso
 def test_a_word_is_hidden_whole_or_not_at_all(texts: list[str], share: float, seed: int) -> None:
     lengths = [len(text) + 1 for text in texts]
     segment = packed([lengths], sum(lengths) + 2)
-    assert segment.values is not None
     at, words = 0, list[range]()
     for text in texts:
         segment.values[0, at + 1 : at + 1 + len(text)] = torch.tensor([*text.encode()])
@@ -138,7 +136,6 @@ def test_bart_reads_its_sentences_in_another_order_and_tells_them_in_theirs() ->
         given_ = view.streams[0].segments[0].values
         (read,) = view.readouts
         assert given_ is not None
-        assert read.target is not None
         assert read.target[0, : len(text) + 1].tolist() == [*text, 257]
         told = bytes(v for v in given_[0].tolist() if 0 < v < 256)
         assert sorted(re.findall(rb" ?[^.]+\.", told)) == sorted(re.findall(rb" ?[^.]+\.", text))

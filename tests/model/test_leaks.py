@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Predict, Segment, Stream, View
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.objectives.masks import choose_masked
 from support.models import tiny
@@ -19,7 +19,7 @@ shapes = st.lists(st.integers(2, 8), min_size=1, max_size=3)
 
 def predict(segment: Segment, pattern: str) -> torch.Tensor:
     view = View(
-        (Stream("main", "main", (segment,), pattern, readouts=(Readout(segment.space, "p"),)),)
+        (Stream("main", "main", (segment,), pattern, readouts=(Predict(segment.space, "p"),)),)
     )
     with torch.no_grad():
         return tiny(dtype=torch.float64)(view).predictions["p"]
@@ -34,7 +34,6 @@ def double(segment: Segment) -> Segment:
 def test_causal_sees_nothing_later(sizes: list[int], seed: int, data: st.DataObject) -> None:
     segment = packed([sizes], sum(sizes), seed)
     place = data.draw(st.integers(1, sum(sizes) - 1))
-    assert segment.values is not None
     changed = segment.values.clone()
     changed[:, place] = (changed[:, place] + 7) % 256
     other = Segment(**{**segment.__dict__, "values": changed})
@@ -60,13 +59,11 @@ def test_packed_equals_apart(sizes: list[int], pattern: str, seed: int) -> None:
 @given(shapes, st.integers(0, 99))
 def test_a_hidden_value_changes_no_prediction(sizes: list[int], seed: int) -> None:
     segment = packed([sizes], sum(sizes), seed)
-    assert segment.values is not None
     for name, value in (("bytes", segment), ("image", double(images(1, seed)))):
         batch = Batch(0, {"s": value}, KeyedRandom(seed, 0))
         corrupt = {"bytes": MaskOrSwap(258, hide=1.0), "image": Hide()}
         (view,) = ObjectiveConfig.named("masked")().build().views(batch, corrupt)
         (seen,), (read,) = view.streams[0].segments, view.streams[0].readouts
-        assert seen.values is not None
         assert seen.masked is not None
         assert read.index is not None
         hidden = seen.masked if seen.values.ndim == 2 else seen.masked.unsqueeze(-1)
@@ -95,8 +92,6 @@ def test_masked_chooses_targets_only_and_at_least_one(
 def test_padding_changes_nothing() -> None:
     row = packed([[6]], 6)
     longer = packed([[6]], 11)
-    assert row.values is not None
-    assert longer.values is not None
     longer.values[:, :6] = row.values
     for pattern in ("causal", "full"):
         short, long = predict(row, pattern), predict(longer, pattern)

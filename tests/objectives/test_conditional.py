@@ -14,7 +14,7 @@ from torch import Tensor
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
-from broadbase.core.view import Readout, Segment, View, positions
+from broadbase.core.view import Predict, Segment, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
@@ -62,7 +62,7 @@ def predictions(net: Model, view: View) -> Tensor:
     """What is predicted where the view scores."""
     last = view.streams[-1]
     (read,) = last.readouts
-    asked = replace(last, readouts=(Readout(read.head, "p", index=read.index),))
+    asked = replace(last, readouts=(Predict(read.head, "p", index=read.index),))
     with torch.no_grad():
         return net(View((*view.streams[:-1], asked))).predictions["p"]
 
@@ -91,7 +91,6 @@ def test_all_that_is_given_counts_and_nothing_later(
     assert torch.equal(other[row - 1], plain[row - 1])
     if first[row] < max(first):  # padding
         (read,) = view.streams[-1].readouts
-        assert read.loss_weight is not None
         scored = read.loss_weight > 0
         assert torch.equal(changed("given", first[row])[scored], plain[scored])
     place = data.draw(st.integers(1, second[row] - 1))
@@ -113,7 +112,6 @@ def test_telling_place_by_place_is_what_was_trained(way: str) -> None:
     following = [(torch.full((3, 3), i) + offset) for i in range(1, 8)]
     choose = SamplingConfig(temperature=0).build()
     told = torch.cat(list(continued(net, view, torch.stack(following), choose)), dim=1)
-    assert start.values is not None
     whole = torch.cat([start.values, told], dim=1)
     place = torch.arange(8).expand(3, -1)
     segment = Segment(
@@ -162,6 +160,5 @@ def test_properties_are_told_from_the_mean_of_a_record() -> None:
         output = net(view)
         pooled = output.streams["main"].x.mean(dim=1)
         logits = net.spaces["bytes"].predict(pooled)  # type: ignore[operator]
-    assert known.values is not None
     expected = torch.nn.functional.cross_entropy(logits, known.values[:, 1], reduction="none")
     torch.testing.assert_close(output.scores["class"][:, 0], expected)

@@ -104,7 +104,7 @@ def test_three_steps_are_the_papers_algorithm() -> None:
     """Caron et al. 2021, algorithm 1 with multi-crop, in float64: loss, centre, temperature."""
     student = model()
     t = taught(student)
-    t.config = t.config.model_copy(update={"steps": 10})
+    t.config = t.config.replace(steps=10)
     centre = np.zeros(K)
     for step in range(3):
         views = t.objective.views(batch(step=step), t.corrupt)
@@ -179,7 +179,7 @@ def test_collapse_halts_the_run(kind: str) -> None:
             if name == "head.4.bias":
                 parameter.copy_(head.last.weight[0])  # type: ignore[union-attr,index]
     t = taught(student)
-    t.config = t.config.model_copy(update={"steps": 5})
+    t.config = t.config.replace(steps=5)
     t._advance(batch())  # a fifth of the run is grace
     with pytest.raises(DivergedError, match=r"collapsed: the teacher's answer has .* nats"):
         t._advance(batch())
@@ -189,7 +189,7 @@ def test_the_last_layer_waits() -> None:
     t = taught(model())
     hold = {"spaces.head.last": 0.2}
     t.optim = AdamWConfig(lr=1e-2, freeze_until=hold).build(t.model)
-    t.config = t.config.model_copy(update={"steps": 10})
+    t.config = t.config.replace(steps=10)
     last, first = t.model.spaces["head"].last.weight, t.model.spaces["head"].head[0].weight
     moved = []
     for step in range(4):
@@ -262,7 +262,7 @@ def test_a_crop_of_a_ramp_is_a_ramp(seed: int, scale: float, mirrored: bool) -> 
     config = ImageConfig(height=n, width=n, channels=1, patch=patch, levels=256)
     centre = (np.arange(n) + 0.5) / n
     ramp = 0.2 + 0.5 * centre[:, None] + 0.3 * centre[None, :]
-    still = STILL.model_copy(update={"flip": float(mirrored)})
+    still = STILL.replace(flip=float(mirrored))
     crops = Crops(config=still, rows=n // patch, columns=n // patch, patch=patch)
     values = flat(ramp[None, :, :, None], config)
     codec, draws = config.fit([]), KeyedRandom(seed, 0)

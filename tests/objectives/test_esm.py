@@ -11,7 +11,7 @@ from transformers import EsmConfig, EsmForMaskedLM
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import Predict, Segment, Stream, View, positions
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.model.model import Model, ModelConfig
 from support.independent import (
@@ -100,12 +100,9 @@ def test_masked_modelling_is_esms_loss() -> None:
     objective = ObjectiveConfig.from_tree(fields).build()
     (view,) = objective.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {"text": corrupt})
     (seen,), (read,) = view.streams[0].segments, view.readouts
-    assert seen.values is not None
     assert seen.masked is not None
     assert seen.document is not None
     assert read.index is not None
-    assert read.target is not None
-    assert read.loss_weight is not None
     assert len(set((seen.masked.sum(1) / (seen.document >= 0).sum(1)).tolist())) == 3
     scored = read.target.masked_fill(read.loss_weight == 0, -100)
     labels = torch.full_like(seen.values, -100)
@@ -134,7 +131,7 @@ def test_token_dropout_acts_where_nothing_is_hidden_too() -> None:
     segment = residues()
     assert segment.document is not None
     real = segment.document >= 0
-    view = View((Stream("main", "main", (segment,), readouts=(Readout("text", "p"),)),))
+    view = View((Stream("main", "main", (segment,), readouts=(Predict("text", "p"),)),))
     expected = theirs(input_ids=segment.values, attention_mask=real.long()).logits
     torch.testing.assert_close(
         mine(view).predictions["p"][real], expected[real], rtol=1e-5, atol=1e-7

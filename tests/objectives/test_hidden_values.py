@@ -24,7 +24,6 @@ HIDES = [name for name in SINGLE if name not in SEES and not name.startswith("di
 
 def changed(segment: Segment, place: int) -> Segment:
     """Another value at one place of every row, one that other places or rows have."""
-    assert segment.values is not None
     values = segment.values.clone()
     for row in values:
         other = (row[1:] != row[place]).reshape(len(row) - 1, -1).any(dim=1).nonzero()

@@ -35,7 +35,6 @@ def test_a_place_counts_where_its_pair_was_before() -> None:
 
 def test_vectors_count_like_ids() -> None:
     ids = row("abcdabce")
-    assert ids.values is not None
     rng = torch.Generator().manual_seed(0)
     known = torch.rand(256, 4, generator=rng)
     assert marked(replace(ids, values=known[ids.values])) == ".....xx."
@@ -44,7 +43,6 @@ def test_vectors_count_like_ids() -> None:
 
 def test_it_is_causal_modelling_with_other_weights() -> None:
     segment = packed([[9, 3], [12]], 12)
-    assert segment.values is not None
     segment.values[0, 5:8] = segment.values[0, 1:4]
     batch = Batch(0, {"bytes": segment}, KeyedRandom(0, 0))
     reads = []

@@ -22,7 +22,7 @@ from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_pos
 from broadbase.core.contracts import Batch, ObjectiveConfig, TowerConfig
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
-from broadbase.core.view import Output, Segment, Stream, Tokens, View, positions
+from broadbase.core.view import MaskedSegment, Output, Segment, Stream, Tokens, View, positions
 from broadbase.modalities.noise import Hide, MaskOrSwap
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
@@ -109,7 +109,6 @@ def test_infilling_is_barts_loss() -> None:
     batch = Batch(0, {"s": segment}, KeyedRandom(0, 0))
     (view,) = objective.views(batch, {"text": corrupt})
     given = view.streams[0].segments[0]
-    assert given.values is not None
     assert given.masked is not None
     assert given.document is not None
     assert (given.document == -1).any()
@@ -239,7 +238,7 @@ def contrastive(name: str, first: Tensor, second: Tensor) -> float:
     objective = ObjectiveConfig.from_tree({"name": name}).build()
     predictions = {"image": first.unsqueeze(1), "text": second.unsqueeze(1)}
     place = torch.zeros(len(first), 1, 3)
-    view = View((Stream("image", "image", (Segment("image", None, place),)),))
+    view = View((Stream("image", "image", (MaskedSegment("image", place),)),))
     loss = objective.loss([Output({}, {}, predictions)], [view])
     return float(combine(loss, objective.term_weights([view])))
 

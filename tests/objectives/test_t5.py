@@ -15,7 +15,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import Predict, Segment, Stream, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.model.initialise import initialise
@@ -111,8 +111,6 @@ def test_span_corruption_is_t5s_loss() -> None:
     (given,), (seen,) = (stream.segments for stream in view.streams)
     (read,) = view.readouts
     assert given.document is not None
-    assert read.target is not None
-    assert read.loss_weight is not None
     assert (given.document == -1).any()
     expected = theirs(
         input_ids=given.values,
@@ -150,7 +148,7 @@ def biased() -> Model:
 
 
 def predicted(model: Model, segment: Segment) -> Tensor:
-    reads = (Readout("bytes", "p"),)
+    reads = (Predict("bytes", "p"),)
     with torch.no_grad():
         return model(
             View((Stream("main", "main", (segment,), "causal", readouts=reads),))
@@ -159,12 +157,10 @@ def predicted(model: Model, segment: Segment) -> Tensor:
 
 def test_a_bias_keeps_documents_apart_and_the_future_out() -> None:
     model, row = biased(), packed([[5, 7]], 15)
-    assert row.values is not None
     together = predicted(model, row)
     alone = Segment("bytes", row.values[:, 5:12], row.position[:, 5:12])
     assert torch.allclose(together[:, 5:12], predicted(model, alone), atol=1e-12)
     changed = Segment(**{**row.__dict__, "values": row.values.clone()})
-    assert changed.values is not None
     changed.values[:, 9] += 1
     other = predicted(model, changed)
     assert torch.equal(together[:, :9], other[:, :9])

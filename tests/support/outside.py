@@ -13,7 +13,7 @@ from broadbase.core.codec import Codec, Sample
 from broadbase.core.config import discover
 from broadbase.core.contracts import Batch, Corruption, ModalityConfig, Objective, ObjectiveConfig
 from broadbase.core.spaces import Embedder, Head
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import Score, Segment, Stream, View, positions
 from broadbase.modalities.noise import Hide
 from broadbase.objectives.scoring import ReadoutLoss
 from support.models import TOWER
@@ -94,7 +94,7 @@ class Copy(ReadoutLoss):
                         "main",
                         "main",
                         (s,),
-                        readouts=(Readout(s.space, k, s.values, s.loss_weight),),
+                        readouts=(Score(s.space, k, s.values, s.loss_weight),),
                     ),
                 )
             )

@@ -136,7 +136,6 @@ def test_the_global_order_of_samples_knows_no_ranks(runs: Path, world: int) -> N
     parts = [list(mixture.batches(3, 6, rank=r, world=world)) for r in range(world)]
     for step, batch in enumerate(whole):
         for source, segment in batch.segments.items():
-            assert segment.values is not None
             noise = batch.rng.uniform(source, len(segment.values), 5)
             for rank, part in enumerate(parts):
                 mine = part[step].segments[source].values
@@ -317,14 +316,14 @@ def test_an_address_where_nobody_is(tmp_path: Path) -> None:
 PAIRS = """
 import json, os, sys, torch, torch.distributed as dist
 from broadbase.core.contracts import ObjectiveConfig
-from broadbase.core.view import Output, Segment, Stream, View
+from broadbase.core.view import MaskedSegment, Output, Stream, View
 if "RANK" in os.environ:
     dist.init_process_group("gloo")
 rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 data = torch.randn(2, 8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 mine = data[:, rank::world].clone().requires_grad_()
 objective = ObjectiveConfig.from_tree({"name": sys.argv[1]}).build()
-segment = Segment("image", None, torch.zeros(8 // world, 1, 3))
+segment = MaskedSegment("image", torch.zeros(8 // world, 1, 3))
 view = View((Stream("image", "image", (segment,)),), ranks=world)
 output = Output({}, {}, {"image": mine[0].unsqueeze(1), "text": mine[1].unsqueeze(1)})
 total = objective.loss([output], [view])["pairs"]

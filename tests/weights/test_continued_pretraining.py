@@ -172,4 +172,4 @@ def test_an_encoder_that_is_trained_causal_is_told_of(place: Path, tmp_path: Pat
 def test_without_a_start_its_modality_cannot_be_made(place: Path, tmp_path: Path) -> None:
     config = resolve("bert", str(place / "data"), 1, SETTINGS, init_from=str(place / "random"))
     with pytest.raises(ConfigError, match="go on from their folder, --init-from FOLDER"):
-        Run.create(config.model_copy(update={"init_from": None}), tmp_path / "run")
+        Run.create(config.replace(init_from=None), tmp_path / "run")

@@ -19,7 +19,15 @@ from typer.testing import CliRunner
 from broadbase.commands.app import app
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import (
+    MaskedSegment,
+    Predict,
+    Segment,
+    Stream,
+    StreamSegment,
+    View,
+    positions,
+)
 from broadbase.evaluate.registry import evaluate
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
@@ -135,7 +143,6 @@ def test_the_tokenizer_gives_the_ids_of_the_codec_padding_apart(
     mine = prompts(space, base.codecs[space], texts, closed=True)
     assert mine.document is not None
     assert torch.equal(found.attention_mask, (mine.document >= 0).long())
-    assert mine.values is not None
     real = mine.document >= 0
     assert torch.equal(found.input_ids[real], mine.values[real])
     size = base.model.spaces[space].embedding.weight.shape[0]
@@ -156,7 +163,7 @@ def test_a_padded_batch_of_texts_and_a_picture_are_read_as_ours(runs: Mapping[st
     expected = theirs(**{k: found[k] for k in ("input_ids", "attention_mask")}, **seen)
     streams = [
         Stream(kind, base.tower(kind), (prompts(kind, base.codecs[kind], raws, closed=True),),
-               readouts=(Readout(f"{kind}_joint", kind, pooled=True),))
+               readouts=(Predict(f"{kind}_joint", kind, pooled=True),))
         for kind, raws in (("image", [image]), ("text", TEXTS))
     ]  # fmt: skip
     image_1K, text_BK = (base.model(View((s,))).predictions[s.name][:, 0] for s in streams)
@@ -195,17 +202,16 @@ def test_vit_mae_tells_hidden_patches_as_ours(runs: Mapping[str, Run]) -> None:
     side = codec.config.size // codec.config.patch
     raw = np.random.default_rng(0).random((codec.config.size, codec.config.size, 3))
     whole = prompts("image", codec, [raw])
-    assert whole.values is not None
     noise = torch.rand(1, side * side, generator=torch.manual_seed(1))
     seen = int(side * side * (1 - theirs.config.mask_ratio))
     order = 1 + noise.argsort(dim=1)[0]
     keep, hidden = torch.cat([torch.zeros(1, dtype=torch.int64), order[:seen]]), order[seen:]
     given = Segment("image", whole.values[:, keep], whole.position[:, keep])
-    told = Segment("pixels", None, whole.position[:, hidden])
-    read = Readout("pixels", "x", index=(seen + 1 + torch.arange(len(hidden)))[None])
+    told = MaskedSegment("pixels", whole.position[:, hidden])
+    read = Predict("pixels", "x", index=(seen + 1 + torch.arange(len(hidden)))[None])
     view = View((
         Stream("encoder", "encoder", (given,)),
-        Stream("d", "decoder", (Segment("@encoder", None, given.position), told), readouts=(read,)),
+        Stream("d", "decoder", (StreamSegment("encoder", given.position), told), readouts=(read,)),
     ))  # fmt: skip
     pixels = torch.from_numpy(((raw - codec.mean) / codec.deviation).transpose(2, 0, 1)).float()
     expected = theirs(pixels[None], noise=noise).logits[:, hidden - 1]

@@ -16,7 +16,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, tra
 
 from broadbase.core.contracts import ModalityConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import Predict, Segment, Stream, View, positions
 from broadbase.inference.base import Base
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, save
@@ -156,7 +156,7 @@ def test_llamacpp_computes_the_same(name: str, tmp_path: Path) -> None:
     found = np.array(theirs.scores[: len(whole)])
     given = torch.tensor([whole])
     segment = Segment("text", given, positions((len(whole),))[None])
-    stream = Stream("main", "main", (segment,), "causal", readouts=(Readout("text", "x"),))
+    stream = Stream("main", "main", (segment,), "causal", readouts=(Predict("text", "x"),))
     with torch.no_grad():
         ours = base.model(View((stream,))).predictions["x"][0].numpy()
     # llama.cpp looks GELU up in a table of half precision

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
-from broadbase.core.view import Readout, Stream, View
+from broadbase.core.view import Predict, Stream, View
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
@@ -39,7 +39,7 @@ def hidden(base: Base, text: str, place: int) -> torch.Tensor:
     marks = torch.zeros_like(segment.values, dtype=torch.bool)
     marks[0, place] = True
     seen = replace(segment, masked=marks)
-    stream = Stream("main", "main", (seen,), "full", readouts=(Readout("text", "told"),))
+    stream = Stream("main", "main", (seen,), "full", readouts=(Predict("text", "told"),))
     with torch.no_grad():
         return base.model(View((stream,))).predictions["told"][0, place]
 

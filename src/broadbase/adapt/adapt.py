@@ -139,7 +139,7 @@ def _scorer(
         return lambda train, test, _: fitted_score(nearest(task), last, task, train, test)
 
     def by_finetuning(train: Indices, test: Indices, seed: int) -> float:
-        config = settings.model_copy(update={"seed": settings.seed + seed})
+        config = settings.replace(seed=settings.seed + seed)
         return score_on(finetune(base, task, train, config, done=done), task, test)
 
     return by_finetuning

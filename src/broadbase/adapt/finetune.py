@@ -20,7 +20,7 @@ from broadbase.core.config import Config
 from broadbase.core.contracts import Batch
 from broadbase.core.errors import DivergedError
 from broadbase.core.keyed_random import KeyedRandom, seed_of
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Predict, Segment, Stream, View
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
 from broadbase.model.initialise import initialise
@@ -128,7 +128,7 @@ def score_on(base: Base, task: Task, test: Indices, batch: int = 64) -> float:
         segment = segment.to(next(base.model.parameters()).device)
         pattern = base.attention_pattern(task.modality)
         stream = Stream("main", base.tower(task.modality), (segment,), pattern)
-        view = View((replace(stream, readouts=(Readout(LABEL, LABEL, pooled=True),)),))
+        view = View((replace(stream, readouts=(Predict(LABEL, LABEL, pooled=True),)),))
         found.append(base.model(view).predictions[LABEL][:, 0])
     kind: Any = base.config.heads[LABEL]
     return task.score(kind.labels(torch.cat(found)), test)

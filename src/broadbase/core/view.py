@@ -43,35 +43,105 @@ def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 @dataclass(frozen=True)
 class Segment(TensorRecord):
-    """Values from one Space, and all that the backbone may know of them.
+    """Values of one Space, and all that the backbone may know of them.
 
     `order` and `document` are None when a row is one complete document in memory order; attention
     then keeps its fast causal path.
     """
 
-    space: str  # a Space's name, or "@stream": that stream's output through "stream>tower"
-    values: Tensor | None  # [B,N] ids | [B,N,K] codes or vectors; None: all of a @stream, or masked
+    space: str  # the name of a modality in `ModelConfig`
+    values: Tensor  # [B,N] ids | [B,N,K] codes or vectors
     position: Tensor  # [B,N,3] (time, row, column); text is (i,i,i)
     order: Tensor | None = None  # [B,N] rank in its document: causality reads this
     document: Tensor | None = None  # [B,N] packed document; -1 is padding
     masked: Tensor | None = None  # [B,N] bool: embed as masked
-    loss_weight: Tensor | None = (
-        None  # [B,N] how much a token counts as a target; None: every token 1
-    )
+    loss_weight: Tensor | None = None  # [B,N] how much a token counts as a target
     token_type: Tensor | None = None  # [B,N] token type (BERT's sentences)
     noise_level: Tensor | None = None  # [B,N] how noisy the values are, for layers that follow it
 
+    @property
+    def target_weight(self) -> Tensor:
+        """How much each token counts as a target [B,N].
+
+        Where `loss_weight` is None it is 1, and 0 for padding.
+        """
+        if self.loss_weight is not None:
+            return self.loss_weight
+        return (
+            torch.ones(self.position.shape[:-1])
+            if self.document is None
+            else (self.document >= 0).float()
+        )
+
+    def through(self, stream: str) -> StreamSegment:
+        """Return the output of an earlier stream at these tokens, in place of their values."""
+        return StreamSegment(
+            stream, self.position, self.order, self.document, self.token_type, self.noise_level
+        )
+
 
 @dataclass(frozen=True)
-class Readout(TensorRecord):
-    """Positions of a stream that a head predicts, and the targets it is scored against."""
+class MaskedSegment(TensorRecord):
+    """Positions of a Space at which nothing is known: each is embedded as its mask vector."""
+
+    space: str  # the name of a modality or a head in `ModelConfig`
+    position: Tensor  # [B,N,3]
+    order: Tensor | None = None  # [B,N]
+    document: Tensor | None = None  # [B,N]
+    token_type: Tensor | None = None  # [B,N]
+    noise_level: Tensor | None = None  # [B,N]
+
+
+@dataclass(frozen=True)
+class StreamSegment(TensorRecord):
+    """The output of an earlier stream, through the connector of the two towers."""
+
+    stream: str  # the name of the earlier stream
+    position: Tensor  # [B,N,3]
+    order: Tensor | None = None  # [B,N]
+    document: Tensor | None = None  # [B,N]
+    token_type: Tensor | None = None  # [B,N]
+    noise_level: Tensor | None = None  # [B,N]
+
+
+Input = Segment | MaskedSegment | StreamSegment  # what a stream is made of
+
+
+@dataclass(frozen=True)
+class Predict(TensorRecord):
+    """Positions of a stream that a head predicts."""
+
+    head: str  # its name in `ModelConfig.heads`, or that of a modality which is predicted
+    term: str  # the name of the predictions in `Output`
+    index: Tensor | None = None  # [B,S] into the stream; None: every token
+    pooled: bool = False  # read all positions as one (S = 1), as the head pools
+
+
+@dataclass(frozen=True)
+class Score(TensorRecord):
+    """Positions of a stream at which a head is scored against targets."""
 
     head: str  # its name in `ModelConfig.heads`, or that of a modality which is predicted
     term: str  # the loss term that the scores go to
-    target: Tensor | None = None  # [B,S,...] targets; None: predict, do not score
-    loss_weight: Tensor | None = None  # [B,S]; 0 is padding, so that S is static
+    target: Tensor  # [B,S,...]
+    loss_weight: Tensor  # [B,S]; 0 is padding, so that S is static
     index: Tensor | None = None  # [B,S] into the stream; None: every token
     pooled: bool = False  # read all positions as one (S = 1), as the head pools
+
+    @property
+    def tokens(self) -> Tensor:
+        """The numbers of the scored tokens in their stream: [B,S]."""
+        if self.index is not None:
+            return self.index
+        B, S = self.loss_weight.shape
+        return torch.arange(S, device=self.loss_weight.device).expand(B, S)
+
+    def predict(self, term: str) -> Predict:
+        """Return the same readout without its targets, under the name `term`."""
+        return Predict(self.head, term, self.index, self.pooled)
+
+
+Readout = Predict | Score  # what a head does with a stream
 
 
 @dataclass(frozen=True)
@@ -80,11 +150,26 @@ class Stream(TensorRecord):
 
     name: str
     tower: str
-    segments: tuple[Segment, ...]
+    segments: tuple[Input, ...]
     pattern: str = "full"  # who sees whom: a name in nn.patterns
     context: str | None = None  # an earlier stream to cross-attend to
     readouts: tuple[Readout, ...] = ()
     condition: tuple[Segment, ...] = ()  # [B,1] or [B,T] values, such as a class; their sum counts
+
+    @property
+    def value_segments(self) -> tuple[Segment, ...]:
+        """Its segments that have values."""
+        return tuple(part for part in self.segments if isinstance(part, Segment))
+
+    @property
+    def stream_segments(self) -> tuple[StreamSegment, ...]:
+        """Its segments that are the outputs of earlier streams."""
+        return tuple(part for part in self.segments if isinstance(part, StreamSegment))
+
+    @property
+    def scored(self) -> tuple[Score, ...]:
+        """Its readouts that are scored."""
+        return tuple(readout for readout in self.readouts if isinstance(readout, Score))
 
 
 @dataclass(frozen=True)
@@ -98,8 +183,13 @@ class View(TensorRecord):
 
     @property
     def readouts(self) -> tuple[Readout, ...]:
-        """All scored tokens of all streams."""
-        return tuple(read for stream in self.streams for read in stream.readouts)
+        """The readouts of all streams."""
+        return tuple(readout for stream in self.streams for readout in stream.readouts)
+
+    @property
+    def scored(self) -> tuple[Score, ...]:
+        """The readouts of all streams that are scored."""
+        return tuple(readout for stream in self.streams for readout in stream.scored)
 
     @property
     def size(self) -> int:
@@ -138,8 +228,8 @@ class Output:
     """What one forward gives: hidden states by stream, and by term either scores or predictions."""
 
     streams: Mapping[str, TowerOutput]
-    scores: Mapping[str, Tensor]  # term -> [B,S] unreduced loss in nats, of Reads with targets
-    predictions: Mapping[str, Tensor]  # term -> [B,S,...] of Reads without
+    scores: Mapping[str, Tensor]  # term -> [B,S] unreduced loss in nats, of each `Score`
+    predictions: Mapping[str, Tensor]  # term -> [B,S,...], of each `Predict`
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)  # term -> [B] of the towers
 
 

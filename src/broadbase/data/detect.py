@@ -190,7 +190,7 @@ def _readable(source: SourceConfig) -> bool:
 
 def _rows(table: ColumnsConfig) -> list[Row]:
     """Return the first rows of a table with all their columns."""
-    full = table.model_copy(update={"field": FULL_ROW})
+    full = table.replace(field=FULL_ROW)
     items = islice(full.records(), LOOK)
     return [item.raw for item in items if isinstance(item, Record)]
 
@@ -200,7 +200,7 @@ def _labelled(table: ColumnsConfig, field: str, label: str) -> SourceConfig | No
     rows = _rows(table)
     if not any(value(row, label) is not ABSENT for row in rows):
         return None
-    table = table.model_copy(update={"field": field, "label": label})
+    table = table.replace(field=field, label=label)
     if any(value(row, field) is not ABSENT for row in rows):
         listed = (_listing(table, rows, field, kind) for kind in ("image", "audio"))
         return next((source for source in listed if source), table)
@@ -228,10 +228,10 @@ def _listing(
     if not values:
         return None
     if kind == "image" and all(isinstance(_part(each, "bytes"), bytes) for each in values):
-        return table.model_copy(update={"field": name})
+        return table.replace(field=name)
     for field, part in ((name, None), (f"{name}.path", "path")):
         if all(_names(files, _part(each, part) if part else each) for each in values):
-            return ListedConfig(table=table.model_copy(update={"field": field}), files=files)
+            return ListedConfig(table=table.replace(field=field), files=files)
     return None
 
 
@@ -266,7 +266,7 @@ def _texts(table: ColumnsConfig) -> ColumnsConfig:
             f"{table.path} has no column `text`{column_hint('text', columns)};"
             " call the one of texts `text`"
         )
-    return table.model_copy(update={"field": [*usual, *columns][0]})
+    return table.replace(field=[*usual, *columns][0])
 
 
 def in_folders(source: FilesConfig) -> int:

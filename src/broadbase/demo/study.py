@@ -95,8 +95,8 @@ def demo(out: Path, console: Console, steps: int = STEPS, full: bool = False) ->
 
 def _pretrain(out: Path, seed: int, steps: int, console: Console) -> Run:
     config = mixed.build(DEPTH, None)
-    train = config.train.model_copy(update={"steps": steps})
-    config = config.model_copy(update={"train": train, "seed": seed})
+    train = config.train.replace(steps=steps)
+    config = config.replace(train=train, seed=seed)
     run = Run.create(config, out, console)
     run.train(console)
     return run

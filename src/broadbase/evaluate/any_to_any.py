@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from broadbase.core.view import Readout, Stream, View
+from broadbase.core.view import Predict, Stream, View
 from broadbase.data.batches import held_out
 from broadbase.data.pairs import align_pairs
 from broadbase.data.rows import Rows, one_per_row
@@ -141,7 +141,7 @@ def _vectors(base: Base, sides: Mapping[str, Side], rows: Mapping[str, Rows]) ->
     device = next(base.model.parameters()).device
     vectors = {}
     for modality, side in sides.items():
-        readout, batches = Readout(side.joint, "joint", pooled=True), list[torch.Tensor]()
+        readout, batches = Predict(side.joint, "joint", pooled=True), list[torch.Tensor]()
         for segment in held_out(rows[modality], modality, 64):
             view = View((Stream("main", side.tower, (segment,), readouts=(readout,)),))
             batches.append(base.model(view.to(device)).predictions["joint"][:, 0].cpu())

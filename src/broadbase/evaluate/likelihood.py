@@ -103,7 +103,6 @@ def compare_bits(
 
 def chunks(segment: Segment) -> list[NDArray[Any]]:
     """Return the packed chunks of a segment, row by row, without padding: [n] ids or [n,K] each."""
-    assert segment.values is not None
     values = segment.values.numpy()
     if segment.document is None:
         return list(values)
@@ -120,9 +119,8 @@ def _model_nats(base: Base, source: str, segment: Segment) -> Numbers:
     """Return the model's nats for every chunk of a segment, in the order of `chunks`."""
     objective = CausalConfig(tower=base.tower(segment.space)).build()
     (view,) = objective.views(Batch(0, {source: segment}, KeyedRandom(0, 0)), {})
-    (readout,) = view.readouts
-    assert readout.loss_weight is not None
-    score_BS = base.model(view).scores[readout.term] * readout.loss_weight
+    (score,) = view.scored
+    score_BS = base.model(view).scores[score.term] * score.loss_weight
     if segment.document is None:
         return score_BS.sum(dim=1).double().numpy()  # type: ignore[no-any-return]
     document_BS = segment.document[:, 1:]

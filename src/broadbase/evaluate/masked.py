@@ -34,23 +34,20 @@ def masked_accuracy(run: Run, base: Base, config: MaskedConfig) -> Iterator[Comp
     mask = {name: Hide() for name in run.config.model.modalities}
     for batch in run.held_out(ROWS):
         for view in objective.views(batch, mask):
-            (readout,) = view.readouts
-            assert readout.target is not None
-            assert readout.index is not None
-            assert readout.loss_weight is not None
-            if readout.term not in frequent:
-                frequent[readout.term] = _most_frequent(run, _targets_of(config, readout.term))
-            overall, by_position_N = frequent[readout.term]
+            (score,) = view.scored
+            if score.term not in frequent:
+                frequent[score.term] = _most_frequent(run, _targets_of(config, score.term))
+            overall, by_position_N = frequent[score.term]
             predictions = {
                 MODEL: base.model(without_targets(view)).predictions["p"].argmax(dim=-1),
-                "unigram": torch.full_like(readout.target, overall),
-                "unigram by position": by_position_N[readout.index],
+                "unigram": torch.full_like(score.target, overall),
+                "unigram by position": by_position_N[score.tokens],
             }
             for name, ids_BS in predictions.items():
-                rows = scores.setdefault(readout.term, {}).setdefault(name, [])
-                correct_BS = (ids_BS == readout.target).float()
+                rows = scores.setdefault(score.term, {}).setdefault(name, [])
+                correct_BS = (ids_BS == score.target).float()
                 rows += [
-                    r[w > 0].tolist() for r, w in zip(correct_BS, readout.loss_weight, strict=True)
+                    r[w > 0].tolist() for r, w in zip(correct_BS, score.loss_weight, strict=True)
                 ]
     for source, by_baseline in scores.items():
         yield from compare(source, METRIC, by_baseline)
@@ -73,9 +70,7 @@ def _most_frequent(run: Run, source: str) -> tuple[int, torch.Tensor]:
     """Return the most frequent id of the rows that the run saw, overall and by position [N]."""
     rows = run.rows("train")[source]
     segment = collate(run.seen(source), run.config.data.sources[source].modality, rows.plain)
-    assert segment.values is not None
-    assert segment.loss_weight is not None
-    ids, counts = segment.values.numpy(), segment.loss_weight.numpy() > 0
+    ids, counts = segment.values.numpy(), segment.target_weight.numpy() > 0
     table_NV = np.zeros((ids.shape[1], int(ids.max()) + 1), dtype=np.int64)
     for n in range(ids.shape[1]):
         table_NV[n] = np.bincount(ids[counts[:, n], n], minlength=table_NV.shape[1])

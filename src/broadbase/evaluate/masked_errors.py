@@ -94,9 +94,8 @@ class MaskedErrors:
         for i, segment in enumerate(held_out(rows, modality, self.batch_size, self.records)):
             draws = KeyedRandom(0, i * self.key_stride)
             (view,) = objective.views(Batch(i, {source: segment}, draws), {})
-            (readout,) = view.readouts
-            assert readout.target is not None
-            targets = readout.target.numpy()
+            (score,) = view.scored
+            targets = score.target.numpy()
             predictions = base.model(without_targets(view)).predictions["p"].numpy()
             for b, number, scored, record in masked_records(view, run.codecs[modality].start):
                 first = rows.starts[i * self.batch_size + b]
@@ -118,12 +117,10 @@ def masked_records(
 
     Gives its row, its number in the row, which targets of the row it has, and the record.
     """
-    (readout,) = view.readouts
-    visible, masked = view.streams[0].segments[0], view.streams[1].segments[1]
-    assert readout.loss_weight is not None
-    assert visible.values is not None
+    (score,) = view.scored
+    (visible,), (_, masked) = view.streams[0].value_segments, view.streams[1].segments
     for b in range(view.size):
-        scored = readout.loss_weight[b].numpy() > 0
+        scored = score.loss_weight[b].numpy() > 0
         masked_in, visible_in = _documents(masked, b), _documents(visible, b)
         values = visible.values[b].numpy()
         for number in np.unique(masked_in[scored]):

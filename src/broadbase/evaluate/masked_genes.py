@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from broadbase.core.contracts import Batch
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment
+from broadbase.core.view import Score, Segment
 from broadbase.data.batches import collate, held_out
 from broadbase.evaluate.likelihood import chunks
 from broadbase.evaluate.registry import Measure, without_targets
@@ -59,9 +59,9 @@ def _compare_source(
     for i, segment in enumerate(held_out(validation, space, 16)):
         batch = Batch(i, {source: segment}, KeyedRandom(0, i))
         (view,) = objective.views(batch, {space: Hide()})
-        (readout,) = view.readouts
+        (score,) = view.scored
         predictions = base.model(without_targets(view)).predictions["p"].double().numpy()
-        for row, at, ids, masked in _cells(segment, readout):
+        for row, at, ids, masked in _cells(segment, score):
             by_baseline = {MODEL: predictions[row, at], **frequencies.scores(ids, masked)}
             for k in TOP:
                 for name, logits in by_baseline.items():
@@ -72,17 +72,14 @@ def _compare_source(
         yield from compare(source, Metric(f"masked gene accuracy, top {k}", "higher"), scores[k])
 
 
-def _cells(segment: Segment, readout: Readout) -> Iterator[tuple[int, Ints, Ints, Ints]]:
-    """Yield cells with masked genes: row, targets of the readout, ids by rank, masked ranks."""
-    assert segment.values is not None
-    assert readout.index is not None
-    assert readout.loss_weight is not None
+def _cells(segment: Segment, score: Score) -> Iterator[tuple[int, Ints, Ints, Ints]]:
+    """Yield cells with masked genes: row, targets that are scored, ids by rank, masked ranks."""
     B, N = segment.values.shape
     document = torch.zeros(B, N).long() if segment.document is None else segment.document
     order = torch.arange(N).expand(B, -1) if segment.order is None else segment.order
     for row in range(B):
-        targets = np.flatnonzero((readout.loss_weight[row] > 0).numpy())
-        index = readout.index[row, targets]
+        targets = np.flatnonzero((score.loss_weight[row] > 0).numpy())
+        index = score.tokens[row, targets]
         for number in range(int(document[row].max()) + 1):
             inside = (document[row, index] == number).numpy()
             if inside.any():

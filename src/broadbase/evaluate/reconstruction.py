@@ -81,13 +81,11 @@ def _restored(
         (view,) = objective.views(Batch(0, {source: segment}, KeyedRandom(0, 0)), {})
         for start in range(0, view.size, 64):
             piece: View = view.rows(start, start + 64)
-            (readout,) = piece.readouts
-            assert readout.target is not None
-            assert readout.loss_weight is not None
+            (score,) = piece.scored
             output = base.model(without_targets(piece))
             predictions, states = output.predictions["p"], output.streams["encoder"].x
-            for b, keep in enumerate(readout.loss_weight > 0):
-                yield readout.target[b][keep].numpy(), predictions[b][keep].numpy(), states[b][keep]
+            for b, keep in enumerate(score.loss_weight > 0):
+                yield score.target[b][keep].numpy(), predictions[b][keep].numpy(), states[b][keep]
 
 
 def _errors(target: Numbers, prediction: Numbers) -> list[float]:

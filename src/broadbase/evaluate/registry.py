@@ -10,7 +10,7 @@ from broadbase.core.config import Slot
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.plugins import declared, plugins
-from broadbase.core.view import Readout, Stream, View
+from broadbase.core.view import Stream, View
 from broadbase.evidence.comparison import Comparison
 from broadbase.evidence.interval import paired_interval
 from broadbase.inference.base import Base
@@ -130,8 +130,7 @@ def without_targets(view: View) -> View:
     """Return a view whose one readout predicts, under the term "p", and scores nothing."""
 
     def without(stream: Stream) -> Stream:
-        reads = tuple(Readout(read.head, "p", index=read.index) for read in stream.readouts)
-        return replace(stream, readouts=reads)
+        return replace(stream, readouts=tuple(score.predict("p") for score in stream.scored))
 
     return View(tuple(without(stream) for stream in view.streams))
 
@@ -145,8 +144,8 @@ def _fitting(run: Run, measures: list[AnyMeasure]) -> list[tuple[AnyMeasure, Run
     for component in config.objective.components.values():
         names = component.sources or config.data.sources
         sources = {name: config.data.sources[name] for name in names}
-        data = config.data.model_copy(update={"sources": sources})
-        changed = config.model_copy(update={"objective": component.objective, "data": data})
+        data = config.data.replace(sources=sources)
+        changed = config.replace(objective=component.objective, data=data)
         part = run.with_config(changed)
         fitting += [(measure, part) for measure in measures if measure.fits(part)]
     return fitting

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from broadbase.core.contracts import Corruption, ObjectiveConfig
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Score, Segment, Stream, View
 from broadbase.data.batches import collate, held_out
 from broadbase.evaluate.likelihood import chunks
 from broadbase.evaluate.registry import Measure, without_targets
@@ -79,10 +79,9 @@ def _compare_source(
 @torch.inference_mode()
 def _matches(base: Base, view: View) -> bool:
     """Whether every token that the view's one readout predicts is the likeliest."""
-    (readout,) = view.readouts
+    (score,) = view.scored
     predictions = base.model(without_targets(view)).predictions["p"]
-    assert readout.target is not None
-    return bool((predictions.argmax(dim=-1) == readout.target).all())
+    return bool((predictions.argmax(dim=-1) == score.target).all())
 
 
 def _gram_matches(gram: KneserNey, text: NDArray[Any], first: int, length: int) -> bool:
@@ -111,10 +110,10 @@ class Puzzles(ABC):
         """Return a row of one document."""
         return assemble(self.space, [[document]], len(document))
 
-    def readout(self, tokens: Sequence[int], values: torch.Tensor) -> Readout:
+    def readout(self, tokens: Sequence[int], values: torch.Tensor) -> Score:
         """Return a readout of some tokens of a causal stream, each from the one before it."""
         index = torch.tensor([tokens]) - 1
-        return Readout(self.space, "p", values[None, list(tokens)], torch.ones(index.shape), index)
+        return Score(self.space, "p", values[None, list(tokens)], torch.ones(index.shape), index)
 
 
 class Middles(Puzzles):
@@ -200,7 +199,7 @@ class Holes(EncoderDecoder):
     def of(self, document: Document, rng: np.random.Generator) -> tuple[Spans, list[View]]:
         """Return the spans that the objective draws, without its permutation of sentences."""
         state = rng.bit_generator.state
-        c = self.config.model_copy(update={"permute_ratio": 0.0})
+        c = self.config.replace(permute_ratio=0.0)
         spans = [
             (a + 1, n)
             for a, n in poisson_spans(len(document) - 1, c.mask_ratio, c.mean_span, rng)

@@ -32,7 +32,6 @@ def transcripts(run: Run, base: Base, config: ConditionalConfig) -> Iterator[Com
     frequent = _most_frequent(run, base, config.target)
     for batch in run.held_out():
         sounds, targets = batch.segments[config.source], batch.segments[config.target]
-        assert targets.values is not None
         texts = [_text(base, targets.space, row) for row in targets.values[:, 1:]]
         shuffled = sounds.map(lambda x: x.roll(1, dims=0))
         predictions = {

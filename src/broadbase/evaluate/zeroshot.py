@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from broadbase.core.view import Readout, Stream, View
+from broadbase.core.view import Predict, Stream, View
 from broadbase.evaluate.records import paired_records
 from broadbase.evaluate.registry import Measure
 from broadbase.evaluate.retrieval import PAIRS, vectors
@@ -83,7 +83,7 @@ def _text_vectors(run: Run, base: Base, config: PairsConfig, texts: Sequence[str
     side = config.second
     space = run.config.data.sources[side.source].modality
     segment = prompts(space, base.codecs[space], texts, closed=True)
-    readout = Readout(side.joint, "text", pooled=True)
+    readout = Predict(side.joint, "text", pooled=True)
     output = base.model(View((Stream("main", side.tower, (segment,), readouts=(readout,)),)))
     return F.normalize(output.predictions["text"][:, 0], dim=-1)
 

@@ -17,7 +17,7 @@ from broadbase.core.config import Config
 from broadbase.core.errors import DataError
 from broadbase.core.spaces import SampleFn
 from broadbase.core.usage import GeneratorConfig
-from broadbase.core.view import Readout, Segment, Stream, TowerOutput, View
+from broadbase.core.view import Predict, Segment, Stream, TowerOutput, View
 from broadbase.inference.linear import packed
 from broadbase.model.model import Model
 from broadbase.nn.cache import Cache
@@ -127,8 +127,8 @@ def continued(
     view = view.to(next(model.parameters()).device)
     last, before = view.streams[-1], dict[str, TowerOutput]()
     cache = Cache(len(model.towers[last.tower].blocks))  # type: ignore[arg-type]
-    source, (index, order, document) = last.segments[-1].space, _last(last)
-    head, reads = model.head(source), (Readout(source, "next", index=index),)
+    source, (index, order, document) = last.value_segments[-1].space, _last(last)
+    head, reads = model.head(source), (Predict(source, "next", index=index),)
     view = replace(view, streams=(*view.streams[:-1], replace(last, readouts=reads)))
     for following in position:
         output = model(view, caches={last.name: cache}, before=before)
@@ -137,7 +137,7 @@ def continued(
         position = following.to(index.device).reshape(-1, 1, 3).expand(len(values), 1, 3)
         order = None if order is None else order + 1
         token = Segment(source, values, position, order, document)
-        last = replace(last, segments=(token,), readouts=(Readout(source, "next"),))
+        last = replace(last, segments=(token,), readouts=(Predict(source, "next"),))
         view, before = View((last,)), dict(output.streams)
 
 

@@ -129,8 +129,8 @@ def prefix_view(
     if through is None:
         return View((Stream("target", tower, (prefix, after), "causal", readouts=counted),))
     source = Stream("given", through, (before,))
-    prefix = replace(prefix, space="@given", values=None, masked=None)
-    return View((source, Stream("target", tower, (prefix, after), "causal", readouts=counted)))
+    segments = (prefix.through("given"), after)
+    return View((source, Stream("target", tower, segments, "causal", readouts=counted)))
 
 
 def with_document_ids(segment: Segment) -> Segment:
@@ -145,7 +145,6 @@ def with_document_ids(segment: Segment) -> Segment:
 def with_last(segment: Segment, value: int) -> Segment:
     """Return a segment of ids [B,N] with one more token after the last of each row: [B,N+1]."""
     segment = with_document_ids(segment)
-    assert segment.values is not None
     assert segment.order is not None
     assert segment.document is not None
     last_B1 = (segment.document >= 0).sum(dim=1, keepdim=True)

@@ -59,7 +59,6 @@ def drawn(
 
 def _rows(prompt: Segment) -> list[NDArray[Any]]:
     """Return the values of each row of a prompt, without padding."""
-    assert prompt.values is not None
     rows = prompt.values.cpu().numpy()
     if prompt.document is None:
         return list(rows)

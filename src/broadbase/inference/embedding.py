@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from broadbase.core.view import Readout, View, pool
+from broadbase.core.view import Predict, View, pool
 from broadbase.inference.documents import alike, closing, opening, padded, several
 from broadbase.inference.interleave import reading
 from broadbase.inference.linear import packed
@@ -108,7 +108,7 @@ class Embedding(Reader):
         space, raws = self.codec(modality)[0], several(raws)
         kind = self.config.modalities[space].name
         reads = tuple(
-            Readout(name, name, pooled=True)
+            Predict(name, name, pooled=True)
             for name, other in self.config.modalities.items()
             if other.describes == kind and self.tower(name) == self.tower(space)
         )
@@ -134,7 +134,7 @@ class Embedding(Reader):
         start = self._begun(space, [raw], closed=self.attention_pattern(space) == "full")
         view = self._view(space, start, inside=[attachments])
         *others, last = view.streams
-        read = Readout(space, "logits", index=reading(last))
+        read = Predict(space, "logits", index=reading(last))
         output = self.model(View((*others, replace(last, readouts=(read,)))))
         logits: Tensor = output.predictions["logits"][0]
         return logits

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Segment, Stream
+from broadbase.core.view import Input, Segment, Stream
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ def slots(
     A row's records are given in the order of its text. ConfigError where it names more or fewer.
     """
     kinds, (B, N) = {token_id: kind for kind, token_id in stands.items()}, text.position.shape[:2]
-    assert text.values is not None
     ids_BN = text.values if text.document is None else text.values.where(text.document >= 0, -1)
     placeholders: dict[tuple[str, int], tuple[list[Any], Tensor]] = {}
     for row, (ids, records) in enumerate(zip(ids_BN.tolist(), inside, strict=True)):
@@ -59,7 +58,7 @@ def slots(
     return [Placeholder(kind, raws, at_BN) for (kind, _), (raws, at_BN) in placeholders.items()]
 
 
-def interleaved(text: Segment, records: Sequence[tuple[Segment, Tensor]]) -> tuple[Segment, ...]:
+def interleaved(text: Segment, records: Sequence[tuple[Input, Tensor]]) -> tuple[Input, ...]:
     """Join one document a row: `text` [B,N], a line, and each record [B,P] instead of the token
     that stands for it ([B,N] bool, at most once a row), its own positions going on from there.
 
@@ -123,7 +122,7 @@ def _next(stream: Stream) -> Tensor:
     return 1 + torch.stack(ends).amax(dim=0)
 
 
-def _real(segment: Segment) -> Tensor:
+def _real(segment: Input) -> Tensor:
     """Return which tokens are no padding: [B,N]."""
     if segment.document is None:
         return torch.ones_like(segment.position[..., 0], dtype=torch.bool)

@@ -6,7 +6,7 @@ Legend: B batch, N tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -116,7 +116,7 @@ class Reader:
                     Stream(f"{kind} {i}", self.tower(kind), (given,), self.attention_pattern(kind))
                 )
                 connector: Any = self.model.connectors[f"{self.tower(kind)}>{tower}"]
-                given = replace(connector.output_segment(given), space=f"@{kind} {i}", values=None)
+                given = connector.output_segment(given).through(f"{kind} {i}")
             records.append((given, slot.at))
         segments = interleaved(segment, records) if records else (segment,)
         streams.append(

@@ -64,7 +64,7 @@ class ProteinConfig(IdsConfig):
     @property
     def id_settings(self) -> DiscreteConfig:
         """The settings of the embedder and head, with token dropout."""
-        return super().id_settings.model_copy(update={"token_dropout": self.token_dropout})
+        return super().id_settings.replace(token_dropout=self.token_dropout)
 
     def fit(self, records: Iterable[Any]) -> Codec:
         """Return the codec, which learns nothing from the records."""

@@ -1,6 +1,6 @@
 """The Model: Spaces, towers and connectors, and the one forward that uses their parameters.
 
-Legend: B batch, N places of a segment, T places of a stream, S scored places, D width.
+Legend: B batch, N tokens of a segment, T tokens of a stream, S scored tokens, D width.
 """
 
 from __future__ import annotations
@@ -18,7 +18,19 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.loss import AuxLosses, TermWeight
 from broadbase.core.spaces import Embedder, Head, HeadConfig, Space
 from broadbase.core.trees import brief
-from broadbase.core.view import Output, Readout, Segment, Stream, Tokens, TowerOutput, View
+from broadbase.core.view import (
+    MaskedSegment,
+    Output,
+    Predict,
+    Readout,
+    Score,
+    Segment,
+    Stream,
+    StreamSegment,
+    Tokens,
+    TowerOutput,
+    View,
+)
 from broadbase.nn.cache import Cache
 from broadbase.nn.connector import Connector, ConnectorConfig
 
@@ -100,7 +112,7 @@ class Model(nn.Module):
         before: Mapping[str, TowerOutput] | None = None,
         layers: bool = False,
     ) -> Output:
-        """Run the streams in order; score every Read that has targets, predict every other.
+        """Run the streams in order; score and predict what their readouts name.
 
         Generating, `caches` has what a stream has read, and `before` streams that it attends to.
         """
@@ -127,11 +139,12 @@ class Model(nn.Module):
             for read in stream.readouts:
                 head = self.head(read.head)
                 x_BSD = _read(hidden, read, head)
-                if read.target is None:
-                    predictions[read.term] = head.predict(x_BSD)
-                else:
-                    scores[read.term], losses = head.score_with_aux(x_BSD, read.target)
-                    _add(aux, read.head, _weighted(losses, read))
+                match read:
+                    case Predict():
+                        predictions[read.term] = head.predict(x_BSD)
+                    case Score():
+                        scores[read.term], losses = head.score_with_aux(x_BSD, read.target)
+                        _add(aux, read.head, _weighted(losses, read))
         return Output(streams, scores, predictions, aux)
 
     def aux_loss_weights(self, views: Sequence[View]) -> dict[str, TermWeight]:
@@ -152,13 +165,12 @@ class Model(nn.Module):
             for stream in view.streams:
                 tower = self._part(self.towers, "tower", stream.tower)
                 count(stream.tower, tower.aux_loss_weights, view.size)
-                for segment in (s for s in stream.segments if s.space.startswith("@")):
+                for segment in stream.stream_segments:
                     name, connector = self._connector(segment, stream, towers)
-                    count(name, connector.aux_loss_weights, _places(segment))
-                for read in (read for read in stream.readouts if read.target is not None):
-                    assert read.loss_weight is not None
-                    scales = self.head(read.head).aux_loss_weights
-                    count(read.head, scales, float(read.loss_weight.sum()))
+                    count(name, connector.aux_loss_weights, _token_count(segment))
+                for score in stream.scored:
+                    scales = self.head(score.head).aux_loss_weights
+                    count(score.head, scales, float(score.loss_weight.sum()))
         return found
 
     def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
@@ -177,15 +189,19 @@ class Model(nn.Module):
     ) -> tuple[Tensor, Tokens]:
         parts = []
         for segment in stream.segments:
-            if segment.space.startswith("@"):
-                name, connector = self._connector(segment, stream, towers)
-                states = _states(streams[segment.space[1:]], connector.layers)
-                x_BND, losses = connector(states, segment.document)
-                parts.append(x_BND)
-                _must_fit(name, x_BND, segment)
-                _add(aux, name, losses)
-            else:
-                parts.append(self._embedded(segment))
+            match segment:
+                case Segment():
+                    parts.append(self._embedded(segment))
+                case MaskedSegment():
+                    shape = segment.position.shape[:2]
+                    parts.append(self.space(segment.space).mask_tokens(*shape))
+                case StreamSegment():
+                    name, connector = self._connector(segment, stream, towers)
+                    states = _states(streams[segment.stream], connector.layers)
+                    x_BND, losses = connector(states, segment.document)
+                    parts.append(x_BND)
+                    _must_fit(name, x_BND, segment)
+                    _add(aux, name, losses)
         x_BTD = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         segments = stream.segments
         return x_BTD, Tokens(
@@ -201,16 +217,16 @@ class Model(nn.Module):
     def _joined(self, view: View, towers: Mapping[str, str]) -> set[str]:
         """The streams of which a connector reads the states of several layers."""
         return {
-            segment.space[1:]
+            segment.stream
             for stream in view.streams
-            for segment in stream.segments
-            if segment.space.startswith("@") and self._connector(segment, stream, towers)[1].layers
+            for segment in stream.stream_segments
+            if self._connector(segment, stream, towers)[1].layers
         }
 
     def _connector(
-        self, segment: Segment, stream: Stream, towers: Mapping[str, str]
+        self, segment: StreamSegment, stream: Stream, towers: Mapping[str, str]
     ) -> tuple[str, Any]:
-        name = f"{towers[segment.space[1:]]}>{stream.tower}"
+        name = f"{towers[segment.stream]}>{stream.tower}"
         return name, self._part(self.connectors, "connector", name)
 
     def embedder(self, name: str) -> Embedder:
@@ -239,9 +255,7 @@ class Model(nn.Module):
         return space
 
     def _embedded(self, segment: Segment) -> Tensor:
-        """Embed a segment of a Space as [B,N,D]; one without values as the mask vector."""
-        if segment.values is None:
-            return self.space(segment.space).mask_tokens(*segment.position.shape[:2])
+        """Embed the values of a segment as [B,N,D]."""
         embedder = self.embedder(segment.space)
         return embedder.embed(segment.values, segment.masked, segment.document)
 
@@ -263,11 +277,12 @@ def _states(hidden: TowerOutput, layers: tuple[int, ...]) -> Tensor:
     return torch.cat([hidden.layers[i - 1] for i in layers], dim=-1) if layers else hidden.x
 
 
-def _must_fit(name: str, x_BND: Tensor, segment: Segment) -> None:
-    given, wanted = x_BND.shape[1], segment.position.shape[1]
-    if given != wanted:
+def _must_fit(name: str, x_BND: Tensor, segment: StreamSegment) -> None:
+    given, expected = x_BND.shape[1], segment.position.shape[1]
+    if given != expected:
         raise ConfigError(
-            f"the connector {name} gives {given} places, and {segment.space!r} is read as {wanted}"
+            f"the connector {name} gives {given} tokens, and the stream {segment.stream!r} is read"
+            f" as {expected}"
         )
 
 
@@ -278,15 +293,14 @@ def _add(aux: dict[str, Tensor], part: str, losses: AuxLosses) -> None:
         aux[term] = aux[term] + loss_B if term in aux else loss_B
 
 
-def _weighted(losses: AuxLosses, read: Readout) -> AuxLosses:
-    """Sum the auxiliary losses of a head [B,S] over the positions of a readout: [B] each."""
-    assert read.loss_weight is not None
-    weight_BS: Tensor = read.loss_weight
+def _weighted(losses: AuxLosses, score: Score) -> AuxLosses:
+    """Sum the auxiliary losses of a head [B,S] over the scored positions: [B] each."""
+    weight_BS: Tensor = score.loss_weight
     return {name: (loss_BS * weight_BS).sum(dim=1) for name, loss_BS in losses.items()}
 
 
-def _places(segment: Segment) -> float:
-    """How many places of a segment are not padding."""
+def _token_count(segment: StreamSegment) -> float:
+    """Return how many tokens of a segment are not padding."""
     document_BN, position_BN3 = segment.document, segment.position
     return float((position_BN3[..., 0] if document_BN is None else document_BN).ge(0).sum())
 

@@ -21,7 +21,7 @@ from broadbase.nn.feedforward import ACTIVATIONS, Activation
 
 
 class ConnectorConfig(Slot):
-    """How a tower reads the stream of another, as a segment `@stream`."""
+    """How a tower reads the stream of another: a `StreamSegment` names the stream."""
 
     package: ClassVar[str] = "nn"
     source: str

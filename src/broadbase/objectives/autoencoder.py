@@ -17,7 +17,7 @@ from torch import Tensor
 from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Score, Segment, Stream, View
 from broadbase.objectives.masks import gather, scatter_mask
 from broadbase.objectives.scoring import PerSource
 
@@ -51,9 +51,7 @@ class Autoencoder(PerSource):
         self, name: str, segment: Segment, corrupt: Mapping[str, Corruption], rng: KeyedRandom
     ) -> View:
         """Return the encoder's and the decoder's stream; ConfigError if the values are ids."""
-        c, values, weight_BN = self.config, segment.values, segment.loss_weight
-        assert values is not None
-        assert weight_BN is not None
+        c, values, weight_BN = self.config, segment.values, segment.target_weight
         if values.ndim != 3:
             raise ConfigError(
                 f"objective 'autoencoder' reconstructs vectors, and {segment.space!r} holds ids;"
@@ -62,8 +60,8 @@ class Autoencoder(PerSource):
         index_BS = _target_index(weight_BN)
         weight_BS = weight_BN.gather(1, index_BS)
         inputs = scatter_mask(segment, segment.space, index_BS, weight_BS > 0)
-        encoded = Segment("@encoder", None, inputs.position, None, inputs.document)
-        readout = Readout(c.target, name, gather(values, index_BS), weight_BS)
+        encoded = inputs.through("encoder")
+        readout = Score(c.target, name, gather(values, index_BS), weight_BS)
         return View(
             (
                 Stream("encoder", c.encoder, (inputs,)),

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Score, Segment, Stream, View
 from broadbase.objectives.documents import next_token_targets
 from broadbase.objectives.masks import MasksConfig, SpanMaskConfig, gather
 from broadbase.objectives.scoring import PerSource
@@ -58,7 +58,6 @@ class BlockDenoising(PerSource):
     ) -> View:
         """Return the encoder's stream of damaged rows and the decoder's of the original."""
         c = self.config
-        assert segment.loss_weight is not None
         units = corrupt[segment.space].units
         index_BS, weight_BS = c.masks.choose(segment, c.mask_ratio, rng, name, units)
         B, N = segment.position.shape[:2]
@@ -67,10 +66,10 @@ class BlockDenoising(PerSource):
         original = (
             segment
             if c.target_all
-            else replace(segment, loss_weight=segment.loss_weight * chosen_BN)
+            else replace(segment, loss_weight=segment.target_weight * chosen_BN)
         )
         inputs, target, weight = next_token_targets(original)
-        readout = Readout(segment.space, name, target, weight)
+        readout = Score(segment.space, name, target, weight)
         return View(
             (
                 Stream("encoder", c.encoder, (damaged,)),
@@ -81,7 +80,6 @@ class BlockDenoising(PerSource):
     def _damaged(self, segment: Segment, chosen_BN: torch.Tensor, draw_BN: torch.Tensor) -> Segment:
         """Return the rows with their chosen tokens masked, or replaced by others of the row."""
         values = segment.values
-        assert values is not None
         if self.config.damage == "hide":
             return replace(segment, masked=chosen_BN)
         other = gather(values, (draw_BN * values.shape[1]).long())

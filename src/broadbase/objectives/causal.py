@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.usage import DataFacts, Usage
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Score, Segment, Stream, View
 from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import next_token_targets
 from broadbase.objectives.scoring import PerSource
@@ -47,5 +47,5 @@ class Causal(PerSource):
     ) -> View:
         """Return one causal stream."""
         inputs, target, weight = next_token_targets(segment)
-        readout = Readout(segment.space, term=name, target=target, loss_weight=weight)
+        readout = Score(segment.space, term=name, target=target, loss_weight=weight)
         return View((Stream("main", self.tower, (inputs,), pattern="causal", readouts=(readout,)),))

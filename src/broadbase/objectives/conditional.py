@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 from broadbase.core.contracts import TOWER, Batch, Corruption, ObjectiveConfig, TowerName
 from broadbase.core.usage import ConditioningConfig, DataFacts, Usage
-from broadbase.core.view import Readout, Segment, View
+from broadbase.core.view import Readout, Score, Segment, View
 from broadbase.inference.autoregressive import AutoregressiveConfig
 from broadbase.inference.conditioning import (
     EncoderConditioningConfig,
@@ -114,5 +114,5 @@ class Conditional(ReadoutLoss):
         if not {self.source, self.target} <= batch.segments.keys():
             return ()
         target, values, weight = next_token_targets(batch.segments[self.target])
-        readout = Readout(target.space, self.target, values, weight)
+        readout = Score(target.space, self.target, values, weight)
         return (self.view(batch.segments[self.source], target, (readout,)),)

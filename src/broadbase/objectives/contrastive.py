@@ -21,7 +21,7 @@ from torch import Tensor
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.loss import Loss, TermWeight
-from broadbase.core.view import Output, Readout, Stream, View
+from broadbase.core.view import Output, Predict, Stream, View
 from broadbase.objectives.documents import paired_with
 
 TERM = "pairs"
@@ -110,7 +110,7 @@ class Pairs(ABC):
         return self.config.first, self.config.second
 
     def _stream(self, side: Side, batch: Batch) -> Stream:
-        readout = Readout(side.joint, term=side.source, pooled=True)
+        readout = Predict(side.joint, term=side.source, pooled=True)
         return Stream(side.source, side.tower, (batch.segments[side.source],), readouts=(readout,))
 
 

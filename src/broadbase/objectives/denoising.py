@@ -23,7 +23,7 @@ from pydantic import Field
 from broadbase.core.contracts import Corruption, ObjectiveConfig, TowerName
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.usage import ConditioningConfig, DataFacts, Usage
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Score, Segment, Stream, View
 from broadbase.inference.autoregressive import AutoregressiveConfig
 from broadbase.inference.conditioning import (
     InfillingConditioningConfig,
@@ -125,7 +125,7 @@ class Denoising(PerSource):
             inputs.append([pair[0] for pair in pairs])
             targets.append([pair[1] for pair in pairs])
         seen, values, weight = next_token_targets(assemble(segment.space, targets))
-        read = Readout(segment.space, term=name, target=values, loss_weight=weight)
+        read = Score(segment.space, term=name, target=values, loss_weight=weight)
         given = assemble(segment.space, inputs)
         return View(
             (

@@ -24,7 +24,7 @@ from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import Loss, TermWeight
-from broadbase.core.view import Output, Readout, Segment, Stream, View
+from broadbase.core.view import Output, Predict, Segment, Stream, View
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 LARGE = 2  # crops that the teacher reads
@@ -78,7 +78,6 @@ class Dino:
         self, name: str, segment: Segment, corruption: Corruption, rng: KeyedRandom
     ) -> Sequence[View]:
         c = self.config
-        assert segment.values is not None
         crops = []
         for i in range(LARGE + c.num_small):
             kind = c.large if i < LARGE else c.small
@@ -86,7 +85,7 @@ class Dino:
                 segment.values, kind.scale, kind.area, rng, f"{name}/crop{i}"
             )
             inputs = Segment(segment.space, values, position)
-            readout = Readout(c.space, f"{name}/crops", pooled=True)
+            readout = Predict(c.space, f"{name}/crops", pooled=True)
             crops.append(Stream("main", c.tower, (inputs,), readouts=(readout,)))
         teacher = [View((crop,), teacher=True) for crop in crops[:LARGE]]
         return [*teacher, *(View((crop,)) for crop in crops)]

@@ -21,7 +21,7 @@ from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption, Objective
 from broadbase.core.errors import ConfigError
 from broadbase.core.loss import Loss, TermWeight
-from broadbase.core.view import Output, Readout, View
+from broadbase.core.view import Output, Score, View
 from broadbase.objectives.causal import CausalConfig
 from broadbase.objectives.masked import MaskedConfig
 
@@ -75,8 +75,9 @@ class Distil:
     def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
         """Return the sum of the targets' weights by term, scaled by the share of hard or soft."""
         weights: dict[str, float] = {}
-        for readout in (r for view in views if not view.teacher for r in view.readouts):
-            weights[readout.term] = weights.get(readout.term, 0.0) + float(_weight(readout).sum())
+        for score in (score for view in views if not view.teacher for score in view.scored):
+            for term in (score.term, score.term + SOFT):
+                weights[term] = weights.get(term, 0.0) + float(score.loss_weight.sum())
         hard, sources = self.config.hard, len(weights) / 2
         return {
             term: TermWeight(weight, ((1 - hard) if term.endswith(SOFT) else hard) / sources)
@@ -87,14 +88,14 @@ class Distil:
         """Return the weighted sum of scores by term, and that of divergences by its soft term."""
         totals: dict[str, Tensor] = {}
         for student, teacher, view in zip(outputs[::2], outputs[1::2], views[::2], strict=True):
-            for readout in (r for r in view.readouts if r.target is not None):
-                hard, soft = readout.term, readout.term + SOFT
-                _require_logits(teacher.predictions[soft], readout)
+            for score in view.scored:
+                hard, soft = score.term, score.term + SOFT
+                _require_logits(teacher.predictions[soft], score)
                 divergence_BS = divergence(
                     teacher.predictions[soft], student.predictions[soft], self.config.temperature
                 )
                 for term, score_BS in ((hard, student.scores[hard]), (soft, divergence_BS)):
-                    total = (score_BS * _weight(readout).to(score_BS.dtype)).sum()
+                    total = (score_BS * score.loss_weight.to(score_BS.dtype)).sum()
                     totals[term] = totals[term] + total if term in totals else total
         return totals
 
@@ -111,12 +112,11 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     return temperature**2 * divergences.flatten(start_dim=2).sum(dim=-1)
 
 
-def _require_logits(prediction: Tensor, readout: Readout) -> None:
+def _require_logits(prediction: Tensor, score: Score) -> None:
     """Check for logits of categories, which have one axis more than their targets."""
-    assert readout.target is not None
-    if prediction.ndim != readout.target.ndim + 1:
+    if prediction.ndim != score.target.ndim + 1:
         raise ConfigError(
-            f"head {readout.head!r} predicts no logits of categories, so it cannot be distilled;"
+            f"head {score.head!r} predicts no logits of categories, so it cannot be distilled;"
             " use another objective for this modality"
         )
 
@@ -128,11 +128,6 @@ def _predicts(view: View, *, hard: bool) -> View:
     """
     streams = []
     for stream in view.streams:
-        soft = tuple(replace(r, term=r.term + SOFT, target=None) for r in stream.readouts)
+        soft = tuple(score.predict(score.term + SOFT) for score in stream.scored)
         streams.append(replace(stream, readouts=(stream.readouts if hard else ()) + soft))
     return replace(view, streams=tuple(streams), teacher=not hard)
-
-
-def _weight(readout: Readout) -> Tensor:
-    assert readout.loss_weight is not None, "a readout that is scored needs a loss weight"
-    return readout.loss_weight

@@ -40,9 +40,7 @@ class Document:
 
 def documents(segment: Segment) -> list[list[Document]]:
     """Return the documents of each row, in order; ConfigError if the values are vectors."""
-    values, weight = segment.values, segment.loss_weight
-    assert values is not None
-    assert weight is not None
+    values, weight = segment.values, segment.target_weight
     if values.ndim != 2:
         raise ConfigError(
             f"this objective reorders ids, and {segment.space!r} holds vectors; use causal or"
@@ -97,9 +95,8 @@ def next_token_targets(segment: Segment) -> tuple[Segment, Tensor, Tensor]:
 
     The last token of a document has the first of the next as its target, whose weight is 0.
     """
-    assert segment.values is not None
-    assert segment.loss_weight is not None
-    return segment.map(lambda x_BN: x_BN[:, :-1]), segment.values[:, 1:], segment.loss_weight[:, 1:]
+    weight_BN = segment.target_weight
+    return segment.map(lambda x_BN: x_BN[:, :-1]), segment.values[:, 1:], weight_BN[:, 1:]
 
 
 def paired_with(objective: str, sources: Mapping[str, str | None], *names: str) -> None:

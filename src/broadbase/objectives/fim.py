@@ -18,7 +18,7 @@ from pydantic import Field
 from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.usage import DataFacts, Usage
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Score, Segment, Stream, View
 from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import (
     Document,
@@ -71,7 +71,7 @@ class FillInMiddle(PerSource):
             rearranged.append([self._cut(document, marks, generator) for document in row])
         length = segment.position.shape[1]
         inputs, target, weight = next_token_targets(assemble(segment.space, rearranged, length))
-        readout = Readout(segment.space, term=name, target=target, loss_weight=weight)
+        readout = Score(segment.space, term=name, target=target, loss_weight=weight)
         tower = self.config.tower
         return View((Stream("main", tower, (inputs,), pattern="causal", readouts=(readout,)),))
 

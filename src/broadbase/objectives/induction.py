@@ -16,7 +16,7 @@ from torch import Tensor
 from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.usage import DataFacts, Usage
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Score, Segment, Stream, View
 from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import next_token_targets
 from broadbase.objectives.scoring import PerSource
@@ -57,12 +57,11 @@ class Induction(PerSource):
         self, name: str, segment: Segment, corrupt: Mapping[str, Corruption], rng: KeyedRandom
     ) -> View:
         """Return one causal stream."""
-        assert segment.loss_weight is not None
         factor_BN = torch.where(recurs(segment), 1.0, self.other_loss_weight)
         inputs, target, weight = next_token_targets(
-            replace(segment, loss_weight=segment.loss_weight * factor_BN)
+            replace(segment, loss_weight=segment.target_weight * factor_BN)
         )
-        readout = Readout(segment.space, term=name, target=target, loss_weight=weight)
+        readout = Score(segment.space, term=name, target=target, loss_weight=weight)
         return View((Stream("main", self.tower, (inputs,), pattern="causal", readouts=(readout,)),))
 
 
@@ -72,7 +71,6 @@ def recurs(segment: Segment) -> Tensor:
     [B,N] bool.
     """
     values = segment.values
-    assert values is not None
     B, N = values.shape[:2]
     flat = values.flatten(0, 1)
     _, ids = torch.unique(flat, dim=0, return_inverse=True)

@@ -6,7 +6,7 @@ Legend: B rows, N tokens, S masked tokens, V = N - S visible tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import MaskedSegment, Score, Segment, Stream, View
 from broadbase.objectives.masks import MasksConfig, RandomMaskConfig, gather, scatter_mask
 from broadbase.objectives.scoring import PerSource
 
@@ -52,7 +52,6 @@ class MaskedAutoencoder(PerSource):
     ) -> View:
         """Return the encoder's and the decoder's stream; ConfigError if the values are ids."""
         c, values = self.config, segment.values
-        assert values is not None
         if values.ndim != 3:
             raise ConfigError(
                 f"objective 'mae' predicts vectors, and {segment.space!r} holds ids; use masked"
@@ -62,14 +61,15 @@ class MaskedAutoencoder(PerSource):
         chosen_BN = torch.zeros(B, N, dtype=torch.bool).scatter(1, index_BS, True)
         visible_BV = chosen_BN.int().argsort(dim=1, stable=True)[:, : N - index_BS.shape[1]]
         visible = scatter_mask(segment, segment.space, visible_BV)
-        masked = replace(scatter_mask(segment, c.target, index_BS), values=None)
-        encoded = Segment("@encoder", None, visible.position, None, visible.document)
+        masked = scatter_mask(segment, segment.space, index_BS)
+        decoded = MaskedSegment(c.target, masked.position, None, masked.document)
+        encoded = visible.through("encoder")
         masked_BS = visible_BV.shape[1] + torch.arange(index_BS.shape[1]).expand(B, -1)
-        readout = Readout(c.target, name, gather(values, index_BS), weight_BS, masked_BS)
+        readout = Score(c.target, name, gather(values, index_BS), weight_BS, masked_BS)
         return View(
             (
                 Stream("encoder", c.encoder, (visible,)),
-                Stream("decoder", c.decoder, (encoded, masked), readouts=(readout,)),
+                Stream("decoder", c.decoder, (encoded, decoded), readouts=(readout,)),
             )
         )
 

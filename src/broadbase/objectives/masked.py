@@ -17,7 +17,7 @@ from pydantic import Field
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Score, Segment, Stream, View
 from broadbase.objectives.documents import paired_with
 from broadbase.objectives.masks import MasksConfig, RandomMaskConfig, gather
 from broadbase.objectives.scoring import ReadoutLoss
@@ -76,8 +76,6 @@ class Masked(ReadoutLoss):
         rng: KeyedRandom,
     ) -> View:
         values, c = segment.values, self.config
-        assert values is not None
-        assert target.values is not None
         if not torch.equal(target.position, segment.position):
             raise ConfigError(
                 f"objective 'masked' predicts {segment.space!r} as {target.space!r}, and their"
@@ -88,6 +86,6 @@ class Masked(ReadoutLoss):
         index_BS, weight_BS = c.masks.choose(segment, c.mask_ratio, rng, name, corruption.units)
         chosen_BN = torch.zeros(B, N, dtype=torch.bool).scatter(1, index_BS, weight_BS > 0)
         noisy, masked_BN = corruption.noise(values, chosen_BN, noise_BN)
-        readout = Readout(target.space, name, gather(target.values, index_BS), weight_BS, index_BS)
+        readout = Score(target.space, name, gather(target.values, index_BS), weight_BS, index_BS)
         inputs = replace(segment, values=noisy, masked=masked_BN)
         return View((Stream("main", c.tower, (inputs,), pattern="full", readouts=(readout,)),))

@@ -58,8 +58,7 @@ class RowMasksConfig(MasksConfig):
         units: Mapping[str, Boundaries] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Choose tokens row by row, each with a generator of its own."""
-        weight_BN = segment.loss_weight
-        assert weight_BN is not None
+        weight_BN = segment.target_weight
         B, N = weight_BN.shape
         index_BS, kept_BS = torch.zeros(B, math.ceil(mask_ratio * N), dtype=torch.int64), []
         for b in range(B):
@@ -100,8 +99,7 @@ class RandomMaskConfig(MasksConfig):
         units: Mapping[str, Boundaries] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Choose tokens of each row without replacement."""
-        weight_BN = segment.loss_weight
-        assert weight_BN is not None
+        weight_BN = segment.target_weight
         B, N = weight_BN.shape
         draw_BN = rng.uniform(name, B, 2 * N)[:, :N]
         return choose_masked(draw_BN, weight_BN, math.ceil(mask_ratio * N), mask_ratio)
@@ -153,7 +151,6 @@ class WordMaskConfig(RowMasksConfig):
         units: Mapping[str, Boundaries],
     ) -> Indices:
         """Choose words of at most `count` tokens; a part of the shortest if none fits."""
-        assert row.values is not None
         begins = masking_units("word", units, row.space)(row.values).numpy()
         inside = np.zeros(len(begins), dtype=bool)
         inside[countable] = True
@@ -276,7 +273,6 @@ def scatter_mask(
     segment: Segment, space: str, index_BS: Tensor, keep_BS: Tensor | None = None
 ) -> Segment:
     """Return some tokens of a segment as values of `space`; others than `keep_BS` are padding."""
-    assert segment.values is not None
     document = None if segment.document is None else gather(segment.document, index_BS)
     if keep_BS is not None and not bool(keep_BS.all()):
         document = (torch.zeros_like(index_BS) if document is None else document).where(keep_BS, -1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from broadbase.core.contracts import Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.usage import DataFacts, Usage
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Score, Segment, Stream, View
 from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import next_token_targets
 from broadbase.objectives.scoring import PerSource
@@ -54,15 +54,14 @@ class Prefix(PerSource):
         draw_BN = rng.uniform(name, B, N).gather(1, first_BN)
         prefix_BN = 1 + (draw_BN * (length_BN - 1).clamp(min=1)).long()  # tokens, 1 to length - 1
         inside_BN = order_BN < prefix_BN
-        assert segment.loss_weight is not None
         segment = replace(
             segment,
             order=order_BN.masked_fill(inside_BN, 0),
             document=torch.zeros_like(order_BN) if segment.document is None else segment.document,
-            loss_weight=segment.loss_weight.masked_fill(inside_BN, 0),
+            loss_weight=segment.target_weight.masked_fill(inside_BN, 0),
         )
         inputs, target, weight = next_token_targets(segment)
-        readout = Readout(segment.space, term=name, target=target, loss_weight=weight)
+        readout = Score(segment.space, term=name, target=target, loss_weight=weight)
         return View((Stream("main", self.tower, (inputs,), pattern="causal", readouts=(readout,)),))
 
 

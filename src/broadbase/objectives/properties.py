@@ -12,7 +12,7 @@ from typing import Literal
 
 from broadbase.core.contracts import Batch, Corruption, Objective, ObjectiveConfig, TowerName
 from broadbase.core.usage import DataFacts, Usage
-from broadbase.core.view import Readout, Stream, View
+from broadbase.core.view import Score, Stream, View
 from broadbase.inference.usages import plain_usage
 from broadbase.objectives.documents import paired_with
 from broadbase.objectives.scoring import ReadoutLoss
@@ -63,9 +63,7 @@ class Properties(ReadoutLoss):
         if not {self.source, self.target} <= batch.segments.keys():
             return ()
         segment, properties = batch.segments[self.source], batch.segments[self.target]
-        assert properties.values is not None
-        assert properties.loss_weight is not None
         # the last token, as a start value may come before it
-        target, weight = properties.values[:, -1:], properties.loss_weight[:, -1:]
-        readout = Readout(properties.space, self.target, target, weight, pooled=True)
+        target, weight = properties.values[:, -1:], properties.target_weight[:, -1:]
+        readout = Score(properties.space, self.target, target, weight, pooled=True)
         return (View((Stream("main", self.tower, (segment,), self.pattern, readouts=(readout,)),)),)

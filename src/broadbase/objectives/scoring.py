@@ -11,7 +11,7 @@ from torch import Tensor
 from broadbase.core.contracts import Batch, Corruption
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import Loss, TermWeight
-from broadbase.core.view import Output, Readout, Segment, View
+from broadbase.core.view import Output, Segment, View
 
 
 class ReadoutLoss:
@@ -22,17 +22,17 @@ class ReadoutLoss:
     def term_weights(self, views: Sequence[View]) -> Mapping[str, TermWeight]:
         """Return the sum of the targets' weights by term; the scales of all terms are equal."""
         weights: dict[str, float] = {}
-        for readout in (readout for view in views for readout in view.readouts):
-            weights[readout.term] = weights.get(readout.term, 0.0) + float(_weight(readout).sum())
+        for score in (score for view in views for score in view.scored):
+            weights[score.term] = weights.get(score.term, 0.0) + float(score.loss_weight.sum())
         return {term: TermWeight(weight, 1 / len(weights)) for term, weight in weights.items()}
 
     def loss(self, outputs: Sequence[Output], views: Sequence[View]) -> Loss:
         """Return the weighted sum of scores by term."""
         totals: dict[str, Tensor] = {}
         for output, view in zip(outputs, views, strict=True):
-            for readout in view.readouts:
-                term, score_BS = readout.term, output.scores[readout.term]
-                total = (score_BS * _weight(readout).to(score_BS.dtype)).sum()
+            for score in view.scored:
+                term, score_BS = score.term, output.scores[score.term]
+                total = (score_BS * score.loss_weight.to(score_BS.dtype)).sum()
                 totals[term] = totals[term] + total if term in totals else total
         return totals
 
@@ -54,8 +54,3 @@ class PerSource(ReadoutLoss, ABC):
 
         `corrupt` holds the corruption of every modality. All randomness comes from `rng`.
         """
-
-
-def _weight(readout: Readout) -> Tensor:
-    assert readout.loss_weight is not None, "a readout that is scored needs a loss weight"
-    return readout.loss_weight

@@ -25,7 +25,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     """
     audio, path = AudioConfig(), dial.require_data(data, "audio")
     towers = {
-        name: dial.backbone(layers).model_copy(update={"positions": SinusoidConfig()})
+        name: dial.backbone(layers).replace(positions=SinusoidConfig())
         for name, layers in (("encoder", depth), ("decoder", max(1, depth // 2)))
     }
     frames = RegressionConfig(channels=audio.channels, normalise=False)

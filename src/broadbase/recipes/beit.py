@@ -19,30 +19,18 @@ def build(depth: int, data: str | None) -> RunConfig:
     """
     config = image.build(depth, data)
     sources = {
-        name: mixed.model_copy(update={"pair_group": name})
+        name: mixed.replace(pair_group=name)
         for name, mixed in config.data.sources.items()
     }
     codes = {
-        name.replace("image", CODES, 1): mixed.model_copy(update={"modality": CODES})
+        name.replace("image", CODES, 1): mixed.replace(modality=CODES)
         for name, mixed in sources.items()
     }
     targets = dict(zip(sources, codes, strict=True))
-    model = config.model.model_copy(
-        update={
-            "modalities": {**config.model.modalities, CODES: CodesConfig()},
-            "towers": {"main": dial.backbone(depth)},
-        }
-    )
-    return config.model_copy(
-        update={
-            "recipe": "beit",
-            "model": model,
-            "objective": MaskedConfig(
+    model = config.model.replace(modalities={**config.model.modalities, CODES: CodesConfig()}, towers={"main": dial.backbone(depth)})
+    return config.replace(recipe="beit", model=model, objective=MaskedConfig(
                 mask_ratio=0.4, masks=BlockMaskConfig(), targets_from=targets
-            ),
-            "data": config.data.model_copy(update={"sources": {**sources, **codes}}),
-        }
-    )
+            ), data=config.data.replace(sources={**sources, **codes}))
 
 
 RECIPE = Recipe("beit", "pictures, hidden patches as codes of a vq run", build)

@@ -74,7 +74,7 @@ def build(depth: int, data: str | None) -> RunConfig:
             },
         ),
         optim=MuonConfig(lr=dial.optim(depth).lr, weight_decay=0.4),
-        train=dial.horizon(depth).model_copy(update={"steps": max(100, 40 * depth**2)}),
+        train=dial.horizon(depth).replace(steps=max(100, 40 * depth**2)),
     )
 
 

@@ -71,7 +71,7 @@ def two_towers(
             },
         ),
         optim=MuonConfig(lr=dial.optim(depth).lr, weight_decay=0.4),
-        train=dial.horizon(depth).model_copy(update={"steps": max(100, 50 * depth**2)}),
+        train=dial.horizon(depth).replace(steps=max(100, 50 * depth**2)),
     )
 
 

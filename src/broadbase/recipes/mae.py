@@ -17,20 +17,11 @@ def build(depth: int, data: str | None) -> RunConfig:
     picture = config.model.modalities["image"]
     channels = picture.patch * picture.patch * picture.channels  # type: ignore[attr-defined]
     towers = {
-        name: dial.backbone(layers).model_copy(update={"positions": SinusoidConfig()})
+        name: dial.backbone(layers).replace(positions=SinusoidConfig())
         for name, layers in (("encoder", depth), ("decoder", max(1, depth // 2)))
     }
-    model = config.model.model_copy(
-        update={
-            "heads": {"pixels": RegressionConfig(channels=channels)},
-            "towers": towers,
-            "tower_of": {"pixels": "decoder"},
-            "connectors": (LinearConfig(source="encoder", target="decoder"),),
-        }
-    )
-    return config.model_copy(
-        update={"recipe": "mae", "model": model, "objective": MaskedAutoencoderConfig()}
-    )
+    model = config.model.replace(heads={"pixels": RegressionConfig(channels=channels)}, towers=towers, tower_of={"pixels": "decoder"}, connectors=(LinearConfig(source="encoder", target="decoder"),))
+    return config.replace(recipe="mae", model=model, objective=MaskedAutoencoderConfig())
 
 
 RECIPE = Recipe("mae", "pictures, hidden patches from the visible quarter", build)

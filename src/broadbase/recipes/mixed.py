@@ -50,7 +50,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     image = ImageConfig(height=8, width=8, channels=1, patch=2, levels=17)
     tokens = 1 + (image.height // image.patch) * (image.width // image.patch)
     code = StandardLibraryConfig(exclude=TASK_PACKAGES)
-    molecules = SAMPLES["moses"].source.model_copy(update={"limit": MOLECULES})
+    molecules = SAMPLES["moses"].source.replace(limit=MOLECULES)
     chembl = SAMPLES["chembl"].source
     sources = {
         "text": _source(SAMPLES["passages"].source, "text", rows=10, limit=1250),
@@ -83,7 +83,7 @@ def build(depth: int, data: str | None) -> RunConfig:
         model=ModelConfig(modalities=modalities, towers={"main": _tower(depth)}),
         objective=MixtureConfig(components=parts),
         data=DataConfig(sources=sources),
-        optim=dial.optim(depth, normed=True).model_copy(update={"weight_decay": 0.4}),
+        optim=dial.optim(depth, normed=True).replace(weight_decay=0.4),
         train=TrainConfig(steps=600, evaluate_every=200, save_every=200),
         machine=MachineConfig(precision="fp32"),  # at this width bf16 saves nothing on CPUs
     )
@@ -100,8 +100,8 @@ def _own(depth: int, data: str) -> RunConfig:
         raise ConfigError(
             f"{data} is for recipe {config.recipe!r}, whose towers are its own: train on it alone"
         )
-    model = config.model.model_copy(update={"towers": {"main": _tower(depth)}})
-    return config.model_copy(update={"recipe": "mixed", "model": model})
+    model = config.model.replace(towers={"main": _tower(depth)})
+    return config.replace(recipe="mixed", model=model)
 
 
 def _kind(data: str) -> str:

@@ -12,9 +12,9 @@ from broadbase.run.config import RunConfig
 def build(depth: int, data: str | None) -> RunConfig:
     """Build an encoder of the damaged picture and a decoder of all of it, `depth` layers each."""
     config = image.build(depth, data)
-    model = config.model.model_copy(update={"towers": dial.encoder_decoder(depth)})
+    model = config.model.replace(towers=dial.encoder_decoder(depth))
     objective = BlockDenoisingConfig(masks=BlockMaskConfig(min_size=4))
-    return config.model_copy(update={"recipe": "regions", "model": model, "objective": objective})
+    return config.replace(recipe="regions", model=model, objective=objective)
 
 
 RECIPE = Recipe("regions", "pictures, damaged blocks restored by a decoder", build)

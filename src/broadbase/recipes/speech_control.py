@@ -12,10 +12,10 @@ def build(depth: int, data: str | None) -> RunConfig:
     """Build the same run with every text under another sound's key."""
     config = speech.build(depth, data)
     words = config.data.sources["words"]
-    words = words.model_copy(update={"source": ShuffledConfig(source=words.source)})
+    words = words.replace(source=ShuffledConfig(source=words.source))
     sources = {**config.data.sources, "words": words}
-    mixed = config.data.model_copy(update={"sources": sources})
-    return config.model_copy(update={"recipe": "speech_control", "data": mixed})
+    mixed = config.data.replace(sources=sources)
+    return config.replace(recipe="speech_control", data=mixed)
 
 
 RECIPE = Recipe("speech_control", "speech with every text under another sound: a control", build)

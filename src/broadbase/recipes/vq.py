@@ -17,19 +17,10 @@ def build(depth: int, data: str | None) -> RunConfig:
     channels = picture.patch * picture.patch * picture.channels  # type: ignore[attr-defined]
     pixels = RegressionConfig(channels=channels, normalise=False)
     (layers,) = (tower := dial.backbone(depth)).layers
-    half = layers.model_copy(update={"repeat": max(1, depth // 2)})
-    tower = tower.model_copy(update={"layers": (half,)})
-    model = config.model.model_copy(
-        update={
-            "heads": {"pixels": pixels},
-            "towers": {"encoder": tower, "decoder": tower},
-            "tower_of": {"pixels": "decoder"},
-            "connectors": (VectorQuantizerConfig(source="encoder", target="decoder"),),
-        }
-    )
-    return config.model_copy(
-        update={"recipe": "vq", "model": model, "objective": AutoencoderConfig()}
-    )
+    half = layers.replace(repeat=max(1, depth // 2))
+    tower = tower.replace(layers=(half,))
+    model = config.model.replace(heads={"pixels": pixels}, towers={"encoder": tower, "decoder": tower}, tower_of={"pixels": "decoder"}, connectors=(VectorQuantizerConfig(source="encoder", target="decoder"),))
+    return config.replace(recipe="vq", model=model, objective=AutoencoderConfig())
 
 
 RECIPE = Recipe("vq", "pictures as ids: a tokenizer for codes", build)

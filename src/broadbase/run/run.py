@@ -75,7 +75,7 @@ class Run(Corpus):
             _must_be_new(folder)
             with beginning(folder):
                 _must_be_new(folder)  # another process may just have made it
-                config = config.model_copy(update={"machine": config.machine.resolve()})
+                config = config.replace(machine=config.machine.resolve())
                 config = anchored(config)
                 stores, codecs = prepare_data(config, data_folder(config, folder), console)
                 run = cls(config, stores, folder, codecs)
@@ -203,7 +203,7 @@ class Run(Corpus):
         usage = self.config.objective.usage(data_facts(self.config, self.stores, self.codecs))
         if start is not None:
             attention_of = {**start.usage.attention_of, **usage.attention_of}
-            usage = usage.model_copy(update={"attention_of": attention_of})
+            usage = usage.replace(attention_of=attention_of)
         return Base(self.config.model, model.eval(), codecs, usage, start.origin if start else None)
 
     def identity(self) -> dict[str, Any]:

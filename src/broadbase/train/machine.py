@@ -70,7 +70,7 @@ class MachineConfig(Config):
                 " machine.compile=off"
             )
         decided = {"device": device.type, "precision": precision, "matmul": matmul}
-        return self.model_copy(update={**decided, "compile": compiled})
+        return self.replace(**decided, compile=compiled)
 
     def prepare(self) -> None:
         """Set up this process's libraries; decide an `auto` first."""

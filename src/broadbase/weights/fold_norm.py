@@ -39,14 +39,9 @@ def without_norm(config: ModelConfig) -> ModelConfig | None:
     ):
         return None
     assert isinstance(space.id_settings, DiscreteConfig)
-    untied = space.id_settings.model_copy(update={"tie_embeddings": False})
+    untied = space.id_settings.replace(tie_embeddings=False)
     modality = TokensConfig(discrete=untied, by=space.codec_modality)
-    return config.model_copy(
-        update={
-            "modalities": {name: modality},
-            "towers": {tower_name: tower.model_copy(update={"input_norm": None})},
-        }
-    )
+    return config.replace(modalities={name: modality}, towers={tower_name: tower.replace(input_norm=None)})
 
 
 @torch.no_grad()

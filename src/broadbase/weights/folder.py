@@ -179,7 +179,7 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, LazyTensor], dict[s
         config, names, kept = base.origin.config, base.origin.names, base.origin.unused_tensors
         source = spoken(config, names, base.origin.files)
         usage = plain_usage(source.pattern, source.patterns)
-        if source.config == base.config and base.usage.model_copy(update={"grids": {}}) == usage:
+        if source.config == base.config and base.usage.replace(grids={}) == usage:
             return config, *convert.written(source, base.config, state, names, kept)
     own = {
         "format": FORMAT,

@@ -163,4 +163,4 @@ def with_head(discrete: DiscreteConfig, names: Collection[str], sign: str) -> Di
     if any(sign in name for name in names):
         return discrete
     update = {"tie_embeddings": True, "bias": False, "head": NoHeadConfig()}
-    return discrete.model_copy(update=update)
+    return discrete.replace(**update)

@@ -26,11 +26,9 @@ def with_mask(config: ModelConfig) -> ModelConfig | None:
         return None
     ((name, space),) = config.modalities.items()
     mask = discrete.vocab_size
-    grown = discrete.model_copy(
-        update={"vocab_size": mask + 1, "mask_id": mask, "tie_embeddings": False}
-    )
+    grown = discrete.replace(vocab_size=mask + 1, mask_id=mask, tie_embeddings=False)
     modality = TokensConfig(discrete=grown, by=space.codec_modality)
-    return config.model_copy(update={"modalities": {name: modality}})
+    return config.replace(modalities={name: modality})
 
 
 @torch.no_grad()

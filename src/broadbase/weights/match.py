@@ -143,9 +143,9 @@ def _of_codec(modality: ModalityConfig, published: ModalityConfig) -> ModalityCo
     if _settings(modality, published) == _settings(published, published):
         return modality
     if isinstance(published, TokensConfig):
-        return published.model_copy(update={"by": modality.codec_modality})
+        return published.replace(by=modality.codec_modality)
     if isinstance(published, PublishedImageConfig) and isinstance(modality, ImageConfig):
-        return published.model_copy(update={"crops": modality.crops})
+        return published.replace(crops=modality.crops)
     return published
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from broadbase.core.view import Output, Readout, Segment, Stream, View, positions
+from broadbase.core.view import Output, Predict, Segment, Stream, View, positions
 from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
 from broadbase.modalities.published_image import PublishedImageCodec, PublishedImageConfig
@@ -87,7 +87,7 @@ def _both(base: Base, reference: Any, real_BN: Tensor) -> tuple[str, Tensor, Ten
     more = {"decoder_input_ids": ids_BN[:, : TOKENS // 3]} if paired else {}
     outputs = reference(ids_BN, attention_mask=real_BN.long(), **more)
     expected = next((outputs[k] for k in ("prediction_logits", "logits") if k in outputs), None)
-    reads = () if expected is None else (Readout(space, "logits"),)
+    reads = () if expected is None else (Predict(space, "logits"),)
     if not paired:
         streams: tuple[Stream, ...] = (
             Stream(
@@ -133,7 +133,7 @@ def _seen(base: Base, reference: Any) -> Compared:
     raws, pixels = _pictures(base)
     given = prompts("image", base.codecs["image"], raws)
     space = next((name for name in ("label", "codes") if name in base.config.modalities), None)
-    reads = () if space is None else (Readout(space, "predicted"),)
+    reads = () if space is None else (Predict(space, "predicted"),)
     tower = base.tower("image")
     output: Output = base.model(View((Stream("main", tower, (given,), readouts=reads),)))
     if space == "label":  # read at the start
@@ -181,7 +181,7 @@ def _met(base: Base, reference: Any) -> Iterator[Compared]:
         "text": (_segment("text", ids_BN, real), vectors.text_embeds),
     }
     for side, (segment, expected) in sides.items():
-        read = Readout(f"{side}_joint", "predicted", pooled=True)
+        read = Predict(f"{side}_joint", "predicted", pooled=True)
         stream = Stream("main", base.tower(side), (segment,), readouts=(read,))
         vector = base.model(View((stream,))).predictions["predicted"][:, 0, :-1]
         kind = "noise" if side == "image" else "unpadded"
@@ -201,7 +201,7 @@ def _heard(base: Base, reference: Any) -> Compared:
     target = _segment("text", ids_BN, torch.ones(ids_BN.shape, dtype=torch.bool))
     streams = (
         Stream("encoder", "encoder", (Segment("audio", values, where),)),
-        Stream("main", "decoder", (target,), "causal", "encoder", (Readout("text", "logits"),)),
+        Stream("main", "decoder", (target,), "causal", "encoder", (Predict("text", "logits"),)),
     )
     expected = reference(input_features=features, decoder_input_ids=ids_BN).logits
     output: Output = base.model(View(streams))

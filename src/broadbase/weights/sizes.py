@@ -92,7 +92,7 @@ def ids(modality: ModalityConfig | HeadConfig | None) -> DiscreteConfig | None:
     if not isinstance(discrete, DiscreteConfig):
         return None
     count = discrete.vocab_size + discrete.extra_ids
-    return discrete.model_copy(update={"vocab_size": count, "extra_ids": 0, "z_loss_coef": 0.0})
+    return discrete.replace(vocab_size=count, extra_ids=0, z_loss_coef=0.0)
 
 
 def only_ids(model: ModelConfig) -> DiscreteConfig | None:

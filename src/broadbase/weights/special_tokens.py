@@ -33,9 +33,9 @@ def spoken(
         text = _with_special(text, tokenizer, model.pattern == "full", text_config)
     if model.pattern == "causal":
         ends = [*every(text_config.get("eos_token_id")), *_generation_ends(files)]
-        text = text.model_copy(update={"ends": tuple(dict.fromkeys(ends))})
+        text = text.replace(ends=tuple(dict.fromkeys(ends)))
     modalities = {**model.config.modalities, TEXT: text}
-    return replace(model, config=model.config.model_copy(update={"modalities": modalities}))
+    return replace(model, config=model.config.replace(modalities=modalities))
 
 
 def _with_special(
@@ -63,9 +63,9 @@ def _with_special(
         mask = config.get("mask_token_id")
         mask = roles.get("mask_token", mask if mask == discrete.mask_id else None)
         mask = None if mask is not None and mask >= discrete.vocab_size else mask
-        discrete = discrete.model_copy(update={"mask_id": mask})
+        discrete = discrete.replace(mask_id=mask)
     ids = {"start": start, "end": end, "before": before, "after": after, "discrete": discrete}
-    return text.model_copy(update=ids)
+    return text.replace(**ids)
 
 
 def _must_have_rows(around: Sequence[int], rows: int) -> None:

@@ -201,7 +201,7 @@ def test_a_truncated_archive_leaves_nothing(cache: Path, manager: str) -> None:
 
 @pytest.mark.parametrize(("manager", "name"), [("pip", "pip"), ("npm", "npm"), ("apt", "apt-get")])
 def test_a_missing_tool_is_named_with_a_way_round(cache: Path, manager: Any, name: str) -> None:
-    package = NOBODYS.model_copy(update={"manager": manager})
+    package = NOBODYS.replace(manager=manager)
     with pytest.raises(DataError, match=f"needs {name}, which is not here") as error:
         package.folder()
     assert f"put its archive (SHA-256 {package.sha256}) into {cache} by hand" in str(error.value)
@@ -226,7 +226,7 @@ def test_the_error_holds_the_reason_of_the_tool(
     cache: Path, manager: Any, name: str, said: str, reason: str
 ) -> None:
     tool(cache, name, f'cat >&2 <<"END"\n{said}\nEND\nexit 1')
-    package = NOBODYS.model_copy(update={"manager": manager})
+    package = NOBODYS.replace(manager=manager)
     with pytest.raises(DataError, match=f"cannot be had: .*{reason}"):
         package.folder()
     assert not left(cache)
@@ -285,7 +285,7 @@ def test_other_records_of_one_package_have_another_fingerprint() -> None:
     prints = [str(each.source.fingerprint()) for each in SAMPLES.values()]
     assert len(set(prints)) == len(SAMPLES)
     whole = PackagedConfig(origin=NOBODYS, source=TextFilesConfig(path="package"))
-    some = whole.model_copy(update={"limit": 3})
+    some = whole.replace(limit=3)
     assert whole.fingerprint() != some.fingerprint()
 
 

@@ -63,7 +63,7 @@ def test_a_table_of_utf_16_is_named(tmp_path: Path) -> None:
     (found,) = source.records()
     assert isinstance(found, Reject)
     assert "UTF-16; set the source's `encoding` to utf-16" in found.reason
-    (row,) = source.model_copy(update={"encoding": "utf-16"}).records()
+    (row,) = source.replace(encoding="utf-16").records()
     assert isinstance(row, Record)
     assert row.raw == "a"
 

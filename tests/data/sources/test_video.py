@@ -303,7 +303,7 @@ def test_a_damaged_file_is_rejected_by_name(name: str, reason: str, tmp_path: Pa
 
 def test_tubes_hide_a_place_at_all_times() -> None:
     grid = np.stack(np.meshgrid(*map(np.arange, (4, 3, 5)), indexing="ij"), -1).reshape(-1, 3)
-    row = Segment("video", None, torch.from_numpy(1 + grid)[None], loss_weight=torch.ones(1, 60))
+    row = Segment("video", torch.zeros(1, 60, 1), torch.from_numpy(1 + grid)[None])
     index, weight = TubeMaskConfig().choose(row, 40 / 60, KeyedRandom(0, 0), "video")
     assert weight.sum() == len(set(index[0].tolist())) == 40
     assert len({tuple(grid[place, 1:]) for place in index[0]}) == 10

@@ -290,9 +290,9 @@ def test_another_column_is_not_taken_for_the_first(tmp_path: Path) -> None:
     source = JsonLinesConfig(path=str(tmp_path / "t.jsonl"), field="a")
     first = stored(source, tmp_path / "s", holdout=0.3)
     with pytest.raises(ConfigError, match=r"s was prepared with other settings .*\(field\)"):
-        stored(source.model_copy(update={"field": "b"}), tmp_path / "s", holdout=0.3)
+        stored(source.replace(field="b"), tmp_path / "s", holdout=0.3)
     shutil.move(tmp_path / "t.jsonl", tmp_path / "moved.jsonl")
-    moved = source.model_copy(update={"path": str(tmp_path / "moved.jsonl")})
+    moved = source.replace(path=str(tmp_path / "moved.jsonl"))
     assert stored(moved, tmp_path / "s", holdout=0.3).fingerprint == first.fingerprint
 
 

@@ -156,7 +156,7 @@ def test_a_failed_first_try_does_not_block_the_second(tmp_path: Path) -> None:
     lines = [json.dumps({"word": f"w{i}", "meaning": f"the meaning of {i}"}) for i in range(60)]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     wrong = JsonLinesConfig(path=str(tmp_path / "t.jsonl"))
-    right = wrong.model_copy(update={"field": "meaning"})
+    right = wrong.replace(field="meaning")
 
     def made(source: SourceConfig, vocabulary: int = 300) -> Store:
         modality = TextConfig(vocab_size=vocabulary)

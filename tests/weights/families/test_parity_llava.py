@@ -19,7 +19,16 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import (
+    Predict,
+    Readout,
+    Score,
+    Segment,
+    Stream,
+    StreamSegment,
+    View,
+    positions,
+)
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
@@ -69,7 +78,7 @@ def view(base: Base, before: Tensor, after: Tensor, places: int, *reads: Readout
     B, N = before.shape
     segments = (
         Segment("text", before, line(0, N, B)),
-        Segment("@seen", None, line(N, places, B)),
+        StreamSegment("seen", line(N, places, B)),
         Segment("text", after, line(N + places, after.shape[1], B)),
     )
     seen = Stream("seen", "vision", (pictures(base).rows(0, B),))
@@ -88,7 +97,7 @@ def both(pair: Pair, *reads: Readout) -> tuple[Any, View]:
 @torch.no_grad()
 def test_logits(pair: Pair) -> None:
     reference, base, _ = pair
-    taken, given = both(pair, Readout("text", "x"))
+    taken, given = both(pair, Predict("text", "x"))
     expected = reference(**taken).logits
     assert expected.std() > 0.3
     assert close(base.model(given).predictions["x"], expected)
@@ -113,10 +122,10 @@ def test_pictures_at_other_places_and_padding(pair: Pair) -> None:
     document = torch.where(place < lengths, 0, -1)
     spot = order.unsqueeze(-1).expand(-1, -1, 3)
     segments = (
-        Segment("@seen", None, spot[:, :P], seen, torch.zeros_like(seen)),
+        StreamSegment("seen", spot[:, :P], seen, torch.zeros_like(seen)),
         Segment("text", values, spot[:, P:], shifted, document),
     )
-    stream = Stream("told", "main", segments, "causal", readouts=(Readout("text", "x"),))
+    stream = Stream("told", "main", segments, "causal", readouts=(Predict("text", "x"),))
     found = base.model(View((Stream("seen", "vision", (pictures(base),)), stream)))
     ours = torch.zeros_like(expected)
     ours.scatter_(1, order.unsqueeze(-1).expand_as(expected), found.predictions["x"])
@@ -132,16 +141,16 @@ def test_two_pictures_in_a_row(pair: Pair) -> None:
     two = torch.stack([pixels(), pixels().flip(0)], dim=1).flatten(0, 1)
     expected = reference(taken, pixel_values=two).logits
     segments = (
-        Segment("@one", None, line(0, P)),
+        StreamSegment("one", line(0, P)),
         Segment("text", given[:, :2], line(P, 2)),
-        Segment("@two", None, line(P + 2, P)),
+        StreamSegment("two", line(P + 2, P)),
         Segment("text", given[:, 2:], line(2 * P + 2, 3)),
     )
     one = pictures(base)
     streams = (
         Stream("one", "vision", (one,)),
         Stream("two", "vision", (one.map(lambda tensor: tensor.flip(0)),)),
-        Stream("told", "main", segments, "causal", readouts=(Readout("text", "x"),)),
+        Stream("told", "main", segments, "causal", readouts=(Predict("text", "x"),)),
     )
     assert close(base.model(View(streams)).predictions["x"], expected)
 
@@ -153,7 +162,7 @@ def test_gradients(pair: Pair) -> None:
     places = taken["input_ids"].shape[1]
     index = torch.arange(places - AFTER, places).expand(ROWS, -1)
     target = words(ROWS, AFTER).roll(3, 1)
-    read = Readout("text", "x", target, torch.ones(target.shape), index)
+    read = Score("text", "x", target, torch.ones(target.shape), index)
     reference.zero_grad()
     logits = reference(**taken).logits[:, -AFTER:]
     F.cross_entropy(logits.flatten(0, 1), target.flatten()).backward()
@@ -268,7 +277,7 @@ def test_a_config_that_leaves_much_out(tmp_path: Path) -> None:
     for field in ("vision_feature_layer", "vision_feature_select_strategy"):
         assert config.pop(field)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    taken, start = both((reference, load(tmp_path), tmp_path), Readout("text", "x"))
+    taken, start = both((reference, load(tmp_path), tmp_path), Predict("text", "x"))
     with torch.no_grad():
         ours = load(tmp_path).model(start).predictions["x"]
         assert close(ours, reference(**taken).logits)
@@ -300,6 +309,6 @@ def test_a_picture_read_as_other_places_is_an_error(tmp_path: Path) -> None:
     base = load(tmp_path)
     wrong = view(base, words(ROWS, 2), words(ROWS, 2), (SIZE // 4) ** 2 + 1)
     with pytest.raises(
-        ConfigError, match=r"vision>main gives 25 places, and '@seen' is read as 26"
+        ConfigError, match=r"vision>main gives 25 tokens, and the stream 'seen' is read as 26"
     ):
         base.model(wrong)

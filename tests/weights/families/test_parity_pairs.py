@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import transformers as hf
 from torch import Tensor
 
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import Predict, Readout, Score, Segment, Stream, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, continued
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
@@ -31,7 +31,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def view(encoded: Segment, decoded: Segment, read: Readout | None = None) -> View:
-    read = read or Readout("text", "x")
+    read = read or Predict("text", "x")
     return View(
         (
             Stream("encoder", "encoder", (encoded,)),
@@ -90,7 +90,7 @@ def test_gradients(pair: Pair) -> None:
     reference.zero_grad()
     theirs = reference(input_ids=one, decoder_input_ids=other).logits
     F.cross_entropy(theirs.flatten(0, 1), target.flatten()).backward()
-    read = Readout("text", "x", target=target, loss_weight=torch.ones(target.shape))
+    read = Score("text", "x", target=target, loss_weight=torch.ones(target.shape))
     base.model.zero_grad()
     base.model(view(segment(one), segment(other), read)).scores["x"].mean().backward()
     told = dict(reference.named_buffers())  # BART's bias of logits is none of its parameters

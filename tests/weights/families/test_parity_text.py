@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from broadbase.core.view import Readout, Segment, Stream, View, positions
+from broadbase.core.view import Predict, Score, Segment, Stream, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
@@ -32,7 +32,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def logits(base: Base, given: Segment) -> Tensor:
     view = View(
-        (Stream("main", "main", (given,), base.usage.attention, readouts=(Readout("text", "x"),)),)
+        (Stream("main", "main", (given,), base.usage.attention, readouts=(Predict("text", "x"),)),)
     )
     return base.model(view).predictions["x"]
 
@@ -91,7 +91,7 @@ def test_gradients(pair: Pair) -> None:
     theirs = outputs.logits if theirs is None else theirs
     reference.zero_grad()
     F.cross_entropy(theirs.flatten(0, 1), target.flatten()).backward()
-    read = Readout("text", "x", target=target, loss_weight=torch.ones(target.shape))
+    read = Score("text", "x", target=target, loss_weight=torch.ones(target.shape))
     view = View(
         (Stream("main", "main", (segment(ids()),), base.usage.attention, readouts=(read,)),)
     )

@@ -16,7 +16,15 @@ from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import DataError
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.core.loss import combine
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import (
+    MaskedSegment,
+    Predict,
+    Readout,
+    Segment,
+    Stream,
+    StreamSegment,
+    View,
+)
 from broadbase.inference.base import Base
 from broadbase.modalities.noise import Hide
 from broadbase.objectives.masks import gather
@@ -80,7 +88,6 @@ def test_beit(name: str, tmp_path: Path) -> None:
     views = objective.views(batch, {"image": Hide()})
     hidden = views[0].streams[0].segments[0].masked
     assert hidden is not None
-    assert codes.values is not None
     assert 20 < hidden.sum() < 40
     assert not hidden[:, 0].any()
     labels = codes.values[:, 1:][hidden[:, 1:]]
@@ -126,7 +133,7 @@ def test_labels_of_vit(tmp_path: Path) -> None:
     """The classifier reads the start."""
     reference = saved(VISION["vit labels"], tmp_path)
     base = load(tmp_path)
-    read = Readout("label", "x", index=torch.zeros(ROWS, 1, dtype=torch.int64))
+    read = Predict("label", "x", index=torch.zeros(ROWS, 1, dtype=torch.int64))
     with torch.no_grad():
         theirs = reference(pixels()).logits
         ours = states(base, read=read).predictions["x"][:, 0]
@@ -158,8 +165,8 @@ def test_clip(tmp_path: Path, act: str) -> None:
     base, end = load(tmp_path), torch.tensor([[8], [4], [6]])
     given = ids(ROWS, 9).clamp(max=90).scatter(1, end, 96)
     theirs = reference(input_ids=given, pixel_values=pixels())
-    picture = Readout("image_joint", "image", pooled=True)
-    at_end = Readout("text_joint", "text", index=end), Readout("text_joint", "text", pooled=True)
+    picture = Predict("image_joint", "image", pooled=True)
+    at_end = Predict("text_joint", "text", index=end), Predict("text_joint", "text", pooled=True)
     order, place = torch.arange(9).expand(ROWS, -1), torch.arange(9)
     padded = segment(given, order=order, document=torch.where(place <= end, 0, -1))
     for one, text in zip((segment(given), padded), at_end, strict=True):
@@ -180,7 +187,7 @@ def test_siglip(tmp_path: Path) -> None:
     reference.save_pretrained(tmp_path)
     base, given = load(tmp_path), ids(ROWS, places)
     theirs = reference(input_ids=given, pixel_values=pixels())
-    reads = {side: Readout(f"{side}_joint", side, pooled=True) for side in ("image", "text")}
+    reads = {side: Predict(f"{side}_joint", side, pooled=True) for side in ("image", "text")}
     found = joined(base, segment(given), reads)
     image, text = found["image"][:, 0], found["text"][:, 0]
     assert close(image[:, :-1], theirs.image_embeds)
@@ -200,14 +207,14 @@ def test_vit_mae(tmp_path: Path) -> None:
     keep, hidden = torch.cat([zero, 1 + order[:, :seen]], dim=1), 1 + order[:, seen:]
     whole = pictures(base)
     given = Segment("image", gather(whole.values, keep), gather(whole.position, keep))
-    told = Segment("pixels", None, gather(whole.position, hidden))
-    read = Readout("pixels", "x", index=seen + 1 + torch.arange(places - seen).expand(ROWS, -1))
+    told = MaskedSegment("pixels", gather(whole.position, hidden))
+    read = Predict("pixels", "x", index=seen + 1 + torch.arange(places - seen).expand(ROWS, -1))
     streams = (
         Stream("encoder", "encoder", (given,)),
         Stream(
             "decoder",
             "decoder",
-            (Segment("@encoder", None, given.position), told),
+            (StreamSegment("encoder", given.position), told),
             readouts=(read,),
         ),
     )

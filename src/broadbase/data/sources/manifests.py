@@ -45,7 +45,7 @@ class ListedConfig(SourceConfig):
             if isinstance(path, str):
                 yield Reject(row.origin, path)
                 continue
-            decoder = self.files.model_copy(update={"path": str(path)})
+            decoder = self.files.replace(path=str(path))
             for item in decoder.records():
                 if isinstance(item, Reject):
                     yield replace(item, origin=f"{row.origin} ({item.origin})")

@@ -40,7 +40,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         spaces["codes"] = TokensConfig(discrete=head)
     main = _tower(config)
     if pooled and not codes:
-        main = main.model_copy(update={"final_norm": None})
+        main = main.replace(final_norm=None)
     extra: dict[str, TensorRule | str] = {
         "spaces.image.mask": TensorRule(
             "beit.embeddings.mask_token", shape=(1, 1, config["hidden_size"])
@@ -71,20 +71,20 @@ def _tower(config: Mapping[str, Any]) -> TransformerConfig:
     gains = config.get("layer_scale_init_value", 0.1) > 0
     main = tower(config, residual=LayerScaleConfig if gains else PreNormConfig)
     if not config.get("use_absolute_position_embeddings", False):
-        main = main.model_copy(update={"positions": NoPositionsConfig()})
+        main = main.replace(positions=NoPositionsConfig())
     (stack,) = main.layers
-    attention = stack.block.attention.model_copy(update={"k_bias": False})
+    attention = stack.block.attention.replace(k_bias=False)
     tables = stack.repeat if _per_layer(config) else 1
     side = config["image_size"] // config["patch_size"]
     biased = _per_layer(config) or config.get("use_shared_relative_position_bias", False)
 
     def block(table: int) -> BlockConfig:
         bias = RelativeBias2DConfig(rows=side, columns=side, table=table) if biased else None
-        return stack.block.model_copy(update={"attention": attention, "positions": bias})
+        return stack.block.replace(attention=attention, positions=bias)
 
     repeat = stack.repeat // tables
     stacks = tuple(LayersConfig(block=block(i), repeat=repeat) for i in range(tables))
-    return main.model_copy(update={"layers": stacks})
+    return main.replace(layers=stacks)
 
 
 def _per_layer(config: Mapping[str, Any]) -> bool:

@@ -42,7 +42,7 @@ SPELLINGS = {  # of transformers 5, and of what 4.52 and later wrote
 
 
 def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
-    """Read a LLaVA config: an image is a segment `@stream` of `vision` in `main`.
+    """Read a LLaVA config: `main` reads an image as a `StreamSegment` of `vision`.
 
     The layers of CLIP after the last one that is read are kept, and not used.
     """
@@ -67,9 +67,7 @@ def read(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:
         layers=tuple(depths) if len(depths) > 1 else (),
     )
     spaces = {
-        name: space.model_copy(
-            update={"placeholder_ids": {"image": config.get("image_token_index", 32000)}}
-        )
+        name: space.replace(placeholder_ids={"image": config.get("image_token_index", 32000)})
         for name, space in text.config.modalities.items()
     }
     model = ModelConfig(
@@ -109,8 +107,8 @@ def _tower(vision: Mapping[str, Any], depth: int) -> TransformerConfig:
     """Return CLIP's tower up to a layer, without a final norm."""
     clip_tower = tower(vision, input_norm=LayerNormConfig(eps=vision["layer_norm_eps"]))
     (stack,) = clip_tower.layers
-    layers = (stack.model_copy(update={"repeat": depth}),)
-    return clip_tower.model_copy(update={"layers": layers, "final_norm": None})
+    layers = (stack.replace(repeat=depth),)
+    return clip_tower.replace(layers=layers, final_norm=None)
 
 
 def _vision_table(vision: Mapping[str, Any]) -> dict[str, TensorRule | str]:
