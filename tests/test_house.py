@@ -102,6 +102,17 @@ def test_no_branch_on_a_kind_in_the_blind_packages() -> None:
     assert not branches
 
 
+def test_configs_are_copied_with_validation() -> None:
+    """`Config.replace` validates, pydantic's `model_copy` does not."""
+    copies = [
+        f"{path}:{node.lineno}"
+        for path, tree in trees([f for f in FILES if f != ROOT / "core" / "config.py"])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "model_copy"
+    ]
+    assert not copies, "use Config.replace"
+
+
 RETIRED = {  # names that the field's words replaced: docs/glossary.md has those
     *("Draws", "OneInput", "ReadScores", "GivenConfig", "PrefixedConfig", "PlacesConfig"),
     *("BucketsConfig", "OffsetsConfig", "PlaneConfig", "PerceptronConfig", "QuantisedConfig"),

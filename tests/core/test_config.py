@@ -1,4 +1,4 @@
-"""Names in a slot: every choice has its own."""
+"""Names in a slot, and changed copies of a config."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 from broadbase.core.config import Slot
 from broadbase.core.errors import ConfigError
+from broadbase.model.model import ModelConfig
+from conftest import TOWER
 
 
 class CheeseConfig(Slot):
@@ -21,6 +23,7 @@ class BrieConfig(CheeseConfig):
     """A choice."""
 
     name: Literal["brie"] = "brie"
+    age: int = 1
 
 
 def test_a_second_class_of_one_name_is_refused_with_both() -> None:
@@ -81,3 +84,23 @@ def test_a_class_without_a_method_of_its_slot_is_no_choice_and_cannot_be_made() 
         DoughConfig()  # type: ignore[abstract]
     assert BreadConfig.choices == {"rye": RyeConfig}
     assert BreadConfig.model_validate({"name": "rye"}).bake() == "a loaf"
+
+
+def test_a_changed_copy_is_validated_and_names_the_bad_field() -> None:
+    brie = BrieConfig(age=3)
+    older = brie.replace(age=4)
+    assert (brie.age, older.age) == (3, 4)
+    assert type(older) is BrieConfig
+    with pytest.raises(ConfigError, match=r"`age`: .*valid integer.* \(got 'old'\)"):
+        brie.replace(age="old")
+    with pytest.raises(ConfigError, match="unknown field `aeg`; did you mean `age`"):
+        brie.replace(aeg=4)
+
+
+def test_a_changed_copy_is_checked_as_a_whole() -> None:
+    model = ModelConfig.from_tree(
+        {"modalities": {"text": {"name": "bytes"}}, "towers": {"main": TOWER}}
+    )
+    assert model.replace(tower_of={"text": "main"}).tower_of == {"text": "main"}
+    with pytest.raises(ConfigError, match=r"tower_of\.text: no tower is called 'mian'"):
+        model.replace(tower_of={"text": "mian"})

@@ -41,6 +41,17 @@ class Config(BaseModel):
         """Return the settings as YAML text that `from_tree(yaml.safe_load(text))` reads back."""
         return yaml.safe_dump(self.tree(), sort_keys=False)
 
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed; ConfigError names the bad field.
+
+        The copy is validated as a new config is, unlike one of pydantic's `model_copy`.
+        """
+        kept = {name: getattr(self, name) for name in self.model_fields_set - changes.keys()}
+        try:
+            return type(self).model_validate(kept | changes)
+        except ValidationError as error:
+            raise ConfigError(_explain(type(self), changes, "", error)) from None
+
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any], at: str = "") -> Self:
         """Return the settings in plain dicts; ConfigError names bad fields and the nearest good.
