@@ -19,8 +19,8 @@ import yaml
 from PIL import Image
 
 from broadbase.core.config import override
-from broadbase.core.contracts import Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import Reject, SourceConfig
 from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.sources.texts import TextFilesConfig

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.plugins import VARIABLE, plugins
+from broadbase.core.sources import Record, SourceConfig
 from broadbase.data.detect import detect, labelled
 from broadbase.data.samples.packages import Package
 from broadbase.data.sources.tables import CsvConfig

@@ -31,8 +31,8 @@ from broadbase.adapt.result import RANDOM_INIT
 from broadbase.adapt.splits import joined
 from broadbase.adapt.task import Task, read_task
 from broadbase.commands.app import app
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.inference.base import Base
 from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise

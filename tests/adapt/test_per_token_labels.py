@@ -15,8 +15,8 @@ from broadbase.adapt.adapt import adapt
 from broadbase.adapt.method import Method
 from broadbase.adapt.task import Task, read_task
 from broadbase.commands.app import app
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import Record, Reject
 from broadbase.data.samples.structures import StructuresConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.weights.folder import save

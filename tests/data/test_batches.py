@@ -16,8 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadbase.core.contracts import Batch, Record
+from broadbase.core.contracts import Batch
 from broadbase.core.errors import ConfigError, DataError, ResourceError
+from broadbase.core.sources import Record
 from broadbase.data.batches import MixedBatches, Order, held_out
 from broadbase.data.rows import Rows
 from broadbase.data.sources.json_files import JsonLinesConfig

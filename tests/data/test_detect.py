@@ -12,8 +12,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.detect import detect, labelled, pairs
 from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
 from broadbase.data.sources.left_out import left_out, notes

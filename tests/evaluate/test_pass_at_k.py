@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from broadbase.commands.app import app
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import Record, Reject
 from broadbase.data.samples.catalog import sample
 from broadbase.data.sources.problems import Problem, ProblemsConfig
 from broadbase.evaluate.pass_at_k import pass_at, passes_tests, solved_problems

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import WhisperFeatureExtractor
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.modalities.audio import LOUDEST, SILENCE, AudioConfig
 from broadbase.modalities.mel import log_mel

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from broadbase.core.contracts import ModalityConfig, Record
+from broadbase.core.contracts import ModalityConfig
+from broadbase.core.sources import Record
 from broadbase.evaluate.registry import evaluate
 from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig

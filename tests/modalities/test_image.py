@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from broadbase.core.contracts import Record
 from broadbase.core.errors import DataError
+from broadbase.core.sources import Record
 from broadbase.data.sources.pictures import picture
 from broadbase.modalities.image import ImageConfig
 from broadbase.modalities.published_image import PublishedImageConfig

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.sequences import SdfConfig, SmilesFilesConfig
 from broadbase.modalities.molecule import MoleculeConfig, canonical
 

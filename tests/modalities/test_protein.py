@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.identity import digest_of
 from broadbase.data.sources import sequences
 from broadbase.data.sources.homology import families

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broadbase.core.config import override
-from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.sources import SourceConfig
 from broadbase.core.trees import RefusedError, parsed, read_tree
 from broadbase.data.detect import named
 from broadbase.recipes.recipe import find_recipe

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.sources import Record, Reject
 from broadbase.core.trees import brief
 
 REJECTS = 0.01  # the share of unusable records allowed, as in `prepare`

@@ -14,8 +14,8 @@ from broadbase.adapt.labelled import Read
 from broadbase.adapt.splits import joined
 from broadbase.adapt.task import Task
 from broadbase.core.codec import Codec
-from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.sources import Record, SourceConfig
 from broadbase.inference.base import Base
 from broadbase.modalities.audio import AudioCodec
 

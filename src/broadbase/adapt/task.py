@@ -14,8 +14,8 @@ from sklearn.metrics import f1_score, r2_score
 
 from broadbase.adapt.labelled import NAMED, Labelled, Read, as_it_is
 from broadbase.adapt.splits import Indices, cut, cut_groups
-from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import SourceConfig
 
 MANY = 10  # classes called by numbers: with more they may be numbers to predict
 FAR = 1e100  # how far numbers to predict may spread, and its inverse how little

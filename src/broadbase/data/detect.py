@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.core.trees import read_tree
 from broadbase.data.samples.catalog import sample
 from broadbase.data.samples.sets import SAMPLES

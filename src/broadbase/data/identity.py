@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from broadbase.core.contracts import (
-    Record,
-)
+from broadbase.core.sources import Record
 
 STEP = 1 << 20  # characters that are hashed at once
 

@@ -18,8 +18,8 @@ from broadbase.adapt.adapt import adapt
 from broadbase.adapt.finetune import FinetuneConfig
 from broadbase.adapt.method import Method
 from broadbase.adapt.result import TaskResult
-from broadbase.core.contracts import Record
 from broadbase.core.errors import ConfigError
+from broadbase.core.sources import Record
 from broadbase.data.samples.builtin import DigitsConfig
 from broadbase.demo.molecules import MOLECULES, NOVEL, VALID, molecules
 from broadbase.demo.tasks import MANY, SPLITS, TEST, TRAIN_SIZES, tasks, train_sizes

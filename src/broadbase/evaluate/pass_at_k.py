@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from math import comb
 
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import DataError
+from broadbase.core.sources import Record, Reject
 from broadbase.data.detect import named
 from broadbase.data.sources.problems import Problem, ProblemsConfig
 from broadbase.evaluate.registry import TaskMeasure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from broadbase.core.contracts import Record
+from broadbase.core.sources import Record
 from broadbase.data.identity import identity
 from broadbase.run.run import Run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadbase.core.contracts import SourceConfig
+from broadbase.core.sources import SourceConfig
 from broadbase.data.detect import in_folders, pairs
 from broadbase.data.sources.files import ImageFilesConfig
 from broadbase.data.sources.labels import LabelsConfig

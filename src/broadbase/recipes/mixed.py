@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from broadbase.core.contracts import SourceConfig, TowerConfig
+from broadbase.core.contracts import TowerConfig
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import SourceConfig
 from broadbase.data.samples.builtin import DigitsConfig, StandardLibraryConfig
 from broadbase.data.samples.catalog import sample
 from broadbase.data.samples.sets import SAMPLES

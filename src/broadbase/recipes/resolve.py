@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from broadbase.core.config import override
-from broadbase.core.contracts import ModalityConfig, ObjectiveConfig, SourceConfig
+from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.sources import SourceConfig
 from broadbase.core.trees import brief
 from broadbase.data.detect import STORE
 from broadbase.modalities.bpe import BytePairConfig

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from broadbase.core.contracts import ModalityConfig, ObjectiveConfig, SourceConfig, TowerConfig
+from broadbase.core.contracts import ModalityConfig, ObjectiveConfig, TowerConfig
+from broadbase.core.sources import SourceConfig
 from broadbase.data.detect import detect
 from broadbase.data.samples.catalog import sample
 from broadbase.data.sources.files import FilesConfig

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.sources import SourceConfig
 from broadbase.data.detect import pairs
 from broadbase.data.samples.catalog import sample
 from broadbase.modalities.audio import AudioConfig

@@ -9,9 +9,10 @@ import torch
 from pydantic import Field, model_validator
 
 from broadbase.core.config import Config, hint
-from broadbase.core.contracts import ObjectiveConfig, SourceConfig, named_towers
+from broadbase.core.contracts import ObjectiveConfig, named_towers
 from broadbase.core.files import write_text
 from broadbase.core.formats import FORMAT, check_format
+from broadbase.core.sources import SourceConfig
 from broadbase.core.trees import brief, read_tree
 from broadbase.data.store.prepare import PrepareConfig
 from broadbase.model.model import ModelConfig

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.samples import packages
 from broadbase.data.samples.catalog import sample, table
 from broadbase.data.samples.formats import IdxImagesConfig, MailConfig, TaggedTextConfig

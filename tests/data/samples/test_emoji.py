@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
+from broadbase.core.sources import Record, Reject
 from broadbase.data.detect import pairs
 from broadbase.data.samples.emoji import EmojiConfig
 

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.detect import pairs
 from broadbase.data.samples.sets import SAMPLES
 from broadbase.data.samples.stamps import StampNamesConfig, StampPicturesConfig, StampSoundsConfig

@@ -19,9 +19,9 @@ from scipy import sparse
 
 from broadbase.adapt.features import classical
 from broadbase.adapt.task import Task
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.extras import require_extra
+from broadbase.core.sources import Record, Reject
 from broadbase.data.detect import labelled
 from broadbase.data.sources.cells import H5adConfig
 from broadbase.data.store.prepare import prepare

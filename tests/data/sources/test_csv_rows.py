@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.sources.json_files import JsonConfig, JsonLinesConfig
 from broadbase.data.sources.sequences import SmilesFilesConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.sources import compressed, csv_rows, sequences
 from broadbase.data.sources.compressed import RATIO
 from broadbase.data.sources.files import FilesConfig, ImageFilesConfig

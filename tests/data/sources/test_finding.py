@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.detect import detect
 from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
 from broadbase.data.sources.finding import counted, matches

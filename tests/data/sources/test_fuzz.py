@@ -22,9 +22,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from broadbase.core.contracts import ModalityConfig, Record, Reject, SourceChunk, SourceConfig
+from broadbase.core.contracts import ModalityConfig
 from broadbase.core.errors import DataError
 from broadbase.core.processes import no_main
+from broadbase.core.sources import Record, Reject, SourceChunk, SourceConfig
 from broadbase.data.sources.cells import H5adConfig
 from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
 from broadbase.data.sources.integrity import flac_digest

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.samples.builtin import DigitsConfig
 from broadbase.data.samples.catalog import sample
 from broadbase.data.sources.files import ImageFilesConfig

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.detect import detect
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.sources.sequences import SdfConfig, SmilesFilesConfig

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from broadbase.core.contracts import Record, SourceConfig
 from broadbase.core.errors import DataError
+from broadbase.core.sources import Record, SourceConfig
 from broadbase.data.samples.builtin import DigitsConfig
 from broadbase.data.sources.needles import AlbumsConfig, NeedlesConfig, insert_needle, reserved
 from broadbase.data.sources.texts import TextFilesConfig

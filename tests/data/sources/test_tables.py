@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
 
 ROWS = [{"text": f'row "{i}",\nsecond line', "label": i % 3} for i in range(700)]

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from broadbase.adapt.task import read_task
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
 from broadbase.core.extras import require_extra
 from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.sources import Record, Reject
 from broadbase.core.view import Segment
 from broadbase.data.detect import labelled
 from broadbase.data.samples.pans import PannedVideosConfig

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import Record, Reject
 from broadbase.data.identity import digest_of
 from broadbase.data.sources import texts
 from broadbase.data.sources.json_files import JsonLinesConfig

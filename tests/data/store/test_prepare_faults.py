@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadbase.core.contracts import SourceChunk, SourceConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
+from broadbase.core.sources import SourceChunk, SourceConfig
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.store import planning

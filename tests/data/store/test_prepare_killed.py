@@ -113,7 +113,8 @@ prepare(wanted, Path("store"), PrepareConfig(processes=2))
 SLOW_SOURCE = r"""
 import os, time
 from typing import Literal
-from broadbase.core.contracts import Part, Record, SourceConfig
+from broadbase.core.contracts import Part
+from broadbase.core.sources import Record, SourceConfig
 
 class SlowConfig(SourceConfig):
     name: Literal["slow"] = "slow"

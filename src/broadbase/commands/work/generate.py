@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from broadbase.commands.options import Weights, log
-from broadbase.core.contracts import Reject
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import Reject
 from broadbase.core.terminal import echo, raw
 from broadbase.core.trees import brief
 from broadbase.data.sources.pictures import picture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.core.sources import Record, Reject, SourceConfig
 
 
 class StandardLibraryConfig(SourceConfig):

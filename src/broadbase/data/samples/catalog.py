@@ -6,8 +6,8 @@ from itertools import islice
 from typing import Any
 
 from broadbase.core.config import hint
-from broadbase.core.contracts import Record
 from broadbase.core.errors import DataError
+from broadbase.core.sources import Record
 from broadbase.data.samples.sets import SAMPLES, SampleSet
 
 

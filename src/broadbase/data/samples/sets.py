@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from broadbase.core.contracts import SourceConfig
+from broadbase.core.sources import SourceConfig
 from broadbase.data.samples.builtin import DigitsConfig, StandardLibraryConfig
 from broadbase.data.samples.emoji import EmojiConfig
 from broadbase.data.samples.formats import IdxImagesConfig, MailConfig, TaggedTextConfig

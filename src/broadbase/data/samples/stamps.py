@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from pydantic import Field
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.samples.emoji import drawing, on_white
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.sound import SoundsConfig

@@ -10,7 +10,7 @@ from typing import Literal
 
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject, SourceChunk
+from broadbase.core.sources import Record, Reject, SourceChunk
 from broadbase.data.sources.compressed import opened
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.sequences import grouped

@@ -19,9 +19,9 @@ from scipy import sparse
 from upath import UPath
 
 from broadbase.core.config import hint
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
 from broadbase.core.extras import require_extra
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.isolated import apart
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from broadbase.core.config import hint
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.pictures import PIXELS, picture
 

@@ -15,8 +15,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject, SourceChunk, SourceConfig
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.sources import Record, Reject, SourceChunk, SourceConfig
 from broadbase.data.sources.compressed import COMPRESSED, DAMAGED
 from broadbase.data.sources.finding import (
     Listing,

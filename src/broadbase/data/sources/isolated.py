@@ -16,9 +16,9 @@ from pathlib import Path
 
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ResourceError
 from broadbase.core.processes import end_with_parent, no_main
+from broadbase.core.sources import Record, Reject
 
 Read = Callable[[UPath], Iterator[Record | Reject]]  # can be pickled
 START = 60  # seconds until a process must be there

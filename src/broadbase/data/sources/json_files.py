@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.fields import ColumnsConfig
 from broadbase.data.sources.files import MEBI
 from broadbase.data.sources.texts import EncodedConfig, LinesConfig, as_text

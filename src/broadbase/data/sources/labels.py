@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from broadbase.core.contracts import Record, Reject, SourceChunk, SourceConfig
+from broadbase.core.sources import Record, Reject, SourceChunk, SourceConfig
 
 
 class LabelsConfig(SourceConfig):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from broadbase.core.contracts import SourceConfig
+from broadbase.core.sources import SourceConfig
 from broadbase.data.samples.packages import PackagedConfig
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.finding import counted, endings

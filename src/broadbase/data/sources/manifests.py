@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import SerializeAsAny
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject, SourceChunk, SourceConfig
+from broadbase.core.sources import Record, Reject, SourceChunk, SourceConfig
 from broadbase.data.sources.files import FilesConfig, digest
 
 

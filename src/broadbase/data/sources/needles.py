@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
 from broadbase.core.errors import DataError
+from broadbase.core.sources import Record, Reject, SourceConfig
 from broadbase.data.identity import digest_of
 
 WORD = re.compile("[a-z]{4,9}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal, NamedTuple
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.texts import LinesConfig, as_text
 
 FIELDS = ("prompt", "entry_point", "test", "canonical_solution")

@@ -10,8 +10,8 @@ from typing import IO, Any, Literal
 
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject, SourceChunk
 from broadbase.core.extras import chemistry
+from broadbase.core.sources import Record, Reject, SourceChunk
 from broadbase.data.sources.compressed import opened
 from broadbase.data.sources.files import MEBI, FilesConfig
 from broadbase.data.sources.homology import families

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from broadbase.core.contracts import Record, Reject, SourceConfig
+from broadbase.core.sources import Record, Reject, SourceConfig
 
 
 class ShuffledConfig(SourceConfig):

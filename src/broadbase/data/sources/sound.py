@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.extras import require_extra
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources import integrity
 from broadbase.data.sources.files import MEBI, FilesConfig, Labels
 from broadbase.data.sources.isolated import apart

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import StringConstraints
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.compressed import set_limits
 from broadbase.data.sources.csv_rows import FIELD, Bad, HopelessError, rows
 from broadbase.data.sources.fields import ColumnsConfig

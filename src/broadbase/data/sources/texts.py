@@ -12,7 +12,7 @@ from typing import IO, Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject, SourceChunk
+from broadbase.core.sources import Record, Reject, SourceChunk
 from broadbase.data.sources.compressed import COMPRESSED, Utf8, opened
 from broadbase.data.sources.files import MEBI, FilesConfig, Labels
 

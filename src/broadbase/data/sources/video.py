@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from upath import UPath
 
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import ConfigError
 from broadbase.core.extras import require_extra
+from broadbase.core.sources import Record, Reject
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.isolated import apart
 

@@ -12,9 +12,10 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from broadbase.core.codec import Codec
-from broadbase.core.contracts import ModalityConfig, Record, Reject, SourceChunk, SourceConfig
+from broadbase.core.contracts import ModalityConfig
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.files import discard, draft_folder, write_json
+from broadbase.core.sources import Record, Reject, SourceChunk, SourceConfig
 from broadbase.data.identity import identity, size_of
 from broadbase.data.store.ownership import is_shard
 from broadbase.data.store.requests import StoreRequest

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from broadbase.core.contracts import SourceChunk
 from broadbase.core.files import discard
+from broadbase.core.sources import SourceChunk
 from broadbase.data.store.ownership import is_shard
 from broadbase.data.store.requests import ShardTask, Snapshot
 from broadbase.data.store.shards import NAME, Shard, codec_digest, finished

@@ -19,9 +19,10 @@ from pydantic import Field
 
 from broadbase.core.codec import Codec
 from broadbase.core.config import Config
-from broadbase.core.contracts import ModalityConfig, SourceConfig
+from broadbase.core.contracts import ModalityConfig
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.core.files import discard, refuse_file, sweep, write_json, write_text
+from broadbase.core.sources import SourceConfig
 from broadbase.data.sources.left_out import left_out
 from broadbase.data.store.codecs import codecs_of
 from broadbase.data.store.index import join

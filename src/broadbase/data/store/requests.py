@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broadbase.core.contracts import (
-    ModalityConfig,
-    SourceChunk,
-    SourceConfig,
-)
+from broadbase.core.contracts import ModalityConfig
+from broadbase.core.sources import SourceChunk, SourceConfig
 
 
 @dataclass(frozen=True)

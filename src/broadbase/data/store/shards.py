@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from broadbase.core.codec import Codec
-from broadbase.core.contracts import Record, Reject
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import draft_folder, write_json
+from broadbase.core.sources import Record, Reject
 from broadbase.data.identity import identity, size_of
 from broadbase.data.store.columns import Column
 from broadbase.data.store.ownership import is_shard

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from broadbase.core.contracts import SourceConfig
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import digest
+from broadbase.core.sources import SourceConfig
 
 FORMAT = 4
 SPLITS = ("train", "validation")
