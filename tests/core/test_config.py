@@ -10,7 +10,7 @@ import pytest
 from broadbase.core.config import Slot
 from broadbase.core.errors import ConfigError
 from broadbase.model.model import ModelConfig
-from conftest import TOWER
+from support.models import TOWER
 
 
 class CheeseConfig(Slot):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from broadbase.core.contracts import SourceConfig
+from broadbase.core.sources import SourceConfig
 from broadbase.data.store.prepare import PrepareConfig, prepare
 from broadbase.data.store.requests import StoreRequest
 from broadbase.data.store.store import Store

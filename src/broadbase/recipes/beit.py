@@ -27,10 +27,16 @@ def build(depth: int, data: str | None) -> RunConfig:
         for name, mixed in sources.items()
     }
     targets = dict(zip(sources, codes, strict=True))
-    model = config.model.replace(modalities={**config.model.modalities, CODES: CodesConfig()}, towers={"main": dial.backbone(depth)})
-    return config.replace(recipe="beit", model=model, objective=MaskedConfig(
-                mask_ratio=0.4, masks=BlockMaskConfig(), targets_from=targets
-            ), data=config.data.replace(sources={**sources, **codes}))
+    model = config.model.replace(
+        modalities={**config.model.modalities, CODES: CodesConfig()},
+        towers={"main": dial.backbone(depth)},
+    )
+    return config.replace(
+        recipe="beit",
+        model=model,
+        objective=MaskedConfig(mask_ratio=0.4, masks=BlockMaskConfig(), targets_from=targets),
+        data=config.data.replace(sources={**sources, **codes}),
+    )
 
 
 RECIPE = Recipe("beit", "pictures, hidden patches as codes of a vq run", build)
