@@ -57,7 +57,9 @@ def usage(**fields: Any) -> Any:
 
 def test_another_solver_is_one_class(tmp_path: Path) -> None:
     base = mixed_base()
-    full = plain_usage("full").replace(generator=ConstantConfig(value=0.25), grids={"image": (2, 2)})
+    full = plain_usage("full").replace(
+        generator=ConstantConfig(value=0.25), grids={"image": (2, 2)}
+    )
     save(replace(base, usage=full), tmp_path / "m")
     again = load(tmp_path / "m")
     assert again.usage == full

@@ -18,10 +18,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     The codes are those of a run of recipe vq: `--set model.modalities.codes.tokenizer=RUN`.
     """
     config = image.build(depth, data)
-    sources = {
-        name: mixed.replace(pair_group=name)
-        for name, mixed in config.data.sources.items()
-    }
+    sources = {name: mixed.replace(pair_group=name) for name, mixed in config.data.sources.items()}
     codes = {
         name.replace("image", CODES, 1): mixed.replace(modality=CODES)
         for name, mixed in sources.items()

@@ -19,7 +19,14 @@ def build(depth: int, data: str | None) -> RunConfig:
     config = image.build(depth, data)
     heads = {"prototypes": PrototypesConfig(prototypes=256)}
     optim = dial.optim(depth).replace(freeze_until={"spaces.prototypes.last": 0.05})
-    return config.replace(recipe="dino", model=config.model.replace(heads=heads), objective=DinoConfig(), teacher=AverageConfig(momentum=0.99), optim=optim, schedule=CosineConfig(warmup=50))
+    return config.replace(
+        recipe="dino",
+        model=config.model.replace(heads=heads),
+        objective=DinoConfig(),
+        teacher=AverageConfig(momentum=0.99),
+        optim=optim,
+        schedule=CosineConfig(warmup=50),
+    )
 
 
 RECIPE = Recipe("dino", "pictures, from their parts (self-distillation)", build)

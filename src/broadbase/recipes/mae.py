@@ -20,7 +20,12 @@ def build(depth: int, data: str | None) -> RunConfig:
         name: dial.backbone(layers).replace(positions=SinusoidConfig())
         for name, layers in (("encoder", depth), ("decoder", max(1, depth // 2)))
     }
-    model = config.model.replace(heads={"pixels": RegressionConfig(channels=channels)}, towers=towers, tower_of={"pixels": "decoder"}, connectors=(LinearConfig(source="encoder", target="decoder"),))
+    model = config.model.replace(
+        heads={"pixels": RegressionConfig(channels=channels)},
+        towers=towers,
+        tower_of={"pixels": "decoder"},
+        connectors=(LinearConfig(source="encoder", target="decoder"),),
+    )
     return config.replace(recipe="mae", model=model, objective=MaskedAutoencoderConfig())
 
 

@@ -19,7 +19,12 @@ def build(depth: int, data: str | None) -> RunConfig:
     (layers,) = (tower := dial.backbone(depth)).layers
     half = layers.replace(repeat=max(1, depth // 2))
     tower = tower.replace(layers=(half,))
-    model = config.model.replace(heads={"pixels": pixels}, towers={"encoder": tower, "decoder": tower}, tower_of={"pixels": "decoder"}, connectors=(VectorQuantizerConfig(source="encoder", target="decoder"),))
+    model = config.model.replace(
+        heads={"pixels": pixels},
+        towers={"encoder": tower, "decoder": tower},
+        tower_of={"pixels": "decoder"},
+        connectors=(VectorQuantizerConfig(source="encoder", target="decoder"),),
+    )
     return config.replace(recipe="vq", model=model, objective=AutoencoderConfig())
 
 

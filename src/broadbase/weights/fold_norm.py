@@ -41,7 +41,9 @@ def without_norm(config: ModelConfig) -> ModelConfig | None:
     assert isinstance(space.id_settings, DiscreteConfig)
     untied = space.id_settings.replace(tie_embeddings=False)
     modality = TokensConfig(discrete=untied, by=space.codec_modality)
-    return config.replace(modalities={name: modality}, towers={tower_name: tower.replace(input_norm=None)})
+    return config.replace(
+        modalities={name: modality}, towers={tower_name: tower.replace(input_norm=None)}
+    )
 
 
 @torch.no_grad()
