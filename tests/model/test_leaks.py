@@ -33,13 +33,13 @@ def double(segment: Segment) -> Segment:
 @given(shapes, st.integers(0, 99), st.data())
 def test_causal_sees_nothing_later(sizes: list[int], seed: int, data: st.DataObject) -> None:
     segment = packed([sizes], sum(sizes), seed)
-    place = data.draw(st.integers(1, sum(sizes) - 1))
+    index = data.draw(st.integers(1, sum(sizes) - 1))
     changed = segment.values.clone()
-    changed[:, place] = (changed[:, place] + 7) % 256
+    changed[:, index] = (changed[:, index] + 7) % 256
     other = Segment(**{**segment.__dict__, "values": changed})
     a, b = predict(segment, "causal"), predict(other, "causal")
-    assert torch.equal(a[:, :place], b[:, :place])
-    assert not torch.equal(a[:, place], b[:, place])
+    assert torch.equal(a[:, :index], b[:, :index])
+    assert not torch.equal(a[:, index], b[:, index])
 
 
 @settings(max_examples=25, deadline=None)

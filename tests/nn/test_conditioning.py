@@ -127,12 +127,12 @@ def model() -> Model:
 def test_a_view_conditions_by_level_and_by_class() -> None:
     """Segments carry levels and a stream carries a class: each row follows its own."""
     values = torch.arange(2 * T).view(2, T)
-    place = positions((T,)).expand(2, -1, -1)
+    position = positions((T,)).expand(2, -1, -1)
     level = torch.full((2, T), 0.5)
 
     def states(kind: list[int], level: Tensor) -> Tensor:
         condition = Segment("kind", torch.tensor(kind)[:, None], positions((1,)).expand(2, -1, -1))
-        segment = Segment("bytes", values, place, noise_level=level)
+        segment = Segment("bytes", values, position, noise_level=level)
         view = View((Stream("main", "main", (segment,), condition=(condition,)),))
         return built(view.rows(0, 2)).streams["main"].x
 

@@ -150,16 +150,16 @@ def test_codes_and_gradient_are_the_same_however_a_batch_is_cut() -> None:
     segment = images(4, 0).map(lambda t: t.double() if t.is_floating_point() else t)
     assert segment.loss_weight is not None
     segment.loss_weight[1, 3:] = 0
-    found = []
+    states = []
     for pieces in (1, 2, 4):
         model = autoencoder(codebooks=2)
         t = trainer(model, "autoencoder", pieces)
         for step in range(3):
             t._advance(Batch(step, {"s": segment}, KeyedRandom(0, step)))
-        found.append({**dict(model.named_parameters()), **dict(model.named_buffers())})
-    assert len(found[0]["connectors.encoder>decoder.codebooks.1.size"].nonzero()) > 1
-    for other in found[1:]:
-        for name, value in found[0].items():
+        states.append({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    assert len(states[0]["connectors.encoder>decoder.codebooks.1.size"].nonzero()) > 1
+    for other in states[1:]:
+        for name, value in states[0].items():
             torch.testing.assert_close(other[name], value, rtol=1e-9, atol=1e-9)
 
 
@@ -183,9 +183,9 @@ from safetensors.torch import save_file
 from broadbase.train.ranks import Ranks
 from nn.test_vector_quantizer import steps
 ranks = Ranks(torch.device("cpu"))
-found = steps(ranks)
+tensors = steps(ranks)
 if ranks.main:
-    save_file(found, sys.argv[2])
+    save_file(tensors, sys.argv[2])
 ranks.close()
 """
 
@@ -209,7 +209,7 @@ def test_codes_are_the_same_over_two_ranks(tmp_path: Path) -> None:
         torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-9)
 
 
-def test_an_autoencoder_tells_the_pictures_and_not_the_start() -> None:
+def test_an_autoencoder_predicts_the_pictures_and_not_the_start() -> None:
     segment = images(3, 0)
     objective = ObjectiveConfig.from_tree({"name": "autoencoder"}).build()
     (view,) = objective.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {})
@@ -244,8 +244,8 @@ def test_a_resumed_tokenizer_is_the_uninterrupted_one(corpus: Path, tmp_path: Pa
     tree["train"] |= {"save_every": 10}
     run = Run.create(RunConfig.from_tree(tree), tmp_path / "run")
     run.train()
-    whole = (run.folder / "model" / "model.safetensors").read_bytes()
+    uninterrupted = (run.folder / "model" / "model.safetensors").read_bytes()
     for folder in ("checkpoints/step-000020", "model"):
         shutil.rmtree(run.folder / folder)
     Run.open(run.folder).train()
-    assert (run.folder / "model" / "model.safetensors").read_bytes() == whole
+    assert (run.folder / "model" / "model.safetensors").read_bytes() == uninterrupted

@@ -1,6 +1,6 @@
 """The Model: Spaces, towers and connectors, and the one forward that uses their parameters.
 
-Legend: B batch, N tokens of a segment, T tokens of a stream, S scored tokens, D width.
+Legend: B batch, N tokens of a segment, T tokens of a stream, S tokens of a readout, D width.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from broadbase.core.config import Config, hint
 from broadbase.core.contracts import ModalityConfig, Tower, TowerConfig
 from broadbase.core.errors import ConfigError
-from broadbase.core.loss import AuxLosses, TermWeight
+from broadbase.core.loss import TermWeight
 from broadbase.core.spaces import Embedder, Head, HeadConfig, Space
 from broadbase.core.trees import brief
 from broadbase.core.view import (
     MaskedSegment,
     Output,
     Predict,
-    Readout,
     Score,
     Segment,
     Stream,
@@ -30,6 +29,15 @@ from broadbase.core.view import (
     Tokens,
     TowerOutput,
     View,
+)
+from broadbase.model.streams import (
+    add_terms,
+    check_length,
+    join_tokens,
+    layer_states,
+    readout_states,
+    token_count,
+    weighted_sums,
 )
 from broadbase.nn.cache import Cache
 from broadbase.nn.connector import Connector, ConnectorConfig
@@ -79,7 +87,7 @@ class ModelConfig(Config):
         return self.tower(space).max_length
 
     def build(self) -> Model:
-        """The model, its parameters as PyTorch made them: `initialise` or load them next."""
+        """Build the model with PyTorch's own initial parameters; `initialise` or load them next."""
         return Model(self)
 
 
@@ -118,7 +126,7 @@ class Model(nn.Module):
         """
         streams: dict[str, TowerOutput] = dict(before or {})
         towers = {stream.name: stream.tower for stream in view.streams}
-        joined = self._joined(view, towers)
+        by_layer = self._read_by_layer(view, towers)
         scores: dict[str, Tensor] = {}
         predictions: dict[str, Tensor] = {}
         aux: dict[str, Tensor] = {}
@@ -132,19 +140,19 @@ class Model(nn.Module):
                 context=streams[stream.context] if stream.context else None,
                 condition=self._condition(stream),
                 cache=caches.get(stream.name) if caches else None,
-                layers=layers or stream.name in joined,
+                layers=layers or stream.name in by_layer,
             )
             streams[stream.name] = hidden
-            _add(aux, stream.tower, hidden.aux_losses)
+            add_terms(aux, stream.tower, hidden.aux_losses)
             for read in stream.readouts:
                 head = self.head(read.head)
-                x_BSD = _read(hidden, read, head)
+                x_BSD = readout_states(hidden, read, head)
                 match read:
                     case Predict():
                         predictions[read.term] = head.predict(x_BSD)
                     case Score():
                         scores[read.term], losses = head.score_with_aux(x_BSD, read.target)
-                        _add(aux, read.head, _weighted(losses, read))
+                        add_terms(aux, read.head, weighted_sums(losses, read))
         return Output(streams, scores, predictions, aux)
 
     def aux_loss_weights(self, views: Sequence[View]) -> dict[str, TermWeight]:
@@ -152,13 +160,13 @@ class Model(nn.Module):
 
         A row of a tower counts 1, a token of a connector 1, a scored token its `loss_weight`.
         """
-        found: dict[str, TermWeight] = {}
+        weights: dict[str, TermWeight] = {}
 
         def count(part: str, scales: Mapping[str, float], weight: float) -> None:
             for name, scale in scales.items():
                 term = f"{part}/{name}"
-                before = found[term].weight if term in found else 0.0
-                found[term] = TermWeight(before + weight, scale)
+                before = weights[term].weight if term in weights else 0.0
+                weights[term] = TermWeight(before + weight, scale)
 
         for view in (view for view in views if not view.teacher):
             towers = {stream.name: stream.tower for stream in view.streams}
@@ -167,15 +175,17 @@ class Model(nn.Module):
                 count(stream.tower, tower.aux_loss_weights, view.size)
                 for segment in stream.stream_segments:
                     name, connector = self._connector(segment, stream, towers)
-                    count(name, connector.aux_loss_weights, _token_count(segment))
+                    count(name, connector.aux_loss_weights, token_count(segment))
                 for score in stream.scored:
                     scales = self.head(score.head).aux_loss_weights
                     count(score.head, scales, float(score.loss_weight.sum()))
-        return found
+        return weights
 
     def update_statistics(self, add: Callable[[Tensor], Tensor]) -> None:
-        """Let the parts that keep statistics take up those of a whole step, after its last
-        forward; `add` sums a tensor over the ranks."""
+        """Let connectors take up the statistics of a step, after its last forward.
+
+        `add` sums a tensor over the ranks.
+        """
         for connector in self.connectors.values():
             assert isinstance(connector, Connector)
             connector.update_statistics(add)
@@ -187,6 +197,10 @@ class Model(nn.Module):
         towers: Mapping[str, str],
         aux: dict[str, Tensor],
     ) -> tuple[Tensor, Tokens]:
+        """Return the input [B,T,D] of a stream, and what attention may know of its tokens.
+
+        The auxiliary losses of connectors are added to `aux`.
+        """
         parts = []
         for segment in stream.segments:
             match segment:
@@ -197,25 +211,16 @@ class Model(nn.Module):
                     parts.append(self.space(segment.space).mask_tokens(*shape))
                 case StreamSegment():
                     name, connector = self._connector(segment, stream, towers)
-                    states = _states(streams[segment.stream], connector.layers)
+                    states = layer_states(streams[segment.stream], connector.layers)
                     x_BND, losses = connector(states, segment.document)
                     parts.append(x_BND)
-                    _must_fit(name, x_BND, segment)
-                    _add(aux, name, losses)
+                    check_length(name, x_BND, segment)
+                    add_terms(aux, name, losses)
         x_BTD = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        segments = stream.segments
-        return x_BTD, Tokens(
-            position=segments[0].position
-            if len(segments) == 1
-            else torch.cat([s.position for s in segments], dim=1),
-            order=_join([s.order for s in segments]),
-            document=_join([s.document for s in segments]),
-            token_type=_join([s.token_type for s in segments]),
-            noise_level=_join([s.noise_level for s in segments]),
-        )
+        return x_BTD, join_tokens(stream.segments)
 
-    def _joined(self, view: View, towers: Mapping[str, str]) -> set[str]:
-        """The streams of which a connector reads the states of several layers."""
+    def _read_by_layer(self, view: View, towers: Mapping[str, str]) -> set[str]:
+        """Return the streams of which a connector reads the states of several layers."""
         return {
             segment.stream
             for stream in view.streams
@@ -270,54 +275,3 @@ class Model(nn.Module):
         if name not in parts:
             raise ConfigError(f"the model has no {kind} {name!r}; it has: {', '.join(parts)}")
         return parts[name]
-
-
-def _states(hidden: TowerOutput, layers: tuple[int, ...]) -> Tensor:
-    """What a connector reads: the last states [B,N,D], or those after several layers, joined."""
-    return torch.cat([hidden.layers[i - 1] for i in layers], dim=-1) if layers else hidden.x
-
-
-def _must_fit(name: str, x_BND: Tensor, segment: StreamSegment) -> None:
-    given, expected = x_BND.shape[1], segment.position.shape[1]
-    if given != expected:
-        raise ConfigError(
-            f"the connector {name} gives {given} tokens, and the stream {segment.stream!r} is read"
-            f" as {expected}"
-        )
-
-
-def _add(aux: dict[str, Tensor], part: str, losses: AuxLosses) -> None:
-    """Add the auxiliary losses of a part, [B] each, to the terms "part/name"."""
-    for name, loss_B in losses.items():
-        term = f"{part}/{name}"
-        aux[term] = aux[term] + loss_B if term in aux else loss_B
-
-
-def _weighted(losses: AuxLosses, score: Score) -> AuxLosses:
-    """Sum the auxiliary losses of a head [B,S] over the scored positions: [B] each."""
-    weight_BS: Tensor = score.loss_weight
-    return {name: (loss_BS * weight_BS).sum(dim=1) for name, loss_BS in losses.items()}
-
-
-def _token_count(segment: StreamSegment) -> float:
-    """Return how many tokens of a segment are not padding."""
-    document_BN, position_BN3 = segment.document, segment.position
-    return float((position_BN3[..., 0] if document_BN is None else document_BN).ge(0).sum())
-
-
-def _read(hidden: TowerOutput, read: Readout, head: Head) -> Tensor:
-    """Return the states [B,S,D] that a head predicts from."""
-    if read.pooled:
-        return head.pooled(hidden.x, hidden.tokens.document).unsqueeze(1)
-    if read.index is None:
-        return hidden.x
-    return hidden.x.gather(1, read.index.unsqueeze(-1).expand(-1, -1, hidden.x.shape[-1]))
-
-
-def _join(parts: list[Tensor | None]) -> Tensor | None:
-    """One tensor over all segments of a stream: all say it or none does."""
-    known = [part for part in parts if part is not None]
-    assert len(known) in (0, len(parts)), "order, document and part are given by all or by none"
-    if not known:
-        return None
-    return known[0] if len(known) == 1 else torch.cat(known, dim=1)
