@@ -109,9 +109,9 @@ def labelled(path: str, field: str, label: str) -> SourceConfig:
 
 
 def media(path: str) -> SourceConfig:
-    """Return pictures, sounds or clips.
+    """Return a source of pictures, sounds or clips.
 
-    What a sample or named source is of, or the files of a folder.
+    It is a sample or named source, or the files of a folder.
     """
     if chosen := named(path):
         return chosen

@@ -74,7 +74,7 @@ def any_to_any(run: Run, base: Base, config: MixtureConfig) -> Iterator[Comparis
 
 
 def pairs_several(run: Run, config: MixtureConfig) -> bool:
-    """Whether a mixture pairs records of at least three modalities, and does nothing else."""
+    """Return whether a mixture pairs records of at least three modalities, and no more."""
     return len(_sides(run, config)) >= 3
 
 

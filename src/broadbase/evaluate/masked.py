@@ -54,7 +54,7 @@ def masked_accuracy(run: Run, base: Base, config: MaskedConfig) -> Iterator[Comp
 
 
 def predicts_ids(run: Run, config: MaskedConfig) -> bool:
-    """Whether the targets of every source are ids; vectors are right or wrong by no id."""
+    """Return whether the targets of every source are ids; vectors are right or wrong by no id."""
     sources = run.config.data.sources
     names = sources.keys() - set(config.targets_from.values())
     targets = [_targets_of(config, name) for name in names]

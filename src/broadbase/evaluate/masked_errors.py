@@ -141,7 +141,7 @@ def normalise(patches: Values) -> Values:
 
 
 def predicts_normalised(config: ModelConfig, target: str) -> bool:
-    """Whether a model predicts values of `target` that are normalised patch by patch."""
+    """Return whether a model predicts values of `target` that are normalised patch by patch."""
     head = config.heads.get(target)
     return isinstance(head, RegressionConfig) and head.normalise
 

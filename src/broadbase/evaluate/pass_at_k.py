@@ -62,7 +62,10 @@ def pass_at(k: int, samples: int, correct: int) -> float:
 
 
 def passes_tests(problem: Problem, body: str) -> bool:
-    """Whether a problem's tests pass with a function body; a body that is not Python is not run."""
+    """Return whether a problem's tests pass with a function body.
+
+    A body that is not Python is not run.
+    """
     program = problem.program(body)
     try:
         with warnings.catch_warnings():

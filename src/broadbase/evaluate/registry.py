@@ -41,7 +41,7 @@ class Measure(Generic[C]):
     applies: Callable[[Run, C], bool] = always
 
     def fits(self, run: Run) -> bool:
-        """Whether the measure is defined for a run."""
+        """Return whether the measure is defined for a run."""
         config = run.config.objective
         return (
             isinstance(config, self.objectives)
@@ -57,7 +57,7 @@ class Measure(Generic[C]):
 
     @property
     def targets(self) -> list[str]:
-        """What the measure is for, in messages: "causal", "mae (audio)"."""
+        """Return what the measure is for, in messages: "causal", "mae (audio)"."""
         return _targets(self.objectives, self.modalities)
 
 
@@ -73,12 +73,12 @@ class TaskMeasure:
     modalities: Modalities = (ModalityConfig,)
 
     def fits(self, run: Run) -> bool:
-        """Whether the measure is defined for the model of a run."""
+        """Return whether the measure is defined for the model of a run."""
         return isinstance(run.config.objective, self.objectives) and _all_of(run, self.modalities)
 
     @property
     def targets(self) -> list[str]:
-        """What the measure is for, in messages."""
+        """Return what the measure is for, in messages."""
         return _targets(self.objectives, self.modalities)
 
 
@@ -165,7 +165,7 @@ def _refuse(run: Run, measures: Iterable[Measure[Any] | TaskMeasure]) -> list[Co
 
 
 def _all_of(run: Run, modalities: Modalities) -> bool:
-    """Whether all sources of a run are of some modalities."""
+    """Return whether all sources of a run are of some modalities."""
     config = run.config
     used = [config.model.modalities[mixed.modality] for mixed in config.data.sources.values()]
     return all(isinstance(modality, modalities) for modality in used)

@@ -57,7 +57,7 @@ ENDED = "def check(candidate):\n    assert candidate('end') == 'end'\n"
 
 
 def passes(program: str, name: str = "", check: str = ENDED, seconds: float = SECONDS) -> bool:
-    """Whether a Python program ends within `seconds` and its function `name` passes a check.
+    """Return whether a Python program ends within `seconds` and its function `name` passes a check.
 
     `check` is source code that defines `check(candidate)`, which raises where the candidate is
     wrong. Arguments and results of the candidate must be plain data (numbers, texts, collections);

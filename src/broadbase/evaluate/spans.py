@@ -78,7 +78,7 @@ def _compare_source(
 
 @torch.inference_mode()
 def _matches(base: Base, view: View) -> bool:
-    """Whether every token that the view's one readout predicts is the likeliest."""
+    """Return whether every token that the view scores is the likeliest."""
     (score,) = view.scored
     predictions = base.model(without_targets(view)).predictions["p"]
     return bool((predictions.argmax(dim=-1) == score.target).all())

@@ -54,7 +54,7 @@ def programs(run: Run, base: Base, _: CausalConfig) -> Iterator[Comparison]:
 
 
 def parses(text: str) -> bool:
-    """Whether the complete lines of a text are Python with at least one statement."""
+    """Return whether the complete lines of a text are Python with at least one statement."""
     lines = text[: text.rfind("\n") + 1]
     try:
         with warnings.catch_warnings():

@@ -25,7 +25,7 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """The name with an arrow in the direction that is better, as lm-eval prints it."""
+        """Return the name with an arrow in the direction that is better, as lm-eval prints it."""
         return f"{self.name} {'↓' if self.better == 'lower' else '↑'}"
 
 
@@ -53,14 +53,14 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the model is better or worse; undecided where the interval holds 0."""
+        """Return whether the model is better or worse; undecided where the interval holds 0."""
         if not (self.gap.above_zero or self.gap.below_zero):
             return "undecided"
         return "better" if self.gap.above_zero == (self.metric.better == "higher") else "worse"
 
     @property
     def advantage(self) -> float:
-        """The gap in the direction that is better: positive where the model is ahead."""
+        """Return the gap in the direction that is better: positive where the model is ahead."""
         return self.gap.mean if self.metric.better == "higher" else -self.gap.mean
 
     def as_json(self) -> dict[str, Any]:

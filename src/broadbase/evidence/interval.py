@@ -22,17 +22,17 @@ class Interval(NamedTuple):
 
     @property
     def is_finite(self) -> bool:
-        """Whether there is an interval with finite ends."""
+        """Return whether there is an interval with finite ends."""
         return all(end is not None and math.isfinite(end) for end in (self.low, self.high))
 
     @property
     def above_zero(self) -> bool:
-        """Whether the lower end is above 0; False without an interval, or an infinite one."""
+        """Return whether the lower end is above 0; False if there is no finite interval."""
         return self.is_finite and self.low is not None and self.low > 0
 
     @property
     def below_zero(self) -> bool:
-        """Whether the upper end is below 0; False without an interval, or an infinite one."""
+        """Return whether the upper end is below 0; False if there is no finite interval."""
         return self.is_finite and self.high is not None and self.high < 0
 
 

@@ -96,7 +96,7 @@ class KneserNey:
 
     @property
     def discounts(self) -> Reals:
-        """The discounts D1, D2, D3+ of orders 1, 2, ..., [orders, 3].
+        """Return the discounts D1, D2, D3+ of orders 1, 2, ..., [orders, 3].
 
         Orders longer than every sequence in training have no n-grams and no row.
         """

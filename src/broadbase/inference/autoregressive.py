@@ -55,7 +55,7 @@ class Sampler:
         self.generators: list[Generator] = []
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Categories [B,...], int64."""
+        """Return categories [B,...], int64, sampled from logits [B,...,V]."""
         if not bool(logits.amax(dim=-1).isfinite().all()):  # of NaN, too, the largest is NaN
             raise DataError(
                 "the model predicts numbers that are not finite (NaN or infinity): its weights are"
@@ -76,7 +76,10 @@ class Sampler:
 
 
 def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
-    """Logits at a temperature, minus infinity outside top-k and top-p (Holtzman et al. 2020)."""
+    """Return logits at a temperature, minus infinity outside top-k and top-p.
+
+    Source: Holtzman et al. 2020.
+    """
     logits = logits - logits.amax(dim=-1, keepdim=True)  # so that no temperature is too low
     logits = logits / max(config.temperature, torch.finfo(logits.dtype).tiny)
     if config.top_k is not None and config.top_k < logits.shape[-1]:

@@ -17,7 +17,7 @@ Values = Sequence[NDArray[Any]]
 
 
 def must_stop(stop: Sequence[str]) -> None:
-    """ConfigError where a text to stop at is empty."""
+    """Check that no text to stop at is empty; ConfigError otherwise."""
     if isinstance(stop, str) or not all(stop):
         raise ConfigError(
             "`stop` must be a list of texts that are not empty: an empty one is in every text"
@@ -90,7 +90,7 @@ def _ends(codec: Codec, value: NDArray[Any]) -> bool:
 
 
 def _stopped(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[str]) -> bool:
-    """Whether a text of `stop` is in what a row says, special tokens spelled or left out."""
+    """Return whether a row has a text of `stop`, special tokens spelled or left out."""
     texts = [_text(codec, before, values, special) for special in (False, True)]
     return any(s in text for s in stop for text in texts)
 

@@ -134,7 +134,7 @@ def alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
 
 
 def _line(length: int) -> Tensor:
-    """Positions from the first on: [length,3]."""
+    """Return positions from the first on: [length,3]."""
     return torch.arange(length).unsqueeze(-1).expand(-1, 3)
 
 

@@ -21,8 +21,10 @@ PAIRS = 64  # of each kind per step
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """One tower for all three. Pictures meet names, names meet sounds; no picture ever meets a
-    sound (Girdhar et al. 2023, ImageBind, 3.2, where pictures are in the middle).
+    """Build one tower for all three.
+
+    Pictures meet names, names meet sounds; no picture ever meets a sound
+    (Girdhar et al. 2023, ImageBind, 3.2, where pictures are in the middle).
 
     A folder of files of one name (cat.png, cat.txt, cat.wav), or a sample set.
     """

@@ -9,7 +9,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Causal modelling of the files of a folder."""
+    """Build a causal model of the files of a folder."""
     return sequence_run("bytes", BytesConfig(), depth, data)
 
 

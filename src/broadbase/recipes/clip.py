@@ -32,7 +32,10 @@ def two_towers(
     scale: float,
     bias: float | None = None,
 ) -> RunConfig:
-    """Pictures and texts of equal names in a folder, or columns of a table, in one joint Space."""
+    """Build two towers that meet in one joint Space.
+
+    Pairs are pictures and texts of equal names in a folder, or columns of a table.
+    """
     image, sources = (
         ImageConfig(height=32, width=32, patch=8),
         pairs(dial.require_data(data, recipe)),

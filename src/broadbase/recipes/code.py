@@ -13,7 +13,7 @@ PROGRAMS = " ".join(f"**/*.{ending}" for ending in ENDINGS.split())
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Causal modelling of the files of a folder."""
+    """Build a causal model of the files of a folder."""
     return sequence_run("code", CodeConfig(), depth, data, plain=programs, normed=True)
 
 

@@ -17,8 +17,10 @@ from broadbase.run.config import DataConfig, RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Causal modelling (Borsos et al. 2022, AudioLM, of one codebook); the tokenizer is a run:
-    `--set model.modalities.codes.tokenizer=RUN`."""
+    """Build a causal model of codes (Borsos et al. 2022, AudioLM, of one codebook).
+
+    The tokenizer is a run: `--set model.modalities.codes.tokenizer=RUN`.
+    """
     source = media(dial.require_data(data, "codes"))
     return RunConfig(
         recipe="codes",

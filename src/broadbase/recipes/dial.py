@@ -23,7 +23,7 @@ def backbone(
     *,
     cross: bool = False,
 ) -> TransformerConfig:
-    """Pre-norm, rotary, gated: a Llama of `depth` layers, 32 * depth wide.
+    """Return a Llama (pre-norm, rotary, gated) of `depth` layers, 32 * depth wide.
 
     Deep and thin suits small models (Liu et al. 2024, MobileLLM, 2.2). Without `qk_norm` it can
     be exported as a Llama. An `input_norm` keeps small tied embeddings from drowning in the first
@@ -50,7 +50,7 @@ def encoder_decoder(depth: int) -> dict[str, TowerConfig]:
 
 
 def optim(depth: int, *, normed: bool = False) -> MuonConfig:
-    """AdamW at 3e-3 for depth 4, falling with the width (Yang et al. 2022); Muon as it is.
+    """Return Muon with AdamW at 3e-3 for depth 4, falling with the width (Yang et al. 2022).
 
     Embeddings that are `normed` take a larger rate: their size says nothing.
     """

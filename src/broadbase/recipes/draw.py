@@ -58,7 +58,7 @@ def build(depth: int, data: str | None) -> RunConfig:
 
 
 def _pair(data: str) -> dict[str, SourceConfig]:
-    """Pictures and words: those of a folder for each class, and its name; otherwise pairs."""
+    """Return pictures and words: of folders with the class as their name, otherwise of pairs."""
     if data.startswith("sample:"):
         return pairs(data)
     pictures = ImageFilesConfig(path=data, labels="folder")

@@ -15,7 +15,7 @@ from broadbase.run.config import DataConfig, RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Causal modelling of the pictures of a folder, at 64 x 64 in patches of 8."""
+    """Build a causal model of the pictures of a folder, at 64 x 64 in patches of 8."""
     image = ImageConfig()
     length = 1 + (image.height // image.patch) * (image.width // image.patch)
     path = dial.require_data(data, "image")

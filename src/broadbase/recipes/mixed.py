@@ -36,7 +36,7 @@ DIGITS = 1000  # pictures to pretrain on; the task has the rest
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Four kinds of data at once; each keeps a vocabulary of its own and its own unit.
+    """Build one model of four kinds of data; each has its own vocabulary and its own unit.
 
     Few rows of prose and code, five times each, under a strong weight decay: a short run learns
     more from them than from fresh rows, measured against what a 5-gram gets from the same rows

@@ -10,7 +10,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Causal modelling of the SMILES and SD files of a folder, or a table with --field smiles."""
+    """Build a causal model of SMILES and SD files, or of a table with --field smiles."""
     return sequence_run(
         "molecule",
         MoleculeConfig(),

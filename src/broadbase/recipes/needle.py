@@ -24,9 +24,9 @@ LENGTH = 64  # tokens per row
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Passages with needles; a small base does not learn to look back in minutes from text alone.
+    """Build a model of passages with needles, of six times the steps of other recipes.
 
-    Of six times the steps of other recipes: looking back comes late and at once.
+    A small base does not learn to look back in minutes from text alone; it comes late and at once.
     """
     path = dial.require_data(data, "needle")
     albums = [NeedlesConfig(source=s) for s in detect(path, TextFilesConfig(path=path))]

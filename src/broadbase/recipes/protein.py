@@ -10,7 +10,7 @@ from broadbase.run.config import RunConfig
 
 
 def build(depth: int, data: str | None) -> RunConfig:
-    """Causal modelling of the FASTA files of a folder."""
+    """Build a causal model of the FASTA files of a folder."""
     return sequence_run(
         "protein", ProteinConfig(), depth, data, plain=lambda p: FastaConfig(path=p)
     )

@@ -21,7 +21,7 @@ class Recipe:
 
 
 def all_recipes() -> dict[str, Recipe]:
-    """Every recipe of this package and from outside (`broadbase.recipes`, or a RECIPE)."""
+    """Return every recipe of this package and from outside (`broadbase.recipes`, or a RECIPE)."""
     recipes = declared("broadbase.recipes", "RECIPE") + plugins("recipes", "RECIPE")
     return {recipe.name: recipe for recipe in recipes}
 

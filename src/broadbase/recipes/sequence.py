@@ -34,7 +34,7 @@ def sequence_run(
     length: int = LENGTH,
     normed: bool = False,
 ) -> RunConfig:
-    """Training on a folder: its `plain` files, `also` others, and tables with a text field.
+    """Build a run on a folder: its `plain` files, `also` others, and tables with a text field.
 
     Causal modelling by one tower, where nothing else is said; its embedding is `normed`, or not.
     """
@@ -65,7 +65,7 @@ def modality_of(data: str | None, default: type[IdsConfig], **settings: int) -> 
 def sources_for(
     name: str, sources: Sequence[SourceConfig], depth: int, length: int
 ) -> dict[str, MixedSource]:
-    """Several sources of one modality, each with rows by its share of the bytes."""
+    """Mix several sources of one modality, each with rows by its share of the bytes."""
     rows = dial.rows(depth, length)
     if len(sources) == 1:
         parts = [rows]

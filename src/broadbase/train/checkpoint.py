@@ -72,7 +72,7 @@ class Checkpoint:
 
     @property
     def tensors(self) -> dict[str, TensorStorageMetadata]:
-        """Size and type of every tensor, by name."""
+        """Return size and type of every tensor, by name."""
         stored = HuggingFaceStorageReader(str(self.path)).read_metadata().state_dict_metadata
         return {
             name: each for name, each in stored.items() if isinstance(each, TensorStorageMetadata)

@@ -68,7 +68,7 @@ class Trainer:
 
     @property
     def final_model(self) -> nn.Module:
-        """What the run is for: the model, or a teacher that is better than it."""
+        """Return the model, or a teacher that is better than it."""
         return self.teacher.final_model or self.model
 
     def train(self) -> None:

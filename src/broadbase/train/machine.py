@@ -93,8 +93,10 @@ class MachineConfig(Config):
         return MixedPrecisionPolicy()
 
     def compiled(self, model: nn.Module) -> None:
-        """Compile, if that is on, every block by itself: those of one kind once, and nothing
-        around them (regional compilation, as torchtitan does it)."""
+        """Compile every block by itself, if that is on: those of one kind once.
+
+        Nothing around them is compiled (regional compilation, as torchtitan does it).
+        """
         if self.compile == "on":
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
             for block in blocks(model):

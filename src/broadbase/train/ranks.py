@@ -52,7 +52,7 @@ class Ranks:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes files and talks to the user."""
+        """Return whether this process writes files and talks to the user."""
         return self.rank == 0
 
     def shard(self, model: nn.Module, *, trained: bool = True) -> None:

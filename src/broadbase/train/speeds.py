@@ -34,7 +34,7 @@ class Speeds:
 
     @property
     def fp32(self) -> float:
-        """By the better library."""
+        """Return the speed of fp32 in the better library."""
         return min(self.torch, self.onednn)
 
     def worth(self) -> dict[str, str]:

@@ -62,12 +62,12 @@ class Shape:
 
     @property
     def plain(self) -> MLPConfig | None:
-        """The feed-forward if it is a plain MLP."""
+        """Return the feed-forward if it is a plain MLP."""
         return self.feedforward if isinstance(self.feedforward, MLPConfig) else None
 
     @property
     def hidden(self) -> int:
-        """The hidden width of a plain feed-forward; 4 widths if it is of another kind."""
+        """Return the hidden width of a plain feed-forward; 4 widths if it is of another kind."""
         return self.plain.hidden_width if self.plain else 4 * self.width
 
     def activation(self, usual: str) -> str:
@@ -76,7 +76,7 @@ class Shape:
 
     @property
     def gated(self) -> int:
-        """The hidden width of a gated feed-forward; 8/3 widths if it is of another kind."""
+        """Return the hidden width of a gated feed-forward; 8/3 widths if it is of another kind."""
         gated = isinstance(self.feedforward, GatedConfig)
         return self.feedforward.hidden_width if gated else 8 * -(-self.width // 3)
 

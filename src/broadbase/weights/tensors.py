@@ -61,7 +61,7 @@ class Stored:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of its numbers; DataError if it is not supported."""
+        """Return the type of its numbers; DataError if it is not supported."""
         if self.dtype_name not in DTYPES:
             raise DataError(
                 f"{self.file} holds {self.dtype_name} numbers; convert them to one of"

@@ -37,7 +37,7 @@ def inspect(folder: Path, examples: int, as_json: bool) -> None:
 
 
 def inspected(folder: Path, examples: int) -> list[dict[str, Any]]:
-    """One entry a source of a run, or of a folder of prepared data.
+    """Return an entry for each source of a run, or of a folder of prepared data.
 
     Counts of the manifest, the histogram of document lengths over powers of two, duplicates and
     records as examples; of a run also the rows of a step, their share, and the epochs.

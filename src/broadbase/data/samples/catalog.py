@@ -19,9 +19,9 @@ def sample(name: str) -> SampleSet:
 
 
 def table() -> list[dict[str, Any]]:
-    """Return all sample sets.
+    """Return a row for each sample set.
 
-    What they hold, from where, on what terms, and whether they are here.
+    A row has what the set holds, its origin and terms, and whether it is on this machine.
     """
     rows = []
     for name, each in SAMPLES.items():

@@ -109,10 +109,7 @@ class Package(Config):
             unpacked.replace(self.target)
 
     def _archive(self, draft: Path) -> Path:
-        """Return the archive.
-
-        From the cache where somebody put it there, else from its registry.
-        """
+        """Return the archive, from the cache where it is there, otherwise from its registry."""
         others = ""
         for path in sorted(cache_folder().iterdir()):
             if path.is_file() and path.suffix in ENDINGS:

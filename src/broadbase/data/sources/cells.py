@@ -187,9 +187,9 @@ def _rows(matrix: Any) -> Iterator[Cell | str]:
 
 
 def _block(read: Read, first: int, last: int) -> Iterator[Cell | str]:
-    """Yield some cells at once.
+    """Yield some cells, read at once.
 
-    Where they cannot be read, the halves of them, down to the bad ones.
+    Where that fails their halves are read, down to the single cells that are damaged.
     """
     try:
         block = read(first, last)

@@ -112,9 +112,9 @@ class _Lines:
         return line[0]
 
     def end(self) -> tuple[int, tuple[int, Bad] | None]:
-        """Return the row is read.
+        """End the row; return its first line, and the first of its lines that is no text and why.
 
-        Its first line, and the first of its lines that is no text and why.
+        The next line begins another row.
         """
         bad = next(((i, why) for i, (_, why) in enumerate(self.taken) if why), None)
         first = self.number

@@ -33,10 +33,7 @@ class Problem(NamedTuple):
 
     @property
     def check(self) -> str:
-        """Return the tests.
-
-        After the prompt and its solution, whose helper functions they may use.
-        """
+        """Return the tests after the prompt and its solution, whose helpers they may use."""
         return f"{self.prompt}{self.canonical_solution}\n{self.test}\n"
 
 

@@ -142,9 +142,9 @@ class DecodedConfig(ColumnsConfig):
 
     @abstractmethod
     def _batches(self, file: IO[bytes], size: int) -> tuple[Sequence[str], Batches]:
-        """Return the names of all columns.
+        """Return the names of all columns, and batches of rows.
 
-        And rows, with the share of the file that is read by then.
+        Each batch comes with the share of the file that is read by then.
         """
 
 

@@ -141,10 +141,7 @@ class ClipsConfig(FilesConfig):
                 raise DamagedError(error, path.stat().st_size - file.tell()) from None
 
     def _shown(self, video: Any, complaints: Sequence[Any]) -> Iterator[Pixels]:
-        """Yield the frames of an open file.
-
-        Raise ValueError where it is damaged, cut short or too much.
-        """
+        """Yield the frames of an open file; ValueError if it is damaged, cut short or too much."""
         if not video.streams.video:
             raise ValueError("no pictures in it")
         stream, first, end = video.streams.video[0], None, 0.0

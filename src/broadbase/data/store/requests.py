@@ -78,8 +78,5 @@ class Snapshot:
 
 
 def part_key(part: SourceChunk, digest: str, paired: bool = False) -> str:
-    """Return a part's name.
-
-    Origin and content in one string, and what identifies its documents.
-    """
+    """Return the name of a part: its origin, its content and what identifies its documents."""
     return f"{part.name}@{part.start}-{part.stop}:{digest}" + (":paired" if paired else "")
