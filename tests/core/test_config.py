@@ -83,6 +83,8 @@ def test_a_class_without_a_method_of_its_slot_is_no_choice_and_cannot_be_made() 
     with pytest.raises(TypeError, match="abstract method"):
         DoughConfig()  # type: ignore[abstract]
     assert BreadConfig.choices == {"rye": RyeConfig}
+    with pytest.raises(ConfigError, match="DoughConfig is called 'dough' but lacks `bake`"):
+        BreadConfig.from_tree({"name": "dough"})
     assert BreadConfig.model_validate({"name": "rye"}).bake() == "a loaf"
 
 

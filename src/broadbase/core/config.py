@@ -70,6 +70,9 @@ class Slot(Config):
 
     package: ClassVar[str]
     choices: ClassVar[dict[str, type[Slot]]]
+    """The classes of a slot by name."""
+    incomplete: ClassVar[dict[str, type[Slot]]]
+    """The classes of a slot, by name, that lack a method; none of them is a choice."""
     name: str = ""
 
     @classmethod
@@ -77,10 +80,12 @@ class Slot(Config):
         """Enter a subclass with a name among the choices of its slot, unless it is abstract."""
         super().__pydantic_init_subclass__(**kwargs)
         if cls.is_slot():
-            cls.choices = {}
-        elif "name" in cls.__annotations__ and not isabstract(cls):
+            cls.choices, cls.incomplete = {}, {}
+        elif "name" in cls.__annotations__:
             name = cls.model_fields["name"].default
-            if isinstance(name, str):
+            if isinstance(name, str) and isabstract(cls):
+                cls.incomplete[name] = cls
+            elif isinstance(name, str):
                 _must_be_free(name, cls, cls.choices.get(name))
                 cls.choices[name] = cls
 
@@ -99,9 +104,19 @@ class Slot(Config):
 
     @classmethod
     def named(cls, name: str) -> type[Self]:
-        """Return the class of this slot with that name; ValueError lists the names."""
+        """Return the class of this slot with that name.
+
+        ValueError lists the names, or the methods that the class does not define.
+        """
         if name not in cls.choices:
             discover(cls.package)
+        if name not in cls.choices and name in cls.incomplete:
+            lacking = cls.incomplete[name]
+            members = ", ".join(f"`{member}`" for member in sorted(lacking.__abstractmethods__))
+            raise ValueError(
+                f"{lacking.__module__}.{lacking.__qualname__} is called {brief(name)} but lacks"
+                f" {members}; define what it lacks"
+            )
         if name not in cls.choices:
             known = sorted(cls.choices)
             raise ValueError(f"no {_kind(cls)} is called {brief(name)}{hint(name, known)}")

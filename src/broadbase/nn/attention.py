@@ -35,7 +35,7 @@ class AttentionConfig(Slot):
     head_dim: Annotated[int, Field(ge=1)]
     """The dimensions of a head; heads * head_dim may differ from the width of the tower."""
     span: SpanConfig | None = None
-    """How far this layer sees within the pattern of its stream; null: as far as the pattern."""
+    """How far this layer sees within the pattern of its stream; null: as far as it allows."""
 
     @abstractmethod
     def build(self, width: int) -> Branch:

@@ -125,7 +125,7 @@ class GatedProduct(torch.autograd.Function):
     def forward(
         ctx: Any, gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Return the product of gate and up, which have one shape."""
+        """Return activation(gate) * up; both have one shape."""
         ctx.save_for_backward(gate, up)
         ctx.activation, ctx.recomputed = activation, None
         return activation(gate).mul_(up)
@@ -149,9 +149,9 @@ def _recompute(ctx: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def recompute_product(product: Tensor) -> AbstractContextManager[object]:
-    """Return a context in which a product of `gated` is computed again rather than kept.
+    """Return a context in which no other function keeps a product of `gated` for its backward.
 
-    That is for what would keep it for its own backward.
+    The product is computed again from its factors instead.
     """
     node: Any = product.grad_fn
     if not hasattr(node, "recomputed") or product.device.type == "meta":
