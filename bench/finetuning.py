@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
-from broadbase.adapt.adapt import adapt
-from broadbase.adapt.finetune import FinetuneConfig
-from broadbase.adapt.method import Method
+from broadbase.adapt.compare import compare
+from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.task import Task
 from broadbase.demo.tasks import TEST, molecule_property
 from broadbase.weights.folder import load
@@ -31,7 +31,7 @@ def labelled(name: str) -> Task:
     task = molecule_property("solubility")
     values = np.array([getattr(Descriptors, name)(Chem.MolFromSmiles(raw)) for raw in task.raws])
     bounds = values.mean() - 5 * values.std(), values.mean() + 5 * values.std()
-    return Task(name, task.modality, task.raws, values.clip(*bounds), groups=task.groups)
+    return replace(task, name=name, labels=values.clip(*bounds))
 
 
 def main() -> None:
@@ -48,16 +48,13 @@ def main() -> None:
     for steps, lr in itertools.product(options.steps, options.lr):
         settings = FinetuneConfig(steps=steps, lr=lr)
         few = [options.labels]
-        found = [
-            adapt(base, task, Method.finetune, few, TEST, options.seeds, settings=settings)[0]
-            for task in tasks
-        ]
-        rows = [result.random_init for result in found]
+        results = [compare(base, task, settings, few, TEST, options.seeds)[0] for task in tasks]
+        rows = [result.random_init for result in results]
         mean = [f"{row.model:.3f} {row.other:.3f}" for row in rows]
         both = np.mean([row.model for row in rows]), np.mean([row.other for row in rows])
         print(
             f"steps {steps}, lr {lr:g}: base {both[0]:.3f}, random init {both[1]:.3f}",
-            *(f"{f.task} {m}" for f, m in zip(found, mean, strict=True)),
+            *(f"{f.task} {m}" for f, m in zip(results, mean, strict=True)),
             sep="; ",
             flush=True,
         )

@@ -6,19 +6,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from broadbase.adapt.adapted import Adapted, load_adapted
     from broadbase.inference.autoregressive import SamplingConfig
     from broadbase.inference.base import Base
     from broadbase.inference.request import GenerateRequest, Prompt
     from broadbase.weights.folder import load
 
-__all__ = ["Base", "GenerateRequest", "Prompt", "SamplingConfig", "__version__", "load"]
+__all__ = [
+    "Adapted",
+    "Base",
+    "GenerateRequest",
+    "Prompt",
+    "SamplingConfig",
+    "__version__",
+    "load",
+    "load_adapted",
+]
 
 _LAZY = {  # imported when they are first used: `import broadbase` loads no torch
+    "Adapted": "broadbase.adapt.adapted",
     "Base": "broadbase.inference.base",
     "GenerateRequest": "broadbase.inference.request",
     "Prompt": "broadbase.inference.request",
     "SamplingConfig": "broadbase.inference.autoregressive",
     "load": "broadbase.weights.folder",
+    "load_adapted": "broadbase.adapt.adapted",
 }
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from broadbase.adapt.adapt import adapt
+from broadbase.adapt.finetune import FinetuneConfig, finetune, score_on
+from broadbase.adapt.probe import probe
 from numpy.typing import NDArray
 from rdkit.Chem import MolFromSmiles
 from rdkit.Chem.Descriptors import MolWt
 
-from broadbase.adapt.adapt import adapt
 from broadbase.adapt.features import BASELINES, classical
-from broadbase.adapt.finetune import FinetuneConfig, finetune, score_on
 from broadbase.adapt.method import Method
-from broadbase.adapt.probe import probe
 from broadbase.adapt.reading import as_read
 from broadbase.adapt.task import Task, read_task
 from broadbase.adapt.truncation import Truncated

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broadbase.adapt.adapt import adapt
+from broadbase.adapt.finetune import FinetuneConfig, finetune
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from broadbase.adapt.adapt import adapt
 from broadbase.adapt.features import classical
-from broadbase.adapt.finetune import FinetuneConfig, finetune
 from broadbase.adapt.method import Method
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read, kind_of, reader

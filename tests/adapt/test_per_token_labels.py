@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from broadbase.adapt.adapt import adapt
 from typer.testing import CliRunner
 
-from broadbase.adapt.adapt import adapt
 from broadbase.adapt.method import Method
 from broadbase.adapt.task import Task, read_task
 from broadbase.commands.app import app

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from broadbase.adapt.adapt import adapt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from broadbase.adapt.adapt import adapt
 from broadbase.adapt.features import NEAREST, classical
 from broadbase.adapt.method import Method
 from broadbase.adapt.task import Task

@@ -12,15 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
 from sklearn.decomposition import PCA
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
-from broadbase.adapt.knn import nearest
-from broadbase.adapt.probe import fitted_score, ridge
 from broadbase.adapt.reading import as_seen
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
@@ -40,23 +37,27 @@ Baselines = Mapping[str, Mapping[str, tuple[Inputs, Make]]]  # modality -> name
 
 
 def classical(
-    task: Task, known: Baselines | None = None, codec: Codec | None = None
+    task: Task, choice: Baselines | None = None, codec: Codec | None = None
 ) -> dict[str, Scorer]:
     """Return the baselines of a task's modality by name, each fitted anew for every split.
 
     They see what `codec` makes of the records, as a base does; without one, the records.
-    `known` are those to choose from; by default the linear models and forests, and those from
+    `choice` are those to choose from; by default the linear models and forests, and those from
     outside (`broadbase.baselines`, or a BASELINES).
     """
-    tables = [BASELINES, *plugins("baselines", "BASELINES")] if known is None else [known]
-    found = {k: v for table in tables for k, v in table.get(task.modality, {}).items()}
-    task = task if codec is None or not found else as_seen(codec, task)
-    features = {inputs: inputs(task) for inputs in {inputs for inputs, _ in found.values()}}
-    return {name: _scorer(task, features[inputs], make) for name, (inputs, make) in found.items()}
+    tables = [BASELINES, *plugins("baselines", "BASELINES")] if choice is None else [choice]
+    models = {k: v for table in tables for k, v in table.get(task.modality, {}).items()}
+    task = task if codec is None or not models else as_seen(codec, task)
+    features = {inputs: inputs(task) for inputs in {inputs for inputs, _ in models.values()}}
+    return {name: _scorer(task, features[inputs], make) for name, (inputs, make) in models.items()}
 
 
 def _scorer(task: Task, inputs: NDArray[Any], make: Make) -> Scorer:
-    return lambda train, test, _: fitted_score(make(task), inputs, task, train, test)
+    def score(train: Indices, test: Indices, _: int) -> float:
+        model = make(task).fit(inputs[train], task.labels[train])
+        return task.score(task.target.outputs(model, inputs[test]), test)
+
+    return score
 
 
 def _raw(task: Task) -> NDArray[Any]:
@@ -150,29 +151,32 @@ def _window(task: Task) -> NDArray[np.float64]:
 
 def _tfidf(task: Task) -> Pipeline:
     words = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
-    return make_pipeline(words, ridge(task))
+    return make_pipeline(words, task.target.ridge())
 
 
 def _kmers(task: Task) -> Pipeline:
     kmers = CountVectorizer(analyzer="char", ngram_range=(1, 3), lowercase=False)
-    return make_pipeline(kmers, MaxAbsScaler(), ridge(task))
+    return make_pipeline(kmers, MaxAbsScaler(), task.target.ridge())
 
 
 def _linear(task: Task) -> Pipeline:
-    return make_pipeline(StandardScaler(), ridge(task))
+    return make_pipeline(StandardScaler(), task.target.ridge())
 
 
 def _logistic(_: Task) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 
 
+def _nearest(task: Task) -> Pipeline:
+    return make_pipeline(task.target.neighbours())
+
+
 def _nearest_scaled(task: Task) -> Pipeline:
-    return make_pipeline(StandardScaler(), nearest(task))
+    return make_pipeline(StandardScaler(), task.target.neighbours())
 
 
 def _forest(task: Task) -> Pipeline:
-    kind = RandomForestClassifier if task.classes else RandomForestRegressor
-    return make_pipeline(kind(200, random_state=0))
+    return make_pipeline(task.target.forest())
 
 
 BASELINES: Baselines = {
@@ -196,10 +200,10 @@ BASELINES: Baselines = {
     },
 }
 NEAREST: Baselines = {  # what a base's vectors are held against as neighbours
-    "image": {"pixels": (_pixels, nearest), "pixels, standardised": (_pixels, _nearest_scaled)},
-    "molecule": {"Morgan": (_morgan, nearest)},
+    "image": {"pixels": (_pixels, _nearest), "pixels, standardised": (_pixels, _nearest_scaled)},
+    "molecule": {"Morgan": (_morgan, _nearest)},
 }
-PLACES: Baselines = {  # of tasks that label tokens
+PER_TOKEN: Baselines = {  # of tasks that label tokens
     "protein": {
         "window of 17, logistic": (_window, _logistic),
         "window of 17, ridge": (_window, _linear),

@@ -1,13 +1,125 @@
-"""The ways to adapt a base, by name; their work is in a module each."""
+"""A way to adapt a base to a task: the slot of adaptation methods.
+
+A method is a file of `adapt/methods`, or comes from outside (`broadbase.adapt.methods`). It learns
+from labelled records (`fit`); what it learned predicts outputs, and is saved as arrays.
+
+Legend: M records, or tokens where tokens are labelled; F features, K columns of outputs.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broadbase.adapt.encoder import Encoder
+from broadbase.adapt.inputs import Inputs
+from broadbase.adapt.splits import Indices
+from broadbase.adapt.target import Outputs, Target
+from broadbase.adapt.task import Task
+from broadbase.core.config import Slot
+from broadbase.inference.base import Base
+from broadbase.inference.embedding import Done, ignored
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
-class Method(StrEnum):
-    """Ways to adapt a base."""
+class Fitted(ABC):
+    """What a method learned for one task."""
 
-    probe = "probe"
-    finetune = "finetune"
-    knn = "knn"
+    @property
+    @abstractmethod
+    def base(self) -> Base:
+        """The base that reads records: the one that was given, or one that the method trained."""
+
+    @abstractmethod
+    def outputs(self, inputs: Inputs) -> Outputs:
+        """Return a logit for each class, or a number, for each record, [M,K]."""
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """Return the learned numbers that `MethodConfig.restore` needs, without the base."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Plain values that `MethodConfig.restore` needs, and that a reader may want to see."""
+        return {}
+
+    @property
+    def parameters(self) -> int:
+        """The number of learned numbers; the base counts where it was trained."""
+        return sum(array.size for array in self.arrays().values())
+
+
+class MethodConfig(Slot):
+    """The settings of a way to adapt a base."""
+
+    package: ClassVar[str] = "adapt.methods"
+    trains_base: ClassVar[bool] = False
+    """Whether the base itself changes, so that its vectors cannot be computed once."""
+
+    @property
+    def work(self) -> int:
+        """How many steps of `fit` are reported by `done`; 0 where it takes no steps."""
+        return 0
+
+    def refusal(self, base: Base, task: Task) -> str:
+        """Say why the method cannot learn this task from this base; empty where it can."""
+        return ""
+
+    @abstractmethod
+    def fit(
+        self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
+    ) -> Fitted:
+        """Learn the task from the records `train` alone, with all chance from `seed`."""
+
+    @abstractmethod
+    def restore(
+        self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
+    ) -> Fitted:
+        """Return what was learned, from its saved arrays and facts.
+
+        The base of `encoder` is that of `Fitted.base`.
+        """
+
+
+@dataclass(frozen=True)
+class Linear(Fitted):
+    """A linear map of one representation of a frozen base."""
+
+    encoder: Encoder
+    representation: str
+    weight: NDArray[np.float64]  # [F,K]
+    bias: NDArray[np.float64]  # [K]
+    normalise: bool = False  # whether vectors are brought to length 1 first
+
+    @property
+    def base(self) -> Base:
+        """The frozen base."""
+        return self.encoder.base
+
+    def outputs(self, inputs: Inputs) -> Outputs:
+        """Return the linear map of the vectors of records, [M,K]."""
+        vectors = self.encoder.vectors(inputs, self.representation).astype(np.float64)
+        if self.normalise:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        outputs: Outputs = vectors @ self.weight + self.bias
+        return outputs
+
+    def arrays(self) -> Arrays:
+        """Return the weight [F,K] and the bias [K]."""
+        return {"weight": self.weight, "bias": self.bias}
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The representation, and whether vectors are normalised."""
+        return {"representation": self.representation, "normalise": self.normalise}
+
+    @classmethod
+    def restored(cls, encoder: Encoder, arrays: Arrays, facts: Mapping[str, Any]) -> Linear:
+        """Return the map from its arrays and facts."""
+        return cls(encoder, weight=arrays["weight"], bias=arrays["bias"], **facts)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from broadbase.adapt.inputs import content
 from broadbase.adapt.labelled import Read
 from broadbase.adapt.splits import joined
 from broadbase.adapt.task import Task
@@ -60,19 +60,19 @@ def as_read(base: Base, task: Task) -> Task:
         except BroadbaseError:
             raise
         except (TypeError, ValueError) as error:
-            place = f"task {task.name!r}: record {i}"
-            raise DataError(f"{place} cannot be read as {name}: {error}") from None
+            origin = f"task {task.name!r}: record {i}"
+            raise DataError(f"{origin} cannot be read as {name}: {error}") from None
     _must_align(codec, task, raws)
     task = replace(task, raws=raws, read=True)
-    content = np.array([_content(raw) for raw in raws])
-    copies = len(content) - len(np.unique(content))
+    digests = np.array([content(raw) for raw in raws])
+    copies = len(digests) - len(np.unique(digests))
     if not copies:
         return task
     notes = [f"{copies:,} of {len(raws):,} records equal another: equal ones stay on one side"]
     owner = np.arange(len(raws)) if task.token_labels is None else task.token_labels[:, 0]
-    if task.token_labels is None and (odd := _contradicting(content, task.labels)):
+    if task.token_labels is None and (odd := _contradicting(digests, task.labels)):
         notes.append(f"{odd:,} records have equals with another label")
-    groups = joined(content[owner], owner if task.groups is None else task.groups)
+    groups = joined(digests[owner], owner if task.groups is None else task.groups)
     return replace(task, groups=groups, notes=(*task.notes, *notes))
 
 
@@ -106,28 +106,9 @@ def _must_align(codec: Codec, task: Task, raws: Sequence[Any]) -> None:
             )
 
 
-def _contradicting(content: NDArray[Any], labels: NDArray[Any]) -> int:
+def _contradicting(digests: NDArray[Any], labels: NDArray[Any]) -> int:
     """Count the records that have an equal one with another label."""
-    number = np.unique(content, return_inverse=True)[1]
+    number = np.unique(digests, return_inverse=True)[1]
     pairs = np.unique(np.stack([number, np.unique(labels, return_inverse=True)[1]]), axis=1)
     kinds = np.bincount(pairs[0])
     return int((kinds[number] > 1).sum())
-
-
-def _content(raw: Any) -> str:
-    """Compute a digest of a record's content: equal for equal records."""
-    return hashlib.sha256(_bytes(raw)).hexdigest()
-
-
-def _bytes(raw: Any) -> bytes:
-    if isinstance(raw, bytes):
-        return raw
-    if isinstance(raw, str):
-        return raw.encode(errors="surrogatepass")
-    if isinstance(raw, tuple):
-        return b"".join(hashlib.sha256(_bytes(part)).digest() for part in raw)
-    if isinstance(raw, Mapping):
-        return repr(sorted(raw.items(), key=repr)).encode()
-    array = np.asarray(raw)
-    data = repr(raw).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
-    return f"{getattr(raw, 'mode', '')}{array.dtype}{array.shape}".encode() + data

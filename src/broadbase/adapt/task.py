@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, r2_score
 
+from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.labelled import NAMED, Labelled, Read, as_it_is
 from broadbase.adapt.splits import Indices, cut, cut_groups
+from broadbase.adapt.target import Labels, Outputs, Target
+from broadbase.adapt.targets.classes import ClassesTarget
+from broadbase.adapt.targets.numbers import NumbersTarget
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.sources import SourceConfig
 
 MANY = 10  # classes called by numbers: with more they may be numbers to predict
 FAR = 1e100  # how far numbers to predict may spread, and its inverse how little
-SHOWN = 20  # classes that a report names
 
 
 @dataclass(frozen=True)
 class Task:
-    """Raw records of one modality with a class or a number each; groups stay on one side.
+    """Raw records of one modality with a label each; groups stay on one side of every split.
 
-    With a class per token M counts tokens, and `token_labels` says where each of them is.
+    With a label for each token M counts tokens, and `token_labels` says where each of them is.
     """
 
     name: str
     modality: str
     raws: Sequence[Any]  # [M]; with `token_labels` the records, whose tokens [M] are labelled
-    labels: NDArray[Any]  # [M] classes 0, 1, ... (int64), or numbers (float64)
-    classes: tuple[str, ...] = ()  # empty where the labels are numbers
+    labels: Labels  # [M] or [M,K], as the target defines them
+    target: Target  # what the labels are
     groups: NDArray[np.int64] | None = None  # [M], e.g. the file a chunk of code comes from
-    macro: bool = False  # score classes by the mean of their F1, rare ones as much as common ones
     token_labels: Indices | None = None  # [M,2]: the number of its record, and its position there
+    unlabelled: Sequence[Any] = ()  # records without a label, for methods that learn from them
     read: bool = False  # whether records are cleaned and copies in groups (reading.as_read)
     notes: tuple[str, ...] = ()  # what was left out of the data, and what is odd in them
 
@@ -48,8 +49,12 @@ class Task:
         raws: Sequence[Any],
         labels: Sequence[str],
         groups: Sequence[str] | None = None,
+        macro: bool = False,
     ) -> Task:
-        """Make a task from label strings; DataError where there are fewer than two classes."""
+        """Make a task from the names of classes; DataError where there are fewer than two.
+
+        With `macro` every class counts alike in the score.
+        """
         classes = tuple(sorted(set(labels)))
         if len(classes) < 2:
             raise DataError(
@@ -58,9 +63,9 @@ class Task:
                 " field of the labels (--label)"
             )
         number = {c: i for i, c in enumerate(classes)}
-        grouped = None if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
         coded = np.array([number[label] for label in labels], dtype=np.int64)
-        return cls(name, modality, raws, coded, classes, grouped)
+        target = ClassesTarget(classes=classes, macro=macro)
+        return cls(name, modality, raws, coded, target, _numbered(groups))
 
     @classmethod
     def from_token_labels(
@@ -70,18 +75,19 @@ class Task:
         raws: Sequence[Any],
         labels: Sequence[str],
         groups: Sequence[str] | None = None,
+        macro: bool = False,
     ) -> Task:
         """Make a task from one string per record: a letter, the class, for each of its tokens.
 
         The tokens of a record stay on one side of a split, with the tokens of its group.
         """
         owner = np.repeat(np.arange(len(raws)), [len(label) for label in labels])
-        place = np.concatenate([np.arange(len(label)) for label in labels])
+        position = np.concatenate([np.arange(len(label)) for label in labels])
         names = groups or [str(i) for i in range(len(raws))]
         flat = cls.from_records(
-            name, modality, raws, "".join(labels), [names[int(i)] for i in owner]
+            name, modality, raws, "".join(labels), [names[int(i)] for i in owner], macro
         )
-        return replace(flat, token_labels=np.stack([owner, place], axis=1))
+        return replace(flat, token_labels=np.stack([owner, position], axis=1))
 
     @classmethod
     def from_values(
@@ -105,63 +111,40 @@ class Task:
                     f"task {name!r}: labels from {low:g} to {high:g} cannot be computed with; give"
                     " them in another unit"
                 )
-        grouped = None if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
-        return cls(name, modality, raws, numbers, (), grouped)
+        return cls(name, modality, raws, numbers, NumbersTarget(), _numbered(groups))
 
-    @property
-    def metric(self) -> str:
-        """How predictions are scored: accuracy or macro-F1 of classes, R2 of numbers."""
-        if not self.classes:
-            return "R2"
-        return "macro-F1" if self.macro else "accuracy"
+    def inputs(self, chosen: Indices) -> Inputs:
+        """Return the records, or the tokens, of some labels."""
+        if self.token_labels is None:
+            return Inputs([self.raws[int(i)] for i in chosen])
+        return Inputs(self.raws, self.token_labels[chosen], per_token=True)
 
-    @property
-    def chance(self) -> float:
-        """The score of the best answer that reads no record."""
-        if not self.classes:
-            return 0.0
-        common = np.full(len(self.labels), np.bincount(self.labels).argmax())
-        return self.score(common, np.arange(len(self.labels)))
+    def score(self, outputs: Outputs, test: Indices) -> float:
+        """Compute the metric of outputs [M,K] for the records `test`."""
+        return self.target.score(self.labels[test], outputs)
 
-    def score(self, predicted: NDArray[Any], test: Indices) -> float:
-        """Compute the metric of predictions for the records `test`."""
-        truth = self.labels[test]
-        if not self.classes:
-            return float(r2_score(truth, predicted))
-        if self.macro:
-            there = np.unique(truth)
-            return float(f1_score(truth, predicted, labels=there, average="macro", zero_division=0))
-        return float((predicted == truth).mean())
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """How many records each class has, the commonest first; empty where labels are numbers."""
-        found = Counter(
-            {name: int((self.labels == i).sum()) for i, name in enumerate(self.classes)}
-        )
-        return dict(found.most_common())
+    def constant(self) -> tuple[str, float]:
+        """Return the best answer that reads no record: its name and its score."""
+        name, outputs = self.target.constant(self.labels)
+        return name, self.score(outputs, np.arange(len(self.labels)))
 
     @property
     def summary(self) -> str:
         """What the labels are, in one line."""
-        if not self.classes:
-            low, high, mean = self.labels.min(), self.labels.max(), self.labels.mean()
-            return f"{len(self.labels):,} numbers from {low:g} to {high:g}, mean {mean:g}"
-        named = [f"{name} {count:,}" for name, count in self.counts.items()]
-        more = f", and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
-        return f"classes: {', '.join(named[:SHOWN])}{more}"
+        return self.target.summary(self.labels)
 
     @property
     def hint(self) -> str:
         """What to do where the classes look like numbers; empty where they do not."""
-        if len(self.classes) <= MANY or not all(map(_is_number, self.classes)):
+        names = self.target.names
+        if len(names) <= MANY or not all(map(_is_number, names)):
             return ""
-        return f"; the {len(self.classes):,} classes are numbers: add --regression to predict them"
+        return f"; the {len(names):,} classes are numbers: add --regression to predict them"
 
     def split(self, labels: int, test: int, seed: int) -> tuple[Indices, Indices]:
         """`labels` training and up to `test` test records, classes in proportion, groups apart."""
         self._must_suffice(labels)
-        everything, strata = np.arange(len(self.labels)), self._strata()
+        everything, strata = np.arange(len(self.labels)), self.target.strata(self.labels)
         if self.groups is None:
             size = min(test, len(everything) - labels)
             pool, held = cut(everything, strata, len(everything) - size, size, seed)
@@ -178,8 +161,8 @@ class Task:
                 f" train on, too few for {labels} labels; ask for fewer labels"
             )
         few = cut(pool, strata[pool], labels, len(pool) - labels, seed)[0]
-        if self.classes and len(np.unique(self.labels[few])) < 2:
-            only = self.classes[int(self.labels[few[0]])]
+        if len(np.unique(strata[few])) < 2:
+            only = (self.target.names or ("",))[int(strata[few[0]])]
             raise DataError(
                 f"task {self.name!r}: all {labels} labels of split {seed} are of class {only!r}, by"
                 " far the commonest; ask for more labels"
@@ -188,7 +171,7 @@ class Task:
 
     def _must_suffice(self, labels: int) -> None:
         """Errors where the records, or the labels to learn from, are too few for the classes."""
-        size, kinds = len(self.labels), len(self.classes)
+        size, kinds = len(self.labels), len(self.target.names)
         if labels < kinds:
             raise ConfigError(
                 f"task {self.name!r} has {kinds:,} classes, and {labels} labels cannot show one of"
@@ -201,13 +184,6 @@ class Task:
                 f" test; ask for fewer labels (--train-size){self.hint}"
             )
 
-    def _strata(self) -> Indices:
-        """Return the classes; of numbers their fifths, so that every split spans the range."""
-        if self.classes:
-            return self.labels
-        ranks = np.argsort(np.argsort(self.labels, kind="stable"), kind="stable")
-        return ranks * 5 // len(ranks)
-
 
 def read_task(
     name: str,
@@ -216,22 +192,24 @@ def read_task(
     *,
     regression: bool = False,
     per_token: bool = False,
+    macro: bool = False,
     read: Read = as_it_is,
 ) -> Task:
     """Make a task from the labelled records of a source, each read by `read`.
 
     With `regression` labels are numbers, to be predicted as such; with `per_token` a label has a
-    letter for each token. Where records have groups, a record without one is a group of its own.
-    Records without a label, empty ones and classes of one record are left out, and the task's notes
-    count them. DataError where no record has a label, or more than 1 % cannot be used.
+    letter for each token; with `macro` every class counts alike in the score. Where records have
+    groups, a record without one is a group of its own. Records without a label, empty ones and
+    classes of one record are left out, and the task's notes count them. DataError where no record
+    has a label, or more than 1 % cannot be used.
     """
-    found = Labelled(regression)
+    data = Labelled(regression)
     for item in source.records():
-        found.add(item, read)
-    found.must_suffice(name, modality)
+        data.add(item, read)
+    data.must_suffice(name, modality)
     if not regression and not per_token:
-        found.leave_out_single()
-    records, labels = [r for r, _ in found.labelled], [label for _, label in found.labelled]
+        data.leave_out_single()
+    records, labels = [r for r, _ in data.labelled], [label for _, label in data.labelled]
     raws = [record.raw for record in records]
     groups = [r.group or r.origin for r in records] if any(r.group for r in records) else None
     try:
@@ -239,16 +217,16 @@ def read_task(
             task = Task.from_values(name, modality, raws, [float(x) for x in labels], groups)
         else:
             make = Task.from_token_labels if per_token else Task.from_records
-            task = make(name, modality, raws, labels, groups)
+            task = make(name, modality, raws, labels, groups, macro)
     except DataError as error:
-        raise DataError(". ".join([str(error), *found.summary()])) from None
-    return replace(task, notes=(*found.summary(), *_odd(task)))
+        raise DataError(". ".join([str(error), *data.summary()])) from None
+    return replace(task, notes=(*data.summary(), *_odd(task)))
 
 
 def _odd(task: Task) -> list[str]:
     """Report what may be a mistake in the labels."""
     alike: dict[str, list[str]] = {}
-    for name in task.classes:
+    for name in task.target.names:
         alike.setdefault(_plain(name), []).append(name)
     twins = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
     notes = [f"classes that may be the same: {'; '.join(twins[:NAMED])}"] if twins else []
@@ -268,6 +246,11 @@ def _is_number(label: str) -> bool:
         return bool(np.isfinite(float(label)))
     except ValueError:
         return False
+
+
+def _numbered(groups: Sequence[str] | None) -> NDArray[np.int64] | None:
+    """Return the number of each record's group."""
+    return None if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
 
 
 def _listed(classes: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from broadbase.adapt.method import Method
 from broadbase.commands import work
 from broadbase.commands.options import Json, ModelFolder, OneData
 from broadbase.core.errors import ConfigError
@@ -17,9 +16,16 @@ def adapt(
     model: ModelFolder,
     data: OneData,
     modality: Annotated[str | None, typer.Option(help="The modality of the records.")] = None,
-    method: Annotated[Method, typer.Option(help="The method.")] = Method.probe,
-    train_size: Annotated[int, typer.Option(min=2, help="Labelled records to train on.")] = 100,
-    test_size: Annotated[int, typer.Option(min=2, help="Labelled records to test on.")] = 500,
+    method: Annotated[
+        str, typer.Option(help="The method: probe, knn, finetune, or one from outside.")
+    ] = "probe",
+    train_size: Annotated[
+        int | None,
+        typer.Option(min=2, help="Labelled records to train on; by default all but the test."),
+    ] = None,
+    test_size: Annotated[
+        int, typer.Option(min=2, help="Labelled records to test on, at most a fifth of them.")
+    ] = 500,
     splits: Annotated[
         int, typer.Option(min=2, help="Random splits, each with its own random init.")
     ] = 5,
@@ -35,17 +41,24 @@ def adapt(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Change a setting of fine-tuning: steps, batch, lr, weight_decay.",
+            help="Change a setting of the method; of finetune: steps, batch, lr, weight_decay.",
         ),
     ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Compare with random init and hand-made features.")
+    ] = True,
     out: Annotated[
-        Path | None, typer.Option(help="The folder to save the fine-tuned model in.")
+        Path | None, typer.Option(help="The folder to save the adapted base in.")
     ] = None,
+    copy_base: Annotated[
+        bool, typer.Option(help="Copy the base into --out, instead of naming it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Adapt a base to a labelled task, compared with its random init.
+    """Adapt a base to a labelled task: learn, save, and say how good it is.
 
-    At most 1,024 tokens of a record are read.
+    The score is that of held-out records, over several splits; --out saves what is learned from all
+    labelled records, for `predict`. At most 1,024 tokens of a record are read.
     """
     if regression and (per_token or macro):
         raise ConfigError(
@@ -65,6 +78,8 @@ def adapt(
         per_token=per_token,
         macro=macro,
         settings=settings or (),
+        baselines=baselines,
         out=out,
+        copy_base=copy_base,
         as_json=as_json,
     )

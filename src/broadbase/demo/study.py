@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from broadbase.adapt.adapt import adapt
-from broadbase.adapt.finetune import FinetuneConfig
-from broadbase.adapt.method import Method
+from broadbase.adapt.compare import compare
+from broadbase.adapt.methods.finetune import FinetuneConfig
+from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.result import TaskResult
 from broadbase.core.errors import ConfigError
 from broadbase.core.sources import Record
@@ -106,10 +106,10 @@ def _adapt(bases: Sequence[Base], full: bool, console: Console) -> Iterator[Task
     console.print(f"2/4 adapting to six tasks, {SPLITS} splits each, against random init")
     for task in tasks():
         sizes = train_sizes(task)
-        yield from adapt(bases, task, Method.probe, sizes, TEST, SPLITS, beside=True)
+        yield from compare(bases, task, ProbeConfig(), sizes, TEST, SPLITS, features=True)
         if full:
             few = [FINETUNED]
-            yield from adapt(bases, task, Method.finetune, few, TEST, SPLITS, settings=FINETUNING)
+            yield from compare(bases, task, FINETUNING, few, TEST, SPLITS)
         console.print(f"  {task.name} done")
 
 
@@ -192,7 +192,7 @@ def show(
     """Print all tables to stdout: of each task random init and the best features."""
     rows = []
     for (task, method), group in groupby(results, key=lambda r: (r.task, r.method)):
-        subject = f"{task}, fine-tuned" if method == Method.finetune else task
+        subject = f"{task}, fine-tuned" if method == FINETUNING.name else task
         for result in group:
             shown = [result.random_init, result.best_features]
             rows += [replace(row, subject=subject) for row in shown if row is not None]

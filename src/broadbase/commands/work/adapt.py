@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from broadbase.adapt.adapt import adapt as adapt_to
-from broadbase.adapt.finetune import FinetuneConfig, finetune
-from broadbase.adapt.method import Method
+import numpy as np
+
+from broadbase.adapt.adapted import Adapted, must_be_free, save_adapted
+from broadbase.adapt.compare import compare
+from broadbase.adapt.encoder import Encoder
+from broadbase.adapt.learning import learn
+from broadbase.adapt.method import MethodConfig
+from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read, kind_of, reader
 from broadbase.adapt.result import TaskResult
-from broadbase.adapt.task import read_task
+from broadbase.adapt.task import Task, read_task
 from broadbase.commands.options import log
 from broadbase.core.config import override
-from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import echo
 from broadbase.data.detect import labelled
 from broadbase.data.sources.left_out import notes
+from broadbase.inference.base import Base
 from broadbase.report.tables import print_comparisons
 from broadbase.train.machine import MachineConfig
-from broadbase.weights.folder import load, must_be_free, save
+from broadbase.weights.folder import load
 
 
 def adapt(
     model: Path,
     data: str,
     modality: str | None,
-    method: Method,
+    method: str,
     *,
-    train_size: int,
+    train_size: int | None,
     test_size: int,
     splits: int,
     field: str,
@@ -39,14 +44,19 @@ def adapt(
     per_token: bool,
     macro: bool,
     settings: Sequence[str],
+    baselines: bool,
     out: Path | None,
+    copy_base: bool,
     as_json: bool,
 ) -> None:
-    """Print the scores of a model on a task against its random init and hand-made features.
+    """Print the scores of a base on a task, against its random init and hand-made features.
 
-    The fine-tuned model goes to `out`. ConfigError where options do not fit, before any work.
+    What is learned from all labelled records goes to `out`. ConfigError where options do not fit,
+    before any work.
     """
-    tuning = _tuning(method, settings, out)
+    chosen = method_of(method, settings)
+    if out is not None:
+        must_be_free(out)
     MachineConfig().prepare()
     base = load(model)
     source = labelled(data, field, label)
@@ -57,27 +67,62 @@ def adapt(
         source,
         regression=regression,
         per_token=per_token,
+        macro=macro,
         read=reader(base, kind),
     )
-    task = as_read(base, replace(task, macro=macro))
+    task = as_read(base, task)
     for line in (task.summary, *task.notes, *notes(source)):
         log.say(line)
-    (result,) = adapt_to(
+    test_size = min(test_size, max(2, len(task.target.names), len(task.labels) // 5))
+    few = train_size or len(task.labels) - test_size
+    (result,) = compare(
         base,
         task,
-        method,
-        [train_size],
+        chosen,
+        [few],
         test_size,
         splits,
-        beside=True,
-        settings=tuning,
+        features=baselines,
+        random_init=baselines,
         console=log,
     )
     if out is not None:
-        train, _ = task.split(train_size, test_size, 0)
-        save(finetune(base, task, train, tuning), out)
-        log.say(f"fine-tuned model in {out}")
+        read = {"data": data, "field": field, "label": label}
+        save_adapted(_learned(base, task, chosen, read, result), out, model, copy_base)
+        log.say(f"adapted base in {out}; use it with: broadbase predict {out} --data NEW")
     _print(result, as_json)
+
+
+def method_of(name: str, settings: Sequence[str] = ()) -> MethodConfig:
+    """Return the method of that name with settings NAME=VALUE; ConfigError names a bad one."""
+    tree = MethodConfig.from_tree({"name": name}).tree()
+    for setting in settings:
+        tree = override(tree, setting)
+    return MethodConfig.from_tree(tree)
+
+
+def _learned(
+    base: Base, task: Task, method: MethodConfig, read: dict[str, Any], result: TaskResult
+) -> Adapted:
+    """Learn the task from all of its labelled records."""
+    progress, encoder = Progress(log), Encoder(base, task.modality)
+    everything = np.arange(len(task.labels))
+    if not method.trains_base:
+        inputs = task.inputs(everything)
+        with progress.phase("reading all records", len(inputs.used)):
+            encoder.keep(inputs, progress.done)
+    with progress.phase("learning from all records, steps", 2 * method.work):
+        fitted, calibration = learn(encoder, task, method, everything, done=progress.done)
+    return Adapted(
+        task=task.name,
+        modality=task.modality,
+        target=task.target,
+        method=method,
+        fitted=fitted,
+        calibration=calibration,
+        per_token=task.token_labels is not None,
+        card={"read": read, "result": result.as_json()},
+    )
 
 
 def _print(result: TaskResult, as_json: bool) -> None:
@@ -85,17 +130,3 @@ def _print(result: TaskResult, as_json: bool) -> None:
         echo(json.dumps([result.as_json()]))
     else:
         print_comparisons(result.comparisons, result.title)
-
-
-def _tuning(method: Method, settings: Sequence[str], out: Path | None) -> FinetuneConfig:
-    """Read the settings of fine-tuning; ConfigError where options do not fit, before any work."""
-    if method is not Method.finetune:
-        for given, option in ((out, "--out keeps"), (settings, "--set changes")):
-            if given:
-                raise ConfigError(f"{option} a fine-tuned model; add --method finetune")
-    if out is not None:
-        must_be_free(out)
-    tree = FinetuneConfig().tree()
-    for setting in settings:
-        tree = override(tree, setting)
-    return FinetuneConfig.from_tree(tree)

@@ -8,19 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from broadbase.adapt.task import Task
-
 K = 20
 TEMPERATURE = 0.07
-
-
-def nearest(task: Task) -> Any:
-    """By cosine, 20 neighbours, each counted as exp(cosine / 0.07) (Wu et al. 2018, 3.4; DINO).
-
-    Where fewer records are known, all of them are neighbours.
-    """
-    kind = NearestClasses if task.classes else NearestNumbers
-    return kind(K, metric="cosine", weights=_votes)
 
 
 class NearestClasses(KNeighborsClassifier):  # type: ignore[misc]
@@ -39,6 +28,14 @@ class NearestNumbers(KNeighborsRegressor):  # type: ignore[misc]
         """Keep the records."""
         self.n_neighbors = min(K, len(labels))
         return super().fit(inputs, labels)
+
+
+def nearest(kind: type) -> Any:
+    """Return 20 neighbours by cosine, each weighted by exp(cosine / 0.07).
+
+    The weights are those of Wu et al. 2018, 3.4, and DINO.
+    """
+    return kind(K, metric="cosine", weights=_votes)
 
 
 def _votes(distance: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,177 @@
+"""A base adapted to one task: records in, labels out; saved as a folder and loaded from it.
+
+FOLDER/adapted.json       the task, the method, the classes in order, the base and its hash, scores
+FOLDER/learned.safetensors    what the method learned
+FOLDER/model/             the base, where the method trained it, or where it was copied
+
+Legend: M records, K columns of outputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from broadbase.adapt.encoder import Encoder
+from broadbase.adapt.inputs import Inputs
+from broadbase.adapt.method import Fitted, MethodConfig
+from broadbase.adapt.reading import reader
+from broadbase.adapt.target import Calibration, Target
+from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.files import draft_folder, read_json, refuse_foreign
+from broadbase.weights import folder as model_folders
+
+FORMAT = 1
+DESCRIPTION, LEARNED, MODEL = "adapted.json", "learned.safetensors", "model"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A base adapted to one task."""
+
+    task: str
+    modality: str
+    target: Target
+    method: MethodConfig
+    fitted: Fitted
+    calibration: Calibration
+    per_token: bool = False
+    card: Mapping[str, Any] = field(default_factory=dict)  # what was read, and the scores
+
+    def predict(self, records: Sequence[Any]) -> Sequence[dict[str, Any]]:
+        """Return what is predicted of each record as a row of named plain values.
+
+        A class has its probability and those of all classes; a number has the ends of the interval
+        that covers 9 of 10 records. Where tokens are labelled, a row has lists with an item for
+        each token. DataError names the first that is no record of the modality.
+        """
+        read = reader(self.fitted.base, self.modality)
+        raws = [_cleaned(read, i, record) for i, record in enumerate(records)]
+        if not raws:
+            return []
+        outputs = self.fitted.outputs(Inputs(raws, per_token=self.per_token))
+        rows = self.target.rows(outputs, self.calibration)
+        if not self.per_token:
+            return rows
+        codec = self.fitted.base.codec(self.modality)[1]
+        ends = np.cumsum([0, *(len(codec.encode(raw).values) for raw in raws)])
+        parts = [rows[a:b] for a, b in itertools.pairwise(ends)]
+        return [{name: [row[name] for row in part] for name in part[0]} for part in parts]
+
+
+def _cleaned(read: Any, number: int, record: Any) -> Any:
+    try:
+        return read(record)
+    except BroadbaseError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise DataError(f"record {number} cannot be read: {error}") from None
+
+
+def save_adapted(adapted: Adapted, folder: Path, base: Path, copy: bool = False) -> None:
+    """Write the folder of an adapted base completely, or not at all.
+
+    The base that was read from the model folder `base` is named with its hash, unless the method
+    trained it, or `copy` is set: then the folder holds a copy. ConfigError as `must_be_free`.
+    """
+    trained = adapted.method.trains_base
+    description = {
+        "format": FORMAT,
+        "broadbase": metadata.version("broadbase"),
+        "task": adapted.task,
+        "modality": adapted.modality,
+        "per_token": adapted.per_token,
+        "target": adapted.target.tree(),
+        "method": adapted.method.tree(),
+        "facts": dict(adapted.fitted.facts),
+        "calibration": dict(adapted.calibration),
+        "parameters": adapted.fitted.parameters,
+        "base": {
+            "path": str(base.absolute()),
+            "sha256": base_hash(base),
+            "copied": trained or copy,
+        },
+        "card": dict(adapted.card),
+    }
+    arrays = {k: np.ascontiguousarray(v) for k, v in adapted.fitted.arrays().items()}
+    with draft_folder(folder, written_here) as draft:
+        (draft / DESCRIPTION).write_text(json.dumps(description, indent=1))
+        save_file(arrays, draft / LEARNED)
+        if trained or copy:
+            model_folders.save(adapted.fitted.base, draft / MODEL)
+
+
+def load_adapted(folder: Path | str, device: str = "cpu") -> Adapted:
+    """Return the adapted base of a folder; DataError where it, or its base, is gone or changed."""
+    folder = Path(folder).expanduser()
+    description = read_json(folder / DESCRIPTION, "is this the folder of an adapted base?")
+    if description.get("format") != FORMAT:
+        raise DataError(
+            f"{folder / DESCRIPTION} has format {description.get('format')!r}, and this version of"
+            f" Broadbase reads format {FORMAT}; adapt the base again"
+        )
+    base = model_folders.load(_base_folder(folder, description["base"]), device)
+    target = Target.from_tree(description["target"])
+    method = MethodConfig.from_tree(description["method"])
+    encoder = Encoder(base, description["modality"])
+    arrays = load_file(folder / LEARNED)
+    return Adapted(
+        task=description["task"],
+        modality=description["modality"],
+        target=target,
+        method=method,
+        fitted=method.restore(encoder, target, arrays, description["facts"]),
+        calibration=description["calibration"],
+        per_token=description["per_token"],
+        card=description["card"],
+    )
+
+
+def must_be_free(folder: Path) -> None:
+    """ConfigError where `save_adapted` would erase more than a folder that it wrote."""
+    refuse_foreign(folder, written_here)
+
+
+def written_here(folder: Path) -> bool:
+    """Return whether a folder is that of an adapted base."""
+    names = {path.name for path in folder.iterdir()}
+    return DESCRIPTION in names and names <= {DESCRIPTION, LEARNED, MODEL}
+
+
+def base_hash(base: Path) -> str:
+    """Return the SHA-256 over the names and contents of a model folder's config and weights."""
+    total = hashlib.sha256()
+    folder = model_folders.model_folder(base)
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".safetensors", ".json", ".gguf", ".bin") and path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+            total.update(f"{path.name} {digest.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _base_folder(folder: Path, base: Mapping[str, Any]) -> Path:
+    """Return the folder of the base; DataError where it is gone or changed."""
+    if base["copied"]:
+        return folder / MODEL
+    path = Path(base["path"])
+    if not path.exists():
+        raise DataError(
+            f"{folder} was made from the base {path}, which is gone; put it back, or adapt again"
+            " with --copy-base"
+        )
+    if base_hash(path) != base["sha256"]:
+        raise DataError(
+            f"{folder} was made from the base {path}, whose files have changed since; put the old"
+            " ones back, or adapt again"
+        )
+    return path

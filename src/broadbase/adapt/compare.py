@@ -1,0 +1,156 @@
+"""Adapt a base to a task, and compare it with the same architecture from random init."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from rich.console import Console
+
+from broadbase.adapt.encoder import Encoder
+from broadbase.adapt.features import NEAREST, PER_TOKEN, Baselines, classical
+from broadbase.adapt.method import MethodConfig
+from broadbase.adapt.methods.knn import KnnConfig
+from broadbase.adapt.progress import Progress
+from broadbase.adapt.reading import as_read
+from broadbase.adapt.result import RANDOM_INIT, TaskResult, compare_splits
+from broadbase.adapt.splits import Indices
+from broadbase.adapt.task import Task
+from broadbase.adapt.truncation import long, max_tokens
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.inference.base import Base
+from broadbase.inference.embedding import Done
+
+Split = tuple[Indices, Indices, int]  # train, test, seed
+
+
+def compare(
+    bases: Base | Sequence[Base],
+    task: Task,
+    method: MethodConfig,
+    labels: Sequence[int],
+    test: int,
+    seeds: int,
+    *,
+    features: bool = False,
+    random_init: bool = True,
+    console: Console | None = None,
+) -> list[TaskResult]:
+    """Return a row for each number of labels: `seeds` splits, each with its own random init.
+
+    Split s of a base and of random init s are the same records, so their difference is paired.
+    Several bases are one recipe under several seeds. `features` adds the hand-made features, which
+    read long records to their end; a base reads their beginning. Records are read as `prepare`
+    reads them, and equal ones stay on one side of every split. Without `random_init` there is none.
+    Progress goes to `console`.
+    """
+    bases = [bases] if isinstance(bases, Base) else bases
+    progress, task = Progress(console), as_read(bases[0], task)
+    if reason := method.refusal(bases[0], task):
+        raise ConfigError(f"task {task.name!r}: {reason}")
+    must_align(bases[0], task)
+    splits = [[(*task.split(few, test, seed), seed) for few in labels] for seed in range(seeds)]
+    used = [np.unique(np.concatenate([i for *both, _ in each for i in both])) for each in splits]
+    ever = np.unique(np.concatenate(used))
+    inits = [
+        (bases[0].reinitialised(seed), used[seed]) for seed in range(seeds if random_init else 0)
+    ]
+    models = [*((base, ever) for base in bases), *inits]
+    reads = [(Encoder(base, task.modality), task.inputs(some)) for base, some in models]
+    if not method.trains_base:
+        with progress.phase("reading records", sum(len(inputs.used) for _, inputs in reads)):
+            for encoder, inputs in reads:
+                encoder.keep(inputs, progress.done)
+    scorers = [partial(_score, method, task, encoder, progress.done) for encoder, _ in reads]
+    pretrained, random = scorers[: len(bases)], scorers[len(bases) :]
+    codec = bases[0].codec(task.modality)[1]
+    others = classical(task, _choice(task, method), codec) if features else {}
+    work = len(labels) * seeds * (len(bases) + random_init) * (method.work or 1)
+
+    def scored(score: Callable[..., float], split: Split) -> float:
+        result = score(*split)
+        progress.done(0 if method.work else 1)
+        return result
+
+    result = _result_of(bases[0], task, ever, method, len(bases))
+    constant, chance = task.constant()
+    results = []
+    with progress.phase("training, steps" if method.work else "fitting", work):
+        for few, those in zip(labels, zip(*splits, strict=True), strict=True):
+            baselines = {constant: [chance] * len(those)}
+            if random:
+                baselines[RANDOM_INIT] = [scored(*both) for both in zip(random, those, strict=True)]
+            scores = [scored(score, split) for score in pretrained for split in those]
+            baselines |= {n: [score(*split) for split in those] for n, score in others.items()}
+            results.append(result(few, len(those[0][1]), scores, baselines))
+    return results
+
+
+def _score(
+    method: MethodConfig,
+    task: Task,
+    encoder: Encoder,
+    done: Done,
+    train: Indices,
+    test: Indices,
+    seed: int,
+) -> float:
+    """Fit the method on the records `train`; its score on the records `test`."""
+    fitted = method.fit(encoder, task, train, seed, done)
+    return task.score(fitted.outputs(task.inputs(test)), test)
+
+
+def _choice(task: Task, method: MethodConfig) -> Baselines | None:
+    """Return the hand-made features that fit a method; None: the usual ones."""
+    if task.token_labels is not None:
+        return PER_TOKEN
+    return NEAREST if isinstance(method, KnnConfig) else None
+
+
+def _result_of(
+    base: Base, task: Task, used: Indices, method: MethodConfig, seeds: int
+) -> Callable[[int, int, list[float], Mapping[str, list[float]]], TaskResult]:
+    """Return what makes a result of the sizes of a split, the scores and those of baselines."""
+    codec, limit = base.codec(task.modality)[1], max_tokens(base, task.modality)
+    cut = 0 if task.token_labels is not None else long(codec, (task.raws[i] for i in used), limit)
+    metric = task.target.metric
+
+    def result(
+        train: int, test: int, scores: list[float], baselines: Mapping[str, list[float]]
+    ) -> TaskResult:
+        return TaskResult(
+            task=task.name,
+            method=method.name,
+            metric=metric,
+            train_size=train,
+            test_size=test,
+            scores=tuple(scores),
+            comparisons=compare_splits(task.name, metric, (train, test), scores, baselines, seeds),
+            seeds=seeds,
+            truncated=cut,
+            max_tokens=limit,
+            labels=task.summary,
+            class_counts=task.target.counts(task.labels),
+            notes=task.notes,
+        )
+
+    return result
+
+
+def must_align(base: Base, task: Task) -> None:
+    """DataError where labels of tokens are not one for each token, or a record is too long."""
+    if task.token_labels is None:
+        return
+    codec, most = base.codec(task.modality)[1], base.max_tokens(task.modality)
+    for i, labels in enumerate(np.bincount(task.token_labels[:, 0])):
+        if (tokens := len(codec.encode(task.raws[i]).values)) != labels:
+            raise DataError(
+                f"task {task.name!r}: record {i} has {labels} labels, and {tokens} tokens in"
+                f" modality {task.modality!r}; give one letter for each token"
+            )
+        if tokens > most:
+            raise DataError(
+                f"task {task.name!r}: record {i} has {tokens:,} tokens, and the base reads"
+                f" {most:,.0f}; cut it and its labels"
+            )

@@ -1,0 +1,1 @@
+"""The ways to adapt a base to a task; a file each."""

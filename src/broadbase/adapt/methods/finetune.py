@@ -1,0 +1,193 @@
+"""Full fine-tuning: the training loop, a head for the labels, all parameters free.
+
+Legend: M records, K columns of outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from broadbase.adapt.encoder import Encoder
+from broadbase.adapt.inputs import Inputs
+from broadbase.adapt.method import Arrays, Fitted, MethodConfig
+from broadbase.adapt.splits import Indices
+from broadbase.adapt.target import Outputs, Target
+from broadbase.adapt.task import Task
+from broadbase.adapt.truncation import beginning
+from broadbase.core.contracts import Batch
+from broadbase.core.errors import DivergedError
+from broadbase.core.keyed_random import KeyedRandom, seed_of
+from broadbase.core.spaces import HeadConfig
+from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.inference.base import Base
+from broadbase.inference.embedding import Done, ignored
+from broadbase.model.initialise import initialise
+from broadbase.model.model import ModelConfig
+from broadbase.objectives.properties import Properties
+from broadbase.train.config import TrainConfig
+from broadbase.train.loop import Trainer
+from broadbase.train.machine import MachineConfig
+from broadbase.train.metrics_log import MetricsLog
+from broadbase.train.optim import AdamWConfig
+from broadbase.train.ranks import Ranks
+from broadbase.train.schedule import CosineConfig
+
+LABEL = "label"  # the name of the new head
+BATCH = 64  # records that are predicted at once
+
+
+class FinetuneConfig(MethodConfig):
+    """Full fine-tuning: all parameters of a copy of the base are trained, with a new head."""
+
+    name: Literal["finetune"] = "finetune"
+    trains_base: ClassVar[bool] = True
+    steps: Annotated[int, Field(ge=1)] = 100
+    """The number of optimizer steps."""
+    batch: Annotated[int, Field(ge=1)] = 32
+    """The labelled records in a step."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """The peak learning rate of AdamW."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """How much matrices shrink per step, times the learning rate."""
+    device: str = "cpu"
+    """The device to train on."""
+
+    @property
+    def work(self) -> int:
+        """The number of steps."""
+        return self.steps
+
+    def refusal(self, base: Base, task: Task) -> str:
+        """Refuse labels of tokens."""
+        if task.token_labels is None:
+            return ""
+        return "fine-tuning learns labels of records; learn labels of tokens with probe or knn"
+
+    def fit(
+        self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
+    ) -> Fitted:
+        """Train a copy of the base with a head `label` on the labelled records."""
+        base = encoder.base
+        head = task.target.head(task.labels[train])
+        adapted = _with_head(base, task.modality, head, seed)
+        adapted.model.to(self.device)
+        batch_size = min(self.batch, len(train))
+        tower, pattern = adapted.tower(task.modality), base.attention_pattern(task.modality)
+        trainer = Trainer(
+            config=TrainConfig(steps=self.steps, evaluate_every=self.steps),
+            model=adapted.model,
+            objective=Properties(task.modality, LABEL, tower, pattern),
+            corrupt={},
+            optim=AdamWConfig(lr=self.lr, weight_decay=self.weight_decay).build(adapted.model),
+            schedule=CosineConfig(warmup=self.steps // 10),
+            machine=MachineConfig(device=self.device, precision="fp32", compile="off"),
+            ranks=Ranks(torch.device(self.device)),
+            journal=Steps(done),
+            batches=lambda start: self._batches(adapted, task, train, seed, batch_size, start),
+            validation=lambda: (),
+        )
+        try:
+            trainer.train()
+        except DivergedError as error:
+            what = str(error).partition(". The step")[0]
+            raise DivergedError(
+                f"fine-tuning diverged at {what}. Lower its learning rate, which is {self.lr:g}"
+                f" (--set lr={self.lr / 10:g}), or look at the records"
+            ) from None
+        adapted.model.eval()
+        return Finetuned(adapted, task.modality, task.target)
+
+    def restore(
+        self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
+    ) -> Fitted:
+        """Return the trained base, which `encoder` has."""
+        return Finetuned(encoder.base, encoder.modality, target)
+
+    def _batches(
+        self, base: Base, task: Task, train: Indices, seed: int, size: int, start: int
+    ) -> Iterator[Batch]:
+        per_epoch = max(1, len(train) // size)
+        labels = task.target.head_targets(base.config.heads[LABEL], task.labels)
+        for step in range(start, self.steps):
+            epoch, i = divmod(step, per_epoch)
+            order = np.random.default_rng(seed_of(seed, "finetune", epoch)).permutation(train)
+            chosen = order[i * size : (i + 1) * size]
+            target = torch.from_numpy(labels[chosen])[:, None]
+            position = torch.zeros(len(chosen), 1, 3, dtype=torch.int64)
+            label = Segment(LABEL, target, position, loss_weight=torch.ones(target.shape))
+            segments = {task.modality: _segment(base, task.modality, task, chosen), LABEL: label}
+            yield Batch(step, segments, KeyedRandom(seed, step))
+
+
+@dataclass(frozen=True)
+class Finetuned(Fitted):
+    """A base with a head `label`, all of it trained for one task."""
+
+    adapted: Base
+    modality: str
+    target: Target
+
+    @property
+    def base(self) -> Base:
+        """The trained base."""
+        return self.adapted
+
+    @torch.inference_mode()
+    def outputs(self, inputs: Inputs) -> Outputs:
+        """Return what the head predicts, [M,K]."""
+        base, rows = self.adapted, []
+        for i in range(0, len(inputs.raws), BATCH):
+            reading = beginning(base, self.modality)
+            segment = reading.read(inputs.raws[i : i + BATCH], modality=self.modality)
+            segment = segment.to(next(base.model.parameters()).device)
+            pattern = base.attention_pattern(self.modality)
+            stream = Stream("main", base.tower(self.modality), (segment,), pattern)
+            view = View((replace(stream, readouts=(Readout(LABEL, LABEL, pooled=True),)),))
+            rows.append(base.model(view).predictions[LABEL][:, 0])
+        return self.target.head_outputs(base.config.heads[LABEL], torch.cat(rows))
+
+    def arrays(self) -> Arrays:
+        """Return none: the trained base is saved as a model folder."""
+        return {}
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters of the trained base."""
+        return sum(p.numel() for p in self.adapted.model.parameters())
+
+
+def _with_head(base: Base, modality: str, head: HeadConfig, seed: int) -> Base:
+    """Return a copy of the base with a new head in the tower that reads the records."""
+    tree, space = base.config.tree(), f"spaces.{LABEL}."
+    tree["heads"][LABEL] = head.tree()
+    tree["tower_of"][LABEL] = base.tower(modality)
+    config = ModelConfig.from_tree(tree)
+    model = config.build()
+    initialise(model, seed)
+    weights = {k: v for k, v in base.model.state_dict().items() if not k.startswith(space)}
+    model.load_state_dict(weights, strict=False)
+    return replace(base, config=config, model=model)
+
+
+class Steps(MetricsLog):
+    """Counts the steps of a training and writes nothing."""
+
+    def __init__(self, done: Done) -> None:
+        """Take the function to call after every step."""
+        super().__init__()
+        self._done = done
+
+    def stepped(self, *args: Any) -> None:
+        """Call `done`."""
+        self._done(1)
+
+
+def _segment(base: Base, modality: str, task: Task, chosen: Indices) -> Segment:
+    """Return the beginnings of chosen records as rows."""
+    return beginning(base, modality).read([task.raws[i] for i in chosen], modality=modality)

@@ -1,0 +1,104 @@
+"""What the labels of a task are: the slot of targets.
+
+A target says how labels become arrays, how predictions are scored, calibrated and written, and
+which linear model and which head of a network predicts them. A kind of label is a file of
+`adapt/targets`.
+
+Legend: M records (or tokens, where tokens are labelled), K columns of outputs.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from broadbase.adapt.splits import Indices
+from broadbase.core.config import Slot
+from broadbase.core.spaces import HeadConfig
+from broadbase.evidence.comparison import Metric
+
+Outputs = NDArray[np.float64]  # [M,K]: a logit for each class, or a number
+Labels = NDArray[Any]  # [M], or [M,K] where a record has several
+Calibration = Mapping[str, Any]  # plain values, fitted on outputs for records not learned from
+
+
+class Target(Slot):
+    """The kind of labels of a task."""
+
+    package: ClassVar[str] = "adapt.targets"
+
+    @property
+    @abstractmethod
+    def metric(self) -> Metric:
+        """What predictions are scored by."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> int:
+        """The number of columns K of outputs."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the columns; none where labels are numbers."""
+        return ()
+
+    @abstractmethod
+    def score(self, labels: Labels, outputs: Outputs) -> float:
+        """Return the metric of outputs [M,K] for the records of these labels."""
+
+    @abstractmethod
+    def constant(self, labels: Labels) -> tuple[str, Outputs]:
+        """Return the best outputs [M,K] that read no record, and what they are called."""
+
+    @abstractmethod
+    def strata(self, labels: Labels) -> Indices:
+        """Return the stratum [M] of each record: every split has all strata in proportion."""
+
+    @abstractmethod
+    def summary(self, labels: Labels) -> str:
+        """Say what the labels are, in one line."""
+
+    def counts(self, labels: Labels) -> Mapping[str, int]:
+        """Return how many records each class has, the commonest first; none of numbers."""
+        return {}
+
+    @abstractmethod
+    def ridge(self) -> Any:
+        """Return ridge regression, its penalty chosen by leave-one-out error on what it is fit."""
+
+    @abstractmethod
+    def neighbours(self) -> Any:
+        """Return the k-nearest-neighbour model."""
+
+    @abstractmethod
+    def forest(self) -> Any:
+        """Return a random forest."""
+
+    @abstractmethod
+    def outputs(self, model: Any, inputs: Any) -> Outputs:
+        """Return the outputs [M,K] of a fitted scikit-learn model; a class it never saw is last."""
+
+    @abstractmethod
+    def head(self, labels: Labels) -> HeadConfig:
+        """Return the head of a network for these labels."""
+
+    @abstractmethod
+    def head_targets(self, head: HeadConfig, labels: Labels) -> Labels:
+        """Return the labels [M] as that head is trained on them."""
+
+    @abstractmethod
+    def head_outputs(self, head: HeadConfig, predictions: Tensor) -> Outputs:
+        """Return the predictions of that head as outputs [M,K]."""
+
+    @abstractmethod
+    def calibrate(self, outputs: Outputs, labels: Labels) -> Calibration:
+        """Fit what turns outputs into probabilities, or intervals, on records not learned from."""
+
+    @abstractmethod
+    def rows(self, outputs: Outputs, calibration: Calibration) -> Sequence[dict[str, Any]]:
+        """Return what is predicted of each record as a row of named plain values."""

@@ -1,0 +1,1 @@
+"""The kinds of labels that a task can have; a file each."""

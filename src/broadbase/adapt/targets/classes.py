@@ -1,0 +1,145 @@
+"""One class for each record.
+
+Legend: M records, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.metrics import f1_score
+from torch import Tensor
+
+from broadbase.adapt.neighbours import NearestClasses, nearest
+from broadbase.adapt.splits import Indices
+from broadbase.adapt.target import Calibration, Labels, Outputs, Target
+from broadbase.core.spaces import HeadConfig
+from broadbase.evidence.comparison import ACCURACY, Metric
+from broadbase.nn.spaces.labels import LabelsConfig
+
+MACRO_F1 = Metric("macro-F1", "higher")
+PENALTIES = np.logspace(-1, 6, 15)
+SHOWN = 20  # classes that a summary names
+NEVER = -1e9  # the output of a class that a model has not seen
+TEMPERATURES = 1e-3, 1e3  # of outputs, which methods have in units of their own
+
+
+class ClassesTarget(Target):
+    """Classes by name; a record has one."""
+
+    name: Literal["classes"] = "classes"
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    """The names of the classes, in the order of their ids."""
+    macro: bool = False
+    """Whether predictions are scored by the mean F1 of the classes, the rare as much as the common
+    ones; otherwise by accuracy."""
+
+    @property
+    def metric(self) -> Metric:
+        """Macro-F1, or accuracy."""
+        return MACRO_F1 if self.macro else ACCURACY
+
+    @property
+    def columns(self) -> int:
+        """The number of classes."""
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.classes
+
+    def score(self, labels: Labels, outputs: Outputs) -> float:
+        """Return accuracy, or the mean F1 of the classes that the labels have."""
+        predicted = outputs.argmax(axis=1)
+        if self.macro:
+            present = np.unique(labels)
+            return float(
+                f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
+            )
+        return float((predicted == labels).mean())
+
+    def constant(self, labels: Labels) -> tuple[str, Outputs]:
+        """Return the most frequent class for every record."""
+        common = np.bincount(labels, minlength=self.columns).argmax()
+        return "most frequent class", np.tile(np.eye(self.columns)[common], (len(labels), 1))
+
+    def strata(self, labels: Labels) -> Indices:
+        """Return the classes."""
+        return labels
+
+    def summary(self, labels: Labels) -> str:
+        """Name the classes with their numbers of records."""
+        named = [f"{name} {count:,}" for name, count in self.counts(labels).items()]
+        more = f", and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
+        return f"classes: {', '.join(named[:SHOWN])}{more}"
+
+    def counts(self, labels: Labels) -> Mapping[str, int]:
+        """Return the number of records of each class, the commonest first."""
+        counts = np.bincount(labels, minlength=self.columns)
+        order = np.argsort(-counts, kind="stable")
+        return {self.classes[i]: int(counts[i]) for i in order}
+
+    def ridge(self) -> Any:
+        """Return ridge regression on an indicator of each class."""
+        return RidgeClassifierCV(alphas=PENALTIES)
+
+    def neighbours(self) -> Any:
+        """Return weighted votes of the nearest records."""
+        return nearest(NearestClasses)
+
+    def forest(self) -> Any:
+        """Return a forest of 200 trees."""
+        return RandomForestClassifier(200, random_state=0)
+
+    def outputs(self, model: Any, inputs: Any) -> Outputs:
+        """Return decision values, or log-probabilities where a model has none, [M,K]."""
+        if hasattr(model, "decision_function"):
+            raw = np.asarray(model.decision_function(inputs), dtype=np.float64)
+            raw = np.stack([-raw, raw], axis=1) if raw.ndim == 1 else raw
+        else:
+            raw = np.log(np.maximum(model.predict_proba(inputs), 1e-12))
+        outputs = np.full((len(raw), self.columns), NEVER)
+        outputs[:, model.classes_] = raw
+        return outputs
+
+    def head(self, labels: Labels) -> HeadConfig:
+        """Return a head with a logit for each class."""
+        return LabelsConfig(classes=self.classes)
+
+    def head_targets(self, head: HeadConfig, labels: Labels) -> Labels:
+        """Return the ids of the classes."""
+        return labels
+
+    def head_outputs(self, head: HeadConfig, predictions: Tensor) -> Outputs:
+        """Return the logits [M,K]."""
+        return predictions.double().cpu().numpy()
+
+    def calibrate(self, outputs: Outputs, labels: Labels) -> Calibration:
+        """Fit the temperature of the least log loss (Guo et al. 2017, 4.2)."""
+
+        def loss(log_temperature: float) -> float:
+            likelihood = log_softmax(outputs / np.exp(log_temperature), axis=1)
+            return float(-likelihood[np.arange(len(labels)), labels].mean())
+
+        fit = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+        return {"temperature": float(np.exp(fit.x))}
+
+    def rows(self, outputs: Outputs, calibration: Calibration) -> Sequence[dict[str, Any]]:
+        """Return the likeliest class, its probability, and the probability of each class."""
+        chances = softmax(outputs / calibration["temperature"], axis=1)
+        return [
+            {
+                "label": self.classes[best := int(row.argmax())],
+                "probability": float(row[best]),
+                **{f"p({name})": float(p) for name, p in zip(self.classes, row, strict=True)},
+            }
+            for row in chances
+        ]
