@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import ast
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from broadbase.adapt.adapt import adapt
-from broadbase.adapt.finetune import FinetuneConfig, finetune, score_on
-from broadbase.adapt.probe import probe
 from numpy.typing import NDArray
 from rdkit.Chem import MolFromSmiles
 from rdkit.Chem.Descriptors import MolWt
 
+from broadbase.adapt.compare import compare
+from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import BASELINES, classical
-from broadbase.adapt.method import Method
+from broadbase.adapt.method import MethodConfig
+from broadbase.adapt.methods.finetune import FinetuneConfig
+from broadbase.adapt.methods.knn import KnnConfig
+from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.reading import as_read
 from broadbase.adapt.task import Task, read_task
 from broadbase.adapt.truncation import Truncated
 from broadbase.core.codec import Sample
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources.json_files import JsonLinesConfig
-from broadbase.weights.folder import load, save
+from support.adapting import METHODS, names, probe, score
 from support.bases import mixed_base
 
 WORDS = {"fruit": ["apple", "pear", "plum", "fig"], "tool": ["saw", "drill", "axe", "file"]}
@@ -43,47 +42,22 @@ def task(count: int = 120, shuffled: bool = False) -> Task:
 def test_finetuning_learns_what_is_there() -> None:
     things, base = task(), mixed_base()
     train, test = things.split(60, 60, seed=0)
-    adapted = finetune(base, things, train, FinetuneConfig(steps=60, batch=16, lr=1e-2))
-    assert score_on(adapted, things, test) > 0.9
+    adapted = FinetuneConfig(steps=60, batch=16, lr=1e-2).fit(Encoder(base, "bytes"), things, train)
+    assert score(adapted, things, test) > 0.9
     assert "label" not in base.model.spaces
 
 
 def test_finetuning_learns_nothing_where_nothing_is() -> None:
     things, base = task(shuffled=True), mixed_base()
     train, test = things.split(60, 60, seed=0)
-    adapted = finetune(base, things, train, FinetuneConfig(steps=20, batch=16))
-    assert 0.25 < score_on(adapted, things, test) < 0.75
-
-
-def test_a_fine_tuned_folder_says_what_its_labels_mean(tmp_path: Path) -> None:
-    """A fresh process opens it with nothing imported but the package: names of classes, a scale."""
-    things, base = task(40), mixed_base()
-    settings = FinetuneConfig(steps=2, batch=8)
-    train, test = things.split(20, 20, seed=0)
-    classes = finetune(base, things, train, settings)
-    again = finetune(classes, numbers()[0], train, settings)  # other labels for the same base
-    save(classes, tmp_path / "classes")
-    save(again, tmp_path / "numbers")
-    code = (
-        "import sys, broadbase\n"
-        "for name in sys.argv[1:]: print(broadbase.load(name).config.heads['label'].tree())"
-    )
-    folders = [str(tmp_path / name) for name in ("classes", "numbers")]
-    done = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    first, second = map(ast.literal_eval, done.stdout.splitlines())
-    assert first == {"name": "labels", "classes": ["fruit", "tool"]}
-    values = numbers()[0].labels[train]
-    assert second["mean"] == pytest.approx(values.mean())
-    assert second["deviation"] == pytest.approx(values.std())
-    kept = load(tmp_path / "classes")
-    assert score_on(kept, things, test) == score_on(classes, things, test)
+    adapted = FinetuneConfig(steps=20, batch=16).fit(Encoder(base, "bytes"), things, train)
+    assert 0.25 < score(adapted, things, test) < 0.75
 
 
 def test_a_probe_of_the_same_weights_gains_nothing() -> None:
     """Pretrained = random init of another seed: no interval may exclude 0 on both sides alike."""
     base = mixed_base().reinitialised(99)
-    (row,) = adapt(base, task(), Method.probe, [40], test=60, seeds=5)
+    (row,) = compare(base, task(), ProbeConfig(), [40], test=60, seeds=5)
     comparison = row.random_init
     assert len(row.scores) == len(comparison.other_per_item) == 5
     assert min(row.scores) > 0.8
@@ -98,7 +72,7 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
     """The scores of a probe on the vectors of all records, from a base that saw some of them."""
     base, things = mixed_base(), task(200)
     things = replace(things, raws=[f"{raw} {i}" for i, raw in enumerate(things.raws)])
-    (row,) = adapt(base, things, Method.probe, [20], 20, 3)
+    (row,) = compare(base, things, ProbeConfig(), [20], 20, 3)
     splits = [things.split(20, 20, seed) for seed in range(3)]
     whole = base.embed(things.raws, modality="bytes")
     assert row.scores == tuple(probe([whole], things, *split) for split in splits)
@@ -114,7 +88,7 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
             return super().encode(raw)
 
     noting = replace(base, codecs={"bytes": Noting(base.codecs["bytes"], 99)})
-    assert adapt(noting, as_read(base, things), Method.knn, [20], 20, 3)
+    assert compare(noting, as_read(base, things), KnnConfig(), [20], 20, 3)
     assert set(read) == {things.raws[i] for i in used}
 
 
@@ -133,7 +107,7 @@ def test_splits_are_apart_and_repeat() -> None:
 def test_groups_stay_on_one_side() -> None:
     things = task()
     files = [str(i // 6) for i in range(len(things.raws))]
-    labels = [things.classes[label] for label in things.labels]
+    labels = [things.target.names[label] for label in things.labels]
     grouped = Task.from_records("g", "bytes", things.raws, labels, files)
     train, test = grouped.split(30, 100, seed=0)
     assert grouped.groups is not None
@@ -143,7 +117,7 @@ def test_groups_stay_on_one_side() -> None:
 def test_no_group_is_always_on_one_side() -> None:
     """A third of all records is one group: sometimes tested, sometimes trained on."""
     things = task(300)
-    labels = [things.classes[label] for label in things.labels]
+    labels = [things.target.names[label] for label in things.labels]
     groups = ["large" if i < 100 else str(i) for i in range(300)]
     grouped = Task.from_records("g", "bytes", things.raws, labels, groups)
     tested = {0 in grouped.split(60, 300, seed)[1] for seed in range(12)}
@@ -153,7 +127,7 @@ def test_no_group_is_always_on_one_side() -> None:
 def test_fewer_labels_than_asked_are_refused() -> None:
     """Three groups of 40: two thirds of 120 records can be trained on, not 100 of them."""
     things = task()
-    labels = [things.classes[label] for label in things.labels]
+    labels = [things.target.names[label] for label in things.labels]
     grouped = Task.from_records("g", "bytes", things.raws, labels, [str(i % 3) for i in range(120)])
     assert len(grouped.split(80, 10, 0)[0]) == 80
     with pytest.raises(DataError, match=r"80 records are left .* too few for 100 labels"):
@@ -203,8 +177,8 @@ def test_finetuning_on_numbers() -> None:
     things = Task.from_values("share", "bytes", raws, (50 + 20 * share).tolist())
     train, test = things.split(80, 80, seed=0)
     base = mixed_base()
-    adapted = finetune(base, things, train, FinetuneConfig(steps=80, batch=16, lr=1e-2))
-    assert score_on(adapted, things, test) > 0.5
+    adapted = FinetuneConfig(steps=80, batch=16, lr=1e-2).fit(Encoder(base, "bytes"), things, train)
+    assert score(adapted, things, test) > 0.5
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
@@ -233,7 +207,7 @@ def test_classical_baselines_read_what_is_there() -> None:
 
 def test_several_bases_and_the_best_baseline() -> None:
     bases = [mixed_base(), mixed_base()]
-    (row,) = adapt(bases, task(), Method.probe, [40], 60, 3, beside=True)
+    (row,) = compare(bases, task(), ProbeConfig(), [40], 60, 3, features=True)
     random = row.random_init.other_per_item
     assert len(row.scores) == len(random) == 6
     assert random[:3] == random[3:]
@@ -241,22 +215,21 @@ def test_several_bases_and_the_best_baseline() -> None:
     assert row.best_features.baseline == "TF-IDF of characters"
 
 
-@pytest.mark.parametrize("method", list(Method))
-def test_a_modality_that_the_base_has_not_is_named(method: Method) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=names)
+def test_a_modality_that_the_base_has_not_is_named(method: MethodConfig) -> None:
     foreign = Task.from_records("sounds", "audio", ["a", "b"] * 20, ["x", "y"] * 20)
     with pytest.raises(ConfigError, match="no modality 'audio'; it has: bytes"):
-        adapt(mixed_base(), foreign, method, [10], 10, 2)
+        compare(mixed_base(), foreign, method, [10], 10, 2)
 
 
-@pytest.mark.parametrize("method", list(Method))
-def test_of_long_records_the_beginning_is_read(method: Method) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=names)
+def test_of_long_records_the_beginning_is_read(method: MethodConfig) -> None:
     """What stands behind it changes no score; whole, one of them would take 60 GB of attention."""
     base, rows = mixed_base(), []
     for tail in ("a", "b"):
         raws = [f"{i}{x * 1100}{tail * 120_000 * (i == 0)}" for i in range(20) for x in "xy"]
         long = Task.from_records("letters", "bytes", raws, ["x", "y"] * 20)
-        settings = FinetuneConfig(steps=2, batch=4)
-        rows.append(adapt(base, long, method, [20], 10, 2, settings=settings)[0])
+        rows.append(compare(base, long, method, [20], 10, 2)[0])
     assert rows[0].scores == rows[1].scores
     first, second = (row.random_init.other_per_item for row in rows)
     assert first == second

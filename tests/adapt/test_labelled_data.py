@@ -15,16 +15,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from broadbase.adapt.adapt import adapt
-from broadbase.adapt.finetune import FinetuneConfig, finetune
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+from broadbase.adapt.compare import compare
+from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import classical
-from broadbase.adapt.method import Method
+from broadbase.adapt.method import MethodConfig
+from broadbase.adapt.methods.finetune import FinetuneConfig
+from broadbase.adapt.methods.knn import KnnConfig
+from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read, kind_of, reader
 from broadbase.adapt.result import RANDOM_INIT
@@ -38,10 +41,9 @@ from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import save
+from support.adapting import METHODS, names
 from support.bases import base_of, mixed_base, protein_base, text_base
 from support.models import TOWER
-
-FEW = FinetuneConfig(steps=2, batch=4)
 
 
 class Listed(SourceConfig):
@@ -77,8 +79,8 @@ def labelled(labels: Sequence[str | None]) -> list[Any]:
 
 def test_missing_labels_are_no_class() -> None:
     task = read(labelled(["a", "b", None, "", "  "] * 20))
-    assert task.classes == ("a", "b")
-    assert task.counts == {"a": 20, "b": 20}
+    assert task.target.names == ("a", "b")
+    assert task.target.counts(task.labels) == {"a": 20, "b": 20}
     assert task.notes == ("60 of 100 records have no label and are left out (first: here:3)",)
     with pytest.raises(DataError, match=r"1 class .*\('a'\).*10 of 20 records have no label"):
         read(labelled(["a", None] * 10))
@@ -91,18 +93,18 @@ def test_missing_labels_are_no_class() -> None:
 
 def test_labels_are_without_the_spaces_about_them() -> None:
     task = read(labelled([" a", "a ", "a", "b", "b\n", "\tb"]))
-    assert task.counts == {"a": 3, "b": 3}
+    assert task.target.counts(task.labels) == {"a": 3, "b": 3}
 
 
 def test_a_class_of_one_is_left_out_and_named() -> None:
     task = read(labelled([*"ab" * 50, "rare"]))
-    assert task.classes == ("a", "b")
+    assert task.target.names == ("a", "b")
     assert task.notes == ("class 'rare' has 1 record and is left out: none would be tested",)
     many = read(labelled([*"ab" * 5, *map(str, range(9))]))
     assert many.notes[0].startswith("9 classes have 1 record each and are left out: '0', '1'")
     assert len(many.labels) == 10
-    for method in Method:
-        assert adapt(mixed_base(), task, method, [40], 30, 2, settings=FEW)
+    for method in METHODS:
+        assert compare(mixed_base(), task, method, [40], 30, 2)
 
 
 def test_few_bad_records_are_counted_and_many_refused() -> None:
@@ -147,7 +149,7 @@ def test_numbers_taken_for_classes_get_a_hint() -> None:
 
 def test_classes_that_look_alike_are_said() -> None:
     task = read(labelled(["Cat", "cat", "1", "1.0", "a b", "a_B"] * 4))
-    assert len(task.classes) == 6
+    assert len(task.target.names) == 6
     assert task.notes == (
         "classes that may be the same: '1' and '1.0'; 'Cat' and 'cat'; 'a b' and 'a_B'",
     )
@@ -171,13 +173,13 @@ def test_numbers_are_summed_up() -> None:
     )
 
 
-@pytest.mark.parametrize("method", list(Method))
-def test_copies_never_stand_on_both_sides(method: Method) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=names)
+def test_copies_never_stand_on_both_sides(method: MethodConfig) -> None:
     """Labels at random, every record five times, also in another spelling: at chance."""
     rng = random.Random(0)
     rows = []
     for i, text in enumerate(texts(60)):
-        label = "ab"[i % 2] if method is Method.finetune else rng.choice("ab")
+        label = "ab"[i % 2] if method.trains_base else rng.choice("ab")
         spellings = [f"{text}\n1\n2", f"{text}\r\n1\r\n2"]
         rows += [(rng.choice(spellings), label) for _ in range(5)]
     rng.shuffle(rows)
@@ -188,8 +190,8 @@ def test_copies_never_stand_on_both_sides(method: Method) -> None:
     for seed in range(4):
         train, test = task.split(150, 100, seed)
         assert not {task.raws[i] for i in train} & {task.raws[i] for i in test}
-    if method is Method.probe:
-        (row,) = adapt(base, task, method, [150], 100, 4, beside=True)
+    if method.name == "probe":
+        (row,) = compare(base, task, method, [150], 100, 4, features=True)
         names = (RANDOM_INIT, "TF-IDF of characters")
         scores = [row.random_init.model, *(row.against(name).other for name in names)]
         assert 0.3 < np.mean(scores) < 0.7
@@ -239,7 +241,7 @@ def test_a_record_of_another_modality_is_named() -> None:
     with pytest.raises(
         DataError, match="task 't': record 1 cannot be read as bytes: expected text"
     ):
-        adapt(mixed_base(), task, Method.probe, [2], 2, 2)
+        compare(mixed_base(), task, ProbeConfig(), [2], 2, 2)
     pictures = [(Image.new("L", (4, 4), i), "ab"[i % 2]) for i in range(20)]
     source = Listed.model_construct(items=pictures)
     assert kind_of(mixed_base(), source) == "image"
@@ -248,8 +250,8 @@ def test_a_record_of_another_modality_is_named() -> None:
         read(pictures)
 
 
-@pytest.mark.parametrize("method", list(Method))
-def test_pictures_of_several_sizes_and_modes(method: Method) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=names)
+def test_pictures_of_several_sizes_and_modes(method: MethodConfig) -> None:
     """Features are of the pictures as the codec brings them to one size."""
     rng = np.random.default_rng(0)
     raws = []
@@ -258,7 +260,7 @@ def test_pictures_of_several_sizes_and_modes(method: Method) -> None:
         pixels = rng.integers(0, 100, (high, wide, 3)) + 155 * (i % 2)
         raws.append(Image.fromarray(pixels.astype(np.uint8)).convert(["RGB", "L", "RGBA"][i % 3]))
     task = Task.from_records("t", "image", raws, [*"ab" * 30])
-    (row,) = adapt(mixed_base(), task, method, [30], 20, 2, beside=True, settings=FEW)
+    (row,) = compare(mixed_base(), task, method, [30], 20, 2, features=True)
     assert row.best_features is not None
     assert row.best_features.other_per_item == (1.0, 1.0)
 
@@ -299,13 +301,13 @@ def learned_positions(length: int) -> Base:
     )
 
 
-@pytest.mark.parametrize("method", list(Method))
-def test_records_are_read_as_far_as_the_positions_go(method: Method) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=names)
+def test_records_are_read_as_far_as_the_positions_go(method: MethodConfig) -> None:
     raws = [text * (20 if i == 0 else 1) for i, text in enumerate(texts(40))]
     task = Task.from_records("t", "bytes", raws, [*"ab" * 20])
     base = learned_positions(64)
     assert base.max_tokens("bytes") == 62
-    (row,) = adapt(base, task, method, [20], 20, 3, settings=FEW)
+    (row,) = compare(base, task, method, [20], 20, 3)
     assert (row.truncated, row.max_tokens) == (1, 62)
     assert "1 record truncated to 62 tokens" in row.title
     whole = Task.from_token_labels("t", "bytes", [t * 9 for t in texts(4)], ["ab" * 500] * 4)
@@ -315,18 +317,18 @@ def test_records_are_read_as_far_as_the_positions_go(method: Method) -> None:
     )
     for one, message in ((whole, "has 1000 labels"), (fitting, "and the base reads 62")):
         with pytest.raises(DataError, match=message):
-            adapt(base, one, Method.probe, [20], 20, 2)
+            compare(base, one, ProbeConfig(), [20], 20, 2)
 
 
 def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broadbase.adapt.progress.EVERY", 0.0)
     out = StringIO()
     things = Task.from_records("t", "bytes", texts(40), [*"ab" * 20])
-    for method in Method:
-        adapt(mixed_base(), things, method, [20], 20, 2, settings=FEW,
+    for method in METHODS:
+        compare(mixed_base(), things, method, [20], 20, 2,
               console=Console(file=out, width=200))  # fmt: skip
     lines = out.getvalue().splitlines()
-    for what in ("reading records", "fitting", "fine-tuning, steps"):
+    for what in ("reading records", "fitting", "training, steps"):
         mine = [line for line in lines if line.startswith(what)]
         assert mine
         for line in mine:
@@ -343,7 +345,9 @@ def test_diverged_fine_tuning_names_its_setting() -> None:
     things = Task.from_records("t", "bytes", texts(40), [*"ab" * 20])
     base = mixed_base()
     with pytest.raises(DivergedError, match=r"learning rate, which is 1e\+20 \(--set lr=1e\+19\)"):
-        finetune(base, things, np.arange(20), FinetuneConfig(steps=20, batch=4, lr=1e20))
+        FinetuneConfig(steps=20, batch=4, lr=1e20).fit(
+            Encoder(base, "bytes"), things, np.arange(20)
+        )
 
 
 LABELS = st.one_of(
@@ -353,11 +357,11 @@ LABELS = st.one_of(
 RAWS = st.one_of(st.text(max_size=6), st.binary(max_size=4), st.none(), st.integers())
 
 
-def _any_table(items: list[Any], numeric: bool, few: int, test: int, method: Method) -> None:
+def _any_table(items: list[Any], numeric: bool, few: int, test: int, method: MethodConfig) -> None:
     """A result, or an error with words and a code: any other error fails the test."""
     with suppress(BroadbaseError):
         task = read(items, regression=numeric, base=BASE)
-        (row,) = adapt(BASE, task, method, [few], test, 2, beside=True, settings=FEW)
+        (row,) = compare(BASE, task, method, [few], test, 2, features=True)
         assert all(
             map(np.isfinite, (*row.scores, *row.random_init.other_per_item, row.chance.other))
         )
@@ -368,7 +372,7 @@ ROWS = st.lists(st.tuples(st.text(max_size=6), LABELS), max_size=30)
 MIXED = st.lists(st.tuples(RAWS, LABELS), max_size=30)
 TABLE = {
     "items": st.one_of(ROWS, MIXED), "numeric": st.booleans(), "few": st.integers(2, 12),
-    "test": st.integers(2, 12), "method": st.sampled_from([Method.probe, Method.knn]),
+    "test": st.integers(2, 12), "method": st.sampled_from([ProbeConfig(), KnnConfig()]),
 }  # fmt: skip
 
 
@@ -416,8 +420,9 @@ def test_options_are_looked_at_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     base = [tmp_path / "none", "--data", tmp_path / "none.jsonl"]
     for words, message in (
-        (["--out", tmp_path / "x"], "--out keeps a fine-tuned model; add --method finetune"),
-        (["--set", "lr=1"], "--set changes a fine-tuned model; add --method finetune"),
+        (["--out", tmp_path / "mine"], "already holds other files"),
+        (["--set", "lr=1"], "unknown field `lr`"),
+        (["--method", "prob"], "did you mean `probe`?"),
         (["--method", "finetune", "--out", tmp_path / "mine"], "already holds other files"),
         (["--method", "finetune", "--set", "rate=1"], "unknown field `rate`"),
         (["--method", "finetune", "--set", "steps=0"], "`steps`: Input should be greater"),
@@ -431,21 +436,11 @@ def test_options_are_looked_at_before_the_work(tmp_path: Path) -> None:
 def test_a_fine_tuned_model_is_kept_with_its_settings(tmp_path: Path) -> None:
     save(mixed_base(), tmp_path / "base")
     data = table_of(tmp_path / "l.jsonl", [*"ab" * 30])
-    words = [
-        "--train-size",
-        20,
-        "--test-size",
-        20,
-        "--splits",
-        2,
-        "--method",
-        "finetune",
-        "--set",
-        "steps=2",
-    ]
+    words = ["--train-size", 20, "--test-size", 20, "--splits", 2, "--method", "finetune",
+             "--set", "steps=2"]  # fmt: skip
     done = invoke(tmp_path / "base", "--data", data, *words, "--out", tmp_path / "ft")
     assert done.exit_code == 0, done.output
-    tree = json.loads((tmp_path / "ft" / "config.json").read_text())
+    tree = json.loads((tmp_path / "ft" / "model" / "config.json").read_text())
     assert tree["broadbase"]["model"]["heads"]["label"]["classes"] == ["a", "b"]
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from broadbase.adapt.adapt import adapt
 from typer.testing import CliRunner
 
-from broadbase.adapt.method import Method
+from broadbase.adapt.compare import compare
+from broadbase.adapt.methods.finetune import FinetuneConfig
+from broadbase.adapt.methods.knn import KnnConfig
+from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.task import Task, read_task
 from broadbase.commands.app import app
 from broadbase.core.errors import ConfigError, DataError
@@ -70,28 +72,28 @@ def test_proteins_stay_whole() -> None:
 
 
 def test_what_is_planted_is_found_and_nothing_else() -> None:
-    (own,) = adapt(protein_base(), planted(), Method.probe, [300], 200, 3, beside=True)
+    (own,) = compare(protein_base(), planted(), ProbeConfig(), [300], 200, 3, features=True)
     assert min(own.scores) > 0.9
     assert min(own.against("window of 17, ridge").other_per_item) > 0.9
-    (near,) = adapt(
-        protein_base(), planted(kind="before"), Method.probe, [300], 200, 3, beside=True
+    (near,) = compare(
+        protein_base(), planted(kind="before"), ProbeConfig(), [300], 200, 3, features=True
     )
     assert min(near.against("window of 17, logistic").other_per_item) > 0.85
-    (none,) = adapt(
-        protein_base(), planted(kind="nothing"), Method.probe, [300], 200, 3, beside=True
+    (none,) = compare(
+        protein_base(), planted(kind="nothing"), ProbeConfig(), [300], 200, 3, features=True
     )
     for score in (*none.scores, *none.against("window of 17, ridge").other_per_item):
         assert 0.35 < score < 0.65
-    (nearest,) = adapt(protein_base(), planted(), Method.knn, [300], 200, 2)
+    (nearest,) = compare(protein_base(), planted(), KnnConfig(), [300], 200, 2)
     assert min(nearest.scores) > 0.6  # chance is 0.54
-    with pytest.raises(ConfigError, match="by a probe or as neighbours"):
-        adapt(protein_base(), planted(), Method.finetune, [300], 200, 2)
+    with pytest.raises(ConfigError, match="learn labels of tokens with probe or knn"):
+        compare(protein_base(), planted(), FinetuneConfig(), [300], 200, 2)
 
 
-def test_letters_for_other_places_are_refused() -> None:
+def test_letters_for_other_tokens_are_refused() -> None:
     task = Task.from_token_labels("short", "protein", ["MKVLA", "ACD"], ["HH--H", "H-"])
-    with pytest.raises(DataError, match="record 1 has 2 labels, and 3 places"):
-        adapt(protein_base(), task, Method.probe, [2], 2, 2)
+    with pytest.raises(DataError, match="record 1 has 2 labels, and 3 tokens"):
+        compare(protein_base(), task, ProbeConfig(), [2], 2, 2)
 
 
 def chain(residues: list[str], shifted: int = 0) -> str:
@@ -132,7 +134,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     """Any table with a string of labels a record will do."""
     task = planted()
     assert task.token_labels is not None
-    letters = np.array(task.classes)[task.labels]
+    letters = np.array(task.target.names)[task.labels]
     rows = [
         {"text": raw, "states": "".join(letters[task.token_labels[:, 0] == i])}
         for i, raw in enumerate(task.raws)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from broadbase.adapt.adapt import adapt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from broadbase.adapt.compare import compare
 from broadbase.adapt.features import NEAREST, classical
-from broadbase.adapt.method import Method
+from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.task import Task
 from broadbase.core.contracts import Batch, ObjectiveConfig
 from broadbase.core.errors import ConfigError, DivergedError
@@ -354,6 +354,6 @@ def test_adapt_by_neighbours_is_held_against_pixels() -> None:
     labels = rng.integers(0, 2, 80)
     raws = [rng.random((4, 4)) / 2 + label / 2 for label in labels]
     task = Task.from_records("t", "image", raws, [str(i) for i in labels])
-    (row,) = adapt(base, task, Method.knn, [40], 40, 2, beside=True)
+    (row,) = compare(base, task, KnnConfig(), [40], 40, 2, features=True)
     assert min(row.scores) > 0.9
     assert {c.baseline for c in row.comparisons[2:]} == {"pixels", "pixels, standardised"}

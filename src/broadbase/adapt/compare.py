@@ -47,44 +47,54 @@ def compare(
     """
     bases = [bases] if isinstance(bases, Base) else bases
     progress, task = Progress(console), as_read(bases[0], task)
-    if reason := method.refusal(bases[0], task):
-        raise ConfigError(f"task {task.name!r}: {reason}")
-    must_align(bases[0], task)
+    must_suit(bases[0], task, method)
     splits = [[(*task.split(few, test, seed), seed) for few in labels] for seed in range(seeds)]
     used = [np.unique(np.concatenate([i for *both, _ in each for i in both])) for each in splits]
     ever = np.unique(np.concatenate(used))
-    inits = [
-        (bases[0].reinitialised(seed), used[seed]) for seed in range(seeds if random_init else 0)
-    ]
-    models = [*((base, ever) for base in bases), *inits]
-    reads = [(Encoder(base, task.modality), task.inputs(some)) for base, some in models]
-    if not method.trains_base:
-        with progress.phase("reading records", sum(len(inputs.used) for _, inputs in reads)):
-            for encoder, inputs in reads:
-                encoder.keep(inputs, progress.done)
-    scorers = [partial(_score, method, task, encoder, progress.done) for encoder, _ in reads]
+    inits = [bases[0].reinitialised(seed) for seed in range(seeds if random_init else 0)]
+    reads = [(base, task.inputs(ever)) for base in bases]
+    reads += [(base, task.inputs(some)) for base, some in zip(inits, used, strict=False)]
+    encoders = _encoders(reads, task, method, progress)
+    scorers = [partial(_score, method, task, encoder, progress.done) for encoder in encoders]
     pretrained, random = scorers[: len(bases)], scorers[len(bases) :]
     codec = bases[0].codec(task.modality)[1]
     others = classical(task, _choice(task, method), codec) if features else {}
     work = len(labels) * seeds * (len(bases) + random_init) * (method.work or 1)
-
-    def scored(score: Callable[..., float], split: Split) -> float:
-        result = score(*split)
-        progress.done(0 if method.work else 1)
-        return result
-
-    result = _result_of(bases[0], task, ever, method, len(bases))
-    constant, chance = task.constant()
+    result, (constant, chance) = (
+        _result_of(bases[0], task, ever, method, len(bases)),
+        task.constant(),
+    )
     results = []
     with progress.phase("training, steps" if method.work else "fitting", work):
         for few, those in zip(labels, zip(*splits, strict=True), strict=True):
             baselines = {constant: [chance] * len(those)}
             if random:
-                baselines[RANDOM_INIT] = [scored(*both) for both in zip(random, those, strict=True)]
-            scores = [scored(score, split) for score in pretrained for split in those]
+                baselines[RANDOM_INIT] = [
+                    score(*split) for score, split in zip(random, those, strict=True)
+                ]
+            scores = [score(*split) for score in pretrained for split in those]
             baselines |= {n: [score(*split) for split in those] for n, score in others.items()}
             results.append(result(few, len(those[0][1]), scores, baselines))
     return results
+
+
+def must_suit(base: Base, task: Task, method: MethodConfig) -> None:
+    """ConfigError where the method cannot learn the task, DataError where labels do not fit."""
+    if reason := method.refusal(base, task):
+        raise ConfigError(f"task {task.name!r}: {reason}")
+    _must_align(base, task)
+
+
+def _encoders(
+    reads: Sequence[tuple[Base, Inputs]], task: Task, method: MethodConfig, progress: Progress
+) -> list[Encoder]:
+    """Return an encoder of each base, which keeps the vectors of its inputs."""
+    encoders = [Encoder(base, task.modality) for base, _ in reads]
+    if not method.trains_base:
+        with progress.phase("reading records", sum(len(inputs.used) for _, inputs in reads)):
+            for encoder, (_, inputs) in zip(encoders, reads, strict=True):
+                encoder.keep(inputs, progress.done)
+    return encoders
 
 
 def _score(
@@ -97,8 +107,9 @@ def _score(
     seed: int,
 ) -> float:
     """Fit the method on the records `train`; its score on the records `test`."""
-    fitted = method.fit(encoder, task, train, seed, done)
-    return task.score(fitted.outputs(task.inputs(test)), test)
+    outputs = method.fit(encoder, task, train, seed, done).outputs(task.inputs(test))
+    done(0 if method.work else 1)
+    return task.score(outputs, test)
 
 
 def _choice(task: Task, method: MethodConfig) -> Baselines | None:
@@ -138,7 +149,7 @@ def _result_of(
     return result
 
 
-def must_align(base: Base, task: Task) -> None:
+def _must_align(base: Base, task: Task) -> None:
     """DataError where labels of tokens are not one for each token, or a record is too long."""
     if task.token_labels is None:
         return

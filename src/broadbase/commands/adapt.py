@@ -24,8 +24,9 @@ def adapt(
         typer.Option(min=2, help="Labelled records to train on; by default all but the test."),
     ] = None,
     test_size: Annotated[
-        int, typer.Option(min=2, help="Labelled records to test on, at most a fifth of them.")
-    ] = 500,
+        int | None,
+        typer.Option(min=2, help="Labelled records to test on; by default a fifth, at most 500."),
+    ] = None,
     splits: Annotated[
         int, typer.Option(min=2, help="Random splits, each with its own random init.")
     ] = 5,

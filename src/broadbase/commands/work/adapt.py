@@ -28,6 +28,8 @@ from broadbase.report.tables import print_comparisons
 from broadbase.train.machine import MachineConfig
 from broadbase.weights.folder import load
 
+MOST = 500  # records that are tested on by default
+
 
 def adapt(
     model: Path,
@@ -36,7 +38,7 @@ def adapt(
     method: str,
     *,
     train_size: int | None,
-    test_size: int,
+    test_size: int | None,
     splits: int,
     field: str,
     label: str,
@@ -73,14 +75,14 @@ def adapt(
     task = as_read(base, task)
     for line in (task.summary, *task.notes, *notes(source)):
         log.say(line)
-    test_size = min(test_size, max(2, len(task.target.names), len(task.labels) // 5))
-    few = train_size or len(task.labels) - test_size
+    tested = test_size or min(MOST, max(2, len(task.target.names), len(task.labels) // 5))
+    few = train_size or len(task.labels) - tested
     (result,) = compare(
         base,
         task,
         chosen,
         [few],
-        test_size,
+        tested,
         splits,
         features=baselines,
         random_init=baselines,
