@@ -10,6 +10,7 @@ from rich.console import Console
 
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import NEAREST, PER_TOKEN, Baselines, classical
+from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.progress import Progress

@@ -11,49 +11,52 @@ from broadbase.commands import work
 from broadbase.commands.options import Json, ModelFolder, OneData
 from broadbase.core.errors import ConfigError
 
+Modality = Annotated[str | None, typer.Option(help="The modality of the records.")]
+Method = Annotated[str, typer.Option(help="The method: probe, knn, finetune, or one from outside.")]
+TrainSize = Annotated[
+    int | None,
+    typer.Option(min=2, help="Labelled records to train on; by default all but the test."),
+]
+TestSize = Annotated[
+    int | None,
+    typer.Option(min=2, help="Labelled records to test on; by default a fifth, at most 500."),
+]
+Splits = Annotated[int, typer.Option(min=2, help="Random splits, each with its own random init.")]
+Field = Annotated[str, typer.Option(help="The field that holds the text.")]
+Label = Annotated[str, typer.Option(help="The field that holds the label.")]
+Regression = Annotated[bool, typer.Option(help="Predict numbers, scored by R2.")]
+PerToken = Annotated[bool, typer.Option(help="A label has a letter for each token.")]
+Macro = Annotated[bool, typer.Option(help="Score by macro-F1: every class counts alike.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change a setting of the method; of finetune: steps, batch, lr, weight_decay.",
+    ),
+]
+Baselines = Annotated[bool, typer.Option(help="Compare with random init and hand-made features.")]
+Out = Annotated[Path | None, typer.Option(help="The folder to save the adapted base in.")]
+CopyBase = Annotated[bool, typer.Option(help="Copy the base into --out, instead of naming it.")]
+
 
 def adapt(
     model: ModelFolder,
     data: OneData,
-    modality: Annotated[str | None, typer.Option(help="The modality of the records.")] = None,
-    method: Annotated[
-        str, typer.Option(help="The method: probe, knn, finetune, or one from outside.")
-    ] = "probe",
-    train_size: Annotated[
-        int | None,
-        typer.Option(min=2, help="Labelled records to train on; by default all but the test."),
-    ] = None,
-    test_size: Annotated[
-        int | None,
-        typer.Option(min=2, help="Labelled records to test on; by default a fifth, at most 500."),
-    ] = None,
-    splits: Annotated[
-        int, typer.Option(min=2, help="Random splits, each with its own random init.")
-    ] = 5,
-    field: Annotated[str, typer.Option(help="The field that holds the text.")] = "text",
-    label: Annotated[str, typer.Option(help="The field that holds the label.")] = "label",
-    regression: Annotated[bool, typer.Option(help="Predict numbers, scored by R2.")] = False,
-    per_token: Annotated[bool, typer.Option(help="A label has a letter for each token.")] = False,
-    macro: Annotated[
-        bool, typer.Option(help="Score by macro-F1: every class counts alike.")
-    ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Change a setting of the method; of finetune: steps, batch, lr, weight_decay.",
-        ),
-    ] = None,
-    baselines: Annotated[
-        bool, typer.Option(help="Compare with random init and hand-made features.")
-    ] = True,
-    out: Annotated[
-        Path | None, typer.Option(help="The folder to save the adapted base in.")
-    ] = None,
-    copy_base: Annotated[
-        bool, typer.Option(help="Copy the base into --out, instead of naming it.")
-    ] = False,
+    modality: Modality = None,
+    method: Method = "probe",
+    train_size: TrainSize = None,
+    test_size: TestSize = None,
+    splits: Splits = 5,
+    field: Field = "text",
+    label: Label = "label",
+    regression: Regression = False,
+    per_token: PerToken = False,
+    macro: Macro = False,
+    settings: Settings = None,
+    baselines: Baselines = True,
+    out: Out = None,
+    copy_base: CopyBase = False,
     as_json: Json = False,
 ) -> None:
     """Adapt a base to a labelled task: learn, save, and say how good it is.

@@ -24,7 +24,7 @@ from broadbase.core.contracts import Batch
 from broadbase.core.errors import DivergedError
 from broadbase.core.keyed_random import KeyedRandom, seed_of
 from broadbase.core.spaces import HeadConfig
-from broadbase.core.view import Readout, Segment, Stream, View
+from broadbase.core.view import Predict, Segment, Stream, View
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
 from broadbase.model.initialise import initialise
@@ -148,7 +148,7 @@ class Finetuned(Fitted):
             segment = segment.to(next(base.model.parameters()).device)
             pattern = base.attention_pattern(self.modality)
             stream = Stream("main", base.tower(self.modality), (segment,), pattern)
-            view = View((replace(stream, readouts=(Readout(LABEL, LABEL, pooled=True),)),))
+            view = View((replace(stream, readouts=(Predict(LABEL, LABEL, pooled=True),)),))
             rows.append(base.model(view).predictions[LABEL][:, 0])
         return self.target.head_outputs(base.config.heads[LABEL], torch.cat(rows))
 
