@@ -61,20 +61,8 @@ def adapt(
         must_be_free(out)
     MachineConfig().prepare()
     base = load(model)
-    source = labelled(data, field, label)
-    kind = modality or kind_of(base, source)
-    task = read_task(
-        Path(data).stem,
-        kind,
-        source,
-        regression=regression,
-        per_token=per_token,
-        macro=macro,
-        read=reader(base, kind),
-    )
-    task = as_read(base, task)
-    for line in (task.summary, *task.notes, *notes(source)):
-        log.say(line)
+    kinds = {"regression": regression, "per_token": per_token, "macro": macro}
+    task = _task(base, data, modality, field, label, kinds)
     tested = test_size or min(MOST, max(2, len(task.target.names), len(task.labels) // 5))
     few = train_size or len(task.labels) - tested
     (result,) = compare(
@@ -93,6 +81,19 @@ def adapt(
         save_adapted(_learned(base, task, chosen, read, result), out, model, copy_base)
         log.say(f"adapted base in {out}; use it with: broadbase predict {out} --data NEW")
     _print(result, as_json)
+
+
+def _task(
+    base: Base, data: str, modality: str | None, field: str, label: str, kinds: dict[str, bool]
+) -> Task:
+    """Read the labelled records as the base reads them, and say what they are."""
+    source = labelled(data, field, label)
+    modality = modality or kind_of(base, source)
+    read = reader(base, modality)
+    task = as_read(base, read_task(Path(data).stem, modality, source, read=read, **kinds))
+    for line in (task.summary, *task.notes, *notes(source)):
+        log.say(line)
+    return task
 
 
 def method_of(name: str, settings: Sequence[str] = ()) -> MethodConfig:
