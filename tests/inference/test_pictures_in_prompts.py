@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     published("llava", tmp_path / "llava")
     base, one = load(tmp_path / "llava"), photo(9, 9)
     for text, given, count in ((TEXTS[0], [], 1), (TEXTS[1], [one], 2), (TEXTS[2], [one], 0)):
-        message = f"given .*: {len(given)}; places .*: {count}; write '<image>' where each image"
+        message = f"given: {len(given)}; tokens .*: {count}; write '<image>' where each image"
         with pytest.raises(ConfigError, match=message):
             base.logits(text, attachments=given)
         with pytest.raises(ConfigError, match=message):
