@@ -61,9 +61,9 @@ def _scorer(task: Task, inputs: NDArray[Any], make: Make) -> Scorer:
 
 
 def _raw(task: Task) -> NDArray[Any]:
-    found = np.empty(len(task.raws), dtype=object)
-    found[:] = task.raws
-    return found
+    raws = np.empty(len(task.raws), dtype=object)
+    raws[:] = task.raws
+    return raws
 
 
 def _pixels(task: Task) -> NDArray[np.float64]:
@@ -76,25 +76,25 @@ def _morgan(task: Task) -> NDArray[np.float64]:
         "rdkit.Chem.rdFingerprintGenerator", "chemistry", "Morgan fingerprints"
     )
     make = generators.GetMorganGenerator(radius=2, fpSize=2048)
-    found = [make.GetCountFingerprintAsNumPy(m).astype(np.float64) for m in _molecules(task)]
-    return np.stack(found)
+    counts = [make.GetCountFingerprintAsNumPy(m).astype(np.float64) for m in _molecules(task)]
+    return np.stack(counts)
 
 
 def _descriptors(task: Task) -> NDArray[np.float64]:
     """RDKit's physico-chemical descriptors; what is not finite is 0."""
     table = require_extra("rdkit.Chem.Descriptors", "chemistry", "descriptors")
     rows = [list(table.CalcMolDescriptors(m).values()) for m in _molecules(task)]
-    found = np.array(rows, dtype=np.float64)
-    return np.clip(np.where(np.isfinite(found), found, 0), -1e6, 1e6)
+    values = np.array(rows, dtype=np.float64)
+    return np.clip(np.where(np.isfinite(values), values, 0), -1e6, 1e6)
 
 
 def _molecules(task: Task) -> Iterator[Any]:
     """RDKit's molecules; DataError names what is none."""
     for i, raw in enumerate(task.raws):
-        found = chemistry().MolFromSmiles(raw)
-        if found is None:
+        molecule = chemistry().MolFromSmiles(raw)
+        if molecule is None:
             raise DataError(f"task {task.name!r}: record {i} is no molecule: {raw[:80]!r}")
-        yield found
+        yield molecule
 
 
 def _genes(raw: Any) -> Mapping[str, float]:
@@ -107,17 +107,17 @@ def _genes(raw: Any) -> Mapping[str, float]:
 def _expression(task: Task) -> NDArray[np.float64]:
     """Log-normalised counts of genes: log(1 + 10,000 times a gene's share of its cell)."""
     counts = DictVectorizer(sparse=False).fit_transform(list(map(_genes, task.raws)))
-    found: NDArray[np.float64] = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
-    return found
+    logs: NDArray[np.float64] = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
+    return logs
 
 
 def _components(task: Task) -> NDArray[np.float64]:
     """Principal components of that: of all records, as a base too may have seen them unlabelled."""
     expression = _expression(task)
-    found: NDArray[np.float64] = PCA(
+    components: NDArray[np.float64] = PCA(
         min(COMPONENTS, *expression.shape), random_state=0
     ).fit_transform(expression)
-    return found
+    return components
 
 
 def _logmel(task: Task) -> NDArray[np.float64]:
@@ -145,8 +145,8 @@ def _window(task: Task) -> NDArray[np.float64]:
     codes = [np.array([letters.index(letter) for letter in raw]) for raw in task.raws]
     ends = [np.pad(code, half, constant_values=len(letters)) for code in codes]
     near = [np.lib.stride_tricks.sliding_window_view(code, WINDOW) for code in ends]
-    found: NDArray[np.float64] = np.eye(len(letters) + 1)[np.concatenate(near)]
-    return found.reshape(len(task.token_labels), -1)
+    codes_near: NDArray[np.float64] = np.eye(len(letters) + 1)[np.concatenate(near)]
+    return codes_near.reshape(len(task.token_labels), -1)
 
 
 def _tfidf(task: Task) -> Pipeline:

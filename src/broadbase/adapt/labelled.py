@@ -82,8 +82,9 @@ class Labelled:
             number = math.inf
         if math.isnan(number):
             return None
-        known = math.isfinite(number)
-        return label if known else Reject(record.origin, f"label {brief(label)} is no number")
+        if math.isfinite(number):
+            return label
+        return Reject(record.origin, f"label {brief(label)} is no number")
 
     def _reject(self, item: Reject) -> None:
         if item.empty:
@@ -111,9 +112,9 @@ class Labelled:
     def summary(self) -> list[str]:
         """Say what was left out, one line for each reason."""
         lines = [
-            f"{len(places):,} of {self.size:,} records {what} and are left out (first: {places[0]})"
-            for places, what in ((self.unlabelled, "have no label"), (self.empty, "are empty"))
-            if places
+            f"{len(at):,} of {self.size:,} records {what} and are left out (first: {at[0]})"
+            for at, what in ((self.unlabelled, "have no label"), (self.empty, "are empty"))
+            if at
         ]
         if self.rejected:
             one = self.rejected[0]

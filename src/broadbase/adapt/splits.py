@@ -55,8 +55,8 @@ def joined(*keys: NDArray[Any]) -> Indices:
         nodes += len(values)
     rows, columns = np.concatenate(edges, axis=1)
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(nodes, nodes))
-    found: Indices = connected_components(graph, directed=False)[1][:size]
-    return found
+    group: Indices = connected_components(graph, directed=False)[1][:size]
+    return group
 
 
 def _merged(strata: Indices) -> Indices:
