@@ -82,6 +82,16 @@ class ModalityConfig(Slot):
     describes: ClassVar[str] = ""  # modality whose records its values describe, where any is
 
     @property
+    def record_length(self) -> int | None:
+        """The tokens of every record, with its start; None: records differ in length."""
+        return None
+
+    @property
+    def vector_size(self) -> int | None:
+        """The numbers of a token's vector; None: they are ids, or it depends on the data."""
+        return None
+
+    @property
     def id_settings(self) -> Config | None:
         """The `DiscreteConfig` of a modality of ids; None for other values."""
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -133,6 +133,16 @@ class HeadConfig(Slot):
     """Settings of a head that no source of data feeds: `ModelConfig.heads`."""
 
     package: ClassVar[str] = "nn"
+    derived: ClassVar[tuple[str, ...]] = ()
+    """The fields that `sized` fills."""
+
+    def sized(self, vector_sizes: Mapping[str, int]) -> Self:
+        """Return the head with the sizes that follow from the modalities of its model.
+
+        `vector_sizes` are the numbers of a token's vector by modality. ValueError where a size
+        contradicts them. By default no size follows.
+        """
+        return self
 
     @abstractmethod
     def build(self, width: int) -> Any:

@@ -165,7 +165,7 @@ def curves(run: Run, bits: Sequence[Comparison]) -> list[Curve]:
 def facts(run: Run, base: Base, seconds: float, chemistry: Sequence[Comparison]) -> dict[str, str]:
     """Return how the numbers were made, and what they cost."""
     machine = run.config.machine
-    per_step = sum(m.batch_size * m.sequence_length for m in run.config.data.sources.values())
+    per_step = sum(m.batch_size * m.row_length for m in run.config.data.sources.values())
     tokens = per_step * run.config.train.steps
     weights = sum(p.numel() for p in base.model.towers.parameters())
     threads = run.environment()["threads"]

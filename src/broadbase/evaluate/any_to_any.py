@@ -48,7 +48,7 @@ def any_to_any(run: Run, base: Base, config: MixtureConfig) -> Iterator[Comparis
     splits = align_pairs(stores, "validation")
     rows = {
         modality: Rows(
-            split, run.config.data.sources[sides[modality].source].sequence_length, one_per_row
+            split, run.config.data.sources[sides[modality].source].row_length, one_per_row
         )
         for modality, split in splits.items()
     }

@@ -101,7 +101,7 @@ def recalls(run: Run, base: Base, source: str) -> dict[str, Recall]:
     plant = _plant(mixed.source, run, source, base.codecs[space])
     if plant is None:
         return {}
-    lengths = tuple(round(fraction * mixed.sequence_length) for fraction in FRACTIONS)
+    lengths = tuple(round(fraction * mixed.row_length) for fraction in FRACTIONS)
     by_model = {
         MODEL: _recall(base, space, plant, lengths, True),
         ABSENT: _recall(base, space, plant, lengths, False),

@@ -42,6 +42,11 @@ class AlbumConfig(ModalityConfig):
             levels=self.levels,
         )
 
+    @property
+    def vector_size(self) -> int:
+        """The numbers of a picture."""
+        return self.picture.vector_size
+
     def fit(self, records: Iterable[Any]) -> Codec:
         """Return the codec, which learns nothing from the records."""
         return AlbumCodec(self)

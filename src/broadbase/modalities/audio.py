@@ -42,7 +42,7 @@ class AudioConfig(ModalityConfig):
     """The steps to which a log-mel value is quantised; 256 are steps of 0.55 dB."""
 
     @property
-    def channels(self) -> int:
+    def vector_size(self) -> int:
         """The numbers of a token."""
         return self.patch * self.mels
 
@@ -81,7 +81,7 @@ class AudioConfig(ModalityConfig):
 
     def space(self, width: int) -> DiscretizedLogistic:
         """Return the embedder and head of a token's K numbers."""
-        return DiscretizedLogisticConfig(channels=self.channels, levels=self.levels).build(width)
+        return DiscretizedLogisticConfig(channels=self.vector_size, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
         """Return a corruption that masks vectors."""
@@ -95,7 +95,7 @@ class AudioCodec(Codec):
 
     def __init__(self, config: AudioConfig) -> None:
         self.config = config
-        self.start = np.full(config.channels, -1.0, dtype=np.float32)  # no sound holds this
+        self.start = np.full(config.vector_size, -1.0, dtype=np.float32)  # no sound holds this
 
     def encode(self, raw: Any) -> Sample:
         """Encode (samples [n], rate in Hz), or samples at the modality's rate."""
@@ -105,7 +105,7 @@ class AudioCodec(Codec):
         logs = log_mel(padded, c.rate, c.window, c.hop, c.mels)
         shares = ((logs - SILENCE) / (LOUDEST - SILENCE)).clip(0, 1)
         steps = np.round(shares * (c.levels - 1)) / (c.levels - 1)
-        values = steps.reshape(-1, c.channels).astype(np.float32)
+        values = steps.reshape(-1, c.vector_size).astype(np.float32)
         return Sample(values, (len(values),), len(logs))
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:

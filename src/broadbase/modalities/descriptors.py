@@ -52,6 +52,16 @@ class DescriptorsConfig(ModalityConfig):
     name: Literal["descriptors"] = "descriptors"
     describes: ClassVar[str] = "molecule"
 
+    @property
+    def record_length(self) -> int:
+        """The start and the one vector of every molecule."""
+        return 2
+
+    @property
+    def vector_size(self) -> int:
+        """The descriptors of a molecule."""
+        return len(NAMES)
+
     def clean(self, raw: Any) -> str:
         """Return the canonical SMILES; ValueError if RDKit finds no molecule."""
         if not isinstance(raw, str) or not (smiles := canonical(raw)):
@@ -72,7 +82,7 @@ class DescriptorsConfig(ModalityConfig):
 
     def space(self, width: int) -> Regression:
         """Return the head of the descriptors."""
-        return RegressionConfig(channels=len(NAMES), normalise=False).build(width)
+        return RegressionConfig(channels=self.vector_size, normalise=False).build(width)
 
     def corruption(self) -> Corruption:
         """Return a corruption that masks vectors."""

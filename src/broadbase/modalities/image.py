@@ -49,6 +49,16 @@ class ImageConfig(ModalityConfig):
             )
         return self
 
+    @property
+    def record_length(self) -> int:
+        """The tokens of every image, with the start."""
+        return 1 + (self.height // self.patch) * (self.width // self.patch)
+
+    @property
+    def vector_size(self) -> int:
+        """The numbers of a patch."""
+        return self.patch * self.patch * self.channels
+
     def conversions(self, raw: Any) -> tuple[str, ...]:
         """Return the changes of a picture's mode and size."""
         if not isinstance(raw, Image.Image) or self.channels not in MODES:
@@ -71,8 +81,7 @@ class ImageConfig(ModalityConfig):
 
     def space(self, width: int) -> QuantizedVector:
         """Return the embedder and head of a patch's K numbers."""
-        channels = self.patch * self.patch * self.channels
-        return QuantizedVectorConfig(channels=channels, levels=self.levels).build(width)
+        return QuantizedVectorConfig(channels=self.vector_size, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
         """Return a corruption that masks patches and makes crops."""
@@ -91,8 +100,7 @@ class ImageCodec(Codec):
 
     def __init__(self, config: ImageConfig) -> None:
         self.config = config
-        channels = config.patch * config.patch * config.channels
-        self.start = np.full(channels, -1.0, dtype=np.float32)  # no image holds this
+        self.start = np.full(config.vector_size, -1.0, dtype=np.float32)  # no image holds this
         self.grid = (config.height // config.patch, config.width // config.patch)  # of every image
 
     def encode(self, raw: Any) -> Sample:

@@ -50,6 +50,16 @@ class PublishedImageConfig(ModalityConfig):
     crops: CropsConfig = CropsConfig()
     """How crops differ from the picture, for objectives that compare crops."""
 
+    @property
+    def record_length(self) -> int:
+        """The tokens of every picture, with the start."""
+        return 1 + (self.size // self.patch) ** 2
+
+    @property
+    def vector_size(self) -> int:
+        """The numbers of a patch."""
+        return self.patch * self.patch * self.channels
+
     def conversions(self, raw: Any) -> tuple[str, ...]:
         """Return the changes of a picture's mode and size."""
         if not isinstance(raw, Image.Image):
@@ -91,8 +101,8 @@ class PublishedImageConfig(ModalityConfig):
 
     def space(self, width: int) -> Patches:
         """Return the embedder of patches."""
-        channels = self.patch * self.patch * self.channels
-        return PatchesConfig(channels=channels, start=self.start, bias=self.bias).build(width)
+        config = PatchesConfig(channels=self.vector_size, start=self.start, bias=self.bias)
+        return config.build(width)
 
     def corruption(self) -> Corruption:
         """Return a corruption that masks patches and makes crops."""
@@ -123,8 +133,7 @@ class PublishedImageCodec(Codec):
             if value.shape not in ((), (config.channels,)) or value.dtype.kind not in "fi":
                 raise DataError(f"{SETTINGS}: {name} is not {config.channels} numbers")
         self.scale = settings.get("rescale_factor", 1 / 255) if scaled else 1.0
-        channels = config.patch * config.patch * config.channels
-        self.start = np.full(channels, START, dtype=np.float32)
+        self.start = np.full(config.vector_size, START, dtype=np.float32)
 
     def encode(self, raw: Any) -> Sample:
         """Encode a PIL image, uint8 [H,W,N] of any size, or floats in [0, 1] [size,size,N].

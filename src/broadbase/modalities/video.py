@@ -5,6 +5,7 @@ Legend: T times, R rows and C columns of tubelets, K = tubelet * patch * patch *
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -55,7 +56,12 @@ class VideoConfig(ModalityConfig):
         )  # fmt: skip
 
     @property
-    def size(self) -> int:
+    def record_length(self) -> int:
+        """The tokens of every clip, with the start."""
+        return 1 + math.prod(self.grid)
+
+    @property
+    def vector_size(self) -> int:
         """The numbers of a tubelet."""
         return self.tubelet * self.patch * self.patch * self.channels
 
@@ -69,7 +75,7 @@ class VideoConfig(ModalityConfig):
 
     def space(self, width: int) -> QuantizedVector:
         """Return the embedder and head of a tubelet's K numbers."""
-        return QuantizedVectorConfig(channels=self.size, levels=self.levels).build(width)
+        return QuantizedVectorConfig(channels=self.vector_size, levels=self.levels).build(width)
 
     def corruption(self) -> Corruption:
         """Return a corruption that masks vectors."""
@@ -83,14 +89,14 @@ class VideoCodec(Codec):
 
     def __init__(self, config: VideoConfig) -> None:
         self.config = config
-        self.start = np.full(config.size, -1.0, dtype=np.float32)  # no clip holds this
+        self.start = np.full(config.vector_size, -1.0, dtype=np.float32)  # no clip holds this
 
     def encode(self, raw: Any) -> Sample:
         """Encode uint8 [frames,height,width,channels], or floats in [0, 1] of that shape."""
         c, (T, R, C) = self.config, self.config.grid
         steps = np.round(self._pixels(raw) * (c.levels - 1)) / (c.levels - 1)
         cubes = steps.reshape(T, c.tubelet, R, c.patch, C, c.patch, c.channels)
-        values = cubes.transpose(0, 2, 4, 1, 3, 5, 6).reshape(T * R * C, c.size)
+        values = cubes.transpose(0, 2, 4, 1, 3, 5, 6).reshape(T * R * C, c.vector_size)
         return Sample(values.astype(np.float32), (T, R, C), steps.size)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:

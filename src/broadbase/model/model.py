@@ -58,6 +58,17 @@ class ModelConfig(Config):
     """The connectors between two towers, at most one each way."""
 
     @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        heads = {}
+        for name, head in self.heads.items():
+            try:
+                heads[name] = head.sized(self.vector_sizes)
+            except ValueError as error:
+                raise ValueError(f"heads.{name}.{error}") from None
+        object.__setattr__(self, "heads", heads)
+        return self
+
+    @model_validator(mode="after")
     def _names_fit(self) -> Self:
         if both := self.modalities.keys() & self.heads.keys():
             raise ValueError(
@@ -72,6 +83,12 @@ class ModelConfig(Config):
                     f"{field}: no tower is called {brief(tower)}{hint(tower, self.towers)}"
                 )
         return self
+
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        """The numbers of a token's vector, by modality."""
+        sizes = ((name, modality.vector_size) for name, modality in self.modalities.items())
+        return {name: size for name, size in sizes if size is not None}
 
     @property
     def spaces(self) -> dict[str, ModalityConfig | HeadConfig]:

@@ -28,7 +28,7 @@ def build(depth: int, data: str | None) -> RunConfig:
         name: dial.backbone(layers).replace(positions=SinusoidConfig())
         for name, layers in (("encoder", depth), ("decoder", max(1, depth // 2)))
     }
-    frames = RegressionConfig(channels=audio.channels, normalise=False)
+    frames = RegressionConfig(normalise=False)
     return RunConfig(
         recipe="audio",
         depth=depth,

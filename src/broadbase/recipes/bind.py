@@ -30,7 +30,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     """
     detected = pairs(dial.require_data(data, "bind"), ("image", "text", "audio"))
     image = ImageConfig(height=32, width=32, patch=8)
-    tokens = 1 + (image.height // image.patch) * (image.width // image.patch)
+    tokens = image.record_length
     width = 16 * depth
     sources = {  # by name: of which kind, of how many tokens, paired with what
         "pictures": ("image", tokens, "named"),

@@ -40,7 +40,7 @@ def two_towers(
         ImageConfig(height=32, width=32, patch=8),
         pairs(dial.require_data(data, recipe)),
     )
-    tokens = 1 + (image.height // image.patch) * (image.width // image.patch)
+    tokens = image.record_length
     lengths = {"image": tokens, "text": WORDS}
     width = 16 * depth
     tower = dial.backbone(depth, qk_norm=RMSNormConfig(), input_norm=RMSNormConfig())

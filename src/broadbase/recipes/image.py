@@ -17,7 +17,6 @@ from broadbase.run.config import DataConfig, RunConfig
 def build(depth: int, data: str | None) -> RunConfig:
     """Build a causal model of the pictures of a folder, at 64 x 64 in patches of 8."""
     image = ImageConfig()
-    length = 1 + (image.height // image.patch) * (image.width // image.patch)
     path = dial.require_data(data, "image")
     sources = detect(path, ImageFilesConfig(path=path))
     tower = dial.backbone(depth, qk_norm=RMSNormConfig())
@@ -26,7 +25,7 @@ def build(depth: int, data: str | None) -> RunConfig:
         depth=depth,
         model=ModelConfig(modalities={"image": image}, towers={"main": tower}),
         objective=CausalConfig(),
-        data=DataConfig(sources=sources_for("image", sources, depth, length)),
+        data=DataConfig(sources=sources_for("image", sources, depth, image.record_length)),
         optim=dial.optim(depth),
         train=dial.horizon(depth),
     )

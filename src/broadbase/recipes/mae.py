@@ -14,14 +14,12 @@ from broadbase.run.config import RunConfig
 def build(depth: int, data: str | None) -> RunConfig:
     """Build an encoder of the visible quarter (`depth` layers) and a decoder of all (half)."""
     config = image.build(depth, data)
-    picture = config.model.modalities["image"]
-    channels = picture.patch * picture.patch * picture.channels  # type: ignore[attr-defined]
     towers = {
         name: dial.backbone(layers).replace(positions=SinusoidConfig())
         for name, layers in (("encoder", depth), ("decoder", max(1, depth // 2)))
     }
     model = config.model.replace(
-        heads={"pixels": RegressionConfig(channels=channels)},
+        heads={"pixels": RegressionConfig()},
         towers=towers,
         tower_of={"pixels": "decoder"},
         connectors=(LinearConfig(source="encoder", target="decoder"),),

@@ -49,7 +49,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     if data is not None:
         return _own(depth, data)
     image = ImageConfig(height=8, width=8, channels=1, patch=2, levels=17)
-    tokens = 1 + (image.height // image.patch) * (image.width // image.patch)
+    tokens = image.record_length
     code = StandardLibraryConfig(exclude=TASK_PACKAGES)
     molecules = SAMPLES["moses"].source.replace(limit=MOLECULES)
     chembl = SAMPLES["chembl"].source

@@ -22,7 +22,7 @@ from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.recipes.mixture import mixture
 from broadbase.recipes.recipe import Recipe, find_recipe
-from broadbase.run.config import RunConfig
+from broadbase.run.config import DataConfig, RunConfig, with_lengths
 from broadbase.run.prepare import adopted
 from broadbase.weights.folder import load
 from broadbase.weights.match import as_family
@@ -116,7 +116,9 @@ def continue_from(tree: Tree, init_from: str) -> Tree:
     sources = {}
     for name, mixed in tree["data"]["sources"].items():
         space = name_of[mixed["modality"]]
-        length = int(min(mixed["sequence_length"], model.max_length(space)))
+        length = mixed["sequence_length"]
+        if length is not None:  # null follows from the records
+            length = int(min(length, model.max_length(space)))
         sources[name] = mixed | {"modality": space, "sequence_length": length}
     data = tree["data"] | {"sources": sources}
     return tree | {"model": model.tree(), "data": data, "init_from": init_from}
@@ -151,7 +153,9 @@ def _models(tree: Tree, family: str) -> tuple[Tree, Tree]:
     """Return the trees of a config's model, and of the same model as one of the family."""
     model = ModelConfig.from_tree(tree["model"], "model")
     pattern = ObjectiveConfig.from_tree(tree["objective"], "objective").pattern
-    length = max(mixed["sequence_length"] for mixed in tree["data"]["sources"].values())
+    sources = DataConfig.from_tree(tree["data"], "data").sources
+    rows = with_lengths(sources, model.modalities).values()
+    length = max(mixed.row_length for mixed in rows)
     return model.tree(), as_family(model, family, pattern, length).tree()
 
 
@@ -197,7 +201,7 @@ def _built(recipe: str, data: Sequence[str], depth: int | None) -> Tree:
                 " model.towers; delete that line, and change the layers, or use"
                 " `pretrain RECIPE --depth N`"
             )
-        return config.tree()
+        return config.open_tree()
     paths: Sequence[str | None] = data or [None]
     trees = [_on(find_recipe(recipe), depth or 4, path) for path in paths]
     return trees[0] if len(trees) == 1 else mixture(trees)
@@ -205,7 +209,7 @@ def _built(recipe: str, data: Sequence[str], depth: int | None) -> Tree:
 
 def _on(recipe: Recipe, depth: int, path: str | None) -> Tree:
     """Return a recipe on a folder, a file, ..., or on what a store was made of."""
-    tree = recipe.build(depth, path).tree()
+    tree = recipe.build(depth, path).open_tree()
     if path is None or not path.startswith(STORE):
         return tree
     return adopted(tree, Path(path.removeprefix(STORE)))

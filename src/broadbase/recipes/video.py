@@ -23,8 +23,7 @@ def build(depth: int, data: str | None) -> RunConfig:
     that hidden ones can be filled in.
     """
     video, path = VideoConfig(), dial.require_data(data, "video")
-    times, rows, columns = video.grid
-    pixels = RegressionConfig(channels=video.size, normalise=False)
+    pixels = RegressionConfig(normalise=False)
     sources = detect(path, VideoFilesConfig(path=path))
     return RunConfig(
         recipe="video",
@@ -37,7 +36,7 @@ def build(depth: int, data: str | None) -> RunConfig:
             connectors=(LinearConfig(source="encoder", target="decoder"),),
         ),
         objective=MaskedAutoencoderConfig(mask_ratio=0.9, masks=TubeMaskConfig()),
-        data=DataConfig(sources=sources_for("video", sources, depth, 1 + times * rows * columns)),
+        data=DataConfig(sources=sources_for("video", sources, depth, video.record_length)),
         optim=dial.optim(depth),
         train=dial.horizon(depth),
     )

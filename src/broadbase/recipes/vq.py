@@ -13,9 +13,7 @@ from broadbase.run.config import RunConfig
 def build(depth: int, data: str | None) -> RunConfig:
     """Build an encoder and a decoder, half the `depth` each, and a codebook of 512 between them."""
     config = image.build(depth, data)
-    picture = config.model.modalities["image"]
-    channels = picture.patch * picture.patch * picture.channels  # type: ignore[attr-defined]
-    pixels = RegressionConfig(channels=channels, normalise=False)
+    pixels = RegressionConfig(normalise=False)
     (layers,) = (tower := dial.backbone(depth)).layers
     half = layers.replace(repeat=max(1, depth // 2))
     tower = tower.replace(layers=(half,))

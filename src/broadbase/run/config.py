@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
 
 from broadbase.core.config import Config, hint
-from broadbase.core.contracts import ObjectiveConfig, named_towers
+from broadbase.core.contracts import ModalityConfig, ObjectiveConfig, named_towers
+from broadbase.core.errors import ConfigError
 from broadbase.core.files import write_text
 from broadbase.core.formats import FORMAT, check_format
 from broadbase.core.sources import SourceConfig
@@ -35,14 +38,21 @@ class MixedSource(Config):
     """The modality of the records, by its name in model.modalities."""
     batch_size: Annotated[int, Field(ge=1)]
     """The rows of this source in every step, over all ranks and micro-batches."""
-    sequence_length: Annotated[int, Field(ge=2)]
-    """The tokens of a row."""
+    sequence_length: Annotated[int, Field(ge=2)] | None = None
+    """The tokens of a row; null: those of a record, if all have as many, as pictures have."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """How many rows to train on, again and again; null: all."""
     max_epochs: Annotated[float, Field(gt=0)] | None = None
     """The run is refused if it would read the rows more often than this; null: no limit."""
     pair_group: str | None = None
     """Sources with the same word here hold the same records, which are aligned row by row."""
+
+    @property
+    def row_length(self) -> int:
+        """`sequence_length` of a source in a `RunConfig`, which fills it; ConfigError elsewhere."""
+        if self.sequence_length is None:
+            raise ConfigError("a source has no `sequence_length` before it is part of a RunConfig")
+        return self.sequence_length
 
 
 class DataConfig(PrepareConfig):
@@ -64,6 +74,40 @@ class DataConfig(PrepareConfig):
             if mixed.pair_group is not None:
                 groups.setdefault(mixed.pair_group, []).append(name)
         return groups
+
+
+def with_lengths(
+    sources: Mapping[str, MixedSource], modalities: Mapping[str, ModalityConfig]
+) -> dict[str, MixedSource]:
+    """Return the sources with the `sequence_length` that follows from their records.
+
+    If records of a modality differ in length, it is that of the records they are paired with, as
+    codes are with pictures. ConfigError where none follows, or a row is too short.
+    """
+    records = {name: _record_length(mixed, modalities) for name, mixed in sources.items()}
+    filled = {}
+    for name, mixed in sources.items():
+        at, length, record = f"data.sources.{name}", mixed.sequence_length, records[name]
+        if length is None:
+            pairs = (n for n, m in sources.items() if m.pair_group == mixed.pair_group is not None)
+            length = record or max((records[n] or 0 for n in pairs), default=0)
+        if length == 0:
+            raise ConfigError(
+                f"{at}.sequence_length: records of {mixed.modality!r} differ in length; set the"
+                " tokens of a row"
+            )
+        if record is not None and length < record:
+            raise ConfigError(
+                f"{at}.sequence_length: {length} tokens, and every record of {mixed.modality!r}"
+                f" takes {record}; leave the setting out, or set {record} or more"
+            )
+        filled[name] = mixed.replace(sequence_length=length)
+    return filled
+
+
+def _record_length(mixed: MixedSource, modalities: Mapping[str, ModalityConfig]) -> int | None:
+    modality = modalities.get(mixed.modality)
+    return modality.record_length if modality else None
 
 
 class RunConfig(Config):
@@ -96,15 +140,21 @@ class RunConfig(Config):
     """The run or model folder whose weights and codecs training starts from; null: from scratch."""
 
     @model_validator(mode="after")
+    def _lengths_fit(self) -> Self:
+        sources = with_lengths(self.data.sources, self.model.modalities)
+        object.__setattr__(self, "data", self.data.replace(sources=sources))
+        return self
+
+    @model_validator(mode="after")
     def _data_fit(self) -> Self:
         for name, mixed in self.data.sources.items():
             kind, at = mixed.modality, f"data.sources.{name}"
             if kind not in self.model.modalities:
                 other = hint(kind, self.model.modalities)
                 raise ValueError(f"{at}.modality: the model has no {kind!r}{other}")
-            if mixed.sequence_length > (most := self.model.max_length(kind)):
+            if mixed.row_length > (most := self.model.max_length(kind)):
                 raise ValueError(
-                    f"{at}.sequence_length: {mixed.sequence_length} tokens, and the tower of"
+                    f"{at}.sequence_length: {mixed.row_length} tokens, and the tower of"
                     f" {kind!r} has positions for {most:g}; set it to that or less"
                 )
         self.objective.check({name: mixed.pair_group for name, mixed in self.data.sources.items()})
@@ -129,6 +179,24 @@ class RunConfig(Config):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"no model can be built with these settings: {reason}") from None
         return self
+
+    def open_tree(self) -> dict[str, Any]:
+        """Return the settings, with null for each size that follows from others.
+
+        Where the others are changed, the size then follows.
+        """
+        tree = self.tree()
+        for name, head in self.model.heads.items():
+            bare = dict.fromkeys(head.derived)
+            with suppress(ValueError):
+                if head.replace(**bare).sized(self.model.vector_sizes) == head:
+                    tree["model"]["heads"][name] |= bare
+        for name, mixed in self.data.sources.items():
+            others = {**self.data.sources, name: mixed.replace(sequence_length=None)}
+            with suppress(ValueError):
+                if with_lengths(others, self.model.modalities)[name] == mixed:
+                    tree["data"]["sources"][name]["sequence_length"] = None
+        return tree
 
     @classmethod
     def read(cls, path: Path) -> Self:

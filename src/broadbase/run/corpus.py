@@ -30,13 +30,13 @@ class Corpus:
         """
         mixed = self.config.data.sources
         rows = {
-            name: Rows(self.stores[name].split(split), m.sequence_length)
+            name: Rows(self.stores[name].split(split), m.row_length)
             for name, m in mixed.items()
             if m.pair_group is None
         }
         for names in self.config.data.groups().values():
             splits = align_pairs({name: self.stores[name] for name in names}, split)
-            rows |= {n: Rows(s, mixed[n].sequence_length, one_per_row) for n, s in splits.items()}
+            rows |= {n: Rows(s, mixed[n].row_length, one_per_row) for n, s in splits.items()}
         return {name: rows[name] for name in mixed}
 
     def mixture(self) -> MixedBatches:

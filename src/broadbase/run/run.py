@@ -250,7 +250,7 @@ class Run(Corpus):
         """Say in a line how large the model and the training are."""
         sources, steps = self.config.data.sources, self.config.train.steps
         parameters = sum(each.numel() for each in trainer.model.parameters())
-        tokens = sum(mixed.batch_size * mixed.sequence_length for mixed in sources.values())
+        tokens = sum(mixed.batch_size * mixed.row_length for mixed in sources.values())
         epochs = ", ".join(f"{n:.2g} of {name}" for name, n in self.epochs().items())
         return (
             f"{parameters:,} parameters; {steps:,} steps of {tokens:,} tokens: {steps * tokens:,}"

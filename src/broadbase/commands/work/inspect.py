@@ -132,10 +132,10 @@ def _decoded(codec: Codec, values: Any, grid: Any) -> str:
 def _mixture(run: Run, name: str) -> dict[str, float]:
     """Report rows of a step, the share of tokens, and how often each row is read by the end."""
     mixed = run.config.data.sources
-    everything = sum(m.batch_size * m.sequence_length for m in mixed.values())
+    everything = sum(m.batch_size * m.row_length for m in mixed.values())
     return {
         "batch_size": mixed[name].batch_size,
-        "share": mixed[name].batch_size * mixed[name].sequence_length / everything,
+        "share": mixed[name].batch_size * mixed[name].row_length / everything,
         "epochs": run.epochs()[name],
     }
 
