@@ -118,8 +118,7 @@ class Slot(Config):
                 f" {members}; define what it lacks"
             )
         if name not in cls.choices:
-            known = sorted(cls.choices)
-            raise ValueError(f"no {_kind(cls)} is called {brief(name)}{hint(name, known)}")
+            raise ValueError(f"no {_kind(cls)} is called {brief(name)}{hint(name, cls.choices)}")
         return cls.choices[name]  # type: ignore[return-value]
 
 
@@ -141,15 +140,15 @@ def discover(package: str) -> None:
     plugins(package)
 
 
-def hint(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """'; did you mean `x`?' where something known is near, otherwise the known words."""
-    known = sorted(known)
-    near = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.5)
+def hint(word: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return '; did you mean `x`?' where one of the names is near, otherwise all of them."""
+    names = sorted(names)
+    near = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.5)
     initials = "".join(part[:1] for part in word.split("_"))  # learning_rate is lr
-    near = near or [k for k in known if k == initials or word.endswith(k) or k.endswith(word)]
+    near = near or [k for k in names if k == initials or word.endswith(k) or k.endswith(word)]
     if near:
         return f"; did you mean `{prefix}{near[0]}`?"
-    return f"; known: {_cut(', '.join(known), 300)}" if known else ""
+    return f"; known: {_cut(', '.join(names), 300)}" if names else ""
 
 
 def override(tree: Mapping[str, Any], setting: str) -> dict[str, Any]:
@@ -168,10 +167,10 @@ def override(tree: Mapping[str, Any], setting: str) -> dict[str, Any]:
         if isinstance(node, list) and key.isdecimal() and int(key[:9]) < len(node):
             key = int(key)  # type: ignore[assignment]
         elif not isinstance(node, dict) or (node and key not in node):
-            known = list(node) if isinstance(node, dict) else []
+            fields = list(node) if isinstance(node, dict) else []
             prefix = f"{here}." if here else ""
             raise ConfigError(
-                f"unknown field `{_cut(prefix + key)}`{hint(key, known, prefix)}"
+                f"unknown field `{_cut(prefix + key)}`{hint(key, fields, prefix)}"
                 if isinstance(node, dict)
                 else f"`{_cut(here)}` has no field {brief(key)}: it holds {brief(node)}"
             )
@@ -206,8 +205,8 @@ def _cut(text: str, most: int = 100) -> str:
 
 
 def _explain(cls: type[Config], tree: Mapping[str, Any], at: str, error: ValidationError) -> str:
-    found = error.errors()
-    inner = [e for e in found if not any(_within(other["loc"], e["loc"]) for other in found)]
+    errors = error.errors()
+    inner = [e for e in errors if not any(_within(other["loc"], e["loc"]) for other in errors)]
     lines = [_line(cls, tree, at, e) for e in inner[:MOST_LINES]]
     more = [f"and {len(inner) - MOST_LINES} more"] if len(inner) > MOST_LINES else []
     return _cut("\n".join([*lines, *more]), 600)
@@ -222,9 +221,9 @@ def _line(cls: type[Config], tree: Mapping[str, Any], at: str, error: ErrorDetai
     path = _cut(".".join(str(part) for part in (*above, *error["loc"])))
     if error["type"] == "extra_forbidden":
         *parents, last = error["loc"]
-        known = _fields(cls, tree, parents)
+        names = _fields(cls, tree, parents)
         prefix = "".join(f"{parent}." for parent in (*above, *parents))
-        return f"unknown field `{path}`{hint(str(last), known, prefix)}"
+        return f"unknown field `{path}`{hint(str(last), names, prefix)}"
     message = error["msg"].removeprefix("Value error, ")
     message = _cut(message, 400)
     return f"`{path}`: {message} (got {brief(error['input'])})" if path else message
@@ -232,7 +231,7 @@ def _line(cls: type[Config], tree: Mapping[str, Any], at: str, error: ErrorDetai
 
 def _fields(cls: Any, tree: Any, parents: Iterable[Any]) -> list[str]:
     """List the fields that the class at `parents` has, following slots to the choice that the tree
-    names; none where the path is not known."""
+    names; none where the path leads nowhere."""
     cls = _choice(cls, tree)
     for parent in parents:
         if isinstance(cls, type) and issubclass(cls, Config):

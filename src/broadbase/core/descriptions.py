@@ -25,11 +25,11 @@ def descriptions(cls: type[Config]) -> Mapping[str, str]:
 
     A field without a docstring, and a class whose source is not there, has none.
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if issubclass(base, Config):
-            found |= _own(base)
-    return {name: found[name] for name in cls.model_fields if name in found}
+            texts |= _own(base)
+    return {name: texts[name] for name in cls.model_fields if name in texts}
 
 
 def first_sentence(text: str) -> str:
@@ -45,10 +45,10 @@ def _own(cls: type[Config]) -> dict[str, str]:
     except (OSError, TypeError, SyntaxError):
         return {}
     assert isinstance(body, ast.ClassDef)
-    found = {}
+    texts = {}
     for field, after in pairwise(body.body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             match after:
                 case ast.Expr(value=ast.Constant(value=str(text))):
-                    found[field.target.id] = inspect.cleandoc(text)
-    return found
+                    texts[field.target.id] = inspect.cleandoc(text)
+    return texts

@@ -159,11 +159,11 @@ def read_json(path: Path, remedy: str = "copy it again") -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
         raise ValueError(f"it has the field {twice!r} twice")
-    return found
+    return content
 
 
 def _finite(text: str) -> float:

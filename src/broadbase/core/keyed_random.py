@@ -24,10 +24,10 @@ class KeyedRandom:
     first: int = 0  # the first row's number among the step's rows of its source
     stride: int = 1  # ranks take every stride-th row
 
-    def uniform(self, name: str, rows: int, places: int) -> Tensor:
-        """Draw numbers in [0,1) for `rows` rows of source `name`: [rows, places], float64."""
-        numbers = [self.generator(name, i).random(places) for i in range(rows)]
-        return torch.from_numpy(np.array(numbers).reshape(rows, places))
+    def uniform(self, name: str, rows: int, count: int) -> Tensor:
+        """Draw numbers in [0,1) for `rows` rows of source `name`: [rows, count], float64."""
+        numbers = [self.generator(name, i).random(count) for i in range(rows)]
+        return torch.from_numpy(np.array(numbers).reshape(rows, count))
 
     def generator(self, name: str, row: int) -> np.random.Generator:
         """Return the random generator of one row of source `name`."""

@@ -1,7 +1,7 @@
 """Losses as named sums: the one form that adds up the same however a batch is cut.
 
 A mean of means weighs a short micro-batch like a long one. A loss therefore is a sum for each named
-term; the weight of a term is known from the views, before any forward. Sums and weights add over
+term; the weight of a term follows from the views, before any forward. Sums and weights add over
 micro-batches and ranks, and the loop divides once: loss = sum over terms of scale * total / weight.
 """
 

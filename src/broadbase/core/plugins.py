@@ -38,12 +38,12 @@ def declared(package: str, attribute: str) -> list[Any]:
 def plugins(group: str, attribute: str = "") -> list[Any]:
     """Load the plugins of `group`; of a named module its `attribute`, where it has one.
 
-    ConfigError where a named module is not found, or cannot be imported.
+    ConfigError where a named module does not exist, or cannot be imported.
     """
-    found = [point.load() for point in entry_points(group=f"broadbase.{group}")]
+    loaded = [point.load() for point in entry_points(group=f"broadbase.{group}")]
     names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
     modules = [_module(name) for name in names if name]
-    return found + [getattr(module, attribute) for module in modules if hasattr(module, attribute)]
+    return loaded + [getattr(module, attribute) for module in modules if hasattr(module, attribute)]
 
 
 def _module(name: str) -> ModuleType:

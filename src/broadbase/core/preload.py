@@ -34,10 +34,10 @@ def relaunch(command: str = "", *options: str) -> None:
     """
     if BEFORE in os.environ:
         preloaded[:] = _arrived(os.environ)
-    elif command in LONG and HELP.isdisjoint(options) and (found := preloads()):
+    elif command in LONG and HELP.isdisjoint(options) and (libraries := preloads()):
         given = os.environ.get("LD_PRELOAD", "")
         changed = {
-            "LD_PRELOAD": ":".join([*filter(None, [given]), *found.values()]),
+            "LD_PRELOAD": ":".join([*filter(None, [given]), *libraries.values()]),
             "MALLOC_CONF": os.environ.get("MALLOC_CONF", KEEP),
             BEFORE: given,
         }
@@ -54,19 +54,19 @@ def preloads(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         return {path: path for path in wanted.split(":") if os.path.isfile(path)}  # noqa: PTH113
     if not sys.platform.startswith("linux"):
         return {}
-    found = {use: _first(names) for use, names in LIBRARIES.items()}
-    return {use: str(path) for use, path in found.items() if path is not None}
+    paths = {use: _first(names) for use, names in LIBRARIES.items()}
+    return {use: str(path) for use, path in paths.items() if path is not None}
 
 
 def _first(names: tuple[str, ...]) -> Path | None:
     """Find the first of these libraries, maybe in the folder of an architecture."""
-    places = (
+    paths = (
         path
         for name in names
         for folder in FOLDERS
         for path in (folder / name, *sorted(folder.glob(f"*-linux-gnu/{name}")))
     )
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _arrived(environment: MutableMapping[str, str]) -> list[str]:

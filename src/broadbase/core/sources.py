@@ -34,7 +34,7 @@ class Reject:
     origin: str
     reason: str
     empty: bool = False  # nothing is lost with it, so the budget of rejects does not count it
-    records: int = 1  # how many records are lost with it, as far as that is known
+    records: int = 1  # how many records are lost with it, as far as the source can say
     lost: int = 0  # bytes of a file of many records that cannot be read because of it
 
 

@@ -22,7 +22,7 @@ HIDDEN = re.compile(
 
 def visible(text: str) -> str:
     """Write each character that a terminal would obey as its escape, as \\x1b."""
-    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class Terminal(Console):

@@ -50,10 +50,8 @@ def read_tree(path: Path, what: str) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(tree, dict):
-        found = "nothing" if tree is None else f"a {type(tree).__name__}"
-        raise ConfigError(
-            f"{path} holds {found}, not {what}, which is a mapping of names to values"
-        )
+        kind = "nothing" if tree is None else f"a {type(tree).__name__}"
+        raise ConfigError(f"{path} holds {kind}, not {what}, which is a mapping of names to values")
     return tree
 
 
@@ -86,10 +84,10 @@ def check_plain(tree: Any, path: str = "") -> None:
         raise ConfigError(f"`{path}`: the number is larger than 2**63 - 1")
     elif isinstance(tree, str):
         try:
-            known = "\0" not in os.fsdecode(os.fsencode(tree))
+            writable = "\0" not in os.fsdecode(os.fsencode(tree))
         except UnicodeError:
-            known = False
-        if not known:
+            writable = False
+        if not writable:
             raise ConfigError(f"`{path}`: {brief(tree)} holds a character that no text has")
 
 

@@ -74,7 +74,7 @@ class Segment(TensorRecord):
         )
 
     def through(self, stream: str) -> StreamSegment:
-        """Return the output of an earlier stream at these tokens, in place of their values."""
+        """Return the output of an earlier stream at these tokens, instead of their values."""
         return StreamSegment(
             stream, self.position, self.order, self.document, self.token_type, self.noise_level
         )
@@ -82,7 +82,7 @@ class Segment(TensorRecord):
 
 @dataclass(frozen=True)
 class MaskedSegment(TensorRecord):
-    """Positions of a Space at which nothing is known: each is embedded as its mask vector."""
+    """Positions of a Space without values: each is embedded as its mask vector."""
 
     space: str  # the name of a modality or a head in `ModelConfig`
     position: Tensor  # [B,N,3]
