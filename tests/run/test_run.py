@@ -310,12 +310,12 @@ def test_inspect_says_what_it_takes(data: Path, tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not_fit_together_are_no_traceback(tmp_path: Path) -> None:
-    """Two modalities of one objective that differ in size: only the first step finds it."""
+    """A head of numbers that is scored against patches: only the first step notices it."""
     for i in range(20):
         pixels = np.random.default_rng(i).integers(0, 255, (8, 8), dtype=np.uint8)
         (tmp_path / "p").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "p" / f"{i}.png")
-    settings = {"train.steps": 1, "data.holdout": 0.3, "model.heads.pixels.channels": 3}
+    settings = {"train.steps": 1, "data.holdout": 0.3, "model.heads.pixels": "{name: values}"}
     with pytest.raises(ConfigError, match="the first step cannot be computed"):
         broadbase("pretrain", "vq", "--data", tmp_path / "p", "--depth", "1",
                   "--out", tmp_path / "run", **settings)  # fmt: skip
