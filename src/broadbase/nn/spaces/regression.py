@@ -29,8 +29,8 @@ class RegressionConfig(HeadConfig):
         sizes = set(vector_sizes.values())
         if self.channels is None:
             if len(sizes) != 1:
-                found = _listed(vector_sizes) or "no modality of the model has vectors"
-                raise ValueError(f"channels: {found}; set the numbers of a vector")
+                vectors = _listed(vector_sizes) or "no modality of the model has vectors"
+                raise ValueError(f"channels: {vectors}; set the numbers of a vector")
             return self.replace(channels=sizes.pop())
         if sizes and self.channels not in sizes:
             raise ValueError(
