@@ -136,8 +136,6 @@ def test_retired_words_are_gone() -> None:
 
 VAGUE = {"told", "mine", "theirs", "whole", "found", "known", "places", "beside", "asked"}
 STALE = re.compile(r"\b(told|beside|asked|leaves as)\b", re.IGNORECASE)
-UNMENDED = ("core",)  # packages that still have such words
-MENDED = [file for file in FILES if file.relative_to(ROOT).parts[0] not in UNMENDED]
 
 
 def defined(tree: ast.Module) -> Iterator[tuple[str, int]]:
@@ -165,7 +163,7 @@ def test_a_vague_name_is_noticed(source: str) -> None:
 def test_names_say_what_a_value_is() -> None:
     vague = [
         f"{path}:{line} {name}"
-        for path, tree in trees(MENDED)
+        for path, tree in trees(FILES)
         for name, line in defined(tree)
         if VAGUE & {*name.lower().split("_")}
     ]
@@ -175,7 +173,7 @@ def test_names_say_what_a_value_is() -> None:
 def test_docstrings_messages_and_comments_have_no_stale_words() -> None:
     """A text of the program has none of them either: it goes to people as a message."""
     stale = []
-    for path in MENDED:
+    for path in FILES:
         for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
             if token.type not in (tokenize.NAME, tokenize.OP) and STALE.search(token.string):
                 stale.append(f"{path}:{token.start[0]} {token.string[:80]}")
