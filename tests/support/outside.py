@@ -13,10 +13,9 @@ from broadbase.core.codec import Codec, Sample
 from broadbase.core.config import discover
 from broadbase.core.contracts import Batch, Corruption, ModalityConfig, Objective, ObjectiveConfig
 from broadbase.core.spaces import Embedder, Head
-from broadbase.core.view import Score, Segment, Stream, View, positions
+from broadbase.core.view import Score, Stream, View
 from broadbase.modalities.noise import Hide
 from broadbase.objectives.scoring import ReadoutLoss
-from support.models import TOWER
 
 discover("modalities")
 discover("objectives")
@@ -50,7 +49,12 @@ class CountCodec(Codec):
     start: Any = np.array(-1.0, dtype=np.float32)
 
     def encode(self, raw: Any) -> Sample:
-        values = np.asarray(raw, dtype=np.float32)
+        try:
+            values = np.asarray(raw, dtype=np.float32)
+        except TypeError as error:
+            raise ValueError(f"expected counts: {error}") from None
+        if values.ndim != 1 or not len(values):
+            raise ValueError(f"expected counts [N], got {values.shape}")
         return Sample(values, (len(values),), len(values))
 
     def decode(self, values: Any, grid: tuple[int, ...]) -> list[int]:
@@ -134,15 +138,9 @@ def raw(name: str, rng: np.random.Generator) -> Any:
     return WORDS
 
 
-def rows(name: str, config: ModalityConfig, rng: np.random.Generator, count: int) -> Segment:
-    codec = config.fit([raw(name, np.random.default_rng(0))] * 4)
-    samples = [codec.encode(raw(name, rng)) for _ in range(count)]
-    values = [np.concatenate([codec.start[None], s.values]) for s in samples]
-    place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions(samples[0].grid)])
-    weight = torch.ones(count, len(place))
-    weight[:, 0] = 0
-    stacked = torch.from_numpy(np.stack(values))
-    return Segment(name, stacked, place.expand(count, -1, -1), loss_weight=weight)
+def raws(name: str, count: int = 4) -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [raw(name, rng) for _ in range(count)]
 
 
 MODALITIES = [
@@ -165,11 +163,3 @@ def alone(name: str) -> bool:
 APART = {"mixture", "dino"}  # of other objectives, of crops
 
 SINGLE = [name for name in ObjectiveConfig.choices if name not in APART and alone(name)]
-
-CROSS = {**TOWER["layers"][0]["block"], "cross": TOWER["layers"][0]["block"]["attention"]}  # type: ignore[index]
-
-TOWERS = {
-    "main": TOWER,
-    "encoder": TOWER,
-    "decoder": {**TOWER, "layers": [{"repeat": 2, "block": CROSS}]},
-}
