@@ -5,7 +5,7 @@ Legend: n pictures, K = size * size * channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,6 +75,8 @@ class AlbumCodec(Codec):
 
     def encode(self, raw: Any) -> Sample:
         """Encode a sequence of one or more pictures, each of a kind that `image` encodes."""
+        if not isinstance(raw, Sequence | np.ndarray):
+            raise ValueError(f"expected a sequence of pictures, got {type(raw).__name__}")
         if not len(raw):
             raise ValueError("an album without a picture")
         samples = [self.picture.encode(picture) for picture in raw]

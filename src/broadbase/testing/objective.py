@@ -11,20 +11,25 @@ from broadbase.modalities.image import ImageConfig
 from broadbase.testing.pairing import check_pairing
 from broadbase.testing.promise import promise
 from broadbase.testing.resume import check_resume
-from broadbase.testing.trial import Sources, Trial
+from broadbase.testing.trial import NO_HEADS, Heads, Sources, Trial
 
 WORDS = ("red", "green", "blue", "and", "or")
 
 
 def check_objective(
-    config: ObjectiveConfig, sources: Sources | None = None, *, sees_targets: bool = False
+    config: ObjectiveConfig,
+    sources: Sources | None = None,
+    *,
+    heads: Heads = NO_HEADS,
+    sees_targets: bool = False,
 ) -> None:
     """Check what an objective promises; BrokenPromiseError says in one sentence what does not hold.
 
     `sources` are records of one or more modalities, by the names that the objective has for its
     sources; four records or more of each, and those of several sources are pairs. Without them,
     texts as bytes are tried and pictures as patches, and the objective must take one of the two.
-    `sees_targets` is for objectives that predict what they read, such as an autoencoder.
+    `heads` are those that the objective names, each with its tower. `sees_targets` is for
+    objectives that predict what they read, such as an autoencoder.
     """
     tree = config.tree()
     promise(
@@ -37,11 +42,11 @@ def check_objective(
         pairs = {name: "pair" if len(given) > 1 else None for name in given}
         try:
             config.check(pairs)
-            check_pairing(given, config, sees_targets=sees_targets)
+            check_pairing(given, config, heads=heads, sees_targets=sees_targets)
         except (ConfigError, ValueError) as refusal:
             refusals.append(f"{', '.join(m.name for m, _ in given.values())}: {refusal}")
             continue
-        check_resume(Trial.of(given, config))
+        check_resume(Trial.of(given, config, heads))
     promise(
         len(refusals) < len(tried),
         "an objective takes some data, give check_objective `sources` that it takes; it refused "

@@ -19,22 +19,27 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.view import Score, Segment, View
 from broadbase.testing.leaks import check_no_leak
 from broadbase.testing.promise import promise, same
-from broadbase.testing.trial import Sources, Trial
+from broadbase.testing.trial import NO_HEADS, Heads, Sources, Trial
 
 STEPS = 30
 NEAR = 1e-4  # of a sum of scores in single precision, relative
 
 
 def check_pairing(
-    sources: Sources, objective: ObjectiveConfig, *, sees_targets: bool = False
+    sources: Sources,
+    objective: ObjectiveConfig,
+    *,
+    heads: Heads = NO_HEADS,
+    sees_targets: bool = False,
 ) -> tuple[float, float]:
     """Check an objective on records; return the loss before and after a short training on them.
 
-    Each source has at least four records, which are read as one batch. `sees_targets` is for
-    objectives that predict what they read, such as an autoencoder. BrokenPromiseError says what
-    does not hold; ConfigError comes from an objective that does not take this data.
+    Each source has at least four records, which are read as one batch. `heads` are those that the
+    objective names, each with its tower. `sees_targets` is for objectives that predict what they
+    read, such as an autoencoder. BrokenPromiseError says what does not hold; ConfigError comes from
+    an objective that does not take this data.
     """
-    trial = Trial.of(sources, objective)
+    trial = Trial.of(sources, objective, heads)
     views = trial.views()
     check_random(trial, views)
     check_readouts(views)

@@ -24,6 +24,7 @@ from broadbase.core.contracts import (
     named_towers,
 )
 from broadbase.core.keyed_random import KeyedRandom
+from broadbase.core.spaces import HeadConfig
 from broadbase.core.view import Segment, View, positions
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
@@ -38,6 +39,8 @@ from broadbase.train.schedule import CosineConfig
 from broadbase.train.teacher import AverageConfig
 
 Sources = Mapping[str, tuple[ModalityConfig, Sequence[Any]]]  # by name: a modality and its records
+Heads = Mapping[str, tuple[HeadConfig, str]]  # by name: a head and its tower
+NO_HEADS: Heads = {}
 
 BLOCK = {
     "attention": {"name": "grouped", "heads": 2, "kv_heads": 1, "head_dim": 8},
@@ -62,7 +65,7 @@ class Trial:
     config: ObjectiveConfig
 
     @classmethod
-    def of(cls, sources: Sources, objective: ObjectiveConfig) -> Trial:
+    def of(cls, sources: Sources, objective: ObjectiveConfig, heads: Heads = NO_HEADS) -> Trial:
         """Build the model of an objective, and rows of the records of each source."""
         modalities = {config.name: config for config, _ in sources.values()}
         codecs = {
@@ -74,11 +77,12 @@ class Trial:
             for source, (config, raws) in sources.items()
         }
         towers = {name: TOWER for _, name in named_towers(objective, "objective")}
+        pixels = {"name": "regression", "channels": _channels(segments)}
         settings = {
             "modalities": modalities,
-            "heads": {"pixels": {"name": "regression", "channels": _channels(segments)}},
+            "heads": {"pixels": pixels, **{name: head for name, (head, _) in heads.items()}},
             "towers": {"main": TOWER, "encoder": TOWER, **towers, "decoder": DECODER},
-            "tower_of": {"pixels": "decoder"},
+            "tower_of": {"pixels": "decoder", **{name: at for name, (_, at) in heads.items()}},
             "connectors": [{"name": "linear", "source": "encoder", "target": "decoder"}],
         }
         corrupt = {name: config.corruption_of(codecs[name]) for name, config in modalities.items()}
