@@ -152,17 +152,34 @@ def test_the_objective_and_the_measure_of_the_pages_run(desk: Path) -> None:
     written = {name: block for page in pages for name, block in files(page).items()}
     for name, block in written.items():
         (desk / name).write_text(block)
+    plugins = [Path(name).stem for name in written if not name.startswith("test_")]
     lines = [shlex.split(line)[1:] for page in pages for line in commands(page)]
     made = subprocess.run(
         [sys.executable, "-c", MANY, *(shlex.join(["", *shortened(line)]) for line in lines)],
         cwd=desk,
-        env={**os.environ, VARIABLE: ",".join(Path(name).stem for name in written)},
+        env={
+            **os.environ,
+            VARIABLE: ",".join(plugins),
+        },
         capture_output=True,
         text=True,
         check=False,
     )
     assert made.returncode == 0, made.stderr[-2000:]
     assert "most frequent" in made.stdout
+
+
+@pytest.mark.parametrize("page", ["add-a-modality.md", "add-an-objective.md"])
+def test_the_contract_checks_of_the_pages_pass(page: str, tmp_path: Path) -> None:
+    written = files(DOCS / page)
+    for name, block in written.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(block)
+    tests = [name for name in written if name.startswith("test_")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert tests
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_other_pages_name_commands_that_exist() -> None:

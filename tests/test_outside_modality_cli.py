@@ -90,33 +90,6 @@ def test_the_page_runs_as_it_is_written(desk: Path) -> None:
     }  # fmt: skip
 
 
-CONTRACT = """
-import numpy as np, pytest
-from broadbase.core.contracts import ModalityConfig
-config = ModalityConfig.from_tree({"name": "sensors", "channels": 3, "patch": 2})
-rng = np.random.default_rng(0)
-days = [rng.normal([5, -300, 0.1], [1, 40, 0.01], (48, 3)) for _ in range(20)]
-codec = config.fit(days)
-codec.save(desk)
-for codec in (codec, config.load(desk)):
-    sample = codec.encode(days[0])
-    assert sample.values.shape == (24, 6) and sample.grid == (24,) and sample.units == 144
-    assert np.allclose(codec.decode(sample.values, sample.grid), days[0], rtol=1e-4)
-    assert 0 <= codec.encode(days[0] * 1e6).values.min() <= codec.encode(days[0]).values.max() <= 1
-hole = days[0].copy()
-hole[3, 1] = np.nan
-for bad in (days[0][:47], days[0][:, :2], hole, "text", []):
-    with pytest.raises(ValueError):
-        codec.encode(bad)
-"""
-
-
-def test_the_modality_of_the_page_keeps_the_contract(desk: Path) -> None:
-    script = f"from pathlib import Path\ndesk = Path({str(desk)!r})\n{CONTRACT}"
-    environment = {**os.environ, VARIABLE: "sensors"}
-    subprocess.run([sys.executable, "-c", script], cwd=desk, env=environment, check=True)
-
-
 def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
