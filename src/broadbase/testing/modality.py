@@ -17,7 +17,7 @@ from broadbase.core.codec import Codec, Sample
 from broadbase.core.config import discover
 from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
-from broadbase.testing.pairing import check_pairing
+from broadbase.testing.objective import check_pairing
 from broadbase.testing.promise import promise, same
 from broadbase.testing.resume import check_resume
 from broadbase.testing.space import check_corruption, check_space

@@ -1,4 +1,4 @@
-"""The check of an objective."""
+"""The check of an objective, by itself and on the records of some sources."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from broadbase.core.contracts import ModalityConfig, ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.image import ImageConfig
-from broadbase.testing.pairing import check_pairing
+from broadbase.testing.leaks import check_no_leak
 from broadbase.testing.promise import promise
 from broadbase.testing.resume import check_resume
 from broadbase.testing.trial import NO_HEADS, Heads, Sources, Trial
+from broadbase.testing.views import (
+    check_learning,
+    check_padding,
+    check_random,
+    check_readouts,
+    check_sums,
+)
 
 WORDS = ("red", "green", "blue", "and", "or")
 
@@ -52,6 +59,31 @@ def check_objective(
         "an objective takes some data, give check_objective `sources` that it takes; it refused "
         + "; ".join(refusals),
     )
+
+
+def check_pairing(
+    sources: Sources,
+    objective: ObjectiveConfig,
+    *,
+    heads: Heads = NO_HEADS,
+    sees_targets: bool = False,
+) -> tuple[float, float]:
+    """Check an objective on records; return the loss before and after a short training on them.
+
+    Each source has at least four records, which are read as one batch. `heads` are those that the
+    objective names, each with its tower. `sees_targets` is for objectives that predict what they
+    read, such as an autoencoder. BrokenPromiseError says what does not hold; ConfigError comes from
+    an objective that does not take this data.
+    """
+    trial = Trial.of(sources, objective, heads)
+    views = trial.views()
+    check_random(trial, views)
+    check_readouts(views)
+    check_sums(trial, views)
+    check_padding(trial)
+    if not sees_targets:
+        check_no_leak(trial)
+    return check_learning(trial)
 
 
 def _builtin() -> list[Sources]:

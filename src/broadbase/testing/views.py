@@ -1,4 +1,4 @@
-"""Checks of an objective on the records of some sources: views, loss, leaks and a short training.
+"""Checks of an objective's views and loss on one batch, and of a short training on it.
 
 Legend: B rows, N tokens of a segment, S scored tokens.
 """
@@ -14,40 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from broadbase.core.contracts import ObjectiveConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.view import Score, Segment, View
-from broadbase.testing.leaks import check_no_leak
 from broadbase.testing.promise import promise, same
-from broadbase.testing.trial import NO_HEADS, Heads, Sources, Trial
+from broadbase.testing.trial import Trial
 
 STEPS = 30
 NEAR = 1e-4  # of a sum of scores in single precision, relative
-
-
-def check_pairing(
-    sources: Sources,
-    objective: ObjectiveConfig,
-    *,
-    heads: Heads = NO_HEADS,
-    sees_targets: bool = False,
-) -> tuple[float, float]:
-    """Check an objective on records; return the loss before and after a short training on them.
-
-    Each source has at least four records, which are read as one batch. `heads` are those that the
-    objective names, each with its tower. `sees_targets` is for objectives that predict what they
-    read, such as an autoencoder. BrokenPromiseError says what does not hold; ConfigError comes from
-    an objective that does not take this data.
-    """
-    trial = Trial.of(sources, objective, heads)
-    views = trial.views()
-    check_random(trial, views)
-    check_readouts(views)
-    check_sums(trial, views)
-    check_padding(trial)
-    if not sees_targets:
-        check_no_leak(trial)
-    return check_learning(trial)
 
 
 def check_random(trial: Trial, views: tuple[View, ...]) -> None:
@@ -197,10 +170,10 @@ def check_learning(trial: Trial) -> tuple[float, float]:
     return before, after
 
 
-def _adds_up(parts: list[dict[str, float]], whole: Mapping[str, float]) -> bool:
+def _adds_up(parts: list[dict[str, float]], total: Mapping[str, float]) -> bool:
     return all(
         math.isclose(sum(part.get(k, 0.0) for part in parts), v, rel_tol=NEAR, abs_tol=NEAR)
-        for k, v in whole.items()
+        for k, v in total.items()
     )
 
 
