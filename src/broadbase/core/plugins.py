@@ -41,9 +41,13 @@ def plugins(group: str, attribute: str = "") -> list[Any]:
     ConfigError where a named module does not exist, or cannot be imported.
     """
     loaded = [point.load() for point in entry_points(group=f"broadbase.{group}")]
+    return loaded + [getattr(m, attribute) for m in named_modules() if hasattr(m, attribute)]
+
+
+def named_modules() -> list[ModuleType]:
+    """Import the modules that the user names; ConfigError as `plugins`."""
     names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
-    modules = [_module(name) for name in names if name]
-    return loaded + [getattr(module, attribute) for module in modules if hasattr(module, attribute)]
+    return [_module(name) for name in names if name]
 
 
 def _module(name: str) -> ModuleType:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.plugins import modules
+from broadbase.core.plugins import modules, named_modules, plugins
 from broadbase.model.model import ModelConfig
 from broadbase.weights.field_types import errors_of
 from broadbase.weights.tensors import Piece, empty
@@ -197,7 +197,7 @@ def _find(table: Table, name: str) -> TensorRule | None:
 
 
 class Architecture(Protocol):
-    """A module of `weights.families`."""
+    """A module of `weights.families`, or one from outside."""
 
     MODEL_TYPE: str
 
@@ -210,8 +210,11 @@ class Architecture(Protocol):
 
 
 def families_by_type() -> dict[str, Any]:
-    """Return the modules of all families by their MODEL_TYPE."""
-    families = modules("broadbase.weights.families")
+    """Return the modules of all families by their MODEL_TYPE, also of those from outside.
+
+    An outside family is an entry point `broadbase.families`, or a module that the user names.
+    """
+    families = [*modules("broadbase.weights.families"), *plugins("families"), *named_modules()]
     return {module.MODEL_TYPE: module for module in families if hasattr(module, "MODEL_TYPE")}
 
 
