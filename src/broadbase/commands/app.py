@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from broadbase.commands.adapt import adapt
+from broadbase.commands.bases import bases
 from broadbase.commands.demo import demo
 from broadbase.commands.doctor import doctor
 from broadbase.commands.evaluate import evaluate
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "remove": remove,
     "samples": samples,
+    "bases": bases,
     "recipes": recipes,
     "pretrain": pretrain,
     "resume": resume,

@@ -76,11 +76,14 @@ Family = Annotated[
 ]
 InitFrom = Annotated[
     str | None,
-    typer.Option(help="The base to start from: the folder of a run, or a model folder."),
+    typer.Option(
+        help="The base to start from: the folder of a run, a model folder, or sample:NAME."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda or mps.")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
-ModelFolder = Annotated[Path, typer.Argument(help="The folder of a run, or a model folder.")]
+MODEL = "The folder of a run, a model folder, or sample:NAME (`broadbase bases` lists them)."
+ModelFolder = Annotated[Path, typer.Argument(help=MODEL)]
 
 
 def fresh(parent: Path, name: str) -> Path:

@@ -31,6 +31,7 @@ from broadbase.weights.mask_token import masked
 from broadbase.weights.match import FamilyMatch, matches
 from broadbase.weights.native import NativeModel
 from broadbase.weights.reading import check_files, published, trained_here, with_codecs
+from broadbase.weights.samples import sample_base, sample_name
 from broadbase.weights.shards import LIMIT, LazyTensor, cut
 from broadbase.weights.shards import write as write_tensors
 from broadbase.weights.special_tokens import spoken
@@ -104,7 +105,13 @@ def _keep(codec: Codec, folder: Path) -> None:
 
 
 def model_folder(path: Path | str) -> Path:
-    """Return the model folder of a run, or `path` itself; DataError if the run is not finished."""
+    """Return the model folder of a run or of "sample:NAME", or `path` itself.
+
+    A sample base is fetched if it is not in the cache. DataError if that fails, or if the run is
+    not finished.
+    """
+    if name := sample_name(path):
+        return sample_base(name).folder()
     folder = Path(path).expanduser()
     if not (folder / "config.yaml").exists() or (folder / "config.json").exists():
         return folder
@@ -116,7 +123,7 @@ def model_folder(path: Path | str) -> Path:
 
 
 def load(folder: Path | str, device: str = "cpu") -> Base:
-    """Return the base of a run, or of a model folder that was trained here or published.
+    """Return the base of a run, a model folder that was trained here or published, or a sample.
 
     Weights keep the type in which they are stored. DataError names what is wrong.
     """

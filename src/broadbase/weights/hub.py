@@ -1,4 +1,4 @@
-"""Models by folder or by name on the Hugging Face hub."""
+"""Models by folder, by the name of a sample base, or by name on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.extras import require_extra
+from broadbase.weights.samples import sample_base, sample_name
 from broadbase.weights.tensors import CONVERT, PICKLES
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -26,13 +27,15 @@ REMEDIES = {  # by the client's error, the narrower first
 def folder_of(model: str) -> Path:
     """Return the folder `model`, or download the model of that name; the network is needed once.
 
-    HF_ENDPOINT is the address of the hub. DataError names what is missing and what to do.
+    The name is "sample:NAME", or OWNER/NAME on the hub. HF_ENDPOINT is the address of the hub. DataError names what is missing and what to do.
     """
+    if name := sample_name(model):
+        return sample_base(name).folder()
     if Path(model).is_dir():
         return Path(model)
     if not NAME.fullmatch(model):
         raise ConfigError(
-            f"{model!r} is no folder, and no name on the hub; give a folder or OWNER/NAME"
+            f"{model!r} is no folder, and no name on the hub; give a folder, OWNER/NAME or sample:NAME"
         )
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # send nothing about this machine
     hub = require_extra("huggingface_hub", "transformers", "a model from the hub")

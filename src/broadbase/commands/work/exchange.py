@@ -1,4 +1,4 @@
-"""The work of `import` and `export`: open weights in and out."""
+"""The work of `import`, `export` and `bases`: open weights in and out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from broadbase.commands.options import Form
+from broadbase.commands.options import Form, show
 from broadbase.core.errors import ConfigError
 from broadbase.core.files import draft_file, draft_folder, sweep
 from broadbase.core.terminal import echo
@@ -26,7 +26,14 @@ from broadbase.weights.gguf import write_gguf
 from broadbase.weights.hub import folder_of
 from broadbase.weights.match import explain_mismatch
 from broadbase.weights.parity import BAR, differences
+from broadbase.weights.samples import table
 from broadbase.weights.shards import write_file
+
+
+def bases(as_json: bool) -> None:
+    """Print the sample bases."""
+    columns = ("name", "reads", "holds", "from", "sha256", "megabytes", "licence", "cached")
+    show(table(), columns, as_json, "sample bases: sample:NAME for a model folder")
 
 
 def import_weights(origin: str, to: Path | None, check: bool, as_json: bool) -> None:

