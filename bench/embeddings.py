@@ -13,7 +13,6 @@ import argparse
 import ast
 import json
 import statistics
-import subprocess
 import sys
 import sysconfig
 import tempfile

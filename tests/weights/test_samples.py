@@ -68,7 +68,8 @@ def test_a_sample_stands_for_its_folder(tiny: Path, tmp_path: Path) -> None:
     assert equal(load(out), load("sample:tiny"))
 
 
-def test_an_adapted_sample_names_it_and_finds_it_again(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("tiny")
+def test_an_adapted_sample_names_it_and_finds_it_again(tmp_path: Path) -> None:
     """The name is written, not a path of this machine's cache."""
     base = load("sample:tiny")
     task = Task.from_records("t", "bytes", ["aa", "bb", "ab", "ba"] * 5, ["x", "y", "x", "y"] * 5)

@@ -76,9 +76,7 @@ Family = Annotated[
 ]
 InitFrom = Annotated[
     str | None,
-    typer.Option(
-        help="The base to start from: the folder of a run, a model folder, or sample:NAME."
-    ),
+    typer.Option(help="The base to start from: a run, a model folder, or sample:NAME."),
 ]
 Device = Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda or mps.")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]

@@ -27,7 +27,8 @@ REMEDIES = {  # by the client's error, the narrower first
 def folder_of(model: str) -> Path:
     """Return the folder `model`, or download the model of that name; the network is needed once.
 
-    The name is "sample:NAME", or OWNER/NAME on the hub. HF_ENDPOINT is the address of the hub. DataError names what is missing and what to do.
+    The name is "sample:NAME", or OWNER/NAME on the hub. HF_ENDPOINT is the address of the hub.
+    DataError names what is missing and what to do.
     """
     if name := sample_name(model):
         return sample_base(name).folder()
@@ -35,7 +36,8 @@ def folder_of(model: str) -> Path:
         return Path(model)
     if not NAME.fullmatch(model):
         raise ConfigError(
-            f"{model!r} is no folder, and no name on the hub; give a folder, OWNER/NAME or sample:NAME"
+            f"{model!r} is no folder, and no name on the hub; give a folder, OWNER/NAME or"
+            " sample:NAME"
         )
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # send nothing about this machine
     hub = require_extra("huggingface_hub", "transformers", "a model from the hub")
