@@ -60,6 +60,9 @@ class Listed(SourceConfig):
                 raw, label = item
                 yield Record(raw, f"here:{i + 1}", label)
 
+    def fingerprint(self) -> dict[str, str]:
+        return {}
+
 
 def texts(count: int, seed: int = 0) -> list[str]:
     rng = random.Random(seed)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from broadbase.adapt.adapted import Adapted, save_adapted
 from broadbase.adapt.encoder import Encoder, Vectors
 from broadbase.adapt.inputs import Inputs, content
+from broadbase.adapt.learning import learn
 from broadbase.adapt.method import Fitted, MethodConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
+from broadbase.inference.base import Base
+from broadbase.weights.folder import save
 
 METHODS = (ProbeConfig(), KnnConfig(), FinetuneConfig(steps=2, batch=4))
 
@@ -39,6 +45,22 @@ def score(fitted: Fitted, task: Task, test: Indices) -> float:
 
 def probe(given: Sequence[NDArray[np.float32]], task: Task, train: Indices, test: Indices) -> float:
     return score(ProbeConfig().fit(Given(task, *given), task, train), task, test)
+
+
+def saved(
+    folder: Path, task: Task, base: Base, method: MethodConfig | None = None, **card: Any
+) -> Adapted:
+    """The task learned from all records and saved in `folder`, with its base in folder-base."""
+    method = ProbeConfig() if method is None else method
+    save(base, where := folder.with_name(f"{folder.name}-base"))
+    encoder, train = Encoder(base, task.modality), np.arange(len(task.labels))
+    fitted, calibration = learn(encoder, task, method, train)
+    per_token = task.token_labels is not None
+    adapted = Adapted(
+        task.name, task.modality, task.target, method, fitted, calibration, per_token, card
+    )
+    save_adapted(adapted, folder, where)
+    return adapted
 
 
 def names(method: MethodConfig) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from types import GenericAlias
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import Fitted, MethodConfig
 from broadbase.adapt.reading import reader
-from broadbase.adapt.target import Calibration, Target
+from broadbase.adapt.target import Calibration, Outputs, Target
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import draft_folder, read_json, refuse_foreign
 from broadbase.weights import folder as model_folders
@@ -57,9 +58,14 @@ class Adapted:
         """
         read = reader(self.fitted.base, self.modality)
         raws = [_cleaned(read, i, record) for i, record in enumerate(records)]
-        if not raws:
-            return []
-        outputs = self.fitted.outputs(Inputs(raws, per_token=self.per_token))
+        return self.rows(raws, self.outputs(raws)) if raws else []
+
+    def outputs(self, raws: Sequence[Any]) -> Outputs:
+        """Return the outputs [M,K] of cleaned records, or of all their tokens in order."""
+        return self.fitted.outputs(Inputs(raws, per_token=self.per_token))
+
+    def rows(self, raws: Sequence[Any], outputs: Outputs) -> Sequence[dict[str, Any]]:
+        """Return the outputs [M,K] of cleaned records as a row for each record."""
         rows = self.target.rows(outputs, self.calibration)
         if not self.per_token:
             return rows
@@ -67,6 +73,25 @@ class Adapted:
         ends = np.cumsum([0, *(len(codec.encode(raw).values) for raw in raws)])
         parts = [rows[a:b] for a, b in itertools.pairwise(ends)]
         return [{name: [row[name] for row in part] for name in part[0]} for part in parts]
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """The names of the values of a row, each with its type: str, float, or a list of these."""
+        row = self.target.rows(np.zeros((1, self.target.columns)), self.calibration)[0]
+        types = {name: _type(value) for name, value in row.items()}
+        return {name: _list(kind) if self.per_token else kind for name, kind in types.items()}
+
+
+def _type(value: Any) -> Any:
+    """Return the type of a value; that of a list with the type of its items, words by default."""
+    if isinstance(value, list):
+        return _list(type(value[0]) if value else str)
+    return type(value)
+
+
+def _list(kind: Any) -> Any:
+    """Return the type list[kind]."""
+    return GenericAlias(list, (kind,))
 
 
 def _cleaned(read: Any, number: int, record: Any) -> Any:
@@ -114,12 +139,7 @@ def save_adapted(adapted: Adapted, folder: Path, base: Path, copy: bool = False)
 def load_adapted(folder: Path | str, device: str = "cpu") -> Adapted:
     """Return the adapted base of a folder; DataError where it, or its base, is gone or changed."""
     folder = Path(folder).expanduser()
-    description = read_json(folder / DESCRIPTION, "is this the folder of an adapted base?")
-    if description.get("format") != FORMAT:
-        raise DataError(
-            f"{folder / DESCRIPTION} has format {description.get('format')!r}, and this version of"
-            f" Broadbase reads format {FORMAT}; adapt the base again"
-        )
+    description = described(folder)
     base = model_folders.load(_base_folder(folder, description["base"]), device)
     target = Target.from_tree(description["target"])
     method = MethodConfig.from_tree(description["method"])
@@ -135,6 +155,17 @@ def load_adapted(folder: Path | str, device: str = "cpu") -> Adapted:
         per_token=description["per_token"],
         card=description["card"],
     )
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """Return what adapted.json says; DataError where it is gone, or of another format."""
+    description = read_json(folder / DESCRIPTION, "is this the folder of an adapted base?")
+    if description.get("format") != FORMAT:
+        raise DataError(
+            f"{folder / DESCRIPTION} has format {description.get('format')!r}, and this version of"
+            f" Broadbase reads format {FORMAT}; adapt the base again"
+        )
+    return description
 
 
 def must_be_free(folder: Path) -> None:

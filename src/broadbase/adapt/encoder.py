@@ -86,14 +86,18 @@ class Encoder:
         return rows
 
     def _property_vectors(self, inputs: Inputs) -> Vectors | None:
-        """Return what the base predicts of each record [M,K]; None where it predicts nothing."""
+        """Return what the base predicts of each record [M,K]; None where it predicts nothing.
+
+        Properties of records whose vectors are kept are kept too.
+        """
         digests = [content(raw) for raw in inputs.raws]
-        missing = [i for i, digest in enumerate(digests) if digest not in self._properties]
+        records = {digest: self._properties.get(digest) for digest in digests}
+        missing = {d: i for i, d in enumerate(digests) if d not in self._properties}
         if missing:
-            raws = [inputs.raws[i] for i in missing]
+            raws = [inputs.raws[i] for i in missing.values()]
             reading = beginning(self.base, self.modality)
             new = reading.predict_properties(raws, modality=self.modality)
-            for row, i in enumerate(missing):
-                self._properties[digests[i]] = None if new is None else new[row]
-        rows = [self._properties[digest] for digest in digests]
+            records |= {d: None if new is None else new[row] for row, d in enumerate(missing)}
+            self._properties |= {d: records[d] for d in missing if d in self._vectors}
+        rows = [records[digest] for digest in digests]
         return None if any(row is None for row in rows) else np.stack(rows)  # type: ignore[arg-type]

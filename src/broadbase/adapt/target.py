@@ -48,6 +48,10 @@ class Target(Slot):
         return ()
 
     @abstractmethod
+    def parse(self, label: str) -> Any:
+        """Return a written label as an element [] or [K] of the labels; None where it is none."""
+
+    @abstractmethod
     def score(self, labels: Labels, outputs: Outputs) -> float:
         """Return the metric of outputs [M,K] for the records of these labels."""
 

@@ -30,7 +30,7 @@ class Truncated(Codec):
     def encode(self, raw: Any) -> Sample:
         """Encode a record, at most `limit` values of it."""
         sample = self._codec.encode(raw)
-        if not _long(sample, self.limit):
+        if not is_long(sample, self.limit):
             return sample
         return replace(sample, values=sample.values[: self.limit], grid=(self.limit,))
 
@@ -74,8 +74,9 @@ def beginning(base: Base, modality: str) -> Base:
 
 def long(codec: Codec, raws: Iterable[Any], limit: int) -> int:
     """Count the records that are not read to their end."""
-    return sum(_long(codec.encode(raw), limit) for raw in raws)
+    return sum(is_long(codec.encode(raw), limit) for raw in raws)
 
 
-def _long(sample: Sample, limit: int) -> bool:
+def is_long(sample: Sample, limit: int) -> bool:
+    """Return whether a record is a line of more than `limit` values."""
     return len(sample.grid) == 1 and len(sample.values) > limit

@@ -22,6 +22,7 @@ from broadbase.commands.generate import generate
 from broadbase.commands.import_weights import import_weights
 from broadbase.commands.inspect import inspect
 from broadbase.commands.options import log
+from broadbase.commands.predict import predict
 from broadbase.commands.prepare import prepare
 from broadbase.commands.pretrain import pretrain
 from broadbase.commands.recipes import recipes
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "generate": generate,
     "adapt": adapt,
+    "predict": predict,
     "import": import_weights,
     "export": export,
     "doctor": doctor,

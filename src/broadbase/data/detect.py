@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.sources import Record, Reject, SourceConfig
@@ -13,32 +13,27 @@ from broadbase.core.trees import read_tree
 from broadbase.data.samples.catalog import sample
 from broadbase.data.samples.sets import SAMPLES
 from broadbase.data.sources.cells import H5adConfig
-from broadbase.data.sources.fields import (
-    ABSENT,
-    FULL_ROW,
-    ColumnsConfig,
-    column_hint,
-    missing,
-    value,
-)
-from broadbase.data.sources.files import FilesConfig, ImageFilesConfig
+from broadbase.data.sources.fields import ABSENT, ColumnsConfig, column_hint, value
+from broadbase.data.sources.files import FilesConfig, ImageFilesConfig, Labels
 from broadbase.data.sources.finding import counted, endings
-from broadbase.data.sources.json_files import JsonConfig, JsonLinesConfig
-from broadbase.data.sources.manifests import ListedConfig
 from broadbase.data.sources.sequences import SdfConfig
 from broadbase.data.sources.sound import AudioFilesConfig
-from broadbase.data.sources.tables import ArrowConfig, CsvConfig, ParquetConfig
 from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.sources.video import VideoFilesConfig
 from broadbase.data.store.store import open_store
+from broadbase.data.table_columns import (
+    FILES,
+    LOOK,
+    Row,
+    columns_of,
+    first_rows,
+    listing,
+    medium,
+    tables_at,
+    texts_of,
+)
 
-FILES = {"image": ImageFilesConfig, "text": TextFilesConfig, "audio": AudioFilesConfig}
 STORE = "store:"  # prepared data, whose own sources are read
-TABLES = (JsonLinesConfig, CsvConfig, ParquetConfig, ArrowConfig, JsonConfig)
-TEXTS = ("text", "caption", "captions", "sentence", "description", "transcript", "transcription")
-LOOK = 100  # rows of a table that are looked at
-
-Row = Mapping[str, Any]
 
 
 def detect(path: str, *plain: FilesConfig) -> Sequence[SourceConfig]:
@@ -52,9 +47,9 @@ def detect(path: str, *plain: FilesConfig) -> Sequence[SourceConfig]:
     if scheme is not None:
         return scheme.sources(rest)
     own = [source for source in plain if source.holds()]
-    tables = _tables(path)
+    tables = tables_at(path)
     kind = next((kind for kind, files in FILES.items() if isinstance(plain[0], files)), "text")
-    media = [source for table in tables if (source := _medium(table, kind))]
+    media = [source for table in tables if (source := medium(table, kind))]
     good = media if kind != "text" else [table for table in tables if _readable(table)]
     return [*own, *good] or tables or plain[:1]
 
@@ -69,13 +64,13 @@ def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, Sour
     scheme, rest = _scheme(path)
     if scheme is not None:
         return scheme.pairs(rest, kinds)
-    for table in _tables(path):
-        media = {kind: _medium(table, kind) for kind in kinds if kind != "text"}
+    for table in tables_at(path):
+        media = {kind: medium(table, kind) for kind in kinds if kind != "text"}
         columns = {kind: each for kind, each in media.items() if each}
         if columns:
             if lacking := [kind for kind in media if kind not in columns]:
                 raise ConfigError(f"{table.path} has no column of {lacking[0]} files")
-            return columns | ({"text": _texts(table)} if "text" in kinds else {})
+            return columns | ({"text": texts_of(table)} if "text" in kinds else {})
     return {kind: FILES[kind](path=path) for kind in kinds}
 
 
@@ -89,23 +84,75 @@ def labelled(path: str, field: str, label: str) -> SourceConfig:
     """
     if source := named(path):
         return source
-    tables = _tables(path)
+    tables = tables_at(path)
     for table in tables:
         if source := _labelled(table, field, label):
             return source
     for other in (H5adConfig(path=path, label=label), SdfConfig(path=path, label=label)):
         if other.holds():
             return other
-    classes = (
-        ImageFilesConfig(path=path, labels="folder"),
-        VideoFilesConfig(path=path, labels="folder"),
-        AudioFilesConfig(path=path, labels="folder"),
-        TextFilesConfig(path=path, labels="folder"),
-    )
-    most = max(classes, key=in_folders)
+    most = max(_files(path, "folder"), key=in_folders)
     if in_folders(most):
         return most
-    raise DataError(_no_labels(path, tables, field, label))
+    raise DataError(
+        _lacking(path, tables, {"field": field, "label": label})
+        or f"{path} has no labels that can be read: it holds {_contents(path)}; give a table with a"
+        " column for them, or a folder for each class"
+    )
+
+
+def unlabelled(path: str, field: str, columns: Mapping[str, str]) -> SourceConfig:
+    """Return the source of records at a path of which something is to be predicted.
+
+    It is a sample or named source, a table, cells, molecules, or the files of a folder and below,
+    of the kind of which there are most. `columns` may name the `label` and the `key` of a record; a
+    table counts where it has these, and `field` or paths of pictures or sounds. The label of a file
+    is the first folder that it lies in. DataError says what lacks.
+    """
+    if source := named(path):
+        return source
+    tables = tables_at(path)
+    for table in tables:
+        rows = first_rows(table)
+        there = all(any(value(row, c) is not ABSENT for row in rows) for c in columns.values())
+        if there and (source := _held(table.replace(**columns), rows, field)):
+            return source
+    label = {"label": columns["label"]} if "label" in columns else {}
+    for other in (H5adConfig(path=path, **label), SdfConfig(path=path, **label)):
+        if other.holds():
+            return other
+    most = max(_files(path, "folder"), key=_count)
+    if _count(most) > sum(map(_count, tables)):
+        return most
+    raise DataError(
+        _lacking(path, tables, {"field": field, **columns})
+        or f"{path} has no records that can be read: it holds {_contents(path)}; give a table, or a"
+        " folder of pictures, sounds or texts"
+    )
+
+
+def columns_at(path: str) -> list[str]:
+    """Return the names of the columns of the tables at a path."""
+    tables = [] if named(path) else tables_at(path)
+    return columns_of([row for table in tables for row in first_rows(table)])
+
+
+def _files(path: str, labels: Labels) -> Sequence[FilesConfig]:
+    """Return the sources of a folder's pictures, clips, sounds and texts."""
+    return (
+        ImageFilesConfig(path=path, labels=labels),
+        VideoFilesConfig(path=path, labels=labels),
+        AudioFilesConfig(path=path, labels=labels),
+        TextFilesConfig(path=path, labels=labels),
+    )
+
+
+def _count(source: FilesConfig) -> int:
+    """Return how many files the source reads."""
+    root = source.root
+    if not root.is_dir():
+        return int(source.holds())
+    return sum(map(source.wants, source.listing().files))
 
 
 def media(path: str) -> SourceConfig:
@@ -180,93 +227,25 @@ SCHEMES = {  # of a path of data: "sample:NAME", "source:FILE.yaml", "store:FOLD
 }
 
 
-def _tables(path: str) -> list[ColumnsConfig]:
-    return [source for source in (table(path=path) for table in TABLES) if source.holds()]
-
-
 def _readable(source: SourceConfig) -> bool:
     return any(isinstance(item, Record) for item in islice(source.records(), LOOK))
 
 
-def _rows(table: ColumnsConfig) -> list[Row]:
-    """Return the first rows of a table with all their columns."""
-    full = table.replace(field=FULL_ROW)
-    items = islice(full.records(), LOOK)
-    return [item.raw for item in items if isinstance(item, Record)]
-
-
 def _labelled(table: ColumnsConfig, field: str, label: str) -> SourceConfig | None:
     """Return a table with its labels, or the files that it lists; None where it lacks either."""
-    rows = _rows(table)
+    rows = first_rows(table)
     if not any(value(row, label) is not ABSENT for row in rows):
         return None
-    table = table.replace(field=field, label=label)
+    return _held(table.replace(label=label), rows, field)
+
+
+def _held(table: ColumnsConfig, rows: Sequence[Row], field: str) -> SourceConfig | None:
+    """Return a table with the column `field`, or the files that it lists; None without either."""
+    table = table.replace(field=field)
     if any(value(row, field) is not ABSENT for row in rows):
-        listed = (_listing(table, rows, field, kind) for kind in ("image", "audio"))
+        listed = (listing(table, rows, field, kind) for kind in ("image", "audio"))
         return next((source for source in listed if source), table)
-    return next((source for kind in ("image", "audio") if (source := _medium(table, kind))), None)
-
-
-def _medium(table: ColumnsConfig, kind: str) -> SourceConfig | None:
-    """Return the pictures or sounds of a table.
-
-    In a column of it, or named there by their paths.
-    """
-    rows = _rows(table)
-    columns = sorted(_columns(rows), key=lambda name: name != kind)
-    listings = (_listing(table, rows, name, kind) for name in columns)
-    return next((source for source in listings if source), None)
-
-
-def _listing(
-    table: ColumnsConfig, rows: Sequence[Row], name: str, kind: str
-) -> SourceConfig | None:
-    """Return what a column holds or names of a kind; None where it does not."""
-    values = [each for row in rows if not missing(each := value(row, name))]
-    folder = table.root.parent if table.root.is_file() else table.root
-    files = FILES[kind](path=str(folder))
-    if not values:
-        return None
-    if kind == "image" and all(isinstance(_part(each, "bytes"), bytes) for each in values):
-        return table.replace(field=name)
-    for field, part in ((name, None), (f"{name}.path", "path")):
-        if all(_names(files, _part(each, part) if part else each) for each in values):
-            return ListedConfig(table=table.replace(field=field), files=files)
-    return None
-
-
-def _part(record: Any, name: str) -> Any:
-    return record.get(name) if isinstance(record, Mapping) else None
-
-
-def _names(files: FilesConfig, text: Any) -> bool:
-    """Return whether a value looks like the path of such a file."""
-    return isinstance(text, str) and "\n" not in text and files.wants(PurePosixPath(text).name)
-
-
-def _columns(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _texts(table: ColumnsConfig) -> ColumnsConfig:
-    """Return the column of a table that holds its texts.
-
-    Raise ConfigError where that is not clear.
-    """
-    rows = _rows(table)
-    columns = [
-        name
-        for name in _columns(rows)
-        if all(isinstance(row.get(name), str | None) for row in rows)
-        and not any(_listing(table, rows, name, kind) for kind in ("image", "audio"))
-    ]
-    usual = [name for name in TEXTS if name in columns]
-    if not usual and len(columns) != 1:
-        raise ConfigError(
-            f"{table.path} has no column `text`{column_hint('text', columns)};"
-            " call the one of texts `text`"
-        )
-    return table.replace(field=[*usual, *columns][0])
+    return next((source for kind in ("image", "audio") if (source := medium(table, kind))), None)
 
 
 def in_folders(source: FilesConfig) -> int:
@@ -277,14 +256,13 @@ def in_folders(source: FilesConfig) -> int:
     return sum("/" in name and source.wants(name) for name in source.listing().files)
 
 
-def _no_labels(path: str, tables: Sequence[ColumnsConfig], field: str, label: str) -> str:
-    """Return why a source has no labelled record."""
+def _lacking(path: str, tables: Sequence[ColumnsConfig], columns: Mapping[str, str]) -> str:
+    """Return why tables have no such records; `columns` are named by the option for each."""
     for table in tables:
-        rows, columns = _rows(table), {"field": field, "label": label}
+        rows = first_rows(table)
         for option, name in columns.items() if rows else ():
             if all(value(row, name) is ABSENT for row in rows):
-                names = _columns(rows)
-                other = column_hint(name, names)
+                other = column_hint(name, columns_of(rows))
                 return f"{path} has no column `{name}`{other}; name it with --{option}"
         for item in islice(table.records(), LOOK):
             if isinstance(item, Reject) and not item.empty:
@@ -292,8 +270,11 @@ def _no_labels(path: str, tables: Sequence[ColumnsConfig], field: str, label: st
     root = TextFilesConfig(path=path).root
     if not root.exists():
         return f"{root} does not exist; give a folder or a file with --data"
-    there = [root.name] if root.is_file() else TextFilesConfig(path=path).listing().files
-    return (
-        f"{path} has no labels that can be read: it holds {counted(endings(there)) or 'nothing'};"
-        " give a table with a column for them, or a folder for each class"
-    )
+    return ""
+
+
+def _contents(path: str) -> str:
+    """Return how many files there are at a path, by their endings."""
+    files = TextFilesConfig(path=path)
+    there = [files.root.name] if files.root.is_file() else files.listing().files
+    return counted(endings(there)) or "nothing"

@@ -6,6 +6,7 @@ Legend: M records, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -55,6 +56,14 @@ class ClassesTarget(Target):
     def names(self) -> tuple[str, ...]:
         """The names of the classes."""
         return self.classes
+
+    def parse(self, label: str) -> int | None:
+        """Return the id of a class; None where there is no class of that name."""
+        return self._ids.get(label)
+
+    @cached_property
+    def _ids(self) -> Mapping[str, int]:
+        return {name: i for i, name in enumerate(self.classes)}
 
     def score(self, labels: Labels, outputs: Outputs) -> float:
         """Return accuracy, or the mean F1 of the classes that the labels have."""

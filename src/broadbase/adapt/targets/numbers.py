@@ -5,6 +5,7 @@ Legend: M records.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -41,6 +42,14 @@ class NumbersTarget(Target):
     def columns(self) -> int:
         """One."""
         return 1
+
+    def parse(self, label: str) -> float | None:
+        """Return the number; None where it is none, or not finite."""
+        try:
+            number = float(label)
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
 
     def score(self, labels: Labels, outputs: Outputs) -> float:
         """Return R2."""

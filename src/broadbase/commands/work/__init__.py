@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         exchange,
         generate,
         inspect,
+        predict,
         recipes,
         train,
     )
@@ -29,6 +30,7 @@ __all__ = [
     "exchange",
     "generate",
     "inspect",
+    "predict",
     "recipes",
     "train",
 ]
