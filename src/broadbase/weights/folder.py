@@ -30,12 +30,12 @@ from broadbase.weights.fold_norm import folded
 from broadbase.weights.mask_token import masked
 from broadbase.weights.match import FamilyMatch, matches
 from broadbase.weights.native import NativeModel
-from broadbase.weights.reading import check_files, published, trained_here, with_codecs
+from broadbase.weights.reading import opened, published, trained_here, with_codecs
 from broadbase.weights.samples import sample_base, sample_name
 from broadbase.weights.shards import LIMIT, LazyTensor, cut
 from broadbase.weights.shards import write as write_tensors
 from broadbase.weights.special_tokens import spoken
-from broadbase.weights.tensors import OURS, Tensors
+from broadbase.weights.tensors import OURS
 
 WRITTEN = "broadbase.json"  # the files of a folder that `save` wrote, and their sizes
 
@@ -125,15 +125,14 @@ def model_folder(path: Path | str) -> Path:
 def load(folder: Path | str, device: str = "cpu") -> Base:
     """Return the base of a run, a model folder that was trained here or published, or a sample.
 
-    Weights keep the type in which they are stored. DataError names what is wrong.
+    Weights keep the type in which they are stored; those of a container become 32-bit floats.
+    DataError names what is wrong.
     """
     folder = model_folder(folder)
-    config = read_json(folder / "config.json", "is this a model folder?")
-    check_files(folder)
     with errors_of(f"{folder / 'config.json'} does not fit the folder"):
+        config, tensors = opened(folder)
         # transformers may have saved another model since, and it drops our own files
         own = None if "transformers_version" in config else NativeModel.of(config, folder)
-        tensors = Tensors(folder)
         base = published(config, tensors) if own is None else trained_here(config, own, tensors)
     base.model.to(device)
     return with_codecs(base, folder)

@@ -214,8 +214,16 @@ def families_by_type() -> dict[str, Any]:
 
     An outside family is an entry point `broadbase.families`, or a module that the user names.
     """
-    families = [*modules("broadbase.weights.families"), *plugins("families"), *named_modules()]
-    return {module.MODEL_TYPE: module for module in families if hasattr(module, "MODEL_TYPE")}
+    return {module.MODEL_TYPE: module for module in _families() if hasattr(module, "MODEL_TYPE")}
+
+
+def containers_by_spec() -> dict[str, Any]:
+    """Return the modules that read CTranslate2 containers by their CONTAINER, as of families."""
+    return {module.CONTAINER: module for module in _families() if hasattr(module, "CONTAINER")}
+
+
+def _families() -> list[Any]:
+    return [*modules("broadbase.weights.families"), *plugins("families"), *named_modules()]
 
 
 def imported(config: Mapping[str, Any], names: Collection[str]) -> ImportedModel:

@@ -12,16 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from broadbase.core.errors import DataError
-from broadbase.core.files import MOST
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.files import MOST, read_json
 from broadbase.inference.base import Base, Origin
 from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
 from broadbase.weights import convert
+from broadbase.weights.ctranslate2 import FILE, ContainerTensors, is_container, read_container
 from broadbase.weights.field_types import bound, check, errors_of
 from broadbase.weights.fold_norm import unfolded, without_norm
-from broadbase.weights.mapping import ImportedModel
+from broadbase.weights.mapping import ImportedModel, containers_by_spec
 from broadbase.weights.mask_token import unmasked, with_mask
 from broadbase.weights.native import NativeModel
 from broadbase.weights.special_tokens import spoken
@@ -43,6 +44,26 @@ COMPANIONS = (  # files of a published folder that are kept with its weights
     "vocab.json",
     "vocab.txt",
 )
+
+
+def opened(folder: Path) -> tuple[dict[str, Any], Tensors]:
+    """Return config.json and the tensors of a folder, whose files are checked.
+
+    A container has its family's: ConfigError if it is of a kind that none of them reads.
+    """
+    if not is_container(folder):
+        config = read_json(folder / "config.json", "is this a model folder?")
+        check_files(folder)
+        return config, Tensors(folder)
+    check_files(folder)
+    container = read_container(folder / FILE)
+    if container.spec not in (families := containers_by_spec()):
+        raise ConfigError(
+            f"{container.file}: spec {container.spec!r} is not supported; use a container of"
+            f" {', '.join(families)}"
+        )
+    config, stored = families[container.spec].read(container)
+    return config, ContainerTensors(folder, stored)
 
 
 def trained_here(config: Mapping[str, Any], own: NativeModel, tensors: Tensors) -> Base:
@@ -71,7 +92,7 @@ def published(config: Mapping[str, Any], tensors: Tensors) -> Base:
     model = _blank(source.config)
     state, kept = convert.read(source, source.config, model.state_dict(), tensors, names)
     _fill(model, state | tensors.read(rest), str(tensors.folder), source.fresh)
-    files = {name: tensors.stored[name].file.name for name in names}
+    files = {name: tensors.file_of(name) for name in names}
     origin = Origin(config, files, kept, companions)
     codecs: dict[str, Any] = dict.fromkeys(source.codecs)
     return Base(

@@ -12,11 +12,11 @@ import torch
 
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.extras import require_extra
-from broadbase.core.files import read_json
 from broadbase.inference.base import Base
 from broadbase.nn.spaces.discrete import NoHeadConfig
+from broadbase.weights.reading import opened
 from broadbase.weights.sizes import ids
-from broadbase.weights.tensors import OURS, Tensors
+from broadbase.weights.tensors import OURS
 
 CLASSES = {  # of each family with a head, and of its bare backbone
     "bart": ("BartForConditionalGeneration", "BartModel"),
@@ -60,7 +60,7 @@ def reference_of(base: Base, folder: Path) -> Any:
     fetched. ConfigError if transformers has no such family, DataError if it cannot build the model.
     """
     hf = require_extra("transformers", "transformers", "--check")
-    config, tensors = read_json(folder / "config.json"), Tensors(folder)
+    config, tensors = opened(folder)
     family = config["model_type"]
     if family not in CLASSES:
         raise ConfigError(

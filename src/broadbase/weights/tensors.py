@@ -129,6 +129,10 @@ class Tensors:
                     f"{index} says that {file} holds {name!r}, and it does not; copy it again"
                 )
 
+    def file_of(self, name: str) -> str:
+        """Return the file that holds a tensor when the model is saved."""
+        return self.stored[name].file.name
+
     def piece(self, name: str) -> Piece:
         """Return the piece that is a complete tensor."""
         return Piece(name, self.stored[name].shape)
@@ -145,7 +149,7 @@ class Tensors:
         def fill(key: str) -> None:
             piece = pieces[key]
             stored = self.stored[piece.name]
-            with _readable(stored.file):
+            with readable(stored.file):
                 if piece.view is None:
                     stored.read(result[key], piece.first)
                 else:
@@ -161,13 +165,13 @@ class Tensors:
     def same(self, one: str, other: str) -> bool:
         """Return whether two stored tensors have equal numbers, whatever their types."""
         stored = self.stored[other]
-        with _readable(stored.file):
+        with readable(stored.file):
             return same(self.stored[one].mapped(), stored.mapped())
 
     def _read_header(self, file: Path) -> None:
         if not file.exists():
             raise DataError(f"{file} is missing, and {INDEX} names it; copy it again")
-        with _readable(file), safe_open(file, "pt"):  # this verifies the header
+        with readable(file), safe_open(file, "pt"):  # this verifies the header
             header, start = _header(file)
         for name, entry in header.items():
             if name in self.stored:
@@ -179,7 +183,7 @@ class Tensors:
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def readable(file: Path) -> Iterator[None]:
     """Turn errors of reading into a DataError that names the file."""
     try:
         yield
