@@ -4,8 +4,7 @@
 
 Both are pretrained by recipe `bert` with the same config, tokenizer, rows and steps; FOLDER came
 without a head, so both begin with the same new one. Prints both held-out losses, and what `evaluate
---baseline` tells of the two, with its 95 % interval. Without FOLDER it is the
-sample base `minilm`.
+--baseline` prints of the two, with its 95 % interval. Without FOLDER it is `sample:minilm`.
 """
 
 from __future__ import annotations
@@ -66,9 +65,9 @@ def main() -> None:
             print(f"{name}: {row['nats_per_token']:.3f} nats per masked token of {row['source']}")
     for row in told("evaluate", runs["published"], "--baseline", runs["random init"]):
         print(
-            f"{row['measure']}, {row['items']} of them held out: {row['base']:.3f}, beside"
-            f" {row['baseline']} {row['other']:.3f}: {row['difference']:+.3f} (95 %:"
-            f" {row['low']:+.3f} {row['high']:+.3f})"
+            f"{row['metric']}, {row['items']} held-out items: {row['score']:.3f}, next to"
+            f" {row['baseline']} {row['baseline_score']:.3f}: {row['gap']:+.3f} (95 %:"
+            f" {row['ci_low']:+.3f} {row['ci_high']:+.3f})"
         )
 
 

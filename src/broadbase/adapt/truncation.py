@@ -28,8 +28,8 @@ class Truncated(Codec):
         self.placeholder_ids, self.tokenizer = codec.placeholder_ids, codec.tokenizer
 
     def encode(self, raw: Any) -> Sample:
-        """Encode a record, at most `limit` values of it."""
-        sample = self._codec.encode(raw)
+        """Encode what a record holds, at most `limit` values of it."""
+        sample = self._codec.encode_content(raw)
         if not is_long(sample, self.limit):
             return sample
         return replace(sample, values=sample.values[: self.limit], grid=(self.limit,))

@@ -64,6 +64,13 @@ class Codec(ABC):
         """Encode a prompt, in which special tokens may be written; by default as a record."""
         return self.encode(raw)
 
+    def encode_content(self, raw: Any) -> Sample:
+        """Encode a record to learn from its vectors; by default as a record.
+
+        A codec of a window of fixed length leaves out what only fills it.
+        """
+        return self.encode(raw)
+
     def continuation(
         self, before: NDArray[Any], values: NDArray[Any], special: bool = False
     ) -> Any:

@@ -5,6 +5,7 @@ Legend: n samples, N tokens, T = 2 * N frames, M mels.
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -68,6 +69,13 @@ class SpectrumCodec(Codec):
         logs = log_mel(padded, sound.rate, sound.window, sound.hop, c.mels)
         values = ((logs + 4) / 4).reshape(c.max_length, -1).astype(np.float32)
         return Sample(values, (c.max_length,), 2 * c.max_length)
+
+    def encode_content(self, raw: Any) -> Sample:
+        """Encode sound without the silence that fills the window, as [N,2*M]."""
+        sound = AudioConfig(mels=self.config.mels)
+        samples = sound.clean(raw)
+        tokens = ceil(len(samples) / (2 * sound.hop))
+        return Sample(self.encode(samples).values[:tokens], (tokens,), 2 * tokens)
 
     def decode(self, values: NDArray[Any], grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Return decimal logarithms of the mel power, [T,M]."""
