@@ -20,7 +20,7 @@ from broadbase.inference.base import Base
 from broadbase.weights.ctranslate2 import read_container
 from broadbase.weights.folder import load, save
 from broadbase.weights.parity import differences
-from support.containers import container, variable, whisper_variables, write_container
+from support.containers import container, text, variable, whisper_variables, write_container
 from support.references import saved, whisper
 
 EMBEDDINGS = "decoder/embeddings/weight"
@@ -151,6 +151,7 @@ def test_the_ids_of_start_and_end_must_be_there(folder: Path, tokens: str | None
 
 
 ONE = variable("a", torch.ones(3))
+ALIAS = struct.pack("<I", 1) + text("a") + text("a")
 HEAD = container({})[:-8]  # without its counts
 
 
@@ -161,6 +162,8 @@ HEAD = container({})[:-8]  # without its counts
         (HEAD, "ends too soon"),
         (HEAD + struct.pack("<I", 2**32 - 1), "has 4294967295 entries"),
         (HEAD + struct.pack("<I", 2) + ONE + ONE, "holds 'a' twice"),
+        (HEAD + struct.pack("<I", 1) + ONE + ALIAS, "holds 'a' twice"),
+        (container({"a": torch.ones(3)}, {f"b{i}": "a" for i in range(99)}), "repeat more than"),
         (HEAD + struct.pack("<IHs", 1, 1, b"a"), "no end"),
         (HEAD + struct.pack("<IH", 1, 65535) + b"a\0", "no end"),
         (HEAD + struct.pack("<IH2sB", 1, 2, b"a\0", 200), "200 axes"),

@@ -87,14 +87,20 @@ def read_container(file: Path) -> Container:
                 stored[name] = entry
             else:
                 settings[name] = entry.mapped().item()
+        repeated = 0
         for _ in range(cursor.count()):
             alias, name = cursor.text(), cursor.text()
+            if alias in stored or alias in settings:
+                raise ValueError(f"it holds {alias!r} twice")
             if name in stored:
                 stored[alias] = stored[name]
+                repeated += stored[name].size
             elif name in settings:
                 settings[alias] = settings[name]
             else:
                 raise ValueError(f"{alias!r} stands for {name!r}, which it lacks")
+        if repeated > cursor.end:
+            raise ValueError("its aliases repeat more than it holds")
     return Container(file, spec, settings, stored)
 
 

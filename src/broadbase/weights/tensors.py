@@ -69,12 +69,17 @@ class Stored:
             )
         return DTYPES[self.dtype_name]
 
+    @property
+    def size(self) -> int:
+        """Return the bytes of its numbers."""
+        return prod(self.shape) * self.dtype.itemsize
+
     def mapped(self) -> Tensor:
         """Return the tensor mapped from the file.
 
         Copy it soon: if the file is cut, its pages are lost.
         """
-        size = prod(self.shape) * self.dtype.itemsize
+        size = self.size
         page = self.start - self.start % mmap.ALLOCATIONGRANULARITY
         if not size:
             return torch.empty(self.shape, dtype=self.dtype)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 from broadbase.core.errors import DataError
@@ -94,9 +93,10 @@ def _rows(stored: Stored, parts: int) -> list[Stored]:
     """Return a tensor's rows in so many equal parts; DataError if they cannot be divided."""
     count, rest = divmod(stored.shape[0], parts)
     if rest:
-        raise DataError(f"{stored.file}: {stored.shape[0]} rows are not {parts} parts; copy it")
-    shape = (count, *stored.shape[1:])
-    size = prod(shape) * stored.dtype.itemsize
+        raise DataError(
+            f"{stored.file}: {stored.shape[0]} rows are not {parts} parts; copy it again"
+        )
+    shape, size = (count, *stored.shape[1:]), stored.size // parts
     return [replace(stored, shape=shape, start=stored.start + i * size) for i in range(parts)]
 
 
