@@ -14,12 +14,14 @@ from rdkit.Chem.Descriptors import MolWt
 from broadbase.adapt.compare import compare
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import BASELINES, classical
+from broadbase.adapt.kinds import NUMBERS
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.reading import as_read
-from broadbase.adapt.task import Task, read_task
+from broadbase.adapt.task import Task
+from broadbase.adapt.task_data import read_task
 from broadbase.adapt.truncation import Truncated
 from broadbase.core.codec import Sample
 from broadbase.core.errors import ConfigError, DataError
@@ -187,7 +189,7 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "many"}')
     source = JsonLinesConfig(path=str(tmp_path / "a.jsonl"), label="label")
     with pytest.raises(DataError, match=r"a.jsonl:1: label 'many' is no number"):
-        read_task("x", "bytes", source, regression=True)
+        read_task("x", "bytes", source, kind=NUMBERS)
 
 
 def test_classical_baselines_read_what_is_there() -> None:

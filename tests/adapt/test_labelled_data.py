@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from broadbase.adapt.compare import compare
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import classical
+from broadbase.adapt.kinds import CLASSES, NUMBERS
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
@@ -32,7 +33,8 @@ from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read, kind_of, reader
 from broadbase.adapt.result import RANDOM_INIT
 from broadbase.adapt.splits import joined
-from broadbase.adapt.task import Task, read_task
+from broadbase.adapt.task import Task
+from broadbase.adapt.task_data import read_task
 from broadbase.commands.app import app
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError, DivergedError
 from broadbase.core.sources import Record, Reject, SourceConfig
@@ -89,7 +91,7 @@ def test_missing_labels_are_no_class() -> None:
         read(labelled(["a", None] * 10))
     with pytest.raises(DataError, match=r"here:1 has no label, and no other of the 9 .*--label"):
         read(labelled([None] * 9))
-    numbers = read(labelled(["1.5", "nan", "", "2"]), regression=True)
+    numbers = read(labelled(["1.5", "nan", "", "2"]), kind=NUMBERS)
     assert numbers.labels.tolist() == [1.5, 2.0]
     assert "2 of 4 records have no label" in numbers.notes[0]
 
@@ -128,13 +130,13 @@ def test_few_bad_records_are_counted_and_many_refused() -> None:
 
 def test_labels_that_are_no_numbers() -> None:
     good = [str(i / 7) for i in range(300)]
-    task = read(labelled([*good, "n/a", "inf"]), regression=True)
+    task = read(labelled([*good, "n/a", "inf"]), kind=NUMBERS)
     assert len(task.labels) == 300
     assert "2 of 302 records cannot be used" in task.notes[0]
     with pytest.raises(DataError, match="label 'True' is no number"):
-        read(labelled(["True", "1", "2"]), regression=True)
+        read(labelled(["True", "1", "2"]), kind=NUMBERS)
     with pytest.raises(DataError, match="every label is 5"):
-        read(labelled(["5", "5.0", "5"]), regression=True)
+        read(labelled(["5", "5.0", "5"]), kind=NUMBERS)
     with pytest.raises(DataError, match="every label is 5"):
         Task.from_values("t", "bytes", ["a", "b"], [5.0, 5.0])
     for far in ([1e308, -1e308], [1e-200, 2e-200]):
@@ -171,9 +173,7 @@ def test_many_classes_are_listed_in_short() -> None:
 
 
 def test_numbers_are_summed_up() -> None:
-    assert (
-        read(labelled(["1", "2", "6"]), regression=True).summary == "3 numbers from 1 to 6, mean 3"
-    )
+    assert read(labelled(["1", "2", "6"]), kind=NUMBERS).summary == "3 numbers from 1 to 6, mean 3"
 
 
 @pytest.mark.parametrize("method", METHODS, ids=names)
@@ -363,7 +363,7 @@ RAWS = st.one_of(st.text(max_size=6), st.binary(max_size=4), st.none(), st.integ
 def _any_table(items: list[Any], numeric: bool, few: int, test: int, method: MethodConfig) -> None:
     """A result, or an error with words and a code: any other error fails the test."""
     with suppress(BroadbaseError):
-        task = read(items, regression=numeric, base=BASE)
+        task = read(items, kind=NUMBERS if numeric else CLASSES, base=BASE)
         (row,) = compare(BASE, task, method, [few], test, 2, features=True)
         assert all(
             map(np.isfinite, (*row.scores, *row.random_init.other_per_item, row.chance.other))
@@ -410,7 +410,9 @@ def test_the_command_says_what_the_labels_are(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     (row,) = json.loads(done.stdout)
     assert row["class_counts"] == {"a": 30, "b": 30}
-    assert [note.split(" rec")[0] for note in row["notes"]] == ["2 of 63", "class 'rare' has 1"]
+    read_as, *others = row["notes"]
+    assert read_as.startswith("labels are read as classes: 3 different ones (otherwise say --kind")
+    assert [note.split(" rec")[0] for note in others] == ["2 of 63", "class 'rare' has 1"]
     assert "classes: a 30, b 30" in done.stderr
     assert "2 of 63 records have no label" in done.stderr
     shown = invoke(tmp_path / "base", "--data", data, *sizes)

@@ -12,10 +12,12 @@ import torch
 from typer.testing import CliRunner
 
 from broadbase.adapt.compare import compare
+from broadbase.adapt.kinds import PER_TOKEN
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.methods.probe import ProbeConfig
-from broadbase.adapt.task import Task, read_task
+from broadbase.adapt.task import Task
+from broadbase.adapt.task_data import read_task
 from broadbase.commands.app import app
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.sources import Record, Reject
@@ -141,7 +143,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     again = read_task(
-        "a", "protein", JsonLinesConfig(path=str(tmp_path), label="states"), per_token=True
+        "a", "protein", JsonLinesConfig(path=str(tmp_path), label="states"), kind=PER_TOKEN
     )
     assert again.labels.tolist() == task.labels.tolist()
     save(protein_base(), tmp_path / "model")

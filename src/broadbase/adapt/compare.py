@@ -55,14 +55,14 @@ def compare(
     inits = [bases[0].reinitialised(seed) for seed in range(seeds if random_init else 0)]
     reads = [(base, task.inputs(ever)) for base in bases]
     reads += [(base, task.inputs(some)) for base, some in zip(inits, used, strict=False)]
-    encoders = _encoders(reads, task, method, progress)
+    encoders = encoders_of(reads, task, method, progress)
     scorers = [partial(_score, method, task, encoder, progress.done) for encoder in encoders]
     pretrained, random = scorers[: len(bases)], scorers[len(bases) :]
     codec = bases[0].codec(task.modality)[1]
-    others = classical(task, _choice(task, method), codec) if features else {}
+    others = classical(task, choice_of(task, method), codec) if features else {}
     work = len(labels) * seeds * (len(bases) + random_init) * (method.work or 1)
     result, (constant, chance) = (
-        _result_of(bases[0], task, ever, method, len(bases)),
+        result_of(bases[0], task, ever, method, len(bases)),
         task.constant(),
     )
     results = []
@@ -86,7 +86,7 @@ def must_suit(base: Base, task: Task, method: MethodConfig) -> None:
     _must_align(base, task)
 
 
-def _encoders(
+def encoders_of(
     reads: Sequence[tuple[Base, Inputs]], task: Task, method: MethodConfig, progress: Progress
 ) -> list[Encoder]:
     """Return an encoder of each base, which keeps the vectors of its inputs."""
@@ -113,14 +113,14 @@ def _score(
     return task.score(outputs, test)
 
 
-def _choice(task: Task, method: MethodConfig) -> Baselines | None:
+def choice_of(task: Task, method: MethodConfig) -> Baselines | None:
     """Return the hand-made features that fit a method; None: the usual ones."""
     if task.token_labels is not None:
         return PER_TOKEN
     return NEAREST if isinstance(method, KnnConfig) else None
 
 
-def _result_of(
+def result_of(
     base: Base, task: Task, used: Indices, method: MethodConfig, seeds: int
 ) -> Callable[[int, int, list[float], Mapping[str, list[float]]], TaskResult]:
     """Return what makes a result of the sizes of a split, the scores and those of baselines."""

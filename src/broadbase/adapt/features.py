@@ -14,12 +14,12 @@ from scipy.fft import dct
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from broadbase.adapt.reading import as_seen
 from broadbase.adapt.splits import Indices
+from broadbase.adapt.target import Outputs
 from broadbase.adapt.task import Task
 from broadbase.core.codec import Codec
 from broadbase.core.errors import DataError
@@ -31,6 +31,7 @@ COMPONENTS = 50  # of expression
 WINDOW = 17  # residues around the predicted one (Garnier, Osguthorpe & Robson 1978, GOR)
 
 Scorer = Callable[[Indices, Indices, int], float]  # train, test, seed -> score
+Predictor = Callable[[Indices, Indices], Outputs]  # train, test -> outputs for the test
 Make = Callable[[Task], Pipeline]  # an unfitted model
 Inputs = Callable[[Task], NDArray[Any]]
 Baselines = Mapping[str, Mapping[str, tuple[Inputs, Make]]]  # modality -> name
@@ -39,6 +40,13 @@ Baselines = Mapping[str, Mapping[str, tuple[Inputs, Make]]]  # modality -> name
 def classical(
     task: Task, choice: Baselines | None = None, codec: Codec | None = None
 ) -> dict[str, Scorer]:
+    """Return the scores of the baselines of a task's modality by name, as `predictors`."""
+    return {name: _scorer(task, each) for name, each in predictors(task, choice, codec).items()}
+
+
+def predictors(
+    task: Task, choice: Baselines | None = None, codec: Codec | None = None
+) -> dict[str, Predictor]:
     """Return the baselines of a task's modality by name, each fitted anew for every split.
 
     They see what `codec` makes of the records, as a base does; without one, the records.
@@ -49,15 +57,19 @@ def classical(
     models = {k: v for table in tables for k, v in table.get(task.modality, {}).items()}
     task = task if codec is None or not models else as_seen(codec, task)
     features = {inputs: inputs(task) for inputs in {inputs for inputs, _ in models.values()}}
-    return {name: _scorer(task, features[inputs], make) for name, (inputs, make) in models.items()}
+    return {n: _predictor(task, features[inputs], make) for n, (inputs, make) in models.items()}
 
 
-def _scorer(task: Task, inputs: NDArray[Any], make: Make) -> Scorer:
-    def score(train: Indices, test: Indices, _: int) -> float:
+def _predictor(task: Task, inputs: NDArray[Any], make: Make) -> Predictor:
+    def predict(train: Indices, test: Indices) -> Outputs:
         model = make(task).fit(inputs[train], task.labels[train])
-        return task.score(task.target.outputs(model, inputs[test]), test)
+        return task.target.outputs(model, inputs[test])
 
-    return score
+    return predict
+
+
+def _scorer(task: Task, predict: Predictor) -> Scorer:
+    return lambda train, test, _: task.score(predict(train, test), test)
 
 
 def _raw(task: Task) -> NDArray[Any]:
@@ -163,8 +175,8 @@ def _linear(task: Task) -> Pipeline:
     return make_pipeline(StandardScaler(), task.target.ridge())
 
 
-def _logistic(_: Task) -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+def _logistic(task: Task) -> Pipeline:
+    return make_pipeline(StandardScaler(), task.target.logistic())
 
 
 def _nearest(task: Task) -> Pipeline:

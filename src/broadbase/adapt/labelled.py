@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.sources import Record, Reject
-from broadbase.core.trees import brief
 
 REJECTS = 0.01  # the share of unusable records allowed, as in `prepare`
 NAMED = 5  # classes that a note names
 
 Read = Callable[[Any], Any]  # a raw record as it is read; ValueError where it is none
+Check = Callable[[str], str | None]  # a label; None where it is missing, ValueError where it is bad
 
 
 def as_it_is(raw: Any) -> Any:
@@ -23,24 +22,32 @@ def as_it_is(raw: Any) -> Any:
     return raw
 
 
+class Row(NamedTuple):
+    """A record with its label."""
+
+    record: Record
+    label: str
+    part: int = 0  # the number of its source
+
+
 @dataclass
 class Labelled:
-    """The labelled records of a source, and what else it held."""
+    """The labelled records of some sources, and what else these held."""
 
-    regression: bool
-    labelled: list[tuple[Record, str]] = field(default_factory=list)
+    labelled: list[Row] = field(default_factory=list)
     rejected: list[Reject] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)  # origins
     unlabelled: list[str] = field(default_factory=list)  # origins
     used: int = 0  # records with a label that can be read
+    spaced: int = 0  # labels with spaces around them
     lost: int = 0  # records that went with those rejected
     notes: list[str] = field(default_factory=list)
 
     def leave_out_single(self) -> None:
         """Leave out records whose class has no other: none would be left to test on."""
-        counts = Counter(label for _, label in self.labelled)
+        counts = Counter(row.label for row in self.labelled)
         single = sorted(label for label, count in counts.items() if count == 1)
-        self.labelled = [each for each in self.labelled if counts[each[1]] > 1]
+        self.labelled = [each for each in self.labelled if counts[each.label] > 1]
         named = ", ".join(map(repr, single[:NAMED])) + (", ..." if len(single) > NAMED else "")
         if len(single) == 1:
             self.notes.append(f"class {named} has 1 record and is left out: none would be tested")
@@ -53,38 +60,39 @@ class Labelled:
         """All records that there were."""
         return self.used + self.lost + len(self.empty) + len(self.unlabelled)
 
-    def add(self, item: Record | Reject, read: Read) -> None:
-        """Sort a record in by what can be done with it."""
+    def add(self, item: Record | Reject, read: Read, part: int = 0) -> None:
+        """Sort a record of a source in by what can be done with it."""
         if isinstance(item, Reject):
             self._reject(item)
             return
-        label = self._label(item)
-        if isinstance(label, Reject):
-            self._reject(label)
-        elif label is None:
+        label = "" if item.label is None else str(item.label).strip()
+        self.spaced += bool(label) and label != str(item.label)
+        if not label:
             self.unlabelled.append(item.origin)
         else:
             try:
-                self.labelled.append((replace(item, raw=read(item.raw)), label))
+                self.labelled.append(Row(replace(item, raw=read(item.raw)), label, part))
                 self.used += 1
             except BroadbaseError:
                 raise
             except (TypeError, ValueError) as error:
                 self._reject(Reject(item.origin, str(error)))
 
-    def _label(self, record: Record) -> str | Reject | None:
-        label = None if record.label is None else str(record.label).strip()
-        if not label or not self.regression:
-            return label or None
-        try:
-            number = float(label)
-        except ValueError:
-            number = math.inf
-        if math.isnan(number):
-            return None
-        if math.isfinite(number):
-            return label
-        return Reject(record.origin, f"label {brief(label)} is no number")
+    def check(self, check: Check) -> None:
+        """Keep the labels that `check` returns, and sort the others in by what is wrong."""
+        rows, self.labelled = self.labelled, []
+        for row in rows:
+            try:
+                label = check(row.label)
+            except ValueError as error:
+                self._reject(Reject(row.record.origin, str(error)))
+                self.used -= 1
+                continue
+            if label is None:
+                self.unlabelled.append(row.record.origin)
+                self.used -= 1
+            else:
+                self.labelled.append(row._replace(label=label))
 
     def _reject(self, item: Reject) -> None:
         if item.empty:
@@ -120,4 +128,6 @@ class Labelled:
             one = self.rejected[0]
             first = f"first: {one.origin}: {one.reason}"
             lines.append(f"{self.lost:,} of {self.size:,} records cannot be used ({first})")
+        if self.spaced:
+            lines.append(f"{self.spaced:,} labels had spaces around them, which were removed")
         return lines + self.notes

@@ -13,7 +13,8 @@ from broadbase.evidence.interval import Interval, paired_interval
 
 MIN_SPLITS = 3  # that an interval is given for; of two it is a guess
 RANDOM_INIT = "random init"  # the same architecture, not pretrained
-MOST_FREQUENT, MEAN = "most frequent class", "mean of the labels"  # read no record
+MOST_FREQUENT = "most frequent class"
+CONSTANTS = (MOST_FREQUENT, "mean of the labels", "share of each label")  # read no record
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class TaskResult:
     max_tokens: int = 0  # that the model reads of a record
     labels: str = ""  # what the labels are, in a line
     class_counts: Mapping[str, int] = field(default_factory=dict)  # records of each class
+    own_test: bool = False  # whether the task says what is tested on: one split
+    interval: Interval | None = None  # of the score on that test
     notes: tuple[str, ...] = ()  # what was left out, and what may be a mistake in the labels
 
     @property
@@ -54,6 +57,11 @@ class TaskResult:
         interval = (
             "95 % intervals" if self.splits >= MIN_SPLITS else f"{self.splits} splits: no interval"
         )
+        if self.interval is not None:
+            _, low, high = self.interval
+            interval = f"score {low:.3f} to {high:.3f}, 95 % bootstrap intervals over these records"
+        elif self.own_test:
+            interval = "too few for an interval"
         return (
             f"{self.task}, {self.method}: {self.metric.name} on {self.test_size} records from"
             f" {self.train_size} labels{cut}, {interval}"
@@ -67,12 +75,12 @@ class TaskResult:
     @property
     def chance(self) -> Comparison:
         """The comparison with the best answer that reads no record."""
-        return next(row for row in self.comparisons if row.baseline in (MOST_FREQUENT, MEAN))
+        return next(row for row in self.comparisons if row.baseline in CONSTANTS)
 
     @property
     def best_features(self) -> Comparison | None:
         """The comparison with the best of the hand-made features, where there are any."""
-        others = (RANDOM_INIT, MOST_FREQUENT, MEAN)
+        others = (RANDOM_INIT, *CONSTANTS)
         rows = [row for row in self.comparisons if row.baseline not in others]
         return max(rows, key=lambda row: row.other, default=None)
 
@@ -98,6 +106,7 @@ class TaskResult:
             "notes": list(self.notes),
             "best_features": None if best is None else best.baseline,
             "scores": list(self.scores),
+            **({} if self.interval is None else {"interval": list(self.interval[1:])}),
             "comparisons": [
                 {**row.as_json(), "baseline_scores": list(row.other_per_item)}
                 for row in self.comparisons

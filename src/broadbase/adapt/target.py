@@ -75,6 +75,10 @@ class Target(Slot):
     def ridge(self) -> Any:
         """Return ridge regression, its penalty chosen by leave-one-out error on what it is fit."""
 
+    def logistic(self) -> Any:
+        """Return logistic regression; ridge regression where labels are no classes."""
+        return self.ridge()
+
     @abstractmethod
     def neighbours(self) -> Any:
         """Return the k-nearest-neighbour model."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broadbase.adapt.inputs import Inputs
-from broadbase.adapt.labelled import NAMED, Labelled, Read, as_it_is
 from broadbase.adapt.splits import Indices, cut, cut_groups
 from broadbase.adapt.target import Labels, Outputs, Target
 from broadbase.adapt.targets.classes import ClassesTarget
 from broadbase.adapt.targets.numbers import NumbersTarget
+from broadbase.adapt.targets.several import SeveralTarget
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.sources import SourceConfig
 
 MANY = 10  # classes called by numbers: with more they may be numbers to predict
 FAR = 1e100  # how far numbers to predict may spread, and its inverse how little
@@ -39,6 +37,7 @@ class Task:
     token_labels: Indices | None = None  # [M,2]: the number of its record, and its position there
     unlabelled: Sequence[Any] = ()  # records without a label, for methods that learn from them
     read: bool = False  # whether records are cleaned and copies in groups (reading.as_read)
+    test: Indices | None = None  # the labels to test on, where the data say which
     notes: tuple[str, ...] = ()  # what was left out of the data, and what is odd in them
 
     @classmethod
@@ -113,11 +112,37 @@ class Task:
                 )
         return cls(name, modality, raws, numbers, NumbersTarget(), _numbered(groups))
 
+    @classmethod
+    def from_several(
+        cls,
+        name: str,
+        modality: str,
+        raws: Sequence[Any],
+        labels: Sequence[Sequence[str]],
+        groups: Sequence[str] | None = None,
+    ) -> Task:
+        """Make a task from the labels of each record, any number; DataError of fewer than two."""
+        names = tuple(sorted({each for row in labels for each in row}))
+        if len(names) < 2:
+            raise DataError(
+                f"task {name!r} has {len(names)} labels in {len(raws):,} records{_listed(names)}; a"
+                " task of several labels needs at least two: check their field (--label)"
+            )
+        target = SeveralTarget(labels=names)
+        coded = np.stack([target.indicators(row) for row in labels])
+        return cls(name, modality, raws, coded, target, _numbered(groups))
+
     def inputs(self, chosen: Indices) -> Inputs:
         """Return the records, or the tokens, of some labels."""
         if self.token_labels is None:
             return Inputs([self.raws[int(i)] for i in chosen])
         return Inputs(self.raws, self.token_labels[chosen], per_token=True)
+
+    @property
+    def train(self) -> Indices:
+        """The labels to learn from: all that are not tested on."""
+        everything = np.arange(len(self.labels))
+        return everything if self.test is None else np.setdiff1d(everything, self.test)
 
     def score(self, outputs: Outputs, test: Indices) -> float:
         """Compute the metric of outputs [M,K] for the records `test`."""
@@ -149,12 +174,7 @@ class Task:
             size = min(test, len(everything) - labels)
             pool, held = cut(everything, strata, len(everything) - size, size, seed)
         else:
-            try:
-                pool, held = cut_groups(strata, self.groups, test, seed)
-            except ValueError as error:
-                raise DataError(
-                    f"task {self.name!r} cannot be split for a test: {error}; give more records"
-                ) from None
+            pool, held = self._pool(strata, test, seed)
         if len(pool) < labels:
             raise DataError(
                 f"task {self.name!r}: with every group on one side, {len(pool)} records are left to"
@@ -168,6 +188,21 @@ class Task:
                 " far the commonest; ask for more labels"
             )
         return few, held
+
+    def most(self, test: int, seeds: int) -> int:
+        """Return how many labels every one of `seeds` splits has to train on, groups apart."""
+        strata = self.target.strata(self.labels)
+        return min(len(self._pool(strata, test, seed)[0]) for seed in range(seeds))
+
+    def _pool(self, strata: Indices, test: int, seed: int) -> list[Indices]:
+        """Return the labels to choose from and up to `test` others, groups apart."""
+        assert self.groups is not None
+        try:
+            return cut_groups(strata, self.groups, test, seed)
+        except ValueError as error:
+            raise DataError(
+                f"task {self.name!r} cannot be split for a test: {error}; give more records"
+            ) from None
 
     def _must_suffice(self, labels: int) -> None:
         """Errors where the records, or the labels to learn from, are too few for the classes."""
@@ -183,62 +218,6 @@ class Task:
                 f"task {self.name!r} has {size:,} records{of}, too few for {labels} labels and a"
                 f" test; ask for fewer labels (--train-size){self.hint}"
             )
-
-
-def read_task(
-    name: str,
-    modality: str,
-    source: SourceConfig,
-    *,
-    regression: bool = False,
-    per_token: bool = False,
-    macro: bool = False,
-    read: Read = as_it_is,
-) -> Task:
-    """Make a task from the labelled records of a source, each read by `read`.
-
-    With `regression` labels are numbers, to be predicted as such; with `per_token` a label has a
-    letter for each token; with `macro` every class counts alike in the score. Where records have
-    groups, a record without one is a group of its own. Records without a label, empty ones and
-    classes of one record are left out, and the task's notes count them. DataError where no record
-    has a label, or more than 1 % cannot be used.
-    """
-    data = Labelled(regression)
-    for item in source.records():
-        data.add(item, read)
-    data.must_suffice(name, modality)
-    if not regression and not per_token:
-        data.leave_out_single()
-    records, labels = [r for r, _ in data.labelled], [label for _, label in data.labelled]
-    raws = [record.raw for record in records]
-    groups = [r.group or r.origin for r in records] if any(r.group for r in records) else None
-    try:
-        if regression:
-            task = Task.from_values(name, modality, raws, [float(x) for x in labels], groups)
-        else:
-            make = Task.from_token_labels if per_token else Task.from_records
-            task = make(name, modality, raws, labels, groups, macro)
-    except DataError as error:
-        raise DataError(". ".join([str(error), *data.summary()])) from None
-    return replace(task, notes=(*data.summary(), *_odd(task)))
-
-
-def _odd(task: Task) -> list[str]:
-    """Report what may be a mistake in the labels."""
-    alike: dict[str, list[str]] = {}
-    for name in task.target.names:
-        alike.setdefault(_plain(name), []).append(name)
-    twins = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
-    notes = [f"classes that may be the same: {'; '.join(twins[:NAMED])}"] if twins else []
-    return notes + ([task.hint.removeprefix("; ")] if task.hint else [])
-
-
-def _plain(label: str) -> str:
-    """Remove the differences that people seldom mean from a label: case, spaces, 1 and 1.0."""
-    try:
-        return repr(float(label))
-    except ValueError:
-        return re.sub(r"[\s_-]+", " ", label).casefold().strip()
 
 
 def _is_number(label: str) -> bool:

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from broadbase.commands import work
-from broadbase.commands.options import Json, ModelFolder, OneData
-from broadbase.core.errors import ConfigError
+from broadbase.commands.options import WHERE, Json, ModelFolder, not_empty
 
 Modality = Annotated[str | None, typer.Option(help="The modality of the records.")]
 Method = Annotated[str, typer.Option(help="The method: probe, knn, finetune, or one from outside.")]
@@ -22,6 +21,36 @@ TestSize = Annotated[
     typer.Option(min=2, help="Labelled records to test on; by default a fifth, at most 500."),
 ]
 Splits = Annotated[int, typer.Option(min=2, help="Random splits, each with its own random init.")]
+OneOfData = Annotated[
+    str | None, typer.Option(metavar="PATH", callback=not_empty, help=f"Labelled records: {WHERE}.")
+]
+Train = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Instead of --data: the records to train on, with --test."),
+]
+Validation = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="With --train: more of them; methods choose by CV of both."),
+]
+Test = Annotated[
+    str | None, typer.Option(metavar="PATH", help="With --train: the records to test on.")
+]
+Unlabelled = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Records without labels, for methods that learn from them."),
+]
+Group = Annotated[
+    str | None, typer.Option(help="A field; records with one value stay on one side of a split.")
+]
+Time = Annotated[
+    str | None, typer.Option(help="A field of numbers or dates; the newest records are tested on.")
+]
+KindName = Annotated[
+    str | None,
+    typer.Option(
+        "--kind", help="What labels are: classes, numbers, several or per-token; else guessed."
+    ),
+]
 Field = Annotated[str, typer.Option(help="The field that holds the text.")]
 Label = Annotated[str, typer.Option(help="The field that holds the label.")]
 Regression = Annotated[bool, typer.Option(help="Predict numbers, scored by R2.")]
@@ -42,7 +71,11 @@ CopyBase = Annotated[bool, typer.Option(help="Copy the base into --out, instead 
 
 def adapt(
     model: ModelFolder,
-    data: OneData,
+    data: OneOfData = None,
+    train: Train = None,
+    validation: Validation = None,
+    test: Test = None,
+    unlabelled: Unlabelled = None,
     modality: Modality = None,
     method: Method = "probe",
     train_size: TrainSize = None,
@@ -50,6 +83,9 @@ def adapt(
     splits: Splits = 5,
     field: Field = "text",
     label: Label = "label",
+    group: Group = None,
+    time: Time = None,
+    kind: KindName = None,
     regression: Regression = False,
     per_token: PerToken = False,
     macro: Macro = False,
@@ -64,22 +100,19 @@ def adapt(
     The score is that of held-out records, over several splits; --out saves what is learned from all
     labelled records, for `predict`. At most 1,024 tokens of a record are read.
     """
-    if regression and (per_token or macro):
-        raise ConfigError(
-            f"{'--per-token' if per_token else '--macro'} is for classes, not --regression"
-        )
+    named = work.labelled_data.kind_named(
+        kind, regression=regression, per_token=per_token, macro=macro
+    )
+    where = (data, train, validation, test, unlabelled, field, label, group, time)
     work.adapt.adapt(
         model,
-        data,
+        work.labelled_data.LabelledData(*where),
         modality,
         method,
+        named,
         train_size=train_size,
         test_size=test_size,
         splits=splits,
-        field=field,
-        label=label,
-        regression=regression,
-        per_token=per_token,
         macro=macro,
         settings=settings or (),
         baselines=baselines,

@@ -33,6 +33,7 @@ from broadbase.data.table_columns import (
     texts_of,
 )
 
+NO_COLUMNS: Mapping[str, str] = {}
 STORE = "store:"  # prepared data, whose own sources are read
 
 
@@ -74,19 +75,24 @@ def pairs(path: str, kinds: Sequence[str] = ("image", "text")) -> dict[str, Sour
     return {kind: FILES[kind](path=path) for kind in kinds}
 
 
-def labelled(path: str, field: str, label: str) -> SourceConfig:
+def labelled(
+    path: str, field: str, label: str, columns: Mapping[str, str] = NO_COLUMNS
+) -> SourceConfig:
     """Return the source of labelled records at a path.
 
     It is a sample or named source, a table, cells, molecules, or classes in folders.
 
-    A table counts where it has the column `label`, and `field` or paths of pictures or sounds. Of
-    the kinds of files in folders the one counts of which there are most. DataError says what lacks.
+    A table counts where it has the column `label`, and `field` or paths of pictures or sounds, and
+    the `columns`, which may name its `group` and its `key`. Of the kinds of files in folders the
+    one counts of which there are most. DataError says what lacks.
     """
+    if columns and (named(path) or not tables_at(path)):
+        raise DataError(f"{path} is no table, and has no column `{next(iter(columns.values()))}`")
     if source := named(path):
         return source
     tables = tables_at(path)
     for table in tables:
-        if source := _labelled(table, field, label):
+        if source := _with(table, field, {"label": label, **columns}):
             return source
     for other in (H5adConfig(path=path, label=label), SdfConfig(path=path, label=label)):
         if other.holds():
@@ -95,7 +101,7 @@ def labelled(path: str, field: str, label: str) -> SourceConfig:
     if in_folders(most):
         return most
     raise DataError(
-        _lacking(path, tables, {"field": field, "label": label})
+        _lacking(path, tables, {"field": field, "label": label, **columns})
         or f"{path} has no labels that can be read: it holds {_contents(path)}; give a table with a"
         " column for them, or a folder for each class"
     )
@@ -113,9 +119,7 @@ def unlabelled(path: str, field: str, columns: Mapping[str, str]) -> SourceConfi
         return source
     tables = tables_at(path)
     for table in tables:
-        rows = first_rows(table)
-        there = all(any(value(row, c) is not ABSENT for row in rows) for c in columns.values())
-        if there and (source := _held(table.replace(**columns), rows, field)):
+        if source := _with(table, field, columns):
             return source
     label = {"label": columns["label"]} if "label" in columns else {}
     for other in (H5adConfig(path=path, **label), SdfConfig(path=path, **label)):
@@ -231,12 +235,12 @@ def _readable(source: SourceConfig) -> bool:
     return any(isinstance(item, Record) for item in islice(source.records(), LOOK))
 
 
-def _labelled(table: ColumnsConfig, field: str, label: str) -> SourceConfig | None:
-    """Return a table with its labels, or the files that it lists; None where it lacks either."""
+def _with(table: ColumnsConfig, field: str, columns: Mapping[str, str]) -> SourceConfig | None:
+    """Return a table with `columns`, or the files that it lists; None where it lacks any."""
     rows = first_rows(table)
-    if not any(value(row, label) is not ABSENT for row in rows):
+    if not all(any(value(row, c) is not ABSENT for row in rows) for c in columns.values()):
         return None
-    return _held(table.replace(label=label), rows, field)
+    return _held(table.replace(**columns), rows, field)
 
 
 def _held(table: ColumnsConfig, rows: Sequence[Row], field: str) -> SourceConfig | None:

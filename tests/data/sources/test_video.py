@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upath import UPath
 
-from broadbase.adapt.task import read_task
+from broadbase.adapt.task_data import read_task
 from broadbase.core.errors import ConfigError
 from broadbase.core.extras import require_extra
 from broadbase.core.keyed_random import KeyedRandom

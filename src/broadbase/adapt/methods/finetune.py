@@ -120,7 +120,7 @@ class FinetuneConfig(MethodConfig):
             chosen = order[i * size : (i + 1) * size]
             target = torch.from_numpy(labels[chosen])[:, None]
             position = torch.zeros(len(chosen), 1, 3, dtype=torch.int64)
-            label = Segment(LABEL, target, position, loss_weight=torch.ones(target.shape))
+            label = Segment(LABEL, target, position, loss_weight=torch.ones(target.shape[:2]))
             segments = {task.modality: _segment(base, task.modality, task, chosen), LABEL: label}
             yield Batch(step, segments, KeyedRandom(seed, step))
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import RidgeClassifierCV
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.metrics import f1_score
 from torch import Tensor
 
@@ -86,9 +86,7 @@ class ClassesTarget(Target):
 
     def summary(self, labels: Labels) -> str:
         """Name the classes with their numbers of records."""
-        named = [f"{name} {count:,}" for name, count in self.counts(labels).items()]
-        more = f", and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
-        return f"classes: {', '.join(named[:SHOWN])}{more}"
+        return f"classes: {named_counts(self.counts(labels))}"
 
     def counts(self, labels: Labels) -> Mapping[str, int]:
         """Return the number of records of each class, the commonest first."""
@@ -99,6 +97,10 @@ class ClassesTarget(Target):
     def ridge(self) -> Any:
         """Return ridge regression on an indicator of each class."""
         return RidgeClassifierCV(alphas=PENALTIES)
+
+    def logistic(self) -> Any:
+        """Return logistic regression."""
+        return LogisticRegression(max_iter=1000)
 
     def neighbours(self) -> Any:
         """Return weighted votes of the nearest records."""
@@ -152,3 +154,10 @@ class ClassesTarget(Target):
             }
             for row in chances
         ]
+
+
+def named_counts(counts: Mapping[str, int]) -> str:
+    """Write the names with their numbers of records; of many the first."""
+    named = [f"{name} {count:,}" for name, count in counts.items()]
+    more = f", and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
+    return f"{', '.join(named[:SHOWN])}{more}"

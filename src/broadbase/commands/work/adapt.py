@@ -7,43 +7,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from broadbase.adapt.adapted import Adapted, must_be_free, save_adapted
 from broadbase.adapt.compare import compare
+from broadbase.adapt.compare_test import compare_test
 from broadbase.adapt.encoder import Encoder
+from broadbase.adapt.kinds import Kind
 from broadbase.adapt.learning import learn
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.progress import Progress
-from broadbase.adapt.reading import as_read, kind_of, reader
 from broadbase.adapt.result import TaskResult
-from broadbase.adapt.task import Task, read_task
+from broadbase.adapt.task import Task
+from broadbase.adapt.task_data import MOST
 from broadbase.commands.options import log
+from broadbase.commands.work.labelled_data import LabelledData, task_of
 from broadbase.core.config import override
 from broadbase.core.terminal import echo
-from broadbase.data.detect import labelled
-from broadbase.data.sources.left_out import notes
 from broadbase.inference.base import Base
 from broadbase.report.tables import print_comparisons
 from broadbase.train.machine import MachineConfig
 from broadbase.weights.folder import load
 
-MOST = 500  # records that are tested on by default
-
 
 def adapt(
     model: Path,
-    data: str,
+    data: LabelledData,
     modality: str | None,
     method: str,
+    kind: Kind | None,
     *,
     train_size: int | None,
     test_size: int | None,
     splits: int,
-    field: str,
-    label: str,
-    regression: bool,
-    per_token: bool,
     macro: bool,
     settings: Sequence[str],
     baselines: bool,
@@ -53,47 +47,52 @@ def adapt(
 ) -> None:
     """Print the scores of a base on a task, against its random init and hand-made features.
 
-    What is learned from all labelled records goes to `out`. ConfigError where options do not fit,
-    before any work.
+    What is learned from all labelled records goes to `out`; where the data say what is tested on,
+    from the others. ConfigError where options do not fit, before any work.
     """
+    data.check((train_size, test_size))
     chosen = method_of(method, settings)
     if out is not None:
         must_be_free(out)
+    data.sources()  # before the base is loaded
     MachineConfig().prepare()
     base = load(model)
-    kinds = {"regression": regression, "per_token": per_token, "macro": macro}
-    task = _task(base, data, modality, field, label, kinds)
-    tested = test_size or min(MOST, max(2, len(task.target.names), len(task.labels) // 5))
-    few = train_size or len(task.labels) - tested
-    (result,) = compare(
-        base,
-        task,
-        chosen,
-        [few],
-        tested,
-        splits,
-        features=baselines,
-        random_init=baselines,
-        console=log,
-    )
+    task = task_of(base, data, modality, kind, macro, test_size)
+    if task.test is not None:
+        result = compare_test(
+            base, task, chosen, features=baselines, random_init=baselines, console=log
+        )
+    else:
+        few, tested = _sizes(task, train_size, test_size, splits)
+        (result,) = compare(
+            base,
+            task,
+            chosen,
+            [few],
+            tested,
+            splits,
+            features=baselines,
+            random_init=baselines,
+            console=log,
+        )
     if out is not None:
-        read = {"data": data, "field": field, "label": label}
+        read = {"data": data.data or data.train, "field": data.field, "label": data.label}
         save_adapted(_learned(base, task, chosen, read, result), out, model, copy_base)
         log.say(f"adapted base in {out}; use it with: broadbase predict {out} --data NEW")
     _print(result, as_json)
 
 
-def _task(
-    base: Base, data: str, modality: str | None, field: str, label: str, kinds: dict[str, bool]
-) -> Task:
-    """Read the labelled records as the base reads them, and say what they are."""
-    source = labelled(data, field, label)
-    modality = modality or kind_of(base, source)
-    read = reader(base, modality)
-    task = as_read(base, read_task(Path(data).stem, modality, source, read=read, **kinds))
-    for line in (task.summary, *task.notes, *notes(source)):
-        log.say(line)
-    return task
+def _sizes(
+    task: Task, train_size: int | None, test_size: int | None, splits: int
+) -> tuple[int, int]:
+    """Return how many records each split trains and tests on, by default as many as there are."""
+    kinds = len(task.target.names)
+    tested = test_size or min(MOST, max(2, kinds, len(task.labels) // 5))
+    if train_size is not None:
+        return train_size, tested
+    if task.groups is None:
+        return len(task.labels) - max(tested, kinds), tested
+    return task.most(tested, splits), tested
 
 
 def method_of(name: str, settings: Sequence[str] = ()) -> MethodConfig:
@@ -107,15 +106,14 @@ def method_of(name: str, settings: Sequence[str] = ()) -> MethodConfig:
 def _learned(
     base: Base, task: Task, method: MethodConfig, read: dict[str, Any], result: TaskResult
 ) -> Adapted:
-    """Learn the task from all of its labelled records."""
+    """Learn the task from all of its labelled records but those of its own test."""
     progress, encoder = Progress(log), Encoder(base, task.modality)
-    everything = np.arange(len(task.labels))
     if not method.trains_base:
-        inputs = task.inputs(everything)
+        inputs = task.inputs(task.train)
         with progress.phase("reading all records", len(inputs.used)):
             encoder.keep(inputs, progress.done)
     with progress.phase("learning from all records, steps", 2 * method.work):
-        fitted, calibration = learn(encoder, task, method, everything, done=progress.done)
+        fitted, calibration = learn(encoder, task, method, task.train, done=progress.done)
     return Adapted(
         task=task.name,
         modality=task.modality,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -56,6 +57,8 @@ class ColumnsConfig(FilesConfig):
         raw, words = values[self.field], dict[str, str | None]()
         for name in self.columns:
             if name != self.field or name == self.label:
+                if name == self.label and isinstance(values[name], list):
+                    values[name] = _words(values[name])
                 if isinstance(values[name], list | dict | bytes):
                     kind = type(values[name]).__name__
                     return Reject(origin, f"field `{name}` is {kind}, expected a word or a number")
@@ -105,6 +108,13 @@ def word(value: Any) -> str | None:
         return None
     is_integer = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
     return str(int(value)) if is_integer else str(value)
+
+
+def _words(values: list[Any]) -> Any:
+    """Return a list of words and numbers as JSON; any other list unchanged."""
+    if any(isinstance(value, list | dict | bytes) for value in values):
+        return values
+    return json.dumps([text for value in values if (text := word(value))], ensure_ascii=False)
 
 
 def column_hint(name: str, names: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
-"""Heads for labels of records: a class or a number.
+"""Heads for labels of records: a class, a number, or several labels.
 
 A fine-tuned base has one, so that its folder says what the labels mean.
 
-Legend: B rows, S scored positions, D width, M records, C classes.
+Legend: B rows, S scored positions, D width, M records, C classes, K labels.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from broadbase.core.spaces import Head, HeadConfig
 from broadbase.nn.laws import OutputLinear
@@ -59,6 +60,36 @@ class ValuesConfig(HeadConfig):
     def labels(self, predictions: Tensor) -> NDArray[Any]:
         """Return standardised predictions [M] in the unit of the labels."""
         return self.mean + self.deviation * predictions.cpu().numpy()
+
+
+class SeveralConfig(HeadConfig):
+    """Settings of labels of which a record has any number."""
+
+    name: Literal["several"] = "several"
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    """The labels in the order of the columns."""
+
+    def build(self, width: int) -> Several:
+        """Return the head for a tower of `width`."""
+        return Several(width, len(self.labels))
+
+
+class Several(Head):
+    """A logit [B,S,K] for each label: a projection, the mean binary cross entropy."""
+
+    def __init__(self, width: int, labels: int) -> None:
+        super().__init__()
+        self.output = OutputLinear(width, labels)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return logits [B,S,K]."""
+        logits: Tensor = self.output(x)
+        return logits
+
+    def score(self, x: Tensor, target: Tensor) -> Tensor:
+        """Return the mean binary cross entropy of indicators [B,S,K] in nats, [B,S]."""
+        loss = binary_cross_entropy_with_logits(self.predict(x), target, reduction="none")
+        return loss.mean(dim=-1)
 
 
 class Number(Head):

@@ -1,0 +1,124 @@
+"""Labelled data as the options of `adapt` name them, and the task that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from broadbase.adapt.kinds import CLASSES, KINDS, NUMBERS, PER_TOKEN, Kind
+from broadbase.adapt.labelled import Read
+from broadbase.adapt.reading import as_read, kind_of, reader
+from broadbase.adapt.task import Task
+from broadbase.adapt.task_data import read_task
+from broadbase.commands.options import log
+from broadbase.core.config import hint
+from broadbase.core.errors import BroadbaseError, ConfigError, DataError
+from broadbase.core.sources import Record, SourceConfig
+from broadbase.data.detect import labelled, unlabelled
+from broadbase.data.sources.left_out import notes
+from broadbase.inference.base import Base
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Where labelled records are, in one table or in given splits; ConfigError as `check`."""
+
+    data: str | None
+    train: str | None
+    validation: str | None
+    test: str | None
+    unlabelled: str | None
+    field: str
+    label: str
+    group: str | None
+    time: str | None
+
+    def check(self, sizes: Sequence[int | None]) -> None:
+        """ConfigError where options do not fit each other; `sizes` are those of train and test."""
+        if (self.data is None) == (self.train is None):
+            raise ConfigError("give the labelled records with --data, or with --train and --test")
+        if (self.train is None) != (self.test is None):
+            lacks = "--test" if self.test is None else "--train"
+            raise ConfigError(f"given splits need {lacks} too; or give one table with --data")
+        if self.validation is not None and self.train is None:
+            raise ConfigError("--validation is for given splits; give --train and --test too")
+        splits = {"--group": self.group, "--time": self.time, "--test": self.test}
+        if len(given := [name for name, value in splits.items() if value is not None]) > 1:
+            raise ConfigError(f"{' and '.join(given)} are different ways to split; give one")
+        if self.test is not None and any(sizes):
+            raise ConfigError("--train-size and --test-size are for random splits, not --test")
+        if self.time is not None and sizes[0] is not None:
+            raise ConfigError("--train-size is for random splits, not --time: all older are used")
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+        return Path(self.data or self.train or "").stem
+
+    def sources(self) -> list[SourceConfig]:
+        """Return one source; or those to train on, for validation, and to test on."""
+        named = {"group": self.group, "key": self.time}
+        columns = {name: column for name, column in named.items() if column is not None}
+        paths = [path for path in (self.data, self.train, self.validation, self.test) if path]
+        return [labelled(path, self.field, self.label, columns) for path in paths]
+
+
+def kind_named(name: str | None, *, regression: bool, per_token: bool, macro: bool) -> Kind | None:
+    """Return the kind of labels that the options say; None where it is to be guessed."""
+    options = {"--regression": (regression, NUMBERS), "--per-token": (per_token, PER_TOKEN)}
+    said = {option: kind for option, (on, kind) in options.items() if on}
+    if name is not None:
+        if name not in KINDS:
+            raise ConfigError(f"`--kind {name}`: there is no such kind{hint(name, KINDS)}")
+        said[f"--kind {name}"] = KINDS[name]
+    if len(set(map(id, said.values()))) > 1:
+        raise ConfigError(f"{' and '.join(said)} are different kinds of labels; give one")
+    kind = next(iter(said.values()), None)
+    if macro and kind not in (None, CLASSES, PER_TOKEN):
+        raise ConfigError(f"--macro is for classes, not {next(iter(said))}")
+    return CLASSES if macro and kind is None else kind
+
+
+def task_of(
+    base: Base,
+    data: LabelledData,
+    modality: str | None,
+    kind: Kind | None,
+    macro: bool,
+    test_size: int | None,
+) -> Task:
+    """Read the labelled records as the base reads them, and say what they are."""
+    sources = data.sources()
+    modality = modality or kind_of(base, sources[0])
+    read = reader(base, modality)
+    by_time = data.time is not None
+    how: dict[str, Any] = {"kind": kind, "macro": macro, "by_time": by_time, "newest": test_size}
+    task = as_read(base, read_task(data.name, modality, *sources, read=read, **how))
+    if data.unlabelled is not None:
+        task = replace(task, unlabelled=_pool(data.unlabelled, data.field, modality, read))
+    said = [line for source in sources for line in notes(source)]
+    for line in (task.summary, *task.notes, *dict.fromkeys(said)):
+        log.say(line)
+    return task
+
+
+def _pool(path: str, field: str, modality: str, read: Read) -> list[Any]:
+    """Return records without labels, cleaned; those that cannot be read are counted and said."""
+    pool, rejected = list[Any](), list[str]()
+    for item in unlabelled(path, field, {}).records():
+        try:
+            if not isinstance(item, Record):
+                raise ValueError(item.reason)
+            pool.append(read(item.raw))
+        except BroadbaseError:
+            raise
+        except (TypeError, ValueError) as error:
+            rejected.append(f"{item.origin}: {error}")
+    first = f" (first: {rejected[0]})" if rejected else ""
+    if not pool:
+        raise DataError(f"{path} has no record that can be read as {modality}{first}")
+    odd = f"; {len(rejected):,} cannot be read{first}" if rejected else ""
+    log.say(f"{len(pool):,} unlabelled records in {path}{odd}")
+    return pool
