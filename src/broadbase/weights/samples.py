@@ -61,8 +61,8 @@ def sample_base(name: str) -> SampleBase:
     """Return a sample base by name; DataError with the nearest one."""
     if name not in SAMPLE_BASES:
         raise DataError(
-            f"there is no sample base {name!r}{hint(name, SAMPLE_BASES)}; `broadbase bases` lists"
-            " them"
+            f"there is no sample base {name!r} (`broadbase bases` lists them)"
+            f"{hint(name, SAMPLE_BASES)}"
         )
     return SAMPLE_BASES[name]
 
