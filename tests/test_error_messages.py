@@ -153,6 +153,14 @@ CONFIGS: dict[str, tuple[str, str]] = {
         "data.sources.text.modality=txt",
         r"the model has no 'txt'; did you mean `text`",
     ),
+    "another choice": (
+        "optim.name=adamw",
+        r"unknown field `optim\.muon_lr`: 'adamw' lacks it; .*--set 'optim=\{name: adamw\}'",
+    ),
+    "no settings": (
+        "model.towers.main.layers.0.block.attention.softmax.cap=1",
+        r"softmax\.cap`; 'plain' has no settings",
+    ),
     "deep": ("model.towers.main.layers.0.block.attention.head=3", r"unknown field.*`model\.towers"),
 }
 

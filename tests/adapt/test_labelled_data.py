@@ -188,7 +188,9 @@ def test_copies_never_stand_on_both_sides(method: MethodConfig) -> None:
     rng.shuffle(rows)
     base = text_base()
     task = as_read(base, read(rows, base=base, modality="text"))
-    assert task.notes == ("240 of 300 records equal another: equal ones stay on one side",)
+    assert task.notes == (
+        "240 of 300 records are copies of another: all copies are trained on, or all tested",
+    )
     assert task.groups is not None
     for seed in range(4):
         train, test = task.split(150, 100, seed)
@@ -203,7 +205,7 @@ def test_copies_never_stand_on_both_sides(method: MethodConfig) -> None:
 def test_equal_records_with_other_labels_are_said() -> None:
     task = Task.from_records("t", "bytes", ["a", "a", "b", "c", "d"], [*"xyxyx"])
     found = as_read(mixed_base(), task)
-    assert found.notes[1] == "2 records have equals with another label"
+    assert found.notes[1] == "2 records have copies with another label"
     assert as_read(mixed_base(), Task.from_records("t", "bytes", [*"abcd"], [*"xyxy"])).notes == ()
 
 
@@ -331,7 +333,7 @@ def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
         compare(mixed_base(), things, method, [20], 20, 2,
               console=Console(file=out, width=200))  # fmt: skip
     lines = out.getvalue().splitlines()
-    for what in ("reading records", "fitting", "training, steps"):
+    for what in ("computing embeddings", "fitting", "training, steps"):
         mine = [line for line in lines if line.startswith(what)]
         assert mine
         for line in mine:
@@ -426,7 +428,7 @@ def test_options_are_looked_at_before_the_work(tmp_path: Path) -> None:
     base = [tmp_path / "none", "--data", tmp_path / "none.jsonl"]
     for words, message in (
         (["--out", tmp_path / "mine"], "already holds other files"),
-        (["--set", "lr=1"], "unknown field `lr`"),
+        (["--set", "lr=1"], "unknown field `lr`; 'probe' has no settings"),
         (["--method", "prob"], "did you mean `probe`?"),
         (["--method", "finetune", "--out", tmp_path / "mine"], "already holds other files"),
         (["--method", "finetune", "--set", "rate=1"], "unknown field `rate`"),

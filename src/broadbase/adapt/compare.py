@@ -92,7 +92,7 @@ def encoders_of(
     """Return an encoder of each base, which keeps the vectors of its inputs."""
     encoders = [Encoder(base, task.modality) for base, _ in reads]
     if not method.trains_base:
-        with progress.phase("reading records", sum(len(inputs.used) for _, inputs in reads)):
+        with progress.phase("computing embeddings", sum(len(inputs.used) for _, inputs in reads)):
             for encoder, (_, inputs) in zip(encoders, reads, strict=True):
                 encoder.keep(inputs, progress.done)
     return encoders

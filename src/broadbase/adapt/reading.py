@@ -68,10 +68,13 @@ def as_read(base: Base, task: Task) -> Task:
     copies = len(digests) - len(np.unique(digests))
     if not copies or task.test is not None:
         return task
-    notes = [f"{copies:,} of {len(raws):,} records equal another: equal ones stay on one side"]
+    notes = [
+        f"{copies:,} of {len(raws):,} records are copies of another: all copies are trained on, or"
+        " all tested"
+    ]
     owner = np.arange(len(raws)) if task.token_labels is None else task.token_labels[:, 0]
     if task.token_labels is None and (odd := _contradicting(digests, task.labels)):
-        notes.append(f"{odd:,} records have equals with another label")
+        notes.append(f"{odd:,} records have copies with another label")
     groups = joined(digests[owner], owner if task.groups is None else task.groups)
     return replace(task, groups=groups, notes=(*task.notes, *notes))
 

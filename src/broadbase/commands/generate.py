@@ -54,7 +54,7 @@ def generate(
     ),
     as_json: Json = False,
 ) -> None:
-    """Continue prompts, or answer them; a conditional base draws or describes what they say."""
+    """Continue or answer prompts; a base of pairs draws a picture of a text, or describes one."""
     work.generate.generate(
         model,
         prompt or (),

@@ -11,6 +11,6 @@ def resume(folder: RunFolder, settings: Set = None, as_json: Json = False) -> No
 
     With --set train.steps=N a finished run goes on, at the learning rate that a schedule of N steps
     has there. The learning rate, its schedule, the weight decay and the clipping may change too;
-    the journal records it.
+    `metrics.jsonl` records it.
     """
     work.train.resume(folder, settings or (), as_json)

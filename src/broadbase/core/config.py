@@ -169,8 +169,10 @@ def override(tree: Mapping[str, Any], setting: str) -> dict[str, Any]:
         elif not isinstance(node, dict) or (node and key not in node):
             fields = list(node) if isinstance(node, dict) else []
             prefix = f"{here}." if here else ""
+            alone = fields == ["name"] and isinstance(node, dict)
+            remedy = f"; {node['name']!r} has no settings" if alone else hint(key, fields, prefix)
             raise ConfigError(
-                f"unknown field `{_cut(prefix + key)}`{hint(key, fields, prefix)}"
+                f"unknown field `{_cut(prefix + key)}`{remedy}"
                 if isinstance(node, dict)
                 else f"`{_cut(here)}` has no field {brief(key)}: it holds {brief(node)}"
             )
@@ -221,17 +223,31 @@ def _line(cls: type[Config], tree: Mapping[str, Any], at: str, error: ErrorDetai
     path = _cut(".".join(str(part) for part in (*above, *error["loc"])))
     if error["type"] == "extra_forbidden":
         *parents, last = error["loc"]
-        names = _fields(cls, tree, parents)
+        owner = _owner(cls, tree, parents)
         prefix = "".join(f"{parent}." for parent in (*above, *parents))
-        return f"unknown field `{path}`{hint(str(last), names, prefix)}"
+        return f"unknown field `{path}`{_remedy(owner, str(last), prefix)}"
     message = error["msg"].removeprefix("Value error, ")
     message = _cut(message, 400)
     return f"`{path}`: {message} (got {brief(error['input'])})" if path else message
 
 
-def _fields(cls: Any, tree: Any, parents: Iterable[Any]) -> list[str]:
-    """List the fields that the class at `parents` has, following slots to the choice that the tree
-    names; none where the path leads nowhere."""
+def _remedy(owner: type[Config] | None, field: str, prefix: str) -> str:
+    """Return what to write in place of a field that a class does not have."""
+    name = owner.model_fields["name"].default if owner and issubclass(owner, Slot) else None
+    if owner is None or not issubclass(owner, Slot) or not isinstance(name, str):
+        return hint(field, owner.model_fields if owner else (), prefix)
+    if any(field in other.model_fields for other in owner.choices.values()) and prefix:
+        slot = prefix.rstrip(".")
+        return f": {name!r} lacks it; replace the whole slot: --set '{slot}={{name: {name}}}'"
+    settings = [each for each in owner.model_fields if each != "name"]
+    return hint(field, settings, prefix) if settings else f"; {name!r} has no settings"
+
+
+def _owner(cls: Any, tree: Any, parents: Iterable[Any]) -> type[Config] | None:
+    """Return the class at `parents`, following slots to the choice that the tree names.
+
+    None where the path leads nowhere.
+    """
     cls = _choice(cls, tree)
     for parent in parents:
         if isinstance(cls, type) and issubclass(cls, Config):
@@ -247,7 +263,7 @@ def _fields(cls: Any, tree: Any, parents: Iterable[Any]) -> list[str]:
         if get_origin(cls) is Annotated:
             cls = get_args(cls)[0]
         cls = _choice(cls, tree)
-    return list(cls.model_fields) if isinstance(cls, type) and issubclass(cls, Config) else []
+    return cls if isinstance(cls, type) and issubclass(cls, Config) else None
 
 
 def _choice(cls: Any, tree: Any) -> Any:

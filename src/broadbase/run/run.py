@@ -92,7 +92,9 @@ class Run(Corpus):
         of are still there and have changed.
         """
         if not (folder / "config.yaml").exists():
-            raise ConfigError(f"{folder} holds no run: there is no config.yaml in it")
+            inside = (folder.parent / "config.yaml").exists()
+            remedy = f"; give the folder of the run, {folder.parent}" if inside else ""
+            raise ConfigError(f"{folder} holds no run: there is no config.yaml in it{remedy}")
         config = RunConfig.of_run(folder)
         if change is not None:
             config = anchored(RunConfig.from_tree(change(config.tree())))

@@ -146,6 +146,9 @@ def bound(config: Mapping[str, Any], shapes: Collection[tuple[int, ...]]) -> Non
             )
 
 
+OUTSIDE = "if it is a class of yours, name its module in BROADBASE_PLUGINS"
+
+
 @contextmanager
 def errors_of(what: str) -> Iterator[None]:
     """Turn errors that the content of a file causes into a DataError that begins with `what`."""
@@ -160,7 +163,9 @@ def errors_of(what: str) -> Iterator[None]:
         reason = described(error) if isinstance(error, ValidationError) else _brief(str(error))
         if isinstance(error, KeyError):
             reason = f"no field {reason}"
-        raise DataError(f"{what}: {reason or type(error).__name__}; copy it again") from None
+        unknown = " is called " in reason  # a class that may come from outside the package
+        remedy = OUTSIDE if unknown else "copy it again"
+        raise DataError(f"{what}: {reason or type(error).__name__}; {remedy}") from None
 
 
 def described(error: ValidationError) -> str:

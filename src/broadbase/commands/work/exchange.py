@@ -108,6 +108,6 @@ def _lines(summary: dict[str, Any]) -> str:
         verdict = "equal" if row["equal"] else "DIFFERENT"
         lines.append(
             f"{row['inputs']} inputs: {row['compared']} differ by {row['difference']:.2e} of the"
-            f" largest (bar {BAR:g}): {verdict}"
+            f" largest (at most {BAR:g} is allowed): {verdict}"
         )
     return "\n".join(lines)

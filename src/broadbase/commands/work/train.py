@@ -58,5 +58,5 @@ def _train(run: Run, as_json: bool) -> None:
         return
     log.say(f"model in {run.folder / 'model'}")
     rows = [{"source": k, **v} for k, v in result.items()]
-    title = f"held out: the first {run.config.data.final_rows:,} rows of each source"
+    title = f"held-out data, at most {run.config.data.final_rows:,} rows of each source"
     show(rows, ["source", "unit", "nats_per_token", "bits_per_unit"], as_json, title)

@@ -234,7 +234,7 @@ SAMPLES = {
     ),
     "organisms": SampleSet(
         "protein",
-        "1,156 of those, labelled by 7 organisms; families as groups",
+        "1,156 sequences of `uniprot`, labelled by 7 organisms; families as groups",
         _packaged(MMSEQS, FastaConfig(path=_DB, label=_ORGANISM, homologs=True)),
         9.6,
     ),
@@ -267,8 +267,8 @@ SAMPLES = {
         DigitsConfig(),
         options=_named(DigitsConfig()),
     ),
-    "digits_train": SampleSet("image", "the first 1,000 of them", DigitsConfig(last=1000)),
-    "digits_test": SampleSet("image", "the other 797", DigitsConfig(first=1000)),
+    "digits_train": SampleSet("image", "the first 1,000 of `digits`", DigitsConfig(last=1000)),
+    "digits_test": SampleSet("image", "the other 797 of `digits`", DigitsConfig(first=1000)),
     "fashion": SampleSet(
         "image",
         "Fashion-MNIST: 60,000 articles of 10 classes, 28 x 28",
@@ -278,7 +278,7 @@ SAMPLES = {
     ),
     "fashion_test": SampleSet(
         "image",
-        "Fashion-MNIST: its other 10,000, to test a base on that was trained on `fashion`",
+        "Fashion-MNIST: 10,000 other articles, to test a base that was trained on `fashion`",
         _fashion("t10k-images*"),
         30.9,
         _named(_fashion("t10k-images*"), *ARTICLES),
