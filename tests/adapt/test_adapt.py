@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from rdkit.Chem import MolFromSmiles
 from rdkit.Chem.Descriptors import MolWt
 
 from broadbase.adapt.compare import compare
-from broadbase.adapt.encoder import Encoder
+from broadbase.adapt.encoder import LAST, Encoder, Vectors
 from broadbase.adapt.features import BASELINES, classical
+from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.kinds import NUMBERS
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
@@ -26,7 +28,8 @@ from broadbase.adapt.truncation import Truncated
 from broadbase.core.codec import Sample
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources.json_files import JsonLinesConfig
-from support.adapting import METHODS, names, probe, score
+from broadbase.inference.base import Base
+from support.adapting import METHODS, Given, names, probe, score
 from support.bases import mixed_base
 
 WORDS = {"fruit": ["apple", "pear", "plum", "fig"], "tool": ["saw", "drill", "axe", "file"]}
@@ -76,11 +79,18 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
     things = replace(things, raws=[f"{raw} {i}" for i, raw in enumerate(things.raws)])
     (row,) = compare(base, things, ProbeConfig(), [20], 20, 3)
     splits = [things.split(20, 20, seed) for seed in range(3)]
-    whole = base.embed(things.raws, modality="bytes")
-    assert row.scores == tuple(probe([whole], things, *split) for split in splits)
-    wholes = [base.reinitialised(seed).embed(things.raws, modality="bytes") for seed in range(3)]
-    told = [probe([w], things, *split) for w, split in zip(wholes, splits, strict=True)]
-    assert row.random_init.other_per_item == tuple(told)
+    everything = things.inputs(np.arange(200))
+
+    def scores(base: Base, seeds: Sequence[int]) -> tuple[float, ...]:
+        encoder = Encoder(base, "bytes")
+        encoder.keep(everything)
+        both = [things.split(20, 20, seed) for seed in seeds]
+        return tuple(score(ProbeConfig().fit(encoder, things, a), things, b) for a, b in both)
+
+    assert row.scores == scores(base, range(3))
+    inits = [scores(base.reinitialised(seed), [seed])[0] for seed in range(3)]
+    assert row.random_init.other_per_item == tuple(inits)
+    splits = [things.split(20, 20, seed) for seed in range(3)]
     used = {int(i) for split in splits for part in split for i in part}
     read = list[str]()
 
@@ -240,3 +250,23 @@ def test_of_long_records_the_beginning_is_read(method: MethodConfig) -> None:
     )
     assert rows[0].truncated == used
     assert f"{used} records truncated to 1,024 tokens" in rows[0].title
+
+
+def test_a_single_layer_must_be_better_by_more_than_chance() -> None:
+    """A layer with the line wins against noise; one that is a shade better does not."""
+    things, vectors = numbers()
+    noise = np.random.default_rng(1).normal(size=vectors.shape).astype(np.float32)
+    even = np.arange(len(vectors))[:, None] % 2
+    train = things.split(40, 200, seed=0)[0]
+
+    class Layered(Given):
+        def representations(self, inputs: Inputs) -> tuple[str, ...]:
+            return (LAST, "layer 1")
+
+        def vectors(self, inputs: Inputs, representation: str) -> Vectors:
+            return super().vectors(inputs, str(int(representation != LAST)))
+
+    worse, better = vectors + 0.5 * even * noise, vectors + 0.45 * (1 - even) * noise
+    for last, layer, chosen in ((noise, vectors, "layer 1"), (worse, better, LAST)):
+        fitted = ProbeConfig().fit(Layered(things, last, layer), things, train)
+        assert fitted.facts["representation"] == chosen

@@ -10,19 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broadbase.adapt.adapted import Adapted, save_adapted
-from broadbase.adapt.encoder import Encoder, Vectors
+from broadbase.adapt.encoder import LAST, Encoder, Vectors
 from broadbase.adapt.inputs import Inputs, content
 from broadbase.adapt.learning import learn
 from broadbase.adapt.method import Fitted, MethodConfig
+from broadbase.adapt.methods.centroids import CentroidsConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
+from broadbase.adapt.methods.names import NamesConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
 from broadbase.inference.base import Base
+from broadbase.inference.embedding import Done, ignored
 from broadbase.weights.folder import save
 
-METHODS = (ProbeConfig(), KnnConfig(), FinetuneConfig(steps=2, batch=4))
+METHODS = (
+    ProbeConfig(),
+    KnnConfig(),
+    CentroidsConfig(),
+    NamesConfig(),
+    FinetuneConfig(steps=2, batch=4),
+)
 
 
 class Given(Encoder):
@@ -32,11 +41,17 @@ class Given(Encoder):
         self.rows = {content(raw): i for i, raw in enumerate(task.raws)}
         self.given = given
 
+    def keep(self, inputs: Inputs, done: Done = ignored) -> None: ...
+
+    def after(self, inputs: Inputs) -> Encoder:
+        return self
+
     def representations(self, inputs: Inputs) -> tuple[str, ...]:
         return tuple(map(str, range(len(self.given))))
 
     def vectors(self, inputs: Inputs, representation: str) -> Vectors:
-        return self.given[int(representation)][[self.rows[content(raw)] for raw in inputs.raws]]
+        given = self.given[0 if representation == LAST else int(representation)]
+        return given[[self.rows[content(raw)] for raw in inputs.raws]]
 
 
 def score(fitted: Fitted, task: Task, test: Indices) -> float:

@@ -48,7 +48,7 @@ def compare(
     """
     bases = [bases] if isinstance(bases, Base) else bases
     progress, task = Progress(console), as_read(bases[0], task)
-    must_suit(bases[0], task, method)
+    must_suit(bases[0], task, method, min(labels))
     splits = [[(*task.split(few, test, seed), seed) for few in labels] for seed in range(seeds)]
     used = [np.unique(np.concatenate([i for *both, _ in each for i in both])) for each in splits]
     ever = np.unique(np.concatenate(used))
@@ -74,13 +74,19 @@ def compare(
                     score(*split) for score, split in zip(random, those, strict=True)
                 ]
             scores = [score(*split) for score in pretrained for split in those]
-            baselines |= {n: [score(*split) for split in those] for n, score in others.items()}
+            if few:
+                baselines |= {n: [score(*split) for split in those] for n, score in others.items()}
             results.append(result(few, len(those[0][1]), scores, baselines))
     return results
 
 
-def must_suit(base: Base, task: Task, method: MethodConfig) -> None:
+def must_suit(base: Base, task: Task, method: MethodConfig, labels: int = 1) -> None:
     """ConfigError where the method cannot learn the task, DataError where labels do not fit."""
+    if method.needs_labels and not labels:
+        raise ConfigError(
+            f"task {task.name!r}: {method.name} learns from labels, and has none; give it some"
+            " (--train-size), or take the names of the classes (--method names)"
+        )
     if reason := method.refusal(base, task):
         raise ConfigError(f"task {task.name!r}: {reason}")
     _must_align(base, task)

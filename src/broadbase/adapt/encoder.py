@@ -1,10 +1,11 @@
 """The vectors of records that methods learn from; each record is read by the base once.
 
-Legend: M records, or tokens where tokens are labelled; L layers, D width, F features.
+Legend: M records, or tokens where tokens are labelled; N tokens, L layers, D width, F features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
 
 LAST, LAYERS, PROPERTIES = "last layer", "all layers", "properties"
+LAYER = "layer "  # before the number of a layer, from 1
+SPREAD = " and deviations"  # after the name of a representation
 Vectors = NDArray[np.float32]
 
 
@@ -27,32 +30,53 @@ class Encoder:
 
     base: Base
     modality: str
-    _vectors: dict[str, Vectors] = field(default_factory=dict)  # by content: [L*D], or [N,L*D]
+    _vectors: dict[str, Vectors] = field(default_factory=dict)  # by content: [F], or [N,F]
     _properties: dict[str, Vectors | None] = field(default_factory=dict)
 
     def keep(self, inputs: Inputs, done: Done = ignored) -> None:
         """Read the records of `inputs` now and keep their vectors, for what asks for them later."""
-        for i, vectors in self._read(inputs, LAYERS, done).items():
+        for i, vectors in self._read(inputs, done).items():
             self._vectors[content(inputs.raws[i])] = vectors
 
+    def after(self, inputs: Inputs) -> Encoder:
+        """Return an encoder that keeps the vectors of these records as well; this one does not."""
+        other = Encoder(self.base, self.modality, dict(self._vectors), self._properties)
+        other.keep(inputs)
+        return other
+
     def representations(self, inputs: Inputs) -> tuple[str, ...]:
-        """Name the representations of these records that a method may choose from."""
-        if inputs.per_token or self._property_vectors(inputs) is None:
-            return (LAYERS,)
-        return (LAYERS, PROPERTIES)
+        """Name the representations of these records that a method may choose from.
+
+        They are the last layer, all layers and each layer; of measured values, as those of sounds
+        and images, also the first two with deviations; and what the base predicts.
+        """
+        one = Inputs([inputs.raws[int(inputs.used[0])]], per_token=inputs.per_token)
+        row, spread = self._read(one, ignored)[0], self._spread(inputs)
+        depth = row.shape[-1] // self.width // (2 if spread else 1)
+        names = [LAST]
+        if depth > 1:
+            names += [LAYERS, *(f"{LAYER}{i}" for i in range(1, depth))]
+        if spread:
+            names += [name + SPREAD for name in names[:2]]
+        if not inputs.per_token and self._property_vectors(inputs) is not None:
+            names.append(PROPERTIES)
+        return tuple(names)
 
     def vectors(self, inputs: Inputs, representation: str) -> Vectors:
         """Return a representation of each record, or of each token, [M,F].
 
-        "all layers": the mean over its tokens of every layer, concatenated; "last layer": that of
-        the last; "properties": what the base predicts of a record, such as descriptors.
+        "last layer": the mean over its tokens of the last layer; "layer 1": that of the first;
+        "all layers": those of all, concatenated; with " and deviations" the deviations over its
+        tokens follow; "properties": what the base predicts of a record, such as descriptors.
         """
         if representation == PROPERTIES:
             properties = self._property_vectors(inputs)
             if properties is None:
                 raise ConfigError(f"this base predicts no properties of {self.modality!r}")
             return properties
-        rows = self._read(inputs, representation, ignored)
+        read = self._read(inputs, ignored)
+        take = self._columns(representation, self._spread(inputs))
+        rows = {i: take(row) for i, row in read.items()}
         if not inputs.per_token:
             return np.stack([rows[int(i)] for i in inputs.used])
         if inputs.tokens is None:
@@ -64,24 +88,49 @@ class Encoder:
         """The width D of a layer."""
         return self.base.config.towers[self.base.tower(self.modality)].width
 
-    def _read(self, inputs: Inputs, representation: str, done: Done) -> dict[int, Vectors]:
-        """Return the vectors of each record by its number; those kept are not read again."""
-        layers, rows, missing = representation == LAYERS, dict[int, Vectors](), list[int]()
+    def _spread(self, inputs: Inputs) -> bool:
+        """Return whether deviations are read as well: of records whose values are measured."""
+        return not inputs.per_token and self.base.codec(self.modality)[1].start.ndim > 0
+
+    def _columns(self, representation: str, spread: bool) -> Callable[[Vectors], Vectors]:
+        """Return what takes a representation out of what was read of a record or its tokens."""
+        name, columns = representation.removesuffix(SPREAD), slice(None)
+        if name == LAST:
+            columns = slice(-self.width, None)
+        elif name != LAYERS:
+            end = int(name.removeprefix(LAYER)) * self.width
+            columns = slice(end - self.width, end)
+
+        def take(row: Vectors) -> Vectors:
+            means, deviations = np.split(row, 2, axis=-1) if spread else (row, row)
+            taken = means[..., columns]
+            if representation == name:
+                return taken
+            return np.concatenate([taken, deviations[..., columns]], axis=-1)
+
+        return take
+
+    def _read(self, inputs: Inputs, done: Done) -> dict[int, Vectors]:
+        """Return what is read of each record by its number; what is kept is not read again.
+
+        The means of all layers [L*D], and then as many deviations where they are read; of a token
+        its states. The last layer is that before the final norm.
+        """
+        rows, missing = dict[int, Vectors](), list[int]()
         for i in map(int, inputs.used):
             kept = self._vectors.get(content(inputs.raws[i])) if self._vectors else None
             if kept is None:
                 missing.append(i)
             else:
-                rows[i] = kept if layers else kept[..., -self.width :]
+                rows[i] = kept
         if missing:
             raws = [inputs.raws[i] for i in missing]
+            settings: dict[str, Any] = {"modality": self.modality, "done": done}
             if inputs.per_token:
-                read: Any = self.base.embed_tokens
-                reading = self.base
+                new: Any = self.base.embed_tokens(raws, **settings)
             else:
                 reading = beginning(self.base, self.modality)
-                read = reading.embed
-            new = read(raws, modality=self.modality, layers=layers, done=done)
+                new = reading.embed(raws, deviations=self._spread(inputs), **settings)
             rows |= dict(zip(missing, new, strict=True))
         return rows
 

@@ -47,9 +47,11 @@ def cross_outputs(
 ) -> tuple[Outputs, Labels]:
     """Return outputs [M,K] for records of `train` by models that did not see them, with the labels.
 
-    A method that trains the base is fitted once, on four fifths of the records; others are fitted
-    5 times, and predict every record.
+    With fewer than two records there are none. A method that trains the base is fitted once, on
+    four fifths of the records; others are fitted 5 times, and predict every record.
     """
+    if len(train) < 2:
+        return np.zeros((0, task.target.columns)), task.labels[:0]
     parts = list(folds(task, train, seed))
     if method.trains_base:
         parts = parts[:1]

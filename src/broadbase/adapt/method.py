@@ -62,6 +62,9 @@ class MethodConfig(Slot):
     trains_base: ClassVar[bool] = False
     """Whether the base itself changes, so that its vectors cannot be computed once."""
 
+    needs_labels: ClassVar[bool] = True
+    """Whether it learns from labelled records; otherwise it may be fitted to none."""
+
     @property
     def work(self) -> int:
         """How many steps of `fit` are reported by `done`; 0 where it takes no steps."""
@@ -96,6 +99,10 @@ class Linear(Fitted):
     weight: NDArray[np.float64]  # [F,K]
     bias: NDArray[np.float64]  # [K]
     normalise: bool = False  # whether vectors are brought to length 1 first
+
+    def __post_init__(self) -> None:
+        """Keep the weight in the order of its file, so that sums are the same after loading."""
+        object.__setattr__(self, "weight", np.ascontiguousarray(self.weight))
 
     @property
     def base(self) -> Base:

@@ -167,7 +167,10 @@ class Task:
         return f"; the {len(names):,} classes are numbers: add --regression to predict them"
 
     def split(self, labels: int, test: int, seed: int) -> tuple[Indices, Indices]:
-        """`labels` training and up to `test` test records, classes in proportion, groups apart."""
+        """`labels` training and up to `test` test records, classes in proportion, groups apart.
+
+        With 0 labels the training records are none.
+        """
         self._must_suffice(labels)
         everything, strata = np.arange(len(self.labels)), self.target.strata(self.labels)
         if self.groups is None:
@@ -180,6 +183,8 @@ class Task:
                 f"task {self.name!r}: with every group on one side, {len(pool)} records are left to"
                 f" train on, too few for {labels} labels; ask for fewer labels"
             )
+        if not labels:
+            return pool[:0], held
         few = cut(pool, strata[pool], labels, len(pool) - labels, seed)[0]
         if len(np.unique(strata[few])) < 2:
             only = (self.target.names or ("",))[int(strata[few[0]])]
@@ -207,7 +212,7 @@ class Task:
     def _must_suffice(self, labels: int) -> None:
         """Errors where the records, or the labels to learn from, are too few for the classes."""
         size, kinds = len(self.labels), len(self.target.names)
-        if labels < kinds:
+        if 0 < labels < kinds:
             raise ConfigError(
                 f"task {self.name!r} has {kinds:,} classes, and {labels} labels cannot show one of"
                 f" each; ask for {kinds} labels or more (--train-size){self.hint}"

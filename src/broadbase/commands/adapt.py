@@ -11,10 +11,13 @@ from broadbase.commands import work
 from broadbase.commands.options import WHERE, Json, ModelFolder, not_empty
 
 Modality = Annotated[str | None, typer.Option(help="The modality of the records.")]
-Method = Annotated[str, typer.Option(help="The method: probe, knn, finetune, or one from outside.")]
+Method = Annotated[
+    str,
+    typer.Option(help="The method: probe, knn, centroids, names, finetune, or one from outside."),
+]
 TrainSize = Annotated[
     int | None,
-    typer.Option(min=2, help="Labelled records to train on; by default all but the test."),
+    typer.Option(min=0, help="Labelled records to train on; by default all but the test."),
 ]
 TestSize = Annotated[
     int | None,
@@ -61,7 +64,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Change a setting of the method; of finetune: steps, batch, lr, weight_decay.",
+        help="Change a setting of the method; of finetune: steps, batch, lr, weight_decay,"
+        " layer_decay, only_head; of names: template, phrases.CLASS; of centroids: rounds, weight.",
     ),
 ]
 Baselines = Annotated[bool, typer.Option(help="Compare with random init and hand-made features.")]

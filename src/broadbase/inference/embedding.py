@@ -38,19 +38,27 @@ class Embedding(Reader):
         *,
         modality: str | None = None,
         layers: bool = True,
+        deviations: bool = False,
         batch: int = 32,
         done: Done = ignored,
     ) -> NDArray[np.float32]:
         """Return a vector for each record, the mean over its tokens.
 
-        It is of all layers concatenated [M,L*D] or of the last [M,D].
+        It is of all layers concatenated [M,L*D] or of the last [M,D]. With `deviations` the
+        standard deviations over the tokens follow, as many as there are means.
 
         `done` is called with the number of records of every batch.
         """
         vectors = dict[int, Tensor]()
         for chosen, parts, documents in self._states(raws, modality, layers, batch):
-            means = torch.cat([pool(x, documents) for x in parts], dim=-1).float().cpu()
-            vectors |= dict(zip(chosen, means, strict=True))
+            pooled = [pool(x, documents) for x in parts]
+            if deviations:
+                pooled += [
+                    pool((x - mean[:, None]) ** 2, documents).sqrt()
+                    for x, mean in zip(parts, pooled, strict=True)
+                ]
+            rows = torch.cat(pooled, dim=-1).float().cpu()
+            vectors |= dict(zip(chosen, rows, strict=True))
             done(len(chosen))
         ordered = [vectors[i] for i in range(len(vectors))]
         return torch.stack(ordered).numpy() if ordered else np.zeros((0, 0), np.float32)

@@ -22,6 +22,7 @@ Positive = Annotated[float, Field(gt=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Parameters = list[tuple[str, nn.Parameter]]
+ALIKE: Mapping[str, float] = {}  # shares of the learning rate by parameter: all 1
 
 
 class OptimConfig(Slot):
@@ -44,14 +45,20 @@ class OptimConfig(Slot):
     def build(self, model: nn.Module) -> Optim:
         """Build the optimiser of a model's trainable parameters."""
 
-    def _adamw(self, parameters: Parameters) -> Optimizer:
+    def _adamw(self, parameters: Parameters, shares: Mapping[str, float] = ALIKE) -> Optimizer:
+        """Build AdamW; a parameter in `shares` learns at that share of the rate."""
         decayed = [(n, p) for n, p in parameters if p.ndim >= 2]
         plain = [(n, p) for n, p in parameters if p.ndim < 2]
-        groups: list[dict[str, Any]] = [
-            {"params": [pair for pair in pairs if mesh == _mesh(pair[1])], "weight_decay": decay}
-            for pairs, decay in ((decayed, self.weight_decay), (plain, 0.0))
-            for mesh in dict.fromkeys(_mesh(p) for _, p in pairs)  # they are stepped together
-        ]
+        groups: list[dict[str, Any]] = []
+        for pairs, decay in ((decayed, self.weight_decay), (plain, 0.0)):
+            alike: dict[tuple[Any, float], Parameters] = {}  # they are stepped together
+            for name, parameter in pairs:
+                key = _mesh(parameter), shares.get(name, 1.0)
+                alike.setdefault(key, []).append((name, parameter))
+            groups += [
+                {"params": some, "weight_decay": decay, "lr": self.lr * share}
+                for (_, share), some in alike.items()
+            ]
         return AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
 
@@ -60,9 +67,9 @@ class AdamWConfig(OptimConfig):
 
     name: Literal["adamw"] = "adamw"
 
-    def build(self, model: nn.Module) -> Optim:
-        """Build AdamW for all trainable parameters."""
-        return Optim([self._adamw(_trainable(model))], self.freeze_until)
+    def build(self, model: nn.Module, shares: Mapping[str, float] = ALIKE) -> Optim:
+        """Build AdamW for all trainable parameters; those in `shares` learn at a share of `lr`."""
+        return Optim([self._adamw(_trainable(model), shares)], self.freeze_until)
 
 
 class MuonConfig(OptimConfig):

@@ -5,13 +5,15 @@ Legend: M records, K columns of outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
+from torch import nn
 
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.inputs import Inputs
@@ -34,11 +36,12 @@ from broadbase.train.config import TrainConfig
 from broadbase.train.loop import Trainer
 from broadbase.train.machine import MachineConfig
 from broadbase.train.metrics_log import MetricsLog
-from broadbase.train.optim import AdamWConfig
+from broadbase.train.optim import AdamWConfig, Optim
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import CosineConfig
 
 LABEL = "label"  # the name of the new head
+HEAD = f"spaces.{LABEL}."  # the beginning of the names of its parameters
 BATCH = 64  # records that are predicted at once
 
 
@@ -55,6 +58,11 @@ class FinetuneConfig(MethodConfig):
     """The peak learning rate of AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """How much matrices shrink per step, times the learning rate."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The learning rate of a layer, as a share of that of the layer after it; below 1 the layers
+    near the input change least."""
+    only_head: bool = False
+    """Whether only the head is trained, and the base stays as it is."""
     device: str = "cpu"
     """The device to train on."""
 
@@ -84,7 +92,7 @@ class FinetuneConfig(MethodConfig):
             model=adapted.model,
             objective=Properties(task.modality, LABEL, tower, pattern),
             corrupt={},
-            optim=AdamWConfig(lr=self.lr, weight_decay=self.weight_decay).build(adapted.model),
+            optim=self._optim(adapted.model, tower),
             schedule=CosineConfig(warmup=self.steps // 10),
             machine=MachineConfig(device=self.device, precision="fp32", compile="off"),
             ranks=Ranks(torch.device(self.device)),
@@ -108,6 +116,17 @@ class FinetuneConfig(MethodConfig):
     ) -> Fitted:
         """Return the trained base, which `encoder` has."""
         return Finetuned(encoder.base, encoder.modality, target)
+
+    def _optim(self, model: nn.Module, tower: str) -> Optim:
+        """Build AdamW for what is trained, with a learning rate for each layer."""
+        if self.only_head:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name.startswith(HEAD))
+        optim = AdamWConfig(lr=self.lr, weight_decay=self.weight_decay)
+        shares = layer_shares(
+            [name for name, _ in model.named_parameters()], tower, self.layer_decay
+        )
+        return optim.build(model, shares)
 
     def _batches(
         self, base: Base, task: Task, train: Indices, seed: int, size: int, start: int
@@ -162,15 +181,30 @@ class Finetuned(Fitted):
         return sum(p.numel() for p in self.adapted.model.parameters())
 
 
+def layer_shares(names: Sequence[str], tower: str, decay: float) -> dict[str, float]:
+    """Return the share of the peak learning rate by parameter.
+
+    It is 1 for the head and for what comes after the last block, `decay` for that block, and so on;
+    what comes before the first block is one further (Clark et al. 2020, ELECTRA).
+    """
+    blocks = re.compile(rf"towers\.{re.escape(tower)}\.blocks\.(\d+)\.")
+    numbers = {name: int(m[1]) for name in names if (m := blocks.match(name))}
+    depth, after = max(numbers.values(), default=-1) + 1, (HEAD, f"towers.{tower}.final_norm")
+    return {
+        name: decay ** (depth - numbers.get(name, -1)) if not name.startswith(after) else 1.0
+        for name in names
+    }
+
+
 def _with_head(base: Base, modality: str, head: HeadConfig, seed: int) -> Base:
     """Return a copy of the base with a new head in the tower that reads the records."""
-    tree, space = base.config.tree(), f"spaces.{LABEL}."
+    tree = base.config.tree()
     tree["heads"][LABEL] = head.tree()
     tree["tower_of"][LABEL] = base.tower(modality)
     config = ModelConfig.from_tree(tree)
     model = config.build()
     initialise(model, seed)
-    weights = {k: v for k, v in base.model.state_dict().items() if not k.startswith(space)}
+    weights = {k: v for k, v in base.model.state_dict().items() if not k.startswith(HEAD)}
     model.load_state_dict(weights, strict=False)
     return replace(base, config=config, model=model)
 

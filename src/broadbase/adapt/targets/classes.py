@@ -134,7 +134,9 @@ class ClassesTarget(Target):
         return predictions.double().cpu().numpy()
 
     def calibrate(self, outputs: Outputs, labels: Labels) -> Calibration:
-        """Fit the temperature of the least log loss (Guo et al. 2017, 4.2)."""
+        """Fit the temperature of the least log loss (Guo et al. 2017, 4.2); 1 without records."""
+        if not len(labels):
+            return {"temperature": 1.0}
 
         def loss(log_temperature: float) -> float:
             likelihood = log_softmax(outputs / np.exp(log_temperature), axis=1)

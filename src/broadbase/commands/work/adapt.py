@@ -97,9 +97,14 @@ def _sizes(
 
 def method_of(name: str, settings: Sequence[str] = ()) -> MethodConfig:
     """Return the method of that name with settings NAME=VALUE; ConfigError names a bad one."""
-    tree = MethodConfig.from_tree({"name": name}).tree()
+    empty = MethodConfig.from_tree({"name": name}).tree()
+    tree = dict(empty)
     for setting in settings:
-        tree = override(tree, setting)
+        field = setting.partition("=")[0].partition(".")[0].strip()
+        if empty.get(field) == {}:  # fields with names of their own, such as phrases
+            tree[field] = {**tree[field], **override(empty, setting)[field]}
+        else:
+            tree = override(tree, setting)
     return MethodConfig.from_tree(tree)
 
 
