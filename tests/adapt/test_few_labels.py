@@ -10,12 +10,14 @@ import pytest
 from broadbase.adapt.centroids import class_centroids
 from broadbase.adapt.compare import compare
 from broadbase.adapt.encoder import LAST, SPREAD, Encoder
+from broadbase.adapt.features import classical
 from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.learning import learn
 from broadbase.adapt.methods.centroids import CentroidsConfig
 from broadbase.adapt.methods.names import NamesConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.task import Task
+from broadbase.adapt.text_features import POOLED_CENTROIDS, WORDS
 from broadbase.commands.work.adapt import method_of
 from broadbase.core.errors import ConfigError
 from support.adapting import Given, score
@@ -123,3 +125,23 @@ def test_vectors_do_not_depend_on_what_was_kept() -> None:
                 width = encoder.width
                 np.testing.assert_array_equal(found, every[:, (i - 2) * width : (i - 1) * width])
         assert (f"{LAST}{SPREAD}" in names) == (modality == "image")
+
+
+def test_hand_made_features_of_words_get_the_same_pool() -> None:
+    """Words that a labelled text lacks are tied to its class by texts without labels."""
+    kinds = {"x": ("rain", "cloud", "storm", "wind"), "y": ("goal", "match", "team", "coach")}
+    rng = np.random.default_rng(0)
+    labels = [name for name in kinds for _ in range(60)]
+    raws = [f"{' '.join(rng.choice(kinds[name], 2))}" for name in labels]
+    task = Task.from_records("words", "text", raws, labels)
+    pooled = replace(task, unlabelled=raws)
+    train, test = np.array([0, 60]), np.arange(120)
+    alone, given = (
+        {name: score(train, test, 0) for name, score in classical(t, POOLED_CENTROIDS).items()}
+        for t in (task, pooled)
+    )
+    assert given["LSA centroids with the pool"] > 0.95 > alone["LSA centroids with the pool"]
+    few = np.r_[0:5, 60:65]
+    linear = {name: score(few, test, 0) for name, score in classical(pooled, WORDS).items()}
+    assert set(linear) == {"TF-IDF of words", "LSA with the pool"}
+    assert min(linear.values()) > 0.7
