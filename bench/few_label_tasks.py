@@ -19,6 +19,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,9 @@ UNNAMED = ("package", "where")  # classes whose names say nothing of their recor
 
 
 def tasks() -> Iterator[Task]:
-    """The eight tasks, one after the other."""
-    yield from (genre(), subject(), package(), speciality(), who(), where(), bias(), review())
+    """The eight tasks, one after the other, all of text."""
+    lines = replace(package(), modality="text")
+    yield from (genre(), subject(), lines, speciality(), who(), where(), bias(), review())
 
 
 def speciality() -> Task:

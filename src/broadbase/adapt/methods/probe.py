@@ -64,8 +64,8 @@ def _chosen(
         scaler, ridge = models[name]
         again = clone(ridge).set_params(alphas=[ridge.alpha_], store_cv_results=True)
         again.fit(scaler.transform(vectors(name)), labels)
-        found: NDArray[np.float64] = again.cv_results_.reshape(len(labels), -1).mean(axis=1)
-        return found
+        squares: NDArray[np.float64] = again.cv_results_.reshape(len(labels), -1).mean(axis=1)
+        return squares
 
     joint, layer = best(False), best(True)
     if joint is None or layer is None:
