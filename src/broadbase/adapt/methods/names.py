@@ -39,8 +39,6 @@ class NamesConfig(MethodConfig):
         names = task.target.names
         if not names:
             return "numbers cannot be named; learn them with --method probe"
-        if task.labels.ndim > 1:
-            return "several labels of a record have no names; learn them with --method probe"
         if task.token_labels is not None:
             return "labels of tokens cannot be named; learn them with --method probe"
         if not _reads_text(base, task.modality):
