@@ -182,6 +182,29 @@ def test_the_contract_checks_of_the_pages_pass(page: str, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+def test_the_melodies_of_the_page_are_a_recipe(tmp_path: Path) -> None:
+    page = DOCS / "add-a-modality.md"
+    (tmp_path / "melody.py").write_text(files(page)["melody.py"])
+    (tmp_path / "tunes").mkdir()
+    rng = random.Random(0)
+    for i in range(60):
+        notes = [f"{rng.randint(55, 80)}:{rng.choice((1, 2, 4))}" for _ in range(80)]
+        (tmp_path / "tunes" / f"{i}.txt").write_text(" ".join(notes))
+    (block,) = (block for kind, block in FENCE.findall(page.read_text()) if kind == "console")
+    variable, *lines = block.splitlines()
+    calls = [shlex.join(["", *shortened(shlex.split(line)[1:])]) for line in lines]
+    made = subprocess.run(
+        [sys.executable, "-c", MANY, *calls],
+        cwd=tmp_path,
+        env={**os.environ, VARIABLE: variable.partition("=")[2]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert re.search(r"(\d+:\d+ ){20}", made.stdout)
+
+
 def test_other_pages_name_commands_that_exist() -> None:
     for page in PAGES:
         for line in commands(page):
