@@ -107,7 +107,8 @@ class Labelled:
             first = "\n  ".join(f"{each.origin}: {each.reason}" for each in self.rejected[:3])
             raise DataError(
                 f"task {name!r}: {self.lost:,} of {self.size:,} records cannot be used as"
-                f" {modality}, more than the {REJECTS:.0%} allowed:\n  {first}"
+                f" {modality}, more than the {REJECTS:.0%} allowed:\n  {first}\nmend them, or give"
+                " the modality that they are of (--modality) or a base that reads them"
             )
         if not self.labelled:
             if self.unlabelled:

@@ -15,6 +15,8 @@ from broadbase.core.errors import DataError
 from broadbase.core.sources import SourceConfig
 
 MOST = 500  # records that are tested on by default
+FEW = 20  # records that a score is hardly worth its name for
+LARGE = 20_000_000  # indicators of classes: six tables of them take a gigabyte
 
 
 def read_task(
@@ -78,6 +80,14 @@ def _odd(task: Task) -> list[str]:
         alike.setdefault(_plain(name), []).append(name)
     twins = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
     notes = [f"classes that may be the same: {'; '.join(twins[:NAMED])}"] if twins else []
+    size, columns = len(task.labels), task.target.columns
+    if size < FEW:
+        notes.append(f"{size} records are few to score by; label 100 or more")
+    if (numbers := size * columns) > LARGE:
+        notes.append(
+            f"{columns:,} classes of {size:,} records: ridge regression takes minutes and about"
+            f" {48 * numbers / 1e9:.0f} GB; use --method knn, fewer classes, or a --train-size"
+        )
     return notes + ([task.hint.removeprefix("; ")] if task.hint else [])
 
 
