@@ -70,7 +70,9 @@ Settings = Annotated[
 ]
 Baselines = Annotated[bool, typer.Option(help="Compare with random init and hand-made features.")]
 Out = Annotated[Path | None, typer.Option(help="The folder to save the adapted base in.")]
-CopyBase = Annotated[bool, typer.Option(help="Copy the base into --out, instead of naming it.")]
+CopyBase = Annotated[
+    bool, typer.Option(help="Copy the base into --out, instead of keeping only its path.")
+]
 
 
 def adapt(
