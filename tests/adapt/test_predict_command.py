@@ -217,12 +217,15 @@ def test_what_can_be_refused_is_refused_before_the_base_is_loaded(
     monkeypatch.setattr("broadbase.commands.work.predict.load_adapted", lambda _: 1 / 0)
     new = table(tmp_path / "new.csv", [{"txet": "a saw", "id": 1}])
     good = table(tmp_path / "good.csv", [{"text": "a saw"}])
+    (texts := tmp_path / "texts").mkdir()
+    (texts / "a.txt").write_text("a saw")
     for words, code, said in (
         ((tmp_path, "--data", new), 3, "is this the folder of an adapted base?"),
         ((folder, "--data", tmp_path / "no.csv"), 3, "does not exist"),
         ((folder, "--data", new), 3, "no column `text`; did you mean `txet`?"),
         ((folder, "--data", good, "--label", "tex"), 3, "no column `tex`; did you mean `text`?"),
         ((folder, "--data", good, "--key", "id"), 3, "no column `id`"),
+        ((folder, "--data", texts, "--key", "id"), 3, "is no table, so it has no column `id`"),
         ((folder, "--data", good, "--out", tmp_path), 2, "is a folder"),
         ((folder, "--data", good, "--out", tmp_path / "x.txt"), 2, ".csv, .jsonl, .parquet"),
         ((folder, "--data", good, "--out", good), 2, "part of the data"),

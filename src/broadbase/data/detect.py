@@ -86,8 +86,7 @@ def labelled(
     the `columns`, which may name its `group` and its `key`. Of the kinds of files in folders the
     one counts of which there are most. DataError says what lacks.
     """
-    if columns and (named(path) or not tables_at(path)):
-        raise DataError(f"{path} is no table, and has no column `{next(iter(columns.values()))}`")
+    _must_be_table(path, columns)
     if source := named(path):
         return source
     tables = tables_at(path)
@@ -115,6 +114,7 @@ def unlabelled(path: str, field: str, columns: Mapping[str, str]) -> SourceConfi
     table counts where it has these, and `field` or paths of pictures or sounds. The label of a file
     is the first folder that it lies in. DataError says what lacks.
     """
+    _must_be_table(path, {option: c for option, c in columns.items() if option != "label"})
     if source := named(path):
         return source
     tables = tables_at(path)
@@ -133,6 +133,15 @@ def unlabelled(path: str, field: str, columns: Mapping[str, str]) -> SourceConfi
         or f"{path} has no records that can be read: it holds {_contents(path)}; give a table, or a"
         " folder of pictures, sounds or texts"
     )
+
+
+def _must_be_table(path: str, columns: Mapping[str, str]) -> None:
+    """DataError where there are columns to read, and no table."""
+    if columns and (
+        named(path) or (TextFilesConfig(path=path).root.exists() and not tables_at(path))
+    ):
+        name = next(iter(columns.values()))
+        raise DataError(f"{path} is no table, so it has no column `{name}`; leave its option out")
 
 
 def columns_at(path: str) -> list[str]:
