@@ -146,9 +146,10 @@ for line in sys.argv[1:]:
 """
 
 
-def test_the_objective_and_the_measure_of_the_pages_run(desk: Path) -> None:
+def test_what_the_pages_add_from_outside_runs(desk: Path) -> None:
     """In a process of their own, so that nothing of the pages stays registered here."""
-    pages = [DOCS / "add-an-objective.md", DOCS / "add-a-measure.md"]
+    names = ("objective", "measure", "adaptation-method")
+    pages = [next(DOCS.glob(f"add-a*-{name}.md")) for name in names]
     written = {name: block for page in pages for name, block in files(page).items()}
     for name, block in written.items():
         (desk / name).write_text(block)
@@ -167,6 +168,7 @@ def test_the_objective_and_the_measure_of_the_pages_run(desk: Path) -> None:
     )
     assert made.returncode == 0, made.stderr[-2000:]
     assert "most frequent" in made.stdout
+    assert "p(a)" in made.stdout
 
 
 @pytest.mark.parametrize("page", ["add-a-modality.md", "add-an-objective.md"])

@@ -127,6 +127,13 @@ class Linear(Fitted):
         return {"representation": self.representation, "normalise": self.normalise}
 
     @classmethod
+    def folded(cls, encoder: Encoder, target: Target, representation: str, model: Any) -> Linear:
+        """Return the linear map that a fitted linear scikit-learn model computes."""
+        size = model.n_features_in_
+        bias = target.outputs(model, np.zeros((1, size)))[0]
+        return cls(encoder, representation, target.outputs(model, np.eye(size)) - bias, bias)
+
+    @classmethod
     def restored(cls, encoder: Encoder, arrays: Arrays, facts: Mapping[str, Any]) -> Linear:
         """Return the map from its arrays and facts."""
         return cls(encoder, weight=arrays["weight"], bias=arrays["bias"], **facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -79,9 +80,7 @@ def _chosen(
 def _linear(
     encoder: Encoder, target: Target, representation: str, scaler: Any, ridge: Any
 ) -> Linear:
-    """Fold a scaler and a ridge into one linear map with a column for each output."""
-    size = scaler.mean_.shape[0]
-    corner = target.outputs(ridge, np.zeros((1, size)))[0]
-    slopes = target.outputs(ridge, np.eye(size)) - corner
-    weight = slopes / scaler.scale_[:, None]
-    return Linear(encoder, representation, weight, corner - scaler.mean_ @ weight)
+    """Return the linear map that a scaler and a ridge regression compute together."""
+    linear = Linear.folded(encoder, target, representation, ridge)
+    weight = linear.weight / scaler.scale_[:, None]
+    return replace(linear, weight=weight, bias=linear.bias - scaler.mean_ @ weight)
