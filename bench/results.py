@@ -40,7 +40,9 @@ against its baselines, on records it never saw. A gap is the model's score less 
 its 95 % interval: over held-out documents, or over splits where the model is adapted. Arrows show
 which direction of a metric is better; a gap is bold where its interval excludes 0 and the model is
 better. Rows that lose stay. Where a row took far more seconds than seconds of CPU, other work was
-running at the same time. A row that was measured on another machine names it."""
+running at the same time. A row that was measured on another machine names it.
+Accuracy, macro-F1 and R2 from labels are of a frozen probe (neighbours for `dino`). Probes measured
+before 2026-12-01 chose between fewer representations, and are to be measured again."""
 PICTURES = {"height": 28, "width": 28, "channels": 1}
 
 
