@@ -384,9 +384,11 @@ def subject(comparison: Comparison) -> str:
 def facts(row: Row, home: Path) -> dict[str, Any]:
     """Return what to expect of a recipe.
 
-    Its example, how long that takes, and its first metric against the hardest baseline.
+    Its example, how long that takes without other work on the machine, and its first metric against
+    the hardest baseline.
     """
     work, rows = _read(home / "flop.json"), list(comparisons(row, home))
+    cost = _read(home / "pretrain.json")
     first = [c for c in rows if (c.subject, c.metric) == (rows[0].subject, rows[0].metric)]
     hardest = min(first, key=lambda comparison: comparison.advantage, default=None)
     return {
@@ -394,7 +396,7 @@ def facts(row: Row, home: Path) -> dict[str, Any]:
         "modality": row.modality,
         "objective": work["objective"],
         "command": command(row),
-        "seconds": round(_read(home / "pretrain.json")["seconds"]),
+        "seconds": round(min(cost["seconds"], cost["cpu"] / cost["threads"])),
         "result": hardest and result_line(hardest),
     }
 
