@@ -104,6 +104,15 @@ def test_a_base_reads_the_records_that_splits_use() -> None:
     assert set(read) == {things.raws[i] for i in used}
 
 
+def test_macro_f1_counts_every_class_alike() -> None:
+    labels = ["a"] * 8 + ["b"] * 2
+    rare = Task.from_records("rare", "bytes", ["x"] * 10, labels, macro=True)
+    outputs = np.eye(2)[[0] * 8 + [0, 1]]
+    assert rare.target.metric.name == "macro-F1"
+    assert rare.score(outputs, np.arange(10)) == pytest.approx((16 / 17 + 2 / 3) / 2)
+    assert rare.constant() == ("most frequent class", pytest.approx((16 / 18) / 2))
+
+
 def test_splits_are_apart_and_repeat() -> None:
     things = task()
     train, test = things.split(40, 50, seed=1)

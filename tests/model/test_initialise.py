@@ -54,7 +54,7 @@ from broadbase.nn.spaces.discrete import (
 )
 from broadbase.nn.spaces.frames import FramesConfig
 from broadbase.nn.spaces.joint import JointConfig
-from broadbase.nn.spaces.labels import LabelsConfig, ValuesConfig
+from broadbase.nn.spaces.labels import LabelsConfig, SeveralConfig, ValuesConfig
 from broadbase.nn.spaces.logistic import DiscretizedLogisticConfig
 from broadbase.nn.spaces.patches import PatchesConfig
 from broadbase.nn.spaces.prototypes import PrototypesConfig
@@ -291,6 +291,7 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
         {"embedding.weight": SMALL, "mask": SMALL},
     ),
     "values": (ValuesConfig(), WIDE, output()),
+    "several": (SeveralConfig(labels=tuple("abcdefgh")), WIDE, output()),
     "prototypes": (
         PrototypesConfig(hidden_width=256, bottleneck=64),
         WIDE,

@@ -274,7 +274,7 @@ def test_what_is_said_before_training(data: Path, tmp_path: Path) -> None:
 def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     rows = json.loads(broadbase("doctor", "--json").stdout)
-    assert {"what": "git", "found": None} in rows
+    assert {"setting": "git", "value": None} in rows
 
 
 def test_without_a_home_or_a_cache_that_can_be_written(

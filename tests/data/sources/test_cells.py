@@ -305,14 +305,6 @@ def test_a_planted_program_is_found(tmp_path: Path) -> None:
     assert ten.other < 0.6
 
 
-def test_macro_f1_counts_every_class_alike() -> None:
-    task = Task("t", "cell", ["x"] * 10, np.array([0] * 8 + [1] * 2), ("a", "b"), macro=True)
-    predicted = np.array([0] * 8 + [0, 1])
-    assert task.metric == "macro-F1"
-    assert task.score(predicted, np.arange(10)) == pytest.approx((16 / 17 + 2 / 3) / 2)
-    assert task.chance == pytest.approx((16 / 18) / 2)
-
-
 def test_components_of_expression_tell_two_kinds() -> None:
     rng = np.random.default_rng(0)
     kinds = [str(k) for k in rng.integers(2, size=80)]
