@@ -16,6 +16,7 @@ from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.learning import learn
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.methods.probe import ProbeConfig
+from broadbase.adapt.targets.classes import NEVER, ClassesTarget
 from broadbase.adapt.task import Task
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.weights.folder import save
@@ -82,6 +83,17 @@ def test_classes_keep_their_names_and_probabilities_sum_to_1(tmp_path: Path) -> 
         chances = [row[f"p({name})"] for name in task.target.names]
         assert sum(chances) == pytest.approx(1)
         assert row["probability"] == max(chances) == row[f"p({row['label']})"]
+
+
+def test_no_error_among_few_records_is_no_certainty() -> None:
+    """Of 40 records without an error a later one may be wrong: as probable as one in 41 or so."""
+    target, labels = ClassesTarget(classes=("a", "b", "c")), np.arange(40) % 3
+    outputs = 5.0 * np.eye(3)[labels]
+    rows = target.rows(outputs, target.calibrate(outputs, labels))
+    assert [row["probability"] for row in rows] == pytest.approx([40 / 41] * 40, abs=1e-3)
+    outputs[:, 2] = NEVER  # a class that the model never saw
+    temperature = target.calibrate(outputs, labels % 2)["temperature"]
+    assert 0.01 < temperature < 100
 
 
 def test_numbers_have_an_interval(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ class Progress:
 
     def __init__(self, console: Console | None = None) -> None:
         """Take the console to show progress on; None shows nothing."""
-        self._console, self._bar = console, None if console is None else _bar(console)
+        self._console = console
+        self._bar = _bar(console) if console is not None and console.is_terminal else None
         self._what, self._total, self._count = "", 0, 0
         self._began = self._said = 0.0
 
@@ -44,7 +45,7 @@ class Progress:
         if self._bar is not None and self._bar.task_ids:
             self._bar.advance(self._bar.task_ids[-1], count)
         now = time.monotonic()
-        if self._console is None or self._console.is_terminal or now - self._said < EVERY:
+        if self._console is None or self._bar is not None or now - self._said < EVERY:
             return
         self._said = now
         left = (now - self._began) * (self._total / max(1, self._count) - 1)

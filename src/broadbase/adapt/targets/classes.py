@@ -134,13 +134,22 @@ class ClassesTarget(Target):
         return predictions.double().cpu().numpy()
 
     def calibrate(self, outputs: Outputs, labels: Labels) -> Calibration:
-        """Fit the temperature of the least log loss (Guo et al. 2017, 4.2); 1 without records."""
+        """Fit the temperature of the least log loss (Guo et al. 2017, 4.2); 1 without records.
+
+        Of M records the right class counts as M/(M+1), and the others share the rest, so that
+        records without an error do not make every later prediction certain (Platt 1999, 2.2).
+        """
         if not len(labels):
             return {"temperature": 1.0}
+        seen = outputs > NEVER / 2
+        right = np.zeros_like(seen)
+        right[np.arange(len(labels)), labels] = True
+        others = seen & ~right
+        weight = right + others / np.maximum(others.sum(axis=1, keepdims=True), 1) / len(labels)
 
         def loss(log_temperature: float) -> float:
             likelihood = log_softmax(outputs / np.exp(log_temperature), axis=1)
-            return float(-likelihood[np.arange(len(labels)), labels].mean())
+            return float(-np.where(weight > 0, weight * likelihood, 0.0).sum())
 
         fit = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
         return {"temperature": float(np.exp(fit.x))}
