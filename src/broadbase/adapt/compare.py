@@ -12,7 +12,6 @@ from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import NEAREST, PER_TOKEN, Baselines, classical
 from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import MethodConfig
-from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read
 from broadbase.adapt.result import RANDOM_INIT, TaskResult, compare_splits
@@ -61,10 +60,8 @@ def compare(
     codec = bases[0].codec(task.modality)[1]
     others = classical(task, choice_of(task, method), codec) if features else {}
     work = len(labels) * seeds * (len(bases) + random_init) * (method.work or 1)
-    result, (constant, chance) = (
-        result_of(bases[0], task, ever, method, len(bases)),
-        task.constant(),
-    )
+    result = result_of(bases[0], task, ever, method, len(bases))
+    constant, chance = task.constant()
     results = []
     with progress.phase("training, steps" if method.work else "fitting", work):
         for few, those in zip(labels, zip(*splits, strict=True), strict=True):
@@ -123,7 +120,7 @@ def choice_of(task: Task, method: MethodConfig) -> Baselines | None:
     """Return the hand-made features that fit a method; None: the usual ones."""
     if task.token_labels is not None:
         return PER_TOKEN
-    return NEAREST if isinstance(method, KnnConfig) else None
+    return NEAREST if method.by_neighbours else None
 
 
 def result_of(

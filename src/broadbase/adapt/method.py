@@ -62,6 +62,9 @@ class MethodConfig(Slot):
     trains_base: ClassVar[bool] = False
     """Whether the base itself changes, so that its vectors cannot be computed once."""
 
+    by_neighbours: ClassVar[bool] = False
+    """Whether it is compared with neighbours by hand-made features, not with models of these."""
+
     needs_labels: ClassVar[bool] = True
     """Whether it learns from labelled records; otherwise it may be fitted to none."""
 

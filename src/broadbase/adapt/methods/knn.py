@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class KnnConfig(MethodConfig):
     """Weighted votes of the 20 nearest labelled records, by the cosine of the last layer."""
 
     name: Literal["knn"] = "knn"
+    by_neighbours: ClassVar[bool] = True
 
     def fit(
         self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
