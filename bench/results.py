@@ -128,6 +128,11 @@ ROWS = {
         f" data.sources.words.sequence_length=40"
         f" --set train.steps=800 --set {TOKENIZER}={{emoji-codes}}",
     ),
+    "digits": Row(
+        "image",
+        "mae --data sample:digits_train",
+        ("--data sample:digits_test --train-size 100 --splits 10",),
+    ),
     "dino": Row(
         "image",
         "dino --data sample:fashion --depth 3 "
