@@ -101,21 +101,21 @@ def finished(words: str, file: Path) -> bool:
             text=True,
             check=False,
         )
-        told = json.loads(rows.read_text()) if rows.exists() else None
+        output = json.loads(rows.read_text()) if rows.exists() else None
     sys.stderr.write(done.stdout)
     if done.returncode:
         return False
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = {
+    result = {
         "command": f"python bench/{words}",
         "machine": description(),
         "seconds": time.monotonic() - began,
         "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "rows": told,
+        "rows": output,
         "said": done.stdout.splitlines(),
     }
     draft = file.with_suffix(".draft")
-    draft.write_text(json.dumps(found, indent=1))
+    draft.write_text(json.dumps(result, indent=1))
     draft.replace(file)
     return True
 

@@ -37,19 +37,19 @@ WARM = 4  # steps before: their memory is fresh
 
 def profiled(name: str, steps: int) -> list[str]:
     """A line a kind of work, that of most time first."""
-    whole = profile(activities=[ProfilerActivity.CPU], with_flops=True)
+    full = profile(activities=[ProfilerActivity.CPU], with_flops=True)
 
     def batches() -> Iterator[Batch]:
         for i, batch in enumerate(random(SHAPES[name], WARM + steps)):
             if i == WARM:  # the first touch fresh memory
-                whole.start()
+                full.start()
             yield batch
-        whole.stop()
+        full.stop()
 
     ours(SHAPES[name], WARM + steps, False, batches())
     time, flops = defaultdict[str, float](float), defaultdict[str, float](float)
     calls = defaultdict[str, int](int)
-    for event in whole.key_averages():
+    for event in full.key_averages():
         kind = next(kind for kind, begins in KINDS.items() if event.key.startswith(begins))
         time[kind] += event.self_cpu_time_total / 1e6
         calls[kind] += event.count

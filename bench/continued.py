@@ -22,7 +22,7 @@ from broadbase.weights.folder import load, save
 SEED = 0  # of the random init
 
 
-def told(*words: object) -> Any:
+def output(*words: object) -> Any:
     """What a command of ours prints as JSON."""
     command = [sys.executable, "-m", "broadbase", *map(str, words), "--json"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -61,9 +61,9 @@ def main() -> None:
             f"data.sources.text.batch_size={given.rows}",
         )
         changes = [word for setting in settings for word in ("--set", setting)]
-        for row in told(*words, *changes):
+        for row in output(*words, *changes):
             print(f"{name}: {row['nats_per_token']:.3f} nats per masked token of {row['source']}")
-    for row in told("evaluate", runs["published"], "--baseline", runs["random init"]):
+    for row in output("evaluate", runs["published"], "--baseline", runs["random init"]):
         print(
             f"{row['metric']}, {row['items']} held-out items: {row['score']:.3f}, next to"
             f" {row['baseline']} {row['baseline_score']:.3f}: {row['gap']:+.3f} (95 %:"

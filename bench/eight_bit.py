@@ -69,12 +69,12 @@ def main() -> None:
         documents = [held.document(i)[:LENGTH] for i in range(min(len(held), options.documents))]
     small = base.eight_bit()
     sides = [[nats(b, mixed.modality, d) for d in documents] for b in (small, base)]
-    ours, theirs = ([math.exp(part.mean()) for part in np.array_split(s, TENTHS)] for s in sides)
+    ours, reference = ([math.exp(part.mean()) for part in np.array_split(s, TENTHS)] for s in sides)
     size = sum(p.numel() for p in base.model.parameters())
     print(description(), f"{size / 1e6:.1f}M parameters, {len(documents)} documents", sep=", ")
-    whole = math.exp(np.mean(sides[0]) - np.mean(sides[1]))
-    work, more = "perplexity with 8-bit weights", f"All together: {whole:.5f} times."
-    tell([Row(work, ours, theirs, "", "fp32", 1.01, higher=False, more=more)])
+    full = math.exp(np.mean(sides[0]) - np.mean(sides[1]))
+    work, more = "perplexity with 8-bit weights", f"All together: {full:.5f} times."
+    tell([Row(work, ours, reference, "", "fp32", 1.01, higher=False, more=more)])
 
 
 if __name__ == "__main__":

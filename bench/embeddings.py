@@ -48,9 +48,9 @@ def ours(folder: str, texts: str, out: str) -> None:
     seconds = []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        found = base.embed(given, layers=False)
+        result = base.embed(given, layers=False)
         seconds.append(time.perf_counter() - began)
-    np.save(out, found / np.linalg.norm(found, axis=1, keepdims=True))
+    np.save(out, result / np.linalg.norm(result, axis=1, keepdims=True))
     print(json.dumps(seconds))
 
 

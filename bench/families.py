@@ -31,7 +31,7 @@ from broadbase.weights.folder import load
 from machine import description, ratio
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-ROWS, PLACES, VOCABULARY = 8, 256, 8192
+ROWS, POSITIONS, VOCABULARY = 8, 256, 8192
 WIDTH = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6}
 HEADS = {"num_attention_heads": 6}
 TEXT = {**WIDTH, **HEADS, "vocab_size": VOCABULARY, "max_position_embeddings": 512}
@@ -72,7 +72,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     ),
     "bart": lambda: hf.BartForConditionalGeneration(hf.BartConfig(**SIDES)),
     "whisper": lambda: hf.WhisperForConditionalGeneration(
-        hf.WhisperConfig(**SIDES, max_source_positions=PLACES, pad_token_id=0)
+        hf.WhisperConfig(**SIDES, max_source_positions=POSITIONS, pad_token_id=0)
     ),
     "clip": lambda: hf.CLIPModel(
         hf.CLIPConfig(text_config={**TEXT, **ENDS}, vision_config=PICTURE, projection_dim=384)
@@ -90,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(description(), f"{options.threads} threads, torch {torch.__version__}", sep=", ")
-    size = f"{ROWS} rows of {PLACES} tokens, {options.clock} clock"
+    size = f"{ROWS} rows of {POSITIONS} tokens, {options.clock} clock"
     print(f"transformers {hf.__version__}, fp32; {size}")
     print("family      ms here  ms there  there / here, forward and backward (95 %)")
     for name in options.families:
@@ -104,13 +104,13 @@ def line(name: str, rounds: int, clock: Callable[[], float]) -> str:
         reference = FAMILIES[name]().eval()
         reference.save_pretrained(folder)
         base = load(Path(folder))
-    mine, theirs = both(base, reference)
+    actual, expected = both(base, reference)
     with torch.no_grad():
-        a, b = mine(), theirs()
+        a, b = actual(), expected()
     assert torch.allclose(a, b, atol=1e-3), f"{name}: {(a - b).abs().max()} apart"
     seconds: dict[str, list[float]] = {"mine": [], "theirs": []}
     for _ in range(rounds + 1):
-        for key, forward in (("mine", mine), ("theirs", theirs)):
+        for key, forward in (("mine", actual), ("theirs", expected)):
             began = clock()
             forward().square().mean().backward()
             seconds[key].append(clock() - began)
@@ -123,8 +123,8 @@ def line(name: str, rounds: int, clock: Callable[[], float]) -> str:
 def both(base: Base, reference: Any) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     """Ours and theirs: the same batch to the same numbers."""
     rng = torch.Generator().manual_seed(0)
-    ids = torch.randint(3, VOCABULARY - 2, (ROWS, PLACES), generator=rng)
-    text = Segment("text", ids, positions((PLACES,)).expand(ROWS, -1, -1))
+    ids = torch.randint(3, VOCABULARY - 2, (ROWS, POSITIONS), generator=rng)
+    text = Segment("text", ids, positions((POSITIONS,)).expand(ROWS, -1, -1))
     read = Predict("text", "x")
     if "image" in base.config.modalities:
         given, pixels = pictures(base, rng)
@@ -146,12 +146,12 @@ def both(base: Base, reference: Any) -> tuple[Callable[[], Tensor], Callable[[],
     else:
         given, taken = text, {"input_ids": ids}
         if "audio" in base.config.modalities:
-            features = torch.randn(ROWS, 80, 2 * PLACES, generator=rng)
-            values = features.transpose(1, 2).reshape(ROWS, PLACES, -1)
+            features = torch.randn(ROWS, 80, 2 * POSITIONS, generator=rng)
+            values = features.transpose(1, 2).reshape(ROWS, POSITIONS, -1)
             given, taken = Segment("audio", values, text.position), {"input_features": features}
         taken |= {"decoder_input_ids": ids, "use_cache": False}
-        told = Stream("main", "decoder", (text,), "causal", "encoder", (read,))
-        streams = (Stream("encoder", "encoder", (given,)), told)
+        output = Stream("main", "decoder", (text,), "causal", "encoder", (read,))
+        streams = (Stream("encoder", "encoder", (given,)), output)
     view = View(streams)
     return lambda: base.model(view).predictions["x"], lambda: reference(**taken).logits
 
@@ -177,16 +177,16 @@ def met(
     start = torch.zeros(ROWS, 1, dtype=torch.int64)
     ends = (
         Predict("image_joint", "seen", index=start),
-        Predict("text_joint", "told", index=start + PLACES - 1),
+        Predict("text_joint", "told", index=start + POSITIONS - 1),
     )
-    told = Stream(
+    output = Stream(
         "told", base.tower("text"), (text,), base.attention_pattern("text"), readouts=ends[1:]
     )
-    view = View((replace(seen, readouts=ends[:1]), told))
+    view = View((replace(seen, readouts=ends[:1]), output))
 
     def logits() -> Tensor:
-        found = base.model(view).predictions
-        return found["seen"][:, 0] @ found["told"][:, 0].T
+        result = base.model(view).predictions
+        return result["seen"][:, 0] @ result["told"][:, 0].T
 
     taken = {"input_ids": text.values, "pixel_values": pixels}
     return logits, lambda: reference(**taken).logits_per_image

@@ -66,8 +66,8 @@ def split(task: Task, seed: int) -> tuple[Indices, Indices]:
         pool, held = cut_groups(strata, task.groups, TEST, seed)
         return pool, held
     order = np.random.default_rng(seed).permutation(len(strata))
-    places = np.argsort(np.argsort(strata[order], kind="stable"), kind="stable")
-    return order[places % 2 == 0], order[places % 2 == 1][:TEST]
+    positions = np.argsort(np.argsort(strata[order], kind="stable"), kind="stable")
+    return order[positions % 2 == 0], order[positions % 2 == 1][:TEST]
 
 
 def balanced(task: Task, pool: Indices, each: int) -> Indices:

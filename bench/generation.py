@@ -53,17 +53,17 @@ CASES = {
 
 def compared(name: str, case: Case, rounds: int) -> Row:
     """Tokens a second, by turns; the first round warms up."""
-    ours, theirs = both(case)
+    ours, expected = both(case)
     speeds: dict[str, list[float]] = {"ours": [], "theirs": []}
     cpu: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(rounds + 1):
-        told = {}
-        for side, run in (("ours", ours), ("theirs", theirs)):
+        output = {}
+        for side, run in (("ours", ours), ("theirs", expected)):
             began, spent = time.perf_counter(), time.process_time()
-            told[side] = run()
+            output[side] = run()
             speeds[side].append(case.rows * case.tokens / (time.perf_counter() - began))
             cpu[side].append(time.process_time() - spent)
-        same = float((told["ours"] == told["theirs"]).float().mean())
+        same = float((output["ours"] == output["theirs"]).float().mean())
         assert case.eight_bit or same == 1, f"{name}: only {same:.0%} of the tokens are equal"
     less = sorted(b / a for a, b in zip(cpu["ours"][1:], cpu["theirs"][1:], strict=True))
     more = f"{same:.0%} of the tokens equal; CPU time {less[0]:.2f} to {less[-1]:.2f} times less"
@@ -102,14 +102,14 @@ def both(case: Case) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     def ours() -> Tensor:
         return torch.cat([*generate(base.model, given, place[GIVEN:], greedy)], dim=1)
 
-    def theirs() -> Tensor:
+    def expected() -> Tensor:
         seen = torch.ones_like(ids)
-        found: Tensor = reference.generate(
+        result: Tensor = reference.generate(
             ids, attention_mask=seen, max_new_tokens=case.tokens, do_sample=False
         )
-        return found[:, GIVEN:]
+        return result[:, GIVEN:]
 
-    return ours, theirs
+    return ours, expected
 
 
 def main() -> None:

@@ -46,11 +46,11 @@ def ours(folder: str, *settings: str) -> None:
     print(json.dumps({"step": statistics.median(steps[WARM:]), "all": steps, "saves": spent[:-1]}))
 
 
-def asked(folder: Path, *settings: str) -> dict[str, Any]:
+def requested(folder: Path, *settings: str) -> dict[str, Any]:
     """What such a process printed."""
     command = [sys.executable, __file__, "--ours", folder, *settings]
-    found: dict[str, Any] = json.loads(measured(command, threads=2).said.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(measured(command, threads=2).said.splitlines()[-1])
+    return result
 
 
 def rows(folder: Path, rounds: int, steps: int) -> Iterator[Row]:
@@ -60,9 +60,9 @@ def rows(folder: Path, rounds: int, steps: int) -> Iterator[Row]:
     for i in range(rounds):
         for count, seconds in sides.items():
             size = (f"data.sources.bytes.batch_size={count}", f"train.steps={steps}")
-            found = asked(folder / f"{count}-{i}", *size, f"train.save_every={steps // 4}")
-            seconds.append(found["step"] / count)
-        stall.append(statistics.median(found["saves"]))
+            result = requested(folder / f"{count}-{i}", *size, f"train.save_every={steps // 4}")
+            seconds.append(result["step"] / count)
+        stall.append(statistics.median(result["saves"]))
     work, peer = "seconds a row of a step of 32 rows", "of 8 rows"
     yield Row(work, sides[32], sides[8], "s", peer, 1.1, higher=False)
     every = 100

@@ -31,7 +31,7 @@ TINY = 1e-12  # stands for 0 where one divides
 BAR = 1.01  # of the loss
 
 
-def whole(x_MK: Tensor) -> tuple[Tensor, Tensor]:
+def full(x_MK: Tensor) -> tuple[Tensor, Tensor]:
     """Rows as 8-bit numbers, and the scale of each [M,1]."""
     scale_M1 = x_MK.abs().amax(dim=1, keepdim=True).clamp(min=TINY) / 127
     return (x_MK / scale_M1).round().to(torch.int8), scale_M1
@@ -39,7 +39,7 @@ def whole(x_MK: Tensor) -> tuple[Tensor, Tensor]:
 
 def product(a_MK: Tensor, b_NK: Tensor) -> Tensor:
     """a b^T [M,N] of both in 8 bits."""
-    (a, scale_M1), (b, scale_N1) = whole(a_MK), whole(b_NK)
+    (a, scale_M1), (b, scale_N1) = full(a_MK), full(b_NK)
     return torch._int_mm(a, b.T).float().mul_(scale_M1).mul_(scale_N1.T)
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(description(), "1 thread, CPU time", sep=", ", flush=True)
-    found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    result: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as name:
         config = code.build(options.depth, "sample:python")
         few = {"validation_rows": 1, "final_rows": 256, "store": str(Path(name) / "store")}
@@ -98,16 +98,18 @@ def main() -> None:
         update = {"data": config.data.replace(**few), "train": train}
         config.machine.prepare()
         for seed in range(options.seeds):
-            for eight_bit, runs in found.items():
+            for eight_bit, runs in result.items():
                 out = Path(name) / f"{seed}-{eight_bit}"
                 run = Run.create(config.replace(**update, seed=seed), out)
                 runs.append(trained(run, eight_bit))
                 print(f"seed {seed}, 8 bits {eight_bit}: {runs[-1]}", file=sys.stderr, flush=True)
-    (losses, times), (theirs, slower) = (tuple(zip(*found[kind], strict=True)) for kind in found)
+    (losses, times), (reference, slower) = (
+        tuple(zip(*result[kind], strict=True)) for kind in result
+    )
     work = f"trained {options.steps} steps at depth {options.depth} with 8-bit products"
     tell(
         [
-            Row(f"held-out loss, {work}", losses, theirs, "nats", "fp32", BAR, higher=False),
+            Row(f"held-out loss, {work}", losses, reference, "nats", "fp32", BAR, higher=False),
             Row(f"CPU time of a step, {work}", times, slower, "s", "fp32", 1.0, higher=False),
         ]
     )

@@ -46,17 +46,17 @@ def main() -> None:
     codec: Any = base.codecs[next(iter(base.codecs))]
     ours = [codec.encode(text).values for text in texts]
     shown = [[int(codec.start), *ids[:SHOWN].tolist()] for ids in ours[:8]]
-    found = asked(base, {"texts": texts, "ids": shown, "steps": options.steps})
+    result = requested(base, {"texts": texts, "ids": shown, "steps": options.steps})
     print(description())
     worst, other = 0.0, 0
     for i in range(len(shown)):
-        whole, theirs = found[f"ids {i}"], found[f"logits {i}"]
-        mine = logits(base, whole).numpy()
-        worst = max(worst, float(np.abs(mine - theirs).max() / np.abs(mine).max()))
-        other += int((mine.argmax(axis=1)[SHOWN:-1] != whole[SHOWN + 1 :]).sum())
+        full, reference = result[f"ids {i}"], result[f"logits {i}"]
+        actual = logits(base, full).numpy()
+        worst = max(worst, float(np.abs(actual - reference).max() / np.abs(actual).max()))
+        other += int((actual.argmax(axis=1)[SHOWN:-1] != full[SHOWN + 1 :]).sum())
     drawn = len(shown) * options.steps
     print(f"logits differ by {worst:.1e}; of {drawn} greedy ids {other} are others")
-    pairs = [(one, found[f"told {i}"]) for i, one in enumerate(ours)]
+    pairs = [(one, result[f"told {i}"]) for i, one in enumerate(ours)]
     same = sum(len(a) == len(b) and bool((a == b).all()) for a, b in pairs)
     print(f"{len(texts) - same} of {len(texts)} texts are cut into other ids")
     sizes = np.array([len(text.encode()) for text in texts])
@@ -71,16 +71,16 @@ def main() -> None:
 
 def read(folder: Path, count: int) -> list[str]:
     """Pieces of its files, one of each."""
-    found = []
+    result = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         text = file.read_text(errors="ignore")
         if len(text) > LONGEST:
             start = len(text) // 2
-            found.append(text[start : start + LONGEST])
-    return found[:: max(1, len(found) // count)][:count]
+            result.append(text[start : start + LONGEST])
+    return result[:: max(1, len(result) // count)][:count]
 
 
-def asked(base: Base, given: dict[str, Any]) -> dict[str, Any]:
+def requested(base: Base, given: dict[str, Any]) -> dict[str, Any]:
     """What llama.cpp says."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -103,10 +103,10 @@ def logits(base: Base, ids: Any) -> torch.Tensor:
 
 def cost(base: Base, codec: Any, ids: Any) -> float:
     """Bits that our model needs for ids after a start."""
-    whole = np.concatenate([[int(codec.start)], ids])
-    surprise = -logits(base, whole[:-1]).log_softmax(dim=-1)
-    told = surprise.gather(1, torch.tensor(ids)[:, None])
-    return float(told.sum()) / np.log(2)
+    full = np.concatenate([[int(codec.start)], ids])
+    surprise = -logits(base, full[:-1]).log_softmax(dim=-1)
+    output = surprise.gather(1, torch.tensor(ids)[:, None])
+    return float(output.sum()) / np.log(2)
 
 
 if __name__ == "__main__":

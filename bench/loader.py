@@ -71,8 +71,8 @@ def ours(store: str, copies: str) -> None:
     for i in range(REPEATS + 1):
         batches = mixed.batches(i * STEPS, (i + 1) * STEPS)
         began = time.perf_counter()
-        found = sum(1 for _ in islice(batches, STEPS))
-        seconds.append((time.perf_counter() - began) / found)
+        result = sum(1 for _ in islice(batches, STEPS))
+        seconds.append((time.perf_counter() - began) / result)
     print(json.dumps(seconds[1:]))
 
 

@@ -61,9 +61,9 @@ class Row:
 
 def tell(rows: Iterable[Row]) -> None:
     """Print rows as they come, and into the file that $BENCH_ROWS names, for all.py."""
-    found, file = list[Row](), os.environ.get("BENCH_ROWS")
+    result, file = list[Row](), os.environ.get("BENCH_ROWS")
     for row in rows:
-        found.append(row)
+        result.append(row)
         a, b, ratio = (statistics.median(n) for n in (row.ours, row.peers, row.ratios))
         low, high, word = min(row.ratios), max(row.ratios), "met" if row.met else "missed"
         print(
@@ -72,7 +72,7 @@ def tell(rows: Iterable[Row]) -> None:
             flush=True,
         )
     if file:
-        Path(file).write_text(json.dumps([asdict(row) for row in found], indent=1))
+        Path(file).write_text(json.dumps([asdict(row) for row in result], indent=1))
 
 
 def peers(name: str) -> Path:

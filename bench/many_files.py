@@ -62,17 +62,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small_files(folder / "files", options.files)
-        found = prepared("text", folder / "files", folder / "a")
-        print(f"{options.files:,} files: {found.seconds:.0f} s, {found.megabytes:.0f} MB at most")
+        result = prepared("text", folder / "files", folder / "a")
+        print(f"{options.files:,} files: {result.seconds:.0f} s, {result.megabytes:.0f} MB at most")
         line = folder / "line" / "a.jsonl"
         long_line(line, options.megabytes)
         size = line.stat().st_size / 1e6
         for recipe in ("text", "bytes"):
             limit = f"data.sources.{recipe}.source.limit={options.megabytes + 100}"
-            found = prepared(recipe, line, folder / recipe, limit)
+            result = prepared(recipe, line, folder / recipe, limit)
             print(
-                f"a line of {size:.0f} MB, {recipe}: {found.seconds:.0f} s, {found.megabytes:.0f}"
-                f" MB at most, {found.megabytes / size:.1f} times its size"
+                f"a line of {size:.0f} MB, {recipe}: {result.seconds:.0f} s, {result.megabytes:.0f}"
+                f" MB at most, {result.megabytes / size:.1f} times its size"
             )
 
 

@@ -22,11 +22,11 @@ def corpus(file: Path, documents: int) -> None:
     """Lines of JSON, random words, none near another."""
     rng = np.random.default_rng(documents)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    known = ["".join(rng.choice(letters, size=rng.integers(3, 9))) for _ in range(WORDS)]
+    seen = ["".join(rng.choice(letters, size=rng.integers(3, 9))) for _ in range(WORDS)]
     with file.open("w") as lines:
         for _ in range(documents):
             chosen = rng.zipf(1.3, size=SIZE) % WORDS
-            lines.write(json.dumps({"text": " ".join(known[i] for i in chosen)}) + "\n")
+            lines.write(json.dumps({"text": " ".join(seen[i] for i in chosen)}) + "\n")
 
 
 def main() -> None:
@@ -43,10 +43,10 @@ def main() -> None:
             size = file.stat().st_size / 1e6
             command = [sys.executable, "-m", "broadbase", "prepare", "text"]
             store = Path(name) / "store"
-            found = measured([*command, "--data", file, "--store", store], once=True)
-        peaks.append(found.megabytes)
+            result = measured([*command, "--data", file, "--store", store], once=True)
+        peaks.append(result.megabytes)
         print(
-            f"{count:,} documents, {size:.0f} MB: {found.megabytes:.0f} MB, {found.seconds:.0f} s"
+            f"{count:,} documents, {size:.0f} MB: {result.megabytes:.0f} MB, {result.seconds:.0f} s"
         )
     more = (peaks[1] - peaks[0]) * 1e6 / (options.documents[1] - options.documents[0])
     print(f"{more:.0f} bytes a document more")

@@ -43,7 +43,7 @@ from broadbase.weights.folder import load
 from machine import Row, description, ratio, tell
 
 Loss = Callable[[], Tensor]
-ROWS, PLACES, CAPTION, HIDDEN = 16, 128, 32, 0.15
+ROWS, POSITIONS, CAPTION, HIDDEN = 16, 128, 32, 0.15
 BERT = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "vocab_size": 30522}
 PICTURE = {"image_size": 64, "hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 DECODER = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
@@ -54,14 +54,14 @@ def masked(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss,
     """BERT, 15 % of the places hidden: ours has logits of these alone."""
     plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = hf.BertConfig(**BERT, intermediate_size=1536, **plain)
-    ids = torch.randint(1000, BERT["vocab_size"], (ROWS, PLACES), generator=rng)
-    order = torch.rand(ROWS, PLACES, generator=rng).argsort(dim=1)
-    index = order[:, : round(HIDDEN * PLACES)]
+    ids = torch.randint(1000, BERT["vocab_size"], (ROWS, POSITIONS), generator=rng)
+    order = torch.rand(ROWS, POSITIONS, generator=rng).argsort(dim=1)
+    index = order[:, : round(HIDDEN * POSITIONS)]
     labels = torch.full_like(ids, -100).scatter(1, index, ids.gather(1, index))
     given = ids.masked_fill(labels >= 0, 103)
 
     def both(base: Base, reference: Any) -> tuple[Loss, Loss]:
-        place = positions((PLACES,)).expand(ROWS, -1, -1)
+        place = positions((POSITIONS,)).expand(ROWS, -1, -1)
         read = Score("text", "x", ids.gather(1, index), torch.ones(index.shape), index)
         view = View((Stream("main", "main", (Segment("text", given, place),), readouts=(read,)),))
         return (
@@ -81,16 +81,16 @@ def mae(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss, Lo
     noise = torch.rand(ROWS, 256, generator=rng)
 
     def both(base: Base, reference: Any) -> tuple[Loss, Loss]:
-        whole = prompts("image", base.codecs["image"], list(pixels.double().numpy()))
-        assert whole.values is not None
+        full = prompts("image", base.codecs["image"], list(pixels.double().numpy()))
+        assert full.values is not None
         order = 1 + noise.argsort(dim=1)
         seen = torch.cat([torch.zeros(ROWS, 1, dtype=torch.int64), order[:, :64]], dim=1)
-        hidden, values, place = order[:, 64:], whole.values, whole.position
+        hidden, values, place = order[:, 64:], full.values, full.position
         first = Segment("image", gather(values, seen), gather(place, seen))
-        told = MaskedSegment("pixels", gather(place, hidden))
+        output = MaskedSegment("pixels", gather(place, hidden))
         index = seen.shape[1] + torch.arange(hidden.shape[1]).expand(ROWS, -1)
         read = Score("pixels", "x", gather(values, hidden), torch.ones(index.shape), index)
-        inner = (StreamSegment("encoder", first.position), told)
+        inner = (StreamSegment("encoder", first.position), output)
         encoder = Stream("encoder", "encoder", (first,))
         view = View((encoder, Stream("decoder", "decoder", inner, readouts=(read,))))
         normed = normal(pixels, base)
@@ -122,8 +122,8 @@ def pairs(rng: torch.Generator) -> tuple[Any, Callable[[Base, Any], tuple[Loss, 
         )
 
         def ours() -> Tensor:
-            told = base.model(view).predictions
-            logits, own = told["image"][:, 0] @ told["text"][:, 0].T, torch.arange(ROWS)
+            output = base.model(view).predictions
+            logits, own = output["image"][:, 0] @ output["text"][:, 0].T, torch.arange(ROWS)
             return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
         normed = normal(pixels, base)
@@ -137,8 +137,8 @@ TASKS = {"masked": masked, "mae": mae, "pairs": pairs}
 
 def normal(pixels: Tensor, base: Base) -> Tensor:
     """Pictures [B,R,C,3] as the published processor normalises them: [B,3,R,C]."""
-    known: Any = base.config.modalities["image"]
-    mean, deviation = (torch.tensor(x) for x in (known.mean, known.deviation))
+    recorded: Any = base.config.modalities["image"]
+    mean, deviation = (torch.tensor(x) for x in (recorded.mean, recorded.deviation))
     return ((pixels - mean) / deviation).permute(0, 3, 1, 2).float()
 
 
@@ -169,22 +169,22 @@ def compared(name: str, rounds: int, onednn: bool) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         reference.train().save_pretrained(folder)
         base = load(Path(folder))
-    mine, theirs = both(base, reference)
+    actual, expected = both(base, reference)
     with torch.no_grad():
-        a, b = float(mine()), float(theirs())
+        a, b = float(actual()), float(expected())
     assert abs(a - b) < 1e-3 * abs(b), f"{name}: the losses are {a} and {b}"
     optim = AdamWConfig(lr=1e-4).build(base.model)
     peer = torch.optim.AdamW(reference.parameters(), lr=1e-4, fused=True)
 
     def ours_step() -> None:
         use_onednn(onednn)
-        mine().backward()
+        actual().backward()
         clip(base.model, 1.0)
         optim.step(1.0)
 
     def their_step() -> None:
         use_onednn(False)
-        theirs().backward()
+        expected().backward()
         nn.utils.clip_grad_norm_(reference.parameters(), 1.0)
         peer.step()
         peer.zero_grad(set_to_none=True)

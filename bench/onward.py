@@ -43,11 +43,11 @@ def main() -> None:
     print("| steps | from text | from nothing | difference, 95 % over records | over seeds |")
     print("|---|---|---|---|---|")
     for steps in options.steps:
-        found = {
-            side: [told(options, side, steps, k) for k in range(options.seeds)] for side in SIDES
+        result = {
+            side: [output(options, side, steps, k) for k in range(options.seeds)] for side in SIDES
         }
-        print(row(steps, found), flush=True)
-        for side, each in found.items():
+        print(row(steps, result), flush=True)
+        for side, each in result.items():
             for gram in each[0]:
                 print(f"  {side}, seed 0: {gram.model:.3f}; {gram.baseline} {gram.other:.3f}")
 
@@ -69,7 +69,7 @@ def config(options: argparse.Namespace, side: str, steps: int, seed: int) -> Run
     return RunConfig.from_tree(tree | ({} if side == SIDES[0] else {"init_from": None}))
 
 
-def told(options: argparse.Namespace, side: str, steps: int, seed: int) -> list[Comparison]:
+def output(options: argparse.Namespace, side: str, steps: int, seed: int) -> list[Comparison]:
     """Return the bits per code of the held-out records, against n-grams."""
     folder = options.folder / f"{side.replace(' ', '-')}-{steps}-{seed}"
     if not (folder / "config.yaml").exists():
@@ -80,19 +80,19 @@ def told(options: argparse.Namespace, side: str, steps: int, seed: int) -> list[
     return list(likelihoods(run, load(folder)))
 
 
-def row(steps: int, found: dict[str, list[list[Comparison]]]) -> str:
+def row(steps: int, result: dict[str, list[list[Comparison]]]) -> str:
     """One line of the table."""
-    bits = {side: np.array([rows[0].per_item for rows in seeds]) for side, seeds in found.items()}
-    mine, other = (bits[side] for side in SIDES)
+    bits = {side: np.array([rows[0].per_item for rows in seeds]) for side, seeds in result.items()}
+    ours, other = (bits[side] for side in SIDES)
     return (
-        f"| {steps} | {mine.mean():.3f} | {other.mean():.3f} | {gap(mine.mean(0), other.mean(0))} |"
-        f" {gap(mine.mean(1), other.mean(1))} |"
+        f"| {steps} | {ours.mean():.3f} | {other.mean():.3f} | {gap(ours.mean(0), other.mean(0))} |"
+        f" {gap(ours.mean(1), other.mean(1))} |"
     )
 
 
-def gap(mine: NDArray[np.float64], other: NDArray[np.float64]) -> str:
+def gap(ours: NDArray[np.float64], other: NDArray[np.float64]) -> str:
     """The mean paired difference with its interval."""
-    mean, low, high = paired_interval(mine.tolist(), other.tolist())
+    mean, low, high = paired_interval(ours.tolist(), other.tolist())
     return f"{mean:+.3f} ({low:+.3f} {high:+.3f})"
 
 

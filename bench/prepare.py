@@ -70,17 +70,19 @@ def ours(texts: Path, codec: Path, out: Path) -> list[object]:
     return [*command, "--store", out, "--processes", str(PROCESSES)]
 
 
-def compared(mine: Path, theirs: Path, python: Path) -> dict[str, int]:
+def compared(actual: Path, reference: Path, python: Path) -> dict[str, int]:
     """How many documents each kept, and how many of them are in both with the same ids."""
     code = (
         "import sys, hashlib, numpy as np; from datasets import load_from_disk\n"
         "for row in load_from_disk(sys.argv[1]): print(hashlib.sha256("
         "np.array(row['ids'], '<i8').tobytes()).hexdigest())"
     )
-    found = subprocess.run([python, "-c", code, theirs], check=True, capture_output=True, text=True)
-    other = set(found.stdout.split())
+    result = subprocess.run(
+        [python, "-c", code, reference], check=True, capture_output=True, text=True
+    )
+    other = set(result.stdout.split())
     own = set()
-    store = open_store(mine / "text")
+    store = open_store(actual / "text")
     for side in ("train", "validation"):
         split = store.split(side)
         own |= {hashed(split.document(i)) for i in range(len(split))}
@@ -110,8 +112,8 @@ def main() -> None:
             a, b = folder / f"a{i}", folder / f"b{i}"
             results["ours"].append(measured(ours(folder / "texts", codec, a), once=True))
             script = BENCH / "peers" / "prepare.py"
-            theirs = [python, script, folder / "texts", codec / "tokenizer.json", b]
-            results["theirs"].append(measured([*theirs, str(PROCESSES)], once=True))
+            reference = [python, script, folder / "texts", codec / "tokenizer.json", b]
+            results["theirs"].append(measured([*reference, str(PROCESSES)], once=True))
         print(description())
         print(compared(a, b / "store", python))
     for side, runs in results.items():

@@ -49,15 +49,15 @@ class Shape:
     hidden: int
     vocabulary: int
     rows: int
-    places: int
+    slots: int
 
     @property
     def flops(self) -> float:
         """Of products in a step: 6 a weight and place, and causal attention."""
         weights = self.layers * self.width * (4 * self.width + 3 * self.hidden)
         weights += self.vocabulary * self.width
-        attention = 6 * self.layers * self.places * self.width
-        return (6 * weights + attention) * self.rows * self.places
+        attention = 6 * self.layers * self.slots * self.width
+        return (6 * weights + attention) * self.rows * self.slots
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ SHAPES = {
     "13.8M": Shape(384, 6, 6, 1024, 8192, 16, 512),
     "3M": Shape(192, 4, 6, 512, 8192, 8, 256),
 }
-ASKED = {  # of our speed over a side's
+REQUESTED = {  # of our speed over a side's
     ("13.8M", "Trainer"): 1.35,
     ("13.8M", "litgpt"): 1.2,
     ("13.8M", "Trainer compiled"): 1.0,
@@ -134,10 +134,10 @@ def ours(
 def random(shape: Shape, steps: int) -> Iterator[Batch]:
     """Rows of random ids, of which all but the first are told."""
     rng = torch.Generator().manual_seed(0)
-    size = (shape.rows, shape.places + 1)
+    size = (shape.rows, shape.slots + 1)
     weight = torch.ones(size)
     weight[:, 0] = 0
-    place = positions((shape.places + 1,)).expand(shape.rows, -1, -1)
+    place = positions((shape.slots + 1,)).expand(shape.rows, -1, -1)
     for step in range(steps):
         ids = torch.randint(3, shape.vocabulary, size, generator=rng)
         segment = Segment("text", ids, place, loss_weight=weight)
@@ -161,13 +161,13 @@ def timed(side: Side, shape: Shape, options: argparse.Namespace) -> Timed:
     if side.environment is not None:
         script = str(BENCH / "peers" / side.script)
         command = [str(peers(side.environment)), script, *numbers, *more]
-    found = measured(command, threads=options.threads)
-    steps = json.loads(found.said.splitlines()[-1])[WARM - 1 :]
+    result = measured(command, threads=options.threads)
+    steps = json.loads(result.said.splitlines()[-1])[WARM - 1 :]
     seconds, cpu = (statistics.median(each) for each in zip(*steps, strict=True))
-    return Timed(shape.rows * shape.places / seconds, cpu, found.megabytes)
+    return Timed(shape.rows * shape.slots / seconds, cpu, result.megabytes)
 
 
-def told(name: str, runs: Sequence[Timed]) -> str:
+def output(name: str, runs: Sequence[Timed]) -> str:
     """A side in a line."""
     speeds = [run.speed for run in runs]
     return (
@@ -177,24 +177,24 @@ def told(name: str, runs: Sequence[Timed]) -> str:
     )
 
 
-def rows(name: str, found: dict[str, list[Timed]], rate: float) -> Iterator[Row]:
+def rows(name: str, result: dict[str, list[Timed]], rate: float) -> Iterator[Row]:
     """Ours beside every peer, beside what this machine multiplies, and in memory."""
-    shape, ours = SHAPES[name], found["ours"]
+    shape, ours = SHAPES[name], result["ours"]
     speeds = [run.speed for run in ours]
-    for side, runs in found.items():
+    for side, runs in result.items():
         if SIDES[side].environment is None:
             continue
         low, middle, high = ratio([run.cpu for run in runs], [run.cpu for run in ours])
         more = f"By CPU time {middle:.2f} ({low:.2f} to {high:.2f}, 95 %)."
-        theirs = [run.speed for run in runs]
-        bar = ASKED.get((name, side), 1.0)
-        yield Row(f"{name} step", speeds, theirs, "tokens/s", side, bar, more=more)
+        reference = [run.speed for run in runs]
+        bar = REQUESTED.get((name, side), 1.0)
+        yield Row(f"{name} step", speeds, reference, "tokens/s", side, bar, more=more)
     if name in SHARE:
-        done = [speed * shape.flops / (shape.rows * shape.places) / 1e9 for speed in speeds]
-        work, beside = f"{name} step, products", "products of 1024 x 1024 alone"
-        yield Row(work, done, [rate / 1e9] * len(done), "GFLOP/s", beside, SHARE[name])
-    if "Trainer" in found:
-        a, b = ([run.megabytes for run in runs] for runs in (ours, found["Trainer"]))
+        done = [speed * shape.flops / (shape.rows * shape.slots) / 1e9 for speed in speeds]
+        work, next_to = f"{name} step, products", "products of 1024 x 1024 alone"
+        yield Row(work, done, [rate / 1e9] * len(done), "GFLOP/s", next_to, SHARE[name])
+    if "Trainer" in result:
+        a, b = ([run.megabytes for run in runs] for runs in (ours, result["Trainer"]))
         work, bar = f"{name} step, peak memory", MEMORY.get(name, 1.0)
         yield Row(work, a, b, "MB", "Trainer", bar, higher=False)
 
@@ -215,15 +215,15 @@ def main() -> None:
 
     def each() -> Iterator[Row]:
         for name in options.shapes or SHAPES:
-            found: dict[str, list[Timed]] = {side: [] for side in options.sides}
+            result: dict[str, list[Timed]] = {side: [] for side in options.sides}
             for _ in range(options.rounds):
-                for side, runs in found.items():
+                for side, runs in result.items():
                     runs.append(timed(SIDES[side], SHAPES[name], options))
-            print(f"\n{name}, {SHAPES[name].rows} rows of {SHAPES[name].places} tokens")
-            for side, runs in found.items():
-                print(told(side, runs), flush=True)
-            if "ours" in found:
-                yield from rows(name, found, matmul_rate(options.threads))
+            print(f"\n{name}, {SHAPES[name].rows} rows of {SHAPES[name].slots} tokens")
+            for side, runs in result.items():
+                print(output(side, runs), flush=True)
+            if "ours" in result:
+                yield from rows(name, result, matmul_rate(options.threads))
 
     tell(each())
 

@@ -60,13 +60,13 @@ class Bench:
         self.rows, self.shape = self.folder / "rows.npz", self.folder / "shape" / "config.json"
         self.python = str(peers("training"))
 
-    def asked(self, name: str, command: list[str | Path]) -> Any:
+    def requested(self, name: str, command: list[str | Path]) -> Any:
         """What a command printed last, once."""
         file = self.folder / f"{name}.json"
         if not file.exists():
-            found = json.loads(measured(command, self.options.threads).said.splitlines()[-1])
-            file.write_text(json.dumps(found))
-            print(name, found, file=sys.stderr, flush=True)
+            result = json.loads(measured(command, self.options.threads).said.splitlines()[-1])
+            file.write_text(json.dumps(result))
+            print(name, result, file=sys.stderr, flush=True)
         return json.loads(file.read_text())
 
     def ours(self, steps: int, seed: int) -> dict[str, float]:
@@ -78,61 +78,63 @@ class Bench:
             never = {"evaluate_every": 10**9, "save_every": 10**9}
             few = {"validation_rows": 1, "final_rows": 1}  # transformers scores
             mixed = config.data.sources["text"].replace(batch_size=ROWS)
-            places = {"store": str(self.folder / "store"), "sources": {"text": mixed}}
-            data = config.data.replace(**few, **places)
+            positions = {"store": str(self.folder / "store"), "sources": {"text": mixed}}
+            data = config.data.replace(**few, **positions)
             train = config.train.replace(steps=steps, **never)
             more = {"data": data, "train": train, "seed": seed}
             Run.create(config.replace(**more), out)
-        found = self.asked(name, [sys.executable, __file__, "--ours", out])
-        self._told(out)
-        return {**found, "loss": self.score(name, out / "model")}
+        result = self.requested(name, [sys.executable, __file__, "--ours", out])
+        self._output(out)
+        return {**result, "loss": self.score(name, out / "model")}
 
-    def _told(self, out: Path) -> None:
+    def _output(self, out: Path) -> None:
         """The rows of the store, and the shape as transformers calls it, for the peer."""
         if self.shape.exists():
             return
-        found = dict[str, Any]()
+        result = dict[str, Any]()
         for split, name in (("train", "train"), ("validation", "held_out")):
             rows = Run.open(out).rows(split)["text"]
             count = min(len(rows), HELD_OUT) if name == "held_out" else len(rows)
             taken = rows.batch(range(count))
-            found[f"{name} ids"] = taken.values.astype(np.int32)
-            found[f"{name} scored"] = taken.weight > 0
-        np.savez(self.rows, **found)
+            result[f"{name} ids"] = taken.values.astype(np.int32)
+            result[f"{name} scored"] = taken.weight > 0
+        np.savez(self.rows, **result)
         self.shape.parent.mkdir()
         config = json.loads((out / "model" / "config.json").read_text())
         config["tie_word_embeddings"] = True  # ours share them too: the norm is what unties them
         self.shape.write_text(json.dumps(config))
 
-    def theirs(self, steps: int, seed: int, lr: float, schedule: str) -> dict[str, float]:
+    def reference(self, steps: int, seed: int, lr: float, schedule: str) -> dict[str, float]:
         """Seconds and loss of a training by Trainer."""
         name = f"trainer-{steps}-{seed}-{lr:g}-{schedule}"
         settings = self.folder / f"{name}.settings"
-        told: dict[str, Any] = {"max_steps": steps, "seed": seed, "learning_rate": lr}
-        told |= {"lr_scheduler_type": schedule, "warmup_steps": max(1, steps // 20)}
-        settings.write_text(json.dumps({**told, "per_device_train_batch_size": ROWS}))
+        output: dict[str, Any] = {"max_steps": steps, "seed": seed, "learning_rate": lr}
+        output |= {"lr_scheduler_type": schedule, "warmup_steps": max(1, steps // 20)}
+        settings.write_text(json.dumps({**output, "per_device_train_batch_size": ROWS}))
         script, out = BENCH / "peers" / "target.py", self.folder / name
         words = ["train", self.rows, self.shape, settings, out]
-        found = self.asked(name, [self.python, script, *words])
-        return {**found, "loss": self.score(name, out)}
+        result = self.requested(name, [self.python, script, *words])
+        return {**result, "loss": self.score(name, out)}
 
     def score(self, name: str, model: Path) -> float:
         """Nats per token on the held-out rows, by transformers."""
         script = BENCH / "peers" / "target.py"
-        return float(self.asked(f"{name}-loss", [self.python, script, "score", self.rows, model]))
+        return float(
+            self.requested(f"{name}-loss", [self.python, script, "score", self.rows, model])
+        )
 
 
 def measure(bench: Bench, seconds: float, seeds: int, clock: str) -> Row:
     """How many times sooner we are where Trainer is after so many seconds."""
     our_pace = bench.ours(PILOT, 0)[clock] / PILOT
-    their_pace = bench.theirs(PILOT, 0, *TRIED[0])[clock] / PILOT
+    their_pace = bench.reference(PILOT, 0, *TRIED[0])[clock] / PILOT
     steps = round(seconds / their_pace)
-    tried = {setting: bench.theirs(steps, 0, *setting) for setting in TRIED}
+    tried = {setting: bench.reference(steps, 0, *setting) for setting in TRIED}
     best = min(tried, key=lambda setting: tried[setting]["loss"])
-    theirs = [bench.theirs(steps, seed, *best) for seed in range(seeds)]
+    reference = [bench.reference(steps, seed, *best) for seed in range(seeds)]
     for share in SHARES:
         ours = [bench.ours(round(seconds / share / our_pace), seed) for seed in range(seeds)]
-        if all(a["loss"] <= b["loss"] for a, b in zip(ours, theirs, strict=True)):
+        if all(a["loss"] <= b["loss"] for a, b in zip(ours, reference, strict=True)):
             reached = ""
             break
     else:
@@ -140,12 +142,12 @@ def measure(bench: Bench, seconds: float, seeds: int, clock: str) -> Row:
     lr, schedule = best
     losses = [
         f"{name} {statistics.mean(run['loss'] for run in runs):.3f}"
-        for name, runs in (("ours", ours), ("Trainer", theirs))
+        for name, runs in (("ours", ours), ("Trainer", reference))
     ]
     return Row(
         work=f"to Trainer's loss after {seconds:g} s, depth {DEPTH}, Brown, {seeds} seeds",
         ours=[run[clock] for run in ours],
-        peers=[run[clock] for run in theirs],
+        peers=[run[clock] for run in reference],
         unit="s",
         peer=f"Trainer (learning rate {lr:g}, {schedule})",
         goal=0.4,

@@ -240,7 +240,7 @@ def test_the_tests_that_pages_name_exist() -> None:
 def test_the_names_in_the_guides_exist() -> None:
     """Classes, files, options, settings and identifiers in backticks are those of the source."""
     source = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
-    known = set(re.findall(r"\w+", source)) | EXTERNAL
+    seen = set(re.findall(r"\w+", source)) | EXTERNAL
     options = {option for name in COMMANDS for option in _options(name)} | {"--version", "--help"}
     for page in GUIDES:
         inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", page.read_text()))
@@ -257,9 +257,9 @@ def test_the_names_in_the_guides_exist() -> None:
             if re.fullmatch(r"[\w/*]+/[\w*]*(\.\w+)?", name) and name.endswith((".py", ".sh")):
                 assert [*SOURCE.glob(name), *ROOT.glob(name)], where
             elif re.fullmatch(r"[A-Z]\w*[a-z]\w*|[a-z]+(_[a-z0-9]+)+", name):
-                assert name in known, where
+                assert name in seen, where
             elif re.fullmatch(r"(train|optim|data|machine|schedule|model)(\.[a-z_]+)+", name):
-                assert name.rpartition(".")[2] in known, where
+                assert name.rpartition(".")[2] in seen, where
 
 
 # Names in the guides that belong to others

@@ -59,24 +59,24 @@ TEXTS = {
 def test_texts(tmp_path: Path, kind: str) -> None:
     data, reason = TEXTS[kind]
     (tmp_path / "bad.txt").write_bytes(data)
-    found = reject(TextFilesConfig(path=str(tmp_path)))
-    assert found.origin.endswith("bad.txt")
-    assert re.search(reason, found.reason)
+    result = reject(TextFilesConfig(path=str(tmp_path)))
+    assert result.origin.endswith("bad.txt")
+    assert re.search(reason, result.reason)
 
 
 def test_a_truncated_gz(tmp_path: Path) -> None:
-    whole = gzip.compress(os.urandom(5000))
-    (tmp_path / "a.txt.gz").write_bytes(whole[: len(whole) // 2])
-    found = reject(TextFilesConfig(path=str(tmp_path), pattern="**/*.gz"))
-    assert "truncated or damaged gzip" in found.reason
+    complete = gzip.compress(os.urandom(5000))
+    (tmp_path / "a.txt.gz").write_bytes(complete[: len(complete) // 2])
+    result = reject(TextFilesConfig(path=str(tmp_path), pattern="**/*.gz"))
+    assert "truncated or damaged gzip" in result.reason
 
 
 def test_a_decompression_bomb(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "bomb.txt.gz", "wb") as file:
         for _ in range(40):
             file.write(b"a" * (1 << 20))
-    found = reject(TextFilesConfig(path=str(tmp_path), pattern="**/*.gz", limit=8))
-    assert "more than 8 MiB" in found.reason
+    result = reject(TextFilesConfig(path=str(tmp_path), pattern="**/*.gz", limit=8))
+    assert "more than 8 MiB" in result.reason
 
 
 LINES = {
@@ -91,19 +91,19 @@ LINES = {
 def test_json_lines(tmp_path: Path, kind: str) -> None:
     line, reason = LINES[kind]
     (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
-    _, found = JsonLinesConfig(path=str(tmp_path)).records()
-    assert isinstance(found, Reject)
-    assert found.origin.endswith("a.jsonl:2")
-    assert re.search(reason, found.reason)
+    _, result = JsonLinesConfig(path=str(tmp_path)).records()
+    assert isinstance(result, Reject)
+    assert result.origin.endswith("a.jsonl:2")
+    assert re.search(reason, result.reason)
 
 
 def test_images(tmp_path: Path) -> None:
     (tmp_path / "huge.png").write_bytes(header_of(50_000, 50_000))
-    found = reject(ImageFilesConfig(path=str(tmp_path)))
-    assert "2500000000 pixels" in found.reason
+    result = reject(ImageFilesConfig(path=str(tmp_path)))
+    assert "2500000000 pixels" in result.reason
     (tmp_path / "huge.png").write_bytes(header_of(10_000, 9_000))
-    found = reject(ImageFilesConfig(path=str(tmp_path)))
-    assert "10000 x 9000 pixels, more than 64 megapixels" in found.reason
+    result = reject(ImageFilesConfig(path=str(tmp_path)))
+    assert "10000 x 9000 pixels, more than 64 megapixels" in result.reason
     (tmp_path / "huge.png").write_bytes(b"not a picture")
     assert "not an image" in reject(ImageFilesConfig(path=str(tmp_path))).reason
     noise = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)

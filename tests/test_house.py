@@ -20,6 +20,7 @@ from support.paths import TESTS
 
 ROOT = Path(broadbase.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
+OTHERS = sorted([*TESTS.rglob("*.py"), *(TESTS.parent / "bench").rglob("*.py")])
 BLIND = ("core", "nn", "objectives", "model", "train")  # they never know a kind
 
 
@@ -163,7 +164,7 @@ def test_a_vague_name_is_noticed(source: str) -> None:
 def test_names_say_what_a_value_is() -> None:
     vague = [
         f"{path}:{line} {name}"
-        for path, tree in trees(FILES)
+        for path, tree in trees([*FILES, *OTHERS])
         for name, line in defined(tree)
         if VAGUE & {*name.lower().split("_")}
     ]

@@ -72,18 +72,18 @@ def test_the_page_runs_as_it_is_written(desk: Path) -> None:
     said = dict(
         part.split("\n", 1) for part in re.split(r"^\$ broadbase ", done.stdout, flags=re.M)[1:]
     )
-    found = {line.split()[0]: json.loads(text) for line, text in said.items()}
-    assert "sensors" in {row["recipe"] for row in found["recipes"]}
-    (prepared,) = found["inspect"]
+    matches = {line.split()[0]: json.loads(text) for line, text in said.items()}
+    assert "sensors" in {row["recipe"] for row in matches["recipes"]}
+    (prepared,) = matches["inspect"]
     assert (prepared["records"], prepared["rejected"]) == (13_611, 1)
     journal = (desk / "runs" / "mast" / "metrics.jsonl").read_text()
     losses = [row["validation"]["sensors"] for row in map(json.loads, journal.splitlines())
               if "validation" in row]  # fmt: skip
     assert losses[-1] < 0.5 * losses[0]
-    rows = {row["baseline"]: row for row in found["evaluate"]}
+    rows = {row["baseline"]: row for row in matches["evaluate"]}
     assert rows.keys() == {"linear interpolation", "last value", "mean of visible hours"}
     assert rows["mean of visible hours"]["ci_high"] < 0  # the page tells what a longer run beats
-    (result,) = found["adapt"]
+    (result,) = matches["adapt"]
     assert result["metric"] == "R2"
     assert {row["baseline"] for row in result["comparisons"]} == {
         "mean of the labels", "random init", "last hour, ridge", "24 hours, ridge",
@@ -142,11 +142,11 @@ def test_a_source_by_its_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         labelled("source:t.yaml", "text", "label")
 
 
-def test_a_file_of_the_current_folder_is_known_by_its_name(
+def test_a_file_of_the_current_folder_is_recognised_by_its_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("text,label\none,x\n")
-    found: list[SourceConfig] = [labelled(p, "text", "label") for p in ("t.csv", "./t.csv")]
-    assert all(isinstance(source, CsvConfig) for source in found)
+    matches: list[SourceConfig] = [labelled(p, "text", "label") for p in ("t.csv", "./t.csv")]
+    assert all(isinstance(source, CsvConfig) for source in matches)
     assert isinstance(detect("t.csv", TextFilesConfig(path="t.csv"))[0], CsvConfig)

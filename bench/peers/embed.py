@@ -18,7 +18,7 @@ model.encode(sentences[:64])
 seconds = []
 for _ in range(int(rounds)):
     began = time.perf_counter()
-    found = model.encode(sentences, batch_size=32, normalize_embeddings=False)
+    result = model.encode(sentences, batch_size=32, normalize_embeddings=False)
     seconds.append(time.perf_counter() - began)
-np.save(out, found)
+np.save(out, result)
 print(json.dumps(seconds))

@@ -13,7 +13,7 @@ import torch
 from litgpt import GPT, Config
 from torch.nn.functional import cross_entropy
 
-width, layers, heads, hidden, vocabulary, rows, places, steps, compiled = map(int, sys.argv[1:])
+width, layers, heads, hidden, vocabulary, rows, positions, steps, compiled = map(int, sys.argv[1:])
 rng = torch.Generator().manual_seed(0)
 torch.manual_seed(0)
 model = GPT(
@@ -21,7 +21,7 @@ model = GPT(
         n_layer=layers,
         n_head=heads,
         n_embd=width,
-        block_size=places,
+        block_size=positions,
         vocab_size=vocabulary,
         padded_vocab_size=vocabulary,
         norm_class_name="RMSNorm",
@@ -37,7 +37,7 @@ forward = torch.compile(model, dynamic=False) if compiled else model
 optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
 ended = []
 for _ in range(steps):
-    ids = torch.randint(3, vocabulary, (rows, places + 1), generator=rng)
+    ids = torch.randint(3, vocabulary, (rows, positions + 1), generator=rng)
     logits = forward(ids[:, :-1])
     cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from llama_cpp import GGML_TYPE_F32, Llama
 
-file, asked, out = sys.argv[1:]
-given = json.loads(Path(asked).read_text())
-places = 1 + given["steps"] + max(map(len, given["ids"]))
+file, requested, out = sys.argv[1:]
+given = json.loads(Path(requested).read_text())
+positions = 1 + given["steps"] + max(map(len, given["ids"]))
 model = Llama(
     file,
-    n_ctx=max(512, places),
+    n_ctx=max(512, positions),
     n_threads=1,
     logits_all=True,
     type_k=GGML_TYPE_F32,
@@ -23,17 +23,17 @@ model = Llama(
     flash_attn=False,
     verbose=False,
 )
-found = {}
+result = {}
 for i, text in enumerate(given["texts"]):
-    found[f"told {i}"] = np.array(model.tokenize(text.encode(), add_bos=False, special=False))
+    result[f"told {i}"] = np.array(model.tokenize(text.encode(), add_bos=False, special=False))
 for i, ids in enumerate(given["ids"]):
-    whole = list(ids)
+    full = list(ids)
     model.reset()
-    model.eval(whole)
+    model.eval(full)
     for _ in range(given["steps"]):  # greedy
-        whole.append(int(np.argmax(model.scores[len(whole) - 1])))
-        model.eval(whole[-1:])
-    found[f"ids {i}"] = np.array(whole)
-    found[f"logits {i}"] = np.array(model.scores[: len(whole)])
+        full.append(int(np.argmax(model.scores[len(full) - 1])))
+        model.eval(full[-1:])
+    result[f"ids {i}"] = np.array(full)
+    result[f"logits {i}"] = np.array(model.scores[: len(full)])
 model.close()
-np.savez(out, **found)
+np.savez(out, **result)

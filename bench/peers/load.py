@@ -27,6 +27,6 @@ with tempfile.TemporaryDirectory() as folder:
     seconds = []
     for _ in range(4):
         began = time.perf_counter()
-        found = sum(1 for _ in islice(iter(loader), steps))
-        seconds.append((time.perf_counter() - began) / found)
+        result = sum(1 for _ in islice(iter(loader), steps))
+        seconds.append((time.perf_counter() - began) / result)
 print(json.dumps(seconds[1:]))

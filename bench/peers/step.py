@@ -13,9 +13,9 @@ import time
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-width, layers, heads, hidden, vocabulary, rows, places, steps, compiled = map(int, sys.argv[1:])
+width, layers, heads, hidden, vocabulary, rows, positions, steps, compiled = map(int, sys.argv[1:])
 rng = torch.Generator().manual_seed(0)
-ids = torch.randint(3, vocabulary, (rows * steps, places), generator=rng)
+ids = torch.randint(3, vocabulary, (rows * steps, positions), generator=rng)
 torch.manual_seed(0)
 model = LlamaForCausalLM(
     LlamaConfig(
@@ -25,7 +25,7 @@ model = LlamaForCausalLM(
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
-        max_position_embeddings=places,
+        max_position_embeddings=positions,
         tie_word_embeddings=True,
     )
 )

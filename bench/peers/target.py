@@ -18,9 +18,9 @@ from transformers import TrainingArguments as Arguments
 
 def rows_of(file, split):
     """Ids, and labels where a place is scored."""
-    with np.load(file) as found:
-        ids = torch.from_numpy(found[f"{split} ids"].astype(np.int64))
-        scored = torch.from_numpy(found[f"{split} scored"])
+    with np.load(file) as result:
+        ids = torch.from_numpy(result[f"{split} ids"].astype(np.int64))
+        scored = torch.from_numpy(result[f"{split} scored"])
     return ids, ids.masked_fill(~scored, -100)
 
 
@@ -55,12 +55,12 @@ def score(file, folder):
     """The mean over all scored places."""
     ids, labels = rows_of(file, "held_out")
     model = AutoModelForCausalLM.from_pretrained(folder)
-    total, places = 0.0, 0
+    total, positions = 0.0, 0
     for some, wanted in zip(ids.split(16), labels.split(16), strict=True):
         count = int((wanted[:, 1:] >= 0).sum())
         total += float(model(input_ids=some, labels=wanted).loss) * count
-        places += count
-    print(json.dumps(total / places))
+        positions += count
+    print(json.dumps(total / positions))
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def test_no_group_is_always_on_one_side() -> None:
     assert tested == {True, False}
 
 
-def test_fewer_labels_than_asked_are_refused() -> None:
+def test_fewer_labels_than_requested_are_refused() -> None:
     """Three groups of 40: two thirds of 120 records can be trained on, not 100 of them."""
     things = task()
     labels = [things.target.names[label] for label in things.labels]

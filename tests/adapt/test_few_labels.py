@@ -100,8 +100,8 @@ def test_an_unlabelled_pool_moves_centroids_to_where_records_are() -> None:
 
 def test_a_class_without_a_label_is_never_predicted() -> None:
     vectors = np.array([[1.0, 0.0], [0.0, 1.0]])
-    found, centre = class_centroids(vectors, np.array([0, 2]), vectors[:0], 3, 5, 1.0)
-    np.testing.assert_allclose(found, np.array([[1, -1], [0, 0], [-1, 1]]) / np.sqrt(2))
+    result, centre = class_centroids(vectors, np.array([0, 2]), vectors[:0], 3, 5, 1.0)
+    np.testing.assert_allclose(result, np.array([[1, -1], [0, 0], [-1, 1]]) / np.sqrt(2))
     np.testing.assert_allclose(centre, [0.5, 0.5])
     task = letters()
     fitted = CentroidsConfig().fit(Encoder(mixed_base(), "bytes"), task, np.array([1, 3]))
@@ -119,11 +119,11 @@ def test_vectors_do_not_depend_on_what_was_kept() -> None:
         assert names[0] == LAST
         every = encoder.vectors(inputs, names[min(1, len(names) - 1)])
         for i, name in enumerate(names):
-            found = encoder.vectors(inputs, name)
-            np.testing.assert_array_equal(found, kept.vectors(inputs, name))
+            result = encoder.vectors(inputs, name)
+            np.testing.assert_array_equal(result, kept.vectors(inputs, name))
             if name.startswith("layer "):
                 width = encoder.width
-                np.testing.assert_array_equal(found, every[:, (i - 2) * width : (i - 1) * width])
+                np.testing.assert_array_equal(result, every[:, (i - 2) * width : (i - 1) * width])
         assert (f"{LAST}{SPREAD}" in names) == (modality == "image")
 
 

@@ -204,8 +204,8 @@ def test_copies_never_stand_on_both_sides(method: MethodConfig) -> None:
 
 def test_equal_records_with_other_labels_are_said() -> None:
     task = Task.from_records("t", "bytes", ["a", "a", "b", "c", "d"], [*"xyxyx"])
-    found = as_read(mixed_base(), task)
-    assert found.notes[1] == "2 records have copies with another label"
+    matches = as_read(mixed_base(), task)
+    assert matches.notes[1] == "2 records have copies with another label"
     assert as_read(mixed_base(), Task.from_records("t", "bytes", [*"abcd"], [*"xyxy"])).notes == ()
 
 
@@ -276,9 +276,9 @@ def test_features_of_cells_and_sounds_are_of_what_the_base_reads() -> None:
              for i in range(12)]  # fmt: skip
     sounds = Task.from_records("t", "audio", [(t, 8000) for t in tones], [*"ab" * 6])
     base = base_of("audio", [])
-    found = as_read(base, sounds)
-    scores = classical(found, None, base.codecs["audio"])
-    assert {score(*found.split(6, 6, 0), 0) for score in scores.values()} == {1.0}
+    matches = as_read(base, sounds)
+    scores = classical(matches, None, base.codecs["audio"])
+    assert {score(*matches.split(6, 6, 0), 0) for score in scores.values()} == {1.0}
     cells = [{"A": 9 - 8 * (i % 2), "B": 1 + 8 * (i % 2), "C": 1 + i} for i in range(30)]
     base = base_of("cell", cells)
     counts = as_read(base, Task.from_records("t", "cell", cells, [*"ab" * 15]))
@@ -315,17 +315,17 @@ def test_records_are_read_as_far_as_the_positions_go(method: MethodConfig) -> No
     (row,) = compare(base, task, method, [20], 20, 3)
     assert (row.truncated, row.max_tokens) == (1, 62)
     assert "1 record truncated to 62 tokens" in row.title
-    whole = Task.from_token_labels("t", "bytes", [t * 9 for t in texts(4)], ["ab" * 500] * 4)
+    complete = Task.from_token_labels("t", "bytes", [t * 9 for t in texts(4)], ["ab" * 500] * 4)
     letters = ["ab" * 500][0]
     fitting = Task.from_token_labels(
         "t", "bytes", [t * 9 for t in texts(4)], [letters[: len(t * 9)] for t in texts(4)]
     )
-    for one, message in ((whole, "has 1000 labels"), (fitting, "and the base reads 62")):
+    for one, message in ((complete, "has 1000 labels"), (fitting, "and the base reads 62")):
         with pytest.raises(DataError, match=message):
             compare(base, one, ProbeConfig(), [20], 20, 2)
 
 
-def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broadbase.adapt.progress.EVERY", 0.0)
     out = StringIO()
     things = Task.from_records("t", "bytes", texts(40), [*"ab" * 20])
@@ -334,14 +334,14 @@ def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
               console=Console(file=out, width=200))  # fmt: skip
     lines = out.getvalue().splitlines()
     for what in ("computing embeddings", "fitting", "training, steps"):
-        mine = [line for line in lines if line.startswith(what)]
-        assert mine
-        for line in mine:
+        ours = [line for line in lines if line.startswith(what)]
+        assert ours
+        for line in ours:
             count, _, total = line.split(": ")[1].partition(" of ")
             assert 0 < int(count) <= int(total.split(",")[0])
             assert line.endswith("s left")
         assert any(": {0} of {0},".format(line.split(" of ")[1].split(",")[0]) in line
-                   for line in mine)  # fmt: skip
+                   for line in ours)  # fmt: skip
     with Progress(None).phase("silent", 3):
         pass
 

@@ -45,7 +45,7 @@ def planted(count: int = 24, kind: str = "own") -> Task:
 
 
 @pytest.mark.parametrize("pattern", ["full", "causal"])
-def test_vectors_of_places_are_those_of_the_whole(pattern: str) -> None:
+def test_vectors_of_positions_are_those_of_the_complete(pattern: str) -> None:
     """Their mean, with those of start and end, is the record's vector; padding changes nothing."""
     base, raws = protein_base(pattern), ["MKV", "ACDEFGHIKL"]
     rows = base.embed_tokens(raws, modality="protein")
@@ -54,15 +54,15 @@ def test_vectors_of_places_are_those_of_the_whole(pattern: str) -> None:
         np.testing.assert_allclose(base.embed_tokens([raw])[0], row, atol=1e-5)
         with torch.inference_mode():
             (_, states, _) = next(base._states([raw], None, True, 1))
-        (whole,) = torch.cat(list(states), -1).numpy()
-        np.testing.assert_allclose(whole[1 : len(raw) + 1], row, atol=1e-5)
-        np.testing.assert_allclose(whole.mean(0), base.embed([raw])[0], atol=1e-5)
+        (complete,) = torch.cat(list(states), -1).numpy()
+        np.testing.assert_allclose(complete[1 : len(raw) + 1], row, atol=1e-5)
+        np.testing.assert_allclose(complete.mean(0), base.embed([raw])[0], atol=1e-5)
     changed = base.embed_tokens(["ACDEFGHIKW"])[0]
     same = np.isclose(changed, rows[1], atol=1e-6).all(axis=1)
     assert same[:9].all() if pattern == "causal" else not same.any()
 
 
-def test_proteins_stay_whole() -> None:
+def test_proteins_stay_complete() -> None:
     task = planted()
     assert task.token_labels is not None
     for seed in range(3):
@@ -73,7 +73,7 @@ def test_proteins_stay_whole() -> None:
         assert len(owners[0]) > 8
 
 
-def test_what_is_planted_is_found_and_nothing_else() -> None:
+def test_what_is_planted_is_detected_and_nothing_else() -> None:
     (own,) = compare(protein_base(), planted(), ProbeConfig(), [300], 200, 3, features=True)
     assert min(own.scores) > 0.9
     assert min(own.against("window of 17, ridge").other_per_item) > 0.9
@@ -122,11 +122,11 @@ def test_structures(tmp_path: Path) -> None:
     (tmp_path / "4abc.pdb.dssp").write_text("--X\n")
     (tmp_path / "4abc.pdb").write_text(chain(["GLY"] * 3))
     (tmp_path / "5abc.pdb.dssp").write_text("--\n")
-    found = list(StructuresConfig(path=str(tmp_path)).records())
-    good = [r for r in found if isinstance(r, Record)]
+    result = list(StructuresConfig(path=str(tmp_path)).records())
+    good = [r for r in result if isinstance(r, Record)]
     assert [(r.raw, r.label) for r in good] == [("MKVA", "-HHE"), ("MXG", "E-H")]
     assert len({r.group for r in good}) == 2
-    bad = [(r.origin.rpartition("/")[2], r.reason) for r in found if isinstance(r, Reject)]
+    bad = [(r.origin.rpartition("/")[2], r.reason) for r in result if isinstance(r, Reject)]
     assert [place for place, _ in bad] == ["3abc.pdb.dssp", "4abc.pdb.dssp", "5abc.pdb.dssp"]
     assert "2 letters for 3 residues" in bad[0][1]
     assert "a letter a residue" in bad[1][1]
@@ -148,7 +148,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert again.labels.tolist() == task.labels.tolist()
     save(protein_base(), tmp_path / "model")
     words = f"adapt {tmp_path / 'model'} --data {tmp_path / 'a.jsonl'} --label states --per-token"
-    told = CliRunner().invoke(
+    message = CliRunner().invoke(
         app,
         [
             *words.split(),
@@ -161,7 +161,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
             "--json",
         ],
     )
-    assert told.exit_code == 0, told.output
-    (row,) = json.loads(told.stdout)
+    assert message.exit_code == 0, message.output
+    (row,) = json.loads(message.stdout)
     assert row["best_features"].startswith("window of 17")
     assert np.mean(row["scores"]) > 0.8

@@ -113,7 +113,7 @@ def test_rows_are_those_of_the_library_in_the_order_of_the_data(
         ]  # fmt: skip
 
 
-def test_csv_goes_to_stdout_and_json_where_asked(folder: Path, tmp_path: Path) -> None:
+def test_csv_goes_to_stdout_and_json_where_requested(folder: Path, tmp_path: Path) -> None:
     new = table(tmp_path / "new.csv", [{"text": "a saw"}, {"text": 'a, "fig"\nand a plum'}])
     lines = predict(folder, "--data", new).stdout
     assert [row["origin"] for row in csv.DictReader(lines.splitlines())] == [

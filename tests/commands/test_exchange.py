@@ -56,7 +56,7 @@ def prepared(place: Path) -> None:
     (place / "bytes" / "manifest.json").write_text("{}")
 
 
-def theirs(place: Path) -> None:
+def reference(place: Path) -> None:
     saved(lambda: llama(num_hidden_layers=1), place)
 
 
@@ -77,7 +77,7 @@ def other_weights(place: Path) -> None:
 
 
 FOREIGN = (
-    thesis, pictures, a_run, prepared, theirs, a_note, a_note_among_codecs, other_weights
+    thesis, pictures, a_run, prepared, reference, a_note, a_note_among_codecs, other_weights
 )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def test_a_model_folder_that_was_written_here_is_replaced(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip", "place"]
 
 
-def test_places_that_are_no_folder_for_results(
+def test_positions_that_are_no_folder_for_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(text_base(), tmp_path / "m")
@@ -137,8 +137,8 @@ def test_the_place_is_looked_at_before_any_work(tmp_path: Path) -> None:
         command = ("export", tmp_path / "none", "--to", form, "--out", tmp_path / "out")
         assert "there already" in str(shell(*command))
     (tmp_path / "none").mkdir()
-    found = shell("import", tmp_path / "none", "--to", tmp_path / "place")
-    assert "thesis.txt" in str(found)
+    result = shell("import", tmp_path / "none", "--to", tmp_path / "place")
+    assert "thesis.txt" in str(result)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
@@ -166,9 +166,9 @@ def test_a_run_is_named_by_its_folder(tmp_path: Path) -> None:
     (tmp_path / "run" / "config.yaml").write_text("name: a")
     for command in ("import", "export"):
         more = () if command == "import" else ("--to", "hf", "--out", tmp_path / "out")
-        found = shell(command, tmp_path / "run", *more)
-        assert isinstance(found, DataError)
-        assert f"not finished; `broadbase resume {tmp_path / 'run'}`" in str(found)
+        result = shell(command, tmp_path / "run", *more)
+        assert isinstance(result, DataError)
+        assert f"not finished; `broadbase resume {tmp_path / 'run'}`" in str(result)
     save(text_base(), tmp_path / "run" / "model")
     assert load(tmp_path / "run").codecs.keys() == {"text"}
     assert shell("import", tmp_path / "run") is None

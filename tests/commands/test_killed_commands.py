@@ -139,12 +139,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def state(place: Path) -> dict[str, str]:
     """The name of every file and folder, and a hash of what must be the same to the bit."""
-    found = {}
+    matches = {}
     for path in sorted(place.rglob("*")):
         same = path.is_file() and path.suffix in CONTENT
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if same else ""
-        found[str(path.relative_to(place))] = digest
-    return found
+        matches[str(path.relative_to(place))] = digest
+    return matches
 
 
 def settled(world: Path, place: Path, case: str) -> None:
@@ -162,16 +162,16 @@ def test_killed(world: Path, tmp_path: Path, case: str, every: bool) -> None:
     settled(world, place, case)
     calls = attempt(place, command, *words(place))
     assert calls is not None
-    whole = state(place)
+    full = state(place)
     killed = 0
     for number in range(1, calls + 1) if every else some:
         shutil.rmtree(place)
         settled(world, place, case)
         killed += attempt(place, command, *words(place), last=number) is None
-        if state(place) != whole:
+        if state(place) != full:
             with suppress(AssertionError):  # refused where the result is there already, and whole
                 attempt(place, command, *words(place))
-        left = {name: digest for name, digest in state(place).items() if whole.get(name) != digest}
+        left = {name: digest for name, digest in state(place).items() if full.get(name) != digest}
         assert not left, f"{case}, killed before change {number} of {calls}"
-        assert state(place).keys() == whole.keys(), f"{case}, killed at {number} of {calls}"
+        assert state(place).keys() == full.keys(), f"{case}, killed at {number} of {calls}"
     assert killed == (calls if every else len(some)), f"{calls} changes"

@@ -68,8 +68,8 @@ def test_help_of_a_command_is_light(command: str) -> None:
     ],
 )
 def test_what_needs_no_model_is_light(words: list[str], code: int) -> None:
-    found, output, loaded = ran(*words)
-    assert found == code
+    result, output, loaded = ran(*words)
+    assert result == code
     assert bool(output) == (code == 0)
     assert not loaded & HEAVY
 
@@ -111,7 +111,7 @@ def test_recipes_from_outside_are_listed(tmp_path: Path, monkeypatch: pytest.Mon
     assert summaries()["own"] == "mine"
 
 
-def test_work_is_found_by_name() -> None:
+def test_work_is_detected_by_name() -> None:
     for file in Path(broadbase.commands.work.__file__).parent.glob("[a-z]*.py"):
         assert getattr(work, file.stem).__name__ == f"broadbase.commands.work.{file.stem}"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -86,8 +86,8 @@ def test_which_files_are_read(tmp_path: Path) -> None:
     path = texts(tmp_path / "a", "river", "log")
     with pytest.raises(DataError, match=r"it holds 60 \.log.*--pattern"):
         list(resolve("text", path, 1).data.sources["text"].source.records())
-    found = resolve("text", path, 1, pattern="**/*.log").data.sources["text"].source
-    assert len(list(found.records())) == 60
+    result = resolve("text", path, 1, pattern="**/*.log").data.sources["text"].source
+    assert len(list(result.records())) == 60
 
 
 def invoke(*words: str) -> Any:

@@ -99,7 +99,7 @@ def test_a_changed_copy_is_validated_and_names_the_bad_field() -> None:
         brie.replace(aeg=4)
 
 
-def test_a_changed_copy_is_checked_as_a_whole() -> None:
+def test_a_changed_copy_is_checked_as_a_complete() -> None:
     model = ModelConfig.from_tree(
         {"modalities": {"text": {"name": "bytes"}}, "towers": {"main": TOWER}}
     )

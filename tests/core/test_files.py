@@ -29,8 +29,8 @@ def written(place: Path, kind: str) -> None:
 
 def content(place: Path) -> dict[str, str]:
     """Every file at or below a place, with its text."""
-    found = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
-    return {str(file.relative_to(place)): file.read_text() for file in found}
+    matches = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+    return {str(file.relative_to(place)): file.read_text() for file in matches}
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -13,15 +13,15 @@ from broadbase.core.errors import out_of_memory
 
 
 def test_a_tensor_too_large_for_the_machine_is_out_of_memory() -> None:
-    with pytest.raises(RuntimeError) as found:
+    with pytest.raises(RuntimeError) as result:
         torch.empty(2**50)
-    assert out_of_memory(found.value)
+    assert out_of_memory(result.value)
 
 
 def test_an_array_too_large_for_the_machine_is_out_of_memory() -> None:
-    with pytest.raises(MemoryError) as found:
+    with pytest.raises(MemoryError) as result:
         np.empty(2**60, dtype=np.uint8)
-    assert out_of_memory(found.value)
+    assert out_of_memory(result.value)
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ print(json.dumps([preload.preloaded, sys.argv[1:], child, "libBrokenLocale" in m
 @pytest.fixture(scope="module")
 def library() -> Path:
     """One that every glibc comes with and no program loads."""
-    found = [p for f in preload.FOLDERS for p in f.glob("*-linux-gnu/libBrokenLocale.so.1")]
-    return found[0] if found else pytest.skip("no glibc")
+    result = [p for f in preload.FOLDERS for p in f.glob("*-linux-gnu/libBrokenLocale.so.1")]
+    return result[0] if result else pytest.skip("no glibc")
 
 
 def said(words: list[str], **environment: str) -> tuple[int, Any]:
@@ -42,14 +42,14 @@ def said(words: list[str], **environment: str) -> tuple[int, Any]:
         check=True,
         env={**os.environ, **environment},
     )
-    *begun, told = done.stdout.splitlines()
-    return len(begun), json.loads(told)
+    *begun, output = done.stdout.splitlines()
+    return len(begun), json.loads(output)
 
 
 def test_a_long_command_starts_twice_with_its_words(library: Path) -> None:
-    found = said(["pretrain", "text", "--set", "a=b c"], BROADBASE_PRELOAD=str(library))
+    result = said(["pretrain", "text", "--set", "a=b c"], BROADBASE_PRELOAD=str(library))
     words = ["pretrain", "text", "--set", "a=b c"]
-    assert found == (2, [[library.name], words, [None, None], True])
+    assert result == (2, [[library.name], words, [None, None], True])
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_a_long_command_starts_twice_with_its_words(library: Path) -> None:
         ([], "{library}"),
     ],
 )
-def test_others_and_those_told_not_to_start_once(
+def test_others_and_those_reported_not_to_start_once(
     library: Path, words: list[str], setting: str
 ) -> None:
-    found = said(words, BROADBASE_PRELOAD=setting.format(library=library))
-    assert found == (1, [[], words, [None, None], False])
+    result = said(words, BROADBASE_PRELOAD=setting.format(library=library))
+    assert result == (1, [[], words, [None, None], False])
 
 
-def test_what_is_installed_is_found_the_best_first(
+def test_what_is_installed_is_detected_the_best_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preload, "FOLDERS", (tmp_path,))

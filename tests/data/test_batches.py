@@ -133,11 +133,11 @@ def same(one: Batch, other: Batch) -> bool:
 def test_resuming_anywhere_is_exact(store: Store) -> None:
     mixed = mixture(store)
     per_epoch = len(mixed.rows["a"]) // 6
-    whole = list(mixed.batches(0, 3 * per_epoch))
+    full = list(mixed.batches(0, 3 * per_epoch))
     for start in (0, 1, per_epoch - 1, per_epoch, per_epoch + 1, 3 * per_epoch - 2):
         again = list(mixed.batches(start, 3 * per_epoch))
         assert len(again) == 3 * per_epoch - start
-        assert all(same(a, b) for a, b in zip(again, whole[start:], strict=True))
+        assert all(same(a, b) for a, b in zip(again, full[start:], strict=True))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -148,13 +148,13 @@ def test_workers_change_nothing(store: Store, workers: int) -> None:
 
 def test_ranks_share_a_batch(store: Store) -> None:
     mixed = mixture(store)
-    whole = next(iter(mixed.batches(4, 5)))
+    full = next(iter(mixed.batches(4, 5)))
     parts = [next(iter(mixed.batches(4, 5, rank=r, world=2))) for r in range(2)]
-    for name, segment in whole.segments.items():
+    for name, segment in full.segments.items():
         for r, part in enumerate(parts):
             assert torch.equal(segment.values[r::2], part.segments[name].values)
-            mine = part.rng.uniform(name, len(segment.values[r::2]), 7)
-            assert torch.equal(whole.rng.uniform(name, len(segment.values), 7)[r::2], mine)
+            ours = part.rng.uniform(name, len(segment.values[r::2]), 7)
+            assert torch.equal(full.rng.uniform(name, len(segment.values), 7)[r::2], ours)
     with pytest.raises(ConfigError, match=r"batch_size=2 does not divide over 3 ranks"):
         next(
             iter(MixedBatches(mixed.rows, mixed.spaces, {"a": 6, "b": 2}, 5).batches(0, 1, world=3))
@@ -180,16 +180,16 @@ def test_an_epoch_takes_every_row_once_and_the_next_another_order(store: Store) 
 
 
 @pytest.mark.parametrize("rows", [1, 2, 37, 5000])
-def test_any_place_of_the_order_is_known_without_those_before(rows: int) -> None:
+def test_any_place_of_the_order_is_recognised_without_those_before(rows: int) -> None:
     numbers = np.random.default_rng(rows).permutation(rows) + 3
     straight = Order(numbers, [7])
-    told = [straight[i] for i in range(3 * rows)]
-    epochs = [told[i * rows : (i + 1) * rows] for i in range(3)]
+    output = [straight[i] for i in range(3 * rows)]
+    epochs = [output[i * rows : (i + 1) * rows] for i in range(3)]
     assert all(sorted(epoch) == sorted(numbers) for epoch in epochs)
     assert rows < 37 or len({tuple(epoch) for epoch in epochs}) == 3
     anywhere = Order(numbers, [7])  # from the last place to the first
-    assert [anywhere[i] for i in reversed(range(3 * rows))] == told[::-1]
-    assert rows < 37 or told != [Order(numbers, [8])[i] for i in range(rows)] + told[rows:]
+    assert [anywhere[i] for i in reversed(range(3 * rows))] == output[::-1]
+    assert rows < 37 or output != [Order(numbers, [8])[i] for i in range(rows)] + output[rows:]
 
 
 def test_held_out_rows_come_all_and_in_order(store: Store) -> None:

@@ -23,9 +23,9 @@ from broadbase.recipes.resolve import resolve
 
 
 def records(source: SourceConfig) -> list[Record]:
-    found = list(source.records())
-    assert not [item.reason for item in found if isinstance(item, Reject)]
-    return [item for item in found if isinstance(item, Record)]
+    result = list(source.records())
+    assert not [item.reason for item in result if isinstance(item, Reject)]
+    return [item for item in result if isinstance(item, Record)]
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +57,19 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "json", "parquet"])
-@pytest.mark.parametrize("whole", [True, False])
-def test_pictures_and_texts_that_a_table_lists(media: Path, ending: str, whole: bool) -> None:
+@pytest.mark.parametrize("complete", [True, False])
+def test_pictures_and_texts_that_a_table_lists(media: Path, ending: str, complete: bool) -> None:
     """metadata.csv in a folder of pictures, or the table alone."""
     table = media / f"metadata.{ending}"
     write(table, [{"file_name": f"{p}.PNG", "caption": f"shade {i}"} for i, p in enumerate(PATHS)])
     try:
-        found = pairs(str(media if whole else table))
-        pictures, texts = records(found["image"]), records(found["text"])
+        result = pairs(str(media if complete else table))
+        pictures, texts = records(result["image"]), records(result["text"])
         assert [r.key for r in pictures] == [r.key for r in texts]
         assert [r.raw for r in texts] == [f"shade {i}" for i in range(4)]
         assert [r.raw.getpixel((0, 0)) for r in pictures] == [0, 10, 20, 30]
-        expected = {".wav": 4} if whole else {}
-        assert left_out(found.values()) == expected
+        expected = {".wav": 4} if complete else {}
+        assert left_out(result.values()) == expected
         (alone,) = detect(str(table), ImageFilesConfig(path=str(table)))
         assert len(records(alone)) == 4
     finally:
@@ -106,8 +106,8 @@ def test_a_list_with_mistakes(media: Path, tmp_path: Path) -> None:
 
 
 def test_the_first_folder_is_the_class(media: Path, tmp_path: Path) -> None:
-    found = records(labelled(str(media), "text", "label"))
-    assert [r.label for r in found] == ["cat", "cat", "dog", "dog"]
+    result = records(labelled(str(media), "text", "label"))
+    assert [r.label for r in result] == ["cat", "cat", "dog", "dog"]
     assert notes(labelled(str(media), "text", "label")) == [
         "left out, as no source reads them: 4 .wav",
         f"the class of a file is the first folder below {media}; files lie in folders 1 to 2 deep",
@@ -115,8 +115,8 @@ def test_the_first_folder_is_the_class(media: Path, tmp_path: Path) -> None:
     for name in ("pos/1.txt", "pos/deep/2.TXT", "neg/3.txt", "readme.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"text of {name}")
-    found = records(labelled(str(tmp_path), "text", "label"))
-    assert [r.label for r in found] == ["neg", "pos", "pos", None]
+    result = records(labelled(str(tmp_path), "text", "label"))
+    assert [r.label for r in result] == ["neg", "pos", "pos", None]
 
 
 def test_a_table_that_is_not_of_labels_hides_no_folders(media: Path) -> None:
@@ -158,9 +158,9 @@ def test_a_table_counts_where_it_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"text": ""}\n{"text": "b"}\n')
     (tmp_path / "c.csv").write_text("other\nc\n")
     (tmp_path / "package.json").write_text('{"version": 3}')
-    found = detect(str(tmp_path), TextFilesConfig(path=str(tmp_path)))
-    assert [source.name for source in found] == ["text_files", "jsonl"]
-    assert left_out(found) == {".csv": 1, ".json": 1}
+    result = detect(str(tmp_path), TextFilesConfig(path=str(tmp_path)))
+    assert [source.name for source in result] == ["text_files", "jsonl"]
+    assert left_out(result) == {".csv": 1, ".json": 1}
 
 
 def test_a_field_of_a_listing_is_set(media: Path) -> None:

@@ -90,12 +90,12 @@ def greys(run: Run, side: str) -> list[tuple[int, str]]:
     """What each row of a side shows, and what its caption says."""
     rows = run.rows(side)
     assert len(rows["image"]) == len(rows["text"])
-    found = []
+    result = []
     for i in range(len(rows["image"])):
         picture, words = rows["image"][i], rows["text"][i]
         text = bytes(int(v) for v in words.values[words.document == 0] if v < 256).decode()
-        found.append((round(float(picture.values[1:].mean()) * 255), text))
-    return found
+        result.append((round(float(picture.values[1:].mean()) * 255), text))
+    return result
 
 
 def test_a_picture_stays_with_its_caption(album: Path, tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_a_picture_stays_with_its_caption(album: Path, tmp_path: Path) -> None:
 def test_pairs_learn_to_find_each_other(album: Path, tmp_path: Path) -> None:
     """Through the ordinary loop; held-out pairs of a batch are told together."""
     run = Run.create(RunConfig.from_tree(tree(album)), tmp_path / "run")
-    told = run.train()["pairs"]["nats_per_token"]
+    output = run.train()["pairs"]["nats_per_token"]
     curve = [json.loads(x) for x in (run.folder / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"]["pairs"] for row in curve if "loss" in row]
     assert losses[-1] < losses[0] - 0.3
-    assert told < np.log(8)
+    assert output < np.log(8)
 
 
 def test_a_removed_pair_is_gone_from_both(album: Path, tmp_path: Path) -> None:

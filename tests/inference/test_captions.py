@@ -24,7 +24,7 @@ NAMES = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Digits, then their names: the recipe `draw` the other way round."""
     tree: dict[str, Any] = find_recipe("draw").build(2, "sample:digits").tree()
     sources = tree["data"]["sources"]
@@ -48,27 +48,27 @@ def shell(*words: object) -> Any:
     return CliRunner().invoke(app, ["generate", *map(str, words), "--temperature", "0", "--json"])
 
 
-def test_a_picture_is_told(told: Path, tmp_path: Path) -> None:
+def test_a_picture_is_reported(reported: Path, tmp_path: Path) -> None:
     """More often rightly than by chance, and on from what is begun."""
     digits, names = load_digits(), []
     for i in range(25):
         Image.fromarray((digits.images[i] * 255 / 16).astype(np.uint8)).save(tmp_path / f"{i}.png")
-        done = shell(told, "--image", tmp_path / f"{i}.png")
+        done = shell(reported, "--image", tmp_path / f"{i}.png")
         assert done.exit_code == 0, done.output
         names.append(json.loads(done.stdout)["continuation"])
     right = [name == NAMES[n] for name, n in zip(names, digits.target[:25], strict=True)]
     assert np.mean(right) > 0.5
     five = names.index("five")
-    done = shell(told, "--image", tmp_path / f"{five}.png", "--prompt", "fi")
+    done = shell(reported, "--image", tmp_path / f"{five}.png", "--prompt", "fi")
     assert json.loads(done.stdout) == {"prompt": "fi", "continuation": "ve"}
-    copy = shutil.copytree(told / "model", tmp_path / "copy")
-    away = told.rename(tmp_path / "away")  # the copy needs no run
+    copy = shutil.copytree(reported / "model", tmp_path / "copy")
+    away = reported.rename(tmp_path / "away")  # the copy needs no run
     again = shell(copy, "--image", tmp_path / f"{five}.png", "--prompt", "fi")
-    away.rename(told)
+    away.rename(reported)
     assert again.stdout == done.stdout
 
 
-def test_what_cannot_be_told_of_is_named(told: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_reported_of_is_named(reported: Path, tmp_path: Path) -> None:
     Image.new("L", (9, 8)).save(tmp_path / "large.png")
     for words, kind, message in (
         (("--image", tmp_path / "no.png"), DataError, r"no\.png cannot be read"),
@@ -76,6 +76,6 @@ def test_what_cannot_be_told_of_is_named(told: Path, tmp_path: Path) -> None:
         ((), ConfigError, "add --prompt"),
         (("--prompt", "seven"), DataError, "cannot be read as image: "),
     ):
-        done = shell(told, *words)
+        done = shell(reported, *words)
         assert isinstance(done.exception, kind)
         assert re.search(message, str(done.exception))

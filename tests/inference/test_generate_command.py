@@ -57,7 +57,7 @@ def moved(run: Path, folder: Path) -> Path:
     return folder / "copy"
 
 
-def told(*words: object) -> list[dict[str, Any]]:
+def reported(*words: object) -> list[dict[str, Any]]:
     done = invoke("generate", *words, "--json", "--max-new-tokens", "4")
     assert done.exit_code == 0, (done.output, done.exception)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -68,7 +68,7 @@ def test_a_picture_is_drawn_by_a_run_and_by_its_folder(folder: Path, tmp_path: P
     drawn = []
     for i in range(2):
         out = tmp_path / f"{i}.png"
-        assert told(run, "--out", out) == [{"prompt": None, "continuation": str(out)}]
+        assert reported(run, "--out", out) == [{"prompt": None, "continuation": str(out)}]
         drawn.append(np.asarray(Image.open(out)))
         run = run if i else moved(run, tmp_path)
     assert drawn[0].shape == (64, 64, 3)
@@ -83,12 +83,12 @@ def test_an_encoder_reads_the_prompt_and_the_decoder_says(
 ) -> None:
     run = trained(recipe, folder, tmp_path / "run")
     words = ["--prompt", "the river", "--prompt", "the", "--temperature", 0]
-    both = told(run, *words)
-    assert both == told(moved(run, tmp_path), *words)
+    both = reported(run, *words)
+    assert both == reported(moved(run, tmp_path), *words)
     assert [row["prompt"] for row in both] == ["the river", "the"]
     assert all(isinstance(row["continuation"], str) for row in both)
     run = tmp_path / "copy"
-    assert told(run, *words[2:]) == both[1:]
+    assert reported(run, *words[2:]) == both[1:]
     assert "add --prompt" in str(invoke("generate", run).exception)
     base = load(run)
     outputs = base.generate_batch(
@@ -99,11 +99,11 @@ def test_an_encoder_reads_the_prompt_and_the_decoder_says(
 
 def test_sounds_are_transcribed(folder: Path, tmp_path: Path) -> None:
     run = trained("speech", folder, tmp_path / "run")
-    found = told(run, "--audio", folder / "1.wav", "--audio", folder / "2.wav")
+    result = reported(run, "--audio", folder / "1.wav", "--audio", folder / "2.wav")
     run = moved(run, tmp_path)
-    assert found == told(run, "--audio", folder / "1.wav", "--audio", folder / "2.wav")
-    assert [type(row["continuation"]) for row in found] == [str, str]
-    assert told(run, "--audio", folder / "1.wav") == found[:1]
+    assert result == reported(run, "--audio", folder / "1.wav", "--audio", folder / "2.wav")
+    assert [type(row["continuation"]) for row in result] == [str, str]
+    assert reported(run, "--audio", folder / "1.wav") == result[:1]
     for words, message in (
         (["--audio", folder / "1.txt"], "1.txt"),
         (["--audio", folder / "no.wav"], "no.wav does not exist"),

@@ -49,13 +49,13 @@ def test_every_request_stops_by_itself() -> None:
     base = text_base()
     free = base.generate_batch(PROMPTS, max_new_tokens=24, sampling=DRAWN)
     mark = free[0][len(free[0]) // 2]
-    found = base.generate_batch(PROMPTS, max_new_tokens=24, sampling=DRAWN, stop=[mark])
-    assert found == [text.split(mark)[0] for text in free]
-    assert found[0] != free[0]
+    result = base.generate_batch(PROMPTS, max_new_tokens=24, sampling=DRAWN, stop=[mark])
+    assert result == [text.split(mark)[0] for text in free]
+    assert result[0] != free[0]
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_padded_rows_are_told_as_alone(name: str, tmp_path: Path) -> None:
+def test_padded_rows_are_reported_as_alone(name: str, tmp_path: Path) -> None:
     """Windows, learned places, caps, sinks, experts: the logits of 12 steps after every row."""
     saved(DECODERS[name], tmp_path)
     base = load(tmp_path)
@@ -137,11 +137,11 @@ def test_an_eight_bit_map(bias: bool) -> None:
     linear, x = nn.Linear(70, 30, bias=bias), torch.randn(2, 5, 70)
     with torch.no_grad():
         x[0, 0], linear.weight[3] = 0, 0
-        found = Int8Linear(linear)(x)
+        result = Int8Linear(linear)(x)
         close = rounded(x) @ rounded(linear.weight).T + (linear.bias if bias else 0)
-        assert torch.allclose(found, close, atol=1e-5)
-        assert torch.equal(found[1:, 2:3], Int8Linear(linear)(x[1:, 2:3]))
-        assert 1e-4 < (found - linear(x)).norm() / linear(x).norm() < 0.02
+        assert torch.allclose(result, close, atol=1e-5)
+        assert torch.equal(result[1:, 2:3], Int8Linear(linear)(x[1:, 2:3]))
+        assert 1e-4 < (result - linear(x)).norm() / linear(x).norm() < 0.02
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -188,11 +188,11 @@ def test_prompts_from_the_shell(tmp_path: Path) -> None:
         "0",
         "--json",
     ]
-    told = lines(run, [*command, "--prompts", str(tmp_path / "prompts.txt")])
-    assert [row["prompt"] for row in told] == ["the", "a cat"]
+    reported = lines(run, [*command, "--prompts", str(tmp_path / "prompts.txt")])
+    assert [row["prompt"] for row in reported] == ["the", "a cat"]
     expected = base.generate_batch(["the", "a cat"], max_new_tokens=6, sampling=GREEDY)
-    assert [row["continuation"] for row in told] == expected
-    assert lines(run, [*command, "--prompt", "the", "--prompt", "a cat"]) == told
+    assert [row["continuation"] for row in reported] == expected
+    assert lines(run, [*command, "--prompt", "the", "--prompt", "a cat"]) == reported
     assert len(lines(run, [*command, "--prompt", "the", "--weights", "int8"])) == 1
     for file, message in (("none.txt", "none.txt"), ("empty.txt", "holds no prompt")):
         (tmp_path / "empty.txt").write_text("\n")

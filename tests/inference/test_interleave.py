@@ -24,7 +24,7 @@ ids = st.lists(st.sampled_from([1, 2, 3, MARK, CROSS]), min_size=1, max_size=9)
 
 
 @given(rows=st.lists(ids, min_size=1, max_size=3))
-def test_places_follow_each_other_as_read(rows: list[list[int]]) -> None:
+def test_positions_follow_each_other_as_read(rows: list[list[int]]) -> None:
     """Order and positions, against a walk along each row."""
     N = max(map(len, rows))
     real = torch.tensor([[n < len(row) for n in range(N)] for row in rows])
@@ -37,9 +37,9 @@ def test_places_follow_each_other_as_read(rows: list[list[int]]) -> None:
     stands = {"plane": MARK, "line": CROSS}
     kinds = {identity: kind for kind, identity in stands.items()}
     inside = [[(b, n) for n, i in enumerate(row) if i in kinds] for b, row in enumerate(rows)]
-    found = slots(text, stands, inside)
+    result = slots(text, stands, inside)
     records = []
-    for slot in found:
+    for slot in result:
         grid = positions(GRIDS[slot.modality])
         segment = MaskedSegment(slot.modality, grid.expand(len(rows), -1, -1))
         records.append((segment, slot.at))
@@ -62,14 +62,14 @@ def test_places_follow_each_other_as_read(rows: list[list[int]]) -> None:
 
 
 def walked(row: list[int], kinds: dict[int, str]) -> list[tuple[int, str, list[int]]]:
-    found: list[tuple[int, str, list[int]]] = []
+    result: list[tuple[int, str, list[int]]] = []
     start = 0
     for identity in row:
         grid = positions(GRIDS[kinds[identity]]) if identity in kinds else positions((1,))
         for place in grid + start:
-            found.append((len(found), kinds.get(identity, "text"), place.tolist()))
+            result.append((len(result), kinds.get(identity, "text"), place.tolist()))
         start += 1 + int(grid.max())
-    return found
+    return result
 
 
 def base() -> Base:
@@ -109,8 +109,10 @@ def test_texts_of_other_lengths_go_on_side_by_side() -> None:
     picture = np.zeros((4, 4))
     texts, inside = ("abc", "\t", "de\tfg"), ([], [picture], [1 - picture])
     together = mixed.generate_batch(texts, attachments=inside, max_new_tokens=8, sampling=greedy)
-    for text, records, told in zip(texts, inside, together, strict=True):
-        assert mixed.generate(text, attachments=records, max_new_tokens=8, sampling=greedy) == told
+    for text, records, output in zip(texts, inside, together, strict=True):
+        assert (
+            mixed.generate(text, attachments=records, max_new_tokens=8, sampling=greedy) == output
+        )
     assert mixed.generate_batch(texts[:1], max_new_tokens=8, sampling=greedy) == together[:1]
 
 
@@ -119,9 +121,9 @@ def test_reading_follows_order_and_leaves_padding_out() -> None:
     spot: Tensor = positions((2,))[None]
     one = MaskedSegment("text", spot, order, document)
     other = MaskedSegment("text", spot, torch.tensor([[1, 2]]), torch.tensor([[-1, 0]]))
-    found = reading(Stream("s", "main", (one, other)))
-    assert found is not None
-    assert found.tolist() == [[1, 3, 0]]
+    result = reading(Stream("s", "main", (one, other)))
+    assert result is not None
+    assert result.tolist() == [[1, 3, 0]]
 
 
 def test_records_without_a_token_that_stands_for_them_are_an_error() -> None:

@@ -58,9 +58,9 @@ def inputs(taken: Any, texts: Sequence[str], seen: Sequence[Sequence[Any]]) -> A
 def test_logits(name: str, text: str, tmp_path: Path) -> None:
     reference, taken = published(name, tmp_path)
     expected = reference(**inputs(taken, [text], [pictures(text)])).logits[0]
-    found = load(tmp_path).logits(text, attachments=pictures(text))
-    assert found.shape == expected.shape
-    assert close(found, expected)
+    result = load(tmp_path).logits(text, attachments=pictures(text))
+    assert result.shape == expected.shape
+    assert close(result, expected)
 
 
 @torch.no_grad()
@@ -68,14 +68,14 @@ def test_logits(name: str, text: str, tmp_path: Path) -> None:
 def test_weights_in_half_precision(kind: torch.dtype, tmp_path: Path) -> None:
     """As they are published; nearer to the reference in the same type than the type's own error."""
     reference, taken = published("llava", tmp_path)
-    whole = reference(**inputs(taken, [TEXTS[1]], [pictures(TEXTS[1])])).logits[0]
+    full = reference(**inputs(taken, [TEXTS[1]], [pictures(TEXTS[1])])).logits[0]
     reference.to(kind).save_pretrained(tmp_path)
     given = inputs(taken, [TEXTS[1]], [pictures(TEXTS[1])])
     expected = reference(**given | {"pixel_values": given["pixel_values"].to(kind)}).logits[0]
-    found = load(tmp_path).logits(TEXTS[1], attachments=pictures(TEXTS[1]))
-    assert found.dtype == kind
-    assert (found - expected).abs().max() <= 2 * (expected - whole).abs().max()
-    assert (expected - whole).abs().max() < 0.05 * whole.abs().max()
+    result = load(tmp_path).logits(TEXTS[1], attachments=pictures(TEXTS[1]))
+    assert result.dtype == kind
+    assert (result - expected).abs().max() <= 2 * (expected - full).abs().max()
+    assert (expected - full).abs().max() < 0.05 * full.abs().max()
 
 
 @torch.no_grad()
@@ -85,17 +85,17 @@ def test_pictures_are_prepared_as_the_folder_says(name: str, style: str, tmp_pat
     """Whether the settings stand in the file of the whole processor or in their own."""
     reference, taken = published("llava", tmp_path, SETTINGS[name])
     if style == "alone":
-        whole = tmp_path / "processor_config.json"
-        own = json.loads(whole.read_text()).pop("image_processor")
-        whole.write_text(json.dumps({"processor_class": "LlavaProcessor"}))
+        full = tmp_path / "processor_config.json"
+        own = json.loads(full.read_text()).pop("image_processor")
+        full.write_text(json.dumps({"processor_class": "LlavaProcessor"}))
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(own))
     base = load(tmp_path)
     seen = [photo(53, 31), photo(12, 40), photo(9, 9), photo(20, 20), photo(24, 31, mode="RGBA")]
     seen[-1].putalpha(photo(24, 31, 5, "L"))
     for picture in seen:
         given = inputs(taken, [TEXTS[0]], [[picture]])
-        found = base.codecs["image"].encode(picture).values
-        assert torch.allclose(patches(given["pixel_values"]), torch.from_numpy(found), atol=1e-5)
+        result = base.codecs["image"].encode(picture).values
+        assert torch.allclose(patches(given["pixel_values"]), torch.from_numpy(result), atol=1e-5)
         assert close(base.logits(TEXTS[0], attachments=[picture]), reference(**given).logits[0])
     codec = base.codecs["image"]
     array = np.asarray(seen[0])
@@ -115,8 +115,8 @@ def test_greedy_continuations_are_the_same(name: str, text: str, tmp_path: Path)
     given = inputs(taken, [text], [pictures(text)])
     expected = reference.generate(**given, max_new_tokens=64, do_sample=False)
     base = ids_alone(load(tmp_path))
-    told = base.generate(text, attachments=pictures(text), max_new_tokens=64, sampling=GREEDY)
-    assert told == expected[0, given["input_ids"].shape[1] :].tolist()
+    reported = base.generate(text, attachments=pictures(text), max_new_tokens=64, sampling=GREEDY)
+    assert reported == expected[0, given["input_ids"].shape[1] :].tolist()
 
 
 def test_a_batch_is_its_rows(tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_a_batch_is_its_rows(tmp_path: Path) -> None:
     given = inputs(taken, TEXTS, seen)
     expected = reference.generate(**given, max_new_tokens=64, do_sample=False)
     base = ids_alone(load(tmp_path))
-    told = base.generate_batch(TEXTS, attachments=seen, max_new_tokens=64, sampling=GREEDY)
-    assert told == expected[:, given["input_ids"].shape[1] :].tolist()
-    for text, row in zip(TEXTS, told, strict=True):
+    reported = base.generate_batch(TEXTS, attachments=seen, max_new_tokens=64, sampling=GREEDY)
+    assert reported == expected[:, given["input_ids"].shape[1] :].tolist()
+    for text, row in zip(TEXTS, reported, strict=True):
         assert (
             base.generate(text, attachments=pictures(text), max_new_tokens=64, sampling=GREEDY)
             == row
@@ -154,10 +154,10 @@ def test_a_changed_base_leaves_with_its_pictures_settings(tmp_path: Path) -> Non
     save(base, tmp_path / "back")
     for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
-    theirs = hf.AutoModelForImageTextToText.from_pretrained(tmp_path / "back")
+    peer = hf.AutoModelForImageTextToText.from_pretrained(tmp_path / "back")
     given = inputs(hf.AutoProcessor.from_pretrained(tmp_path / "back"), [TEXTS[0]], [seen])
     with torch.no_grad():
-        assert close(base.logits(TEXTS[0], attachments=seen), theirs(**given).logits[0])
+        assert close(base.logits(TEXTS[0], attachments=seen), peer(**given).logits[0])
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
@@ -190,8 +190,8 @@ def test_settings_that_no_tower_takes(
     settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     saved(clip, tmp_path)
-    known = {"size": {"shortest_edge": SIDE}, "do_center_crop": True, "crop_size": SIDE}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**known, **settings}))
+    recorded = {"size": {"shortest_edge": SIDE}, "do_center_crop": True, "crop_size": SIDE}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**recorded, **settings}))
     with pytest.raises(DataError, match=message):
         load(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text("{")
@@ -204,8 +204,8 @@ def test_another_size_than_the_towers_keeps_what_is_seen(tmp_path: Path) -> None
     saved(clip, tmp_path)
     codecs = []
     for edge, crop in ((25, 20), (50, 40)):
-        known = {"size": edge, "do_center_crop": True, "crop_size": crop}
-        (tmp_path / "preprocessor_config.json").write_text(json.dumps(known))
+        recorded = {"size": edge, "do_center_crop": True, "crop_size": crop}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(recorded))
         codecs.append(load(tmp_path).codecs["image"])
     one, other = (codec.encode(photo(60, 40)).values for codec in codecs)
     assert (one == other).all()

@@ -42,36 +42,36 @@ def written(samples: NDArray[Any], rate: int = RATE, **form: str) -> bytes:
 
 def read(folder: Path, data: bytes, name: str = "a.wav", **settings: Any) -> Record | Reject:
     (folder / name).write_bytes(data)
-    (found,) = AudioFilesConfig(path=str(folder / name), **settings).records()
-    return found
+    (result,) = AudioFilesConfig(path=str(folder / name), **settings).records()
+    return result
 
 
 def heard(folder: Path, data: bytes, name: str = "a.wav") -> NDArray[Any]:
     """The log-mel frames [T,80] of a file's bytes."""
-    found = read(folder, data, name)
-    assert isinstance(found, Record), found
-    return CODEC.encode(found.raw).values.reshape(-1, 80)
+    result = read(folder, data, name)
+    assert isinstance(result, Record), result
+    return CODEC.encode(result.raw).values.reshape(-1, 80)
 
 
 @pytest.mark.parametrize("samples", [3200, 16_000, 52_480])
 def test_features_are_whispers(samples: int) -> None:
     """Within 1e-4 of transformers' extractor, which gives (log-mel + 4) / 4 of 30 s."""
     x = noise(samples) + np.pad(sine(700, seconds=0.1), (0, samples - 1600))
-    theirs = WhisperFeatureExtractor()(x, sampling_rate=RATE, return_tensors="np").input_features
-    mine = log_mel(np.pad(x, (0, 480_000 - samples)), RATE, 400, 160, 80)
-    assert np.abs((mine.T + 4) / 4 - theirs[0]).max() < 1e-4
+    reference = WhisperFeatureExtractor()(x, sampling_rate=RATE, return_tensors="np").input_features
+    ours = log_mel(np.pad(x, (0, 480_000 - samples)), RATE, 400, 160, 80)
+    assert np.abs((ours.T + 4) / 4 - reference[0]).max() < 1e-4
     values = CODEC.encode((x, RATE)).values.reshape(-1, 80)
     inside = samples // 160 - 2  # the end is mirrored here, and goes on there
-    shares = (theirs[0].T[:inside] * 4 - 4 - SILENCE) / (LOUDEST - SILENCE)
+    shares = (reference[0].T[:inside] * 4 - 4 - SILENCE) / (LOUDEST - SILENCE)
     assert np.abs(values[:inside] - shares.clip(0, 1)).max() <= 0.5 / 255 + 1e-4
 
 
 def test_many_blocks_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the last bits: some processors sum products of few rows in another order."""
     x = noise(20_000)
-    whole = log_mel(x, RATE, 400, 160, 80)
+    full = log_mel(x, RATE, 400, 160, 80)
     monkeypatch.setattr("broadbase.modalities.mel.BLOCK", 7)
-    np.testing.assert_allclose(log_mel(x, RATE, 400, 160, 80), whole, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(log_mel(x, RATE, 400, 160, 80), full, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000])
@@ -107,9 +107,9 @@ def test_flac_is_lossless(depth: str, tmp_path: Path) -> None:
 def test_lossy_files_are_near(ending: str, form: str, tmp_path: Path) -> None:
     x = sine(440, 44_100) + sine(1000, 44_100, size=0.2)
     lossy = written(x, 44_100, format=ending.upper(), subtype=form)
-    mine, wanted = heard(tmp_path, lossy, f"a.{ending}"), heard(tmp_path, written(x, 44_100))
+    ours, wanted = heard(tmp_path, lossy, f"a.{ending}"), heard(tmp_path, written(x, 44_100))
     loud = wanted > wanted.max() - 2 / (LOUDEST - SILENCE)  # within 20 dB
-    assert np.abs(mine[5:90] - wanted[5:90])[loud[5:90]].max() < 0.3 / (LOUDEST - SILENCE)
+    assert np.abs(ours[5:90] - wanted[5:90])[loud[5:90]].max() < 0.3 / (LOUDEST - SILENCE)
 
 
 def test_a_sound_comes_back() -> None:
@@ -124,7 +124,7 @@ def test_a_sound_comes_back() -> None:
     assert error * (LOUDEST - SILENCE) < 0.2
 
 
-def test_places_and_units() -> None:
+def test_positions_and_units() -> None:
     sample = CODEC.encode((noise(RATE + 1), RATE))
     assert sample.values.shape == (26, 320)  # 100 frames and a sample, four a place
     assert (sample.grid, sample.units) == ((26,), 104)
@@ -199,24 +199,24 @@ def refused() -> dict[str, tuple[bytes, str]]:
 def test_a_wav_file_from_a_pipe_is_as_long_as_it_is(
     riff: int, data: int | None, more: bytes, tmp_path: Path
 ) -> None:
-    whole = written(np.stack([noise(8000), noise(8000)], axis=1))
-    wanted = read(tmp_path, whole, "a.wav")
-    piped = wav_header(whole, 4, riff)
+    full = written(np.stack([noise(8000), noise(8000)], axis=1))
+    wanted = read(tmp_path, full, "a.wav")
+    piped = wav_header(full, 4, riff)
     if data is not None:
         piped = wav_header(piped, 40, data) + more  # a frame that was not finished
-    found = read(tmp_path, piped, "a.wav")
-    assert isinstance(found, Record), found
+    result = read(tmp_path, piped, "a.wav")
+    assert isinstance(result, Record), result
     assert isinstance(wanted, Record)
-    assert np.array_equal(found.raw.samples, wanted.raw.samples)
+    assert np.array_equal(result.raw.samples, wanted.raw.samples)
 
 
 @pytest.mark.parametrize("name", sorted(refused()))
 def test_bad_files_are_refused_by_name(name: str, tmp_path: Path) -> None:
     data, why = refused()[name]
-    found = read(tmp_path, data, name)
-    assert isinstance(found, Reject)
-    assert found.origin.endswith(name)
-    assert re.search(why, found.reason), found.reason
+    result = read(tmp_path, data, name)
+    assert isinstance(result, Reject)
+    assert result.origin.endswith(name)
+    assert re.search(why, result.reason), result.reason
 
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 12_000, 16_000, 44_100, 47_250, 48_000, 96_000])
@@ -226,10 +226,10 @@ def test_the_rate_of_a_flac_file_is_that_of_its_frames(rate: int, tmp_path: Path
     good = read(tmp_path, flac, "a.flac")
     assert isinstance(good, Record)
     assert good.raw.rate == rate
-    told = ((rate + 50) << 4) + (flac[20] & 15)
-    found = read(tmp_path, flac[:18] + told.to_bytes(3, "big") + flac[21:], "a.flac")
-    assert isinstance(found, Reject)
-    assert f"{rate + 50} Hz, its first frame {rate} Hz" in found.reason
+    message = ((rate + 50) << 4) + (flac[20] & 15)
+    result = read(tmp_path, flac[:18] + message.to_bytes(3, "big") + flac[21:], "a.flac")
+    assert isinstance(result, Reject)
+    assert f"{rate + 50} Hz, its first frame {rate} Hz" in result.reason
 
 
 def test_decoders_write_nothing_on_the_terminal(tmp_path: Path) -> None:
@@ -242,18 +242,20 @@ def test_decoders_write_nothing_on_the_terminal(tmp_path: Path) -> None:
         "from broadbase.data.sources.sound import AudioFilesConfig\n"
         f"print([r.reason for r in AudioFilesConfig(path={str(tmp_path)!r}).records()])\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "cut short" in told.stdout
-    assert told.stderr == ""
+    message = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "cut short" in message.stdout
+    assert message.stderr == ""
 
 
 def test_caps(tmp_path: Path) -> None:
-    found = read(tmp_path, written(noise(32_000)), seconds=1)
-    assert isinstance(found, Reject)
-    assert "2 s; cut it, or raise the source's `seconds`" in found.reason
-    found = read(tmp_path, written(noise(600_000)), limit=1)
-    assert isinstance(found, Reject)
-    assert "more than 1 MiB" in found.reason
+    result = read(tmp_path, written(noise(32_000)), seconds=1)
+    assert isinstance(result, Reject)
+    assert "2 s; cut it, or raise the source's `seconds`" in result.reason
+    result = read(tmp_path, written(noise(600_000)), limit=1)
+    assert isinstance(result, Reject)
+    assert "more than 1 MiB" in result.reason
 
 
 def test_labels_are_of_the_path(tmp_path: Path) -> None:

@@ -26,15 +26,15 @@ from support.segments import images
 
 def test_a_trained_tokenizer_tells_pictures_better_than_their_mean(tokenizer: Path) -> None:
     rows = evaluate(Run.open(tokenizer), load(tokenizer / "model"))
-    found = {row.baseline: row for row in rows}
-    assert found.keys() == {"mean by position", "k-means of 64", "uniform use"}
-    assert found["mean by position"].verdict == "better"
-    assert found["uniform use"].other == 6  # bits of 64 codes
-    assert 2 < found["uniform use"].model < 6
-    base = found["mean by position"]
+    result = {row.baseline: row for row in rows}
+    assert result.keys() == {"mean by position", "k-means of 64", "uniform use"}
+    assert result["mean by position"].verdict == "better"
+    assert result["uniform use"].other == 6  # bits of 64 codes
+    assert 2 < result["uniform use"].model < 6
+    base = result["mean by position"]
     codec = ModalityConfig.from_tree(codes(tokenizer)).fit([])
-    told = [codec.decode(codec.encode(raw).values, (4, 4)) for raw in pictures(50)]
-    error = np.mean([(a[..., 0] - b) ** 2 for a, b in zip(told, pictures(50), strict=True)])
+    output = [codec.decode(codec.encode(raw).values, (4, 4)) for raw in pictures(50)]
+    error = np.mean([(a[..., 0] - b) ** 2 for a, b in zip(output, pictures(50), strict=True)])
     assert error == pytest.approx(base.model, rel=0.3)  # other pictures, training ones among them
 
 
@@ -66,8 +66,8 @@ def test_codes_are_those_of_the_model_and_go_with_the_codec(
     place = torch.cartesian_prod(torch.arange(1), torch.arange(4), torch.arange(4))[None] + 1
     segment = type(segment)("image", values, place, loss_weight=torch.ones(1, 16))
     (view,) = run.config.objective.build().views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), {})
-    told = base.model(view).streams["decoder"].x
-    want = base.model.head("pixels").predict(told)[0].detach().numpy()
+    output = base.model(view).streams["decoder"].x
+    want = base.model.head("pixels").predict(output)[0].detach().numpy()
     decoded = codec.decode(sample.values, sample.grid)
     np.testing.assert_allclose(
         decoded, base.codecs["image"].decode(want, (4, 4)), rtol=1e-4, atol=1e-5
@@ -83,7 +83,7 @@ def test_what_is_no_tokenizer_is_refused(tokenizer: Path, tmp_path: Path) -> Non
         ModalityConfig.from_tree(codes(tokenizer, codes=512)).fit([])
 
 
-def test_later_codebooks_are_told_later() -> None:
+def test_later_codebooks_are_reported_later() -> None:
     """The delay of MusicGen, and back; the start stands where a codebook has nothing."""
 
     class Ids:
@@ -143,7 +143,7 @@ def test_beit_tells_hidden_patches_better_than_the_most_frequent_code(
     assert rows["unigram"].items == 6 * len(run.rows("validation")["codes"])  # 40 % of 16
 
 
-def test_codes_told_causally_are_pictures(tokenizer: Path, tmp_path: Path) -> None:
+def test_codes_reported_causally_are_pictures(tokenizer: Path, tmp_path: Path) -> None:
     tree = digits_causal(tokenizer)
     run = Run.create(tree, tmp_path / "run")
     run.train()
@@ -163,17 +163,17 @@ def digits_causal(tokenizer: Path) -> RunConfig:
     return RunConfig.from_tree(tree)
 
 
-def test_places_are_told_in_their_pair() -> None:
+def test_positions_are_reported_in_their_pair() -> None:
     """The hidden places are the picture's, the values those of the codes at the same places."""
     picture = images(3, 0)
     place, weight = picture.position, picture.loss_weight
     ids = torch.arange(15).view(3, 5)
-    told = type(picture)("codes", ids, place, loss_weight=weight)
+    output = type(picture)("codes", ids, place, loss_weight=weight)
     objective = ObjectiveConfig.from_tree(
         {"name": "masked", "mask_ratio": 0.5, "targets_from": {"image": "codes"}}
     )
     corrupt = {"image": ModalityConfig.from_tree(IMAGE).corruption()}
-    batch = Batch(0, {"image": picture, "codes": told}, KeyedRandom(0, 0))
+    batch = Batch(0, {"image": picture, "codes": output}, KeyedRandom(0, 0))
     (view,) = objective.build().views(batch, corrupt)
     (read,) = view.readouts
     (seen,) = view.streams[0].segments

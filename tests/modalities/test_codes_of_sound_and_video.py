@@ -30,7 +30,7 @@ def trained(tree: dict[str, Any], folder: Path) -> Run:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_tokenizer_and_what_is_told_in_its_codes(
+def test_a_tokenizer_and_what_is_reported_in_its_codes(
     kind: str,
     corpus: Path,
     tmp_path: Path,
@@ -54,14 +54,14 @@ def test_a_tokenizer_and_what_is_told_in_its_codes(
     assert np.shape(codec.decode(sample.values, sample.grid))[0] > 0
     assert sample.values.ndim == (2 if codebooks > 1 else 1)
 
-    told: dict[str, Any] = find_recipe("image").build(1, str(corpus)).tree()
-    told["model"]["modalities"] = {"codes": codes}
+    output: dict[str, Any] = find_recipe("image").build(1, str(corpus)).tree()
+    output["model"]["modalities"] = {"codes": codes}
     source |= {
         "modality": "codes",
         "sequence_length": max(source["sequence_length"], len(sample.values) + 2),
     }
-    told["data"]["sources"] = {"codes": source}
-    base = load(trained(told, tmp_path / "causal").folder / "model")
+    output["data"]["sources"] = {"codes": source}
+    base = load(trained(output, tmp_path / "causal").folder / "model")
     grid = sample.grid if len(sample.grid) > 1 else None
     drawn = np.asarray(base.generate(max_new_tokens=8, grid=grid))
     assert drawn.size > 0

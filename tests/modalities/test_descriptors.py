@@ -27,13 +27,13 @@ def test_a_molecule_becomes_its_descriptors_and_comes_back(tmp_path: Path) -> No
     assert table.shape == (len(SMILES), len(NAMES))
     np.testing.assert_allclose(table.mean(axis=0), 0, atol=1e-5)
     codec.save(tmp_path)
-    found = config.load(tmp_path).decode(codec.encode("CCO").values, (1,))
+    result = config.load(tmp_path).decode(codec.encode("CCO").values, (1,))
     every = Descriptors.CalcMolDescriptors(Chem.MolFromSmiles("CCO"))
     for name in NAMES:
-        assert found[name] == pytest.approx(every[name], rel=1e-4, abs=1e-4)
+        assert result[name] == pytest.approx(every[name], rel=1e-4, abs=1e-4)
 
 
-def test_a_base_tells_them_of_whole_molecules() -> None:
+def test_a_base_tells_them_of_complete_molecules() -> None:
     """From the mean of a molecule's places, each read by itself; of other records nothing."""
     tree = {
         "modalities": {"smiles": {"name": "molecule"}, "d": {"name": "descriptors"}, **MODALITIES},
@@ -44,11 +44,11 @@ def test_a_base_tells_them_of_whole_molecules() -> None:
     initialise(model, 0)
     codecs = {name: config.modalities[name].fit(SMILES) for name in ("smiles", "bytes")}
     base = Base(config, model, codecs)
-    told = base.predict_properties(SMILES, modality="smiles")
-    assert told is not None
-    assert told.shape == (len(SMILES), len(NAMES))
-    assert told.std(axis=0).min() > 0
-    for smiles, row in zip(SMILES, told, strict=True):
+    output = base.predict_properties(SMILES, modality="smiles")
+    assert output is not None
+    assert output.shape == (len(SMILES), len(NAMES))
+    assert output.std(axis=0).min() > 0
+    for smiles, row in zip(SMILES, output, strict=True):
         last = base.embed([smiles], modality="smiles", layers=False)
         expected = model.spaces["d"].predict(torch.from_numpy(last))  # type: ignore[operator]
         np.testing.assert_allclose(row, expected[0].detach(), atol=1e-5)

@@ -79,15 +79,15 @@ def test_what_is_transparent_is_white(mode: str, channels: int) -> None:
     """In both codecs of pictures, and in one from a file."""
     file = io.BytesIO()
     half_clear(mode).save(file, "PNG")
-    found = picture("a.png", file)
-    assert isinstance(found, Record), found
+    result = picture("a.png", file)
+    assert isinstance(result, Record), result
     wanted = np.ones((8, 8, channels))
     wanted[:, :4] = 0
     image = ImageConfig(height=8, width=8, channels=channels, patch=4, levels=256)
     settings = {"mean": (0.5,), "deviation": (0.5,)} if channels == 1 else {}
     published = PublishedImageConfig(size=8, patch=4, channels=channels, **settings)
     for config in (image, published):
-        for raw in (half_clear(mode), found.raw):
+        for raw in (half_clear(mode), result.raw):
             codec = config.fit([])
             sample = codec.encode(raw)
             assert np.abs(codec.decode(sample.values, sample.grid) - wanted).max() < 0.01
@@ -118,10 +118,10 @@ def test_a_thin_picture_takes_little_memory(shape: tuple[int, int]) -> None:
     pixels = np.broadcast_to(line if shape[1] > shape[0] else line[:, None], shape)
     raw = Image.fromarray(np.stack([pixels] * 3, axis=-1))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = cropped()(raw)
+    result = cropped()(raw)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
-    assert found.shape == (224, 224, 3)
-    assert np.abs(found - 127).max() <= 2
+    assert result.shape == (224, 224, 3)
+    assert np.abs(result - 127).max() <= 2
 
 
 def test_a_thin_picture_is_not_framed() -> None:
@@ -159,11 +159,11 @@ def test_sixteen_bits_are_said(ending: str, tmp_path: Path) -> None:
                 for name, body in chunks
             )
         )
-    found = picture(str(path), path.open("rb"))
-    assert isinstance(found, Record), found
-    assert found.converted == ("16 bits to 8",)
-    assert np.asarray(found.raw)[0, 0, 0] in (233, 234)
+    result = picture(str(path), path.open("rb"))
+    assert isinstance(result, Record), result
+    assert result.converted == ("16 bits to 8",)
+    assert np.asarray(result.raw)[0, 0, 0] in (233, 234)
     (tmp_path / "8.ppm").write_bytes(b"P6 4 4 255\n" + bytes(48))
-    found = picture("8.ppm", (tmp_path / "8.ppm").open("rb"))
-    assert isinstance(found, Record), found
-    assert found.converted == ()
+    result = picture("8.ppm", (tmp_path / "8.ppm").open("rb"))
+    assert isinstance(result, Record), result
+    assert result.converted == ()

@@ -95,15 +95,15 @@ def test_files(tmp_path: Path) -> None:
     from rdkit import Chem
 
     (tmp_path / "a.smi").write_text("CCO ethanol\n\nc1ccccc1\tbenzene\n")
-    found = list(SmilesFilesConfig(path=str(tmp_path)).records())
-    assert [r.raw for r in found if isinstance(r, Record)] == ["CCO", "c1ccccc1"]
+    result = list(SmilesFilesConfig(path=str(tmp_path)).records())
+    assert [r.raw for r in result if isinstance(r, Record)] == ["CCO", "c1ccccc1"]
     with Chem.SDWriter(str(tmp_path / "a.sdf")) as writer:
         for i, smiles in enumerate(("CCO", "c1ccccc1")):
             molecule = Chem.MolFromSmiles(smiles)
             molecule.SetProp("logS", str(i))
             writer.write(molecule)
-    found = list(SdfConfig(path=str(tmp_path), label="logS").records())
-    assert [(r.raw, r.label) for r in found if isinstance(r, Record)] == [
+    result = list(SdfConfig(path=str(tmp_path), label="logS").records())
+    assert [(r.raw, r.label) for r in result if isinstance(r, Record)] == [
         ("CCO", "0"),
         ("c1ccccc1", "1"),
     ]
@@ -121,8 +121,8 @@ def test_a_bad_molecule_of_a_file_takes_no_other_with_it(tmp_path: Path) -> None
     entries = [f"{block}> <act>\n{value}\n\n$$$$\n" for value in ("high", "h\xf6ch", "", "low")]
     path = tmp_path / "a.sdf"
     path.write_bytes("".join(entries).encode("latin-1"))
-    found = list(SdfConfig(path=str(path), label="act").records())
-    assert [r.label if isinstance(r, Record) else r.origin for r in found] == [
+    result = list(SdfConfig(path=str(path), label="act").records())
+    assert [r.label if isinstance(r, Record) else r.origin for r in result] == [
         "high",
         f"{path}:molecule 2",
         None,

@@ -45,12 +45,12 @@ def test_fasta(tmp_path: Path) -> None:
     text = ">sp|P1 first\nMKV\nLA\n>empty\n>second\nGG\n"
     (tmp_path / "a.fasta").write_text(text)
     (tmp_path / "b.fasta.gz").write_bytes(gzip.compress(text.encode()))
-    found = list(FastaConfig(path=str(tmp_path)).records())
-    assert [(r.raw, r.label) for r in found if isinstance(r, Record)] == [
+    result = list(FastaConfig(path=str(tmp_path)).records())
+    assert [(r.raw, r.label) for r in result if isinstance(r, Record)] == [
         ("MKVLA", "sp|P1"),
         ("GG", "second"),
     ] * 2
-    rejects = [r for r in found if isinstance(r, Reject)]
+    rejects = [r for r in result if isinstance(r, Reject)]
     assert [(r.origin.rpartition("/")[2], r.empty) for r in rejects] == [
         ("a.fasta:4", True),
         ("b.fasta.gz:4", True),
@@ -66,12 +66,12 @@ def test_fasta(tmp_path: Path) -> None:
 def test_line_ends_and_marks_of_any_system(end: str, mark: str, tmp_path: Path) -> None:
     path = tmp_path / "a.fasta"
     path.write_bytes(f"{mark}>a{end}MKV{end}LA{end}{end}>b{end}GG".encode())
-    found = list(FastaConfig(path=str(path)).records())
-    assert [(r.raw, r.origin) for r in found if isinstance(r, Record)] == [
+    result = list(FastaConfig(path=str(path)).records())
+    assert [(r.raw, r.origin) for r in result if isinstance(r, Record)] == [
         ("MKVLA", f"{path}:1"),
         ("GG", f"{path}:5"),
     ]
-    assert len(found) == 2
+    assert len(result) == 2
 
 
 def test_what_is_no_sequence_takes_no_other_with_it(
@@ -82,13 +82,13 @@ def test_what_is_no_sequence_takes_no_other_with_it(
     path.write_text(
         "MKV\nMKV\n>long\n" + 9 * "MKVLA\n" + ">first\nGG\n>long\n" + 30 * "M" + "\n>b\nA"
     )
-    found = list(FastaConfig(path=str(path)).records())
-    assert [r.raw for r in found if isinstance(r, Record)] == ["GG", "A"]
-    rejects = [r for r in found if isinstance(r, Reject)]
+    result = list(FastaConfig(path=str(path)).records())
+    assert [r.raw for r in result if isinstance(r, Record)] == ["GG", "A"]
+    rejects = [r for r in result if isinstance(r, Reject)]
     assert [r.origin.rpartition(":")[2] for r in rejects] == ["1", "3", "15"]
 
 
-def test_relatives_are_found() -> None:
+def test_relatives_are_detected() -> None:
     rng = random.Random(0)
     proteins = ["".join(rng.choices(RESIDUES[:20], k=300)) for _ in range(40)]
     proteins += [p[:100] + "W" + p[101:] for p in proteins[:10]]
@@ -98,25 +98,25 @@ def test_relatives_are_found() -> None:
     assert head[:40].tolist() == list(range(40))
 
 
-def test_families_are_found_and_repeats_are_none(tmp_path: Path) -> None:
+def test_families_are_detected_and_repeats_are_none(tmp_path: Path) -> None:
     """Copies with a fifth of their residues changed are relatives; strangers with repeats not."""
     rng = np.random.default_rng(0)
     letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
-    found, truth = [], []
+    result, truth = [], []
     for family in range(6):
         parent = rng.choice(letters, 300)
         for _ in range(4):
             copy = np.where(rng.random(300) < 0.2, rng.choice(letters, 300), parent)
             start = int(rng.integers(60))
-            found.append("Q" * 30 + "".join(copy[start:]))
+            result.append("Q" * 30 + "".join(copy[start:]))
             truth.append(family)
-    numbers = families(found)
-    pairs = {(mine, theirs) for mine, theirs in zip(numbers.tolist(), truth, strict=True)}
+    numbers = families(result)
+    pairs = {(ours, reference) for ours, reference in zip(numbers.tolist(), truth, strict=True)}
     assert len(pairs) == len(set(numbers.tolist())) == 6
     assert families(["", "MKV"]).tolist() == [0, 1]
 
     text = "".join(f">sp|X|{'AB'[i % 2]}_{'HUMAN' if i % 3 else 'MOUSE'} x\n{s}\n"
-                   for i, s in enumerate(found))  # fmt: skip
+                   for i, s in enumerate(result))  # fmt: skip
     (tmp_path / "a.fa").write_text(text)
     source = FastaConfig(path=str(tmp_path), label="_(HUMAN|RAT) ", homologs=True)
     records = [r for r in source.records() if isinstance(r, Record)]

@@ -32,8 +32,8 @@ def cut(text: str, name: str) -> list[str]:
     codec = config.fit([TEXT] * 4)
     values = codec.encode(text).values
     begins = config.corruption_of(codec).units[name](torch.from_numpy(values)).numpy()
-    places = [*np.flatnonzero(begins), len(values)]
-    return [codec.decode(values[a:b], (b - a,)) for a, b in pairwise(places)]
+    positions = [*np.flatnonzero(begins), len(values)]
+    return [codec.decode(values[a:b], (b - a,)) for a, b in pairwise(positions)]
 
 
 @settings(max_examples=50, deadline=None)
@@ -76,14 +76,14 @@ def masked(segment: Segment, share: float, seed: int) -> tuple[View, torch.Tenso
     st.floats(0.05, 0.6),
     st.integers(0, 99),
 )
-def test_a_word_is_hidden_whole_or_not_at_all(texts: list[str], share: float, seed: int) -> None:
+def test_a_word_is_hidden_complete_or_not_at_all(texts: list[str], share: float, seed: int) -> None:
     lengths = [len(text) + 1 for text in texts]
     segment = packed([lengths], sum(lengths) + 2)
     at, words = 0, list[range]()
     for text in texts:
         segment.values[0, at + 1 : at + 1 + len(text)] = torch.tensor([*text.encode()])
-        found = re.finditer(r" ?[ab]+| ", text)
-        words += [range(at + 1 + m.start(), at + 1 + m.end()) for m in found]
+        result = re.finditer(r" ?[ab]+| ", text)
+        words += [range(at + 1 + m.start(), at + 1 + m.end()) for m in result]
         at += 1 + len(text)
     _, chosen = masked(segment, share, seed)
     total = sum(len(word) for word in words)
@@ -108,19 +108,19 @@ def test_residues_have_no_words() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.floats(0, 1), st.integers(0, 99))
-def test_sentences_change_places_and_nothing_is_lost(
+def test_sentences_change_positions_and_nothing_is_lost(
     begins: list[bool], share: float, seed: int
 ) -> None:
-    places = permute_sentences(np.array(begins), share, np.random.default_rng(seed))
+    positions = permute_sentences(np.array(begins), share, np.random.default_rng(seed))
     n = len(begins)
-    assert sorted(places) == [*range(n)]
-    assert places[0] == 0
-    assert places[-1] == n - 1
-    for a, b in pairwise(places[:-1]):  # apart only where a sentence begins
+    assert sorted(positions) == [*range(n)]
+    assert positions[0] == 0
+    assert positions[-1] == n - 1
+    for a, b in pairwise(positions[:-1]):  # apart only where a sentence begins
         assert b == a + 1 or b == 1 or begins[b]
 
 
-def test_bart_reads_its_sentences_in_another_order_and_tells_them_in_theirs() -> None:
+def test_bart_reads_its_sentences_in_another_order_and_tells_them_in_reference() -> None:
     text = b"First one. Second one is longer. And a third."
     values = torch.tensor([[256, *text, 257]])
     row = packed([[len(text) + 2]], len(text) + 2)
@@ -137,7 +137,7 @@ def test_bart_reads_its_sentences_in_another_order_and_tells_them_in_theirs() ->
         (read,) = view.readouts
         assert given_ is not None
         assert read.target[0, : len(text) + 1].tolist() == [*text, 257]
-        told = bytes(v for v in given_[0].tolist() if 0 < v < 256)
-        assert sorted(re.findall(rb" ?[^.]+\.", told)) == sorted(re.findall(rb" ?[^.]+\.", text))
-        orders.add(told)
+        output = bytes(v for v in given_[0].tolist() if 0 < v < 256)
+        assert sorted(re.findall(rb" ?[^.]+\.", output)) == sorted(re.findall(rb" ?[^.]+\.", text))
+        orders.add(output)
     assert len(orders) == 6

@@ -102,7 +102,7 @@ def test_a_codebook_finds_planted_clusters() -> None:
     assert len({i for _, i in pairs}) == len(pairs)  # no code has two clusters
 
 
-def test_dead_codes_come_back_beside_the_largest_error() -> None:
+def test_dead_codes_come_back_next_to_the_largest_error() -> None:
     made = codebook(3, least=0.05)
     made.vectors.copy_(torch.tensor([[0.0] * 5, [9.0] * 5, [99.0] * 5]))
     made.size[2] = 1e-9

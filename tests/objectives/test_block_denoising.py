@@ -32,21 +32,21 @@ def view(**fields: Any) -> View:
     return made
 
 
-def test_blocks_are_hidden_from_the_encoder_and_the_whole_is_told() -> None:
+def test_blocks_are_hidden_from_the_encoder_and_the_complete_is_reported() -> None:
     made = view(mask_ratio=0.4)
     (given,), (read,) = made.streams[0].segments, made.readouts
     assert given.masked is not None
     assert (given.masked.sum(dim=1) == round(0.4 * SIDE * SIDE)).all()
     assert not given.masked[:, 0].any()
     plane = given.masked[:, 1:].view(ROWS, SIDE, SIDE).float()
-    beside = (plane[:, :, 1:] * plane[:, :, :-1]).sum() / plane.sum()
-    assert beside > 0.55  # single places, hidden apart, have 0.4 * 5 / 6
+    next_to = (plane[:, :, 1:] * plane[:, :, :-1]).sum() / plane.sum()
+    assert next_to > 0.55  # single places, hidden apart, have 0.4 * 5 / 6
     assert torch.equal(read.target[..., 0], pictures().values[:, 1:, 0])  # type: ignore[index]
     assert (read.loss_weight == 1).all()
     assert made.streams[1].context == "encoder"
 
 
-def test_the_regions_alone_can_be_told() -> None:
+def test_the_regions_alone_can_be_reported() -> None:
     made = view(target_all=False)
     (given,), (read,) = made.streams[0].segments, made.readouts
     assert given.masked is not None

@@ -47,10 +47,10 @@ def model(seed: int = 0) -> Model:
     return built.double()
 
 
-def pair(given_: list[int], told: list[int]) -> Batch:
+def pair(given_: list[int], message: list[int]) -> Batch:
     """A byte string and the one that belongs to it, in each row."""
     first = packed([[n] for n in given_], max(given_), seed=1)
-    second = packed([[n] for n in told], max(told), seed=2)
+    second = packed([[n] for n in message], max(message), seed=2)
     return Batch(0, {"given": first, "told": second}, KeyedRandom(0, 0))
 
 
@@ -62,9 +62,9 @@ def predictions(net: Model, view: View) -> Tensor:
     """What is predicted where the view scores."""
     last = view.streams[-1]
     (read,) = last.readouts
-    asked = replace(last, readouts=(Predict(read.head, "p", index=read.index),))
+    requested = replace(last, readouts=(Predict(read.head, "p", index=read.index),))
     with torch.no_grad():
-        return net(View((*view.streams[:-1], asked))).predictions["p"]
+        return net(View((*view.streams[:-1], requested))).predictions["p"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -111,19 +111,19 @@ def test_telling_place_by_place_is_what_was_trained(way: str) -> None:
     offset = 0 if way == "encoder" else torch.tensor(first)[:, None]
     following = [(torch.full((3, 3), i) + offset) for i in range(1, 8)]
     choose = SamplingConfig(temperature=0).build()
-    told = torch.cat(list(continued(net, view, torch.stack(following), choose)), dim=1)
-    whole = torch.cat([start.values, told], dim=1)
+    message = torch.cat(list(continued(net, view, torch.stack(following), choose)), dim=1)
+    complete = torch.cat([start.values, message], dim=1)
     place = torch.arange(8).expand(3, -1)
     segment = Segment(
         "bytes",
-        whole,
+        complete,
         place.unsqueeze(-1).expand(-1, -1, 3),
         place,
         torch.zeros_like(place),
         loss_weight=torch.ones(3, 8),
     )
     (full,) = made.views(replace(batch, segments={**batch.segments, "told": segment}), {})
-    assert torch.equal(predictions(net, full).argmax(dim=-1), told)
+    assert torch.equal(predictions(net, full).argmax(dim=-1), message)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -149,16 +149,16 @@ def test_a_pair_of_kinds_is_learned(way: str) -> None:
     assert float(loss.detach()) < 0.3  # chance: log(4) / 2 = 0.69
 
 
-def test_properties_are_told_from_the_mean_of_a_record() -> None:
+def test_properties_are_reported_from_the_mean_of_a_record() -> None:
     """The score is that of the target's Space at the pooled places, and no place but those."""
     net = model()
-    shown, known = images(4, seed=3), packed([[2], [2], [2], [2]], 2)
+    shown, recorded = images(4, seed=3), packed([[2], [2], [2], [2]], 2)
     shown = shown.map(lambda t: t.double() if t.is_floating_point() else t)
     made = PropertiesConfig(source="image", target="class").build()
-    (view,) = made.views(Batch(0, {"image": shown, "class": known}, KeyedRandom(0, 0)), {})
+    (view,) = made.views(Batch(0, {"image": shown, "class": recorded}, KeyedRandom(0, 0)), {})
     with torch.no_grad():
         output = net(view)
         pooled = output.streams["main"].x.mean(dim=1)
         logits = net.spaces["bytes"].predict(pooled)  # type: ignore[operator]
-    expected = torch.nn.functional.cross_entropy(logits, known.values[:, 1], reduction="none")
+    expected = torch.nn.functional.cross_entropy(logits, recorded.values[:, 1], reduction="none")
     torch.testing.assert_close(output.scores["class"][:, 0], expected)

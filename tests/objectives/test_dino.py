@@ -112,11 +112,11 @@ def test_three_steps_are_the_papers_algorithm() -> None:
         assert [v.teacher for v in views] == [True] * 2 + [False] * 4
         temperature = 0.0625 + (0.125 - 0.0625) * min(1, step / 10 / 0.3)
         teacher = [cosines(t.teacher.model, view) for view in large]
-        told = [softmax((x - centre) / temperature) for x in teacher]
+        output = [softmax((x - centre) / temperature) for x in teacher]
         said = [np.log(softmax(cosines(student, view) / 0.125)) for view in all_crops]
         each = [
             -(p * log_q).sum(axis=1).mean()
-            for i, p in enumerate(told)
+            for i, p in enumerate(output)
             for j, log_q in enumerate(said)
             if i != j
         ]
@@ -134,28 +134,28 @@ def test_three_steps_are_the_papers_algorithm() -> None:
 def test_what_is_watched_is_the_entropy_of_the_mean_and_the_information() -> None:
     t = taught(model())
     views = t.objective.views(batch(), t.corrupt)
-    told = np.concatenate([softmax(cosines(t.teacher.model, v) / 0.0625) for v in views[:2]])
+    output = np.concatenate([softmax(cosines(t.teacher.model, v) / 0.0625) for v in views[:2]])
     t.accumulate(views)
     watched = t.teacher.update(t.model, 0, 100, t.ranks.sum)
-    mean = told.mean(axis=0)
+    mean = output.mean(axis=0)
     entropy = -(mean * np.log(mean)).sum()
     assert watched["head/entropy"] == pytest.approx(entropy, rel=1e-9)
-    inside = -(told * np.log(told)).sum(axis=1).mean()
+    inside = -(output * np.log(output)).sum(axis=1).mean()
     assert watched["head/information"] == pytest.approx(entropy - inside, rel=1e-9)
 
 
 @pytest.mark.parametrize("pieces", [2, 3])
 def test_gradient_and_centre_are_the_same_however_a_batch_is_cut(pieces: int) -> None:
     """The centre of a step is that before it, so no piece depends on another."""
-    found = []
+    result = []
     for n in (1, pieces):
         t = taught(model(), n)
         for step in range(2):
             t.accumulate(t.objective.views(batch(step=step), t.corrupt))
             t.teacher.update(t.model, step, 100, t.ranks.sum)
         grads = [p.grad.flatten() for p in t.model.parameters() if p.grad is not None]
-        found.append(torch.cat([*grads, t.teacher.model.spaces["head"].centre]))
-    assert (found[0] - found[1]).norm() / found[0].norm() < 1e-10
+        result.append(torch.cat([*grads, t.teacher.model.spaces["head"].centre]))
+    assert (result[0] - result[1]).norm() / result[0].norm() < 1e-10
 
 
 def test_an_evaluation_leaves_the_centre_alone() -> None:
@@ -269,7 +269,7 @@ def test_a_crop_of_a_ramp_is_a_ramp(seed: int, scale: float, mirrored: bool) -> 
     made, _ = crops.crop(values, scale, (0.2, 0.5), draws, "s")
     side = round(scale * (n // patch)) * patch
     small = ImageConfig(height=side, width=side, channels=1, patch=patch, levels=256).fit([])
-    found = small.decode(made[0, 1:].numpy(), (side // patch, side // patch))[:, :, 0]
+    result = small.decode(made[0, 1:].numpy(), (side // patch, side // patch))[:, :, 0]
     chance = draws.uniform("s", 1, 9).unbind(dim=1)
     (box,) = boxes(chance[:4], (0.2, 0.5), torch.tensor([mirrored])).numpy()
     assert 0.2 <= abs(box[0, 0]) * box[1, 1] <= 0.5
@@ -278,7 +278,7 @@ def test_a_crop_of_a_ramp_is_a_ramp(seed: int, scale: float, mirrored: bool) -> 
     y, x = ((1 + m * own + shift) / 2 for m, shift in (box[1, 1:], box[0, [0, 2]]))
     expected = 0.2 + 0.5 * y[:, None] + 0.3 * x[None, :]
     inside = np.ix_((y > 0.5 / n) & (y < 1 - 0.5 / n), (x > 0.5 / n) & (x < 1 - 0.5 / n))
-    np.testing.assert_allclose(found[inside], expected[inside], atol=0.5 / 255 + 1e-5)
+    np.testing.assert_allclose(result[inside], expected[inside], atol=0.5 / 255 + 1e-5)
     assert codec.unit == "pixel"
 
 
@@ -288,22 +288,22 @@ def test_light_is_brightness_contrast_and_saturation(grey: float) -> None:
     config = ImageConfig(height=6, width=6, channels=3, patch=2, levels=256)
     values = flat(np.random.default_rng(0).uniform(0.3, 0.6, (3, 6, 6, 3)), config)
     most = {"brightness": 0.3, "contrast": 0.2, "saturation": 0.4}
-    found = []
+    result = []
     for light, lost in ((0.0, 0.0), (1.0, grey)):
         settings = CropsConfig(light=light, grey=lost, **most)
         crops = Crops(config=settings, rows=3, columns=3, patch=2)
         made, _ = crops.crop(values, 1.0, (0.5, 0.9), KeyedRandom(0, 0), "s")
         codec = config.fit([])
-        found.append(np.stack([codec.decode(one[1:].numpy(), (3, 3)) for one in made]))
+        result.append(np.stack([codec.decode(one[1:].numpy(), (3, 3)) for one in made]))
     chance = KeyedRandom(0, 0).uniform("s", 3, 9).numpy()[:, 5:8]
     size = [most["brightness"], most["contrast"], most["saturation"]]
     brighter, sharper, purer = (1 + size * (2 * chance - 1)).T[:, :, None, None, None]
-    x = found[0] * brighter
+    x = result[0] * brighter
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
     x = mean + (x - mean) * sharper
     luma = (x * [0.299, 0.587, 0.114]).sum(axis=-1, keepdims=True)
     expected = luma + (x - luma) * (0 if grey else purer)
-    np.testing.assert_allclose(found[1], expected.clip(0, 1), atol=1e-5)
+    np.testing.assert_allclose(result[1], expected.clip(0, 1), atol=1e-5)
 
 
 def test_exact_resume_of_a_run(corpus: Path, tmp_path: Path) -> None:
@@ -311,15 +311,15 @@ def test_exact_resume_of_a_run(corpus: Path, tmp_path: Path) -> None:
     tree = small("dino", corpus).tree()
     tree["train"] |= {"save_every": 7, "keep_last": 9}
     tree["data"] |= {"validation_rows": 4, "final_rows": 4}
-    whole = Run.create(RunConfig.from_tree(tree), tmp_path / "whole")
-    whole.train()
+    complete = Run.create(RunConfig.from_tree(tree), tmp_path / "whole")
+    complete.train()
     cut = tmp_path / "cut"
-    shutil.copytree(whole.folder, cut)
+    shutil.copytree(complete.folder, cut)
     for gone in (cut / "checkpoints" / "step-000020", cut / "checkpoints" / "step-000014"):
         shutil.rmtree(gone)
     shutil.rmtree(cut / "model")
     Run.open(cut).train()
-    assert weights(cut) == weights(whole.folder)
+    assert weights(cut) == weights(complete.folder)
 
 
 def test_neighbours_vote_by_their_cosine() -> None:

@@ -49,8 +49,8 @@ def esm() -> tuple[Model, EsmForMaskedLM]:
         attention_probs_dropout_prob=0.0,
         attn_implementation="eager",
     )
-    theirs = EsmForMaskedLM(config).double().eval()
-    randomise(theirs)
+    reference = EsmForMaskedLM(config).double().eval()
+    randomise(reference)
     discrete = {
         "vocab_size": VOCABULARY,
         "bias": True,
@@ -62,21 +62,21 @@ def esm() -> tuple[Model, EsmForMaskedLM]:
         "modalities": {"text": {"name": "tokens", "discrete": discrete}},
         "towers": {"main": tower({"name": "rotary"}, block("pre", 1e-5), final_norm=LAYERNORM)},
     }
-    mine = ModelConfig.from_tree(tree).build().double()
-    space, head = mine.spaces["text"], theirs.lm_head
-    copy(space.embedding, theirs.esm.embeddings.word_embeddings)
+    ours = ModelConfig.from_tree(tree).build().double()
+    space, head = ours.spaces["text"], reference.lm_head
+    copy(space.embedding, reference.esm.embeddings.word_embeddings)
     space.bias.data.copy_(head.bias)
     copy(space.head.linear, head.dense)
     copy(space.head.norm, head.layer_norm)
-    copy(mine.towers["main"].final_norm, theirs.esm.encoder.emb_layer_norm_after)
-    for a, b in zip(mine.towers["main"].blocks, theirs.esm.encoder.layer, strict=True):
+    copy(ours.towers["main"].final_norm, reference.esm.encoder.emb_layer_norm_after)
+    for a, b in zip(ours.towers["main"].blocks, reference.esm.encoder.layer, strict=True):
         names = ("self.query", "self.key", "self.value", "output.dense")
         attention(a.attention.branch, b.attention, names)
         copy(a.attention.norm, b.attention.LayerNorm)
         copy(a.feedforward.norm, b.LayerNorm)
         copy(a.feedforward.branch.up, b.intermediate.dense)
         copy(a.feedforward.branch.down, b.output.dense)
-    return mine, theirs
+    return ours, reference
 
 
 def residues() -> Segment:
@@ -94,7 +94,7 @@ def residues() -> Segment:
 
 def test_masked_modelling_is_esms_loss() -> None:
     """Value and gradient: hidden residues are nothing, what is left is larger, row by row."""
-    mine, theirs = esm()
+    ours, reference = esm()
     segment, corrupt = residues(), MaskOrSwap(24)
     fields = {"name": "masked", "mask_ratio": 0.15}
     objective = ObjectiveConfig.from_tree(fields).build()
@@ -109,30 +109,30 @@ def test_masked_modelling_is_esms_loss() -> None:
     for b in range(3):
         for place, label in zip(read.index[b], scored[b], strict=True):
             labels[b, place] = max(label, labels[b, place])
-    expected = theirs(
+    expected = reference(
         input_ids=seen.values.masked_fill(seen.masked, MASK),
         attention_mask=(seen.document >= 0).long(),
         labels=labels,
     ).loss
-    found = value(mine, "masked", segment, corrupt, mask_ratio=0.15)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
-    found.backward()
+    result = value(ours, "masked", segment, corrupt, mask_ratio=0.15)
+    assert result.item() == pytest.approx(expected.item(), rel=1e-6)
+    result.backward()
     expected.backward()
     torch.testing.assert_close(
-        mine.spaces["text"].embedding.weight.grad,
-        theirs.esm.embeddings.word_embeddings.weight.grad,
+        ours.spaces["text"].embedding.weight.grad,
+        reference.esm.embeddings.word_embeddings.weight.grad,
         rtol=1e-5,
         atol=1e-8,
     )
 
 
 def test_token_dropout_acts_where_nothing_is_hidden_too() -> None:
-    mine, theirs = esm()
+    ours, reference = esm()
     segment = residues()
     assert segment.document is not None
     real = segment.document >= 0
     view = View((Stream("main", "main", (segment,), readouts=(Predict("text", "p"),)),))
-    expected = theirs(input_ids=segment.values, attention_mask=real.long()).logits
+    expected = reference(input_ids=segment.values, attention_mask=real.long()).logits
     torch.testing.assert_close(
-        mine(view).predictions["p"][real], expected[real], rtol=1e-5, atol=1e-7
+        ours(view).predictions["p"][real], expected[real], rtol=1e-5, atol=1e-7
     )

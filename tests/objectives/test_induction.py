@@ -17,12 +17,12 @@ from support.segments import images, packed
 def row(text: str, document: list[int] | None = None) -> Segment:
     values = torch.tensor([[ord(letter) for letter in text]])
     place = positions((len(text),))[None]
-    known = None if document is None else torch.tensor([document])
-    return Segment("bytes", values, place, known, known, loss_weight=torch.ones(1, len(text)))
+    seen = None if document is None else torch.tensor([document])
+    return Segment("bytes", values, place, seen, seen, loss_weight=torch.ones(1, len(text)))
 
 
 def marked(segment: Segment) -> str:
-    return "".join("x" if found else "." for found in recurs(segment)[0])
+    return "".join("x" if result else "." for result in recurs(segment)[0])
 
 
 def test_a_place_counts_where_its_pair_was_before() -> None:
@@ -36,8 +36,8 @@ def test_a_place_counts_where_its_pair_was_before() -> None:
 def test_vectors_count_like_ids() -> None:
     ids = row("abcdabce")
     rng = torch.Generator().manual_seed(0)
-    known = torch.rand(256, 4, generator=rng)
-    assert marked(replace(ids, values=known[ids.values])) == ".....xx."
+    seen = torch.rand(256, 4, generator=rng)
+    assert marked(replace(ids, values=seen[ids.values])) == ".....xx."
     assert recurs(images(4)).shape == (4, 5)
 
 
@@ -50,11 +50,11 @@ def test_it_is_causal_modelling_with_other_weights() -> None:
         objective = ObjectiveConfig.from_tree({"name": name, **more}).build()
         (view,) = objective.views(batch, {})
         reads += view.readouts
-    plain, mine = reads
-    assert torch.equal(plain.target, mine.target)
+    plain, ours = reads
+    assert torch.equal(plain.target, ours.target)
     again = torch.zeros(2, 11, dtype=torch.bool)
     again[0, 5:7] = True  # of three places the second and third
-    assert torch.equal(mine.loss_weight, plain.loss_weight * torch.where(again, 1.0, 0.25))
+    assert torch.equal(ours.loss_weight, plain.loss_weight * torch.where(again, 1.0, 0.25))
 
 
 def test_it_is_no_likelihood() -> None:

@@ -111,7 +111,7 @@ def test_a_prefix_is_seen_in_full_and_is_no_target() -> None:
 
 
 @given(st.integers(4, 60), st.integers(0, 99), st.booleans())
-def test_a_middle_told_last_gives_the_document_back(n: int, seed: int, spm: bool) -> None:
+def test_a_middle_reported_last_gives_the_document_back(n: int, seed: int, spm: bool) -> None:
     rng = np.random.default_rng(seed)
     document = Document(torch.arange(100, 100 + n), torch.tensor([0.0] + [1.0] * (n - 1)))
     i, j = sorted(rng.integers(1, n, 2).tolist())
@@ -124,8 +124,8 @@ def test_a_middle_told_last_gives_the_document_back(n: int, seed: int, spm: bool
     marks = [values.index(mark) for mark in (1, 2, 3)]
     assert marks == sorted(marks)
     first, second, third = (values[a + 1 : b] for a, b in zip(marks, [*marks[1:], None]))  # noqa: B905
-    whole = [100, *first, *third[:-1], *second, third[-1]]
-    assert whole == document.values.tolist()
+    complete = [100, *first, *third[:-1], *second, third[-1]]
+    assert complete == document.values.tolist()
 
 
 def test_half_of_the_documents_are_cut_and_half_of_those_suffix_first() -> None:
@@ -166,9 +166,9 @@ def test_infilling_has_the_papers_rate_and_lengths() -> None:
         assert all(a + n <= b for (a, n), (b, _) in pairwise(spans))
         assert spans[-1][0] + spans[-1][1] <= 500
         lengths += [length for _, length in spans]
-    found = np.bincount(lengths, minlength=7)[:7] / len(lengths)
+    result = np.bincount(lengths, minlength=7)[:7] / len(lengths)
     poisson = np.array([np.exp(-3) * 3**k / np.prod(range(1, k + 1)) for k in range(7)])
-    np.testing.assert_allclose(found, poisson, atol=0.015)  # the last of each document is cut
+    np.testing.assert_allclose(result, poisson, atol=0.015)  # the last of each document is cut
 
 
 @settings(max_examples=30, deadline=None)
@@ -178,15 +178,15 @@ def test_span_corruption_loses_nothing(lengths: list[list[int]], step: int) -> N
     segment = rows(lengths)
     (view,) = views("span_corruption", segment, step)
     encoder, decoder = view.streams
-    told = decoder.segments[0]
+    output = decoder.segments[0]
     (read,) = decoder.readouts
-    full = torch.cat([told.values, read.target[:, -1:]], dim=1)
-    assert told.document is not None
-    last = torch.where(read.loss_weight[:, -1:] > 0, told.document[:, -1:], -1)
-    document = torch.cat([told.document, last], dim=1)
+    full = torch.cat([output.values, read.target[:, -1:]], dim=1)
+    assert output.document is not None
+    last = torch.where(read.loss_weight[:, -1:] > 0, output.document[:, -1:], -1)
+    document = torch.cat([output.document, last], dim=1)
     for b, row in enumerate(documents(segment)):
         (given_row,) = documents(encoder.segments[0].map(lambda t, b=b: t[b : b + 1]))
-        for number, (whole, part) in enumerate(zip(row, given_row, strict=True)):
+        for number, (complete, part) in enumerate(zip(row, given_row, strict=True)):
             answer = full[b][document[b] == number].tolist()
             spans: dict[int, list[int]] = {}
             for value in answer[1:]:
@@ -195,7 +195,7 @@ def test_span_corruption_loses_nothing(lengths: list[list[int]], step: int) -> N
                 else:
                     spans[list(spans)[-1]].append(value)
             filled = [v for x in part.values.tolist() for v in spans.get(x, [x])]
-            assert filled == whole.values.tolist()
+            assert filled == complete.values.tolist()
             assert [len(s) > 0 for s in spans.values()] == [True] * (len(spans) - 1) + [False]
 
 
@@ -207,18 +207,18 @@ def test_packed_documents_are_denoised_apart(a: int, b: int, name: str) -> None:
     (view,) = views(name, segment)
     plain = scores(view)
     encoder, decoder = view.streams
-    given_, told = encoder.segments[0], decoder.segments[0]
+    given_, output = encoder.segments[0], decoder.segments[0]
     assert given_.document is not None
     other = torch.where(given_.document == 1, (given_.values + 5) % 256, given_.values)
     changed = replace(encoder, segments=(replace(given_, values=other),))
     moved = scores(View((changed, decoder)))
-    assert told.document is not None
-    first = (told.document[:, :-1] == 0) & (told.document[:, 1:] == 0)
+    assert output.document is not None
+    first = (output.document[:, :-1] == 0) & (output.document[:, 1:] == 0)
     assert torch.equal(moved[:, :-1][first], plain[:, :-1][first])
     assert not torch.equal(moved, plain)
 
 
-def test_spans_and_blocks_hide_what_was_asked() -> None:
+def test_spans_and_blocks_hide_what_was_requested() -> None:
     segment = packed([[100, 100]], 200)
     lengths = []
     for step in range(200):
@@ -240,9 +240,9 @@ def test_spans_and_blocks_hide_what_was_asked() -> None:
         mask = np.zeros((16, 16), dtype=bool)
         rows_, columns = position[0, index[0][weight[0] > 0], 1:].T.numpy() + 1
         mask[rows_, columns] = True
-        beside = sum(np.roll(mask, s, a) for s in (1, -1) for a in (0, 1))
-        alone.append((mask & (beside == 0)).sum())
-        holes.append(beside[mask].mean())
+        next_to = sum(np.roll(mask, s, a) for s in (1, -1) for a in (0, 1))
+        alone.append((mask & (next_to == 0)).sum())
+        holes.append(next_to[mask].mean())
     assert np.mean(alone) < 1
     assert np.mean(holes) > 2.5  # neighbours hidden too, of 4; independent places have 1.5
 
@@ -275,8 +275,8 @@ def test_the_encoder_of_a_masked_autoencoder_costs_a_quarter() -> None:
     place = torch.cat([torch.zeros(1, 3, dtype=torch.int64), 1 + positions((8, 8))])
     segment = Segment("image", values, place.expand(2, -1, -1), loss_weight=weight)
     (view,) = views("mae", segment)
-    whole = flops(View((Stream("encoder", "encoder", (segment,)),)))
-    assert flops(View(view.streams[:1])) <= 17 / 65 * whole
+    complete = flops(View((Stream("encoder", "encoder", (segment,)),)))
+    assert flops(View(view.streams[:1])) <= 17 / 65 * complete
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:
@@ -292,9 +292,9 @@ def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:
             loss = objective.loss([net(view) for view in made], made)
         return float(combine(loss, objective.term_weights(made)))
 
-    whole = value({"name": "mixture", "components": parts})
+    complete = value({"name": "mixture", "components": parts})
     expected = 0.75 * value({"name": "causal"}) + 0.25 * value({"name": "masked"})
-    assert whole == pytest.approx(expected, rel=1e-12)
+    assert complete == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ValueError, match="did you mean `text`"):
         ObjectiveConfig.from_tree(
             {"name": "mixture", "components": {"a": {**parts["causal"], "sources": ["txt"]}}}
@@ -365,7 +365,7 @@ def test_the_z_loss_is_a_term_of_its_own() -> None:
     t = trainer(net, "causal", 2)
     made = t.objective.views(Batch(0, {"s": segment}, KeyedRandom(0, 0)), CORRUPT)
     totals, shares = t.accumulate(made)
-    found = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+    result = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
     net.zero_grad()
     (read,) = made[0].readouts
     hidden = net(View((replace(made[0].streams[0], readouts=()),))).streams["main"].x
@@ -375,7 +375,7 @@ def test_the_z_loss_is_a_term_of_its_own() -> None:
     nll = torch.nn.functional.cross_entropy(logits.mT, read.target, reduction="none")
     ((nll * weight).sum() / weight.sum() + 0.1 * z).backward()
     expected = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
-    assert (found - expected).norm() / expected.norm() < 1e-10
+    assert (result - expected).norm() / expected.norm() < 1e-10
     assert totals["bytes/z"] / shares["bytes/z"].weight == pytest.approx(z.item())
     assert shares["bytes/z"].scale == 0.1
     assert totals["s"] / shares["s"].weight == pytest.approx(

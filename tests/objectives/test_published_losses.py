@@ -61,12 +61,12 @@ def bart() -> tuple[Model, BartForConditionalGeneration]:
         dropout=0.0,
         attn_implementation="eager",
     )
-    theirs = BartForConditionalGeneration(config).double().eval()
-    randomise(theirs)
+    reference = BartForConditionalGeneration(config).double().eval()
+    randomise(reference)
     learned = {"name": "learned", "num_positions": 64}
     norms = {"input_norm": LAYERNORM, "final_norm": None}
     discrete = {"vocab_size": VOCABULARY, "mask_id": 4}
-    mine = (
+    ours = (
         ModelConfig.from_tree(
             {
                 "modalities": {"text": {"name": "tokens", "discrete": discrete}},
@@ -79,26 +79,26 @@ def bart() -> tuple[Model, BartForConditionalGeneration]:
         .build()
         .double()
     )
-    copy(mine.spaces["text"].embedding, theirs.model.shared)
+    copy(ours.spaces["text"].embedding, reference.model.shared)
     for side in ("encoder", "decoder"):
-        a, b = mine.towers[side], theirs.model.get_submodule(side)
+        a, b = ours.towers[side], reference.model.get_submodule(side)
         a.positions.place.weight.data.copy_(b.embed_positions.weight[2:])
         copy(a.input_norm, b.layernorm_embedding)
-        for mine_, layer in zip(a.blocks, b.layers, strict=True):
+        for ours_, layer in zip(a.blocks, b.layers, strict=True):
             names = ("q_proj", "k_proj", "v_proj", "out_proj")
-            attention(mine_.attention.branch, layer.self_attn, names)
-            copy(mine_.attention.norm, layer.self_attn_layer_norm)
+            attention(ours_.attention.branch, layer.self_attn, names)
+            copy(ours_.attention.norm, layer.self_attn_layer_norm)
             if side == "decoder":
-                attention(mine_.cross.branch, layer.encoder_attn, names)
-                copy(mine_.cross.norm, layer.encoder_attn_layer_norm)
-            copy(mine_.feedforward.branch.up, layer.fc1)
-            copy(mine_.feedforward.branch.down, layer.fc2)
-            copy(mine_.feedforward.norm, layer.final_layer_norm)
-    return mine, theirs
+                attention(ours_.cross.branch, layer.encoder_attn, names)
+                copy(ours_.cross.norm, layer.encoder_attn_layer_norm)
+            copy(ours_.feedforward.branch.up, layer.fc1)
+            copy(ours_.feedforward.branch.down, layer.fc2)
+            copy(ours_.feedforward.norm, layer.final_layer_norm)
+    return ours, reference
 
 
 def test_infilling_is_barts_loss() -> None:
-    mine, theirs = bart()
+    ours, reference = bart()
     rng = np.random.default_rng(0)
     values = torch.from_numpy(rng.integers(5, VOCABULARY, (3, 24)))
     weight = torch.ones(3, 24, dtype=torch.float64)
@@ -112,18 +112,18 @@ def test_infilling_is_barts_loss() -> None:
     assert given.masked is not None
     assert given.document is not None
     assert (given.document == -1).any()
-    expected = theirs(
+    expected = reference(
         input_ids=given.values.masked_fill(given.masked, 4),
         attention_mask=(given.document >= 0).long(),
         decoder_input_ids=values[:, :-1],
         labels=values[:, 1:].contiguous(),
     ).loss
-    found = value(mine, "infilling", segment, corrupt)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-9)
-    found.backward()
+    matches = value(ours, "infilling", segment, corrupt)
+    assert matches.item() == pytest.approx(expected.item(), rel=1e-9)
+    matches.backward()
     expected.backward()
     torch.testing.assert_close(
-        mine.spaces["text"].embedding.weight.grad, theirs.model.shared.weight.grad
+        ours.spaces["text"].embedding.weight.grad, reference.model.shared.weight.grad
     )
 
 
@@ -144,11 +144,11 @@ def vitmae() -> tuple[Model, ViTMAEForPreTraining, nn.ModuleList]:
         norm_pix_loss=True,
         attn_implementation="eager",
     )
-    theirs = ViTMAEForPreTraining(config).double().eval()
+    reference = ViTMAEForPreTraining(config).double().eval()
     norms = {"input_norm": None, "final_norm": {**LAYERNORM, "eps": config.layer_norm_eps}}
     plain = tower({"name": "sinusoid"}, block("pre", config.layer_norm_eps), **norms)
     image = {"name": "image", "height": 16, "width": 16, "channels": 1, "patch": 4}
-    mine = (
+    ours = (
         ModelConfig.from_tree(
             {
                 "modalities": {"image": image},
@@ -161,34 +161,34 @@ def vitmae() -> tuple[Model, ViTMAEForPreTraining, nn.ModuleList]:
         .build()
         .double()
     )
-    embeddings, decoder = theirs.vit.embeddings, theirs.decoder
+    embeddings, decoder = reference.vit.embeddings, reference.decoder
     sines = build_2d_sinusoidal_position_embedding(4, 4, WIDTH, cls_token=True)
     sines = torch.cat(sines.chunk(2, dim=-1)[::-1], dim=-1)  # columns first, as their weights
     embeddings.position_embeddings.data.copy_(sines)
     decoder.decoder_pos_embed.data.copy_(sines)
-    randomise(theirs)
-    vit = next(m for m in theirs.vit.modules() if isinstance(m, nn.ModuleList))
+    randomise(reference)
+    vit = next(m for m in reference.vit.modules() if isinstance(m, nn.ModuleList))
     patch = embeddings.patch_embeddings.projection
-    mine.spaces["image"].input.weight.data.copy_(patch.weight.flatten(1))
-    mine.spaces["image"].input.bias.data.copy_(patch.bias)
-    copy(mine.connectors["encoder>decoder"], decoder.decoder_embed)
-    copy(mine.spaces["pixels"].output, decoder.decoder_pred)
-    mine.spaces["pixels"].mask.data.copy_(decoder.mask_token.flatten())
+    ours.spaces["image"].input.weight.data.copy_(patch.weight.flatten(1))
+    ours.spaces["image"].input.bias.data.copy_(patch.bias)
+    copy(ours.connectors["encoder>decoder"], decoder.decoder_embed)
+    copy(ours.spaces["pixels"].output, decoder.decoder_pred)
+    ours.spaces["pixels"].mask.data.copy_(decoder.mask_token.flatten())
     layers = {"encoder": vit, "decoder": decoder.decoder_layers}
-    copy(mine.towers["encoder"].final_norm, theirs.vit.layernorm)
-    copy(mine.towers["decoder"].final_norm, decoder.decoder_norm)
+    copy(ours.towers["encoder"].final_norm, reference.vit.layernorm)
+    copy(ours.towers["decoder"].final_norm, decoder.decoder_norm)
     for side, stack in layers.items():
-        for a, b in zip(mine.towers[side].blocks, stack, strict=True):
+        for a, b in zip(ours.towers[side].blocks, stack, strict=True):
             vit_layer(a, b)
-    return mine, theirs, vit
+    return ours, reference, vit
 
 
 def test_masked_autoencoding_is_vitmaes_loss() -> None:
     """Without their class token, which has no counterpart here: their layers, run by hand."""
-    mine, theirs, vit = vitmae()
-    embeddings, decoder = theirs.vit.embeddings, theirs.decoder
+    ours, reference, vit = vitmae()
+    embeddings, decoder = reference.vit.embeddings, reference.decoder
     pixels = torch.rand(3, 1, 16, 16, dtype=torch.float64)
-    values = theirs.patchify(pixels)  # [3,16,16], one channel: the order of rows and columns
+    values = reference.patchify(pixels)  # [3,16,16], one channel: the order of rows and columns
     place = positions((4, 4)).expand(3, -1, -1)
     segment = Segment("image", values, place, loss_weight=torch.ones(3, 16, dtype=torch.float64))
     objective = ObjectiveConfig.from_tree({"name": "mae"}).build()
@@ -198,15 +198,15 @@ def test_masked_autoencoding_is_vitmaes_loss() -> None:
     mask = torch.ones(3, 16, dtype=torch.float64).scatter(1, seen, 0.0)
     x = embeddings.patch_embeddings(pixels) + embeddings.position_embeddings[:, 1:]
     x = x.gather(1, seen.unsqueeze(-1).expand(-1, -1, WIDTH))
-    x = decoder.decoder_embed(theirs.vit.layernorm(run(vit, x)))
-    whole = decoder.mask_token.expand(3, 16, -1).clone()
-    whole = whole.scatter(1, seen.unsqueeze(-1).expand(-1, -1, WIDTH), x)
-    whole = run(decoder.decoder_layers, whole + decoder.decoder_pos_embed[:, 1:])
-    predicted = decoder.decoder_pred(decoder.decoder_norm(whole))
+    x = decoder.decoder_embed(reference.vit.layernorm(run(vit, x)))
+    full = decoder.mask_token.expand(3, 16, -1).clone()
+    full = full.scatter(1, seen.unsqueeze(-1).expand(-1, -1, WIDTH), x)
+    full = run(decoder.decoder_layers, full + decoder.decoder_pos_embed[:, 1:])
+    predicted = decoder.decoder_pred(decoder.decoder_norm(full))
     mean, deviation = values.mean(-1, keepdim=True), (values.var(-1, keepdim=True) + 1e-6).sqrt()
     error = ((predicted - (values - mean) / deviation) ** 2).mean(-1)  # He et al. 2022, 3
     expected = (error * mask).sum() / mask.sum()
-    assert float(value(mine, "mae", segment, Hide()).detach()) == pytest.approx(
+    assert float(value(ours, "mae", segment, Hide()).detach()) == pytest.approx(
         float(expected.detach()), rel=1e-6
     )
 
@@ -218,12 +218,12 @@ def run(layers: Any, x: Tensor) -> Tensor:
     return x
 
 
-def vit_layer(mine: Any, theirs: Any) -> None:
-    attention(mine.attention.branch, theirs.attention, ("q_proj", "k_proj", "v_proj", "o_proj"))
-    copy(mine.attention.norm, theirs.layernorm_before)
-    copy(mine.feedforward.norm, theirs.layernorm_after)
-    copy(mine.feedforward.branch.up, theirs.mlp.fc1)
-    copy(mine.feedforward.branch.down, theirs.mlp.fc2)
+def vit_layer(ours: Any, reference: Any) -> None:
+    attention(ours.attention.branch, reference.attention, ("q_proj", "k_proj", "v_proj", "o_proj"))
+    copy(ours.attention.norm, reference.layernorm_before)
+    copy(ours.feedforward.norm, reference.layernorm_after)
+    copy(ours.feedforward.branch.up, reference.mlp.fc1)
+    copy(ours.feedforward.branch.down, reference.mlp.fc2)
 
 
 def pairs(count: int = 6) -> tuple[Tensor, Tensor]:
@@ -245,8 +245,8 @@ def contrastive(name: str, first: Tensor, second: Tensor) -> float:
 
 def test_infonce_is_clips_loss() -> None:
     image, text = pairs()
-    found = contrastive("infonce", image, 14.3 * text)
-    assert found == pytest.approx(
+    matches = contrastive("infonce", image, 14.3 * text)
+    assert matches == pytest.approx(
         float(image_text_contrastive_loss(14.3 * text @ image.T)), rel=1e-12
     )
 
@@ -260,10 +260,10 @@ def test_sigmoid_is_siglips_formula() -> None:
             z = 1.0 if i == j else -1.0
             total -= np.log(1 / (1 + np.exp(-z * (scale * float(image[i] @ text[j]) + bias))))
     ones = torch.ones(6, 1, dtype=torch.float64)
-    found = contrastive(
+    matches = contrastive(
         "sigmoid", torch.cat([image, ones], 1), torch.cat([scale * text, bias * ones], 1)
     )
-    assert found == pytest.approx(total / 6, rel=1e-9)
+    assert matches == pytest.approx(total / 6, rel=1e-9)
 
 
 def test_a_joint_space_makes_the_logit_of_a_dot_product() -> None:
@@ -302,14 +302,14 @@ def test_experts_are_mixtrals() -> None:
         router_jitter_noise=0.0,
         attn_implementation="eager",
     )
-    theirs = MixtralForCausalLM(config).eval()  # its experts have no float64
-    randomise(theirs)
-    layer = theirs.model.layers[0]
+    reference = MixtralForCausalLM(config).eval()  # its experts have no float64
+    randomise(reference)
+    layer = reference.model.layers[0]
     moe = layer.mlp if hasattr(layer, "mlp") else layer.block_sparse_moe
-    mine = ExpertsConfig(hidden_width=HIDDEN, num_experts=5).build(WIDTH)
+    ours = ExpertsConfig(hidden_width=HIDDEN, num_experts=5).build(WIDTH)
     names = dict(moe.named_parameters())
-    mine.router.weight.data.copy_(names["gate.weight"])
-    for i, expert in enumerate(mine.experts):
+    ours.router.weight.data.copy_(names["gate.weight"])
+    for i, expert in enumerate(ours.experts):
         if "experts.gate_up_proj" in names:  # as in memory: fused, [E, 2F, D]
             gate, up = names["experts.gate_up_proj"][i].chunk(2)
             down = names["experts.down_proj"][i]
@@ -326,11 +326,11 @@ def test_experts_are_mixtrals() -> None:
 
     moe.register_forward_hook(keep)
     ids = torch.arange(20).unsqueeze(0) % VOCABULARY
-    result = theirs(input_ids=ids, labels=ids)
-    update, losses = mine(inputs[0], LayerInputs(Mask(None)))
+    result = reference(input_ids=ids, labels=ids)
+    update, losses = ours(inputs[0], LayerInputs(Mask(None)))
     torch.testing.assert_close(update, outputs[0].view_as(inputs[0]), rtol=1e-5, atol=1e-5)
     assert losses["balance"].item() == pytest.approx(result.aux_loss.item(), rel=1e-5)
-    logits = inputs[0] @ mine.router.weight.T
+    logits = inputs[0] @ ours.router.weight.T
     z = float(logits.logsumexp(-1).square().mean())
     assert float(losses["router_z"]) == pytest.approx(z, rel=1e-5)
 

@@ -68,18 +68,18 @@ def t5() -> tuple[Model, T5ForConditionalGeneration]:
         dropout_rate=0.0,
         decoder_start_token_id=0,
     )
-    theirs = T5ForConditionalGeneration(config).double().eval()
-    randomise(theirs)
+    reference = T5ForConditionalGeneration(config).double().eval()
+    randomise(reference)
     discrete = {"vocab_size": VOCABULARY, "extra_ids": CONTROLS, "head": {"name": "scaled"}}
     tree = {
         "modalities": {"text": {"name": "tokens", "discrete": discrete}},
         "towers": {"encoder": t5_tower(cross=False), "decoder": t5_tower(cross=True)},
     }
-    mine = ModelConfig.from_tree(tree).build().double()
-    copy(mine.spaces["text"].embedding, theirs.shared)
+    actual = ModelConfig.from_tree(tree).build().double()
+    copy(actual.spaces["text"].embedding, reference.shared)
     names = ("q", "k", "v", "o")
     for side in ("encoder", "decoder"):
-        a, b = mine.towers[side], theirs.get_submodule(side)
+        a, b = actual.towers[side], reference.get_submodule(side)
         copy(a.positions.table, b.block[0].layer[0].SelfAttention.relative_attention_bias)
         copy(a.final_norm, b.final_layer_norm)
         for ours, layer in zip(a.blocks, b.block, strict=True):
@@ -92,12 +92,12 @@ def t5() -> tuple[Model, T5ForConditionalGeneration]:
             copy(ours.feedforward.branch.up, last.DenseReluDense.wi)
             copy(ours.feedforward.branch.down, last.DenseReluDense.wo)
             copy(ours.feedforward.norm, last.layer_norm)
-    return mine, theirs
+    return actual, reference
 
 
 def test_span_corruption_is_t5s_loss() -> None:
     """Value and gradient, of rows whose inputs differ in length; the decoder starts with 0."""
-    mine, theirs = t5()
+    actual, reference = t5()
     document = torch.where(torch.arange(40) < torch.tensor([[40], [31], [23]]), 0, -1)
     values = torch.from_numpy(np.random.default_rng(0).integers(1, VOCABULARY, (3, 40)))
     values[:, 0] = 0
@@ -112,20 +112,20 @@ def test_span_corruption_is_t5s_loss() -> None:
     (read,) = view.readouts
     assert given.document is not None
     assert (given.document == -1).any()
-    expected = theirs(
+    expected = reference(
         input_ids=given.values,
         attention_mask=(given.document >= 0).long(),
         decoder_input_ids=seen.values,
         labels=read.target.masked_fill(read.loss_weight == 0, -100),
     ).loss
-    found = value(mine, "span_corruption", segment, corrupt)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
-    found.backward()
+    result = value(actual, "span_corruption", segment, corrupt)
+    assert result.item() == pytest.approx(expected.item(), rel=1e-6)
+    result.backward()
     expected.backward()
-    pairs = [(mine.spaces["text"].embedding, theirs.shared)]
+    pairs = [(actual.spaces["text"].embedding, reference.shared)]
     for side in ("encoder", "decoder"):
-        bias = theirs.get_submodule(side).block[0].layer[0].SelfAttention.relative_attention_bias
-        pairs.append((mine.towers[side].positions.table, bias))
+        bias = reference.get_submodule(side).block[0].layer[0].SelfAttention.relative_attention_bias
+        pairs.append((actual.towers[side].positions.table, bias))
     for a, b in pairs:
         torch.testing.assert_close(a.weight.grad, b.weight.grad, rtol=1e-5, atol=1e-7)
 
@@ -134,8 +134,8 @@ def test_span_corruption_is_t5s_loss() -> None:
 def test_buckets_are_t5s(buckets: int, beyond: int, both: bool) -> None:
     furthest = buckets + 1 + beyond
     distance = torch.arange(-300, 300)
-    theirs = T5Attention._relative_position_bucket(distance, both, buckets // 2 * 2, furthest)
-    assert torch.equal(bucket(distance, buckets // 2 * 2, furthest, both), theirs)
+    reference = T5Attention._relative_position_bucket(distance, both, buckets // 2 * 2, furthest)
+    assert torch.equal(bucket(distance, buckets // 2 * 2, furthest, both), reference)
 
 
 def biased() -> Model:
@@ -172,21 +172,21 @@ def test_generation_with_a_cache_knows_its_distances() -> None:
     prompt = torch.tensor([[256, 65, 66]])
     start = Segment("bytes", prompt, positions((3,)).expand(1, -1, -1))
     choose = SamplingConfig(temperature=0).build()
-    told = torch.cat(list(generate(model, start, positions((23,))[3:], choose)), dim=1)
-    whole = prompt
+    output = torch.cat(list(generate(model, start, positions((23,))[3:], choose)), dim=1)
+    full = prompt
     for _ in range(20):
-        segment = Segment("bytes", whole, positions((whole.shape[1],)).expand(1, -1, -1))
-        whole = torch.cat([whole, predicted(model, segment)[:, -1:].argmax(-1)], dim=1)
-    assert torch.equal(told, whole[:, 3:])
+        segment = Segment("bytes", full, positions((full.shape[1],)).expand(1, -1, -1))
+        full = torch.cat([full, predicted(model, segment)[:, -1:].argmax(-1)], dim=1)
+    assert torch.equal(output, full[:, 3:])
 
 
 def test_attention_begins_the_same_whatever_the_scale_of_its_logits() -> None:
     """T5 does not divide by the root of a head's width, its queries begin smaller for it."""
-    x, found = torch.randn(2, 7, WIDTH, generator=torch.manual_seed(0)), []
+    x, result = torch.randn(2, 7, WIDTH, generator=torch.manual_seed(0)), []
     for scale in (None, 1.0, 0.3):
         config = GroupedQueryConfig(heads=HEADS, kv_heads=HEADS, head_dim=12, scale=scale)
         module = config.build(WIDTH)
         initialise(module, 0)
-        found.append(module(x, LayerInputs(Mask(None)))[0])
-    assert torch.allclose(found[0], found[1], atol=1e-6)
-    assert torch.allclose(found[0], found[2], atol=1e-6)
+        result.append(module(x, LayerInputs(Mask(None)))[0])
+    assert torch.allclose(result[0], result[1], atol=1e-6)
+    assert torch.allclose(result[0], result[2], atol=1e-6)

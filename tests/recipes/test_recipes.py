@@ -60,8 +60,8 @@ def test_the_first_20_losses_are_golden(name: str, corpus: Path, tmp_path: Path)
         golden[name] = [{k: float(f"{v:.5g}") for k, v in losses.items()} for losses in curves]
         path.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n")
     assert len(curves) == 20
-    for i, (mine, theirs) in enumerate(zip(curves, golden[name], strict=True)):
-        assert mine == pytest.approx(theirs, rel=0.01 if i < 10 else 0.02)
+    for i, (ours, reference) in enumerate(zip(curves, golden[name], strict=True)):
+        assert ours == pytest.approx(reference, rel=0.01 if i < 10 else 0.02)
     first, last = curves[0], curves[-1]
     parts = getattr(run.config.objective, "components", {})
     own = [term for term in first if "/" not in term or term.split("/")[0] in parts]
@@ -85,6 +85,6 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
         find_recipe("txt")
 
 
-def test_data_is_asked_for() -> None:
+def test_data_is_requested_for() -> None:
     with pytest.raises(ConfigError, match="add --data PATH"):
         find_recipe("text").build(4, None)

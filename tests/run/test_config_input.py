@@ -53,10 +53,10 @@ def test_files(kind: str, tmp_path: Path) -> None:
     content, message = FILES[kind]
     (tmp_path / "c.yaml").write_bytes(content)
     began = time.monotonic()
-    with pytest.raises(ConfigError, match=message) as found:
+    with pytest.raises(ConfigError, match=message) as result:
         RunConfig.read(tmp_path / "c.yaml")
     assert time.monotonic() - began < 3
-    assert len(str(found.value)) <= 700
+    assert len(str(result.value)) <= 700
     with pytest.raises(ConfigError):
         named(f"source:{tmp_path / 'c.yaml'}")
 
@@ -74,8 +74,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 def test_what_yaml_is_for_stays(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("\ufeffa: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n", "utf-8")
-    found = read_tree(tmp_path / "c.yaml", "a config")
-    assert found == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}
+    result = read_tree(tmp_path / "c.yaml", "a config")
+    assert result == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}
     with pytest.raises(RefusedError):
         parsed("{a: 1, a: 2}")
 
@@ -94,9 +94,9 @@ def test_what_is_no_yaml_is_text(text: str) -> None:
     path = "data.sources.text.source.pattern"
     changed = override(tree(), f"{path}={text}")
     assert changed["data"]["sources"]["text"]["source"]["pattern"] in (text, parsed_or(text))
-    with pytest.raises(ConfigError, match=r"`train\.steps`") as found:
+    with pytest.raises(ConfigError, match=r"`train\.steps`") as result:
         RunConfig.from_tree(override(tree(), f"train.steps={text}"))
-    assert len(str(found.value)) <= 600
+    assert len(str(result.value)) <= 600
 
 
 def parsed_or(text: str) -> Any:
@@ -130,12 +130,12 @@ SETTINGS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_settings(kind: str) -> None:
     setting, message = SETTINGS[kind]
-    with pytest.raises(ConfigError, match=message) as found:
+    with pytest.raises(ConfigError, match=message) as result:
         RunConfig.from_tree(override(tree(), setting))
-    assert len(str(found.value)) <= 600
+    assert len(str(result.value)) <= 600
 
 
-def test_unknown_fields_in_lists_and_beside_values() -> None:
+def test_unknown_fields_in_lists_and_next_to_values() -> None:
     changed = deepcopy(tree())
     changed["model"]["towers"]["main"]["layers"][0]["x"] = 1
     with pytest.raises(ConfigError, match=r"unknown field `.*main\.layers\.0\.x`.*repeat"):
@@ -162,17 +162,17 @@ def test_long_values_make_short_messages() -> None:
     changed["optim"] = {"name": "z" * 10_000}
     changed["model"]["towers"]["main"]["layers"] *= 500
     changed["model"]["modalities"] = "v" * 10_000
-    with pytest.raises(ConfigError) as found:
+    with pytest.raises(ConfigError) as result:
         RunConfig.from_tree(changed)
-    assert len(str(found.value)) <= 600
+    assert len(str(result.value)) <= 600
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def positions(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     if path:
         yield path
     inside = value.items() if isinstance(value, dict) else ()
     for key, each in enumerate(value) if isinstance(value, list) else inside:
-        yield from places(each, (*path, key))
+        yield from positions(each, (*path, key))
 
 
 VALUES = st.one_of(
@@ -193,14 +193,14 @@ YAML = st.one_of(
 @st.composite
 def changed(draw: st.DrawFn) -> tuple[dict[str, Any], str | None]:
     """A recipe's tree with a field changed, removed, added or copied; or with a --set."""
-    found = deepcopy(yaml.safe_load(draw(st.sampled_from(GOLDEN)).read_text()))
-    path = draw(st.sampled_from(list(places(found))))
-    parent: Any = found
+    result = deepcopy(yaml.safe_load(draw(st.sampled_from(GOLDEN)).read_text()))
+    path = draw(st.sampled_from(list(positions(result))))
+    parent: Any = result
     for key in path[:-1]:
         parent = parent[key]
     match draw(st.sampled_from(["set", "change", "change", "remove", "add", "copy"])):
         case "set":
-            return found, f"{'.'.join(map(str, path))}={draw(YAML)}"
+            return result, f"{'.'.join(map(str, path))}={draw(YAML)}"
         case "change":
             parent[path[-1]] = draw(VALUES)
         case "remove":
@@ -212,16 +212,16 @@ def changed(draw: st.DrawFn) -> tuple[dict[str, Any], str | None]:
         case "add":
             parent.append(draw(VALUES))
         case "copy":
-            parent[path[-1]] = deepcopy(found[draw(st.sampled_from(sorted(found)))])
-    return found, None
+            parent[path[-1]] = deepcopy(result[draw(st.sampled_from(sorted(result)))])
+    return result, None
 
 
 def taken_or_refused(case: tuple[dict[str, Any], str | None], folder: Path) -> None:
     """Read as the command line reads it, and built without memory; what is refused is so soon."""
-    found, setting = case
+    result, setting = case
     began, refusal = time.monotonic(), ""
     try:
-        config = RunConfig.from_tree(override(found, setting) if setting else found)
+        config = RunConfig.from_tree(override(result, setting) if setting else result)
         config.objective.build()
         (folder / "c.yaml").write_text(config.yaml(), encoding="utf-8")
         assert RunConfig.read(folder / "c.yaml") == config

@@ -30,7 +30,7 @@ BOOKKEEPING = (
     "checkpoints/step-000004/meta.json",
     "checkpoints/step-000002/COMPLETE",
 )
-WHOLE = (
+FULL = (
     b"",
     b"{}",
     b"[]",
@@ -51,7 +51,7 @@ def damage(run: Path, rng: random.Random) -> str:
     at = rng.randrange(len(before) + 1)
     match rng.randrange(5):
         case 0:
-            path.write_bytes(rng.choice(WHOLE))
+            path.write_bytes(rng.choice(FULL))
         case 1:
             path.write_bytes(before[:at])
         case 2:

@@ -45,9 +45,9 @@ def test_scaled_rotations_past_the_first_length_are_those_of_transformers(
     ours = cos, sin * torch.tensor([-1, 1]).repeat_interleave(16)  # signed as they are used
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "max_position_embeddings": 256}
     reference = LlamaRotaryEmbedding(LlamaConfig(**sizes, rope_parameters=rope(config)))
-    theirs = reference(torch.zeros(1, 256, 64), place[..., 0])
-    for mine, other in zip(ours, theirs, strict=True):
-        assert torch.allclose(mine[:, 0], other, atol=1e-5)  # of 255 radians
+    expected = reference(torch.zeros(1, 256, 64), place[..., 0])
+    for actual, other in zip(ours, expected, strict=True):
+        assert torch.allclose(actual[:, 0], other, atol=1e-5)  # of 255 radians
     if scaling is not None:
         plain = RotaryConfig(theta=5e3).build(64, 2, 32).rotation(Tokens(place))
         assert plain is not None
@@ -86,14 +86,14 @@ def test_a_longer_window_begins_with_the_bases_weights_and_leaves_as_a_llama(
     assert all(torch.equal(weights[name], old[name]) for name in old)
     run.train()
     base = broadbase.load(run.folder / "model")
-    theirs = AutoModelForCausalLM.from_pretrained(run.folder / "model").eval()
+    expected = AutoModelForCausalLM.from_pretrained(run.folder / "model").eval()
     ids = base.codecs["text"].encode("The licence is long. " * 60).values
     both = torch.from_numpy(np.concatenate([base.codecs["text"].start[None], ids]))[None]
     assert both.shape[1] > text.config.data.sources["text"].sequence_length
     with torch.no_grad():
-        logits = theirs(both).logits[0]
-    mine = base.logits("The licence is long. " * 60)
-    assert torch.allclose(mine, logits, atol=1e-4)
+        logits = expected(both).logits[0]
+    actual = base.logits("The licence is long. " * 60)
+    assert torch.allclose(actual, logits, atol=1e-4)
 
 
 def test_the_tokenizer_comes_from_the_base(text: Run, tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_what_does_not_fit_is_named(
 
 def test_a_resumed_run_goes_on_from_itself(text: Run, tmp_path: Path) -> None:
     tree = far(text).tree()
-    whole = Run.create(RunConfig.from_tree(tree), tmp_path / "whole")
-    whole.train()
+    full = Run.create(RunConfig.from_tree(tree), tmp_path / "whole")
+    full.train()
     again = Run.open(tmp_path / "whole")
     again.train()
     weights = load(tmp_path / "whole").model.state_dict()

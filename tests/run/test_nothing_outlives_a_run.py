@@ -45,11 +45,11 @@ def test_no_process_is_left(
     )
     journal = run / "metrics.jsonl"
     until(lambda: journal.exists() and journal.stat().st_size > 500, 120)
-    mine = [p for p in psutil.process_iter() if session(p.pid) == main.pid]
-    assert len(mine) > workers
+    ours = [p for p in psutil.process_iter() if session(p.pid) == main.pid]
+    assert len(ours) > workers
     main.send_signal(how)
     assert main.wait(timeout=60) == (-how if how == signal.SIGKILL else 75)
-    until(lambda: not [p for p in mine if alive(p)], 10)
+    until(lambda: not [p for p in ours if alive(p)], 10)
     if how == signal.SIGTERM:
         said = (tmp_path / "said").read_text()
         assert "Traceback" not in said

@@ -214,7 +214,7 @@ def test_what_must_stay_is_refused_by_name(data: Path, tmp_path: Path) -> None:
     assert RunConfig.read(run / "config.yaml").seed == 0
 
 
-def test_a_run_of_removed_documents_is_told_what_to_do(data: Path, tmp_path: Path) -> None:
+def test_a_run_of_removed_documents_is_reported_what_to_do(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "r"
     pretrain(data, run)
     store = Run.open(run).stores["bytes"]
@@ -234,10 +234,10 @@ def test_divergence_names_the_command_that_helps(data: Path, tmp_path: Path) -> 
         "train.grad_clip": "null",
         "schedule.warmup": 0,
     }
-    with pytest.raises(DivergedError, match="from the start, as there is no checkpoint") as found:
+    with pytest.raises(DivergedError, match="from the start, as there is no checkpoint") as result:
         pretrain(data, run, **{**wild, "train.save_every": 100})
     assert f"`broadbase resume {run} --set optim.lr=5e+29 --set optim.muon_lr=5e+29`" in str(
-        found.value
+        result.value
     )
     broadbase("resume", run, **{"optim.lr": 1e-3, "optim.muon_lr": 1e-3})
     assert rows(run) == [1, 2, 3, 4]

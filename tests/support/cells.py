@@ -19,20 +19,20 @@ def cells_file(
     cells = [f"cell{i}" for i in range(matrix.shape[0])]
     table = {"kind": pd.Categorical(kinds)} if len(kinds) else {}
     obs, var = pd.DataFrame(table, index=cells), pd.DataFrame(index=genes)
-    found = anndata.AnnData(matrix, obs=obs, var=var)
+    result = anndata.AnnData(matrix, obs=obs, var=var)
     if layout in ("raw", "layer"):
-        found.raw = found
-        found.layers["counts"] = matrix
-        found.X = -np.ones(matrix.shape, np.float32)  # not to be read
+        result.raw = result
+        result.layers["counts"] = matrix
+        result.X = -np.ones(matrix.shape, np.float32)  # not to be read
     if layout == "layer":
-        del found.raw
+        del result.raw
     if layout != "old":
-        found.write_h5ad(path)
+        result.write_h5ad(path)
         return
-    pairs = zip(cells, found.obs["kind"].cat.codes, strict=True)
+    pairs = zip(cells, result.obs["kind"].cat.codes, strict=True)
     codes = np.array([(c.encode(), k) for c, k in pairs], [("index", "S16"), ("kind", "i1")])
     names = np.array([(gene.encode(),) for gene in genes], [("index", "S16")])
     with h5py.File(path, "w") as file:  # anndata 0.6
         file["X"], file["raw.X"] = -np.ones(matrix.shape), np.asarray(matrix)
         file["obs"], file["var"], file["raw.var"] = codes, names, names
-        file["uns/kind_categories"] = np.array(list(found.obs["kind"].cat.categories), "S16")
+        file["uns/kind_categories"] = np.array(list(result.obs["kind"].cat.categories), "S16")

@@ -42,9 +42,11 @@ def tower(positions: Any, layers: dict[str, Any], **norms: Any) -> dict[str, Any
     return {"name": "transformer", "width": WIDTH, "layers": stack, "positions": positions, **norms}
 
 
-def copy(mine: nn.Module, theirs: nn.Module) -> None:
+def copy(ours: nn.Module, reference: nn.Module) -> None:
     """Weights of one layer into another of the same shape."""
-    mine.load_state_dict({k: v for k, v in theirs.state_dict().items() if k in mine.state_dict()})
+    ours.load_state_dict(
+        {k: v for k, v in reference.state_dict().items() if k in ours.state_dict()}
+    )
 
 
 def randomise(model: nn.Module) -> None:
@@ -55,9 +57,9 @@ def randomise(model: nn.Module) -> None:
                 p.copy_(0.3 * torch.randn(p.shape, generator=rng, dtype=p.dtype))
 
 
-def attention(mine: Any, theirs: Any, names: Sequence[str]) -> None:
+def attention(ours: Any, reference: Any, names: Sequence[str]) -> None:
     for part, name in zip(("q", "k", "v", "out"), names, strict=True):
-        copy(getattr(mine, part), theirs.get_submodule(name))
+        copy(getattr(ours, part), reference.get_submodule(name))
 
 
 def value(model: Model, name: str, segment: Segment, corrupt: Any, **fields: Any) -> Tensor:

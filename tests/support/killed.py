@@ -30,16 +30,16 @@ def attempt(folder: Path, work: Work, *given: Any, last: int = 0) -> int | None:
 
     It is killed before its change number `last`, if there are so many.
     """
-    mine, theirs = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_counted, args=(theirs, str(folder), last, work, given))
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_counted, args=(sender, str(folder), last, work, given))
     process.start()
-    theirs.close()
+    sender.close()
     process.join()
     if process.exitcode == -signal.SIGKILL:
         return None
     assert process.exitcode == 0, f"{work} {given} ended with {process.exitcode}"
-    found: int = mine.recv()
-    return found
+    result: int = receiver.recv()
+    return result
 
 
 def command(*words: object) -> None:

@@ -20,8 +20,8 @@ def photo(width: int, height: int, seed: int = 0, mode: str = "RGB") -> Image.Im
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:height, 0:width] / (width + height)
     slopes = np.stack([rows, columns, 1 - rows], axis=-1) * 200
-    whole = (slopes + rng.uniform(0, 50, slopes.shape)).astype(np.uint8)
-    return Image.fromarray(whole).convert(mode)
+    full = (slopes + rng.uniform(0, 50, slopes.shape)).astype(np.uint8)
+    return Image.fromarray(full).convert(mode)
 
 
 def processor(settings: dict[str, Any], features: str = "default") -> Any:

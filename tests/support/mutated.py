@@ -30,18 +30,18 @@ LARGE = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1 << 24, 0x7FFFFFFF, 0x80000000
 
 def bits(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """1 to 16 bits turned over."""
-    found = bytearray(data)
-    for at in rng.integers(len(found), size=rng.integers(1, 17)):
-        found[at] ^= 1 << int(rng.integers(8))
-    return bytes(found)
+    result = bytearray(data)
+    for at in rng.integers(len(result), size=rng.integers(1, 17)):
+        result[at] ^= 1 << int(rng.integers(8))
+    return bytes(result)
 
 
 def values(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """1 to 30 bytes changed at random."""
-    found = bytearray(data)
-    for at in rng.integers(len(found), size=rng.integers(1, 31)):
-        found[at] = int(rng.integers(256))
-    return bytes(found)
+    result = bytearray(data)
+    for at in rng.integers(len(result), size=rng.integers(1, 31)):
+        result[at] = int(rng.integers(256))
+    return bytes(result)
 
 
 def cut(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
@@ -60,16 +60,16 @@ def lengths(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     size, order = int(rng.choice([2, 4, 8])), ("little", "big")[int(rng.integers(2))]
     most = min(len(data), 256) if rng.random() < 0.5 else len(data)
     at, number = int(rng.integers(most)), int(rng.choice(LARGE))
-    told = min(number, 256**size - 1).to_bytes(size, order)  # type: ignore[arg-type]
-    return data[:at] + told + data[at + size :]
+    output = min(number, 256**size - 1).to_bytes(size, order)  # type: ignore[arg-type]
+    return data[:at] + output + data[at + size :]
 
 
 def digits(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
     """The same of a number in letters."""
-    places = [i for i, byte in enumerate(data) if 48 <= byte < 58]
-    if not places:
+    positions = [i for i, byte in enumerate(data) if 48 <= byte < 58]
+    if not positions:
         return lengths(rng, data, other)
-    at = places[int(rng.integers(len(places)))]
+    at = positions[int(rng.integers(len(positions)))]
     return data[:at] + str(int(rng.choice(LARGE))).encode() + data[at + 1 :]
 
 
@@ -127,26 +127,26 @@ def resummed(name: str, data: bytes) -> bytes:
 
 
 def _png_resummed(data: bytes) -> bytes:
-    found, at = bytearray(data), 8
+    result, at = bytearray(data), 8
     while at + 12 <= len(data):
         stop = at + 8 + int.from_bytes(data[at : at + 4], "big")
         if stop + 4 > len(data):
             break
-        found[stop : stop + 4] = zlib.crc32(data[at + 4 : stop]).to_bytes(4, "big")
+        result[stop : stop + 4] = zlib.crc32(data[at + 4 : stop]).to_bytes(4, "big")
         at = stop + 4
-    return bytes(found)
+    return bytes(result)
 
 
 def _ogg_resummed(data: bytes) -> bytes:
-    found, at = bytearray(data), 0
+    result, at = bytearray(data), 0
     while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
         body = at + 27 + data[at + 26]
         stop = body + sum(data[at + 27 : body])
         page = data[at : at + 22] + bytes(4) + data[at + 26 : stop]
         turned = zlib.crc32(page.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-        found[at + 22 : at + 26] = struct.pack("<I", int(f"{turned:032b}"[::-1], 2))
+        result[at + 22 : at + 26] = struct.pack("<I", int(f"{turned:032b}"[::-1], 2))
         at = stop
-    return bytes(found)
+    return bytes(result)
 
 
 def photo(seed: int, size: tuple[int, int] = (21, 17)) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -160,22 +160,24 @@ def photo(seed: int, size: tuple[int, int] = (21, 17)) -> np.ndarray[Any, np.dty
 
 def pictures() -> dict[str, bytes]:
     """Every format and some modes."""
-    found: dict[str, bytes] = {}
+    result: dict[str, bytes] = {}
     for ending, settings in {
         "png": {}, "jpg": {"quality": 80}, "webp": {}, "gif": {}, "bmp": {}, "tif": {}
     }.items():  # fmt: skip
         for seed in range(2):
-            whole = Image.fromarray(photo(seed, (21 + 9 * seed, 17)))
-            found[f"{seed}.{ending}"] = _image(whole, ending, settings)
-    whole = Image.fromarray(photo(5))
-    found["grey.png"] = _image(whole.convert("L"), "png", {})
-    found["few.png"] = _image(whole.convert("P"), "png", {"transparency": 0})
-    found["deep.png"] = _image(Image.fromarray(photo(6)[..., 0].astype(np.uint16) * 257), "png", {})
-    found["lossless.webp"] = _image(whole, "webp", {"lossless": True})
-    found["steps.jpg"] = _image(whole, "jpg", {"progressive": True})
+            full = Image.fromarray(photo(seed, (21 + 9 * seed, 17)))
+            result[f"{seed}.{ending}"] = _image(full, ending, settings)
+    full = Image.fromarray(photo(5))
+    result["grey.png"] = _image(full.convert("L"), "png", {})
+    result["few.png"] = _image(full.convert("P"), "png", {"transparency": 0})
+    result["deep.png"] = _image(
+        Image.fromarray(photo(6)[..., 0].astype(np.uint16) * 257), "png", {}
+    )
+    result["lossless.webp"] = _image(full, "webp", {"lossless": True})
+    result["steps.jpg"] = _image(full, "jpg", {"progressive": True})
     for packing in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits"):
-        found[f"{packing}.tif"] = _image(whole, "tif", {"compression": packing})
-    return found
+        result[f"{packing}.tif"] = _image(full, "tif", {"compression": packing})
+    return result
 
 
 def _image(image: Image.Image, ending: str, settings: Mapping[str, Any]) -> bytes:
@@ -199,7 +201,7 @@ def sounds() -> dict[str, bytes]:
     }
     if "FLAC" not in soundfile.available_subtypes("OGG"):
         del forms["f.ogg"]
-    found = {}
+    result = {}
     for i, (name, (form, subtype)) in enumerate(forms.items()):
         rate = 16_000 if i % 2 else 8_000
         rng, t = np.random.default_rng(i), np.arange(rate // 4) / rate
@@ -207,8 +209,8 @@ def sounds() -> dict[str, bytes]:
         both = np.stack([x, 0.5 * x], axis=1) if name.startswith("b") else x
         file = io.BytesIO()
         soundfile.write(file, both, rate, format=form, subtype=subtype)
-        found[name] = file.getvalue()
-    return found
+        result[name] = file.getvalue()
+    return result
 
 
 def films(folder: Path) -> dict[str, bytes]:
@@ -222,7 +224,7 @@ def films(folder: Path) -> dict[str, bytes]:
         "a.mkv": ("ffv1", "bgr0", {"level": "3", "slicecrc": "1"}),
         "b.mkv": ("ffv1", "bgr0", {"level": "3", "slicecrc": "1"}),
     }
-    found = {}
+    result = {}
     for i, (name, (codec, pixels, options)) in enumerate(kinds.items()):
         frames = np.random.default_rng(i).integers(0, 40, (20, 32, 32, 3), dtype=np.uint8)
         for n in range(len(frames)):
@@ -234,13 +236,13 @@ def films(folder: Path) -> dict[str, bytes]:
                 shown = av.VideoFrame.from_ndarray(frame, "rgb24").reformat(format=pixels)
                 out.mux(stream.encode(shown))
             out.mux(stream.encode(None))
-        found[name] = (folder / name).read_bytes()
-    return found
+        result[name] = (folder / name).read_bytes()
+    return result
 
 
 def proteins() -> dict[str, bytes]:
     """FASTA, plain and packed."""
-    found, letters = {}, list("ACDEFGHIKLMNPQRSTVWY")
+    result, letters = {}, list("ACDEFGHIKLMNPQRSTVWY")
     for i in range(2):
         rng = np.random.default_rng(i)
         text = ""
@@ -248,10 +250,10 @@ def proteins() -> dict[str, bytes]:
             residues = "".join(rng.choice(letters, int(rng.integers(20, 120))))
             lines = "\n".join(residues[k : k + 60] for k in range(0, len(residues), 60))
             text += f">sp|P{i}{n}|X_HUMAN protein {n}\n{lines}\n"
-        found[f"{i}.fasta"] = text.encode()
-        found[f"{i}.fa.gz"] = gzip.compress(text.encode())
-    found["0.fasta.zst"] = packed_zst(found["0.fasta"])
-    return found
+        result[f"{i}.fasta"] = text.encode()
+        result[f"{i}.fa.gz"] = gzip.compress(text.encode())
+    result["0.fasta.zst"] = packed_zst(result["0.fasta"])
+    return result
 
 
 def packed_zst(data: bytes) -> bytes:
@@ -278,28 +280,28 @@ SMILES = (
 
 def molecules() -> dict[str, bytes]:
     """Lists of SMILES."""
-    found = {f"{i}.smi": "\n".join(SMILES[i::2]).encode() + b"\n" for i in range(2)}
-    found["0.smi.gz"] = gzip.compress(found["0.smi"])
-    return found
+    result = {f"{i}.smi": "\n".join(SMILES[i::2]).encode() + b"\n" for i in range(2)}
+    result["0.smi.gz"] = gzip.compress(result["0.smi"])
+    return result
 
 
 def structures() -> dict[str, bytes]:
     """SD files of them."""
-    found = {}
+    result = {}
     for i in range(2):
         file = io.StringIO()
         with Chem.SDWriter(file) as writer:
             for line in SMILES[i::2]:
-                found_one = Chem.MolFromSmiles(line.split()[0])
-                found_one.SetProp("mass", str(found_one.GetNumAtoms()))
-                writer.write(found_one)
-        found[f"{i}.sdf"] = file.getvalue().encode()
-    return found
+                result_one = Chem.MolFromSmiles(line.split()[0])
+                result_one.SetProp("mass", str(result_one.GetNumAtoms()))
+                writer.write(result_one)
+        result[f"{i}.sdf"] = file.getvalue().encode()
+    return result
 
 
 def cells(folder: Path) -> dict[str, bytes]:
     """Dense and sparse, of now and of old."""
-    rng, found = np.random.default_rng(0), {}
+    rng, result = np.random.default_rng(0), {}
     counts = rng.poisson(0.8, (30, 12)).astype(np.float32) * rng.integers(1, 4, (30, 1))
     genes, kinds = [f"GENE{i}" for i in range(12)], ["T", "B"] * 15
     for name, matrix, layout in (
@@ -309,8 +311,8 @@ def cells(folder: Path) -> dict[str, bytes]:
         ("old.h5ad", counts, "old"),
     ):
         cells_file(folder / name, matrix, genes, kinds, layout)
-        found[name] = (folder / name).read_bytes()
-    return found
+        result[name] = (folder / name).read_bytes()
+    return result
 
 
 ROWS = [{"text": f'row "{i}",\nwith {i % 7} words', "label": i % 3} for i in range(120)]
@@ -318,7 +320,7 @@ ROWS = [{"text": f'row "{i}",\nwith {i % 7} words', "label": i % 3} for i in ran
 
 def tables() -> dict[str, bytes]:
     """Parquet with the sums of its pages, packed and plain."""
-    found, table = {}, pa.Table.from_pylist(ROWS)
+    result, table = {}, pa.Table.from_pylist(ROWS)
     for name, packing, words in (
         ("a.parquet", "snappy", True),
         ("b.parquet", "zstd", False),
@@ -328,19 +330,19 @@ def tables() -> dict[str, bytes]:
         pq.write_table(
             table, file, 50, compression=packing, use_dictionary=words, write_page_checksum=True
         )
-        found[name] = file.getvalue()
-    return found
+        result[name] = file.getvalue()
+    return result
 
 
 def streams() -> dict[str, bytes]:
     """Arrow, in both of its forms."""
-    found, table = {}, pa.Table.from_pylist(ROWS)
+    result, table = {}, pa.Table.from_pylist(ROWS)
     for name, make in (("a.arrow", pa.ipc.new_stream), ("b.arrow", pa.ipc.new_file)):
         file = io.BytesIO()
         with make(file, table.schema) as out:
             out.write_table(table, max_chunksize=50)
-        found[name] = file.getvalue()
-    return found
+        result[name] = file.getvalue()
+    return result
 
 
 def lines() -> dict[str, bytes]:

@@ -15,13 +15,13 @@ from broadbase.inference.documents import prompts
 from broadbase.weights.folder import load
 from support.references import VOCABULARY
 
-PLACES, PAD = 24, 1
+POSITIONS, PAD = 24, 1
 
 Pair = tuple[Any, Base, Path]
 
 
-def ids(rows: int = 3, places: int = PLACES) -> Tensor:
-    return torch.randint(4, VOCABULARY, (rows, places), generator=torch.manual_seed(1))
+def ids(rows: int = 3, length: int = POSITIONS) -> Tensor:
+    return torch.randint(4, VOCABULARY, (rows, length), generator=torch.manual_seed(1))
 
 
 def segment(values: Tensor, **more: Any) -> Segment:
@@ -29,9 +29,9 @@ def segment(values: Tensor, **more: Any) -> Segment:
     return Segment("text", values, place, **more)
 
 
-def close(ours: Tensor, theirs: Tensor, bar: float = 1e-5) -> bool:
-    assert ours.shape == theirs.shape
-    return bool((theirs - ours).abs().max() <= bar * max(1.0, float(theirs.abs().max())))
+def close(ours: Tensor, expected: Tensor, bar: float = 1e-5) -> bool:
+    assert ours.shape == expected.shape
+    return bool((expected - ours).abs().max() <= bar * max(1.0, float(expected.abs().max())))
 
 
 def gradients(reference: Any, base: Base, folder: Path) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -41,10 +41,10 @@ def gradients(reference: Any, base: Base, folder: Path) -> Iterator[tuple[str, T
             grad = parameter.grad
             parameter.data = torch.zeros_like(parameter) if grad is None else grad
     reference.save_pretrained(folder / "gradients")
-    theirs = load(folder / "gradients").model.state_dict()
+    expected = load(folder / "gradients").model.state_dict()
     for name, parameter in base.model.named_parameters():
         if parameter.grad is not None and not name.endswith(".mask"):
-            yield name, parameter.grad, theirs[name]
+            yield name, parameter.grad, expected[name]
 
 
 ROWS, SIZE = 3, 20

@@ -27,8 +27,8 @@ LOCAL, GLOBAL = "sliding_attention", "full_attention"
 
 def rope(kind: str, **more: Any) -> dict[str, Any]:
     """Scaling whose original length is shorter than what the tests read."""
-    known = {"rope_type": kind, "rope_theta": 5e4}
-    return {"rope_parameters": known | more}
+    recorded = {"rope_type": kind, "rope_theta": 5e4}
+    return {"rope_parameters": recorded | more}
 
 
 LLAMA3 = rope(
@@ -203,10 +203,10 @@ IMAGE = 90  # the id where LLaVA's picture stands
 def llava(text: dict[str, Any] | None = None, **more: Any) -> Any:
     sight = {**SIGHT, "num_hidden_layers": 3, "intermediate_size": 80, "hidden_act": "quick_gelu"}
     vision = {**sight, "model_type": "clip_vision_model", "initializer_factor": 3.0}
-    told = {**SMALL, **GROUPED, "hidden_size": 36, "model_type": "llama", **(text or {})}
+    language = {**SMALL, **GROUPED, "hidden_size": 36, "model_type": "llama", **(text or {})}
     given = {"image_token_index": IMAGE, "image_seq_length": 25, **more}
     return hf.LlavaForConditionalGeneration(
-        hf.LlavaConfig(vision_config=vision, text_config=told, **given)
+        hf.LlavaConfig(vision_config=vision, text_config=language, **given)
     )
 
 

@@ -24,22 +24,22 @@ WORDS = ["the", "cell", "gene", "protein", "binds", "to", "a", "receptor", "in",
 
 
 def template(before: Sequence[str], after: Sequence[str], ids: dict[str, int]) -> Any:
-    known = [(word, ids[word]) for word in dict.fromkeys((*before, *after))]
-    return processors.TemplateProcessing([*before, "$A", *after], special_tokens=known)
+    seen = [(word, ids[word]) for word in dict.fromkeys((*before, *after))]
+    return processors.TemplateProcessing([*before, "$A", *after], special_tokens=seen)
 
 
 def words(marks: Sequence[str], first: int = 0, model: str = "WordLevel") -> Tokenizer:
     """A tokenizer whose special tokens come after `first` others, and its words after them."""
     listed = [*(f"[unused{i}]" for i in range(first)), *marks, *WORDS]
     ids = {word: i for i, word in enumerate(listed)}
-    found = Tokenizer(getattr(models, model)(ids, unk_token=marks[0]))
-    found.pre_tokenizer = pre_tokenizers.Whitespace()
+    result = Tokenizer(getattr(models, model)(ids, unk_token=marks[0]))
+    result.pre_tokenizer = pre_tokenizers.Whitespace()
     if model == "WordPiece":
-        found.normalizer = normalizers.BertNormalizer()
-        found.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        found.decoder = decoders.WordPiece()
-    found.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
-    return found
+        result.normalizer = normalizers.BertNormalizer()
+        result.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        result.decoder = decoders.WordPiece()
+    result.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
+    return result
 
 
 BERT = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]"]

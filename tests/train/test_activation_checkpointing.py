@@ -22,7 +22,7 @@ def test_the_gradient_is_the_same(
     batch: Batch, feedforward: dict[str, object], micro_batches: int
 ) -> None:
     """Also that of what the experts charge, which does not go through a block's output."""
-    found = []
+    result = []
     for recompute in (False, True):
         built = model(feedforward)
         MachineConfig(activation_checkpointing=recompute).checkpoint_activations(built)
@@ -33,11 +33,11 @@ def test_the_gradient_is_the_same(
         totals, _ = t.accumulate(t.objective.views(batch, t.corrupt))
         times = (1 + recompute) * 2 * micro_batches  # two sources
         assert sorted(ran) == sorted([0, 1, 2] * times)
-        found.append((totals, [p.grad for p in built.parameters()]))
-    assert found[0][0] == found[1][0]
-    for whole, again in zip(found[0][1], found[1][1], strict=True):
-        assert (whole is None) == (again is None)  # what nothing was hidden for
-        assert whole is None or torch.equal(whole, again)
+        result.append((totals, [p.grad for p in built.parameters()]))
+    assert result[0][0] == result[1][0]
+    for full, again in zip(result[0][1], result[1][1], strict=True):
+        assert (full is None) == (again is None)  # what nothing was hidden for
+        assert full is None or torch.equal(full, again)
 
 
 PEAKS = """

@@ -42,8 +42,8 @@ def write(folder: Path, *steps: int) -> None:
 
 
 def loaded(saved: Checkpoint) -> dict[str, torch.Tensor]:
-    found = saved.tensors
-    tensors = {n: torch.empty(each.size, dtype=each.properties.dtype) for n, each in found.items()}
+    result = saved.tensors
+    tensors = {n: torch.empty(each.size, dtype=each.properties.dtype) for n, each in result.items()}
     saved.load(tensors)
     return tensors
 
@@ -96,7 +96,7 @@ def test_no_pickle(tmp_path: Path) -> None:
     st.sampled_from(["cut", "flip", "remove"]),
     st.randoms(use_true_random=False),
 )
-def test_any_damage_is_found(file: str, how: str, rng: random.Random) -> None:
+def test_any_damage_is_detected(file: str, how: str, rng: random.Random) -> None:
     """The one before is used, and the reason names the file."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -26,16 +26,16 @@ def test_a_compiled_model_learns_the_same(
 ) -> None:
     monkeypatch.setenv("BROADBASE_CACHE", str(tmp_path))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    found = []
+    result = []
     for compiled in ("off", "on"):
         counters.clear()
         t = trainer(built := model(feedforward), "causal")
         MachineConfig(compile=compiled).compiled(built)  # type: ignore[arg-type]
         totals, _ = t.accumulate(t.objective.views(batch, t.corrupt))
-        found.append((totals, {n: p.grad for n, p in built.named_parameters()}))
+        result.append((totals, {n: p.grad for n, p in built.named_parameters()}))
     assert counters["stats"]["calls_captured"] > 0  # something was compiled
     assert any((tmp_path / "inductor").iterdir())
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
-    for name, plain in found[0][1].items():
+    assert result[0][0] == pytest.approx(result[1][0], rel=1e-5)
+    for name, plain in result[0][1].items():
         if plain is not None:
-            torch.testing.assert_close(found[1][1][name], plain, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(result[1][1][name], plain, rtol=1e-3, atol=1e-5)

@@ -75,14 +75,14 @@ def trainer(name: str, micro_batches: int, ranks: Ranks) -> Trainer:
 
 
 def views(t: Trainer, rank: int, world: int) -> list[View]:
-    whole = {"prose": packed([[n] for n in LENGTHS], 9), "digits": images(ROWS)}
-    mine = {
+    full = {"prose": packed([[n] for n in LENGTHS], 9), "digits": images(ROWS)}
+    ours = {
         name: segment.map(
             lambda x: x[rank::world].double() if x.is_floating_point() else x[rank::world]
         )
-        for name, segment in whole.items()
+        for name, segment in full.items()
     }
-    return [*t.objective.views(Batch(0, mine, KeyedRandom(0, 0, rank, world)), t.corrupt)]
+    return [*t.objective.views(Batch(0, ours, KeyedRandom(0, 0, rank, world)), t.corrupt)]
 
 
 def gradient(name: str, micro_batches: int) -> torch.Tensor:
@@ -91,30 +91,30 @@ def gradient(name: str, micro_batches: int) -> torch.Tensor:
     t = trainer(name, micro_batches, ranks)
     totals, shares = t.accumulate(views(t, ranks.rank, ranks.world))
     numbers = [x for name in sorted(totals) for x in (totals[name], shares[name].weight)]
-    found = [torch.tensor(numbers, dtype=torch.float64)]
+    result = [torch.tensor(numbers, dtype=torch.float64)]
     for p in t.model.parameters():
         if p.grad is not None:
-            whole = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
-            found.append(whole.flatten())
-    return torch.cat(found)
+            full = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
+            result.append(full.flatten())
+    return torch.cat(result)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("pieces", [2, 3, 8])
 def test_in_pieces(name: str, pieces: int) -> None:
-    whole, cut = gradient(name, 1), gradient(name, pieces)
-    assert whole.norm() > 0.1
-    assert (whole - cut).norm() / whole.norm() < 1e-10
+    full, cut = gradient(name, 1), gradient(name, pieces)
+    assert full.norm() > 0.1
+    assert (full - cut).norm() / full.norm() < 1e-10
 
 
 def test_pieces_by_themselves_would_not_do() -> None:
     """Each row told from its own piece alone gives another gradient: the test above can fail."""
-    whole, t = gradient("infonce", 1), trainer("infonce", 2, Ranks(torch.device("cpu")))
+    full, t = gradient("infonce", 1), trainer("infonce", 2, Ranks(torch.device("cpu")))
     for loss in t._one_pass(views(t, 0, 1), t._global_shares(views(t, 0, 1))):
         assert loss["pairs"] > 0
     naive = torch.cat([p.grad.flatten() for p in t.model.parameters() if p.grad is not None])
-    whole = whole[-len(naive) :]
-    assert (whole - naive).norm() / whole.norm() > 1e-2
+    full = full[-len(naive) :]
+    assert (full - naive).norm() / full.norm() > 1e-2
 
 
 RANKS = """
@@ -135,5 +135,5 @@ def test_in_pieces_on_two_ranks(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for name, cut in torch.load(tmp_path / "found.pt").items():
-        whole = gradient(name, 1)
-        assert (whole - cut).norm() / whole.norm() < 1e-10, name
+        full = gradient(name, 1)
+        assert (full - cut).norm() / full.norm() < 1e-10, name

@@ -41,10 +41,10 @@ def _cast(batch: Batch, dtype: torch.dtype) -> Batch:
 def test_same_for_any_split(
     batch: Batch, objective: str, dtype: torch.dtype, bar: float, micro_batches: int
 ) -> None:
-    whole = gradient(batch, objective, 1, dtype)
+    full = gradient(batch, objective, 1, dtype)
     cut = gradient(batch, objective, micro_batches, dtype)
-    assert whole.norm() > 0
-    assert (whole - cut).norm() / whole.norm() < bar
+    assert full.norm() > 0
+    assert (full - cut).norm() / full.norm() < bar
 
 
 @settings(max_examples=15, deadline=None)
@@ -58,9 +58,9 @@ def test_same_for_any_documents(lengths: list[list[int]], pieces: int, seed: int
         0, {"prose": packed(lengths, 27, seed), "digits": images(6, seed)}, KeyedRandom(seed, 0)
     )
     pieces = min(pieces, len(lengths))
-    whole = gradient(batch, "causal", 1, torch.float64)
+    full = gradient(batch, "causal", 1, torch.float64)
     cut = gradient(batch, "causal", pieces, torch.float64)
-    assert (whole - cut).norm() / whole.norm() < 1e-10
+    assert (full - cut).norm() / full.norm() < 1e-10
 
 
 def test_a_mean_of_means_would_fail(batch: Batch) -> None:
@@ -75,8 +75,8 @@ def test_a_mean_of_means_would_fail(batch: Batch) -> None:
         )
         (loss / 2).backward()
     naive = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-    whole = gradient(batch, "causal", 1, torch.float64)
-    assert (whole - naive).norm() / whole.norm() > 1e-3
+    full = gradient(batch, "causal", 1, torch.float64)
+    assert (full - naive).norm() / full.norm() > 1e-3
 
 
 def test_micro_batches_beyond_the_rows_are_refused(batch: Batch) -> None:

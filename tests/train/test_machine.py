@@ -22,11 +22,11 @@ def as_before() -> Iterator[None]:
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+def result(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Speeds of a machine that is not this one; change them before they are asked for."""
-    told = {"torch": 2.0, "onednn": 1.0, "bf16": 0.9, "fresh": 2.0, "kept": 1.0}
-    monkeypatch.setattr("broadbase.train.machine.speeds", lambda: Speeds(**told))
-    return told
+    output = {"torch": 2.0, "onednn": 1.0, "bf16": 0.9, "fresh": 2.0, "kept": 1.0}
+    monkeypatch.setattr("broadbase.train.machine.speeds", lambda: Speeds(**output))
+    return output
 
 
 def test_products_are_as_exact_whoever_multiplies() -> None:
@@ -47,12 +47,12 @@ def test_where_rounding_would_be_coarser_onednn_is_not_used(
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_auto_follows_what_was_measured(found: dict[str, float]) -> None:
+def test_auto_follows_what_was_measured(result: dict[str, float]) -> None:
     resolved = MachineConfig(device="cpu", compile="off").resolve()
     assert (resolved.matmul, resolved.precision) == ("onednn", "fp32")
-    found["bf16"] = 0.5
+    result["bf16"] = 0.5
     assert MachineConfig(device="cpu", compile="off").resolve().precision == "bf16"
-    found["onednn"] = 2.0
+    result["onednn"] = 2.0
     assert MachineConfig(device="cpu", compile="off").resolve().matmul == "torch"
 
 
@@ -74,8 +74,8 @@ def test_doctor_tells_what_each_choice_is_worth(capsys: pytest.CaptureFixture[st
     assert rows["compile"]["value"] in ("on", "off")
 
 
-def test_what_is_told_reaches_the_process() -> None:
+def test_what_is_reported_reaches_the_process() -> None:
     for matmul, precision in (("torch", "highest"), ("onednn", "medium")):
         MachineConfig(device="cpu", precision="fp32", compile="off", matmul=matmul).prepare()  # type: ignore[arg-type]
-        told = torch.get_float32_matmul_precision()
-        assert told == precision or (matmul == "onednn" and not use_onednn())
+        output = torch.get_float32_matmul_precision()
+        assert output == precision or (matmul == "onednn" and not use_onednn())

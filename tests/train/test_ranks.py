@@ -116,11 +116,11 @@ def test_many_ranks_equal_one(runs: Path, case: str, world: int) -> None:
     bar = 1e-3 if case == "bf16" else 1e-5
     one, many = losses(runs / case / "1"), losses(runs / case / str(world))
     assert len(one) == len(many) == 20
-    for mine, theirs in zip(one, many, strict=True):
-        assert mine == pytest.approx(theirs, rel=bar)
-    (mine,) = losses(runs / case / "1", "validation")
-    (theirs,) = losses(runs / case / str(world), "validation")
-    assert mine == pytest.approx(theirs, rel=bar)
+    for ours, reference in zip(one, many, strict=True):
+        assert ours == pytest.approx(reference, rel=bar)
+    (ours,) = losses(runs / case / "1", "validation")
+    (reference,) = losses(runs / case / str(world), "validation")
+    assert ours == pytest.approx(reference, rel=bar)
     assert ("encoder/balance" in one[0]) == (case == "denoising")
     weights = load_file(runs / case / "1" / "model" / "model.safetensors")
     others = load_file(runs / case / str(world) / "model" / "model.safetensors")
@@ -132,16 +132,16 @@ def test_many_ranks_equal_one(runs: Path, case: str, world: int) -> None:
 def test_the_global_order_of_samples_knows_no_ranks(runs: Path, world: int) -> None:
     """Row i of a step belongs to rank i mod world, with the chance that belongs to it."""
     mixture = Run.open(runs / "modalities" / "1").mixture()
-    whole = list(mixture.batches(3, 6))
+    full = list(mixture.batches(3, 6))
     parts = [list(mixture.batches(3, 6, rank=r, world=world)) for r in range(world)]
-    for step, batch in enumerate(whole):
+    for step, batch in enumerate(full):
         for source, segment in batch.segments.items():
             noise = batch.rng.uniform(source, len(segment.values), 5)
             for rank, part in enumerate(parts):
-                mine = part[step].segments[source].values
-                assert mine is not None
-                assert torch.equal(mine, segment.values[rank::world])
-                chance = part[step].rng.uniform(source, len(mine), 5)
+                ours = part[step].segments[source].values
+                assert ours is not None
+                assert torch.equal(ours, segment.values[rank::world])
+                chance = part[step].rng.uniform(source, len(ours), 5)
                 assert torch.equal(chance, noise[rank::world])
 
 
@@ -174,21 +174,21 @@ def test_killed_and_resumed_by_other_numbers_of_ranks(runs: Path, tmp_path: Path
     tree["train"]["save_every"] = 3
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
     words = {2: ("SIGKILL", "1", "7"), 1: ("SIGTERM", "0", "12"), 4: ("SIGTERM", "0", "99")}
-    found = {}
+    result = {}
     for world, how in words.items():
         said = launch(tmp_path, world, STOPPED, tmp_path, *how, fails=world < 4)
         if world == 2:
             assert re.search(r"rank 0 of 2 on \S+: meeting the others at \S+:\d+ \(gloo\)", said)
             assert re.search(r"RankError: lost rank 1 on \S+ of the 2 ranks at \S+:\d+", said)
         folder = max((tmp_path / "run" / "checkpoints").glob("step-*"))
-        found[world] = (folder.name, len(list(folder.glob("*.safetensors"))))
+        result[world] = (folder.name, len(list(folder.glob("*.safetensors"))))
     # what was being written when the rank was killed is not there, or whole
-    assert found.pop(2) in [("step-000003", 4), ("step-000006", 4)]
-    assert found == {1: ("step-000013", 2), 4: ("step-000020", 8)}
+    assert result.pop(2) in [("step-000003", 4), ("step-000006", 4)]
+    assert result == {1: ("step-000013", 2), 4: ("step-000020", 8)}
     one, many = losses(runs / "causal" / "1"), losses(tmp_path / "run")
     assert len(one) == len(many) == 20
-    for mine, theirs in zip(one, many, strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-5)
+    for ours, reference in zip(one, many, strict=True):
+        assert ours == pytest.approx(reference, rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +222,8 @@ def test_ranks_that_share_matrices_equal_one(split: Path, tmp_path: Path, world:
     launch(tmp_path, 1, STOPPED, tmp_path, "SIGTERM", "0", "99")
     one, many = losses(split / "1"), losses(tmp_path / "run")
     assert len(one) == len(many) == 20
-    for mine, theirs in zip(one, many, strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-5)
+    for ours, reference in zip(one, many, strict=True):
+        assert ours == pytest.approx(reference, rel=1e-5)
 
 
 CUT = """
@@ -283,7 +283,7 @@ def test_who_does_not_come_is_named(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "3"}
-    found = [
+    result = [
         subprocess.Popen(
             [sys.executable, str(tmp_path / "script.py"), "4", "2"],
             stdout=subprocess.PIPE,
@@ -292,8 +292,8 @@ def test_who_does_not_come_is_named(tmp_path: Path) -> None:
         )
         for rank in range(3)
     ]
-    said = [process.communicate(timeout=120)[0] for process in found]
-    assert found[0].returncode == 6
+    said = [process.communicate(timeout=120)[0] for process in result]
+    assert result[0].returncode == 6
     assert f"rank 2 of 3 did not come to 127.0.0.1:{port} within 4 s. Check that" in said[0]
 
 
@@ -340,10 +340,10 @@ if world > 1:
 
 
 @pytest.mark.parametrize("objective", ["infonce", "sigmoid"])
-def test_pairs_of_all_ranks_are_told_apart(tmp_path: Path, objective: str) -> None:
+def test_pairs_of_all_ranks_are_reported_apart(tmp_path: Path, objective: str) -> None:
     """The loss and the gradient of every vector, gathered over 2 and 4 ranks, are one process's."""
-    found = [
+    result = [
         json.loads(launch(tmp_path, world, PAIRS, objective).splitlines()[-1]) for world in WORLDS
     ]
-    assert found[1] == pytest.approx(found[0], rel=1e-10)
-    assert found[2] == pytest.approx(found[0], rel=1e-10)
+    assert result[1] == pytest.approx(result[0], rel=1e-10)
+    assert result[2] == pytest.approx(result[0], rel=1e-10)

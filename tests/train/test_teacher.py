@@ -91,17 +91,17 @@ def test_distillation_is_hintons_loss(temperature: float, hard: float) -> None:
     t = distilled(teacher, student, temperature=temperature, hard=hard)
     views = t.objective.views(batch(), CORRUPT)
     totals, shares = t.accumulate(views)
-    found = sum(totals[k] / s.weight * s.scale for k, s in shares.items())
+    matches = sum(totals[k] / s.weight * s.scale for k, s in shares.items())
     grad = gradient(student)
     student.zero_grad()
     expected = torch.zeros((), dtype=torch.float64)
     for view in (view for view in views if not view.teacher):
         hidden = student(view).streams["main"].x
         with torch.no_grad():
-            known = teacher(view).streams["main"].x
+            seen = teacher(view).streams["main"].x
         read = view.readouts[0]
         logits = student.spaces[read.head].predict(hidden)
-        aim = teacher.spaces[read.head].predict(known)
+        aim = teacher.spaces[read.head].predict(seen)
         p, q = (torch.softmax(z / temperature, -1) for z in (aim, logits))
         kl = (p * (p / q).log()).sum(-1)
         target = read.target
@@ -113,7 +113,7 @@ def test_distillation_is_hintons_loss(temperature: float, hard: float) -> None:
         each = hard * nll + (1 - hard) * temperature**2 * kl
         expected = expected + (each * w).sum() / w.sum() / 2
     expected.backward()
-    assert found == pytest.approx(expected.item(), rel=1e-10)
+    assert matches == pytest.approx(expected.item(), rel=1e-10)
     assert (grad - gradient(student)).norm() / grad.norm() < 1e-9
 
 
@@ -136,13 +136,13 @@ def test_soft_targets_at_temperature_1_have_gemmas_gradient() -> None:
 
 @pytest.mark.parametrize("pieces", [2, 4])
 def test_the_gradient_is_the_same_however_a_batch_is_cut(pieces: int) -> None:
-    found = []
+    matches = []
     for n in (1, pieces):
         student = tiny(2, torch.float64)
         t = distilled(tiny(1, torch.float64), student, n)
         t.accumulate(t.objective.views(batch(), CORRUPT))
-        found.append(gradient(student))
-    assert (found[0] - found[1]).norm() / found[0].norm() < 1e-10
+        matches.append(gradient(student))
+    assert (matches[0] - matches[1]).norm() / matches[0].norm() < 1e-10
 
 
 def test_a_student_becomes_its_teacher_on_one_batch() -> None:
@@ -171,11 +171,11 @@ def test_masked_students_see_what_their_teacher_sees() -> None:
     t = distilled(tiny(1), tiny(2))
     t.objective = ObjectiveConfig.from_tree({"name": "distil_masked"}).build()
     student, teacher = t.objective.views(batch(torch.float32), CORRUPT)[:2]
-    (mine,), (theirs,) = student.streams[0].segments, teacher.streams[0].segments
+    (ours,), (reference,) = student.streams[0].segments, teacher.streams[0].segments
     assert teacher.teacher
     assert not student.teacher
-    assert torch.equal(mine.masked, theirs.masked)
-    assert torch.equal(mine.values, theirs.values)
+    assert torch.equal(ours.masked, reference.masked)
+    assert torch.equal(ours.values, reference.values)
     assert [r.term for r in student.readouts] == ["prose", "prose/soft"]
     assert [r.term for r in teacher.readouts] == ["prose/soft"]
     totals, shares = t.accumulate((student, teacher))
@@ -239,15 +239,15 @@ def test_exact_resume_with_a_twin(corpus: Path, tmp_path: Path) -> None:
     """An average that goes on from a checkpoint is the uninterrupted one, bit for bit."""
     tree = run_of(corpus, objective={"name": "distil"}, teacher={"name": "ema"}).tree()
     tree["train"] |= {"save_every": 7, "keep_last": 9}
-    whole = Run.create(RunConfig.from_tree(tree), tmp_path / "whole")
-    whole.train()
+    full = Run.create(RunConfig.from_tree(tree), tmp_path / "whole")
+    full.train()
     cut = tmp_path / "cut"
-    shutil.copytree(whole.folder, cut)
+    shutil.copytree(full.folder, cut)
     for gone in (cut / "checkpoints" / "step-000020", cut / "checkpoints" / "step-000014"):
         shutil.rmtree(gone)
     shutil.rmtree(cut / "model")
     Run.open(cut).train()
-    assert weights(cut) == weights(whole.folder)
-    rows = [(f / "metrics.jsonl").read_text().splitlines() for f in (whole.folder, cut)]
+    assert weights(cut) == weights(full.folder)
+    rows = [(f / "metrics.jsonl").read_text().splitlines() for f in (full.folder, cut)]
     losses = [[json.loads(x)["loss"] for x in each if '"loss"' in x] for each in rows]
     assert losses[0] == losses[1]

@@ -52,9 +52,9 @@ def test_it_is_the_published_model(reference: Any, tmp_path: Path, version: int)
     write_container(tmp_path / "container", variables, version=version)
     base, published = load(tmp_path / "container"), load(tmp_path / "published")
     assert base.config.towers == published.config.towers
-    ours, theirs = states(base), states(published)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    ours, peer = states(base), states(published)
+    assert ours.keys() == peer.keys()
+    assert all(torch.equal(tensor, peer[name]) for name, tensor in ours.items())
     codec = base.codecs["text"]
     assert (int(codec.start), int(codec.end)) == (3, 2)  # type: ignore[arg-type]
 

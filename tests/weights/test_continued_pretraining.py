@@ -23,7 +23,7 @@ from broadbase.run.run import Run
 from broadbase.weights.folder import load
 from broadbase.weights.parity import differences
 
-WORDS, TOPICS, PLACES = 60, 12, 64  # of the language; of a row
+WORDS, TOPICS, POSITIONS = 60, 12, 64  # of the language; of a row
 SETTINGS = (
     "train.evaluate_every=1000",
     "train.save_every=1000",
@@ -47,7 +47,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir()
     for i in range(300):
         topic = rng.randrange(TOPICS)
-        words = [f"w{topic + TOPICS * rng.randrange(WORDS // TOPICS)}" for _ in range(PLACES - 2)]
+        words = [
+            f"w{topic + TOPICS * rng.randrange(WORDS // TOPICS)}" for _ in range(POSITIONS - 2)
+        ]
         (folder / "data" / f"{i}.txt").write_text(" ".join(words))
     special = {100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 0: "[PAD]"}
     names = iter(range(120))
@@ -55,7 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    shape = {"num_attention_heads": 2, "max_position_embeddings": PLACES, "vocab_size": 120}
+    shape = {"num_attention_heads": 2, "max_position_embeddings": POSITIONS, "vocab_size": 120}
     torch.manual_seed(0)
     hf.BertModel(hf.BertConfig(**sizes, **shape)).save_pretrained(folder / "random")
     tokenizer.save(str(folder / "random" / "tokenizer.json"))
@@ -68,50 +70,52 @@ def pretrained(place: Path, start: str, out: str, steps: int) -> tuple[Run, floa
     data, begin = str(place / "data"), str(place / start)
     console = Console(file=io.StringIO(), width=200)
     run = Run.create(resolve("bert", data, 1, changes, init_from=begin), place / out, console)
-    told = run.train(console)
-    return run, told["text"]["nats_per_token"], console.file.getvalue()  # type: ignore[attr-defined]
+    output = run.train(console)
+    return run, output["text"]["nats_per_token"], console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
-def known(place: Path) -> tuple[Run, float, str]:
+def seen(place: Path) -> tuple[Run, float, str]:
     """After 400 steps; and `knows`, its BertModel, which has lost the head."""
-    found = pretrained(place, "random", "long", 400)
+    result = pretrained(place, "random", "long", 400)
     encoder = hf.BertModel.from_pretrained(place / "long" / "model", add_pooling_layer=False)
     encoder.save_pretrained(place / "knows")
     shutil.copy(place / "random" / "tokenizer.json", place / "knows")
-    return found
+    return result
 
 
 def test_it_has_the_tokenizer_of_its_start_and_says_what_is_new(
-    known: tuple[Run, float, str], place: Path
+    seen: tuple[Run, float, str], place: Path
 ) -> None:
-    run, _, said = known
-    theirs = Tokenizer.from_file(str(place / "random" / "tokenizer.json"))
+    run, _, said = seen
+    reference = Tokenizer.from_file(str(place / "random" / "tokenizer.json"))
     text = "w3 w4 w5 nothing"
-    assert run.codecs["text"].encode(text).values.tolist() == theirs.encode(text).ids
+    assert run.codecs["text"].encode(text).values.tolist() == reference.encode(text).ids
     corrupt = run.config.model.modalities["text"].corruption()
     assert isinstance(corrupt, MaskOrSwap)
     assert f"init_from={place / 'random'}: its base has no spaces.text.bias" in said
     assert "spaces.text.head" in said
-    assert run.config.data.sources["text"].sequence_length == PLACES  # the recipe's rows are longer
+    assert (
+        run.config.data.sources["text"].sequence_length == POSITIONS
+    )  # the recipe's rows are longer
     assert evaluate(run, load(run.folder))
 
 
-def test_it_leaves_as_bert_with_its_new_head(known: tuple[Run, float, str]) -> None:
-    folder = known[0].folder / "model"
+def test_it_leaves_as_bert_with_its_new_head(seen: tuple[Run, float, str]) -> None:
+    folder = seen[0].folder / "model"
     opened, report = hf.BertForMaskedLM.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert type(hf.AutoModelForMaskedLM.from_pretrained(folder)) is type(opened)
     assert all(row["difference"] < 1e-5 for row in differences(folder))
-    assert json.loads((folder / "config.json").read_text())["max_position_embeddings"] == PLACES
+    assert json.loads((folder / "config.json").read_text())["max_position_embeddings"] == POSITIONS
 
 
-def test_what_it_knew_is_worth_its_steps(known: tuple[Run, float, str], place: Path) -> None:
+def test_what_it_knew_is_worth_its_steps(seen: tuple[Run, float, str], place: Path) -> None:
     """As many steps with a new head, from what was pretrained and from nothing."""
     _, before, _ = pretrained(place, "knows", "from-known", 40)
     _, nothing, _ = pretrained(place, "random", "from-random", 40)
-    assert known[1] < before < 0.7 * nothing
+    assert seen[1] < before < 0.7 * nothing
 
 
 def test_a_family_goes_on_as_the_family_it_is(place: Path, tmp_path: Path) -> None:
@@ -150,7 +154,7 @@ def test_a_family_goes_on_as_the_family_it_is(place: Path, tmp_path: Path) -> No
         ("bert", ["model.towers.main.width=64"], r"is \[.*\] in its base and \[.*\] here"),
     ],
 )
-def test_a_recipe_that_does_not_fit_is_told_why(
+def test_a_recipe_that_does_not_fit_is_reported_why(
     place: Path, tmp_path: Path, recipe: str, changes: list[str], message: str
 ) -> None:
     def tried() -> None:
@@ -161,7 +165,7 @@ def test_a_recipe_that_does_not_fit_is_told_why(
         tried()
 
 
-def test_an_encoder_that_is_trained_causal_is_told_of(place: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_is_trained_causal_is_reported_of(place: Path, tmp_path: Path) -> None:
     changes = [*SETTINGS, "train.steps=2"]
     config = resolve("text", str(place / "data"), 1, changes, init_from=str(place / "random"))
     said = io.StringIO()

@@ -64,15 +64,15 @@ TEXTS = ["the licence of the work", "a contributor", "MKTAYIAKQR", "may"]
 @pytest.fixture(scope="module")
 def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
     """Each recipe, 20 steps at depth 1, as_family its family."""
-    folder, found = tmp_path_factory.mktemp("out"), {}
+    folder, result = tmp_path_factory.mktemp("out"), {}
     for name, (family, _) in LEAVES.items():
         tree = as_family_of(small(name, corpus).tree(), family)
-        found[name] = Run.create(RunConfig.from_tree(tree), folder / name)
-        found[name].train()
+        result[name] = Run.create(RunConfig.from_tree(tree), folder / name)
+        result[name].train()
         done = CliRunner().invoke(app, ["export", str(folder / name), "--to", "hf", "--out",
                                         str(folder / f"{name}-hf")])  # fmt: skip
         assert done.exit_code == 0, done.exception
-    return found
+    return result
 
 
 def left(runs: Mapping[str, Run], name: str) -> Path:
@@ -96,15 +96,15 @@ def test_transformers_opens_it_in_one_line_and_computes_the_same(
     rows = differences(folder)
     assert rows
     assert all(row["difference"] < 1e-5 for row in rows), rows
-    mine, again = load(runs[name].folder / "model"), load(folder)
-    assert mine.config == again.config == runs[name].config.model
-    for key, value in mine.model.state_dict().items():
+    actual, again = load(runs[name].folder / "model"), load(folder)
+    assert actual.config == again.config == runs[name].config.model
+    for key, value in actual.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[key]), key
     scratch = runs[name].base().model.state_dict()
     moved = [
         key
         for key, value in scratch.items()
-        if not torch.equal(value, mine.model.state_dict()[key])
+        if not torch.equal(value, actual.model.state_dict()[key])
     ]
     assert len(moved) > 0.7 * len(scratch)
     config = json.loads((folder / "config.json").read_text())
@@ -120,15 +120,15 @@ def test_the_image_processor_gives_the_numbers_of_the_codec(
     """Of a picture that is resized; by transformers' PIL backend."""
     processor = hf.AutoImageProcessor.from_pretrained(left(runs, name))
     image = Image.fromarray((load_digits().images[3] * 15).astype("uint8")).convert("RGB")
-    theirs = torch.as_tensor(processor(image, return_tensors="pt").pixel_values[0])
+    reference = torch.as_tensor(processor(image, return_tensors="pt").pixel_values[0])
     codec: Any = load(left(runs, name)).codecs["image"]
     sample = codec.encode(image)
     c, (rows, columns) = codec.config, sample.grid
     patches = sample.values.reshape(rows, columns, c.patch, c.patch, c.channels)
     ours = patches.transpose(4, 0, 2, 1, 3).reshape(c.channels, c.size, c.size)
     assert ours.std() > 0.1
-    assert np.abs(theirs.numpy() - ours).max() < 1e-2 * 4  # a level of 255, and its rounding
-    assert np.abs(theirs.numpy() - ours).mean() < 1e-2
+    assert np.abs(reference.numpy() - ours).max() < 1e-2 * 4  # a level of 255, and its rounding
+    assert np.abs(reference.numpy() - ours).mean() < 1e-2
 
 
 @pytest.mark.parametrize("name", ["clip", "t5", "esm"])
@@ -139,12 +139,12 @@ def test_the_tokenizer_gives_the_ids_of_the_codec_padding_apart(
     base, words = load(folder), hf.AutoTokenizer.from_pretrained(folder)
     space = next(kind for kind in base.codecs if kind != "image")
     texts = TEXTS[2:3] * 2 + ["MK"] if name == "esm" else TEXTS
-    found = words(texts, padding=True, return_tensors="pt")
-    mine = prompts(space, base.codecs[space], texts, closed=True)
-    assert mine.document is not None
-    assert torch.equal(found.attention_mask, (mine.document >= 0).long())
-    real = mine.document >= 0
-    assert torch.equal(found.input_ids[real], mine.values[real])
+    result = words(texts, padding=True, return_tensors="pt")
+    actual = prompts(space, base.codecs[space], texts, closed=True)
+    assert actual.document is not None
+    assert torch.equal(result.attention_mask, (actual.document >= 0).long())
+    real = actual.document >= 0
+    assert torch.equal(result.input_ids[real], actual.values[real])
     size = base.model.spaces[space].embedding.weight.shape[0]
     assert len(words) == size
     assert not {f"<extra_id_{i}>" for i in range(3)} - {*words.get_vocab()} or name != "t5"
@@ -155,12 +155,12 @@ def test_the_tokenizer_gives_the_ids_of_the_codec_padding_apart(
 def test_a_padded_batch_of_texts_and_a_picture_are_read_as_ours(runs: Mapping[str, Run]) -> None:
     """CLIP from raw records: tokenizer and processor theirs, codecs ours."""
     folder = left(runs, "clip")
-    base, theirs = load(folder), hf.CLIPModel.from_pretrained(folder)
+    base, reference = load(folder), hf.CLIPModel.from_pretrained(folder)
     words = hf.AutoTokenizer.from_pretrained(folder)
-    found = words(TEXTS, padding=True, return_tensors="pt")
+    result = words(TEXTS, padding=True, return_tensors="pt")
     image = Image.new("RGB", (32, 32), (200, 30, 90))
     seen = hf.AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt")
-    expected = theirs(**{k: found[k] for k in ("input_ids", "attention_mask")}, **seen)
+    expected = reference(**{k: result[k] for k in ("input_ids", "attention_mask")}, **seen)
     streams = [
         Stream(kind, base.tower(kind), (prompts(kind, base.codecs[kind], raws, closed=True),),
                readouts=(Predict(f"{kind}_joint", kind, pooled=True),))
@@ -178,16 +178,16 @@ def test_t5_writes_what_it_writes_here(runs: Mapping[str, Run], tmp_path: Path) 
     for module in (base.model.spaces["text"].output, base.model.spaces["text"].embedding):
         module.weight.normal_(generator=chance)  # so that what is written varies
     save(base, tmp_path / "t5")
-    theirs = hf.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "t5")
-    found = words(TEXTS[:2], padding=True, return_tensors="pt")
-    theirs.generation_config.eos_token_id = None
-    expected = theirs.generate(**{k: found[k] for k in ("input_ids", "attention_mask")},
+    reference = hf.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "t5")
+    result = words(TEXTS[:2], padding=True, return_tensors="pt")
+    reference.generation_config.eos_token_id = None
+    expected = reference.generate(**{k: result[k] for k in ("input_ids", "attention_mask")},
                                max_new_tokens=32, do_sample=False)  # fmt: skip
     given = prompts("text", base.codecs["text"], TEXTS[:2], closed=True)
     start = torch.full((2, 1), int(base.codecs["text"].start))
-    told = with_document_ids(Segment("text", start, positions((1,)).expand(2, -1, -1)))
+    message = with_document_ids(Segment("text", start, positions((1,)).expand(2, -1, -1)))
     view = View((Stream("encoder", "encoder", (given,)),
-                 Stream("decoder", "decoder", (told,), "causal", "encoder")))  # fmt: skip
+                 Stream("decoder", "decoder", (message,), "causal", "encoder")))  # fmt: skip
     greedy = SamplingConfig(temperature=0).build()
     ours = torch.cat(list(continued(base.model, view, positions((33,))[1:], greedy)), dim=1)
     assert len(set(ours.flatten().tolist())) > 4
@@ -197,24 +197,24 @@ def test_t5_writes_what_it_writes_here(runs: Mapping[str, Run], tmp_path: Path) 
 @torch.no_grad()
 def test_vit_mae_tells_hidden_patches_as_ours(runs: Mapping[str, Run]) -> None:
     folder = left(runs, "mae")
-    base, theirs = load(folder), hf.ViTMAEForPreTraining.from_pretrained(folder)
+    base, reference = load(folder), hf.ViTMAEForPreTraining.from_pretrained(folder)
     codec: Any = base.codecs["image"]
     side = codec.config.size // codec.config.patch
     raw = np.random.default_rng(0).random((codec.config.size, codec.config.size, 3))
-    whole = prompts("image", codec, [raw])
+    complete = prompts("image", codec, [raw])
     noise = torch.rand(1, side * side, generator=torch.manual_seed(1))
-    seen = int(side * side * (1 - theirs.config.mask_ratio))
+    seen = int(side * side * (1 - reference.config.mask_ratio))
     order = 1 + noise.argsort(dim=1)[0]
     keep, hidden = torch.cat([torch.zeros(1, dtype=torch.int64), order[:seen]]), order[seen:]
-    given = Segment("image", whole.values[:, keep], whole.position[:, keep])
-    told = MaskedSegment("pixels", whole.position[:, hidden])
+    given = Segment("image", complete.values[:, keep], complete.position[:, keep])
+    hole = MaskedSegment("pixels", complete.position[:, hidden])
     read = Predict("pixels", "x", index=(seen + 1 + torch.arange(len(hidden)))[None])
     view = View((
         Stream("encoder", "encoder", (given,)),
-        Stream("d", "decoder", (StreamSegment("encoder", given.position), told), readouts=(read,)),
+        Stream("d", "decoder", (StreamSegment("encoder", given.position), hole), readouts=(read,)),
     ))  # fmt: skip
     pixels = torch.from_numpy(((raw - codec.mean) / codec.deviation).transpose(2, 0, 1)).float()
-    expected = theirs(pixels[None], noise=noise).logits[:, hidden - 1]
+    expected = reference(pixels[None], noise=noise).logits[:, hidden - 1]
     assert close(base.model(view).predictions["x"], expected)
 
 
@@ -228,8 +228,8 @@ def test_like_makes_one_of_the_family_and_changes_nothing_of_one(name: str) -> N
     """Every recipe, every family that has its towers and Spaces; sizes stay."""
     config = resolve(name, None if name in OWN_DATA else "DATA", None)
     for family in families():
-        found = match(config.model, family, Ends())
-        if found is None or found.source.pattern != config.objective.pattern:
+        result = match(config.model, family, Ends())
+        if result is None or result.source.pattern != config.objective.pattern:
             with pytest.raises(ConfigError, match="it can be like"):
                 as_family(config.model, family, config.objective.pattern, 32)
             continue
@@ -238,10 +238,10 @@ def test_like_makes_one_of_the_family_and_changes_nothing_of_one(name: str) -> N
         assert again is not None
         assert not again.differences
         assert as_family(model, family, config.objective.pattern, 32) == model
-        assert (model == config.model) == (not found.differences)
-        for tower, mine in config.model.towers.items():
-            assert model.towers[tower].width == mine.width
-            assert len(model.towers[tower].build().blocks) == len(mine.build().blocks)
+        assert (model == config.model) == (not result.differences)
+        for tower, actual in config.model.towers.items():
+            assert model.towers[tower].width == actual.width
+            assert len(model.towers[tower].build().blocks) == len(actual.build().blocks)
         assert ModelConfig.from_tree(model.tree()) == model
 
 
@@ -289,7 +289,7 @@ def test_what_is_no_family_says_how_it_differs_and_what_to_train(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_no_family_takes_is_told(corpus: Path, tmp_path: Path) -> None:
+def test_what_no_family_takes_is_reported(corpus: Path, tmp_path: Path) -> None:
     save(untrained("image", corpus), tmp_path / "m")
     command = ["export", str(tmp_path / "m"), "--to", "hf", "--out", str(tmp_path / "out")]
     error = CliRunner().invoke(app, command).exception
@@ -352,7 +352,7 @@ def test_crops_of_normalised_pictures_are_those_of_their_pixels() -> None:
     plain = ImageConfig(height=16, width=16, patch=4, levels=256)
     normal = PublishedImageConfig(size=16, patch=4)
     raw = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    found = []
+    result = []
     for modality in (plain, normal):
         codec = modality.fit([])
         values = torch.from_numpy(np.concatenate([codec.start[None], codec.encode(raw).values]))
@@ -360,7 +360,7 @@ def test_crops_of_normalised_pictures_are_those_of_their_pixels() -> None:
             values.expand(6, -1, -1), 0.5, (0.2, 0.6), KeyedRandom(0, 0), "crop"
         )
         assert torch.equal(part[:, 0], values[0].expand(6, -1))
-        found.append((part[:, 1:], place))
-    (pixels, first), (values, second) = found
+        result.append((part[:, 1:], place))
+    (pixels, first), (values, second) = result
     assert torch.allclose(pixels, values * 0.5 + 0.5, atol=1e-5)
     assert torch.equal(first, second)

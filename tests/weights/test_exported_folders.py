@@ -41,8 +41,8 @@ def test_one_line_opens_what_is_exported(name: str, tmp_path: Path) -> None:
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert not report["mismatched_keys"]
-    found = opened.state_dict()
-    scaled = [k for k, v in reference.state_dict().items() if torch.equal(found[k], v * 1.01)]
-    kept = [k for k, v in reference.state_dict().items() if torch.equal(found[k], v)]
+    result = opened.state_dict()
+    scaled = [k for k, v in reference.state_dict().items() if torch.equal(result[k], v * 1.01)]
+    kept = [k for k, v in reference.state_dict().items() if torch.equal(result[k], v)]
     assert {*scaled, *kept} == {*reference.state_dict()}
-    assert len(scaled) > 0.5 * len(found)  # LLaVA has layers that nobody uses
+    assert len(scaled) > 0.5 * len(result)  # LLaVA has layers that nobody uses

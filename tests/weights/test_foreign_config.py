@@ -94,10 +94,10 @@ def mutated(rng: random.Random, tree: Any) -> bytes:
 
 def change(rng: random.Random, tree: Any) -> None:
     """One value, at any depth."""
-    places = list(spots(tree))
-    if not places:
+    positions = list(spots(tree))
+    if not positions:
         return
-    node, key = rng.choice(places)
+    node, key = rng.choice(positions)
     match rng.choice(("value", "value", "value", "remove", "add", "number", "swap")):
         case "value":
             node[key] = rng.choice(VALUES)
@@ -108,7 +108,7 @@ def change(rng: random.Random, tree: Any) -> None:
         case "number" if isinstance(node[key], int | float):
             node[key] = rng.choice((-node[key], node[key] + 1, node[key] * 1000, float(node[key])))
         case "swap":
-            other, name = rng.choice(places)
+            other, name = rng.choice(positions)
             node[key] = json.loads(json.dumps(other[name]))
 
 
@@ -169,8 +169,8 @@ def fuzz(folders: Callable[[str], Path], work: Path, name: str, tries: int, seed
     for _ in range(tries):
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(source, work / "m", copy_function=os.link)
-        known = [file for file in SIDE if (source / file).exists()]
-        file = "config.json" if rng.random() < 0.8 else rng.choice(["config.json", *known])
+        seen = [file for file in SIDE if (source / file).exists()]
+        file = "config.json" if rng.random() < 0.8 else rng.choice(["config.json", *seen])
         text = mutated(rng, json.loads((source / file).read_text()))
         (work / "m" / file).unlink()
         (work / "m" / file).write_bytes(text)

@@ -55,24 +55,24 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 def tokenizer(cut: str, *, begins: bool) -> Tokenizer:
     """A byte-level BPE as published ones are: by GPT-2's regex, or one of its own."""
-    found = Tokenizer(models.BPE())
-    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    result = Tokenizer(models.BPE())
+    result.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     if cut:
         plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         split = pre_tokenizers.Split(Regex(cut), "isolated")
-        found.pre_tokenizer = pre_tokenizers.Sequence([split, plain])
+        result.pre_tokenizer = pre_tokenizers.Sequence([split, plain])
     trainer = trainers.BpeTrainer(
         vocab_size=WORDS,
         special_tokens=["<a>", "<b>", "<c>", START],  # its number is the references' bos_token_id
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    found.train_from_iterator(TEXTS * 9, trainer)
+    result.train_from_iterator(TEXTS * 9, trainer)
     if begins:
-        found.post_processor = processors.TemplateProcessing(
+        result.post_processor = processors.TemplateProcessing(
             single=f"{START} $A", special_tokens=[(START, 3)]
         )
-    return found
+    return result
 
 
 def base_of(name: str, folder: Path) -> Base:
@@ -92,15 +92,15 @@ def test_every_tensor_is_read_back(name: str, tmp_path: Path) -> None:
     base = base_of(name, tmp_path / "m")
     write_gguf(base, tmp_path / "m.gguf")
     reader = GGUFReader(tmp_path / "m.gguf")
-    found = {tensor.name: torch.tensor(tensor.data) for tensor in reader.tensors}
-    found.pop("rope_freqs.weight", None)
+    result = {tensor.name: torch.tensor(tensor.data) for tensor in reader.tensors}
+    result.pop("rope_freqs.weight", None)
     ours = base.model.state_dict()
-    assert sum(t.numel() for t in found.values()) == sum(
+    assert sum(t.numel() for t in result.values()) == sum(
         t.numel() for k, t in ours.items() if not k.endswith(".mask")
     )
-    assert torch.equal(found["token_embd.weight"], ours["spaces.text.embedding.weight"])
+    assert torch.equal(result["token_embd.weight"], ours["spaces.text.embedding.weight"])
     down = ours["towers.main.blocks.1.feedforward.branch.down.weight"]
-    assert torch.equal(found["blk.1.ffn_down.weight"], down)
+    assert torch.equal(result["blk.1.ffn_down.weight"], down)
     text = {name: field.contents() for name, field in reader.fields.items()}
     assert len(text["tokenizer.ggml.tokens"]) == WORDS
     assert text["tokenizer.ggml.pre"] == ("llama-bpe" if name == "llama llama3" else "gpt-2")
@@ -112,16 +112,16 @@ def test_every_end_and_the_chat_template_go_along(tmp_path: Path) -> None:
     """Of a conversation: its turns have an end of their own."""
     base_of("llama llama3", tmp_path / "m")
     for name in ("config.json", "generation_config.json"):
-        known = json.loads((tmp_path / "m" / name).read_text())
+        seen = json.loads((tmp_path / "m" / name).read_text())
         ends = 1 if name == "config.json" else [1, 2]
-        (tmp_path / "m" / name).write_text(json.dumps({**known, "eos_token_id": ends}))
+        (tmp_path / "m" / name).write_text(json.dumps({**seen, "eos_token_id": ends}))
     for name, content in (
         ("tokenizer_config.json", {"chat_template": [{"name": "default", "template": "{{ 1 }}"}]}),
         ("tokenizer_config.json", {"chat_template": "{{ 1 }}"}),
         ("chat_template.jinja", None),
     ):
-        told = "{{ 1 }}" if content is None else json.dumps(content)
-        (tmp_path / "m" / name).write_text(told)
+        output = "{{ 1 }}" if content is None else json.dumps(content)
+        (tmp_path / "m" / name).write_text(output)
         write_gguf(load(tmp_path / "m"), tmp_path / "m.gguf")
         fields = GGUFReader(tmp_path / "m.gguf").fields
         text = {k.removeprefix("tokenizer."): v.contents() for k, v in fields.items()}
@@ -139,33 +139,33 @@ def test_llamacpp_computes_the_same(name: str, tmp_path: Path) -> None:
     write_gguf(base, tmp_path / "m.gguf")
     fp32 = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
     how = {"n_ctx": 128, "n_threads": 1, "logits_all": True, "verbose": False}
-    theirs = llama_cpp.Llama(str(tmp_path / "m.gguf"), flash_attn=False, **fp32, **how)
+    expected = llama_cpp.Llama(str(tmp_path / "m.gguf"), flash_attn=False, **fp32, **how)
     codec: Any = base.codecs["text"]
     text = "the cat sat on a mat"
-    whole = [int(codec.start), *codec.encode(text).values.tolist()]
+    full = [int(codec.start), *codec.encode(text).values.tolist()]
     begins = name in ("ours", "llama llama3")
-    assert theirs.tokenize(text.encode(), special=False) == whole[not begins :]
-    told = theirs.tokenize(UNSEEN.encode(), add_bos=False, special=False)
+    assert expected.tokenize(text.encode(), special=False) == full[not begins :]
+    output = expected.tokenize(UNSEEN.encode(), add_bos=False, special=False)
     if name != "ours":
-        assert told == codec.encode(UNSEEN).values.tolist()
-    assert theirs.detokenize(told).decode() == UNSEEN
-    theirs.eval(whole)
+        assert output == codec.encode(UNSEEN).values.tolist()
+    assert expected.detokenize(output).decode() == UNSEEN
+    expected.eval(full)
     for _ in range(STEPS):
-        whole.append(int(np.argmax(theirs.scores[len(whole) - 1])))
-        theirs.eval(whole[-1:])
-    found = np.array(theirs.scores[: len(whole)])
-    given = torch.tensor([whole])
-    segment = Segment("text", given, positions((len(whole),))[None])
+        full.append(int(np.argmax(expected.scores[len(full) - 1])))
+        expected.eval(full[-1:])
+    result = np.array(expected.scores[: len(full)])
+    given = torch.tensor([full])
+    segment = Segment("text", given, positions((len(full),))[None])
     stream = Stream("main", "main", (segment,), "causal", readouts=(Predict("text", "x"),))
     with torch.no_grad():
         ours = base.model(View((stream,))).predictions["x"][0].numpy()
     # llama.cpp looks GELU up in a table of half precision
     bar = 1e-3 if "gpt2" in name or "starcoder" in name else 1e-5
-    assert np.abs(found - ours).max() < bar * np.abs(ours).max()
+    assert np.abs(result - ours).max() < bar * np.abs(ours).max()
     drawn = ours[-STEPS - 1 : -1]  # where two ids are as good as equal, either may be taken
-    taken = drawn[np.arange(STEPS), whole[-STEPS:]]
+    taken = drawn[np.arange(STEPS), full[-STEPS:]]
     assert (drawn.max(axis=1) - taken).max() < bar * np.abs(ours).max()
-    theirs.close()
+    expected.close()
 
 
 def test_llamacpp_cuts_code_nearly_as_we_do(tmp_path: Path) -> None:
@@ -177,14 +177,14 @@ def test_llamacpp_cuts_code_nearly_as_we_do(tmp_path: Path) -> None:
     codec: Any = modality.fit([file.read_text() for file in files[::2]])
     base = Base(config, config.build().eval(), {"code": codec})
     write_gguf(base, tmp_path / "m.gguf")
-    theirs = llama_cpp.Llama(str(tmp_path / "m.gguf"), vocab_only=True, verbose=False)
+    expected = llama_cpp.Llama(str(tmp_path / "m.gguf"), vocab_only=True, verbose=False)
     text = files[1].read_text()
     ours = codec.encode(text).values.tolist()
-    told = theirs.tokenize(text.encode(), add_bos=False, special=False)
-    assert theirs.detokenize(told).decode() == text
-    others = difflib.SequenceMatcher(None, ours, told, autojunk=False).get_opcodes()
+    output = expected.tokenize(text.encode(), add_bos=False, special=False)
+    assert expected.detokenize(output).decode() == text
+    others = difflib.SequenceMatcher(None, ours, output, autojunk=False).get_opcodes()
     changed = sum(i2 - i1 for kind, i1, i2, *_ in others if kind != "equal")
-    theirs.close()
+    expected.close()
     assert changed < 0.02 * len(ours)
 
 

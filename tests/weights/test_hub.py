@@ -36,17 +36,19 @@ class Hub:
     folders: dict[str, Path] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)  # files that are listed and not there
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
     address: str = ""
 
     def at(self, folder: Path) -> str:
-        return next(name for name, known in self.folders.items() if known == folder)
+        return next(name for name, given in self.folders.items() if given == folder)
 
     @property
     def fetched(self) -> set[str]:
         """Files whose bytes were sent."""
-        asked = [path for path in self.asked if path.startswith("GET") and "/resolve/" in path]
-        return {path.rpartition("/resolve/")[2].partition("/")[2] for path in asked}
+        requested = [
+            path for path in self.requested if path.startswith("GET") and "/resolve/" in path
+        ]
+        return {path.rpartition("/resolve/")[2].partition("/")[2] for path in requested}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -60,13 +62,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        self.hub.asked.append(f"{self.command} {path}")
+        self.hub.requested.append(f"{self.command} {path}")
         parts = path.strip("/").removeprefix("api/models/").split("/")
         name = "/".join(parts[:2])
         folder = self.hub.folders.get(name)
         if folder is None:
             self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
-        elif "/resolve/" in path and name in self.hub.gated and not self.known():
+        elif "/resolve/" in path and name in self.hub.gated and not self.given():
             self.answer(401, b"", {"X-Error-Code": "GatedRepo"})
         elif "/resolve/" in path:
             self.file(folder, "/".join(parts[4:]))
@@ -78,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": n} for n in names]
             self.json({"id": name, "sha": COMMIT, "siblings": siblings, "private": False})
 
-    def known(self) -> bool:
+    def given(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"
 
     def entry(self, folder: Path, file: Path) -> dict[str, Any]:
@@ -127,8 +129,8 @@ def hub() -> Iterator[Hub]:
 
 def python(hub: Hub, home: Path, *words: object, **more: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, whose client knows no hub but this and keeps what it fetches here."""
-    known = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
-    env = {**known, "HF_HOME": str(home), "HF_ENDPOINT": hub.address, **more}
+    given = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+    env = {**given, "HF_HOME": str(home), "HF_ENDPOINT": hub.address, **more}
     program = [sys.executable, *map(str, words)]
     return subprocess.run(program, env=env, capture_output=True, text=True)
 
@@ -175,16 +177,16 @@ def test_what_is_named_is_fetched_and_nothing_else(hub: Hub, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["type"] == "llava"
     assert hub.fetched == wanted
-    for path in hub.asked:
+    for path in hub.requested:
         route = path.split(" ")[1]
         assert route.startswith(("/api/models/owner/llava/", "/owner/llava/resolve/")), path
     text, seen = "w5 <image> w7", [photo(31, 24)]
     with torch.no_grad():
         expected = reference(**taken(images=seen, text=text, return_tensors="pt")).logits[0]
     assert close(load(tmp_path / "ours").logits(text, attachments=seen), expected)
-    hub.asked.clear()
+    hub.requested.clear()
     assert refused(python(hub, home, "-c", ASK, "owner/llava", HF_HUB_OFFLINE="1")) == {}
-    assert not hub.asked
+    assert not hub.requested
 
 
 def test_what_the_hub_does_not_give_is_named(hub: Hub, tmp_path: Path) -> None:
@@ -197,8 +199,8 @@ def test_what_the_hub_does_not_give_is_named(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "bare" / "config.json").unlink()
     (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
     (tmp_path / "empty" / "model.safetensors").unlink()
-    places = [*hub.folders, "owner/none", "no/such/name"]
-    done = python(hub, tmp_path / "home", "-c", ASK, *places)
+    positions = [*hub.folders, "owner/none", "no/such/name"]
+    done = python(hub, tmp_path / "home", "-c", ASK, *positions)
     said = refused(done)
     hub_says = {
         "owner/gated": "gated: accept its terms.*hf auth login",
@@ -220,7 +222,7 @@ def test_what_the_hub_does_not_give_is_named(hub: Hub, tmp_path: Path) -> None:
     assert refused(again) == {}
 
 
-def test_without_a_network_it_is_told_how_to_go_on(hub: Hub, tmp_path: Path) -> None:
+def test_without_a_network_it_is_reported_how_to_go_on(hub: Hub, tmp_path: Path) -> None:
     """Offline by the client's own switch, and a server that is not there."""
     hub.folders["owner/llama"] = tmp_path
     with socket.socket() as taken:
@@ -232,4 +234,4 @@ def test_without_a_network_it_is_told_how_to_go_on(hub: Hub, tmp_path: Path) -> 
             assert kind == "DataError"
             assert error.startswith("owner/llama is no folder here")
             assert "fetch it where there is a network (`hf download`)" in error
-    assert not hub.asked
+    assert not hub.requested

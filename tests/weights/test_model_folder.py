@@ -57,14 +57,14 @@ def test_round_trip(make: object, tmp_path: Path) -> None:
 def test_a_text_decoder_opens_as_a_llama(make: Callable[[], Base], tmp_path: Path) -> None:
     base = make()
     save(base, tmp_path)
-    theirs, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
-    assert isinstance(theirs, LlamaForCausalLM)
+    expected, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert isinstance(expected, LlamaForCausalLM)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     codec = base.codecs["text"]
     ids = torch.tensor([[int(codec.start), *codec.encode("the cat sat").values]])
     with torch.no_grad():
-        assert (theirs(ids).logits[0] - base.logits("the cat sat")).abs().max() < 1e-5
+        assert (expected(ids).logits[0] - base.logits("the cat sat")).abs().max() < 1e-5
     words = AutoTokenizer.from_pretrained(tmp_path)
     assert words("the cat sat", add_special_tokens=False).input_ids == ids[0, 1:].tolist()
 
@@ -73,15 +73,15 @@ def test_an_encoder_of_text_opens_as_a_eurobert(tmp_path: Path) -> None:
     """The vector that stands for what is hidden is the row of one more id there."""
     base = replace(text_base(), usage=plain_usage("full"))
     save(base, tmp_path)
-    theirs, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
-    assert isinstance(theirs, EuroBertForMaskedLM)
+    expected, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert isinstance(expected, EuroBertForMaskedLM)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     codec = base.codecs["text"]
     values = codec.encode("the cat sat").values
     ids = torch.tensor([[int(codec.start), *values, int(codec.end)]])  # type: ignore[arg-type]
     with torch.no_grad():
-        assert (theirs(ids).logits[0, :, :300] - base.logits("the cat sat")).abs().max() < 1e-5
+        assert (expected(ids).logits[0, :, :300] - base.logits("the cat sat")).abs().max() < 1e-5
     again = load(tmp_path)
     for name, value in base.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])
@@ -105,12 +105,12 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
 def test_sharded_weights_are_read(tmp_path: Path) -> None:
     base = mixed_base()
     save(base, tmp_path)
-    whole = load_file(tmp_path / "model.safetensors")
+    complete = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
-    names = sorted(whole)
+    names = sorted(complete)
     parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
     for file, chosen in parts.items():
-        save_file({n: whole[n] for n in chosen}, tmp_path / file)
+        save_file({n: complete[n] for n in chosen}, tmp_path / file)
     index = {"weight_map": {n: file for file, chosen in parts.items() for n in chosen}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert torch.equal(
@@ -215,7 +215,7 @@ def test_a_masked_base_does_not_generate() -> None:
         masked.generate("the")
 
 
-def test_an_image_is_drawn_whole() -> None:
+def test_an_image_is_drawn_complete() -> None:
     base = mixed_base()
     image = base.generate(modality="image", grid=(2, 2))
     assert image.shape == (4, 4, 1)
@@ -245,10 +245,10 @@ def test_import_and_export_from_the_shell(tmp_path: Path) -> None:
     reference = saved(bert, tmp_path / "theirs")
     done = run.invoke(app, ["import", str(tmp_path / "theirs"), "--check", "--json"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["type"] == "bert"
-    assert [row["inputs"] for row in told["checked"]] == ["unpadded", "padded"]
-    assert all(0 < row["difference"] < 1e-5 for row in told["checked"])
+    reported = json.loads(done.stdout.splitlines()[-1])
+    assert reported["type"] == "bert"
+    assert [row["inputs"] for row in reported["checked"]] == ["unpadded", "padded"]
+    assert all(0 < row["difference"] < 1e-5 for row in reported["checked"])
     done = run.invoke(app, ["import", str(tmp_path / "theirs"), "--to", str(tmp_path / "ours")])
     assert done.exit_code == 0, done.output
     assert stored(tmp_path / "ours") == stored(tmp_path / "theirs")

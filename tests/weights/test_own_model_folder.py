@@ -50,10 +50,10 @@ def test_a_decoder(make: Callable[[], Base], tmp_path: Path) -> None:
     base = make()
     save(base, tmp_path)
     words = AutoTokenizer.from_pretrained(tmp_path)
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
-    found = theirs(**words(TEXT, return_tensors="pt")).logits[0]
-    assert (found - base.logits(TEXT)).abs().max() < 1e-5
-    said = pipeline("text-generation", model=theirs, tokenizer=words)(
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    result = reference(**words(TEXT, return_tensors="pt")).logits[0]
+    assert (result - base.logits(TEXT)).abs().max() < 1e-5
+    said = pipeline("text-generation", model=reference, tokenizer=words)(
         TEXT, max_new_tokens=9, do_sample=False
     )
     greedy = SamplingConfig(temperature=0)
@@ -72,18 +72,18 @@ def test_an_encoder_leaves_with_its_mask(make: Callable[[], Base], tmp_path: Pat
     assert words.mask_token_id == config["mask_token_id"] == config["vocab_size"] - 1
     assert words.mask_token == "<mask>"
     assert json.loads((tmp_path / "special_tokens_map.json").read_text())["mask_token"] == "<mask>"
-    theirs, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    reference, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    theirs.eval()
+    reference.eval()
     ids = words(TEXT, return_tensors="pt").input_ids
     V = config["vocab_size"] - 1
-    assert (theirs(ids).logits[0, :, :V] - base.logits(TEXT)).abs().max() < 1e-5
+    assert (reference(ids).logits[0, :, :V] - base.logits(TEXT)).abs().max() < 1e-5
     ids[0, 2] = words.mask_token_id
-    told = theirs(ids).logits[0, 2]
+    output = reference(ids).logits[0, 2]
     expected = hidden(base, TEXT, 2)
-    assert (told[:V] - expected).abs().max() < 1e-5
-    assert told[V] == pytest.approx(float(expected[int(base.codecs["text"].start)]), abs=1e-5)
-    fill = pipeline("fill-mask", model=theirs, tokenizer=words)
+    assert (output[:V] - expected).abs().max() < 1e-5
+    assert output[V] == pytest.approx(float(expected[int(base.codecs["text"].start)]), abs=1e-5)
+    fill = pipeline("fill-mask", model=reference, tokenizer=words)
     said = {each["token"]: each["score"] for each in fill("the <mask> sat", top_k=V + 1)}
     place = int((words("the <mask> sat", return_tensors="pt").input_ids[0] == V).nonzero())
     scores = hidden(base, "the cat sat", place).softmax(dim=-1)
@@ -120,9 +120,9 @@ def test_many_ids_that_no_record_has_are_added_at_once() -> None:
     """One by one they would take minutes."""
     base = text_base()
     codec: Any = base.codecs["text"]
-    told, count = Tokenizer.from_str(codec.tokenizer.to_str()), 20_000
-    first = told.get_vocab_size()
-    companions._every_id(told, count, range(first, first + 2), count - 1)
-    spelled = [told.id_to_token(i) for i in (first, first + 1, first + 2, count - 1)]
+    output, count = Tokenizer.from_str(codec.tokenizer.to_str()), 20_000
+    first = output.get_vocab_size()
+    companions._every_id(output, count, range(first, first + 2), count - 1)
+    spelled = [output.id_to_token(i) for i in (first, first + 1, first + 2, count - 1)]
     assert spelled == ["<extra_id_0>", "<extra_id_1>", f"<unused_{first + 2}>", "<mask>"]
-    assert told.get_vocab_size() == count
+    assert output.get_vocab_size() == count

@@ -54,8 +54,8 @@ def tiny(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def equal(one: Base, other: Base) -> bool:
-    theirs = other.model.state_dict()
-    return all(torch.equal(t, theirs[name]) for name, t in one.model.state_dict().items())
+    reference = other.model.state_dict()
+    return all(torch.equal(t, reference[name]) for name, t in one.model.state_dict().items())
 
 
 def test_a_sample_stands_for_its_folder(tiny: Path, tmp_path: Path) -> None:

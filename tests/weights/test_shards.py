@@ -47,10 +47,10 @@ def test_a_folder_in_shards_leaves_as_it_came(name: str, tmp_path: Path) -> None
         tmp_path / "theirs", max_shard_size="40KB"
     )
     save(load(tmp_path / "theirs"), tmp_path / "ours")
-    ours, theirs = weights(tmp_path / "ours"), weights(tmp_path / "theirs")
-    assert len(theirs) > 3
-    indices = [json.loads(files.pop(INDEX)) for files in (ours, theirs)]
-    assert ours == theirs
+    ours, peer = weights(tmp_path / "ours"), weights(tmp_path / "theirs")
+    assert len(peer) > 3
+    indices = [json.loads(files.pop(INDEX)) for files in (ours, peer)]
+    assert ours == peer
     assert indices[0]["weight_map"] == indices[1]["weight_map"]
     assert indices[0]["metadata"]["total_size"] == indices[1]["metadata"]["total_size"]
     save(load(tmp_path / "ours"), tmp_path / "whole", limit=10**9)
@@ -91,8 +91,8 @@ def test_a_base_of_ours_in_shards_is_opened_by_transformers(tmp_path: Path) -> N
 def test_files_are_cut_as_the_hubs_client_cuts_them(sizes: list[int], limit: int) -> None:
     tensors = {f"t{i}": torch.zeros(size, dtype=torch.uint8) for i, size in enumerate(sizes)}
     ours = cut({name: LazyTensor.of(tensor) for name, tensor in tensors.items()}, limit)
-    theirs = split_torch_state_dict_into_shards(tensors, max_shard_size=limit)
-    assert ours == theirs.tensor_to_filename
+    peer = split_torch_state_dict_into_shards(tensors, max_shard_size=limit)
+    assert ours == peer.tensor_to_filename
 
 
 MEASURE = """
@@ -116,9 +116,9 @@ def test_writing_takes_little_more_than_a_file(tmp_path: Path) -> None:
     gpt2(n_embd=768, n_layer=8, n_head=12, vocab_size=8000).save_pretrained(tmp_path / "large")
     saved(gpt2, tmp_path / "small")
     limit = 30_000_000
-    places = [str(tmp_path / name) for name in ("large", "small", "out")]
+    positions = [str(tmp_path / name) for name in ("large", "small", "out")]
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *places, str(limit)],
+        [sys.executable, "-c", MEASURE, *positions, str(limit)],
         capture_output=True,
         text=True,
         check=True,

@@ -72,29 +72,29 @@ def test_where_masks_stand(tmp_path: Path) -> None:
         folder(build, own, at)
         base = load(at)
         codec, space = base.codecs["text"], base.config.modalities["text"]
-        found = [int(codec.start), int(codec.end), space.discrete.mask_id]  # type: ignore
-        assert found == [1, 2, 3], build.__name__
+        result = [int(codec.start), int(codec.end), space.discrete.mask_id]  # type: ignore
+        assert result == [1, 2, 3], build.__name__
 
 
 def test_a_vocabulary_alone_names_ids_too() -> None:
     lines = "\r\n".join(["[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]", "the"]).encode()
-    found = special({"vocab.txt": lines})
-    assert found is not None
-    assert {found.roles[r] for r in ("cls_token", "sep_token", "mask_token")} == {2, 3, 4}
-    assert not found.readable
+    result = special({"vocab.txt": lines})
+    assert result is not None
+    assert {result.roles[r] for r in ("cls_token", "sep_token", "mask_token")} == {2, 3, 4}
+    assert not result.readable
     named = {"mask_token": {"content": "the"}, "sep_token": "[PAD]", "cls_token": "[NONE]"}
     files = {"vocab.txt": lines, "special_tokens_map.json": json.dumps(named).encode()}
-    found = special(files)
-    assert found is not None
-    assert (found.roles["mask_token"], found.roles["sep_token"], found.roles["cls_token"]) == (
+    result = special(files)
+    assert result is not None
+    assert (result.roles["mask_token"], result.roles["sep_token"], result.roles["cls_token"]) == (
         5,
         0,
         3,
     )
     decoder = {"added_tokens_decoder": {"7": {"content": "</s>", "special": True}}}
-    found = special({"tokenizer_config.json": json.dumps(decoder).encode()})
-    assert found is not None
-    assert found.roles["sep_token"] == 7
+    result = special({"tokenizer_config.json": json.dumps(decoder).encode()})
+    assert result is not None
+    assert result.roles["sep_token"] == 7
     assert special({"spiece.model": b"\0"}) is None
 
 
@@ -113,11 +113,11 @@ def test_a_decoder_whose_tokenizer_puts_nothing_first(bos: int | None, tmp_path:
     assert base.embed(["", TEXT]).shape[0] == 2
 
 
-def piped(reference: Any, own: Tokenizer, text: str, places: int = 9) -> str:
+def piped(reference: Any, own: Tokenizer, text: str, slots: int = 9) -> str:
     """What transformers says after a text, read with it."""
     ids = own.encode(text).ids
-    whole = reference.generate(torch.tensor([ids]), max_new_tokens=places, do_sample=False)[0]
-    return str(own.decode(whole.tolist())[len(own.decode(ids)) :])
+    full = reference.generate(torch.tensor([ids]), max_new_tokens=slots, do_sample=False)[0]
+    return str(own.decode(full.tolist())[len(own.decode(ids)) :])
 
 
 @torch.no_grad()
@@ -138,10 +138,10 @@ def test_a_template_is_put_around_texts(after: Sequence[str], tmp_path: Path) ->
 def memorised(at: Path, own: Tokenizer, ids: list[int], **more: Any) -> Any:
     """A Llama that says these ids."""
     reference = folder(llama, own, at, **more)
-    optimiser, whole = torch.optim.AdamW(reference.parameters(), lr=1e-2), torch.tensor([ids])
+    optimiser, full = torch.optim.AdamW(reference.parameters(), lr=1e-2), torch.tensor([ids])
     for _ in range(60):
         optimiser.zero_grad()
-        reference(whole, labels=whole).loss.backward()
+        reference(full, labels=full).loss.backward()
         optimiser.step()
     reference.eval().save_pretrained(at)
     return reference
@@ -242,8 +242,8 @@ def test_a_record_is_data(name: str, parts: list[str]) -> None:
     codec, text = CODECS[name], "".join(parts)
     assert codec.tokenizer is not None
     unknown = {codec.tokenizer.token_to_id(w) for w in ("<unk>", "[UNK]")}
-    found = set(codec.encode(text).values.tolist()) - unknown
-    assert not any(codec.is_special(i) for i in found)
+    result = set(codec.encode(text).values.tolist()) - unknown
+    assert not any(codec.is_special(i) for i in result)
     if name == "pairs":
         assert codec.decode(codec.encode(text).values, ()) == text
     expected = codec.tokenizer.encode(text, add_special_tokens=False).ids
@@ -359,7 +359,7 @@ def test_an_empty_stop_is_refused(tmp_path: Path) -> None:
             load(tmp_path).generate("the", stop=stop)
 
 
-def test_many_places_are_not_made_before_they_are_reached(tmp_path: Path) -> None:
+def test_many_positions_are_not_made_before_they_are_reached(tmp_path: Path) -> None:
     folder(llama, words(["<unk>"]), tmp_path, eos_token_id=list(range(12)))
     assert load(tmp_path).generate("the", max_new_tokens=10**12) == ""
 
@@ -411,12 +411,12 @@ def mutate(rng: Random, tree: Any) -> Any:
     if not isinstance(tree, dict | list) or not tree or rng.random() < 0.1:
         return rng.choice(ODD)
     key = rng.choice([*tree]) if isinstance(tree, dict) else rng.randrange(len(tree))
-    found = tree.copy()
+    result = tree.copy()
     if rng.random() < 0.1:
-        del found[key]
+        del result[key]
     else:
-        found[key] = mutate(rng, found[key])
-    return found
+        result[key] = mutate(rng, result[key])
+    return result
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
@@ -428,12 +428,12 @@ def test_damaged_tokenizers(count: int, tmp_path: Path) -> None:
         tokenizer_object=own, eos_token="</s>", mask_token="<mask>"
     ).save_pretrained(tmp_path)
     (tmp_path / FILES[2]).write_text(json.dumps({"eos_token": "</s>", "mask_token": "<mask>"}))
-    whole = {name: (tmp_path / name).read_text() for name in FILES}
+    full = {name: (tmp_path / name).read_text() for name in FILES}
     for _ in range(count):
         name = rng.choice(FILES)
-        (tmp_path / name).write_text(json.dumps(mutate(rng, json.loads(whole[name]))))
+        (tmp_path / name).write_text(json.dumps(mutate(rng, json.loads(full[name]))))
         with suppress(BroadbaseError):
             base = load(tmp_path)
             base.generate("the </s>", max_new_tokens=1, stop=["x"])
             base.embed(["the </s> cell"])
-        (tmp_path / name).write_text(whole[name])
+        (tmp_path / name).write_text(full[name])

@@ -38,16 +38,16 @@ def cut(folder: Path, files: dict[str, str]) -> None:
     for file, chosen in (("one.safetensors", names[::2]), ("two.safetensors", names[1::2])):
         save_file({name: tensors[name] for name in chosen}, folder / file)
         index = {name: files.get(file, file) for name in chosen}
-        whole = folder / INDEX
-        before = json.loads(whole.read_text())["weight_map"] if whole.exists() else {}
-        whole.write_text(json.dumps({"weight_map": before | index}))
+        full = folder / INDEX
+        before = json.loads(full.read_text())["weight_map"] if full.exists() else {}
+        full.write_text(json.dumps({"weight_map": before | index}))
 
 
 def test_shards_are_read(folder: Path) -> None:
-    whole = load(folder).model.state_dict()
+    full = load(folder).model.state_dict()
     cut(folder, {})
     for name, tensor in load(folder).model.state_dict().items():
-        assert torch.equal(tensor, whole[name])
+        assert torch.equal(tensor, full[name])
 
 
 @pytest.mark.parametrize(
@@ -152,13 +152,13 @@ def test_blocks_of_four_bits_are_refused(tmp_path: Path) -> None:
 def test_buffers_and_copies_are_verified_and_kept(tmp_path: Path) -> None:
     """As older files have them: places of BERT, the causal mask and the head of GPT-2."""
     reference = saved(bert, tmp_path / "bert")
-    places = torch.arange(64)[None]
-    change(tmp_path / "bert", "bert.embeddings.position_ids", places)
+    positions = torch.arange(64)[None]
+    change(tmp_path / "bert", "bert.embeddings.position_ids", positions)
     copy = reference.bert.embeddings.word_embeddings.weight.detach().clone()
     change(tmp_path / "bert", "cls.predictions.decoder.weight", copy)
     save(load(tmp_path / "bert"), tmp_path / "again")
     again = load_file(tmp_path / "again" / SINGLE)
-    assert torch.equal(again["bert.embeddings.position_ids"], places)
+    assert torch.equal(again["bert.embeddings.position_ids"], positions)
     assert torch.equal(again["cls.predictions.decoder.weight"], copy)
     change(tmp_path / "bert", "cls.predictions.decoder.weight", copy + 1)
     with pytest.raises(DataError, match=r"decoder\.weight.*not the same as"):
@@ -174,9 +174,9 @@ def test_buffers_and_copies_are_verified_and_kept(tmp_path: Path) -> None:
 
 def header(folder: Path) -> tuple[dict[str, Any], bytes]:
     """Of the single file: its header, and what follows it."""
-    whole = (folder / SINGLE).read_bytes()
-    size = 8 + int.from_bytes(whole[:8], "little")
-    return json.loads(whole[8:size]), whole[size:]
+    full = (folder / SINGLE).read_bytes()
+    size = 8 + int.from_bytes(full[:8], "little")
+    return json.loads(full[8:size]), full[size:]
 
 
 def longer(tree: dict[str, Any]) -> bytes:
@@ -236,11 +236,11 @@ def test_a_damaged_header_is_an_error(fuzzed: tuple[Path, bytes], data: st.DataO
     expected = load(folder).model.state_dict()
     (folder / SINGLE).write_bytes(bad)
     try:
-        found = load(folder).model.state_dict()
+        result = load(folder).model.state_dict()
     except BroadbaseError:
         pass
     else:  # what was changed says nothing, as a blank at the header's end
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert all(torch.equal(result[name], expected[name]) for name in expected)
 
 
 @pytest.fixture(scope="module")
@@ -288,9 +288,9 @@ def test_loading_takes_little_more_than_the_weights(
     assert size > 200e6
     assert (tmp_path / INDEX).exists() == sharded
     saved(gpt2, tmp_path / "small")
-    places = [str(tmp_path), str(tmp_path / "small")]
+    positions = [str(tmp_path), str(tmp_path / "small")]
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *places], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, *positions], capture_output=True, text=True, check=True
     )
     peak, weights = (int(n) for n in done.stdout.split())
     assert weights > 0.99 * size

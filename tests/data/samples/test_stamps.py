@@ -52,20 +52,20 @@ def records(source: SourceConfig) -> list[Record]:
 
 def test_the_three_kinds_of_a_record_have_one_key(stamps: Path) -> None:
     """Where a stamp is named and spoken: not where either is missing, nor where a text is told."""
-    found = {kind: records(kind(path=str(stamps))) for kind in KINDS}
-    for each in found.values():
+    result = {kind: records(kind(path=str(stamps))) for kind in KINDS}
+    for each in result.values():
         assert [(r.key, r.label, r.group) for r in each] == [
             ("birds/crow_desc_fr", "fr", "a crow"),
             ("birds/crow_desc_ru", "ru", "a crow"),
             ("birds/crow_drawn_desc_fr", "fr", "a crow"),
         ]
-    assert [r.raw for r in found[StampNamesConfig]] == ["Une corneille", "Ворона", "Une corneille"]
-    assert [r.converted for r in found[StampSoundsConfig]] == [(), ("2 channels to 1",), ()]
+    assert [r.raw for r in result[StampNamesConfig]] == ["Une corneille", "Ворона", "Une corneille"]
+    assert [r.converted for r in result[StampSoundsConfig]] == [(), ("2 channels to 1",), ()]
 
 
 def test_pictures_are_on_a_white_square(stamps: Path) -> None:
-    found = records(StampPicturesConfig(path=str(stamps), size=8))
-    crow, _, drawn = (np.asarray(record.raw) for record in found)
+    result = records(StampPicturesConfig(path=str(stamps), size=8))
+    crow, _, drawn = (np.asarray(record.raw) for record in result)
     assert crow.shape == drawn.shape == (8, 8, 3)
     assert crow[4, 1].tolist() == crow[0, 7].tolist() == [255, 255, 255]  # clear, and beside it
     assert crow[4, 7].tolist() == [255, 0, 0]
@@ -73,10 +73,10 @@ def test_pictures_are_on_a_white_square(stamps: Path) -> None:
     assert drawn[0, 1].tolist() == [255, 255, 255]
 
 
-def test_other_languages_and_lengths_can_be_asked_for(stamps: Path) -> None:
-    found = records(StampNamesConfig(path=str(stamps), languages=("fr", "en"), longest=200))
-    assert len(found) == 3
-    assert found[-1].raw.startswith("bla bla")
+def test_other_languages_and_lengths_can_be_requested_for(stamps: Path) -> None:
+    result = records(StampNamesConfig(path=str(stamps), languages=("fr", "en"), longest=200))
+    assert len(result) == 3
+    assert result[-1].raw.startswith("bla bla")
 
 
 @pytest.mark.parametrize("damage", ["png", "svg", "none"])
@@ -92,9 +92,9 @@ def test_a_picture_that_cannot_be_read_is_rejected_by_name(stamps: Path, damage:
 
 def test_a_sound_that_cannot_be_read_is_rejected_by_name(stamps: Path) -> None:
     (stamps / "birds" / "crow_desc_ru.ogg").write_bytes(b"OggS no sound")
-    found = list(StampSoundsConfig(path=str(stamps)).records())
-    assert [isinstance(r, Reject) for r in found] == [False, True, False]
-    assert found[1].origin.endswith("crow_desc_ru.ogg")
+    result = list(StampSoundsConfig(path=str(stamps)).records())
+    assert [isinstance(r, Reject) for r in result] == [False, True, False]
+    assert result[1].origin.endswith("crow_desc_ru.ogg")
 
 
 def test_the_set_has_three_kinds_and_others_have_not() -> None:
@@ -108,8 +108,8 @@ def test_the_set_has_three_kinds_and_others_have_not() -> None:
 @pytest.mark.slow
 def test_the_real_set_holds_what_it_says() -> None:
     """Two stamps have names and sounds, and no picture."""
-    found = SAMPLES["stamps"].kinds
-    names, pictures = (records(found[kind]) for kind in ("text", "image"))
+    result = SAMPLES["stamps"].kinds
+    names, pictures = (records(result[kind]) for kind in ("text", "image"))
     assert len(names) == 5996
     assert len({record.group for record in names}) == 688
     assert len(pictures) == 5980

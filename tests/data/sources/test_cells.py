@@ -57,13 +57,13 @@ def test_ranks_are_those_of_the_paper(corpus: list[Cell], data: st.DataObject) -
     codec = CellConfig().fit(corpus)
     sample = codec.encode({**dict.fromkeys(NAMES, 0), **cell, "NEVER SEEN": 3 - 3})
     assert sample.grid == (len(cell),)
-    mine = codec.decode(sample.values, sample.grid)
-    theirs = by_hand(corpus, cell)
-    assert set(mine) == set(theirs)
+    ours = codec.decode(sample.values, sample.grid)
+    reference = by_hand(corpus, cell)
+    assert set(ours) == set(reference)
     total = sum(cell.values())
     value = dict(zip(codec.genes.tolist(), codec.medians.tolist(), strict=True))
-    ranked = [cell[g] / total / value[g.encode()] for g in mine]
-    wanted = [cell[g] / total / value[g.encode()] for g in theirs]
+    ranked = [cell[g] / total / value[g.encode()] for g in ours]
+    wanted = [cell[g] / total / value[g.encode()] for g in reference]
     assert ranked == pytest.approx(wanted)  # equal values may stand in either order
 
 
@@ -116,8 +116,8 @@ def test_every_layout_is_read(layout: str, tmp_path: Path) -> None:
     path, kinds = tmp_path / "a.h5ad", ["T", "B", None] * 10
     matrix = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}.get(layout, np.asarray)(COUNTS)
     cells_file(path, matrix.astype(np.float32), GENES, kinds, layout)
-    found = read(path, label="kind", layer="counts" if layout == "layer" else None)
-    empty, *rest = found
+    result = read(path, label="kind", layer="counts" if layout == "layer" else None)
+    empty, *rest = result
     assert isinstance(empty, Reject)
     assert empty.empty
     assert [r.raw for r in rest if isinstance(r, Record)] == expected(COUNTS[1:])
@@ -140,8 +140,10 @@ def test_logarithms_are_undone_and_what_is_neither_is_refused(tmp_path: Path) ->
     codec, ranked = CellConfig().fit(expected(COUNTS[1:])), []
     for name, matrix in forms.items():
         cells_file(tmp_path / f"{name}.h5ad", matrix.astype(np.float32), GENES)
-        found = read(tmp_path / f"{name}.h5ad")
-        ranked.append([codec.encode(r.raw).values.tolist() for r in found if isinstance(r, Record)])
+        result = read(tmp_path / f"{name}.h5ad")
+        ranked.append(
+            [codec.encode(r.raw).values.tolist() for r in result if isinstance(r, Record)]
+        )
     assert len(ranked[0]) == 29
     assert all(each == ranked[0] for each in ranked)
     scaled = (COUNTS - COUNTS.mean(axis=0)) / COUNTS.std(axis=0)
@@ -223,12 +225,12 @@ def test_a_bad_cell_takes_no_other_with_it(
     matrix[7, 3] = value
     made = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}.get(layout, np.asarray)(matrix)
     cells_file(tmp_path / "a.h5ad", made, GENES)
-    found = read(tmp_path / "a.h5ad")
-    bad = found.pop(7)
+    result = read(tmp_path / "a.h5ad")
+    bad = result.pop(7)
     assert isinstance(bad, Reject)
     assert "no count" in bad.reason
     assert bad.origin.endswith(":cell7")
-    assert [isinstance(r, Record) for r in found] == [False] + [True] * 28
+    assert [isinstance(r, Record) for r in result] == [False] + [True] * 28
 
 
 def test_a_damaged_row_takes_no_other_with_it(tmp_path: Path) -> None:
@@ -286,7 +288,7 @@ def programs(path: Path, cells: int) -> None:
     cells_file(path, sparse.csr_matrix(counts), [f"P{i}" for i in range(60)])
 
 
-def test_a_planted_program_is_found(tmp_path: Path) -> None:
+def test_a_planted_program_is_detected(tmp_path: Path) -> None:
     """From the other genes a cell's kind is known, and so the genes that may be missing."""
     programs(tmp_path / "cells.h5ad", 400)
     tree: dict[str, Any] = find_recipe("cell").build(1, str(tmp_path)).tree()

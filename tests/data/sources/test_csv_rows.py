@@ -160,9 +160,9 @@ def test_an_open_quote_costs_no_row_unsaid(
 
 
 def lines_after(item: Reject) -> str:
-    found = re.search(r"the (\d+) lines after it are lost", item.reason)
-    assert found is not None
-    return found[1]
+    result = re.search(r"the (\d+) lines after it are lost", item.reason)
+    assert result is not None
+    return result[1]
 
 
 def test_a_last_row_that_is_cut_short(tmp_path: Path) -> None:
@@ -196,11 +196,11 @@ def test_two_stray_quotes_far_apart(tmp_path: Path) -> None:
     rows = [f"row {i},x\n" for i in range(40)]
     rows[5], rows[30] = '"row 5,x\n', 'row 30",x\n'
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(rows))
-    found = list(CsvConfig(path=str(tmp_path)).records())
-    (bad,) = [item for item in found if isinstance(item, Reject)]
+    result = list(CsvConfig(path=str(tmp_path)).records())
+    (bad,) = [item for item in result if isinstance(item, Reject)]
     assert line_of(bad) == 7
     assert "rows of 2 fields" in bad.reason
-    assert len(found) == 40
+    assert len(result) == 40
     poem = "\n".join(["a line, and another"] * 5 + ["a line without"] * 20)
     (tmp_path / "a.csv").write_bytes(b"text,label\n" + csv_row(poem, "x") + b"fine,y\n")
     assert seen(CsvConfig(path=str(tmp_path))) == [GOOD, GOOD]
@@ -298,10 +298,10 @@ def test_what_is_missing_is_no_word(tmp_path: Path, column: str) -> None:
     rows = [{"text": f"text {i}", "x": value} for i, value in enumerate([*MISSING, "a", 1, 1.0])]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"text": "none"}\n')
     items = list(JsonLinesConfig(path=str(tmp_path / "a.jsonl"), **{column: "x"}).records())  # type: ignore[arg-type]
-    found = [getattr(item, column) for item in items]
+    result = [getattr(item, column) for item in items]
     nothing = {"label": None, "group": ""}
     missing = [nothing.get(column, f":{i}") for i in (1, 2, 3, 4)]
-    assert found == [*missing, "a", "1", "1", nothing.get(column, ":8")]
+    assert result == [*missing, "a", "1", "1", nothing.get(column, ":8")]
 
 
 def test_missing_values_of_parquet_and_csv(tmp_path: Path) -> None:
@@ -325,13 +325,13 @@ def test_json_files_of_three_kinds(tmp_path: Path) -> None:
     assert seen(source) == [GOOD]
     path.write_text(" [ ] ")
     assert seen(source) == [EMPTY]
-    whole = json.dumps([{"text": f"text {i}"} for i in range(100)])
-    for cut in (len(whole) // 2, len(whole) - 1):
-        path.write_text(whole[:cut])
+    full = json.dumps([{"text": f"text {i}"} for i in range(100)])
+    for cut in (len(full) // 2, len(full) - 1):
+        path.write_text(full[:cut])
         *_, last = source.records()
         assert isinstance(last, Reject)
-        assert abs(last.lost - (cut - whole[:cut].rindex("}"))) < 3
-    path.write_text(whole + "x")
+        assert abs(last.lost - (cut - full[:cut].rindex("}"))) < 3
+    path.write_text(full + "x")
     assert seen(source) == [GOOD] * 100 + [BAD]
 
 
@@ -340,8 +340,8 @@ def test_a_column_within_another(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     for source in (JsonLinesConfig, ParquetConfig):
-        found = source(path=str(tmp_path), field="meta.title", label="meta.tags.1").records()
-        assert [(r.raw, r.label) for r in found if isinstance(r, Record)] == [
+        result = source(path=str(tmp_path), field="meta.title", label="meta.tags.1").records()
+        assert [(r.raw, r.label) for r in result if isinstance(r, Record)] == [
             (f"t{i}", "y") for i in range(3)
         ]
 
@@ -362,8 +362,8 @@ def test_a_cut_file_counts_by_its_bytes(tmp_path: Path) -> None:
 def test_many_equal_rows(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": pa.array(["same"] * 20_000)}), tmp_path / "a.parquet")
     assert (tmp_path / "a.parquet").stat().st_size < 2000
-    found = Counter(type(item) for item in ParquetConfig(path=str(tmp_path)).records())
-    assert found == {Record: 20_000}
+    result = Counter(type(item) for item in ParquetConfig(path=str(tmp_path)).records())
+    assert result == {Record: 20_000}
 
 
 def test_the_share_of_an_arrow_file_that_is_lost(tmp_path: Path) -> None:
@@ -371,16 +371,16 @@ def test_the_share_of_an_arrow_file_that_is_lost(tmp_path: Path) -> None:
     table = pa.Table.from_pylist(rows)
     with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as stream:
         stream.write_table(table, max_chunksize=50)
-    whole = (tmp_path / "a.arrow").read_bytes()
-    (tmp_path / "a.arrow").write_bytes(whole[: len(whole) * 3 // 4])
+    full = (tmp_path / "a.arrow").read_bytes()
+    (tmp_path / "a.arrow").write_bytes(full[: len(full) * 3 // 4])
     *records, last = ArrowConfig(path=str(tmp_path)).records()
     assert isinstance(last, Reject)
     assert 700 <= len(records) <= 760
-    assert last.lost < len(whole) // 10
+    assert last.lost < len(full) // 10
 
 
 def test_line_kinds_go_on_after_a_bad_line(tmp_path: Path) -> None:
     (tmp_path / "a.smi").write_bytes(b"CCO\nC\xe9C\nCCN\n")
-    found = list(SmilesFilesConfig(path=str(tmp_path)).records())
-    assert [line_of(item) for item in found] == [1, 2, 3]
-    assert [isinstance(item, Record) for item in found] == [True, False, True]
+    result = list(SmilesFilesConfig(path=str(tmp_path)).records())
+    assert [line_of(item) for item in result] == [1, 2, 3]
+    assert [isinstance(item, Record) for item in result] == [True, False, True]

@@ -88,8 +88,8 @@ def mixed(tmp_path: Path) -> Path:
 
 def test_what_is_read_and_what_is_left_out(mixed: Path) -> None:
     source = TextFilesConfig(path=str(mixed))
-    found = ["1.txt", "2.TXT", "a/3.Md", "a/4.Txt.GZ", "caf\udce9.txt"]
-    assert names(source) == [*found, "linked/5.txt", "linked/6.md"]
+    result = ["1.txt", "2.TXT", "a/3.Md", "a/4.Txt.GZ", "caf\udce9.txt"]
+    assert names(source) == [*result, "linked/5.txt", "linked/6.md"]
     assert all(isinstance(item, Record) for item in source.records())
     assert left_out([source]) == {
         ".pdf": 1,
@@ -168,11 +168,11 @@ def test_a_pattern_that_searches_for_ever(tmp_path: Path) -> None:
 
 
 def test_a_reject_of_a_file_takes_its_bytes_with_it(tmp_path: Path) -> None:
-    whole = gzip.compress(np.random.default_rng(0).bytes(5000))
-    (tmp_path / "a.csv.gz").write_bytes(whole[:-8])
+    full = gzip.compress(np.random.default_rng(0).bytes(5000))
+    (tmp_path / "a.csv.gz").write_bytes(full[:-8])
     (only,) = CsvConfig(path=str(tmp_path)).records()
     assert isinstance(only, Reject)
-    assert only.lost == len(whole) - 8
+    assert only.lost == len(full) - 8
     Image.new("L", (3, 3)).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-20])
     (only,) = ImageFilesConfig(path=str(tmp_path)).records()

@@ -125,8 +125,8 @@ def _counts(record: Record) -> bool:
 
 def _fasta(data: bytes) -> list[Any]:
     """By splitting, where the product goes line by line."""
-    found = re.split(rb"(?m)^[^\S\n]*>", b"\n" + data)[1:]
-    parts = [each.decode("latin-1").partition("\n") for each in found]
+    result = re.split(rb"(?m)^[^\S\n]*>", b"\n" + data)[1:]
+    parts = [each.decode("latin-1").partition("\n") for each in result]
     kept = [re.sub("[ \t\r\n]", "", residues) for _, _, residues in parts]
     return [residues for residues in kept if residues]
 
@@ -263,7 +263,7 @@ _begin: Callable[[str], Any] = str
 
 
 @dataclass
-class Found:
+class Result:
     """Of so many files: what became of them, and what must not be."""
 
     files: int = 0
@@ -275,7 +275,7 @@ class Found:
     bad: list[str] = field(default_factory=list)
     slow: dict[str, float] = field(default_factory=dict)  # seconds
 
-    def __iadd__(self, other: Found) -> Found:
+    def __iadd__(self, other: Result) -> Result:
         for name in ("files", "read", "rejected", "partly", "late", "broke", "bad"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
@@ -294,9 +294,9 @@ def damaged(kind: str, good: dict[str, bytes], seed: int) -> tuple[str, bytes]:
     return name, resummed(one, data) if marked else data
 
 
-def fuzz(kind: str, folder: Path, count: int, first: int = 0) -> Found:
+def fuzz(kind: str, folder: Path, count: int, first: int = 0) -> Result:
     """Damage and prepare `count` files, BATCH at a time, by a process that may break."""
-    total = Found()
+    total = Result()
     (folder / "good").mkdir(parents=True)
     good = DECODERS[kind].files(folder / "good")
     with _Preparing(kind, folder) as preparing:
@@ -307,20 +307,20 @@ def fuzz(kind: str, folder: Path, count: int, first: int = 0) -> Found:
     return total
 
 
-def _batch(preparing: _Preparing, good: dict[str, bytes], bad: dict[str, bytes]) -> Found:
+def _batch(preparing: _Preparing, good: dict[str, bytes], bad: dict[str, bytes]) -> Result:
     """A batch; a file that ends the process or holds it up is told and left out of the next try."""
-    total = Found()
+    total = Result()
     while bad:
-        found = preparing(good, bad)
-        if isinstance(found, Found):
-            again = {name: bad[name] for name in found.slow}  # the machine may have been busy
-            if again and isinstance(twice := preparing(good, again), Found):
-                found.bad += [f"{name}: {s:.1f} s" for name, s in twice.slow.items()]
-            return total + found
-        last, why = found
+        result = preparing(good, bad)
+        if isinstance(result, Result):
+            again = {name: bad[name] for name in result.slow}  # the machine may have been busy
+            if again and isinstance(twice := preparing(good, again), Result):
+                result.bad += [f"{name}: {s:.1f} s" for name, s in twice.slow.items()]
+            return total + result
+        last, why = result
         if last not in bad:
-            return total + Found(bad=[f"{last or 'no file'}: {why}"])
-        total += Found(files=1, bad=[f"{last}: {why}"])
+            return total + Result(bad=[f"{last or 'no file'}: {why}"])
+        total += Result(files=1, bad=[f"{last}: {why}"])
         del bad[last]
     return total
 
@@ -338,7 +338,7 @@ class _Preparing:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def __call__(self, good: dict[str, bytes], bad: dict[str, bytes]) -> Found | tuple[str, str]:
+    def __call__(self, good: dict[str, bytes], bad: dict[str, bytes]) -> Result | tuple[str, str]:
         """What it found, or the last file that it read and how it ended."""
         home = self.folder / "in"
         shutil.rmtree(home, ignore_errors=True)
@@ -352,7 +352,7 @@ class _Preparing:
             self.link.send(None)
             while self.link.poll(DEAD):
                 item = self.link.recv()
-                if isinstance(item, Found):
+                if isinstance(item, Result):
                     return item
                 last = item
         except (EOFError, ConnectionError):
@@ -364,11 +364,11 @@ class _Preparing:
     def _start(self) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["test_fuzz"])
-        self.link, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, self.kind, self.folder))
+        self.link, reference = context.Pipe()
+        self.process = context.Process(target=_work, args=(reference, self.kind, self.folder))
         with no_main():
             self.process.start()
-        theirs.close()
+        reference.close()
 
     def _end(self) -> int | None:
         if self.process is None:
@@ -408,14 +408,16 @@ def _work(link: Connection, kind: str, folder: Path) -> None:
         try:
             _prepared(wanted, folder / "store")
             begin("")
-            told = [json.loads(row) for row in _lines(folder / "store" / "x" / "rejected.jsonl")]
-            found = judged(decoder, folder / "in", {row["origin"]: row["reason"] for row in told})
+            output = [json.loads(row) for row in _lines(folder / "store" / "x" / "rejected.jsonl")]
+            result = judged(
+                decoder, folder / "in", {row["origin"]: row["reason"] for row in output}
+            )
             slow = {n: s for n, s in times.items() if n.startswith(PREFIX) and s > LONG}
-            found.slow.update({n: s for n, s in slow.items() if not _ended(_read[n])})
+            result.slow.update({n: s for n, s in slow.items() if not _ended(_read[n])})
         except Exception as error:
             why = f"prepare fell with {type(error).__name__}: {error}"
-            found = Found(bad=[f"{current}: {why}"[:400]])
-        link.send(found)
+            result = Result(bad=[f"{current}: {why}"[:400]])
+        link.send(result)
 
 
 def _prepared(wanted: dict[str, StoreRequest], store: Path) -> None:
@@ -440,9 +442,9 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def judged(decoder: Decoder, home: Path, told: dict[str, str]) -> Found:
+def judged(decoder: Decoder, home: Path, output: dict[str, str]) -> Result:
     """What became of each damaged file, as it was read and as `rejected.jsonl` has it."""
-    found = Found()
+    result = Result()
     records = {
         name: [item for item in items if isinstance(item, Record)] for name, items in _read.items()
     }
@@ -452,15 +454,17 @@ def judged(decoder: Decoder, home: Path, told: dict[str, str]) -> Found:
     pictures = {part for content in truth for part in content}
     for name in sorted(n for n in _read if n.startswith(PREFIX)):
         data, bad = (home / name).read_bytes(), [i for i in _read[name] if isinstance(i, Reject)]
-        found.files += 1
+        result.files += 1
         if bad:
-            found.rejected += not records[name]
-            found.partly += bool(records[name])
+            result.rejected += not records[name]
+            result.partly += bool(records[name])
         else:
-            found.read += 1
-        found.late += _ended(bad)
-        found.broke += any("crashes its decoder" in each.reason for each in bad)
-        wrong = [each.origin for each in bad if each.origin not in told or name not in each.origin]
+            result.read += 1
+        result.late += _ended(bad)
+        result.broke += any("crashes its decoder" in each.reason for each in bad)
+        wrong = [
+            each.origin for each in bad if each.origin not in output or name not in each.origin
+        ]
         if not _read[name] and data.strip():
             wrong.append("nothing was told of it")
         if not all(decoder.sane(record) for record in records[name]):
@@ -474,25 +478,25 @@ def judged(decoder: Decoder, home: Path, told: dict[str, str]) -> Found:
             if own - truth:
                 wrong.append(f"misread: {len(own - truth)} of {len(records[name])} records")
         if decoder.again and not (bad or name.endswith((".gz", ".zst"))):
-            mine = [re.sub("[ \t\r\n]", "", record.raw) for record in records[name]]
-            if mine != decoder.again(data):
+            ours = [re.sub("[ \t\r\n]", "", record.raw) for record in records[name]]
+            if ours != decoder.again(data):
                 wrong.append("another reader finds something else")
-        found.bad += [f"{name}: {each}" for each in wrong]
-    return found
+        result.bad += [f"{name}: {each}" for each in wrong]
+    return result
 
 
 @pytest.mark.parametrize("kind", DECODERS)
 def test_some_damaged_files(kind: str, tmp_path: Path) -> None:
-    found = fuzz(kind, tmp_path, FEW)
-    assert not found.bad, found.bad
-    assert found.files == FEW
-    assert found.rejected or found.partly
+    result = fuzz(kind, tmp_path, FEW)
+    assert not result.bad, result.bad
+    assert result.files == FEW
+    assert result.rejected or result.partly
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DECODERS)
 def test_ten_thousand_damaged_files(kind: str, tmp_path: Path) -> None:
-    found = fuzz(kind, tmp_path, MANY)
-    print(kind, {k: v for k, v in vars(found).items() if k != "bad"})
-    assert not found.bad, found.bad
-    assert found.files == MANY
+    result = fuzz(kind, tmp_path, MANY)
+    print(kind, {k: v for k, v in vars(result).items() if k != "bad"})
+    assert not result.bad, result.bad
+    assert result.files == MANY

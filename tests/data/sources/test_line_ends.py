@@ -27,9 +27,9 @@ M  END
 
 
 def texts(source: SourceConfig) -> list[str]:
-    found = list(source.records())
-    assert all(isinstance(item, Record) for item in found), found
-    return [item.raw for item in found if isinstance(item, Record)]
+    result = list(source.records())
+    assert all(isinstance(item, Record) for item in result), result
+    return [item.raw for item in result if isinstance(item, Record)]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -53,16 +53,16 @@ def test_a_table_by_any_of_its_endings(tmp_path: Path) -> None:
     feather.write_feather(table, str(tmp_path / "a.feather"))
     parquet.write_table(table, str(tmp_path / "b.pq"))
     (tmp_path / "c.jsonlines").write_text('{"text": "a"}\n{"text": "b"}\n')
-    found = detect(str(tmp_path), TextFilesConfig(path=str(tmp_path)))
-    assert [texts(source) for source in found] == [["a", "b"]] * 3
+    result = detect(str(tmp_path), TextFilesConfig(path=str(tmp_path)))
+    assert [texts(source) for source in result] == [["a", "b"]] * 3
 
 
 def test_a_table_of_utf_16_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("text,label\na,b\n".encode("utf-16"))
     source = CsvConfig(path=str(tmp_path))
-    (found,) = source.records()
-    assert isinstance(found, Reject)
-    assert "UTF-16; set the source's `encoding` to utf-16" in found.reason
+    (result,) = source.records()
+    assert isinstance(result, Reject)
+    assert "UTF-16; set the source's `encoding` to utf-16" in result.reason
     (row,) = source.replace(encoding="utf-16").records()
     assert isinstance(row, Record)
     assert row.raw == "a"

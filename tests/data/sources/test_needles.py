@@ -40,21 +40,21 @@ def records(some: SourceConfig) -> list[Record]:
     return [record for record in some.records() if isinstance(record, Record)]
 
 
-def test_every_needle_of_a_passage_is_asked_for_once(texts: Path) -> None:
-    found = records(source(texts))
-    assert len(found) > 100
-    for record in found:
+def test_every_needle_of_a_passage_is_requested_for_once(texts: Path) -> None:
+    result = records(source(texts))
+    assert len(result) > 100
+    for record in result:
         pairs = LINE.findall(record.raw)
         half = len(pairs) // 2
         assert sorted(pairs[:half]) == sorted(pairs[half:])
         assert len({key for key, _ in pairs}) == half <= 3
         assert len(record.raw) <= 180
-    whole = (texts / "0.txt").read_text().split()
-    mine = [r.raw.splitlines() for r in found if r.group == "0"]
-    quoted = [[line for line in lines if not LINE.fullmatch(line)] for lines in mine]
-    assert " ".join(line for lines in quoted for line in lines).split()[:20] == whole[:20]
-    assert [r.raw for r in records(source(texts))] == [r.raw for r in found]
-    assert [r.raw for r in records(source(texts, seed=1))] != [r.raw for r in found]
+    full = (texts / "0.txt").read_text().split()
+    ours = [r.raw.splitlines() for r in result if r.group == "0"]
+    quoted = [[line for line in lines if not LINE.fullmatch(line)] for lines in ours]
+    assert " ".join(line for lines in quoted for line in lines).split()[:20] == full[:20]
+    assert [r.raw for r in records(source(texts))] == [r.raw for r in result]
+    assert [r.raw for r in records(source(texts, seed=1))] != [r.raw for r in result]
 
 
 def test_data_that_no_needle_can_be_made_of_are_named(tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_albums_ask_for_what_came_after() -> None:
         row, again = keys[: size - size // 2], keys[size - size // 2 :]
         assert not shown & set(keys)
         pairs = {*pairwise(row)}
-        told = [pair in pairs for pair in pairwise(again)]
-        assert sum(told) >= len(told) // 2  # stretches of at least two
+        output = [pair in pairs for pair in pairwise(again)]
+        assert sum(output) >= len(output) // 2  # stretches of at least two
     digits = [record.origin for record in records(DigitsConfig())]
     assert len(shown) == sum(reserved(origin) for origin in digits)
 

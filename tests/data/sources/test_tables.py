@@ -33,15 +33,15 @@ def written(folder: Path, rows: int = len(ROWS)) -> dict[str, SourceConfig]:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "arrow"])
 def test_every_format_gives_the_rows(tmp_path: Path, kind: str) -> None:
-    found = list(written(tmp_path)[kind].records())
-    assert all(isinstance(record, Record) for record in found)
-    assert [(r.raw, r.label) for r in found if isinstance(r, Record)] == [
+    result = list(written(tmp_path)[kind].records())
+    assert all(isinstance(record, Record) for record in result)
+    assert [(r.raw, r.label) for r in result if isinstance(r, Record)] == [
         (row["text"], str(row["label"])) for row in ROWS
     ]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "arrow"])
-def test_a_table_without_rows_is_told(tmp_path: Path, kind: str) -> None:
+def test_a_table_without_rows_is_reported(tmp_path: Path, kind: str) -> None:
     (only,) = written(tmp_path, rows=0)[kind].records()
     assert isinstance(only, Reject)
     assert only.empty
@@ -51,8 +51,8 @@ def test_a_table_without_rows_is_told(tmp_path: Path, kind: str) -> None:
 def test_a_dataset_saved_by_datasets(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "d")
-    found = list(ArrowConfig(path=str(tmp_path / "d")).records())
-    assert [r.raw for r in found if isinstance(r, Record)] == [row["text"] for row in ROWS]
+    result = list(ArrowConfig(path=str(tmp_path / "d")).records())
+    assert [r.raw for r in result if isinstance(r, Record)] == [row["text"] for row in ROWS]
 
 
 def test_pictures_in_a_table(tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_bad_tables(tmp_path: Path) -> None:
     assert len(missing) == len(ROWS)
     assert isinstance(missing[0], Reject)
     assert "no field `txt`; did you mean `text`" in missing[0].reason
-    whole = (tmp_path / "a.parquet").read_bytes()
-    (tmp_path / "a.parquet").write_bytes(whole[:-20])
+    full = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(full[:-20])
     (only,) = ParquetConfig(path=str(tmp_path)).records()
     assert isinstance(only, Reject)
-    whole = (tmp_path / "stream.arrow").read_bytes()
-    (tmp_path / "stream.arrow").write_bytes(whole[: len(whole) // 2])
+    full = (tmp_path / "stream.arrow").read_bytes()
+    (tmp_path / "stream.arrow").write_bytes(full[: len(full) // 2])
     *_, last = ArrowConfig(path=str(tmp_path)).records()
     assert isinstance(last, Reject)

@@ -183,7 +183,7 @@ STEADY = [40 * i for i in range(60)]
 
 @pytest.mark.parametrize("ending", ["mkv", "webm", "mp4", "mpg", "ts", "avi"])
 @pytest.mark.parametrize("kind", ["sound", "late", "slower"])
-def test_a_whole_film_is_not_called_cut_short(kind: str, ending: str, tmp_path: Path) -> None:
+def test_a_complete_film_is_not_called_cut_short(kind: str, ending: str, tmp_path: Path) -> None:
     """Sound longer than the pictures, pictures that begin late, a rate that changes."""
     path = tmp_path / f"a.{ending}"
     if kind == "sound" and ending == "avi":
@@ -194,8 +194,8 @@ def test_a_whole_film_is_not_called_cut_short(kind: str, ending: str, tmp_path: 
         "slower": [40 * i if i < 30 else 1200 + 400 * (i - 30) for i in range(60)],
     }[kind]
     timed(path, times, sound=10 if kind == "sound" else 0)
-    found = read(path)
-    assert [r.reason for r in found if isinstance(r, Reject)] == []
+    result = read(path)
+    assert [r.reason for r in result if isinstance(r, Reject)] == []
     shown = list(VideoFilesConfig(path=str(path))._frames(UPath(path)))
     assert len(shown) >= 60  # AVI repeats frames to keep one rate
 
@@ -205,16 +205,16 @@ def test_a_live_film_says_no_length(tmp_path: Path) -> None:
     assert all(isinstance(r, Record) for r in read(tmp_path))
 
 
-def test_a_trimmed_film_is_whole(tmp_path: Path) -> None:
+def test_a_trimmed_film_is_complete(tmp_path: Path) -> None:
     """A telephone trims by a list of what is shown; the rest stays in the file."""
     timed(tmp_path / "a.mp4", STEADY)
     data = bytearray((tmp_path / "a.mp4").read_bytes())
     at = data.index(b"elst") + 12
     data[at : at + 8] = struct.pack(">Ii", 800, 12_800)  # 0.8 s, from 1 s on
     (tmp_path / "a.mp4").write_bytes(data)
-    found = read(tmp_path)
-    assert found
-    assert all(isinstance(r, Record) for r in found)
+    result = read(tmp_path)
+    assert result
+    assert all(isinstance(r, Record) for r in result)
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "avi"])
@@ -253,10 +253,10 @@ def test_turned_and_mirrored_films_are_seen_as_they_are_shown(
     data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     (tmp_path / "a.mp4").write_bytes(data)
     source = VideoFilesConfig(path=str(tmp_path), side=16, size=16)
-    found = next(iter(source._frames(UPath(tmp_path / "a.mp4"))))
+    result = next(iter(source._frames(UPath(tmp_path / "a.mp4"))))
     wanted = TURNS[turn](frame)
-    assert found.shape == wanted.shape
-    assert np.abs(found.astype(int) - wanted).mean() < 12
+    assert result.shape == wanted.shape
+    assert np.abs(result.astype(int) - wanted).mean() < 12
 
 
 @pytest.mark.parametrize(("ratio", "shape"), [((2, 1), (16, 48)), ((1, 2), (21, 16))])
@@ -288,8 +288,8 @@ def test_a_damaged_file_is_rejected_by_name(name: str, reason: str, tmp_path: Pa
     path = tmp_path / name
     if "short" in name:
         film(path, moving(), *(("ffv1", "bgr0") if "mkv" in name else ("mpeg4", "yuv420p")))
-        whole = path.read_bytes()
-        path.write_bytes(whole[: int(len(whole) * 0.6)])
+        complete = path.read_bytes()
+        path.write_bytes(complete[: int(len(complete) * 0.6)])
     elif name == "list.m3u8.mp4":  # a playlist that would have the file opened that it names
         (tmp_path / "secret.ts").write_text("secret")
         path.write_text("#EXTM3U\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n")
@@ -322,7 +322,7 @@ def tiny(data: Path, out: Path, steps: int) -> Run:
     return Run.create(RunConfig.from_tree(tree), out)
 
 
-def test_a_pattern_that_is_always_there_is_told_and_filling_does_not(tmp_path: Path) -> None:
+def test_a_pattern_that_is_always_there_is_reported_and_filling_does_not(tmp_path: Path) -> None:
     """A fixed picture that flickers: from six seen patches filling cannot know it, a base can."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 2, (4, 4, 3)).repeat(4, axis=0).repeat(4, axis=1)

@@ -32,8 +32,8 @@ def test_rates_and_channels_of_sounds(tmp_path: Path) -> None:
     converted = stores["a"].manifest["converted"]
     assert converted == {"2 channels to 1": 3, "8000 to 16000 Hz": 5}
     assert "5 converted from 8000 to 16000 Hz" in stores["a"].summary()
-    told = CliRunner().invoke(app, ["inspect", str(tmp_path / "store")])
-    assert "3 converted from 2 channels to 1" in told.stdout
+    output = CliRunner().invoke(app, ["inspect", str(tmp_path / "store")])
+    assert "3 converted from 2 channels to 1" in output.stdout
 
 
 def test_colours_and_sizes_of_pictures(tmp_path: Path) -> None:
@@ -46,5 +46,5 @@ def test_colours_and_sizes_of_pictures(tmp_path: Path) -> None:
     source = ImageFilesConfig(path=str(tmp_path / "in"))
     wanted = {"p": StoreRequest(source, ImageConfig(height=8, width=8, patch=4), "image")}
     stores, _ = prepare(wanted, tmp_path / "store", PrepareConfig(holdout=0.3))
-    found = stores["p"].manifest["converted"]
-    assert found == {"RGBA to RGB": 2, "a size other than 8 x 8 pixels": 4}
+    result = stores["p"].manifest["converted"]
+    assert result == {"RGBA to RGB": 2, "a size other than 8 x 8 pixels": 4}

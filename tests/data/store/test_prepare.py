@@ -46,10 +46,10 @@ def sentence(rng: random.Random, words: int) -> list[str]:
 
 def edited(words: list[str], share: float, rng: random.Random) -> list[str]:
     """A share of the words replaced, deleted or doubled, at random places."""
-    found = list(words)
+    result = list(words)
     for i in sorted(rng.sample(range(len(words)), max(1, int(share * len(words)))), reverse=True):
-        found[i : i + 1] = rng.choice([[f"x{rng.random()}"], [], [found[i], found[i]]])
-    return found
+        result[i : i + 1] = rng.choice([[f"x{rng.random()}"], [], [result[i], result[i]]])
+    return result
 
 
 def jaccard(one: list[str], other: list[str]) -> float:
@@ -57,7 +57,7 @@ def jaccard(one: list[str], other: list[str]) -> float:
     return len(a & b) / len(a | b)
 
 
-def test_planted_duplicates_are_found() -> None:
+def test_planted_duplicates_are_detected() -> None:
     """5 % exact, 5 % near (edits of 1 to 20 %): recall >= 0.95 at precision >= 0.99."""
     rng = random.Random(0)
     texts = [sentence(rng, rng.randint(40, 400)) for _ in range(4000)]
@@ -72,11 +72,11 @@ def test_planted_duplicates_are_found() -> None:
     ids = np.array([np.frombuffer(digest_of(raw)[:16], np.uint8) for raw in raws])
     head, same = clusters(ids, [sketch([TEXT.shingles(raw) for raw in raws])], 0.75)
     assert all(same[twin] == same[original] for twin, original in exact.items())
-    found = {i for i in range(len(texts)) if head[i] != i and same[i] == i}
+    result = {i for i in range(len(texts)) if head[i] != i and same[i] == i}
     wanted = {twin for twin, i in near.items() if jaccard(texts[twin], texts[i]) >= 0.8}
     assert len(wanted) > 30
-    assert len(found & wanted) >= 0.95 * len(wanted)
-    assert len(found & near.keys()) >= 0.99 * len(found)
+    assert len(result & wanted) >= 0.95 * len(wanted)
+    assert len(result & near.keys()) >= 0.99 * len(result)
 
 
 def test_a_cluster_is_kept_once_and_over_all_sources(tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_parts_of_a_file_are_its_lines(lines: list[str], piece: int, last: bool)
     text = "\n".join(json.dumps({"text": line}) for line in lines) + ("\n" if last else "")
     (folder / "a.jsonl").write_text(text)
     source = JsonLinesConfig(path=str(folder / "a.jsonl"))
-    whole = list(source.records())
+    full = list(source.records())
     before, texts.PIECE = texts.PIECE, piece
     try:
-        assert list(source.records()) == whole
+        assert list(source.records()) == full
     finally:
         texts.PIECE = before
         shutil.rmtree(folder)
@@ -161,10 +161,10 @@ def test_how_it_is_cut_and_by_whom_changes_nothing(tmp_path: Path, processes: in
     store = stored(source, tmp_path / "s", holdout=0.3, processes=processes)
     assert len(store.manifest["shards"]) > 3
     texts.PIECE = planning.SHARD = 1 << 24
-    whole = stored(source, tmp_path / "t", holdout=0.3)
-    assert len(whole.manifest["shards"]) == 1
-    assert contents(store) == contents(whole)
-    assert store.fingerprint == whole.fingerprint
+    full = stored(source, tmp_path / "t", holdout=0.3)
+    assert len(full.manifest["shards"]) == 1
+    assert contents(store) == contents(full)
+    assert store.fingerprint == full.fingerprint
 
 
 def test_packed_files_are_the_same(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_shards_made_by_a_try_that_was_killed_are_joined(tmp_path: Path) -> None
     assert after["records"] == before["records"] + 1
 
 
-def test_a_flipped_byte_is_found_and_its_shard_made_again(tmp_path: Path) -> None:
+def test_a_flipped_byte_is_detected_and_its_shard_made_again(tmp_path: Path) -> None:
     wanted, store = notes(tmp_path / "a", 60), tmp_path / "store"
     before = contents(prepare(wanted, store, PrepareConfig(holdout=0.2))[0]["t"])
     (values,) = store.glob("t/shards/*/values.npy")

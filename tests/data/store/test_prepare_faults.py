@@ -50,8 +50,8 @@ def texts(folder: Path, *contents: str) -> TextFilesConfig:
 
 
 def counts(store: Store) -> Mapping[str, int]:
-    found: Mapping[str, int] = store.manifest["counts"]
-    return found
+    result: Mapping[str, int] = store.manifest["counts"]
+    return result
 
 
 def test_a_shard_without_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,9 +105,9 @@ def test_no_side_is_empty_and_none_moves_without_need(numbers: list[int], share:
 
 def test_pairs_hold_out_a_record_that_both_have() -> None:
     ids = np.random.default_rng(0).integers(0, 256, (6, 16)).astype(np.uint8)
-    found = in_common({"a": ids[:4], "b": ids[1:4], "c": ids[4:]})
-    assert set(found["a"].tolist()) == set(found["b"].tolist()) == set(numbers_of(ids[1:4]))
-    assert set(found["c"].tolist()) == set(numbers_of(ids[4:]))
+    result = in_common({"a": ids[:4], "b": ids[1:4], "c": ids[4:]})
+    assert set(result["a"].tolist()) == set(result["b"].tolist()) == set(numbers_of(ids[1:4]))
+    assert set(result["c"].tolist()) == set(numbers_of(ids[4:]))
 
 
 @pytest.mark.parametrize(
@@ -262,11 +262,11 @@ def test_rejects_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     lines[30] = "{"
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     stored(JsonLinesConfig(path=str(tmp_path / "a.jsonl")), tmp_path / "s", holdout=0.3, rejects=1)
-    found = [
+    result = [
         json.loads(r)["origin"]
         for r in (tmp_path / "s/rejected.jsonl").read_text().split("\n")[:-1]
     ]
-    numbers = [int(place.rpartition(":")[2]) for place in found]
+    numbers = [int(place.rpartition(":")[2]) for place in result]
     assert numbers == sorted(numbers)
     assert 31 in numbers
 
@@ -284,7 +284,7 @@ def test_a_word_of_a_million(modality: TextConfig, sign: str) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(" \nab1=\u00e9\u4e2d", max_size=200), st.integers(2, 20))
-def test_chunks_encode_as_the_whole(text: str, step: int) -> None:
+def test_chunks_encode_as_the_complete(text: str, step: int) -> None:
     """Chunks are all of the text, none is cut again; cut before a blank, words stay whole."""
     before, strings.STEP = strings.STEP, step
     try:
@@ -308,13 +308,13 @@ def test_a_long_record_is_one_document(tmp_path: Path, monkeypatch: pytest.Monke
     long = " ".join(f"word{i * i % 997}" for i in range(3000))
     source = texts(tmp_path / "d", long, *(f"a text {i}" for i in range(20)))
     wanted = {"s": StoreRequest(source, TEXT, "text")}
-    whole = prepare(wanted, tmp_path / "s", PrepareConfig(holdout=0.3))[0]["s"]
+    full = prepare(wanted, tmp_path / "s", PrepareConfig(holdout=0.3))[0]["s"]
     monkeypatch.setattr(strings, "STEP", 500)
     shutil.copytree(tmp_path / "s/s/codec", tmp_path / "t/s/codec")
     cut = prepare(wanted, tmp_path / "t", PrepareConfig(holdout=0.3))[0]["s"]
-    assert cut.fingerprint == whole.fingerprint
+    assert cut.fingerprint == full.fingerprint
     for side in ("train", "validation"):
-        one, other = whole.split(side), cut.split(side)
+        one, other = full.split(side), cut.split(side)
         assert (one.lengths == other.lengths).all()
         assert (one.units_each == other.units_each).all()
         for i in range(len(one)):

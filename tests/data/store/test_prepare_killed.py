@@ -55,19 +55,19 @@ FULL = [pytest.param(False, id="some"), pytest.param(True, id="all", marks=pytes
 
 @pytest.mark.parametrize("full", FULL)
 def test_prepare_killed(tmp_path: Path, full: bool) -> None:
-    whole = data(tmp_path / "whole")
+    complete = data(tmp_path / "whole")
     with pytest.raises(Exception, match="1 of 42 records"):
-        prepared(whole)
-    (whole / "a.jsonl").write_text((whole / "a.jsonl").read_text().replace("{\n", ""))
-    fingerprint = prepared(whole).fingerprint
+        prepared(complete)
+    (complete / "a.jsonl").write_text((complete / "a.jsonl").read_text().replace("{\n", ""))
+    fingerprint = prepared(complete).fingerprint
     for count in every_kill(SOME, full):
         folder = tmp_path / f"{count}"
         folder.mkdir()
-        shutil.copy(whole / "a.jsonl", folder)
+        shutil.copy(complete / "a.jsonl", folder)
         died = attempt(folder, prepared, folder, last=count + 1) is None
         assert died or count > SOME[-1]
         assert prepared(folder).fingerprint == fingerprint
-        assert files(folder) == files(whole)
+        assert files(folder) == files(complete)
         if not died:
             return
 
@@ -75,18 +75,20 @@ def test_prepare_killed(tmp_path: Path, full: bool) -> None:
 @pytest.mark.parametrize("full", FULL)
 def test_remove_killed(tmp_path: Path, full: bool) -> None:
     """Whatever is done next, a document whose removal was begun does not come back."""
-    whole = data(tmp_path / "whole")
-    (whole / "a.jsonl").write_text((whole / "a.jsonl").read_text().replace("{\n", ""))
-    before = prepared(whole)
+    complete = data(tmp_path / "whole")
+    (complete / "a.jsonl").write_text((complete / "a.jsonl").read_text().replace("{\n", ""))
+    before = prepared(complete)
     gone = before.ids("train")[5]
-    shutil.copytree(whole, tmp_path / "before")
-    after = without(whole, [gone])
+    shutil.copytree(complete, tmp_path / "before")
+    after = without(complete, [gone])
     assert gone not in after.ids("train")
     for count in every_kill(SOME, full):
         folder = tmp_path / f"{count}"
         shutil.copytree(tmp_path / "before", folder)
         (folder / "store" / "s" / "manifest.json").write_text(
-            (tmp_path / "before/store/s/manifest.json").read_text().replace(str(whole), str(folder))
+            (tmp_path / "before/store/s/manifest.json")
+            .read_text()
+            .replace(str(complete), str(folder))
         )
         died = attempt(folder, without, folder, [gone], last=count + 1) is None
         assert died or count > SOME[-1]
@@ -94,7 +96,7 @@ def test_remove_killed(tmp_path: Path, full: bool) -> None:
         again = prepared(folder)
         assert (gone not in again.ids("train") + again.ids("validation")) == begun
         assert without(folder, [gone]).fingerprint == after.fingerprint
-        assert files(folder) == files(whole)
+        assert files(folder) == files(complete)
         assert open_store(folder / "store" / "s", verify=True).manifest["counts"]["removed"] == 1
         if not died:
             return
@@ -163,11 +165,11 @@ def test_workers_end_with_prepare(tmp_path: Path, sign: signal.Signals) -> None:
 
 def alive(session: int) -> list[str]:
     """The processes of a session, but for those that have ended and wait for their parent."""
-    found = []
+    result = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             name, _, rest = path.read_text().rpartition(")")
             state, _, _, its, *_ = rest.split()
             if int(its) == session and state != "Z":
-                found.append(name)
-    return found
+                result.append(name)
+    return result

@@ -58,28 +58,28 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return reference, load(folder), folder
 
 
-def words(rows: int, places: int) -> Tensor:
-    return ids(rows, places).clamp(max=IMAGE - 1)
+def words(rows: int, slots: int) -> Tensor:
+    return ids(rows, slots).clamp(max=IMAGE - 1)
 
 
-def theirs(reference: Any, before: Tensor, after: Tensor) -> Tensor:
+def peer(reference: Any, before: Tensor, after: Tensor) -> Tensor:
     """The ids that references take: a picture's place holder for each of its places."""
     held = torch.full((len(before), reference.config.image_seq_length), IMAGE)
     return torch.cat([before, held, after], dim=1)
 
 
-def line(first: int, places: int, rows: int = ROWS) -> Tensor:
+def line(first: int, slots: int, rows: int = ROWS) -> Tensor:
     """Places `first`, ... of a line: [B,N,3]."""
-    return positions((first + places,))[first:].expand(rows, -1, -1)
+    return positions((first + slots,))[first:].expand(rows, -1, -1)
 
 
-def view(base: Base, before: Tensor, after: Tensor, places: int, *reads: Readout) -> View:
+def view(base: Base, before: Tensor, after: Tensor, slots: int, *reads: Readout) -> View:
     """Text, a picture, text."""
     B, N = before.shape
     segments = (
         Segment("text", before, line(0, N, B)),
-        StreamSegment("seen", line(N, places, B)),
-        Segment("text", after, line(N + places, after.shape[1], B)),
+        StreamSegment("seen", line(N, slots, B)),
+        Segment("text", after, line(N + slots, after.shape[1], B)),
     )
     seen = Stream("seen", "vision", (pictures(base).rows(0, B),))
     return View((seen, Stream("told", "main", segments, base.usage.attention, readouts=reads)))
@@ -90,7 +90,7 @@ def both(pair: Pair, *reads: Readout) -> tuple[Any, View]:
     reference, base, _ = pair
     given = words(ROWS, BEFORE + AFTER)
     before, after = given[:, :BEFORE], given[:, BEFORE:]
-    taken = {"input_ids": theirs(reference, before, after), "pixel_values": pixels()}
+    taken = {"input_ids": peer(reference, before, after), "pixel_values": pixels()}
     return taken, view(base, before, after, reference.config.image_seq_length, *reads)
 
 
@@ -106,7 +106,7 @@ def test_logits(pair: Pair) -> None:
 
 
 @torch.no_grad()
-def test_pictures_at_other_places_and_padding(pair: Pair) -> None:
+def test_pictures_at_other_positions_and_padding(pair: Pair) -> None:
     """A picture comes first in memory and stands where its order says; rows of three lengths."""
     reference, base, _ = pair
     P = reference.config.image_seq_length
@@ -126,9 +126,9 @@ def test_pictures_at_other_places_and_padding(pair: Pair) -> None:
         Segment("text", values, spot[:, P:], shifted, document),
     )
     stream = Stream("told", "main", segments, "causal", readouts=(Predict("text", "x"),))
-    found = base.model(View((Stream("seen", "vision", (pictures(base),)), stream)))
+    result = base.model(View((Stream("seen", "vision", (pictures(base),)), stream)))
     ours = torch.zeros_like(expected)
-    ours.scatter_(1, order.unsqueeze(-1).expand_as(expected), found.predictions["x"])
+    ours.scatter_(1, order.unsqueeze(-1).expand_as(expected), result.predictions["x"])
     assert close(ours[mask], expected[mask])
 
 
@@ -159,8 +159,8 @@ def test_gradients(pair: Pair) -> None:
     """Of the mean cross-entropy of the text after the picture, for every tensor that is used."""
     reference, base, folder = pair
     taken, _ = both(pair)
-    places = taken["input_ids"].shape[1]
-    index = torch.arange(places - AFTER, places).expand(ROWS, -1)
+    slots = taken["input_ids"].shape[1]
+    index = torch.arange(slots - AFTER, slots).expand(ROWS, -1)
     target = words(ROWS, AFTER).roll(3, 1)
     read = Score("text", "x", target, torch.ones(target.shape), index)
     reference.zero_grad()
@@ -196,9 +196,9 @@ def test_cached_greedy_generation(name: str, tmp_path: Path) -> None:
     assert torch.equal(ours, expected)
     forced = Forced(words(ROWS, 64))
     list(continued(base.model, start, following, forced))
-    whole = torch.cat([taken["input_ids"], forced.values[:, :-1]], dim=1)
+    complete = torch.cat([taken["input_ids"], forced.values[:, :-1]], dim=1)
     with torch.no_grad():
-        logits = reference(whole, pixel_values=pixels()).logits[:, first - 1 :]
+        logits = reference(complete, pixel_values=pixels()).logits[:, first - 1 :]
     assert close(torch.cat(forced.seen, dim=1), logits)
 
 
@@ -228,14 +228,14 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("kind", SPELLINGS)
 def test_other_names_of_the_same(kind: str, tmp_path: Path) -> None:
     saved(llava, tmp_path)
-    whole = load(tmp_path).model.state_dict()
+    complete = load(tmp_path).model.state_dict()
     tensors = load_file(tmp_path / SINGLE)
     renamed = {SPELLINGS[kind](name): tensor for name, tensor in tensors.items()}
     assert len(renamed.keys() - tensors.keys()) > 20
     save_file(renamed, tmp_path / SINGLE, {"format": "pt"})
     base = load(tmp_path)
     for name, tensor in base.model.state_dict().items():
-        assert torch.equal(tensor, whole[name])
+        assert torch.equal(tensor, complete[name])
     save(base, tmp_path / "ours")
     assert stored(tmp_path / "ours") == stored(tmp_path)
 
@@ -252,8 +252,8 @@ def test_the_base_reads_pictures_both_ways_and_tells_text(tmp_path: Path) -> Non
         normal = torch.from_numpy((raw - config.mean) / config.deviation).float()
         tower = reference.model.vision_tower
         states = tower(normal.permute(2, 0, 1)[None], output_hidden_states=True).hidden_states[-2]
-    found = base.embed([raw], modality="image", layers=False)
-    assert close(torch.from_numpy(found), states.mean(dim=1))
+    result = base.embed([raw], modality="image", layers=False)
+    assert close(torch.from_numpy(result), states.mean(dim=1))
     said = base.generate("w5", modality="text", max_new_tokens=3)
     assert len(said.split()) <= 3
     with pytest.raises(ConfigError, match="cannot generate"):
@@ -261,7 +261,7 @@ def test_the_base_reads_pictures_both_ways_and_tells_text(tmp_path: Path) -> Non
     other = replace(base, origin=None)  # as if it were changed
     save(other, tmp_path / "ours")
     again = load(tmp_path / "ours")
-    assert (again.embed([raw], modality="image", layers=False) == found).all()
+    assert (again.embed([raw], modality="image", layers=False) == result).all()
     assert again.generate("w5", modality="text", max_new_tokens=3) == said
 
 
@@ -304,7 +304,7 @@ def test_what_is_not_supported_is_named(
         load(tmp_path)
 
 
-def test_a_picture_read_as_other_places_is_an_error(tmp_path: Path) -> None:
+def test_a_picture_read_as_other_positions_is_an_error(tmp_path: Path) -> None:
     saved(llava, tmp_path)
     base = load(tmp_path)
     wrong = view(base, words(ROWS, 2), words(ROWS, 2), (SIZE // 4) ** 2 + 1)

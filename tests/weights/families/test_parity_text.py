@@ -18,7 +18,7 @@ from broadbase.core.view import Predict, Score, Segment, Stream, View, positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load, save
-from support.parity import PAD, PLACES, Pair, close, gradients, ids, segment
+from support.parity import PAD, POSITIONS, Pair, close, gradients, ids, segment
 from support.references import BACKBONES, DECODERS, ENCODERS, Forced, saved, stored
 
 
@@ -41,17 +41,17 @@ def logits(base: Base, given: Segment) -> Tensor:
 def test_logits(pair: Pair) -> None:
     reference, base, _ = pair
     outputs = reference(ids())
-    theirs = getattr(outputs, "prediction_logits", None)
-    theirs = outputs.logits if theirs is None else theirs
-    assert theirs.std() > 0.3
-    assert close(logits(base, segment(ids())), theirs)
+    peer = getattr(outputs, "prediction_logits", None)
+    peer = outputs.logits if peer is None else peer
+    assert peer.std() > 0.3
+    assert close(logits(base, segment(ids())), peer)
 
 
 def padded() -> tuple[Tensor, Tensor, Segment]:
     """Rows of three lengths: ids, which are real, and our segment of both."""
-    real = torch.arange(PLACES) < torch.tensor([[24], [17], [11]])
+    real = torch.arange(POSITIONS) < torch.tensor([[24], [17], [11]])
     values = torch.where(real, ids(), PAD)
-    order = torch.arange(PLACES).expand(3, -1)
+    order = torch.arange(POSITIONS).expand(3, -1)
     return values, real, segment(values, document=torch.where(real, 0, -1), order=order)
 
 
@@ -60,9 +60,9 @@ def test_logits_with_padding(pair: Pair) -> None:
     reference, base, _ = pair
     values, real, given = padded()
     outputs = reference(values, attention_mask=real.long())
-    theirs = getattr(outputs, "prediction_logits", None)
-    theirs = outputs.logits if theirs is None else theirs
-    assert close(logits(base, given)[real], theirs[real])
+    peer = getattr(outputs, "prediction_logits", None)
+    peer = outputs.logits if peer is None else peer
+    assert close(logits(base, given)[real], peer[real])
 
 
 @torch.no_grad()
@@ -74,12 +74,12 @@ def test_packed_documents(pair: Pair) -> None:
     document = torch.cat([torch.full((n,), d) for d, n in enumerate(sizes)])[None]
     values = ids(rows=1)
     given = Segment("text", values, order.unsqueeze(-1).expand(-1, -1, 3), order, document)
-    found = []
+    result = []
     for one in values.split(sizes, dim=1):
         outputs = reference(one)
         apart = getattr(outputs, "prediction_logits", None)
-        found.append(outputs.logits if apart is None else apart)
-    assert close(logits(base, given), torch.cat(found, dim=1))
+        result.append(outputs.logits if apart is None else apart)
+    assert close(logits(base, given), torch.cat(result, dim=1))
 
 
 def test_gradients(pair: Pair) -> None:
@@ -87,10 +87,10 @@ def test_gradients(pair: Pair) -> None:
     reference, base, folder = pair
     target = ids().roll(-1, 1)
     outputs = reference(ids())
-    theirs = getattr(outputs, "prediction_logits", None)
-    theirs = outputs.logits if theirs is None else theirs
+    peer = getattr(outputs, "prediction_logits", None)
+    peer = outputs.logits if peer is None else peer
     reference.zero_grad()
-    F.cross_entropy(theirs.flatten(0, 1), target.flatten()).backward()
+    F.cross_entropy(peer.flatten(0, 1), target.flatten()).backward()
     read = Score("text", "x", target=target, loss_weight=torch.ones(target.shape))
     view = View(
         (Stream("main", "main", (segment(ids()),), base.usage.attention, readouts=(read,)),)
@@ -109,18 +109,18 @@ def test_cached_greedy_generation(name: str, tmp_path: Path) -> None:
     """64 steps: the same ids as transformers, and the same logits after ids that vary."""
     reference = saved(DECODERS[name], tmp_path)
     base = load(tmp_path)
-    prompt = ids(rows=2, places=5)
+    prompt = ids(rows=2, length=5)
     reference.generation_config.eos_token_id = None
     how = {"max_new_tokens": 64, "do_sample": False}
-    theirs = reference.generate(prompt, attention_mask=torch.ones_like(prompt), **how)[:, 5:]
+    peer = reference.generate(prompt, attention_mask=torch.ones_like(prompt), **how)[:, 5:]
     greedy, following = SamplingConfig(temperature=0).build(), positions((69,))[5:]
     ours = torch.cat(list(generate(base.model, segment(prompt), following, greedy)), dim=1)
-    assert torch.equal(ours, theirs)
+    assert torch.equal(ours, peer)
     forced = Forced(ids(2, 64))  # for greedy ones like to repeat themselves
     list(generate(base.model, segment(prompt), following, forced))
     with torch.no_grad():
-        whole = reference(torch.cat([prompt, forced.values[:, :-1]], dim=1)).logits[:, 4:]
-    assert close(torch.cat(forced.seen, dim=1), whole)
+        complete = reference(torch.cat([prompt, forced.values[:, :-1]], dim=1)).logits[:, 4:]
+    assert close(torch.cat(forced.seen, dim=1), complete)
 
 
 @pytest.mark.parametrize("name", [*DECODERS, *ENCODERS])
@@ -149,19 +149,19 @@ def test_a_backbone_without_a_head(name: str, tmp_path: Path) -> None:
     base = load(tmp_path)
     values, real, given = padded()
     with torch.no_grad():
-        theirs = reference(values, attention_mask=real.long()).last_hidden_state
+        peer = reference(values, attention_mask=real.long()).last_hidden_state
         ours = base.model(View((Stream("main", "main", (given,), base.usage.attention),)))
-    assert close(ours.streams["main"].x[real], theirs[real])
+    assert close(ours.streams["main"].x[real], peer[real])
 
 
 def test_bert_with_parts(tmp_path: Path) -> None:
     reference = saved(ENCODERS["bert"], tmp_path)
     base = load(tmp_path)
-    part = (torch.arange(PLACES) > 9).long().expand(3, -1)
+    part = (torch.arange(POSITIONS) > 9).long().expand(3, -1)
     with torch.no_grad():
-        theirs = reference(ids(), token_type_ids=part).logits
+        peer = reference(ids(), token_type_ids=part).logits
         ours = logits(base, segment(ids(), token_type=part))
-    assert close(ours, theirs)
+    assert close(ours, peer)
 
 
 @torch.no_grad()
@@ -170,7 +170,7 @@ def test_token_dropout_of_esm(tmp_path: Path) -> None:
     reference = saved(ENCODERS["esm"], tmp_path)
     base = load(tmp_path)
     values, real, given = padded()
-    hidden = (torch.arange(PLACES) % 4 == 1) & real
-    theirs = reference(values.masked_fill(hidden, 2), attention_mask=real.long()).logits
+    hidden = (torch.arange(POSITIONS) % 4 == 1) & real
+    peer = reference(values.masked_fill(hidden, 2), attention_mask=real.long()).logits
     ours = logits(base, replace(given, masked=hidden))
-    assert close(ours[real], theirs[real])
+    assert close(ours[real], peer[real])

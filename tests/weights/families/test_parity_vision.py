@@ -43,19 +43,19 @@ def test_hidden_states_and_gradients(name: str, tmp_path: Path) -> None:
     reference = saved(VISION[name], tmp_path)
     base = load(tmp_path)
     backbone = getattr(reference, "vit", reference)
-    theirs = backbone(pixels()).last_hidden_state
+    peer = backbone(pixels()).last_hidden_state
     registers = getattr(reference.config, "num_register_tokens", 0)
-    theirs = torch.cat([theirs[:, :1], theirs[:, 1 + registers :]], dim=1)
+    peer = torch.cat([peer[:, :1], peer[:, 1 + registers :]], dim=1)
     ours = states(base).streams["main"].x
-    assert theirs.std() > 0.3
-    assert close(ours, theirs)
-    weight = torch.randn(theirs.shape, generator=torch.manual_seed(3))
-    (theirs * weight).mean().backward()
+    assert peer.std() > 0.3
+    assert close(ours, peer)
+    weight = torch.randn(peer.shape, generator=torch.manual_seed(3))
+    (peer * weight).mean().backward()
     (ours * weight).mean().backward()
     compared = list(gradients(reference, base, tmp_path))
     assert len(compared) > 20
-    for tensor, found, expected in compared:
-        assert close(found, expected, 1e-4), tensor
+    for tensor, result, expected in compared:
+        assert close(result, expected, 1e-4), tensor
 
 
 @pytest.mark.parametrize("name", [*VISION, *MEETING, *BEIT])
@@ -77,13 +77,13 @@ def test_beit(name: str, tmp_path: Path) -> None:
     counts[:, 0] = 0  # the start is never hidden
     picture = replace(picture, loss_weight=counts)
     codes = Segment("codes", ids(ROWS, 26), picture.position)
-    told = {
+    output = {
         "name": "masked",
         "mask_ratio": 0.4,
         "masks": {"name": "blocks"},
         "targets_from": {"s": "codes"},
     }
-    objective = ObjectiveConfig.from_tree(told).build()
+    objective = ObjectiveConfig.from_tree(output).build()
     batch = Batch(0, {"s": picture, "codes": codes}, KeyedRandom(0, 0))
     views = objective.views(batch, {"image": Hide()})
     hidden = views[0].streams[0].segments[0].masked
@@ -91,26 +91,26 @@ def test_beit(name: str, tmp_path: Path) -> None:
     assert 20 < hidden.sum() < 40
     assert not hidden[:, 0].any()
     labels = codes.values[:, 1:][hidden[:, 1:]]
-    theirs = reference(pixels(), bool_masked_pos=hidden[:, 1:], labels=labels).loss
+    peer = reference(pixels(), bool_masked_pos=hidden[:, 1:], labels=labels).loss
     scored = objective.loss([base.model(views[0])], views)
     ours = combine(scored, objective.term_weights(views))
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
-    theirs.backward()
+    assert float(ours) == pytest.approx(float(peer), rel=1e-5)
+    peer.backward()
     ours.backward()
     compared = list(gradients(reference, base, tmp_path))
     assert any("own" in tensor for tensor, *_ in compared)
     assert len(compared) > 40
-    for tensor, found, expected in compared:
-        assert close(found, expected, 1e-4), tensor
+    for tensor, result, expected in compared:
+        assert close(result, expected, 1e-4), tensor
 
 
 def test_beit_of_a_classifier(tmp_path: Path) -> None:
     """The states that its mean is of: the encoder ends without a norm."""
     reference = saved(BEIT["beit labels"], tmp_path)
     with torch.no_grad():
-        theirs = reference.beit(pixels()).last_hidden_state
+        peer = reference.beit(pixels()).last_hidden_state
         ours = states(load(tmp_path)).streams["main"].x
-    assert close(ours, theirs)
+    assert close(ours, peer)
 
 
 def test_offsets_of_older_files_are_verified(tmp_path: Path) -> None:
@@ -135,26 +135,26 @@ def test_labels_of_vit(tmp_path: Path) -> None:
     base = load(tmp_path)
     read = Predict("label", "x", index=torch.zeros(ROWS, 1, dtype=torch.int64))
     with torch.no_grad():
-        theirs = reference(pixels()).logits
+        peer = reference(pixels()).logits
         ours = states(base, read=read).predictions["x"][:, 0]
-    assert close(ours, theirs)
+    assert close(ours, peer)
 
 
 def joined(base: Base, given: Segment, reads: dict[str, Readout]) -> Any:
     """What is told of pictures and of texts in the joint Space."""
-    told = Stream("text", "text", (given,), readouts=(reads["text"],))
+    output = Stream("text", "text", (given,), readouts=(reads["text"],))
     seen = Stream("image", "image", (pictures(base),), readouts=(reads["image"],))
-    return base.model(View((seen, told))).predictions
+    return base.model(View((seen, output))).predictions
 
 
-def same_gradients(reference: Any, base: Base, folder: Path, ours: Tensor, theirs: Tensor) -> None:
+def same_gradients(reference: Any, base: Base, folder: Path, ours: Tensor, peer: Tensor) -> None:
     """Of the cross-entropy of the pairs' logits [B,B], each picture with the text of its row."""
-    for logits in (ours, theirs):
+    for logits in (ours, peer):
         F.cross_entropy(logits, torch.arange(ROWS)).backward()
     compared = list(gradients(reference, base, folder))
     assert len(compared) > 60
-    for tensor, found, expected in compared:
-        assert close(found, expected, 1e-4), tensor
+    for tensor, result, expected in compared:
+        assert close(result, expected, 1e-4), tensor
 
 
 @pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
@@ -164,62 +164,62 @@ def test_clip(tmp_path: Path, act: str) -> None:
     reference = saved(lambda: clip(act), tmp_path)
     base, end = load(tmp_path), torch.tensor([[8], [4], [6]])
     given = ids(ROWS, 9).clamp(max=90).scatter(1, end, 96)
-    theirs = reference(input_ids=given, pixel_values=pixels())
+    peer = reference(input_ids=given, pixel_values=pixels())
     picture = Predict("image_joint", "image", pooled=True)
     at_end = Predict("text_joint", "text", index=end), Predict("text_joint", "text", pooled=True)
     order, place = torch.arange(9).expand(ROWS, -1), torch.arange(9)
     padded = segment(given, order=order, document=torch.where(place <= end, 0, -1))
     for one, text in zip((segment(given), padded), at_end, strict=True):
-        found = joined(base, one, {"image": picture, "text": text})
-        seen, told = found["image"][:, 0], found["text"][:, 0]
-        assert close(seen[:, :-1], theirs.image_embeds)
-        assert close(told[:, :-1] / reference.logit_scale.exp(), theirs.text_embeds)
-        assert close(seen @ told.T, theirs.logits_per_image)
-    same_gradients(reference, base, tmp_path, seen @ told.T, theirs.logits_per_image)
+        result = joined(base, one, {"image": picture, "text": text})
+        seen, output = result["image"][:, 0], result["text"][:, 0]
+        assert close(seen[:, :-1], peer.image_embeds)
+        assert close(output[:, :-1] / reference.logit_scale.exp(), peer.text_embeds)
+        assert close(seen @ output.T, peer.logits_per_image)
+    same_gradients(reference, base, tmp_path, seen @ output.T, peer.logits_per_image)
 
 
 def test_siglip(tmp_path: Path) -> None:
     """Both vectors, the logits they make, and their gradient."""
     reference = saved(siglip, tmp_path)
-    places = 9
+    slots = 9
     with torch.no_grad():
         reference.logit_scale.fill_(4.9)  # more than CLIP ever has
     reference.save_pretrained(tmp_path)
-    base, given = load(tmp_path), ids(ROWS, places)
-    theirs = reference(input_ids=given, pixel_values=pixels())
+    base, given = load(tmp_path), ids(ROWS, slots)
+    peer = reference(input_ids=given, pixel_values=pixels())
     reads = {side: Predict(f"{side}_joint", side, pooled=True) for side in ("image", "text")}
-    found = joined(base, segment(given), reads)
-    image, text = found["image"][:, 0], found["text"][:, 0]
-    assert close(image[:, :-1], theirs.image_embeds)
-    assert close(text[:, :-1] / reference.logit_scale.exp(), theirs.text_embeds)
-    assert close(image @ text.T, theirs.logits_per_image)
-    same_gradients(reference, base, tmp_path, image @ text.T, theirs.logits_per_image)
+    result = joined(base, segment(given), reads)
+    image, text = result["image"][:, 0], result["text"][:, 0]
+    assert close(image[:, :-1], peer.image_embeds)
+    assert close(text[:, :-1] / reference.logit_scale.exp(), peer.text_embeds)
+    assert close(image @ text.T, peer.logits_per_image)
+    same_gradients(reference, base, tmp_path, image @ text.T, peer.logits_per_image)
 
 
 def test_vit_mae(tmp_path: Path) -> None:
     """What is told of the hidden places, and the gradient of it; the noise says which they are."""
     reference = saved(vit_mae, tmp_path)
-    base, places, seen = load(tmp_path), 25, 10
-    noise = torch.rand(ROWS, places, generator=torch.manual_seed(5))
-    theirs = reference(pixels(), noise=noise).logits
+    base, slots, seen = load(tmp_path), 25, 10
+    noise = torch.rand(ROWS, slots, generator=torch.manual_seed(5))
+    peer = reference(pixels(), noise=noise).logits
     order = noise.argsort(dim=1)
     zero = torch.zeros(ROWS, 1, dtype=torch.int64)
     keep, hidden = torch.cat([zero, 1 + order[:, :seen]], dim=1), 1 + order[:, seen:]
-    whole = pictures(base)
-    given = Segment("image", gather(whole.values, keep), gather(whole.position, keep))
-    told = MaskedSegment("pixels", gather(whole.position, hidden))
-    read = Predict("pixels", "x", index=seen + 1 + torch.arange(places - seen).expand(ROWS, -1))
+    full = pictures(base)
+    given = Segment("image", gather(full.values, keep), gather(full.position, keep))
+    output = MaskedSegment("pixels", gather(full.position, hidden))
+    read = Predict("pixels", "x", index=seen + 1 + torch.arange(slots - seen).expand(ROWS, -1))
     streams = (
         Stream("encoder", "encoder", (given,)),
         Stream(
             "decoder",
             "decoder",
-            (StreamSegment("encoder", given.position), told),
+            (StreamSegment("encoder", given.position), output),
             readouts=(read,),
         ),
     )
     ours = base.model(View(streams)).predictions["x"]
-    expected = gather(theirs, hidden - 1)
+    expected = gather(peer, hidden - 1)
     assert expected.std() > 0.3
     assert close(ours, expected)
     weight = torch.randn(ours.shape, generator=torch.manual_seed(3))
@@ -228,5 +228,5 @@ def test_vit_mae(tmp_path: Path) -> None:
     fixed = ".positions.place.weight"  # sines there, and not trained
     compared = [g for g in gradients(reference, base, tmp_path) if not g[0].endswith(fixed)]
     assert len(compared) > 40
-    for tensor, found, wanted in compared:
-        assert close(found, wanted, 1e-4), tensor
+    for tensor, result, wanted in compared:
+        assert close(result, wanted, 1e-4), tensor
