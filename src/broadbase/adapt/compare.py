@@ -84,6 +84,11 @@ def must_suit(base: Base, task: Task, method: MethodConfig, labels: int = 1) -> 
             f"task {task.name!r}: {method.name} learns from labels, and has none; give it some"
             " (--train-size), or take the names of the classes (--method names)"
         )
+    if task.target.is_weighted and not method.weighs_classes:
+        raise ConfigError(
+            f"task {task.name!r}: {method.name} cannot weigh classes (--class-weights); take"
+            " --method probe, knn or finetune"
+        )
     if reason := method.refusal(base, task):
         raise ConfigError(f"task {task.name!r}: {reason}")
     _must_align(base, task)

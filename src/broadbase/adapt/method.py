@@ -68,6 +68,9 @@ class MethodConfig(Slot):
     needs_labels: ClassVar[bool] = True
     """Whether it learns from labelled records; otherwise it may be fitted to none."""
 
+    weighs_classes: ClassVar[bool] = False
+    """Whether it learns by the target's weights of classes, as `Target.ridge` does."""
+
     @property
     def work(self) -> int:
         """How many steps of `fit` are reported by `done`; 0 where it takes no steps."""

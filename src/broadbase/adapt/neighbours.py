@@ -7,18 +7,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.preprocessing import normalize
+from sklearn.utils.class_weight import compute_class_weight
 
 K = 20
 TEMPERATURE = 0.07
 
 
 class NearestClasses(KNeighborsClassifier):  # type: ignore[misc]
-    """The classifier, with no more neighbours than there are records."""
+    """The classifier with no more neighbours than records, whose votes count by their class."""
+
+    class_weight: Any = None
 
     def fit(self, inputs: Any, labels: Any) -> Any:
         """Keep the records."""
         self.n_neighbors = min(K, len(labels))
-        return super().fit(inputs, labels)
+        super().fit(inputs, labels)
+        self.votes_ = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+        return self
+
+    def predict_proba(self, inputs: Any) -> NDArray[np.float64]:
+        """Return the share of each class in the votes, [M,K]."""
+        votes: NDArray[np.float64] = super().predict_proba(inputs)
+        if self.class_weight is None:
+            return votes
+        return normalize(votes * self.votes_, norm="l1")  # type: ignore[no-any-return]
 
 
 class NearestNumbers(KNeighborsRegressor):  # type: ignore[misc]
@@ -30,12 +43,14 @@ class NearestNumbers(KNeighborsRegressor):  # type: ignore[misc]
         return super().fit(inputs, labels)
 
 
-def nearest(kind: type) -> Any:
+def nearest(kind: type, class_weight: Any = None) -> Any:
     """Return 20 neighbours by cosine, each weighted by exp(cosine / 0.07).
 
     The weights are those of Wu et al. 2018, 3.4, and DINO.
     """
-    return kind(K, metric="cosine", weights=_votes)
+    model = kind(K, metric="cosine", weights=_votes)
+    model.class_weight = class_weight
+    return model
 
 
 def _votes(distance: NDArray[Any]) -> NDArray[Any]:

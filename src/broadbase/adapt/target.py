@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,13 @@ from torch import Tensor
 
 from broadbase.adapt.splits import Indices
 from broadbase.core.config import Slot
+from broadbase.core.errors import ConfigError
 from broadbase.core.spaces import HeadConfig
 from broadbase.evidence.comparison import Metric
 
 Outputs = NDArray[np.float64]  # [M,K]: a logit for each class, or a number
 Labels = NDArray[Any]  # [M], or [M,K] where a record has several
+ClassWeights = Literal["balanced"] | dict[str, float]  # by the name of a class
 Calibration = Mapping[str, Any]  # plain values, fitted on outputs for records not learned from
 
 
@@ -70,6 +72,19 @@ class Target(Slot):
     def counts(self, labels: Labels) -> Mapping[str, int]:
         """Return how many records each class has, the commonest first; none of numbers."""
         return {}
+
+    def with_weights(self, weights: ClassWeights) -> Target:
+        """Return the target whose records count by their class; ConfigError where none has one."""
+        raise ConfigError(f"labels that are {self.name} have no classes to weigh (--class-weights)")
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether records count by their class."""
+        return False
+
+    def weights(self, labels: Labels) -> NDArray[np.float64]:
+        """Return how much each record counts, [M], where a method learns from these."""
+        return np.ones(len(labels))
 
     @abstractmethod
     def ridge(self) -> Any:

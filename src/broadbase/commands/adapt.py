@@ -59,6 +59,14 @@ Label = Annotated[str, typer.Option(help="The field that holds the label.")]
 Regression = Annotated[bool, typer.Option(help="Predict numbers, scored by R2.")]
 PerToken = Annotated[bool, typer.Option(help="A label has a letter for each token.")]
 Macro = Annotated[bool, typer.Option(help="Score by macro-F1: every class counts alike.")]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class-weights",
+        metavar="balanced|CLASS=WEIGHT",
+        help="How much a record of a class counts in learning; repeat it for several classes.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -95,6 +103,7 @@ def adapt(
     regression: Regression = False,
     per_token: PerToken = False,
     macro: Macro = False,
+    class_weights: Weights = None,
     settings: Settings = None,
     baselines: Baselines = True,
     out: Out = None,
@@ -120,6 +129,7 @@ def adapt(
         test_size=test_size,
         splits=splits,
         macro=macro,
+        class_weights=class_weights or (),
         settings=settings or (),
         baselines=baselines,
         out=out,

@@ -50,6 +50,7 @@ class FinetuneConfig(MethodConfig):
 
     name: Literal["finetune"] = "finetune"
     trains_base: ClassVar[bool] = True
+    weighs_classes: ClassVar[bool] = True
     steps: Annotated[int, Field(ge=1)] = 100
     """The number of optimizer steps."""
     batch: Annotated[int, Field(ge=1)] = 32
@@ -133,13 +134,16 @@ class FinetuneConfig(MethodConfig):
     ) -> Iterator[Batch]:
         per_epoch = max(1, len(train) // size)
         labels = task.target.head_targets(base.config.heads[LABEL], task.labels)
+        weights = np.zeros(len(labels), np.float32)
+        weights[train] = task.target.weights(task.labels[train])
         for step in range(start, self.steps):
             epoch, i = divmod(step, per_epoch)
             order = np.random.default_rng(seed_of(seed, "finetune", epoch)).permutation(train)
             chosen = order[i * size : (i + 1) * size]
             target = torch.from_numpy(labels[chosen])[:, None]
             position = torch.zeros(len(chosen), 1, 3, dtype=torch.int64)
-            label = Segment(LABEL, target, position, loss_weight=torch.ones(target.shape[:2]))
+            weight = torch.from_numpy(weights[chosen])[:, None]
+            label = Segment(LABEL, target, position, loss_weight=weight)
             segments = {task.modality: _segment(base, task.modality, task, chosen), LABEL: label}
             yield Batch(step, segments, KeyedRandom(seed, step))
 

@@ -24,6 +24,7 @@ class KnnConfig(MethodConfig):
 
     name: Literal["knn"] = "knn"
     by_neighbours: ClassVar[bool] = True
+    weighs_classes: ClassVar[bool] = True
 
     def fit(
         self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored

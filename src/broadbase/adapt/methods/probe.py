@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class ProbeConfig(MethodConfig):
     """
 
     name: Literal["probe"] = "probe"
+    weighs_classes: ClassVar[bool] = True
 
     def fit(
         self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored

@@ -10,17 +10,21 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.metrics import f1_score
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from broadbase.adapt.neighbours import NearestClasses, nearest
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Calibration, Labels, Outputs, Target
+from broadbase.adapt.target import Calibration, ClassWeights, Labels, Outputs, Target
+from broadbase.core.config import hint
+from broadbase.core.errors import ConfigError
 from broadbase.core.spaces import HeadConfig
 from broadbase.evidence.comparison import ACCURACY, Metric
 from broadbase.nn.spaces.labels import LabelsConfig
@@ -41,6 +45,9 @@ class ClassesTarget(Target):
     macro: bool = False
     """Whether predictions are scored by the mean F1 of the classes, the rare as much as the common
     ones; otherwise by accuracy."""
+    class_weights: ClassWeights = Field(default_factory=dict)
+    """How much a record of each class counts where a method learns: 1 unless a class is named, or
+    "balanced": all classes together count alike."""
 
     @property
     def metric(self) -> Metric:
@@ -85,8 +92,12 @@ class ClassesTarget(Target):
         return labels
 
     def summary(self, labels: Labels) -> str:
-        """Name the classes with their numbers of records."""
-        return f"classes: {named_counts(self.counts(labels))}"
+        """Name the classes with their numbers of records, and with their weights."""
+        said = f"classes: {named_counts(self.counts(labels))}"
+        if not self.is_weighted:
+            return said
+        weights = zip(self.classes, self._weight_of_class(labels), strict=True)
+        return f"{said}; weights: {', '.join(f'{name} {x:.3g}' for name, x in weights)}"
 
     def counts(self, labels: Labels) -> Mapping[str, int]:
         """Return the number of records of each class, the commonest first."""
@@ -94,21 +105,56 @@ class ClassesTarget(Target):
         order = np.argsort(-counts, kind="stable")
         return {self.classes[i]: int(counts[i]) for i in order}
 
+    def with_weights(self, weights: ClassWeights) -> ClassesTarget:
+        """Return the target with these weights; ConfigError names a class that is none, or 0."""
+        for name, weight in weights.items() if isinstance(weights, dict) else ():
+            if name not in self.classes:
+                near = hint(name, self.classes)
+                raise ConfigError(f"--class-weights {name}: there is no such class{near}")
+            if not 0 < weight < np.inf:
+                raise ConfigError(f"--class-weights {name}={weight:g}: give a number above 0")
+        return self.replace(class_weights=weights)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether there are weights."""
+        return bool(self.class_weights)
+
+    def weights(self, labels: Labels) -> NDArray[np.float64]:
+        """Return the weight of each record's class, [M]."""
+        weights: NDArray[np.float64] = self._weight_of_class(labels)[labels]
+        return weights
+
+    @property
+    def _weights(self) -> Any:
+        """The weights as scikit-learn takes them."""
+        if not isinstance(self.class_weights, dict):
+            return self.class_weights
+        named = self.class_weights
+        return {i: named.get(name, 1.0) for i, name in enumerate(self.classes)} if named else None
+
+    def _weight_of_class(self, labels: Labels) -> NDArray[np.float64]:
+        """Return the weight of each class [K] among these labels; 1 of one that no record has."""
+        present, weights = np.unique(labels), np.ones(self.columns)
+        if len(present):
+            weights[present] = compute_class_weight(self._weights, classes=present, y=labels)
+        return weights
+
     def ridge(self) -> Any:
         """Return ridge regression on an indicator of each class."""
-        return RidgeClassifierCV(alphas=PENALTIES)
+        return RidgeClassifierCV(alphas=PENALTIES, class_weight=self._weights)
 
     def logistic(self) -> Any:
         """Return logistic regression."""
-        return LogisticRegression(max_iter=1000)
+        return LogisticRegression(max_iter=1000, class_weight=self._weights)
 
     def neighbours(self) -> Any:
         """Return weighted votes of the nearest records."""
-        return nearest(NearestClasses)
+        return nearest(NearestClasses, class_weight=self._weights)
 
     def forest(self) -> Any:
         """Return a forest of 200 trees."""
-        return RandomForestClassifier(200, random_state=0)
+        return RandomForestClassifier(200, random_state=0, class_weight=self._weights)
 
     def outputs(self, model: Any, inputs: Any) -> Outputs:
         """Return decision values, or log-probabilities where a model has none, [M,K]."""
@@ -138,9 +184,14 @@ class ClassesTarget(Target):
 
         Of M records the right class counts as M/(M+1), and the others share the rest, so that
         records without an error do not make every later prediction certain (Platt 1999, 2.2).
+        Where classes have weights, a method learns of records in other proportions than they come
+        in: then a probability is divided by its class's weight (Elkan 2001, theorem 2).
         """
+        weights = {}
+        if self.is_weighted:
+            weights["log_weights"] = np.log(self._weight_of_class(labels)).tolist()
         if not len(labels):
-            return {"temperature": 1.0}
+            return {"temperature": 1.0, **weights}
         seen = outputs > NEVER / 2
         right = np.zeros_like(seen)
         right[np.arange(len(labels)), labels] = True
@@ -148,23 +199,33 @@ class ClassesTarget(Target):
         weight = right + others / np.maximum(others.sum(axis=1, keepdims=True), 1) / len(labels)
 
         def loss(log_temperature: float) -> float:
-            likelihood = log_softmax(outputs / np.exp(log_temperature), axis=1)
+            calibration = {"temperature": np.exp(log_temperature), **weights}
+            likelihood = log_softmax(_logits(outputs, calibration), axis=1)
             return float(-np.where(weight > 0, weight * likelihood, 0.0).sum())
 
         fit = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-        return {"temperature": float(np.exp(fit.x))}
+        return {"temperature": float(np.exp(fit.x)), **weights}
 
     def rows(self, outputs: Outputs, calibration: Calibration) -> Sequence[dict[str, Any]]:
-        """Return the likeliest class, its probability, and the probability of each class."""
-        chances = softmax(outputs / calibration["temperature"], axis=1)
+        """Return the class of the largest output, its probability, and that of each class.
+
+        It is the likeliest class, unless classes have weights.
+        """
+        chances = softmax(_logits(outputs, calibration), axis=1)
         return [
             {
-                "label": self.classes[best := int(row.argmax())],
+                "label": self.classes[best],
                 "probability": float(row[best]),
                 **{f"p({name})": float(p) for name, p in zip(self.classes, row, strict=True)},
             }
-            for row in chances
+            for best, row in zip(outputs.argmax(axis=1), chances, strict=True)
         ]
+
+
+def _logits(outputs: Outputs, calibration: Calibration) -> Outputs:
+    """Return calibrated logits [M,K]."""
+    logits: Outputs = outputs / calibration["temperature"] - calibration.get("log_weights", 0.0)
+    return logits
 
 
 def named_counts(counts: Mapping[str, int]) -> str:

@@ -19,7 +19,7 @@ from broadbase.adapt.result import TaskResult
 from broadbase.adapt.task import Task
 from broadbase.adapt.task_data import MOST
 from broadbase.commands.options import log
-from broadbase.commands.work.labelled_data import LabelledData, task_of
+from broadbase.commands.work.labelled_data import LabelledData, task_of, weights_of
 from broadbase.core.config import override
 from broadbase.core.terminal import echo
 from broadbase.inference.base import Base
@@ -39,6 +39,7 @@ def adapt(
     test_size: int | None,
     splits: int,
     macro: bool,
+    class_weights: Sequence[str],
     settings: Sequence[str],
     baselines: bool,
     out: Path | None,
@@ -51,13 +52,13 @@ def adapt(
     from the others. ConfigError where options do not fit, before any work.
     """
     data.check((train_size, test_size))
-    chosen = method_of(method, settings)
+    chosen, weights = method_of(method, settings), weights_of(class_weights)
     if out is not None:
         must_be_free(out)
     data.sources()  # before the base is loaded
     MachineConfig().prepare()
     base = load(model)
-    task = task_of(base, data, modality, kind, macro, test_size)
+    task = task_of(base, data, modality, kind, macro, test_size, weights)
     if task.test is not None:
         result = compare_test(
             base, task, chosen, features=baselines, random_init=baselines, console=log

@@ -10,6 +10,7 @@ from typing import Any
 from broadbase.adapt.kinds import CLASSES, KINDS, NUMBERS, PER_TOKEN, Kind
 from broadbase.adapt.labelled import Read
 from broadbase.adapt.reading import as_read, kind_of, reader
+from broadbase.adapt.target import ClassWeights
 from broadbase.adapt.task import Task
 from broadbase.adapt.task_data import read_task
 from broadbase.commands.options import log
@@ -81,6 +82,24 @@ def kind_named(name: str | None, *, regression: bool, per_token: bool, macro: bo
     return CLASSES if macro and kind is None else kind
 
 
+def weights_of(words: Sequence[str]) -> ClassWeights:
+    """Return the weights in `balanced` or CLASS=WEIGHT, ...; ConfigError where one is neither."""
+    if list(words) == ["balanced"]:
+        return "balanced"
+    weights: dict[str, float] = {}
+    for word in words:
+        name, equals, weight = word.rpartition("=")
+        try:
+            weights[name.strip()] = float(weight)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(
+                f"`--class-weights {word}`: give CLASS=WEIGHT for each class, or balanced alone"
+            )
+    return weights
+
+
 def task_of(
     base: Base,
     data: LabelledData,
@@ -88,6 +107,7 @@ def task_of(
     kind: Kind | None,
     macro: bool,
     test_size: int | None,
+    weights: ClassWeights | None = None,
 ) -> Task:
     """Read the labelled records as the base reads them, and say what they are."""
     sources = data.sources()
@@ -96,6 +116,8 @@ def task_of(
     by_time = data.time is not None
     how: dict[str, Any] = {"kind": kind, "macro": macro, "by_time": by_time, "newest": test_size}
     task = as_read(base, read_task(data.name, modality, *sources, read=read, **how))
+    if weights:
+        task = replace(task, target=task.target.with_weights(weights))
     if data.unlabelled is not None:
         task = replace(task, unlabelled=_pool(data.unlabelled, data.field, modality, read))
     said = [line for source in sources for line in notes(source)]
