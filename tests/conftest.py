@@ -18,6 +18,7 @@ from support.recipes import write_corpus
 from support.segments import images, packed
 
 torch.set_num_threads(1)
+os.environ["BROADBASE_CACHE_GB"] = "0"  # no test leaves embeddings in the user's cache
 os.environ.pop("COLUMNS", None)  # a worker of xdist says 80; a table that goes to a file has room
 
 

@@ -5,15 +5,16 @@ Legend: M records, or tokens where tokens are labelled; N tokens, L layers, D wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from broadbase.adapt.inputs import Inputs, content
-from broadbase.adapt.truncation import beginning
+from broadbase.adapt.truncation import beginning, max_tokens
+from broadbase.adapt.vector_cache import VectorCache, current, reading_of
 from broadbase.core.errors import ConfigError
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
@@ -30,8 +31,10 @@ class Encoder:
 
     base: Base
     modality: str
+    cache: VectorCache | None = field(default_factory=current)
     _vectors: dict[str, Vectors] = field(default_factory=dict)  # by content: [F], or [N,F]
     _properties: dict[str, Vectors | None] = field(default_factory=dict)
+    _reading: str = ""  # the key of the cache
 
     def keep(self, inputs: Inputs, done: Done = ignored) -> None:
         """Read the records of `inputs` now and keep their vectors, for what asks for them later."""
@@ -40,7 +43,7 @@ class Encoder:
 
     def after(self, inputs: Inputs) -> Encoder:
         """Return an encoder that keeps the vectors of these records as well; this one does not."""
-        other = Encoder(self.base, self.modality, dict(self._vectors), self._properties)
+        other = replace(self, _vectors=dict(self._vectors))
         other.keep(inputs)
         return other
 
@@ -114,24 +117,36 @@ class Encoder:
         """Return what is read of each record by its number; what is kept is not read again.
 
         The means of all layers [L*D], and then as many deviations where they are read; of a token
-        its states. The last layer is that before the final norm.
+        its states. The last layer is that before the final norm. Of equal records one is read.
         """
-        rows, missing = dict[int, Vectors](), list[int]()
-        for i in map(int, inputs.used):
-            kept = self._vectors.get(content(inputs.raws[i])) if self._vectors else None
-            if kept is None:
-                missing.append(i)
-            else:
-                rows[i] = kept
-        if missing:
-            raws = [inputs.raws[i] for i in missing]
-            settings: dict[str, Any] = {"modality": self.modality, "done": done}
-            if inputs.per_token:
-                new: Any = self.base.embed_tokens(raws, **settings)
-            else:
-                reading = beginning(self.base, self.modality)
-                new = reading.embed(raws, deviations=self._spread(inputs), **settings)
+        digests = {int(i): content(inputs.raws[i]) for i in inputs.used}
+        rows = {each: self._vectors[each] for each in digests.values() if each in self._vectors}
+        missing = {each: inputs.raws[i] for i, each in digests.items() if each not in rows}
+        if missing and inputs.per_token:
+            new: Any = self.base.embed_tokens(
+                [*missing.values()], modality=self.modality, done=done
+            )
             rows |= dict(zip(missing, new, strict=True))
+        elif missing:
+            rows |= self._embedded(missing, self._spread(inputs), done)
+        return {i: rows[each] for i, each in digests.items()}
+
+    def _embedded(self, raws: Mapping[str, Any], spread: bool, done: Done) -> dict[str, Vectors]:
+        """Return what is read of records by their digests, from the cache where it has them."""
+        limit, rows = max_tokens(self.base, self.modality), dict[str, Vectors]()
+        if self.cache is not None:
+            settings = {"modality": self.modality, "max_tokens": limit, "deviations": spread}
+            self._reading = self._reading or reading_of(self.base, **settings)
+            rows |= self.cache.get(self._reading, [*raws])
+            done(len(rows))
+        missing = {each: raw for each, raw in raws.items() if each not in rows}
+        if missing:
+            reading, records = beginning(self.base, self.modality), [*missing.values()]
+            new = reading.embed(records, modality=self.modality, deviations=spread, done=done)
+            computed = dict(zip(missing, new, strict=True))
+            if self.cache is not None:
+                self.cache.put(self._reading, computed)
+            rows |= computed
         return rows
 
     def _property_vectors(self, inputs: Inputs) -> Vectors | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broadbase.commands import work
-from broadbase.commands.options import WHERE, Json, ModelFolder, not_empty
+from broadbase.commands.options import WHERE, Cached, Json, ModelFolder, not_empty
 
 Modality = Annotated[str | None, typer.Option(help="The modality of the records.")]
 Method = Annotated[
@@ -108,6 +108,7 @@ def adapt(
     baselines: Baselines = True,
     out: Out = None,
     copy_base: CopyBase = False,
+    cache: Cached = True,
     as_json: Json = False,
 ) -> None:
     """Adapt a base to a labelled task: learn, save, and say how good it is.
@@ -119,20 +120,21 @@ def adapt(
         kind, regression=regression, per_token=per_token, macro=macro
     )
     where = (data, train, validation, test, unlabelled, field, label, group, time)
-    work.adapt.adapt(
-        model,
-        work.labelled_data.LabelledData(*where),
-        modality,
-        method,
-        named,
-        train_size=train_size,
-        test_size=test_size,
-        splits=splits,
-        macro=macro,
-        class_weights=class_weights or (),
-        settings=settings or (),
-        baselines=baselines,
-        out=out,
-        copy_base=copy_base,
-        as_json=as_json,
-    )
+    with work.cache.embeddings(cache):
+        work.adapt.adapt(
+            model,
+            work.labelled_data.LabelledData(*where),
+            modality,
+            method,
+            named,
+            train_size=train_size,
+            test_size=test_size,
+            splits=splits,
+            macro=macro,
+            class_weights=class_weights or (),
+            settings=settings or (),
+            baselines=baselines,
+            out=out,
+            copy_base=copy_base,
+            as_json=as_json,
+        )

@@ -14,6 +14,7 @@ import typer
 
 from broadbase.commands.adapt import adapt
 from broadbase.commands.bases import bases
+from broadbase.commands.cache import cache
 from broadbase.commands.demo import demo
 from broadbase.commands.doctor import doctor
 from broadbase.commands.evaluate import evaluate
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "import": import_weights,
     "export": export,
+    "cache": cache,
     "doctor": doctor,
     "demo": demo,
 }

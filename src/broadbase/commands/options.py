@@ -60,6 +60,10 @@ Data = Annotated[
         metavar="PATH", callback=not_empty, help=f"{WHERE}. Repeat it to train on a mixture."
     ),
 ]
+Cached = Annotated[
+    bool,
+    typer.Option("--cache/--no-cache", help="Keep embeddings on disk for the next command."),
+]
 OneData = Annotated[str, typer.Option(metavar="PATH", callback=not_empty, help=WHERE)]
 Depth = Annotated[
     int | None,
@@ -78,7 +82,7 @@ InitFrom = Annotated[
     str | None,
     typer.Option(help="The base to start from: a run, a model folder, or sample:NAME."),
 ]
-Device = Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.")]
 MODEL = "The folder of a run, a model folder, or sample:NAME (`broadbase bases` lists them)."
 ModelFolder = Annotated[Path, typer.Argument(help=MODEL)]

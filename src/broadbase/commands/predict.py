@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broadbase.commands import work
-from broadbase.commands.options import Json, OneData
+from broadbase.commands.options import Cached, Device, Json, OneData
 
 AdaptedFolder = Annotated[Path, typer.Argument(help="The folder that `adapt --out` wrote.")]
 Out = Annotated[
@@ -32,6 +32,8 @@ def predict(
     field: Field = None,
     label: Label = None,
     key: Key = None,
+    device: Device = "cpu",
+    cache: Cached = True,
     as_json: Json = False,
 ) -> None:
     """Predict a label, with its probability, for every record of a table or a folder.
@@ -39,4 +41,14 @@ def predict(
     There is a row for each record, in the order of the data; a record that cannot be read has the
     reason in the column `error`. Where records have labels, the score is said at the end.
     """
-    work.predict.predict(folder, data, out, field=field, label=label, key=key, as_json=as_json)
+    with work.cache.embeddings(cache):
+        work.predict.predict(
+            folder,
+            data,
+            out,
+            field=field,
+            label=label,
+            key=key,
+            device=device,
+            as_json=as_json,
+        )

@@ -155,7 +155,7 @@ def check_compatible(
             raise ConfigError(f"{where}: its base has no modality {name!r}; it has: {names}")
         ours, its = (_bound(c.modalities[name].tree(), free) for c in (config, base.config))
         alike = ours == its
-        if not alike or _files(codec) != _files(base.codecs[name]):
+        if not alike or codec_files(codec) != codec_files(base.codecs[name]):
             raise ConfigError(
                 f"{where}: its codec of {name!r} is not this run's, and one id would mean two"
                 " things; pretrain both from one --store, with the same settings of the modality"
@@ -171,7 +171,7 @@ def _bound(tree: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:
     }
 
 
-def _files(codec: Codec) -> dict[str, bytes]:
+def codec_files(codec: Codec) -> dict[str, bytes]:
     """Return the files that a codec saves: equal for codecs that encode alike."""
     with tempfile.TemporaryDirectory() as name:
         codec.save(Path(name))

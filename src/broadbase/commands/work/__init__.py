@@ -7,6 +7,7 @@ from broadbase.core.lazy import submodules
 if TYPE_CHECKING:
     from broadbase.commands.work import (
         adapt,
+        cache,
         data,
         demo,
         doctor,
@@ -24,6 +25,7 @@ else:
 
 __all__ = [
     "adapt",
+    "cache",
     "data",
     "demo",
     "doctor",

@@ -16,7 +16,7 @@ from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.sources import SourceConfig
 from broadbase.core.terminal import echo
 from broadbase.data.detect import columns_at, unlabelled
-from broadbase.train.machine import MachineConfig
+from broadbase.train.machine import MachineConfig, find_device
 
 EVERY = 10.0  # seconds between lines of progress
 
@@ -29,6 +29,7 @@ def predict(
     field: str | None,
     label: str | None,
     key: str | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """Write a row for each record of `data` to `out`, or to stdout.
@@ -42,8 +43,8 @@ def predict(
     if out is not None:
         must_be_writable(out)
         _must_not_be_read(out, data, source)
-    MachineConfig().prepare()
-    adapted = load_adapted(folder)
+    MachineConfig(device=device).prepare()
+    adapted = load_adapted(folder, str(find_device(device)))
     predictor = Predictor(adapted)
     ending = ".jsonl" if as_json else ".csv"
     head = {"origin": str, **dict.fromkeys(columns, str)}
