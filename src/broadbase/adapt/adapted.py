@@ -29,6 +29,7 @@ from broadbase.adapt.reading import reader
 from broadbase.adapt.target import Calibration, Outputs, Target
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import draft_folder, read_json, refuse_foreign
+from broadbase.core.sources import Pair
 from broadbase.weights import folder as model_folders
 from broadbase.weights.samples import sample_name
 
@@ -48,15 +49,18 @@ class Adapted:
     calibration: Calibration
     per_token: bool = False
     card: Mapping[str, Any] = field(default_factory=dict)  # what was read, and the scores
+    paired: bool = False
 
     def predict(self, records: Sequence[Any]) -> Sequence[dict[str, Any]]:
         """Return what is predicted of each record as a row of named plain values.
 
         A class has its probability and those of all classes; a number has the ends of the interval
         that covers 9 of 10 records. Where tokens are labelled, a row has lists with an item for
-        each token. DataError names the first that is no record of the modality.
+        each token. A pair is a list or a tuple of two. DataError names the first that is no record
+        of the modality.
         """
         read = reader(self.fitted.base, self.modality)
+        records = [_pair(i, record) for i, record in enumerate(records)] if self.paired else records
         raws = [_cleaned(read, i, record) for i, record in enumerate(records)]
         return self.rows(raws, self.outputs(raws)) if raws else []
 
@@ -94,6 +98,12 @@ def _list(kind: Any) -> Any:
     return GenericAlias(list, (kind,))
 
 
+def _pair(number: int, record: Any) -> Pair:
+    if not isinstance(record, list | tuple) or len(record) != 2:
+        raise DataError(f"record {number} is no pair; give two items, as (question, answer)")
+    return Pair(*record)
+
+
 def _cleaned(read: Any, number: int, record: Any) -> Any:
     try:
         return read(record)
@@ -116,6 +126,7 @@ def save_adapted(adapted: Adapted, folder: Path, base: Path, copy: bool = False)
         "task": adapted.task,
         "modality": adapted.modality,
         "per_token": adapted.per_token,
+        "paired": adapted.paired,
         "target": adapted.target.tree(),
         "method": adapted.method.tree(),
         "facts": dict(adapted.fitted.facts),
@@ -153,6 +164,7 @@ def load_adapted(folder: Path | str, device: str = "cpu") -> Adapted:
         fitted=method.restore(encoder, target, arrays, description["facts"]),
         calibration=description["calibration"],
         per_token=description["per_token"],
+        paired=description.get("paired", False),
         card=description["card"],
     )
 

@@ -12,6 +12,7 @@ from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import NEAREST, PER_TOKEN, Baselines, classical
 from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import MethodConfig
+from broadbase.adapt.pair_features import PAIRS
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read
 from broadbase.adapt.result import RANDOM_INIT, TaskResult, compare_splits
@@ -100,7 +101,7 @@ def encoders_of(
     """Return an encoder of each base, which keeps the vectors of its inputs."""
     encoders = [Encoder(base, task.modality) for base, _ in reads]
     if not method.trains_base:
-        with progress.phase("computing embeddings", sum(len(inputs.used) for _, inputs in reads)):
+        with progress.phase("computing embeddings", sum(len(each.items.used) for _, each in reads)):
             for encoder, (_, inputs) in zip(encoders, reads, strict=True):
                 encoder.keep(inputs, progress.done)
     return encoders
@@ -125,6 +126,8 @@ def choice_of(task: Task, method: MethodConfig) -> Baselines | None:
     """Return the hand-made features that fit a method; None: the usual ones."""
     if task.token_labels is not None:
         return PER_TOKEN
+    if task.paired:
+        return PAIRS
     return NEAREST if method.by_neighbours else None
 
 
@@ -132,7 +135,8 @@ def result_of(
     base: Base, task: Task, used: Indices, method: MethodConfig, seeds: int
 ) -> Callable[[int, int, list[float], Mapping[str, list[float]]], TaskResult]:
     """Return what makes a result of the sizes of a split, the scores and those of baselines."""
-    codec, limit = base.codec(task.modality)[1], max_tokens(base, task.modality)
+    codec, joint = base.codec(task.modality)[1], task.paired and method.joins_pairs
+    limit = max_tokens(base, task.modality, joint)
     cut = 0 if task.token_labels is not None else long(codec, (task.raws[i] for i in used), limit)
     metric = task.target.metric
 

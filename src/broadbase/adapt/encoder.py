@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from broadbase.adapt import pairs
 from broadbase.adapt.inputs import Inputs, content
 from broadbase.adapt.truncation import beginning, max_tokens
 from broadbase.adapt.vector_cache import VectorCache, current, reading_of
@@ -37,7 +38,11 @@ class Encoder:
     _reading: str = ""  # the key of the cache
 
     def keep(self, inputs: Inputs, done: Done = ignored) -> None:
-        """Read the records of `inputs` now and keep their vectors, for what asks for them later."""
+        """Read the records of `inputs` now and keep their vectors, for what asks for them later.
+
+        Of pairs it is their items that are read and kept.
+        """
+        inputs = inputs.items
         for i, vectors in self._read(inputs, done).items():
             self._vectors[content(inputs.raws[i])] = vectors
 
@@ -51,8 +56,11 @@ class Encoder:
         """Name the representations of these records that a method may choose from.
 
         They are the last layer, all layers and each layer; of measured values, as those of sounds
-        and images, also the first two with deviations; and what the base predicts.
+        and images, also the first two with deviations; and what the base predicts. Those of pairs
+        are in `pairs.representations`.
         """
+        if inputs.paired:
+            return pairs.representations(self.representations(inputs.items), LAST)
         one = Inputs([inputs.raws[int(inputs.used[0])]], per_token=inputs.per_token)
         row, spread = self._read(one, ignored)[0], self._spread(inputs)
         depth = row.shape[-1] // self.width // (2 if spread else 1)
@@ -70,8 +78,11 @@ class Encoder:
 
         "last layer": the mean over its tokens of the last layer; "layer 1": that of the first;
         "all layers": those of all, concatenated; with " and deviations" the deviations over its
-        tokens follow; "properties": what the base predicts of a record, such as descriptors.
+        tokens follow; "properties": what the base predicts of a record, such as descriptors. Those
+        of pairs are computed from these of their items, as `pairs` says.
         """
+        if inputs.paired:
+            return self._pair_vectors(inputs, representation)
         if representation == PROPERTIES:
             properties = self._property_vectors(inputs)
             if properties is None:
@@ -85,6 +96,16 @@ class Encoder:
         if inputs.tokens is None:
             return np.concatenate([rows[int(i)] for i in inputs.used])
         return np.stack([rows[int(i)][int(position)] for i, position in inputs.tokens])
+
+    def _pair_vectors(self, inputs: Inputs, representation: str) -> Vectors:
+        """Return a representation of each pair, [M,F]."""
+        if representation == pairs.COSINES:
+            first, second = np.split(self.vectors(inputs.items, LAYERS), 2)
+            return pairs.cosines(first, second, self.width)
+        make = pairs.compared if representation.endswith(pairs.COMPARED) else pairs.composed
+        items = self.vectors(inputs.items, representation.removesuffix(pairs.COMPARED))
+        first, second = np.split(items, 2)
+        return make(first, second)
 
     @property
     def width(self) -> int:

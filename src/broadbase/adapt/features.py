@@ -72,10 +72,9 @@ def _scorer(task: Task, predict: Predictor) -> Scorer:
     return lambda train, test, _: task.score(predict(train, test), test)
 
 
-def _raw(task: Task) -> NDArray[Any]:
-    raws = np.empty(len(task.raws), dtype=object)
-    raws[:] = task.raws
-    return raws
+def raw_records(task: Task) -> NDArray[Any]:
+    """Return the records as they are, [M]."""
+    return np.fromiter(task.raws, dtype=object, count=len(task.raws))
 
 
 def _pixels(task: Task) -> NDArray[np.float64]:
@@ -192,9 +191,9 @@ def _forest(task: Task) -> Pipeline:
 
 
 BASELINES: Baselines = {
-    "text": {"TF-IDF of characters": (_raw, _tfidf)},
-    "code": {"TF-IDF of characters": (_raw, _tfidf)},
-    "bytes": {"TF-IDF of characters": (_raw, _tfidf)},
+    "text": {"TF-IDF of characters": (raw_records, _tfidf)},
+    "code": {"TF-IDF of characters": (raw_records, _tfidf)},
+    "bytes": {"TF-IDF of characters": (raw_records, _tfidf)},
     "image": {"pixels": (_pixels, _linear)},
     "audio": {"log-mel": (_logmel, _linear), "MFCC": (_mfcc, _linear)},
     "cell": {
@@ -203,12 +202,12 @@ BASELINES: Baselines = {
         "expression, ridge": (_expression, _linear),
     },
     "video": {"pixels": (_pixels, _linear)},
-    "protein": {"3-mers": (_raw, _kmers)},
+    "protein": {"3-mers": (raw_records, _kmers)},
     "molecule": {
         "Morgan": (_morgan, _linear),
         "descriptors": (_descriptors, _linear),
         "descriptors, forest": (_descriptors, _forest),
-        "TF-IDF of characters": (_raw, _tfidf),
+        "TF-IDF of characters": (raw_records, _tfidf),
     },
 }
 NEAREST: Baselines = {  # what a base's vectors are held against as neighbours

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.adapt.inputs import content
+from broadbase.adapt.inputs import content, unordered
 from broadbase.adapt.task import Task
 from broadbase.core.errors import DataError
-from broadbase.core.sources import Record
+from broadbase.core.sources import Record, each_part, parts
 from broadbase.core.trees import brief
 
 
@@ -54,10 +54,11 @@ def _time(record: Record) -> float:
 def with_test(task: Task, held: NDArray[np.bool_]) -> tuple[Task, list[str]]:
     """Return the task with the records `held` [M] to test on, and what is odd with these.
 
-    Records to train on that equal one of the test, but for case and spaces, are left out and
-    counted. DataError where none is left on a side.
+    Records to train on that equal one of the test, but for case, spaces and the order of a pair,
+    are left out and counted. DataError where none is left on a side.
     """
-    digests = np.array([content(_plain(raw)) for raw in task.raws])
+    plain = [each_part(_plain, raw) for raw in task.raws]
+    digests = np.array([unordered(raw) for raw in plain])
     leaked = ~held & np.isin(digests, digests[held])
     train = int((~held).sum())
     notes = [f"{int(held.sum()):,} records are tested on, {train - int(leaked.sum()):,} trained on"]
@@ -65,6 +66,11 @@ def with_test(task: Task, held: NDArray[np.bool_]) -> tuple[Task, list[str]]:
         notes.append(
             f"leak: {int(leaked.sum()):,} of {train:,} records to train on equal one of the test,"
             " and are left out"
+        )
+    if task.paired and (many := _sharing(plain, held, leaked)):
+        notes.append(
+            f"{many:,} of {int(held.sum()):,} pairs that are tested on share an item with one that"
+            " is trained on"
         )
     if leaked.sum() == train or not held.any():
         raise DataError(
@@ -78,6 +84,13 @@ def with_test(task: Task, held: NDArray[np.bool_]) -> tuple[Task, list[str]]:
             f" {task.target.summary(task.labels[task.train])}; give records of other labels"
         )
     return task, notes
+
+
+def _sharing(raws: Sequence[Any], held: NDArray[np.bool_], leaked: NDArray[np.bool_]) -> int:
+    """Count the pairs of the test that have an item of a pair to train on."""
+    digests = np.array([[content(item) for item in parts(raw)] for raw in raws])  # [M,2]
+    trained = digests[~held & ~leaked]
+    return int(np.isin(digests[held], trained).any(axis=1).sum())
 
 
 def _without(task: Task, leaked: NDArray[np.bool_], held: NDArray[np.bool_]) -> Task:

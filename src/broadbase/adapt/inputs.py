@@ -1,4 +1,4 @@
-"""Records that something is predicted of, and the digest of their content.
+"""Records that something is predicted of, pairs among them, and the digest of their content.
 
 Legend: M records, or tokens where tokens are predicted.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from broadbase.adapt.splits import Indices
+from broadbase.core.sources import Pair, parts
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,27 @@ class Inputs:
         """The numbers of the records that are read."""
         return np.arange(len(self.raws)) if self.tokens is None else np.unique(self.tokens[:, 0])
 
+    @property
+    def paired(self) -> bool:
+        """Whether the records are pairs."""
+        return len(self.raws) > 0 and isinstance(self.raws[0], Pair)
+
+    @property
+    def items(self) -> Inputs:
+        """The first items of all pairs, and then the second; other records as they are."""
+        if not self.paired:
+            return self
+        return Inputs([pair[i] for i in range(2) for pair in self.raws])
+
 
 def content(raw: Any) -> str:
     """Compute a digest of a record's content: equal for equal records."""
     return hashlib.sha256(_bytes(raw)).hexdigest()
+
+
+def unordered(raw: Any) -> str:
+    """Compute a digest that is also equal for pairs of the same items in the other order."""
+    return "".join(sorted(map(content, parts(raw))))
 
 
 def _bytes(raw: Any) -> bytes:

@@ -65,6 +65,9 @@ class MethodConfig(Slot):
     by_neighbours: ClassVar[bool] = False
     """Whether it is compared with neighbours by hand-made features, not with models of these."""
 
+    joins_pairs: ClassVar[bool] = False
+    """Whether it reads the items of a pair as one document, so that each has half of the room."""
+
     needs_labels: ClassVar[bool] = True
     """Whether it learns from labelled records; otherwise it may be fitted to none."""
 

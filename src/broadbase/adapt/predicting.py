@@ -15,7 +15,7 @@ from broadbase.adapt.adapted import Adapted
 from broadbase.adapt.target import Outputs
 from broadbase.adapt.truncation import is_long, max_tokens
 from broadbase.core.errors import BroadbaseError
-from broadbase.core.sources import Record, Reject
+from broadbase.core.sources import Pair, Record, Reject, each_part, parts
 
 BATCH = 1024  # records that are predicted at once at most
 BYTES = 1 << 26  # of the records that are predicted at once
@@ -50,7 +50,8 @@ class Predictor:
         base, modality = self.adapted.fitted.base, self.adapted.modality
         name, self._codec = base.codec(modality)
         self._kind = base.config.modalities[name]
-        self.max_tokens = max_tokens(base, modality)
+        joint = self.adapted.paired and self.adapted.method.joins_pairs
+        self.max_tokens = max_tokens(base, modality, joint)
         self._most = base.max_tokens(modality) if self.adapted.per_token else None
 
     def batches(self, items: Iterable[Record | Reject]) -> Iterator[Sequence[Prediction]]:
@@ -79,16 +80,19 @@ class Predictor:
         """Return a record and what it is cleaned; a Reject where it cannot be read."""
         if isinstance(item, Reject):
             return item, None
+        if isinstance(item.raw, Pair) != self.adapted.paired:
+            expected = "a pair" if self.adapted.paired else "one record, and no pair"
+            return Reject(item.origin, f"expected {expected}"), None
         try:
-            cleaned = self._kind.clean(item.raw)
-            sample = self._codec.encode(cleaned)
+            cleaned = each_part(self._kind.clean, item.raw)
+            samples = [self._codec.encode(each) for each in parts(cleaned)]
         except BroadbaseError:
             raise
         except (TypeError, ValueError) as error:
             return Reject(item.origin, str(error)), None
         if self._most is None:
-            self.truncated += is_long(sample, self.max_tokens)
-        elif (tokens := len(sample.values)) > self._most:
+            self.truncated += any(is_long(each, self.max_tokens) for each in samples)
+        elif (tokens := len(samples[0].values)) > self._most:
             reason = f"{tokens:,} tokens, and the base reads {self._most:,.0f}; cut it"
             return Reject(item.origin, reason), None
         return item, cleaned
@@ -141,6 +145,8 @@ def _plain(text: str) -> str:
 
 def _bytes(raw: Any) -> int:
     """Return about how many bytes a cleaned record takes."""
+    if isinstance(raw, Pair):
+        return sum(map(_bytes, raw))
     if isinstance(raw, str | bytes):
         return len(raw)
     size = getattr(raw, "size", 0)

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.adapt.inputs import content
+from broadbase.adapt.inputs import content, unordered
 from broadbase.adapt.labelled import Read
 from broadbase.adapt.splits import joined
 from broadbase.adapt.task import Task
 from broadbase.core.codec import Codec
 from broadbase.core.errors import BroadbaseError, DataError
-from broadbase.core.sources import Record, SourceConfig
+from broadbase.core.sources import Pair, Record, SourceConfig, each_part
 from broadbase.inference.base import Base
 from broadbase.modalities.audio import AudioCodec
 
+SHARED = (
+    "{:,} of {:,} pairs share an item with another pair, and splits may part these; --group FIELD"
+    " keeps the pairs of one value together"
+)
+
 
 def reader(base: Base, modality: str) -> Read:
-    """Return a function that cleans a record for the base; its ValueError says what is wrong."""
+    """Return a function that cleans a record for the base; its ValueError says what is wrong.
+
+    Of a pair both items are cleaned.
+    """
     name, codec = base.codec(modality)
     kind = base.config.modalities[name]
 
@@ -30,7 +39,7 @@ def reader(base: Base, modality: str) -> Read:
         codec.encode(cleaned)
         return cleaned
 
-    return read
+    return partial(each_part, read)
 
 
 def kind_of(base: Base, source: SourceConfig) -> str:
@@ -48,6 +57,7 @@ def kind_of(base: Base, source: SourceConfig) -> str:
 def as_read(base: Base, task: Task) -> Task:
     """Clean the records of a task; records that are then equal are in one group.
 
+    So are pairs of equal items in the other order.
     DataError names the first that is no record of the modality.
     """
     if task.read:
@@ -65,8 +75,13 @@ def as_read(base: Base, task: Task) -> Task:
     _must_align(codec, task, raws)
     task = replace(task, raws=raws, read=True)
     digests = np.array([content(raw) for raw in raws])
-    copies = len(digests) - len(np.unique(digests))
-    if not copies or task.test is not None:
+    same = np.array([unordered(raw) for raw in raws])
+    copies = len(same) - len(np.unique(same))
+    if task.test is not None:
+        return task
+    if task.paired and task.groups is None and (many := sharing(raws)):
+        task = replace(task, notes=(*task.notes, SHARED.format(many, len(raws))))
+    if not copies:
         return task
     notes = [
         f"{copies:,} of {len(raws):,} records are copies of another: all copies are trained on, or"
@@ -75,8 +90,18 @@ def as_read(base: Base, task: Task) -> Task:
     owner = np.arange(len(raws)) if task.token_labels is None else task.token_labels[:, 0]
     if task.token_labels is None and (odd := _contradicting(digests, task.labels)):
         notes.append(f"{odd:,} records have copies with another label")
-    groups = joined(digests[owner], owner if task.groups is None else task.groups)
+    groups = joined(same[owner], owner if task.groups is None else task.groups)
     return replace(task, groups=groups, notes=(*task.notes, *notes))
+
+
+def sharing(raws: Sequence[Pair]) -> int:
+    """Count the pairs that share one item, and not both, with another pair."""
+    partners: dict[str, set[str]] = {}
+    digests = [(content(first), content(second)) for first, second in raws]
+    for a, b in digests:
+        partners.setdefault(a, set()).add(b)
+        partners.setdefault(b, set()).add(a)
+    return sum(len(partners[a]) > 1 or len(partners[b]) > 1 for a, b in digests)
 
 
 def as_seen(codec: Codec, task: Task) -> Task:
@@ -85,7 +110,7 @@ def as_seen(codec: Codec, task: Task) -> Task:
     Records on a grid (pictures, clips) are brought to one size, by way of the codec's numbers;
     sound goes with its rate.
     """
-    return replace(task, raws=[_seen(codec, raw) for raw in task.raws])
+    return replace(task, raws=[each_part(partial(_seen, codec), raw) for raw in task.raws])
 
 
 def _seen(codec: Codec, raw: Any) -> Any:

@@ -139,6 +139,11 @@ class Task:
         return Inputs(self.raws, self.token_labels[chosen], per_token=True)
 
     @property
+    def paired(self) -> bool:
+        """Whether the records are pairs."""
+        return Inputs(self.raws).paired
+
+    @property
     def train(self) -> Indices:
         """The labels to learn from: all that are not tested on."""
         everything = np.arange(len(self.labels))

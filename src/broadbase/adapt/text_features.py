@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
 from broadbase.adapt.centroids import ROUNDS, WEIGHT, class_centroids
-from broadbase.adapt.features import Baselines
+from broadbase.adapt.features import Baselines, raw_records
 from broadbase.adapt.task import Task
 
 TOPICS = 100  # components of latent semantic analysis (Deerwester et al. 1990)
@@ -79,12 +79,6 @@ def _word_weights() -> TfidfVectorizer:
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD)
 
 
-def _texts(task: Task) -> NDArray[Any]:
-    texts = np.empty(len(task.raws), dtype=object)
-    texts[:] = task.raws
-    return texts
-
-
 def _words(task: Task) -> Pipeline:
     return make_pipeline(_word_weights(), task.target.ridge())
 
@@ -99,12 +93,12 @@ def _topic_centroids(task: Task) -> Pipeline:
 
 WORDS: Baselines = {
     modality: {
-        "TF-IDF of words": (_texts, _words),
-        "LSA with the pool": (_texts, _topics),
+        "TF-IDF of words": (raw_records, _words),
+        "LSA with the pool": (raw_records, _topics),
     }
     for modality in ("text", "code", "bytes")
 }
 POOLED_CENTROIDS: Baselines = {  # of classes
-    modality: {"LSA centroids with the pool": (_texts, _topic_centroids)}
+    modality: {"LSA centroids with the pool": (raw_records, _topic_centroids)}
     for modality in ("text", "code", "bytes")
 }

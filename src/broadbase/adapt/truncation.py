@@ -10,7 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from broadbase.core.codec import Codec, Sample
+from broadbase.core.sources import parts
 from broadbase.inference.base import Base
+from broadbase.inference.documents import separator
 
 LONGEST = 1024  # positions; attention costs their square
 
@@ -61,20 +63,24 @@ class Truncated(Codec):
         self._codec.save(folder)
 
 
-def max_tokens(base: Base, modality: str) -> int:
-    """Return how many values of a record are read at most."""
-    return int(min(LONGEST, base.max_tokens(modality)))
+def max_tokens(base: Base, modality: str, joint: bool = False) -> int:
+    """Return how many values of a record are read at most; of each item of a pair that is `joint`.
+
+    Then both, and what is between them, take no more room than one record.
+    """
+    limit = int(min(LONGEST, base.max_tokens(modality)))
+    return (limit - len(separator(base.codec(modality)[1]))) // 2 if joint else limit
 
 
-def beginning(base: Base, modality: str) -> Base:
+def beginning(base: Base, modality: str, joint: bool = False) -> Base:
     """Return the base with a codec that reads no record of a modality further than its limit."""
-    name, codec = base.codec(modality)
-    return replace(base, codecs={**base.codecs, name: Truncated(codec, max_tokens(base, modality))})
+    (name, codec), limit = base.codec(modality), max_tokens(base, modality, joint)
+    return replace(base, codecs={**base.codecs, name: Truncated(codec, limit)})
 
 
 def long(codec: Codec, raws: Iterable[Any], limit: int) -> int:
     """Count the records that are not read to their end."""
-    return sum(is_long(codec.encode(raw), limit) for raw in raws)
+    return sum(any(is_long(codec.encode(x), limit) for x in parts(raw)) for raw in raws)
 
 
 def is_long(sample: Sample, limit: int) -> bool:

@@ -55,6 +55,10 @@ KindName = Annotated[
     ),
 ]
 Field = Annotated[str, typer.Option(help="The field that holds the text.")]
+Second = Annotated[
+    str | None,
+    typer.Option(help="The field of the second text: a record is then a pair of two texts."),
+]
 Label = Annotated[str, typer.Option(help="The field that holds the label.")]
 Regression = Annotated[bool, typer.Option(help="Predict numbers, scored by R2.")]
 PerToken = Annotated[bool, typer.Option(help="A label has a letter for each token.")]
@@ -96,6 +100,7 @@ def adapt(
     test_size: TestSize = None,
     splits: Splits = 5,
     field: Field = "text",
+    second: Second = None,
     label: Label = "label",
     group: Group = None,
     time: Time = None,
@@ -119,7 +124,7 @@ def adapt(
     named = work.labelled_data.kind_named(
         kind, regression=regression, per_token=per_token, macro=macro
     )
-    where = (data, train, validation, test, unlabelled, field, label, group, time)
+    where = (data, train, validation, test, unlabelled, field, second, label, group, time)
     with work.cache.embeddings(cache):
         work.adapt.adapt(
             model,

@@ -18,6 +18,9 @@ Out = Annotated[
 Field = Annotated[
     str | None, typer.Option(help="The field that holds the text; by default that of `adapt`.")
 ]
+Second = Annotated[
+    str | None, typer.Option(help="The field of the second text of a pair, likewise.")
+]
 Label = Annotated[
     str | None,
     typer.Option(help="The field of labels to score by; by default that of `adapt`, if there."),
@@ -30,6 +33,7 @@ def predict(
     data: OneData,
     out: Out = None,
     field: Field = None,
+    second: Second = None,
     label: Label = None,
     key: Key = None,
     device: Device = "cpu",
@@ -41,14 +45,6 @@ def predict(
     There is a row for each record, in the order of the data; a record that cannot be read has the
     reason in the column `error`. Where records have labels, the score is said at the end.
     """
+    columns = {"field": field, "second": second, "label": label, "key": key}
     with work.cache.embeddings(cache):
-        work.predict.predict(
-            folder,
-            data,
-            out,
-            field=field,
-            label=label,
-            key=key,
-            device=device,
-            as_json=as_json,
-        )
+        work.predict.predict(folder, data, out, **columns, device=device, as_json=as_json)

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from broadbase.core.config import Slot
+
+
+class Pair(NamedTuple):
+    """Two raw items of one modality that are one record, as a question and an answer."""
+
+    first: Any
+    second: Any
+
+
+def parts(raw: Any) -> tuple[Any, ...]:
+    """Return the two items of a pair; of any other record the record alone."""
+    return tuple(raw) if isinstance(raw, Pair) else (raw,)
+
+
+def each_part(function: Callable[[Any], Any], raw: Any) -> Any:
+    """Return what a function makes of a record, of a pair a pair of what it makes of each item."""
+    return Pair(*map(function, raw)) if isinstance(raw, Pair) else function(raw)
 
 
 @dataclass(frozen=True)

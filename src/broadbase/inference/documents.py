@@ -118,6 +118,23 @@ def closing(codec: Codec) -> NDArray[Any]:
     return codec.start[None][:0] if codec.end is None else codec.end[None]
 
 
+def separator(codec: Codec) -> NDArray[Any]:
+    """Return the values between the items of a pair: those after a record, or those before one."""
+    values = closing(codec)
+    return values if len(values) else opening(codec)
+
+
+def joined(
+    codec: Codec, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return one document of two that are closed: the start stands once if there is an end."""
+    again = len(opening(codec)) if len(closing(codec)) else 0
+    (before, line), (after, positions) = first, second
+    after, positions = after[again:], positions[again:]
+    shift = 1 + line.amax() - positions.amin() if len(line) and len(positions) else 0
+    return torch.cat([before, after]), torch.cat([line, positions + shift])
+
+
 def alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
     """Return the numbers of documents in batches of about one length, the longest first.
 

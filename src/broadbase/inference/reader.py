@@ -6,9 +6,10 @@ Legend: B batch, N tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from broadbase.core.codec import Codec
@@ -18,6 +19,7 @@ from broadbase.core.view import Readout, Segment, Stream, View
 from broadbase.inference.documents import (
     closing,
     document,
+    joined,
     must_fit,
     opening,
     padded,
@@ -64,6 +66,19 @@ class Reader:
         """
         space = self.codec(modality)[0]
         return padded(space, self._documents(space, several(raws), closed, first))
+
+    def read_pairs(self, raws: Iterable[Any], *, modality: str | None = None) -> Segment:
+        """Return pairs of records as rows: both items with their ends, as [CLS] a [SEP] b [SEP].
+
+        Tokens of the second item have token type 1. DataError as `read`.
+        """
+        space, codec = self.codec(modality)
+        firsts, seconds = (self._documents(space, each, True) for each in zip(*raws, strict=True))
+        rows = [joined(codec, *pair) for pair in zip(firsts, seconds, strict=True)]
+        segment = padded(space, rows)
+        ends = torch.tensor([len(position) for _, position in firsts])
+        index = torch.arange(segment.position.shape[1])
+        return replace(segment, token_type=(index >= ends[:, None]).long())
 
     def _begun(
         self, space: str, raws: Sequence[Any], first: int = 0, closed: bool = False

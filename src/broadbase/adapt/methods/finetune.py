@@ -51,6 +51,7 @@ class FinetuneConfig(MethodConfig):
     name: Literal["finetune"] = "finetune"
     trains_base: ClassVar[bool] = True
     weighs_classes: ClassVar[bool] = True
+    joins_pairs: ClassVar[bool] = True
     steps: Annotated[int, Field(ge=1)] = 100
     """The number of optimizer steps."""
     batch: Annotated[int, Field(ge=1)] = 32
@@ -144,7 +145,8 @@ class FinetuneConfig(MethodConfig):
             position = torch.zeros(len(chosen), 1, 3, dtype=torch.int64)
             weight = torch.from_numpy(weights[chosen])[:, None]
             label = Segment(LABEL, target, position, loss_weight=weight)
-            segments = {task.modality: _segment(base, task.modality, task, chosen), LABEL: label}
+            rows = _rows(base, task.modality, task.inputs(chosen).raws)
+            segments = {task.modality: rows, LABEL: label}
             yield Batch(step, segments, KeyedRandom(seed, step))
 
 
@@ -166,8 +168,7 @@ class Finetuned(Fitted):
         """Return what the head predicts, [M,K]."""
         base, rows = self.adapted, []
         for i in range(0, len(inputs.raws), BATCH):
-            reading = beginning(base, self.modality)
-            segment = reading.read(inputs.raws[i : i + BATCH], modality=self.modality)
+            segment = _rows(base, self.modality, inputs.raws[i : i + BATCH])
             segment = segment.to(next(base.model.parameters()).device)
             pattern = base.attention_pattern(self.modality)
             stream = Stream("main", base.tower(self.modality), (segment,), pattern)
@@ -226,6 +227,8 @@ class Steps(MetricsLog):
         self._done(1)
 
 
-def _segment(base: Base, modality: str, task: Task, chosen: Indices) -> Segment:
-    """Return the beginnings of chosen records as rows."""
-    return beginning(base, modality).read([task.raws[i] for i in chosen], modality=modality)
+def _rows(base: Base, modality: str, raws: Sequence[Any]) -> Segment:
+    """Return the beginnings of records as rows; the items of a pair are in one row."""
+    joint = Inputs(raws).paired
+    reading = beginning(base, modality, joint)
+    return (reading.read_pairs if joint else reading.read)(raws, modality=modality)

@@ -41,6 +41,8 @@ class NamesConfig(MethodConfig):
             return "numbers cannot be named; learn them with --method probe"
         if task.token_labels is not None:
             return "labels of tokens cannot be named; learn them with --method probe"
+        if task.paired:
+            return "a pair cannot be compared with a name; learn pairs with --method probe"
         if not _reads_text(base, task.modality):
             return (
                 f"modality {task.modality!r} of this base reads no text, so that classes have no"

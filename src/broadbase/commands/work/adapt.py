@@ -51,7 +51,7 @@ def adapt(
     What is learned from all labelled records goes to `out`; where the data say what is tested on,
     from the others. ConfigError where options do not fit, before any work.
     """
-    data.check((train_size, test_size))
+    data.check((train_size, test_size), kind)
     chosen, weights = method_of(method, settings), weights_of(class_weights)
     if out is not None:
         must_be_free(out)
@@ -77,7 +77,7 @@ def adapt(
             console=log,
         )
     if out is not None:
-        read = {"data": data.data or data.train, "field": data.field, "label": data.label}
+        read = data.read
         save_adapted(_learned(base, task, chosen, read, result), out, model, copy_base)
         log.say(f"adapted base in {out}; use it with: broadbase predict {out} --data NEW")
     _print(result, as_json)
@@ -129,6 +129,7 @@ def _learned(
         calibration=calibration,
         per_token=task.token_labels is not None,
         card={"read": read, "result": result.as_json()},
+        paired=task.paired,
     )
 
 

@@ -32,11 +32,12 @@ class LabelledData:
     test: str | None
     unlabelled: str | None
     field: str
+    second: str | None
     label: str
     group: str | None
     time: str | None
 
-    def check(self, sizes: Sequence[int | None]) -> None:
+    def check(self, sizes: Sequence[int | None], kind: Kind | None) -> None:
         """ConfigError where options do not fit each other; `sizes` are those of train and test."""
         if (self.data is None) == (self.train is None):
             raise ConfigError("give the labelled records with --data, or with --train and --test")
@@ -50,6 +51,10 @@ class LabelledData:
             raise ConfigError(f"{' and '.join(given)} are different ways to split; give one")
         if self.test is not None and any(sizes):
             raise ConfigError("--train-size and --test-size are for random splits, not --test")
+        if self.second is not None and kind is PER_TOKEN:
+            raise ConfigError("a pair has no label for each token; leave out --second")
+        if self.second == self.field:
+            raise ConfigError(f"--field and --second are both {self.field}; name two fields")
         if self.time is not None and sizes[0] is not None:
             raise ConfigError("--train-size is for random splits, not --time: all older are used")
 
@@ -60,10 +65,20 @@ class LabelledData:
 
     def sources(self) -> list[SourceConfig]:
         """Return one source; or those to train on, for validation, and to test on."""
-        named = {"group": self.group, "key": self.time}
-        columns = {name: column for name, column in named.items() if column is not None}
+        columns = _given(second=self.second, group=self.group, key=self.time)
         paths = [path for path in (self.data, self.train, self.validation, self.test) if path]
         return [labelled(path, self.field, self.label, columns) for path in paths]
+
+    @property
+    def read(self) -> dict[str, Any]:
+        """What is read, as the folder of an adapted base keeps it."""
+        fields = {"field": self.field, **_given(second=self.second), "label": self.label}
+        return {"data": self.data or self.train, **fields}
+
+
+def _given(**columns: str | None) -> dict[str, str]:
+    """Return those that are given."""
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 def kind_named(name: str | None, *, regression: bool, per_token: bool, macro: bool) -> Kind | None:
@@ -119,17 +134,17 @@ def task_of(
     if weights:
         task = replace(task, target=task.target.with_weights(weights))
     if data.unlabelled is not None:
-        task = replace(task, unlabelled=_pool(data.unlabelled, data.field, modality, read))
+        task = replace(task, unlabelled=_pool(data, modality, read))
     said = [line for source in sources for line in notes(source)]
     for line in (task.summary, *task.notes, *dict.fromkeys(said)):
         log.say(line)
     return task
 
 
-def _pool(path: str, field: str, modality: str, read: Read) -> list[Any]:
+def _pool(data: LabelledData, modality: str, read: Read) -> list[Any]:
     """Return records without labels, cleaned; those that cannot be read are counted and said."""
-    pool, rejected = list[Any](), list[str]()
-    for item in unlabelled(path, field, {}).records():
+    pool, rejected, path = list[Any](), list[str](), data.unlabelled or ""
+    for item in unlabelled(path, data.field, _given(second=data.second)).records():
         try:
             if not isinstance(item, Record):
                 raise ValueError(item.reason)

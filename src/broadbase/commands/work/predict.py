@@ -27,6 +27,7 @@ def predict(
     out: Path | None,
     *,
     field: str | None,
+    second: str | None,
     label: str | None,
     key: str | None,
     device: str,
@@ -37,8 +38,14 @@ def predict(
     What can be refused is refused before the base is loaded. DataError where no record can be read;
     then there is no file.
     """
+    description = described(folder)
+    read = description["card"].get("read", {})
     columns = {} if key is None else {"key": key}
-    read = described(folder)["card"].get("read", {})
+    head = {"origin": str, **dict.fromkeys(columns, str)}
+    if description.get("paired"):
+        columns["second"] = second or read.get("second", "second")
+    elif second is not None:
+        raise ConfigError(f"{folder} was not adapted to pairs; leave out --second")
     source = _source(data, field or read.get("field", "text"), label, read.get("label"), columns)
     if out is not None:
         must_be_writable(out)
@@ -47,7 +54,6 @@ def predict(
     adapted = load_adapted(folder, str(find_device(device)))
     predictor = Predictor(adapted)
     ending = ".jsonl" if as_json else ".csv"
-    head = {"origin": str, **dict.fromkeys(columns, str)}
     with row_file(out, {**head, **adapted.columns, "error": str}, ending) as file:
         began = said = time.monotonic()
         for batch in predictor.batches(source.records()):

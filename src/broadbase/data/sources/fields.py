@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from broadbase.core.config import hint
-from broadbase.core.sources import Record, Reject
+from broadbase.core.sources import Pair, Record, Reject
 from broadbase.data.sources.files import FilesConfig
 from broadbase.data.sources.pictures import PIXELS, picture
 
@@ -28,6 +28,8 @@ class ColumnsConfig(FilesConfig):
     fixed: ClassVar[bool] = True  # whether every row has every column
     field: str = "text"
     """The column of the text, or of the picture as {"bytes": ...}."""
+    second: str | None = None
+    """The column of the second item of a pair, of the same kind; None: records are no pairs."""
     label: str | None = None
     """The column of the label; None: no labels."""
     key: str | None = None
@@ -38,7 +40,8 @@ class ColumnsConfig(FilesConfig):
     @property
     def columns(self) -> list[str]:
         """Return those that are read."""
-        return [name for name in (self.field, self.label, self.key, self.group) if name]
+        names = (*self._items, self.label, self.key, self.group)
+        return [name for name in names if name]
 
     def twice(self, names: Iterable[str]) -> str | None:
         """Return the first column that is read and stands twice in a header."""
@@ -50,31 +53,49 @@ class ColumnsConfig(FilesConfig):
         if self.field == FULL_ROW:
             return Record(dict(row), origin)
         values = {name: value(row, name) for name in self.columns}
-        for name in self.columns if self.fixed else [self.field]:
+        for name in self.columns if self.fixed else self._items:
             if values[name] is ABSENT:
                 option = "; name it with --field" if name == self.field else ""
                 return Reject(origin, f"no field `{name}`{column_hint(name, row)}{option}")
-        raw, words = values[self.field], dict[str, str | None]()
-        for name in self.columns:
-            if name != self.field or name == self.label:
-                if name == self.label and isinstance(values[name], list):
-                    values[name] = _words(values[name])
-                if isinstance(values[name], list | dict | bytes):
-                    kind = type(values[name]).__name__
-                    return Reject(origin, f"field `{name}` is {kind}, expected a word or a number")
-                words[name] = word(values[name])
-        if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
-            record = picture(origin, io.BytesIO(raw["bytes"]), PIXELS)
-        elif missing(raw):
-            return Reject(origin, f"field `{self.field}` is empty", empty=True)
-        elif not isinstance(raw, str):
-            return Reject(origin, f"field `{self.field}` is {type(raw).__name__}, expected a text")
-        else:
-            record = Record(raw, origin)
-        if isinstance(record, Reject):
-            return record
+        words = dict[str, str | None]()
+        for name in filter(None, (self.label, self.key, self.group)):
+            listed = name == self.label and isinstance(values[name], list)
+            said = _words(values[name]) if listed else values[name]
+            if isinstance(said, list | dict | bytes):
+                kind = type(said).__name__
+                return Reject(origin, f"field `{name}` is {kind}, expected a word or a number")
+            words[name] = word(said)
+        items = [_content(origin, name, values[name]) for name in self._items]
+        for item in items:
+            if isinstance(item, Reject):
+                return item
+        record = _joined([item for item in items if isinstance(item, Record)])
         label, key, group = (words.get(name or "") for name in (self.label, self.key, self.group))
         return replace(record, label=label, key=key or record.key, group=group or record.group)
+
+    @property
+    def _items(self) -> list[str]:
+        """The columns that a record is made of."""
+        return [self.field] if self.second is None else [self.field, self.second]
+
+
+def _content(origin: str, name: str, raw: Any) -> Record | Reject:
+    """Return the text or the picture in a column."""
+    if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
+        return picture(origin, io.BytesIO(raw["bytes"]), PIXELS)
+    if missing(raw):
+        return Reject(origin, f"field `{name}` is empty", empty=True)
+    if not isinstance(raw, str):
+        return Reject(origin, f"field `{name}` is {type(raw).__name__}, expected a text")
+    return Record(raw, origin)
+
+
+def _joined(items: Sequence[Record]) -> Record:
+    """Return one record of the items of a row: the only one, or the pair of both."""
+    if len(items) == 1:
+        return items[0]
+    converted = tuple(dict.fromkeys(what for item in items for what in item.converted))
+    return replace(items[0], raw=Pair(*(item.raw for item in items)), converted=converted)
 
 
 ABSENT = object()

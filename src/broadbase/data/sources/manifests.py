@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import SerializeAsAny
 from upath import UPath
 
-from broadbase.core.sources import Record, Reject, SourceChunk, SourceConfig
+from broadbase.core.sources import Pair, Record, Reject, SourceChunk, SourceConfig, parts
 from broadbase.data.sources.files import FilesConfig, digest
 
 
@@ -41,14 +41,12 @@ class ListedConfig(SourceConfig):
             if isinstance(row, Reject):
                 yield row
                 continue
-            path = self._path(part, row.raw)
-            if isinstance(path, str):
-                yield Reject(row.origin, path)
-                continue
-            decoder = self.files.replace(path=str(path))
-            for item in decoder.records():
+            items = [item for name in parts(row.raw) for item in self._files(part, row, name)]
+            if isinstance(row.raw, Pair):
+                items = _paired(items)
+            for item in items:
                 if isinstance(item, Reject):
-                    yield replace(item, origin=f"{row.origin} ({item.origin})")
+                    yield item
                 else:
                     yield replace(item, label=row.label, key=row.key, group=row.group)
 
@@ -59,11 +57,23 @@ class ListedConfig(SourceConfig):
         }
         for part in self.parts():
             for row in self.table.read(part):
-                if isinstance(row, Record):
-                    path = self._path(part, row.raw)
+                for name in parts(row.raw) if isinstance(row, Record) else ():
+                    path = self._path(part, name)
                     content = path if isinstance(path, str) else digest(path)
                     hashes[part.name].update(content.encode(errors="surrogateescape"))
         return {name: sums.hexdigest() for name, sums in hashes.items()}
+
+    def _files(self, part: SourceChunk, row: Record, name: str) -> Iterator[Record | Reject]:
+        """Yield what the file `name` of a row holds."""
+        path = self._path(part, name)
+        if isinstance(path, str):
+            yield Reject(row.origin, path)
+            return
+        for item in self.files.replace(path=str(path)).records():
+            if isinstance(item, Reject):
+                yield replace(item, origin=f"{row.origin} ({item.origin})")
+            else:
+                yield item
 
     def _path(self, part: SourceChunk, name: str) -> UPath | str:
         """Return the file that a row names, or why there is none."""
@@ -77,3 +87,11 @@ class ListedConfig(SourceConfig):
             if (path := folder / plain).is_file():
                 return path
         return f"there is no file {name!r}, seen from the folder of the table, or from here"
+
+
+def _paired(items: Sequence[Record | Reject]) -> list[Record | Reject]:
+    """Return the records of two files as one pair; the first reject where there is one."""
+    if rejected := [item for item in items if isinstance(item, Reject)]:
+        return [rejected[0]]
+    first, second = (item for item in items if isinstance(item, Record))
+    return [replace(first, raw=Pair(first.raw, second.raw))]

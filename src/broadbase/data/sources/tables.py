@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import StringConstraints
 from upath import UPath
 
-from broadbase.core.sources import Record, Reject
+from broadbase.core.sources import Record, Reject, parts
 from broadbase.data.sources.compressed import set_limits
 from broadbase.data.sources.csv_rows import FIELD, Bad, HopelessError, rows
 from broadbase.data.sources.fields import ColumnsConfig
@@ -127,8 +127,8 @@ class DecodedConfig(ColumnsConfig):
                     for row in batch.to_pylist():
                         number += 1
                         record = self._row(f"{path}:row {number}", row)
-                        if isinstance(record, Record) and isinstance(record.raw, str):
-                            held += len(record.raw)
+                        if isinstance(record, Record):
+                            held += sum(len(x) for x in parts(record.raw) if isinstance(x, str))
                             set_limits(held, size)
                         yield record
                     done = share
