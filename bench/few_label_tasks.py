@@ -130,6 +130,7 @@ def _data() -> Path:
 
 
 def lines(member: str) -> list[dict[str, str]]:
+    """Return the rows of a file of JSON lines in the package of data."""
     text = (_data() / member).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 

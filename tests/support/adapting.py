@@ -72,8 +72,9 @@ def saved(
     fitted, calibration = learn(encoder, task, method, train)
     per_token = task.token_labels is not None
     adapted = Adapted(
-        task.name, task.modality, task.target, method, fitted, calibration, per_token, card
-    )
+        task.name, task.modality, task.target, method, fitted, calibration, per_token, card,
+        paired=task.paired,
+    )  # fmt: skip
     save_adapted(adapted, folder, where)
     return adapted
 

@@ -81,7 +81,8 @@ class LearnedConfig(PositionsConfig):
     offset: Annotated[int, Field(ge=0)] = 0
     """The row of position 0 (2 in RoBERTa and BART); the rows before it are not used."""
     token_types: int = 0
-    """The number of token types (2 in BERT); 0: tokens have no type."""
+    """The number of token types (2 in BERT, 1 in RoBERTa); 0: tokens have no type. A token of a
+    type beyond them has the last."""
 
     @property
     def max_length(self) -> float:
@@ -108,7 +109,7 @@ class Learned(Positions):
         x_BTD = x_BTD + self.place(time_BT + self.offset)
         if self.part is not None:
             part_BT = torch.zeros_like(time_BT) if tokens.token_type is None else tokens.token_type
-            x_BTD = x_BTD + self.part(part_BT)
+            x_BTD = x_BTD + self.part(part_BT.clamp(max=self.part.num_embeddings - 1))
         return x_BTD
 
 
