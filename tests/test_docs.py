@@ -34,6 +34,7 @@ SOURCE = ROOT / "src" / "broadbase"
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 GUIDES = [page for page in PAGES if page.name not in ("log.md", "results.md", "benchmarks.md")]
+FOLLOWED = ("commands", "tasks", "configs")  # in this order: they use the runs of those before
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 SHORT = ["--set", "train.steps=4", "--set", "train.evaluate_every=4", "--set", "train.save_every=4"]
 WORDS = ["river", "stone", "cloud", "paper", "light", "green", "seven", "cold", "old", "new"]
@@ -53,6 +54,12 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = ["text,label", *(f"{row['text']},{row['label']}" for row in rows)]
     (tmp_path / "labelled.csv").write_text("\n".join(lines) + "\n")
+    tickets = [f"{row['text']},{'billing;refund' if i % 3 else 'other'},{len(row['text']) / 4}"
+               for i, row in enumerate(rows)]  # fmt: skip
+    (tmp_path / "tickets.csv").write_text("\n".join(["text,topics,minutes", *tickets]) + "\n")
+    answers = [f"{row['text']},{other['text']},{row['label'] == other['label']}"
+               for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]  # fmt: skip
+    (tmp_path / "answers.csv").write_text("\n".join(["question,answer,label", *answers]) + "\n")
     (tmp_path / "pictures").mkdir()
     for i in range(40):
         pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype(np.uint8)
@@ -110,7 +117,7 @@ def execute(page: Path, code: str) -> dict[str, Any]:
 def test_the_commands_and_code_of_the_pages_run_in_order(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for page in (ROOT / "README.md", DOCS / "commands.md", DOCS / "configs.md"):
+    for page in (ROOT / "README.md", *(DOCS / f"{name}.md" for name in FOLLOWED)):
         assert len(commands(page)) >= 5, page.name
         follow(page, capsys)
         for snippet in snippets(page):
