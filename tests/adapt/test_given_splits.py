@@ -18,7 +18,7 @@ from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.task import Task
 from broadbase.adapt.task_data import read_task
 from broadbase.commands.app import app
-from broadbase.core.errors import BroadbaseError, DataError
+from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.sources import Record
 from broadbase.data.detect import labelled
 from broadbase.weights.folder import save
@@ -154,10 +154,49 @@ def test_a_pool_of_unlabelled_records_is_read(
     monkeypatch.setattr("broadbase.commands.work.adapt.compare", seen)
     pool = table(tmp_path / "pool.jsonl", [{"text": "new"}, {"text": 7}, {"text": "words"}])
     data = table(tmp_path / "t.jsonl", rows(30, 6))
-    done = adapt(base, "--data", data, "--unlabelled", pool)
+    done = adapt(base, "--data", data, "--unlabelled", pool, "--method", "centroids")
     assert str(done.exception) == "enough"
     assert list(pools[0]) == ["new", "words"]
     assert f"2 unlabelled records in {pool}; 1 cannot be read (first: {pool}:2" in done.stderr
+
+
+def test_rows_without_a_label_join_the_pool_but_not_those_of_the_test(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Task] = []
+
+    def stop(_: Any, task: Task, *__: Any, **___: Any) -> Any:
+        seen.append(task)
+        raise DataError("enough")
+
+    for name in ("compare", "compare_test"):
+        monkeypatch.setattr(f"broadbase.commands.work.adapt.{name}", stop)
+    bare = [{"text": f"no label {i}"} for i in range(3)]
+    train = table(tmp_path / "train.jsonl", [*rows(30, 6), *bare[:2]])
+    test = table(tmp_path / "test.jsonl", [*rows(20, 7), bare[2]])
+    pool = table(tmp_path / "pool.jsonl", [{"text": "new"}])
+    splits = ["--train", train, "--test", test]
+    adapt(base, *splits, "--unlabelled", pool, "--method", "continue")
+    adapt(base, *splits, "--method", "probe")
+    adapt(base, "--data", train, "--method", "continue")
+    assert [list(task.unlabelled) for task in seen] == [
+        ["no label 0", "no label 1", "new"], [], ["no label 0", "no label 1"],
+    ]  # fmt: skip
+    (joined, left), others = (
+        [note for note in task.notes if "no label" in note] for task in seen[:2]
+    )
+    assert joined.startswith("2 of 53 records have no label and join the unlabelled ones")
+    assert left.startswith("1 of 53 records have no label and are left out")
+    assert [note.split(" (")[0] for note in others] == [
+        "3 of 53 records have no label and are left out"
+    ]
+
+
+def test_a_pool_is_refused_by_a_method_that_does_not_learn_from_it(tmp_path: Path) -> None:
+    """No base and no data are there: nothing was read."""
+    done = adapt(tmp_path / "none", "--data", "no.csv", "--unlabelled", "pool.csv")
+    assert isinstance(done.exception, ConfigError)
+    assert "knn learns from labelled records alone" in str(done.exception)
 
 
 def test_the_kind_of_labels_is_guessed() -> None:

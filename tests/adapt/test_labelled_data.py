@@ -96,6 +96,24 @@ def test_missing_labels_are_no_class() -> None:
     assert "2 of 4 records have no label" in numbers.notes[0]
 
 
+def test_records_without_a_label_are_kept_for_methods_that_learn_from_them() -> None:
+    items = labelled(["a", "b", None, ""] * 20)
+    task = read(items, pooled=True)
+    assert list(task.unlabelled) == [raw for raw, label in items if not label]
+    assert list(task.raws) == [raw for raw, label in items if label]
+    said = "40 of 80 records have no label and join the unlabelled ones (first: here:3)"
+    assert task.notes == (said,)
+    assert not read(items).unlabelled
+    numbers = read(labelled(["1.5", "nan", "", "2"]), kind=NUMBERS, pooled=True)
+    assert len(numbers.unlabelled) == 2
+    assert numbers.labels.tolist() == [1.5, 2.0]
+    with pytest.raises(DataError, match=r"here:1 has no label, and no other of the 9 .*--label"):
+        read(labelled([None] * 9), pooled=True)
+    bad = [*labelled(["a", "b"] * 200), (7.5, None)]
+    assert "1 of 401 records cannot be used" in read(bad, pooled=True).notes[0]
+    assert "1 of 401 records have no label and are left out" in read(bad).notes[0]
+
+
 def test_labels_are_without_the_spaces_about_them() -> None:
     task = read(labelled([" a", "a ", "a", "b", "b\n", "\tb"]))
     assert task.target.counts(task.labels) == {"a": 3, "b": 3}

@@ -15,13 +15,13 @@ from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.pair_features import PAIRS
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read
-from broadbase.adapt.result import RANDOM_INIT, TaskResult, compare_splits
+from broadbase.adapt.result import RANDOM_INIT, UNCHANGED, TaskResult, compare_splits
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
 from broadbase.adapt.truncation import long, max_tokens
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.inference.base import Base
-from broadbase.inference.embedding import Done
+from broadbase.inference.embedding import Done, ignored
 
 Split = tuple[Indices, Indices, int]  # train, test, seed
 
@@ -44,6 +44,7 @@ def compare(
     Several bases are one recipe under several seeds. `features` adds the hand-made features, which
     read long records to their end; a base reads their beginning. Records are read as `prepare`
     reads them, and equal ones stay on one side of every split. Without `random_init` there is none.
+    A method that trains the base first is also held against `MethodConfig.unchanged`.
     Progress goes to `console`.
     """
     bases = [bases] if isinstance(bases, Base) else bases
@@ -58,6 +59,7 @@ def compare(
     encoders = encoders_of(reads, task, method, progress)
     scorers = [partial(_score, method, task, encoder, progress.done) for encoder in encoders]
     pretrained, random = scorers[: len(bases)], scorers[len(bases) :]
+    unchanged = _unchanged(reads[0], task, method, progress)
     codec = bases[0].codec(task.modality)[1]
     others = classical(task, choice_of(task, method), codec) if features else {}
     work = len(labels) * seeds * (len(bases) + random_init) * (method.work or 1)
@@ -71,6 +73,8 @@ def compare(
                 baselines[RANDOM_INIT] = [
                     score(*split) for score, split in zip(random, those, strict=True)
                 ]
+            if unchanged is not None:
+                baselines[UNCHANGED] = [unchanged(*split) for split in those]
             scores = [score(*split) for score in pretrained for split in those]
             if few:
                 baselines |= {n: [score(*split) for split in those] for n, score in others.items()}
@@ -105,6 +109,16 @@ def encoders_of(
             for encoder, (_, inputs) in zip(encoders, reads, strict=True):
                 encoder.keep(inputs, progress.done)
     return encoders
+
+
+def _unchanged(
+    read: tuple[Base, Inputs], task: Task, method: MethodConfig, progress: Progress
+) -> Callable[[Indices, Indices, int], float] | None:
+    """Return what scores the method's `unchanged` on a split; None where it has none."""
+    if (plain := method.unchanged) is None:
+        return None
+    (encoder,) = encoders_of([read], task, plain, progress)
+    return partial(_score, plain, task, encoder, ignored)
 
 
 def _score(

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from broadbase.adapt.compare import choice_of, encoders_of, must_suit, result_of
+from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import predictors
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read
-from broadbase.adapt.result import RANDOM_INIT, TaskResult
+from broadbase.adapt.result import RANDOM_INIT, UNCHANGED, TaskResult
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.target import Outputs
 from broadbase.adapt.task import Task
@@ -50,13 +51,17 @@ def compare_test(
     everything = np.arange(len(task.labels))
     reads = [(each, task.inputs(everything)) for each in bases.values()]
     encoders = encoders_of(reads, task, method, progress)
+    pairs = [(name, method, encoder) for name, encoder in zip(bases, encoders, strict=True)]
+    if method.unchanged is not None:
+        pairs.append((UNCHANGED, method.unchanged, Encoder(base, task.modality)))
     constant, outputs = task.target.constant(labels)
     predicted: dict[str, Outputs] = {constant: outputs}
-    with progress.phase("training, steps" if method.work else "fitting", len(bases)):
-        for name, encoder in zip(bases, encoders, strict=True):
-            fitted = method.fit(encoder, task, train, 0, progress.done)
+    work = sum(each.work or 1 for _, each, _ in pairs)
+    with progress.phase("training, steps" if method.work else "fitting", work):
+        for name, each, encoder in pairs:
+            fitted = each.fit(encoder, task, train, 0, progress.done)
             predicted[name] = fitted.outputs(task.inputs(test))
-            progress.done(0 if method.work else 1)
+            progress.done(0 if each.work else 1)
     codec = base.codec(task.modality)[1]
     others = predictors(task, choice_of(task, method), codec) if features else {}
     predicted |= {name: predict(train, test) for name, predict in others.items()}

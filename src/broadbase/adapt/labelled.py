@@ -1,4 +1,7 @@
-"""The labelled records of a source; what has no label or cannot be read is left out and counted."""
+"""The labelled records of a source; what has no label or cannot be read is counted.
+
+A record without a label is left out, or kept for a method that learns from such records too.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ class Labelled:
     labelled: list[Row] = field(default_factory=list)
     rejected: list[Reject] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)  # origins
-    unlabelled: list[str] = field(default_factory=list)  # origins
+    unlabelled: list[str] = field(default_factory=list)  # origins of those that are left out
+    pool: list[Record] = field(default_factory=list)  # without a label, and kept
+    pooled: int = 0  # the sources, from the first on, whose records without a label are kept
     used: int = 0  # records with a label that can be read
     spaced: int = 0  # labels with spaces around them
     lost: int = 0  # records that went with those rejected
@@ -58,7 +63,8 @@ class Labelled:
     @property
     def size(self) -> int:
         """All records that there were."""
-        return self.used + self.lost + len(self.empty) + len(self.unlabelled)
+        others = len(self.empty) + len(self.unlabelled) + len(self.pool)
+        return self.used + self.lost + others
 
     def add(self, item: Record | Reject, read: Read, part: int = 0) -> None:
         """Sort a record of a source in by what can be done with it."""
@@ -67,16 +73,21 @@ class Labelled:
             return
         label = "" if item.label is None else str(item.label).strip()
         self.spaced += bool(label) and label != str(item.label)
-        if not label:
+        if not label and part >= self.pooled:
             self.unlabelled.append(item.origin)
+            return
+        try:
+            row = Row(replace(item, raw=read(item.raw)), label, part)
+        except BroadbaseError:
+            raise
+        except (TypeError, ValueError) as error:
+            self._reject(Reject(item.origin, str(error)))
+            return
+        if label:
+            self.labelled.append(row)
+            self.used += 1
         else:
-            try:
-                self.labelled.append(Row(replace(item, raw=read(item.raw)), label, part))
-                self.used += 1
-            except BroadbaseError:
-                raise
-            except (TypeError, ValueError) as error:
-                self._reject(Reject(item.origin, str(error)))
+            self.pool.append(row.record)
 
     def check(self, check: Check) -> None:
         """Keep the labels that `check` returns, and sort the others in by what is wrong."""
@@ -88,11 +99,14 @@ class Labelled:
                 self._reject(Reject(row.record.origin, str(error)))
                 self.used -= 1
                 continue
-            if label is None:
-                self.unlabelled.append(row.record.origin)
-                self.used -= 1
-            else:
+            if label is not None:
                 self.labelled.append(row._replace(label=label))
+                continue
+            self.used -= 1
+            if row.part < self.pooled:
+                self.pool.append(row.record)
+            else:
+                self.unlabelled.append(row.record.origin)
 
     def _reject(self, item: Reject) -> None:
         if item.empty:
@@ -111,18 +125,23 @@ class Labelled:
                 " the modality that they are of (--modality) or a base that reads them"
             )
         if not self.labelled:
-            if self.unlabelled:
+            if origins := [*self.unlabelled, *(record.origin for record in self.pool)]:
                 raise DataError(
-                    f"{self.unlabelled[0]} has no label, and no other of the {self.size:,} records"
+                    f"{origins[0]} has no label, and no other of the {self.size:,} records"
                     f" of task {name!r} has one; name the field of the labels with --label"
                 )
             raise DataError(f"task {name!r} has no records; look at its --data")
 
     def summary(self) -> list[str]:
-        """Say what was left out, one line for each reason."""
+        """Say what was left out or kept without a label, one line for each reason."""
+        reasons = (
+            ([record.origin for record in self.pool], "have no label and join the unlabelled ones"),
+            (self.unlabelled, "have no label and are left out"),
+            (self.empty, "are empty and are left out"),
+        )
         lines = [
-            f"{len(at):,} of {self.size:,} records {what} and are left out (first: {at[0]})"
-            for at, what in ((self.unlabelled, "have no label"), (self.empty, "are empty"))
+            f"{len(at):,} of {self.size:,} records {what} (first: {at[0]})"
+            for at, what in reasons
             if at
         ]
         if self.rejected:

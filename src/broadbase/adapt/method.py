@@ -74,10 +74,18 @@ class MethodConfig(Slot):
     weighs_classes: ClassVar[bool] = False
     """Whether it learns by the target's weights of classes, as `Target.ridge` does."""
 
+    uses_unlabelled: ClassVar[bool] = False
+    """Whether it learns from records without labels too, where the task has some."""
+
     @property
     def work(self) -> int:
         """How many steps of `fit` are reported by `done`; 0 where it takes no steps."""
         return 0
+
+    @property
+    def unchanged(self) -> MethodConfig | None:
+        """The method on the base as it is that this one must beat to be worth its cost, if any."""
+        return None
 
     def refusal(self, base: Base, task: Task) -> str:
         """Say why the method cannot learn this task from this base; empty where it can."""

@@ -13,6 +13,7 @@ from broadbase.evidence.interval import Interval, paired_interval
 
 MIN_SPLITS = 3  # that an interval is given for; of two it is a guess
 RANDOM_INIT = "random init"  # the same architecture, not pretrained
+UNCHANGED = "unchanged base"  # the same method, without training the base first
 MOST_FREQUENT = "most frequent class"
 CONSTANTS = (MOST_FREQUENT, "mean of the labels", "share of each label")  # read no record
 
@@ -80,7 +81,7 @@ class TaskResult:
     @property
     def best_features(self) -> Comparison | None:
         """The comparison with the best of the hand-made features, where there are any."""
-        others = (RANDOM_INIT, *CONSTANTS)
+        others = (RANDOM_INIT, UNCHANGED, *CONSTANTS)
         rows = [row for row in self.comparisons if row.baseline not in others]
         return max(rows, key=lambda row: row.other, default=None)
 

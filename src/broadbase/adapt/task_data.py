@@ -28,6 +28,7 @@ def read_task(
     by_time: bool = False,
     newest: int | None = None,
     read: Read = as_it_is,
+    pooled: bool = False,
 ) -> Task:
     """Make a task from the labelled records of a source, each read by `read`.
 
@@ -36,10 +37,11 @@ def read_task(
     many, by default a fifth, at most 500. `kind` says what labels are, None guesses it; with
     `macro` every class counts alike in the score. Where records have groups, a record without one
     is a group of its own. Records without a label, empty ones and classes of one record are left
-    out, and the task's notes count them.
+    out, and the task's notes count them. With `pooled` records without a label become the task's
+    `unlabelled`, except those of a source to test on.
     DataError where no record has a label, or more than 1 % cannot be used.
     """
-    data = Labelled()
+    data = Labelled(pooled=max(1, len(sources) - 1) if pooled else 0)
     for part, source in enumerate(sources):
         for item in source.records():
             data.add(item, read, part)
@@ -63,7 +65,8 @@ def read_task(
             notes += leaks
     except DataError as error:
         raise DataError(". ".join([str(error), *data.summary()])) from None
-    return replace(task, notes=(*notes, *data.summary(), *_odd(task)))
+    pool = [record.raw for record in data.pool]
+    return replace(task, unlabelled=pool, notes=(*notes, *data.summary(), *_odd(task)))
 
 
 def _guessed(data: Labelled) -> tuple[Kind, list[str]]:

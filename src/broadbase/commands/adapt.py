@@ -13,7 +13,9 @@ from broadbase.commands.options import WHERE, Cached, Json, ModelFolder, not_emp
 Modality = Annotated[str | None, typer.Option(help="The modality of the records.")]
 Method = Annotated[
     str,
-    typer.Option(help="The method: probe, knn, centroids, names, finetune, or one from outside."),
+    typer.Option(
+        help="The method: probe, knn, centroids, names, finetune, continue, or one from outside."
+    ),
 ]
 TrainSize = Annotated[
     int | None,
@@ -40,7 +42,7 @@ Test = Annotated[
 ]
 Unlabelled = Annotated[
     str | None,
-    typer.Option(metavar="PATH", help="Records without labels, for methods that learn from them."),
+    typer.Option(metavar="PATH", help="Records without labels, for centroids and continue."),
 ]
 Group = Annotated[
     str | None, typer.Option(help="A field; records with one value stay on one side of a split.")
@@ -77,7 +79,8 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Change a setting of the method; of finetune: steps, batch, lr, weight_decay,"
-        " layer_decay, only_head; of names: template, phrases.CLASS; of centroids: rounds, weight.",
+        " layer_decay, only_head; of names: template, phrases.CLASS; of centroids: rounds, weight;"
+        " of continue: then, objective, steps, batch, tokens, lr, hidden.",
     ),
 ]
 Baselines = Annotated[bool, typer.Option(help="Compare with random init and hand-made features.")]

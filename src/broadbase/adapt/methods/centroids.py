@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -28,6 +28,7 @@ class CentroidsConfig(MethodConfig):
     """
 
     name: Literal["centroids"] = "centroids"
+    uses_unlabelled: ClassVar[bool] = True
     rounds: Annotated[int, Field(ge=0)] = ROUNDS
     """How often the unlabelled records are assigned; with 0 they are not used."""
     weight: Annotated[float, Field(ge=0)] = WEIGHT

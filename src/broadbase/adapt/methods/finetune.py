@@ -21,24 +21,17 @@ from broadbase.adapt.method import Arrays, Fitted, MethodConfig
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.target import Outputs, Target
 from broadbase.adapt.task import Task
+from broadbase.adapt.training import Budget, grown, train_steps
 from broadbase.adapt.truncation import beginning
 from broadbase.core.contracts import Batch
-from broadbase.core.errors import DivergedError
 from broadbase.core.keyed_random import KeyedRandom, seed_of
 from broadbase.core.spaces import HeadConfig
 from broadbase.core.view import Predict, Segment, Stream, View
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
-from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.properties import Properties
-from broadbase.train.config import TrainConfig
-from broadbase.train.loop import Trainer
-from broadbase.train.machine import MachineConfig
-from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.optim import AdamWConfig, Optim
-from broadbase.train.ranks import Ranks
-from broadbase.train.schedule import CosineConfig
 
 LABEL = "label"  # the name of the new head
 HEAD = f"spaces.{LABEL}."  # the beginning of the names of its parameters
@@ -89,27 +82,15 @@ class FinetuneConfig(MethodConfig):
         adapted.model.to(self.device)
         batch_size = min(self.batch, len(train))
         tower, pattern = adapted.tower(task.modality), base.attention_pattern(task.modality)
-        trainer = Trainer(
-            config=TrainConfig(steps=self.steps, evaluate_every=self.steps),
-            model=adapted.model,
-            objective=Properties(task.modality, LABEL, tower, pattern),
-            corrupt={},
-            optim=self._optim(adapted.model, tower),
-            schedule=CosineConfig(warmup=self.steps // 10),
-            machine=MachineConfig(device=self.device, precision="fp32", compile="off"),
-            ranks=Ranks(torch.device(self.device)),
-            journal=Steps(done),
-            batches=lambda start: self._batches(adapted, task, train, seed, batch_size, start),
-            validation=lambda: (),
+        optim = self._optim(adapted.model, tower)
+        train_steps(
+            adapted.model,
+            Properties(task.modality, LABEL, tower, pattern),
+            optim,
+            lambda start: self._batches(adapted, task, train, seed, batch_size, start),
+            Budget(self.steps, self.lr, self.device, "fine-tuning"),
+            done,
         )
-        try:
-            trainer.train()
-        except DivergedError as error:
-            what = str(error).partition(". The step")[0]
-            raise DivergedError(
-                f"fine-tuning diverged at {what}. Lower its learning rate, which is {self.lr:g}"
-                f" (--set lr={self.lr / 10:g}), or look at the records"
-            ) from None
         adapted.model.eval()
         return Finetuned(adapted, task.modality, task.target)
 
@@ -206,25 +187,7 @@ def _with_head(base: Base, modality: str, head: HeadConfig, seed: int) -> Base:
     tree = base.config.tree()
     tree["heads"][LABEL] = head.tree()
     tree["tower_of"][LABEL] = base.tower(modality)
-    config = ModelConfig.from_tree(tree)
-    model = config.build()
-    initialise(model, seed)
-    weights = {k: v for k, v in base.model.state_dict().items() if not k.startswith(HEAD)}
-    model.load_state_dict(weights, strict=False)
-    return replace(base, config=config, model=model)
-
-
-class Steps(MetricsLog):
-    """Counts the steps of a training and writes nothing."""
-
-    def __init__(self, done: Done) -> None:
-        """Take the function to call after every step."""
-        super().__init__()
-        self._done = done
-
-    def stepped(self, *args: Any) -> None:
-        """Call `done`."""
-        self._done(1)
+    return grown(base, ModelConfig.from_tree(tree), seed)
 
 
 def _rows(base: Base, modality: str, raws: Sequence[Any]) -> Segment:

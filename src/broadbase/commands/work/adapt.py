@@ -51,14 +51,15 @@ def adapt(
     What is learned from all labelled records goes to `out`; where the data say what is tested on,
     from the others. ConfigError where options do not fit, before any work.
     """
-    data.check((train_size, test_size), kind)
     chosen, weights = method_of(method, settings), weights_of(class_weights)
+    data.check(chosen, (train_size, test_size), kind)
     if out is not None:
         must_be_free(out)
     data.sources()  # before the base is loaded
     MachineConfig().prepare()
     base = load(model)
-    task = task_of(base, data, modality, kind, macro, test_size, weights)
+    pooled = chosen.uses_unlabelled
+    task = task_of(base, data, modality, kind, macro, test_size, weights, pooled)
     if task.test is not None:
         result = compare_test(
             base, task, chosen, features=baselines, random_init=baselines, console=log

@@ -9,6 +9,7 @@ from typing import Any
 
 from broadbase.adapt.kinds import CLASSES, KINDS, NUMBERS, PER_TOKEN, Kind
 from broadbase.adapt.labelled import Read
+from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.reading import as_read, kind_of, reader
 from broadbase.adapt.target import ClassWeights
 from broadbase.adapt.task import Task
@@ -37,8 +38,13 @@ class LabelledData:
     group: str | None
     time: str | None
 
-    def check(self, sizes: Sequence[int | None], kind: Kind | None) -> None:
+    def check(self, method: MethodConfig, sizes: Sequence[int | None], kind: Kind | None) -> None:
         """ConfigError where options do not fit each other; `sizes` are those of train and test."""
+        if self.unlabelled is not None and not method.uses_unlabelled:
+            raise ConfigError(
+                f"--unlabelled: {method.name} learns from labelled records alone; leave it out, or"
+                " take --method centroids or continue"
+            )
         if (self.data is None) == (self.train is None):
             raise ConfigError("give the labelled records with --data, or with --train and --test")
         if (self.train is None) != (self.test is None):
@@ -123,18 +129,24 @@ def task_of(
     macro: bool,
     test_size: int | None,
     weights: ClassWeights | None = None,
+    pooled: bool = False,
 ) -> Task:
-    """Read the labelled records as the base reads them, and say what they are."""
+    """Read the labelled records as the base reads them, and say what they are.
+
+    With `pooled` those without a label join the unlabelled records.
+    """
     sources = data.sources()
     modality = modality or kind_of(base, sources[0])
     read = reader(base, modality)
     by_time = data.time is not None
     how: dict[str, Any] = {"kind": kind, "macro": macro, "by_time": by_time, "newest": test_size}
-    task = as_read(base, read_task(data.name, modality, *sources, read=read, **how))
+    task = read_task(data.name, modality, *sources, read=read, pooled=pooled, **how)
+    task = as_read(base, task)
     if weights:
         task = replace(task, target=task.target.with_weights(weights))
     if data.unlabelled is not None:
-        task = replace(task, unlabelled=_pool(data, modality, read))
+        pool = _pool(data, modality, read)
+        task = replace(task, unlabelled=[*task.unlabelled, *pool])
     said = [line for source in sources for line in notes(source)]
     for line in (task.summary, *task.notes, *dict.fromkeys(said)):
         log.say(line)
