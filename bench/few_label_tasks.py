@@ -99,9 +99,8 @@ def where() -> Task:
 def bias() -> Task:
     """Return the task: the kind of bias of a sentence, with the word of the first group in it."""
     rows: dict[str, set[str]] = {}
-    for row in _table("Crows-Pairs/test.csv"):
-        text = row["sentence"].replace("[MASK]", row["mask1"])
-        rows.setdefault(row["bias_type"], set()).add(text)
+    for text, kind in sentences():
+        rows.setdefault(kind, set()).add(text)
     return limited("bias", {k: v for k, v in rows.items() if len(v) >= 40}, 60)
 
 
@@ -111,6 +110,12 @@ def review() -> Task:
     for row in _table("imdb/sample.csv"):
         rows.setdefault(row["label"], set()).add(row["text"])
     return limited("review", rows, 100)
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """Yield the sentences of CrowS-Pairs, each with its kind of bias."""
+    for row in _table("Crows-Pairs/test.csv"):
+        yield row["sentence"].replace("[MASK]", row["mask1"]), row["bias_type"]
 
 
 def limited(name: str, rows: Mapping[str, set[str]], most: int) -> Task:

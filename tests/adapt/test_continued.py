@@ -21,16 +21,18 @@ from hypothesis import strategies as st
 
 from broadbase.adapt.adapted import load_adapted
 from broadbase.adapt.compare import compare
+from broadbase.adapt.continued_objectives import NEAREST, Views, shifted
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.methods.continued import ContinueConfig
 from broadbase.adapt.methods.probe import ProbeConfig
-from broadbase.adapt.pretraining import SIDES, Pretraining, PretrainingConfig, epochs
+from broadbase.adapt.pretraining import Pretraining, PretrainingConfig, epochs
 from broadbase.adapt.result import UNCHANGED
 from broadbase.adapt.task import Task
 from broadbase.core.errors import ConfigError, DivergedError
 from broadbase.core.view import Stream, View
 from broadbase.inference.base import Base
+from broadbase.modalities.noise import corruptions
 from support.adapting import saved
 from support.bases import mixed_base, protein_base
 
@@ -82,6 +84,8 @@ def test_a_new_process_predicts_the_same(tmp_path: Path, then: Any) -> None:
 
 def test_the_trained_base_has_the_parts_of_the_base_and_the_base_does_not_move() -> None:
     for base, objective in (
+        (protein_base("full"), "neighbours"),
+        (protein_base("causal"), "neighbours"),
         (protein_base("full"), "views"),
         (protein_base("full"), "masked"),
         (protein_base("causal"), "causal"),
@@ -104,7 +108,8 @@ def test_chance_is_that_of_the_seed() -> None:
 
 def loss_of(pretraining: Pretraining, raws: Sequence[str]) -> float:
     """The loss of the first step on these records, before it."""
-    student, objective, corrupt = pretraining._student(0)
+    student, objective = pretraining._student(0), pretraining.objective.build()
+    corrupt = corruptions(student.config.modalities, student.codecs)
     batch = next(pretraining._batches(raws, corrupt, 5, 0))
     with torch.no_grad():
         views = objective.views(batch, corrupt)
@@ -128,14 +133,45 @@ def test_what_is_learned_holds_for_other_records(objective: str) -> None:
     assert then < 0.75 * before
 
 
+def test_records_move_towards_their_neighbours() -> None:
+    """Three topics of letters: after it, records not read are nearer to the mean of their topic."""
+    rng = np.random.default_rng(0)
+    topics = ["ACDEF", "GHIKL", "MNPQR"]
+    raws = ["".join(rng.choice(list(topics[i % 3]), 12)) for i in range(120)]
+    base = protein_base()
+    settings = {"steps": 30, "batch": 16, "lr": 3e-3}
+    after = trained(base, raws[:90], objective="neighbours", **settings)
+
+    def spread(one: Base) -> float:
+        """The mean distance of records of the test to the mean of their topic, by that to all."""
+        x = one.embed(raws[90:], layers=False)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        means = np.stack([x[k::3].mean(axis=0) for k in range(3)])
+        inside = np.linalg.norm(x - means[np.arange(30) % 3], axis=1).mean()
+        return float(inside / np.linalg.norm(x - x.mean(axis=0), axis=1).mean())
+
+    assert spread(after) < 0.8 * spread(base)
+
+
+def test_targets_are_a_step_of_mean_shift() -> None:
+    """Computed record by record, with all cosines."""
+    vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    unit = [v / np.sqrt((v * v).sum()) for v in vectors]
+    for i, target in enumerate(shifted(vectors)):
+        order = sorted(range(50), key=lambda j: -float(unit[i] @ unit[j]))
+        mean = sum(unit[j] for j in order[:NEAREST]) / NEAREST
+        assert target == pytest.approx(unit[i] + mean, abs=1e-5)
+    assert shifted(vectors[:1])[0] == pytest.approx(2 * unit[0], abs=1e-6)
+
+
 def test_the_loss_of_views_is_that_of_simcse() -> None:
     """Gao et al. 2021, equation 1, both ways, computed from the states of the model alone."""
     base, raws = protein_base(), ["ACDEFGHIKL", "MNPQ", "RSTVWY", "ACDACD"]
     pretraining = Pretraining(PretrainingConfig(objective="views", hidden=0.3), base, "protein")
-    _, _, corrupt = pretraining._student(0)
+    corrupt = corruptions(base.config.modalities, base.codecs)
     batch = next(pretraining._batches(raws, corrupt, 5, 0))
     means = []
-    for side in SIDES:
+    for side in Views.heads:
         stream = Stream("main", "main", (batch.segments[side],))
         means.append(F.normalize(base.model(View((stream,))).streams["main"].pooled, dim=-1))
     logits = 20 * means[0] @ means[1].T
@@ -146,11 +182,13 @@ def test_the_loss_of_views_is_that_of_simcse() -> None:
 
 def test_views_lack_their_share_of_the_tokens_and_differ() -> None:
     base = protein_base()
-    pretraining = Pretraining(PretrainingConfig(hidden=0.3, batch=32), base, "protein")
-    _, _, corrupt = pretraining._student(0)
+    pretraining = Pretraining(
+        PretrainingConfig(objective="views", hidden=0.3, batch=32), base, "protein"
+    )
+    corrupt = corruptions(base.config.modalities, base.codecs)
     raws = ["ACDEFGHIKLMNPQRSTVWY" * 2] * 31 + ["ACD"]
     batch = next(pretraining._batches(raws, corrupt, 0, 0))
-    first, second = (batch.segments[side] for side in SIDES)
+    first, second = (batch.segments[side] for side in Views.heads)
     assert first.masked is not None
     assert second.masked is not None
     assert not first.masked[:, 0].any()  # the start

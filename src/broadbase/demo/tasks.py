@@ -93,7 +93,7 @@ def package() -> Task:
     root = Path(sysconfig.get_paths()["stdlib"])
     raws, labels, files = [], [], []
     for name in TASK_PACKAGES:
-        chunks = [(c, p) for p in sorted((root / name).rglob("*.py")) for c in _chunks(p)]
+        chunks = [(c, p) for p in sorted((root / name).rglob("*.py")) for c in chunks(p)]
         for i in _rng("package", name).permutation(len(chunks))[:EACH]:
             raws.append(chunks[i][0])
             files.append(str(chunks[i][1]))
@@ -131,7 +131,8 @@ def _lines(member: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in text.splitlines() if line]
 
 
-def _chunks(path: Path) -> Iterator[str]:
+def chunks(path: Path) -> Iterator[str]:
+    """Yield the lines of a file that are not empty, LINES at a time; of tests none."""
     if {"test", "tests", "idle_test"} & set(path.parts):
         return
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -86,7 +86,8 @@ class ContinueConfig(PretrainingConfig, MethodConfig):
         inputs = task.inputs(train)
         raws = [*task.unlabelled, *(inputs.raws[int(i)] for i in inputs.used)]
         base, losses = Pretraining(self, encoder.base, task.modality).train(raws, seed, done)
-        fitted = self.then.fit(Encoder(base, task.modality), task, train, seed, done)
+        trained = Encoder(base, task.modality, cache=None)
+        fitted = self.then.fit(trained, task, train, seed, done)
         first, last = (sum(part) / len(part) for part in (losses[:ENDS], losses[-ENDS:]))
         about = {"records": len(raws), "loss": [first, last]}
         return Continued(fitted, about)
