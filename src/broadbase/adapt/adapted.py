@@ -151,7 +151,7 @@ def load_adapted(folder: Path | str, device: str = "cpu") -> Adapted:
     """Return the adapted base of a folder; DataError where it, or its base, is gone or changed."""
     folder = Path(folder).expanduser()
     description = described(folder)
-    base = model_folders.load(_base_folder(folder, description["base"]), device)
+    base = model_folders.load(base_folder(folder, description), device)
     target = Target.from_tree(description["target"])
     method = MethodConfig.from_tree(description["method"])
     encoder = Encoder(base, description["modality"])
@@ -203,8 +203,9 @@ def base_hash(base: Path) -> str:
     return total.hexdigest()
 
 
-def _base_folder(folder: Path, base: Mapping[str, Any]) -> Path:
-    """Return the folder of the base; DataError where it is gone or changed."""
+def base_folder(folder: Path, description: Mapping[str, Any]) -> Path:
+    """Return the folder of the base of an adapted one; DataError where it is gone or changed."""
+    base = description["base"]
     if base["copied"]:
         return folder / MODEL
     path = Path(base["path"])

@@ -104,6 +104,7 @@ def _without(task: Task, leaked: NDArray[np.bool_], held: NDArray[np.bool_]) -> 
     return replace(
         task,
         raws=[raw for raw, lost in zip(task.raws, leaked, strict=True) if not lost],
+        origins=[origin for origin, lost in zip(task.origins, leaked, strict=False) if not lost],
         labels=task.labels[kept],
         groups=None if task.groups is None else task.groups[kept],
         token_labels=tokens,

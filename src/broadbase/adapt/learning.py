@@ -5,6 +5,7 @@ Legend: M records, or tokens where tokens are labelled; K columns of outputs.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from sklearn.model_selection import KFold, StratifiedGroupKFold
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.method import Fitted, MethodConfig
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Calibration, Labels, Outputs
+from broadbase.adapt.target import Calibration, Outputs
 from broadbase.adapt.task import Task
 from broadbase.inference.embedding import Done, ignored
 
@@ -31,10 +32,13 @@ def learn(
 ) -> tuple[Fitted, Calibration]:
     """Fit a method to the records `train`, and its calibration to records that it did not see.
 
-    The calibration is fitted on the outputs of `cross_outputs`.
+    The calibration is fitted on the outputs of `cross_outputs`; those of a method that trains the
+    base are of a fifth of the records.
     """
-    outputs, labels = cross_outputs(encoder, task, method, train, seed, done)
-    return method.fit(encoder, task, train, seed, done), task.target.calibrate(outputs, labels)
+    parts = 1 if method.trains_base else FOLDS
+    outputs, held = cross_outputs(encoder, task, method, train, seed, done, parts)
+    calibration = task.target.calibrate(outputs, task.labels[held])
+    return method.fit(encoder, task, train, seed, done), calibration
 
 
 def cross_outputs(
@@ -44,21 +48,20 @@ def cross_outputs(
     train: Indices,
     seed: int = 0,
     done: Done = ignored,
-) -> tuple[Outputs, Labels]:
-    """Return outputs [M,K] for records of `train` by models that did not see them, with the labels.
+    parts: int = FOLDS,
+) -> tuple[Outputs, Indices]:
+    """Return outputs [M,K] for records of `train` by models that did not see them, and which.
 
-    With fewer than two records there are none. A method that trains the base is fitted once, on
-    four fifths of the records; others are fitted 5 times, and predict every record.
+    The method is fitted on four fifths of the records for the others, in as many of the 5 parts as
+    `parts` says. With fewer than two records there are none.
     """
     if len(train) < 2:
-        return np.zeros((0, task.target.columns)), task.labels[:0]
-    parts = list(folds(task, train, seed))
-    if method.trains_base:
-        parts = parts[:1]
-    outputs = [
-        method.fit(encoder, task, fit, seed, done).outputs(task.inputs(held)) for fit, held in parts
-    ]
-    return np.concatenate(outputs), np.concatenate([task.labels[held] for _, held in parts])
+        return np.zeros((0, task.target.columns)), train[:0]
+    outputs, records = list[Outputs](), list[Indices]()
+    for fit, held in itertools.islice(folds(task, train, seed), parts):
+        outputs.append(method.fit(encoder, task, fit, seed, done).outputs(task.inputs(held)))
+        records.append(held)
+    return np.concatenate(outputs), np.concatenate(records)
 
 
 def folds(

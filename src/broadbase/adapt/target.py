@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,14 @@ Outputs = NDArray[np.float64]  # [M,K]: a logit for each class, or a number
 Labels = NDArray[Any]  # [M], or [M,K] where a record has several
 ClassWeights = Literal["balanced"] | dict[str, float]  # by the name of a class
 Calibration = Mapping[str, Any]  # plain values, fitted on outputs for records not learned from
+
+
+class Opinion(NamedTuple):
+    """What a model says of the label of one record."""
+
+    label: str  # as it is
+    suggested: str  # as the model would give it
+    confidence: float  # from 0 to 1: how sure the model is of the label as it is
 
 
 class Target(Slot):
@@ -121,6 +129,18 @@ class Target(Slot):
     @abstractmethod
     def calibrate(self, outputs: Outputs, labels: Labels) -> Calibration:
         """Fit what turns outputs into probabilities, or intervals, on records not learned from."""
+
+    @abstractmethod
+    def opinions(
+        self, labels: Labels, outputs: Outputs, calibration: Calibration
+    ) -> Sequence[Opinion]:
+        """Return what outputs [M,K] of models that did not see the records say of their labels."""
+
+    def wrong(
+        self, labels: Labels, outputs: Outputs, calibration: Calibration
+    ) -> NDArray[np.bool_] | None:
+        """Return which labels are counted as wrong, [M]; None where they cannot be counted."""
+        return None
 
     @abstractmethod
     def rows(self, outputs: Outputs, calibration: Calibration) -> Sequence[dict[str, Any]]:

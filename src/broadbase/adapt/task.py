@@ -38,6 +38,7 @@ class Task:
     unlabelled: Sequence[Any] = ()  # records without a label, for methods that learn from them
     read: bool = False  # whether records are cleaned and copies in groups (reading.as_read)
     test: Indices | None = None  # the labels to test on, where the data say which
+    origins: Sequence[str] = ()  # where each record was read, where the data say so
     notes: tuple[str, ...] = ()  # what was left out of the data, and what is odd in them
 
     @classmethod
@@ -142,6 +143,20 @@ class Task:
     def paired(self) -> bool:
         """Whether the records are pairs."""
         return Inputs(self.raws).paired
+
+    def record_of(self, label: int) -> tuple[int, str]:
+        """Return the number of the record that a label belongs to, and where that was read.
+
+        Where tokens are labelled the position of the token is said too.
+        """
+        record, token = label, ""
+        if self.token_labels is not None:
+            record, token = (
+                int(self.token_labels[label, 0]),
+                f", token {self.token_labels[label, 1]}",
+            )
+        origin = self.origins[record] if self.origins else f"record {record}"
+        return record, origin + token
 
     @property
     def train(self) -> Indices:

@@ -60,6 +60,7 @@ def read_task(
         held = np.array([row.part == len(sources) - 1 for row in data.labelled], dtype=bool)
     try:
         task = kind.make(name, modality, raws, labels, groups, macro)
+        task = replace(task, origins=[record.origin for record in records])
         if held is not None:
             task, leaks = with_test(task, held)
             notes += leaks

@@ -17,6 +17,7 @@ from broadbase.commands.bases import bases
 from broadbase.commands.cache import cache
 from broadbase.commands.demo import demo
 from broadbase.commands.doctor import doctor
+from broadbase.commands.doubts import doubts
 from broadbase.commands.evaluate import evaluate
 from broadbase.commands.export import export
 from broadbase.commands.generate import generate
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate,
     "adapt": adapt,
     "predict": predict,
+    "doubts": doubts,
     "import": import_weights,
     "export": export,
     "cache": cache,

@@ -20,9 +20,17 @@ from sklearn.metrics import f1_score
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
+from broadbase.adapt.confident import counted_wrong
 from broadbase.adapt.neighbours import NearestClasses, nearest
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Calibration, ClassWeights, Labels, Outputs, Target
+from broadbase.adapt.target import (
+    Calibration,
+    ClassWeights,
+    Labels,
+    Opinion,
+    Outputs,
+    Target,
+)
 from broadbase.core.config import hint
 from broadbase.core.errors import ConfigError
 from broadbase.core.spaces import HeadConfig
@@ -220,6 +228,22 @@ class ClassesTarget(Target):
             }
             for best, row in zip(outputs.argmax(axis=1), chances, strict=True)
         ]
+
+    def opinions(
+        self, labels: Labels, outputs: Outputs, calibration: Calibration
+    ) -> Sequence[Opinion]:
+        """Suggest the likeliest class; the confidence is the probability of the label."""
+        chances = softmax(_logits(outputs, calibration), axis=1)
+        return [
+            Opinion(self.classes[label], self.classes[row.argmax()], float(row[label]))
+            for label, row in zip(labels, chances, strict=True)
+        ]
+
+    def wrong(
+        self, labels: Labels, outputs: Outputs, calibration: Calibration
+    ) -> NDArray[np.bool_] | None:
+        """Count by confident learning."""
+        return counted_wrong(labels, softmax(_logits(outputs, calibration), axis=1))
 
 
 def _logits(outputs: Outputs, calibration: Calibration) -> Outputs:

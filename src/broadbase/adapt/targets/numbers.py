@@ -17,7 +17,7 @@ from torch import Tensor
 
 from broadbase.adapt.neighbours import NearestNumbers, nearest
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Calibration, Labels, Outputs, Target
+from broadbase.adapt.target import Calibration, Labels, Opinion, Outputs, Target
 from broadbase.adapt.targets.classes import PENALTIES
 from broadbase.core.spaces import HeadConfig
 from broadbase.evidence.comparison import Metric
@@ -112,4 +112,15 @@ class NumbersTarget(Target):
         return [
             {"value": float(x), "low": float(x - half), "high": float(x + half)}
             for x in outputs[:, 0]
+        ]
+
+    def opinions(
+        self, labels: Labels, outputs: Outputs, calibration: Calibration
+    ) -> Sequence[Opinion]:
+        """Suggest the predicted number; the confidence is the share of residuals as large."""
+        residuals = np.abs(outputs[:, 0] - labels)
+        smaller = np.searchsorted(np.sort(residuals), residuals)
+        return [
+            Opinion(f"{label:g}", f"{output:g}", float(1 - rank / len(labels)))
+            for label, output, rank in zip(labels, outputs[:, 0], smaller, strict=True)
         ]

@@ -21,9 +21,10 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
+from broadbase.adapt.confident import counted_wrong
 from broadbase.adapt.neighbours import NearestNumbers, nearest
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Calibration, Labels, Outputs, Target
+from broadbase.adapt.target import Calibration, Labels, Opinion, Outputs, Target
 from broadbase.adapt.targets.classes import PENALTIES, named_counts
 from broadbase.core.spaces import HeadConfig
 from broadbase.core.trees import brief
@@ -139,14 +140,48 @@ class SeveralTarget(Target):
 
     def rows(self, outputs: Outputs, calibration: Calibration) -> Sequence[dict[str, Any]]:
         """Return the labels that are likelier there than not, and the probability of each."""
-        chances = expit(outputs * calibration["slopes"] + calibration["offsets"])
+        chances = _chances(outputs, calibration)
         return [
             {
-                "label": [name for name, p in zip(self.labels, row, strict=True) if p >= 0.5],
+                "label": self._named(row >= 0.5),
                 **{f"p({name})": float(p) for name, p in zip(self.labels, row, strict=True)},
             }
             for row in chances
         ]
+
+    def opinions(
+        self, labels: Labels, outputs: Outputs, calibration: Calibration
+    ) -> Sequence[Opinion]:
+        """Suggest the likely labels; the confidence is that in the most doubtful of all labels."""
+        chances = _chances(outputs, calibration)
+        confidence = np.where(labels == 1, chances, 1 - chances).min(axis=1)
+        join = SEPARATORS[0].join
+        return [
+            Opinion(join(self._named(own == 1)), join(self._named(row >= 0.5)), float(sure))
+            for own, row, sure in zip(labels, chances, confidence, strict=True)
+        ]
+
+    def wrong(
+        self, labels: Labels, outputs: Outputs, calibration: Calibration
+    ) -> NDArray[np.bool_] | None:
+        """Count by confident learning for each label; a record is wrong if one of its labels is."""
+        chances = _chances(outputs, calibration)
+        each = [
+            counted_wrong(there, np.stack([1 - p, p], axis=1))
+            for there, p in zip(labels.T, chances.T, strict=True)
+        ]
+        wrong: NDArray[np.bool_] = np.any(each, axis=0)
+        return wrong
+
+    def _named(self, there: NDArray[np.bool_]) -> list[str]:
+        """Return the names of the labels that are there [K]."""
+        return [name for name, each in zip(self.labels, there, strict=True) if each]
+
+
+def _chances(outputs: Outputs, calibration: Calibration) -> NDArray[np.float64]:
+    """Return the probability of each label, [M,K]."""
+    chances: NDArray[np.float64] = expit(outputs * calibration["slopes"] + calibration["offsets"])
+    return chances
 
 
 def separated(label: str) -> list[str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Unpack
-
-import numpy as np
+from typing import Unpack
 
 from broadbase.commands.options import log, show
 from broadbase.core.errors import ConfigError
@@ -16,6 +14,7 @@ from broadbase.data.store.prepare import remove as remove_documents
 from broadbase.data.store.workers import Progress, run_shown
 from broadbase.recipes.changes import Changes
 from broadbase.recipes.resolve import resolve
+from broadbase.report.records import brief_record
 from broadbase.run.prepare import prepare_data
 
 
@@ -63,10 +62,8 @@ def samples(name: str | None, as_json: bool) -> None:
         show(table(), columns, as_json, "sample sets: --data sample:NAME")
         return
     log.say(f"{name}: {sample(name).source.licence}")
-    rows = [{"origin": r.origin, "label": r.label, "record": _brief(r.raw)} for r in first(name, 5)]
+    rows = [
+        {"origin": r.origin, "label": r.label, "record": brief_record(r.raw)}
+        for r in first(name, 5)
+    ]
     show(rows, ("origin", "label", "record"), as_json, sample(name).summary)
-
-
-def _brief(raw: Any) -> str:
-    text = raw if isinstance(raw, str) else f"array {np.asarray(raw).shape}"
-    return text if len(text) <= 60 else text[:60] + "..."

@@ -27,16 +27,16 @@ from broadbase.inference.base import Base
 class LabelledData:
     """Where labelled records are, in one table or in given splits; ConfigError as `check`."""
 
-    data: str | None
-    train: str | None
-    validation: str | None
-    test: str | None
-    unlabelled: str | None
-    field: str
-    second: str | None
-    label: str
-    group: str | None
-    time: str | None
+    data: str | None = None
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    unlabelled: str | None = None
+    field: str = "text"
+    second: str | None = None
+    label: str = "label"
+    group: str | None = None
+    time: str | None = None
 
     def check(self, method: MethodConfig, sizes: Sequence[int | None], kind: Kind | None) -> None:
         """ConfigError where options do not fit each other; `sizes` are those of train and test."""

@@ -49,7 +49,7 @@ def predict(
     source = _source(data, field or read.get("field", "text"), label, read.get("label"), columns)
     if out is not None:
         must_be_writable(out)
-        _must_not_be_read(out, data, source)
+        must_not_be_read(out, data, source)
     MachineConfig(device=device).prepare()
     adapted = load_adapted(folder, str(find_device(device)))
     predictor = Predictor(adapted)
@@ -85,7 +85,7 @@ def _source(
     return unlabelled(data, field, dict(columns) | ({} if label is None else {"label": label}))
 
 
-def _must_not_be_read(out: Path, data: str, source: SourceConfig) -> None:
+def must_not_be_read(out: Path, data: str, source: SourceConfig) -> None:
     """ConfigError where `out` is a file of the data."""
     path = out.expanduser().resolve()
     if path == Path(data).expanduser().resolve() or source.would_read(path):
