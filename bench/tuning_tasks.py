@@ -35,6 +35,10 @@ PASSAGES = {  # the field of the passage
     "BBQ": "passage",
 }
 WORDS = 12
+OTHERS = (  # subjects
+    "Anaesthesia", "ENT", "Forensic_Medicine", "Medicine", "Microbiology", "Ophthalmology",
+    "Pathology", "Pediatrics",
+)  # fmt: skip
 
 
 def tasks() -> Iterator[Task]:
@@ -68,12 +72,10 @@ def passage() -> Task:
 
 def subjects() -> Task:
     """Return the task: which subject a question of a medical examination is about."""
-    names = ("Anaesthesia", "ENT", "Forensic_Medicine", "Medicine", "Microbiology")
-    names += ("Ophthalmology", "Pathology", "Pediatrics")
-    assert not {*names} & {*SUBJECTS}
+    assert not {*OTHERS} & {*SUBJECTS}
     rows = {
         name: {row["question"] for row in lines(f"MedMCQA/MedMCQA-Test/{name}.jsonl")}
-        for name in names
+        for name in OTHERS
     }
     return limited("subjects", rows, 100)
 
