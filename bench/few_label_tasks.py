@@ -78,13 +78,13 @@ def speciality() -> Task:
     return limited("speciality", {k: v for k, v in rows.items() if len(v) >= 50}, 60)
 
 
-def who() -> Task:
+def who(most: int = 150) -> Task:
     """Return the task: whether a sentence is about a gender, a profession, a race or a religion."""
     rows: dict[str, set[str]] = {}
     for row in lines("StereoSet/test.jsonl"):
         text = row["context"].replace("BLANK", "...")
         rows.setdefault(row["bias_type"], set()).add(text)
-    return limited("who", rows, 150)
+    return limited("who", rows, most)
 
 
 def where() -> Task:

@@ -41,7 +41,7 @@ def predict(
     description = described(folder)
     read = description["card"].get("read", {})
     columns = {} if key is None else {"key": key}
-    head = {"origin": str, **dict.fromkeys(columns, str)}
+    head = ("origin", *columns)
     if description.get("paired"):
         columns["second"] = second or read.get("second", "second")
     elif second is not None:
@@ -52,9 +52,27 @@ def predict(
         must_not_be_read(out, data, source)
     MachineConfig(device=device).prepare()
     adapted = load_adapted(folder, str(find_device(device)))
-    predictor = Predictor(adapted)
     ending = ".jsonl" if as_json else ".csv"
-    with row_file(out, {**head, **adapted.columns, "error": str}, ending) as file:
+    predictor = write_rows(adapted, source, out, head, ending)
+    _say(predictor, adapted, out)
+    if as_json and out is not None:
+        echo(json.dumps(_summary(predictor, adapted)))
+
+
+def write_rows(
+    adapted: Adapted,
+    source: SourceConfig,
+    out: Path | None,
+    head: Sequence[str] = ("origin",),
+    ending: str = ".csv",
+) -> Predictor:
+    """Write a row for each record of a source; what predicted them has the counts and the score.
+
+    DataError where no record can be read; then there is no file.
+    """
+    predictor = Predictor(adapted)
+    columns = {**dict.fromkeys(head, str), **adapted.columns, "error": str}
+    with row_file(out, columns, ending) as file:
         began = said = time.monotonic()
         for batch in predictor.batches(source.records()):
             file.write([_row(each) for each in batch])
@@ -64,13 +82,11 @@ def predict(
                 log.say(f"{predictor.records:,} records, {rate:,.0f} a second")
         if predictor.unreadable == predictor.records:
             raise DataError(
-                f"none of the {predictor.records:,} records of {data} can be read as"
-                f" {adapted.modality} (first: {predictor.first or 'there is none'}); give records"
-                " of the modality that the base was adapted to"
+                f"none of the {predictor.records:,} records can be read as {adapted.modality}"
+                f" (first: {predictor.first or 'there is none'}); give records of the modality that"
+                " the base was adapted to"
             )
-    _say(predictor, adapted, out)
-    if as_json and out is not None:
-        echo(json.dumps(_summary(predictor, adapted)))
+    return predictor
 
 
 def _source(
