@@ -3,8 +3,8 @@
     python bench/predict_speed.py [--tasks who subject mail] [--rows 2000] [--rounds 5]
 
 Fixed before the first measurement: the tasks (thousand_label_tasks.py), 400 of their records with
-labels to learn from, and a CSV of `--rows` others, repeated where there are fewer (of mails a tenth
-of the rows), without a cache of embeddings. Both sides read the CSV, compute, and write a CSV of
+labels to learn from, and a CSV of `--rows` others, or as many as there are (of mails a tenth of
+that), without a cache of embeddings. Both sides read the CSV, compute, and write a CSV of
 labels and probabilities: ours as the command `predict` does, with a folder that was adapted by the
 default method; the peer by `encode` in batches of 32 and a logistic regression of the last layer.
 Both read 512 tokens of a text at most. Each round is a process of each (A B A B), which predicts
@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +70,13 @@ def main() -> None:
 def compared(name: str, options: argparse.Namespace) -> Iterator[Row]:
     """Yield the row of a task."""
     task, count = TASKS[name](), options.rows // (10 if name == "mail" else 1)
-    train, test = task.split(TRAIN, len(task.labels) - TRAIN, 0)
+    train, test = task.split(TRAIN, min(count, len(task.labels) - TRAIN), 0)
+    count = len(test)
     with tempfile.TemporaryDirectory() as place:
         where = Path(place)
         learn_from(where, [(task.raws[i], task.target.names[int(task.labels[i])]) for i in train])
         with (where / "new.csv").open("w", newline="") as file:
-            chosen = islice(cycle(test), count)
-            csv.writer(file).writerows([["text"], *([task.raws[i]] for i in chosen)])
+            csv.writer(file).writerows([["text"], *([task.raws[i]] for i in test)])
         base = model_folder("sample:minilm")
         script, python = BENCH / "peers" / "classify.py", peers("setfit")
         files = [where / "new.csv", where / "out.csv"]
