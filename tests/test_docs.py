@@ -60,6 +60,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     answers = [f"{row['text']},{other['text']},{row['label'] == other['label']}"
                for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]  # fmt: skip
     (tmp_path / "answers.csv").write_text("\n".join(["question,answer,label", *answers]) + "\n")
+    replies = [f"{row['text']},{row['text'][::-1]} is {row['label']}" for row in rows]
+    (tmp_path / "replies.csv").write_text("\n".join(["text,label", *replies]) + "\n")
     (tmp_path / "pictures").mkdir()
     for i in range(40):
         pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype(np.uint8)
@@ -86,6 +88,7 @@ def shortened(arguments: list[str]) -> list[str]:
             at = arguments.index("--steps")
             arguments = arguments[:at] + arguments[at + 2 :]
         return [*arguments, *size, *SHORT]
+    arguments = [re.sub(r"^steps=\d+$", "steps=4", word) for word in arguments]
     if arguments[0] == "adapt" and "--splits" not in arguments:
         return [*arguments, "--splits", "2", "--test-size", "50"]
     return arguments

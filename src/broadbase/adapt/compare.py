@@ -94,6 +94,11 @@ def must_suit(base: Base, task: Task, method: MethodConfig, labels: int = 1) -> 
             f"task {task.name!r}: {method.name} cannot weigh classes (--class-weights); take"
             " --method probe, knn or finetune"
         )
+    if task.target.generates and not method.generates:
+        raise ConfigError(
+            f"task {task.name!r}: {method.name} predicts no text; learn texts with --method"
+            " finetune, or knn, which gives the text of the nearest record"
+        )
     if reason := method.refusal(base, task):
         raise ConfigError(f"task {task.name!r}: {reason}")
     _must_align(base, task)
@@ -142,14 +147,14 @@ def choice_of(task: Task, method: MethodConfig) -> Baselines | None:
         return PER_TOKEN
     if task.paired:
         return PAIRS
-    return NEAREST if method.by_neighbours else None
+    return NEAREST if method.by_neighbours or task.target.generates else None
 
 
 def result_of(
     base: Base, task: Task, used: Indices, method: MethodConfig, seeds: int
 ) -> Callable[[int, int, list[float], Mapping[str, list[float]]], TaskResult]:
     """Return what makes a result of the sizes of a split, the scores and those of baselines."""
-    codec, joint = base.codec(task.modality)[1], task.paired and method.joins_pairs
+    codec, joint = base.codec(task.modality)[1], method.joins(task.paired, task.target)
     limit = max_tokens(base, task.modality, joint)
     cut = 0 if task.token_labels is not None else long(codec, (task.raws[i] for i in used), limit)
     metric = task.target.metric

@@ -27,6 +27,7 @@ from broadbase.core.extras import chemistry, require_extra
 from broadbase.core.plugins import plugins
 from broadbase.modalities.audio import AudioConfig
 
+TEXTS = ("text", "code", "bytes")  # modalities
 COMPONENTS = 50  # of expression
 WINDOW = 17  # residues around the predicted one (Garnier, Osguthorpe & Robson 1978, GOR)
 
@@ -160,9 +161,17 @@ def _window(task: Task) -> NDArray[np.float64]:
     return codes_near.reshape(len(task.token_labels), -1)
 
 
+def characters() -> TfidfVectorizer:
+    """Return TF-IDF of 1 to 4 characters."""
+    return TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
+
+
 def _tfidf(task: Task) -> Pipeline:
-    words = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
-    return make_pipeline(words, task.target.ridge())
+    return make_pipeline(characters(), task.target.ridge())
+
+
+def _nearest_tfidf(task: Task) -> Pipeline:
+    return make_pipeline(characters(), task.target.neighbours())
 
 
 def _kmers(task: Task) -> Pipeline:
@@ -211,8 +220,12 @@ BASELINES: Baselines = {
     },
 }
 NEAREST: Baselines = {  # what a base's vectors are held against as neighbours
+    **{kind: {"TF-IDF of characters": (raw_records, _nearest_tfidf)} for kind in TEXTS},
     "image": {"pixels": (_pixels, _nearest), "pixels, standardised": (_pixels, _nearest_scaled)},
-    "molecule": {"Morgan": (_morgan, _nearest)},
+    "molecule": {
+        "Morgan": (_morgan, _nearest),
+        "TF-IDF of characters": (raw_records, _nearest_tfidf),
+    },
 }
 PER_TOKEN: Baselines = {  # of tasks that label tokens
     "protein": {

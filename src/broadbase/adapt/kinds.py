@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from broadbase.adapt.targets.several import SEPARATORS, separated
 from broadbase.adapt.task import MANY, Task
 from broadbase.core.trees import brief
+
+WORDS = 2.0  # of a label on average, above which labels that differ are texts
 
 Make = Callable[[str, str, Sequence[Any], Sequence[str], Sequence[str] | None, bool], Task]
 
@@ -44,6 +47,10 @@ def guess(labels: Sequence[str]) -> tuple[Kind, str]:
     distinct = {number for number in numbers if math.isfinite(number)}
     if len(numbers) == len(labels) and distinct and not _few(distinct):
         return NUMBERS, f"all are numbers, {len(distinct):,} different ones"
+    words = sum(len(label.split()) for label in labels) / max(1, len(labels))
+    if len(set(labels)) > len(labels) / 2 and words > WORDS:
+        what = f"{len(set(labels)):,} of {len(labels):,} differ, {words:.1f} words on average"
+        return GENERATION, what
     return CLASSES, f"{len(set(labels)):,} different ones"
 
 
@@ -107,6 +114,18 @@ def _several(
     return Task.from_several(name, modality, raws, [separated(each) for each in labels], groups)
 
 
+def _texts(
+    name: str,
+    modality: str,
+    raws: Sequence[Any],
+    labels: Sequence[str],
+    groups: Sequence[str] | None,
+    _: bool,
+    exact: bool = False,
+) -> Task:
+    return Task.from_texts(name, modality, raws, labels, groups, exact)
+
+
 CLASSES = Kind("classes", "one class a record", _any, Task.from_records, classed=True)
 NUMBERS = Kind("numbers", "a number a record", _checked_number, _numbers)
 SEVERAL = Kind(
@@ -114,4 +133,6 @@ SEVERAL = Kind(
     _checked_list, _several,
 )  # fmt: skip
 PER_TOKEN = Kind("per-token", "a letter for each token", _any, Task.from_token_labels)
-KINDS = {kind.name: kind for kind in (CLASSES, NUMBERS, SEVERAL, PER_TOKEN)}
+GENERATION = Kind("generation", "a text that is generated", _any, _texts)
+EXACT = replace(GENERATION, make=partial(_texts, exact=True))  # scored by exact match
+KINDS = {kind.name: kind for kind in (CLASSES, NUMBERS, SEVERAL, PER_TOKEN, GENERATION)}

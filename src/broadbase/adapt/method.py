@@ -65,8 +65,8 @@ class MethodConfig(Slot):
     by_neighbours: ClassVar[bool] = False
     """Whether it is compared with neighbours by hand-made features, not with models of these."""
 
-    joins_pairs: ClassVar[bool] = False
-    """Whether it reads the items of a pair as one document, so that each has half of the room."""
+    generates: ClassVar[bool] = False
+    """Whether it learns texts too (`Target.generates`)."""
 
     needs_labels: ClassVar[bool] = True
     """Whether it learns from labelled records; otherwise it may be fitted to none."""
@@ -81,6 +81,13 @@ class MethodConfig(Slot):
     def work(self) -> int:
         """How many steps of `fit` are reported by `done`; 0 where it takes no steps."""
         return 0
+
+    def joins(self, paired: bool, target: Target) -> bool:
+        """Say whether a record takes half of the room of the base.
+
+        So it does where both items of a pair, or a record and its text, are read as one document.
+        """
+        return False
 
     @property
     def unchanged(self) -> MethodConfig | None:

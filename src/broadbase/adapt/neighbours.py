@@ -43,6 +43,14 @@ class NearestNumbers(KNeighborsRegressor):  # type: ignore[misc]
         return super().fit(inputs, labels)
 
 
+class NearestTexts(KNeighborsClassifier):  # type: ignore[misc]
+    """The text of the nearest record alone, by cosine."""
+
+    def __init__(self) -> None:
+        """Look for one neighbour."""
+        super().__init__(1, metric="cosine")
+
+
 def nearest(kind: type, class_weight: Any = None) -> Any:
     """Return 20 neighbours by cosine, each weighted by exp(cosine / 0.07).
 

@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from broadbase.adapt.features import BASELINES, Baselines, raw_records
+from broadbase.adapt.features import BASELINES, TEXTS, Baselines, characters, raw_records
 from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.pairs import composed
 from broadbase.adapt.task import Task
@@ -25,11 +25,6 @@ from broadbase.core.sources import Pair
 
 Make = Callable[[], TfidfVectorizer]
 Features = Callable[[Task], NDArray[Any]]
-
-
-def characters() -> TfidfVectorizer:
-    """Return TF-IDF of 1 to 4 characters, as of single texts."""
-    return TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=False)
 
 
 def words() -> TfidfVectorizer:
@@ -106,7 +101,7 @@ def _of_both(inputs: Features) -> Features:
 
 
 STRINGS = {"TF-IDF of characters of both": (raw_records, _characters_of_both)}
-TEXTS = {
+OF_TEXTS = {
     **STRINGS,
     "TF-IDF of words of both": (raw_records, _words_of_both),
     "overlap": (raw_records, _overlap),
@@ -122,5 +117,5 @@ def _of_items(table: Mapping[str, tuple[Features, Callable[[Task], Pipeline]]]) 
 
 PAIRS: Baselines = {
     **{modality: _of_items(table) for modality, table in BASELINES.items()},
-    **dict.fromkeys(("text", "code", "bytes"), TEXTS),
+    **dict.fromkeys(TEXTS, OF_TEXTS),
 }

@@ -50,7 +50,7 @@ class Predictor:
         base, modality = self.adapted.fitted.base, self.adapted.modality
         name, self._codec = base.codec(modality)
         self._kind = base.config.modalities[name]
-        joint = self.adapted.paired and self.adapted.method.joins_pairs
+        joint = self.adapted.method.joins(self.adapted.paired, self.adapted.target)
         self.max_tokens = max_tokens(base, modality, joint)
         self._most = base.max_tokens(modality) if self.adapted.per_token else None
 

@@ -15,7 +15,12 @@ MIN_SPLITS = 3  # that an interval is given for; of two it is a guess
 RANDOM_INIT = "random init"  # the same architecture, not pretrained
 UNCHANGED = "unchanged base"  # the same method, without training the base first
 MOST_FREQUENT = "most frequent class"
-CONSTANTS = (MOST_FREQUENT, "mean of the labels", "share of each label")  # read no record
+CONSTANTS = (  # read no record
+    MOST_FREQUENT,
+    "mean of the labels",
+    "share of each label",
+    "most frequent text",
+)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.spaces import HeadConfig
 from broadbase.evidence.comparison import Metric
 
-Outputs = NDArray[np.float64]  # [M,K]: a logit for each class, or a number
+Outputs = NDArray[Any]  # [M,K]: a logit for each class, or a number; of texts [M,1] objects
 Labels = NDArray[Any]  # [M], or [M,K] where a record has several
 ClassWeights = Literal["balanced"] | dict[str, float]  # by the name of a class
 Calibration = Mapping[str, Any]  # plain values, fitted on outputs for records not learned from
@@ -41,6 +41,8 @@ class Target(Slot):
     """The kind of labels of a task."""
 
     package: ClassVar[str] = "adapt.targets"
+    generates: ClassVar[bool] = False
+    """Whether labels are texts, which no vector says: a base generates them."""
 
     @property
     @abstractmethod
@@ -93,6 +95,14 @@ class Target(Slot):
     def weights(self, labels: Labels) -> NDArray[np.float64]:
         """Return how much each record counts, [M], where a method learns from these."""
         return np.ones(len(labels))
+
+    def encoded(self, labels: Labels) -> NDArray[Any]:
+        """Return labels as numbers that a file can hold."""
+        return labels
+
+    def decoded(self, numbers: NDArray[Any]) -> Labels:
+        """Return the labels that `encoded` made these numbers of."""
+        return numbers
 
     @abstractmethod
     def ridge(self) -> Any:

@@ -13,6 +13,7 @@ from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.splits import Indices, cut, cut_groups
 from broadbase.adapt.target import Labels, Outputs, Target
 from broadbase.adapt.targets.classes import ClassesTarget
+from broadbase.adapt.targets.generation import GenerationTarget, as_labels
 from broadbase.adapt.targets.numbers import NumbersTarget
 from broadbase.adapt.targets.several import SeveralTarget
 from broadbase.core.errors import ConfigError, DataError
@@ -112,6 +113,28 @@ class Task:
                     " them in another unit"
                 )
         return cls(name, modality, raws, numbers, NumbersTarget(), _numbered(groups))
+
+    @classmethod
+    def from_texts(
+        cls,
+        name: str,
+        modality: str,
+        raws: Sequence[Any],
+        texts: Sequence[str],
+        groups: Sequence[str] | None = None,
+        exact: bool = False,
+    ) -> Task:
+        """Make a task from texts to be generated, scored by the F1 of words or by exact match.
+
+        DataError where all are the same.
+        """
+        labels = as_labels([text.strip() for text in texts])
+        if len(set(labels)) < 2:
+            raise DataError(
+                f"task {name!r}: every one of {len(labels):,} texts is the same; nothing can be"
+                " learned: check their field (--label)"
+            )
+        return cls(name, modality, raws, labels, GenerationTarget(exact=exact), _numbered(groups))
 
     @classmethod
     def from_several(

@@ -53,7 +53,8 @@ Time = Annotated[
 KindName = Annotated[
     str | None,
     typer.Option(
-        "--kind", help="What labels are: classes, numbers, several or per-token; else guessed."
+        "--kind",
+        help="What labels are: classes, numbers, several, per-token, generation; else guessed.",
     ),
 ]
 Field = Annotated[str, typer.Option(help="The field that holds the text.")]
@@ -64,6 +65,9 @@ Second = Annotated[
 Label = Annotated[str, typer.Option(help="The field that holds the label.")]
 Regression = Annotated[bool, typer.Option(help="Predict numbers, scored by R2.")]
 PerToken = Annotated[bool, typer.Option(help="A label has a letter for each token.")]
+Exact = Annotated[
+    bool, typer.Option(help="Generate texts, scored by exact match instead of the F1 of words.")
+]
 Macro = Annotated[bool, typer.Option(help="Score by macro-F1: every class counts alike.")]
 Weights = Annotated[
     list[str] | None,
@@ -79,7 +83,7 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Change a setting of the method; of finetune: steps, batch, lr, weight_decay,"
-        " layer_decay, only_head; of names: template, phrases.CLASS; of centroids: rounds, weight;"
+        " layer_decay, only_head, temperature; of names: template, phrases.CLASS; of centroids: rounds, weight;"
         " of continue: then, objective, steps, batch, tokens, lr, hidden.",
     ),
 ]
@@ -111,6 +115,7 @@ def adapt(
     regression: Regression = False,
     per_token: PerToken = False,
     macro: Macro = False,
+    exact: Exact = False,
     class_weights: Weights = None,
     settings: Settings = None,
     baselines: Baselines = True,
@@ -125,7 +130,7 @@ def adapt(
     labelled records, for `predict`. At most 1,024 tokens of a record are read.
     """
     named = work.labelled_data.kind_named(
-        kind, regression=regression, per_token=per_token, macro=macro
+        kind, regression=regression, per_token=per_token, macro=macro, exact=exact
     )
     where = (data, train, validation, test, unlabelled, field, second, label, group, time)
     with work.cache.embeddings(cache):

@@ -43,10 +43,12 @@ class PrefixConditioningConfig(ConditioningConfig):
     """The tower that reads both."""
     through: str | None = None
     """A tower that reads what is given first; without one it is embedded in the same tower."""
+    causal: bool = False
+    """Whether given tokens see only those before them; otherwise they see each other."""
 
     def prompt(self, given: Segment, begun: Segment) -> View:
         """Return one stream of `given` and `begun`."""
-        return prefix_view(given, begun, (), self.tower, self.through)
+        return prefix_view(given, begun, (), self.tower, self.through, causal=self.causal)
 
 
 class InfillingConditioningConfig(ConditioningConfig):
@@ -108,12 +110,18 @@ def encoder_view(
 
 
 def prefix_view(
-    given: Segment, target: Segment, readouts: Readouts, tower: str, through: str | None
+    given: Segment,
+    target: Segment,
+    readouts: Readouts,
+    tower: str,
+    through: str | None,
+    causal: bool = False,
 ) -> View:
     """Return one stream of both; `readouts` count tokens of the target.
 
-    The given tokens see each other, those of the target see all before them. `through` is a tower
-    of its own for what is given, whose output then stands in the stream.
+    The given tokens see each other, or if `causal` those before them; those of the target see all
+    before them. `through` is a tower of its own for what is given, whose output then stands in the
+    stream.
     """
     before, after = with_document_ids(given), with_document_ids(target)
     assert before.order is not None
@@ -122,8 +130,10 @@ def prefix_view(
     G, T = before.position.shape[1], after.position.shape[1]
     kept_BG = (before.document >= 0).unsqueeze(-1)
     first_B11 = 1 + before.position.where(kept_BG, 0).amax(dim=(1, 2), keepdim=True)
-    after = replace(after, position=after.position + first_B11, order=after.order + 1)
-    prefix = replace(before, order=torch.zeros_like(before.order))
+    prefix = before if causal else replace(before, order=torch.zeros_like(before.order))
+    assert prefix.order is not None
+    next_B1 = 1 + prefix.order.where(before.document >= 0, 0).amax(dim=1, keepdim=True)
+    after = replace(after, position=after.position + first_B11, order=after.order + next_B1)
     index = G + torch.arange(T).expand(len(after.position), -1)
     counted = tuple(replace(readout, index=index) for readout in readouts)
     if through is None:

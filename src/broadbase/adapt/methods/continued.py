@@ -60,6 +60,15 @@ class ContinueConfig(PretrainingConfig, MethodConfig):
         return self.then.by_neighbours
 
     @property
+    def generates(self) -> bool:  # type: ignore[override]
+        """As the method that learns the labels."""
+        return self.then.generates
+
+    def joins(self, paired: bool, target: Target) -> bool:
+        """As the method that learns the labels."""
+        return self.then.joins(paired, target)
+
+    @property
     def work(self) -> int:
         """The number of steps."""
         return self.steps + self.then.work
@@ -76,7 +85,7 @@ class ContinueConfig(PretrainingConfig, MethodConfig):
                 "continue learns from records without labels, and there are none; give some"
                 " (--unlabelled DATA, or rows of the data with an empty label)"
             )
-        reason = Pretraining(self, base, task.modality).refusal(task.unlabelled)
+        reason = Pretraining(self, base, task.modality).refusal(Inputs(task.unlabelled).items.raws)
         return reason or self.then.refusal(base, task)
 
     def fit(
@@ -84,7 +93,8 @@ class ContinueConfig(PretrainingConfig, MethodConfig):
     ) -> Fitted:
         """Train a copy of the base, and learn the labels with it."""
         inputs = task.inputs(train)
-        raws = [*task.unlabelled, *(inputs.raws[int(i)] for i in inputs.used)]
+        labelled = [inputs.raws[int(i)] for i in inputs.used]
+        raws = Inputs([*task.unlabelled, *labelled]).items.raws
         base, losses = Pretraining(self, encoder.base, task.modality).train(raws, seed, done)
         trained = Encoder(base, task.modality, cache=None)
         fitted = self.then.fit(trained, task, train, seed, done)

@@ -6,15 +6,17 @@ Legend: M records, K columns of outputs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
 
+from broadbase.adapt import answers
+from broadbase.adapt.answers import Answering, AnswerLoss
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import Arrays, Fitted, MethodConfig
@@ -23,7 +25,7 @@ from broadbase.adapt.target import Outputs, Target
 from broadbase.adapt.task import Task
 from broadbase.adapt.training import Budget, grown, train_steps
 from broadbase.adapt.truncation import beginning
-from broadbase.core.contracts import Batch
+from broadbase.core.contracts import Batch, Objective
 from broadbase.core.keyed_random import KeyedRandom, seed_of
 from broadbase.core.spaces import HeadConfig
 from broadbase.core.view import Predict, Segment, Stream, View
@@ -38,13 +40,27 @@ HEAD = f"spaces.{LABEL}."  # the beginning of the names of its parameters
 BATCH = 64  # records that are predicted at once
 
 
+Rows = Callable[[Indices], Mapping[str, Segment]]  # of some records, by source
+
+
+class Lesson(NamedTuple):
+    """What is trained, by which objective, on which rows."""
+
+    fitted: Fitted
+    objective: Objective
+    rows: Rows
+
+
 class FinetuneConfig(MethodConfig):
-    """Full fine-tuning: all parameters of a copy of the base are trained, with a new head."""
+    """Full fine-tuning: all parameters of a copy of the base are trained, with a new head.
+
+    Where labels are texts, the base is trained to generate them, and there is no new head.
+    """
 
     name: Literal["finetune"] = "finetune"
     trains_base: ClassVar[bool] = True
     weighs_classes: ClassVar[bool] = True
-    joins_pairs: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
     steps: Annotated[int, Field(ge=1)] = 100
     """The number of optimizer steps."""
     batch: Annotated[int, Field(ge=1)] = 32
@@ -58,6 +74,8 @@ class FinetuneConfig(MethodConfig):
     near the input change least."""
     only_head: bool = False
     """Whether only the head is trained, and the base stays as it is."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """What tokens of a text are drawn with; with 0 the likeliest are taken."""
     device: str = "cpu"
     """The device to train on."""
 
@@ -67,38 +85,58 @@ class FinetuneConfig(MethodConfig):
         return self.steps
 
     def refusal(self, base: Base, task: Task) -> str:
-        """Refuse labels of tokens."""
-        if task.token_labels is None:
+        """Refuse labels of tokens, and texts that the base cannot generate."""
+        if task.token_labels is not None:
+            return "fine-tuning learns labels of records; learn labels of tokens with probe or knn"
+        if not task.target.generates:
             return ""
-        return "fine-tuning learns labels of records; learn labels of tokens with probe or knn"
+        if self.only_head:
+            return "texts have no new head to train alone; leave out only_head"
+        return answers.refusal(base, task.modality, task.paired)
+
+    def joins(self, paired: bool, target: Target) -> bool:
+        """Both items of a pair are read as one document, and so are a record and its text."""
+        return paired or target.generates
 
     def fit(
         self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
     ) -> Fitted:
-        """Train a copy of the base with a head `label` on the labelled records."""
-        base = encoder.base
-        head = task.target.head(task.labels[train])
-        adapted = _with_head(base, task.modality, head, seed)
-        adapted.model.to(self.device)
-        batch_size = min(self.batch, len(train))
-        tower, pattern = adapted.tower(task.modality), base.attention_pattern(task.modality)
-        optim = self._optim(adapted.model, tower)
+        """Train a copy of the base on the labelled records: with a head `label`, or on texts."""
+        lesson = self._texts if task.target.generates else _labels
+        fitted, objective, rows = lesson(encoder.base, task, train, seed)
+        model = fitted.base.model.to(self.device)
         train_steps(
-            adapted.model,
-            Properties(task.modality, LABEL, tower, pattern),
-            optim,
-            lambda start: self._batches(adapted, task, train, seed, batch_size, start),
+            model,
+            objective,
+            self._optim(model, fitted.base.tower(task.modality)),
+            lambda start: self._batches(rows, train, seed, start),
             Budget(self.steps, self.lr, self.device, "fine-tuning"),
             done,
         )
-        adapted.model.eval()
-        return Finetuned(adapted, task.modality, task.target)
+        model.eval()
+        return fitted
 
     def restore(
         self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
     ) -> Fitted:
         """Return the trained base, which `encoder` has."""
+        if target.generates:
+            return Answering(encoder.base, encoder.modality, target, **facts)
         return Finetuned(encoder.base, encoder.modality, target)
+
+    def _texts(self, base: Base, task: Task, train: Indices, seed: int) -> Lesson:
+        """Return what generates the texts of records, and how it is trained."""
+        copy = answers.answering(grown(base, base.config, seed), task.modality)
+        most = answers.longest(copy, task.modality, task.labels[train])
+        conditioning = copy.usage.conditioning
+        assert conditioning is not None
+
+        def rows(chosen: Indices) -> Mapping[str, Segment]:
+            raws, texts = task.inputs(chosen).raws, task.labels[chosen]
+            return answers.rows(copy, task.modality, raws, texts)
+
+        fitted = Answering(copy, task.modality, task.target, most, self.temperature)
+        return Lesson(fitted, AnswerLoss(conditioning), rows)
 
     def _optim(self, model: nn.Module, tower: str) -> Optim:
         """Build AdamW for what is trained, with a learning rate for each layer."""
@@ -111,24 +149,13 @@ class FinetuneConfig(MethodConfig):
         )
         return optim.build(model, shares)
 
-    def _batches(
-        self, base: Base, task: Task, train: Indices, seed: int, size: int, start: int
-    ) -> Iterator[Batch]:
+    def _batches(self, rows: Rows, train: Indices, seed: int, start: int) -> Iterator[Batch]:
+        size = min(self.batch, len(train))
         per_epoch = max(1, len(train) // size)
-        labels = task.target.head_targets(base.config.heads[LABEL], task.labels)
-        weights = np.zeros(len(labels), np.float32)
-        weights[train] = task.target.weights(task.labels[train])
         for step in range(start, self.steps):
             epoch, i = divmod(step, per_epoch)
             order = np.random.default_rng(seed_of(seed, "finetune", epoch)).permutation(train)
-            chosen = order[i * size : (i + 1) * size]
-            target = torch.from_numpy(labels[chosen])[:, None]
-            position = torch.zeros(len(chosen), 1, 3, dtype=torch.int64)
-            weight = torch.from_numpy(weights[chosen])[:, None]
-            label = Segment(LABEL, target, position, loss_weight=weight)
-            rows = _rows(base, task.modality, task.inputs(chosen).raws)
-            segments = {task.modality: rows, LABEL: label}
-            yield Batch(step, segments, KeyedRandom(seed, step))
+            yield Batch(step, rows(order[i * size : (i + 1) * size]), KeyedRandom(seed, step))
 
 
 @dataclass(frozen=True)
@@ -180,6 +207,25 @@ def layer_shares(names: Sequence[str], tower: str, decay: float) -> dict[str, fl
         name: decay ** (depth - numbers.get(name, -1)) if not name.startswith(after) else 1.0
         for name in names
     }
+
+
+def _labels(base: Base, task: Task, train: Indices, seed: int) -> Lesson:
+    """Return what predicts the labels of records by a new head, and how it is trained."""
+    adapted = _with_head(base, task.modality, task.target.head(task.labels[train]), seed)
+    labels = task.target.head_targets(adapted.config.heads[LABEL], task.labels)
+    weights = np.zeros(len(labels), np.float32)
+    weights[train] = task.target.weights(task.labels[train])
+
+    def rows(chosen: Indices) -> Mapping[str, Segment]:
+        target = torch.from_numpy(labels[chosen])[:, None]
+        position = torch.zeros(len(chosen), 1, 3, dtype=torch.int64)
+        weight = torch.from_numpy(weights[chosen])[:, None]
+        label = Segment(LABEL, target, position, loss_weight=weight)
+        return {task.modality: _rows(base, task.modality, task.inputs(chosen).raws), LABEL: label}
+
+    tower, pattern = adapted.tower(task.modality), base.attention_pattern(task.modality)
+    objective = Properties(task.modality, LABEL, tower, pattern)
+    return Lesson(Finetuned(adapted, task.modality, task.target), objective, rows)
 
 
 def _with_head(base: Base, modality: str, head: HeadConfig, seed: int) -> Base:

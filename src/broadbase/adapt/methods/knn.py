@@ -20,10 +20,14 @@ from broadbase.inference.embedding import Done, ignored
 
 
 class KnnConfig(MethodConfig):
-    """Weighted votes of the 20 nearest labelled records, by the cosine of the last layer."""
+    """Weighted votes of the 20 nearest labelled records, by the cosine of the last layer.
+
+    Where labels are texts, the text of the nearest record.
+    """
 
     name: Literal["knn"] = "knn"
     by_neighbours: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
     weighs_classes: ClassVar[bool] = True
 
     def fit(
@@ -37,7 +41,7 @@ class KnnConfig(MethodConfig):
         self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
     ) -> Fitted:
         """Return the kept vectors and labels."""
-        return Neighbours(encoder, target, arrays["vectors"], arrays["labels"])
+        return Neighbours(encoder, target, arrays["vectors"], target.decoded(arrays["labels"]))
 
 
 @dataclass(frozen=True)
@@ -66,4 +70,4 @@ class Neighbours(Fitted):
 
     def arrays(self) -> Arrays:
         """Return the vectors and their labels."""
-        return {"vectors": self.vectors, "labels": self.labels}
+        return {"vectors": self.vectors, "labels": self.target.encoded(self.labels)}

@@ -119,7 +119,8 @@ def _learned(
         inputs = task.inputs(task.train)
         with progress.phase("reading all records", len(inputs.used)):
             encoder.keep(inputs, progress.done)
-    with progress.phase("learning from all records, steps", 2 * method.work):
+    work = method.work * (1 if task.target.generates else 2)  # two with that for calibration
+    with progress.phase("learning from all records, steps", work):
         fitted, calibration = learn(encoder, task, method, task.train, done=progress.done)
     return Adapted(
         task=task.name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from broadbase.adapt.kinds import CLASSES, KINDS, NUMBERS, PER_TOKEN, Kind
+from broadbase.adapt.kinds import CLASSES, EXACT, GENERATION, KINDS, NUMBERS, PER_TOKEN, Kind
 from broadbase.adapt.labelled import Read
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.reading import as_read, kind_of, reader
@@ -87,7 +87,9 @@ def _given(**columns: str | None) -> dict[str, str]:
     return {name: column for name, column in columns.items() if column is not None}
 
 
-def kind_named(name: str | None, *, regression: bool, per_token: bool, macro: bool) -> Kind | None:
+def kind_named(
+    name: str | None, *, regression: bool, per_token: bool, macro: bool, exact: bool
+) -> Kind | None:
     """Return the kind of labels that the options say; None where it is to be guessed."""
     options = {"--regression": (regression, NUMBERS), "--per-token": (per_token, PER_TOKEN)}
     said = {option: kind for option, (on, kind) in options.items() if on}
@@ -98,8 +100,12 @@ def kind_named(name: str | None, *, regression: bool, per_token: bool, macro: bo
     if len(set(map(id, said.values()))) > 1:
         raise ConfigError(f"{' and '.join(said)} are different kinds of labels; give one")
     kind = next(iter(said.values()), None)
-    if macro and kind not in (None, CLASSES, PER_TOKEN):
-        raise ConfigError(f"--macro is for classes, not {next(iter(said))}")
+    if macro and (exact or kind not in (None, CLASSES, PER_TOKEN)):
+        raise ConfigError(f"--macro is for classes, not {next(iter(said), '--exact')}")
+    if exact and kind not in (None, GENERATION):
+        raise ConfigError(f"--exact is for texts that are generated, not {next(iter(said))}")
+    if exact:
+        return EXACT
     return CLASSES if macro and kind is None else kind
 
 
