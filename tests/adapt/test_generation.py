@@ -257,6 +257,8 @@ def test_texts_as_a_target() -> None:
     assert target.decoded(target.encoded(labels)).tolist() == labels.tolist()
     assert target.parse("  two words ") == "two words"
     assert target.parse(" ") is None
+    (opinion,) = target.opinions(labels[:1], np.array([["b a"]], dtype=object), {})
+    assert opinion == ("b b", "b a", 0.5)
     assert target.summary(labels) == "4 texts, 3 different, 1.2 words on average"
     assert sorted(target.strata(np.array(["x" * i for i in range(5)]))) == [0, 1, 2, 3, 4]
     with pytest.raises(ConfigError, match="predicts no text"):

@@ -83,8 +83,8 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Change a setting of the method; of finetune: steps, batch, lr, weight_decay,"
-        " layer_decay, only_head, temperature; of names: template, phrases.CLASS; of centroids: rounds, weight;"
-        " of continue: then, objective, steps, batch, tokens, lr, hidden.",
+        " layer_decay, only_head, temperature; of names: template, phrases.CLASS; of centroids:"
+        " rounds, weight; of continue: then, objective, steps, batch, tokens, lr, hidden.",
     ),
 ]
 Baselines = Annotated[bool, typer.Option(help="Compare with random init and hand-made features.")]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from broadbase.adapt.neighbours import NearestTexts
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Calibration, Labels, Outputs, Target
+from broadbase.adapt.target import Calibration, Labels, Opinion, Outputs, Target
 from broadbase.core.errors import ConfigError
 from broadbase.evidence.comparison import Metric
 
@@ -92,6 +92,13 @@ class GenerationTarget(Target):
     def rows(self, outputs: Outputs, calibration: Calibration) -> Sequence[dict[str, Any]]:
         """Return the text."""
         return [{"text": str(text)} for text in outputs[:, 0]]
+
+    def opinions(
+        self, labels: Labels, outputs: Outputs, calibration: Calibration
+    ) -> Sequence[Opinion]:
+        """Hold each text against that which is predicted; the confidence is the F1 of words."""
+        pairs = [(str(a), str(b)) for a, b in zip(labels, outputs[:, 0], strict=True)]
+        return [Opinion(label, text, word_f1(label, text)) for label, text in pairs]
 
     def ridge(self) -> NoReturn:
         """Refuse."""

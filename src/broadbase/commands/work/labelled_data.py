@@ -88,7 +88,7 @@ def _given(**columns: str | None) -> dict[str, str]:
 
 
 def kind_named(
-    name: str | None, *, regression: bool, per_token: bool, macro: bool, exact: bool
+    name: str | None, *, regression: bool, per_token: bool, macro: bool, exact: bool = False
 ) -> Kind | None:
     """Return the kind of labels that the options say; None where it is to be guessed."""
     options = {"--regression": (regression, NUMBERS), "--per-token": (per_token, PER_TOKEN)}
