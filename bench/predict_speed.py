@@ -48,7 +48,7 @@ def ours(folder: str, table: str, out: str) -> None:
     wall, cpu = list[float](), list[float]()
     for _ in range(REPEATS):
         began = time.process_time(), time.perf_counter()
-        write_rows(adapted, unlabelled(table, "text", {}), Path(out))
+        write_rows(adapted, table, unlabelled(table, "text", {}), Path(out))
         cpu.append(time.process_time() - began[0])
         wall.append(time.perf_counter() - began[1])
     print(json.dumps({"cold": cold, "wall": wall, "cpu": cpu}))

@@ -53,7 +53,7 @@ def predict(
     MachineConfig(device=device).prepare()
     adapted = load_adapted(folder, str(find_device(device)))
     ending = ".jsonl" if as_json else ".csv"
-    predictor = write_rows(adapted, source, out, head, ending)
+    predictor = write_rows(adapted, data, source, out, head, ending)
     _say(predictor, adapted, out)
     if as_json and out is not None:
         echo(json.dumps(_summary(predictor, adapted)))
@@ -61,12 +61,13 @@ def predict(
 
 def write_rows(
     adapted: Adapted,
+    data: str,
     source: SourceConfig,
     out: Path | None,
     head: Sequence[str] = ("origin",),
     ending: str = ".csv",
 ) -> Predictor:
-    """Write a row for each record of a source; what predicted them has the counts and the score.
+    """Write a row for each record of `data`; what predicted them has the counts and the score.
 
     DataError where no record can be read; then there is no file.
     """
@@ -82,9 +83,9 @@ def write_rows(
                 log.say(f"{predictor.records:,} records, {rate:,.0f} a second")
         if predictor.unreadable == predictor.records:
             raise DataError(
-                f"none of the {predictor.records:,} records can be read as {adapted.modality}"
-                f" (first: {predictor.first or 'there is none'}); give records of the modality that"
-                " the base was adapted to"
+                f"none of the {predictor.records:,} records of {data} can be read as"
+                f" {adapted.modality} (first: {predictor.first or 'there is none'}); give records"
+                " of the modality that the base was adapted to"
             )
     return predictor
 
