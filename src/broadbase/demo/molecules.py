@@ -16,7 +16,7 @@ from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
 from broadbase.modalities.molecule import MoleculeCodec, canonical
 from broadbase.nn.spaces.discrete import DiscreteConfig
-from broadbase.report.page import Drawing
+from broadbase.report.samples import Drawing
 from broadbase.run.run import Run
 
 MOLECULES, MAX_NEW_TOKENS = 500, 100

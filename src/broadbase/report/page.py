@@ -30,29 +30,6 @@ from broadbase.evidence.interval import Interval
 from broadbase.report.charts import Curve, curve, efficiency, escape, number, whisker
 
 
-class Text(NamedTuple):
-    """A prompt and the model's continuation of it."""
-
-    source: str
-    prompt: str
-    continuation: str
-    code: bool = False  # set in a fixed-width font
-
-
-class Picture(NamedTuple):
-    """An image and its caption."""
-
-    caption: str
-    pixels: NDArray[Any]  # in [0, 1], [H,W] or [H,W,C] with C of 1 (grey), 3 or 4
-
-
-class Drawing(NamedTuple):
-    """An SVG and its caption."""
-
-    caption: str
-    svg: str  # a complete document
-
-
 @dataclass(frozen=True)
 class Report:
     """The contents of the page; a part without data is left out of it."""
@@ -220,38 +197,6 @@ def _likelihood(comparisons: Sequence[Comparison]) -> str:
         )
         rows.append(_row(row.verdict, cells))
     return f"<tbody>{''.join(rows)}</tbody>"
-
-
-def _text(text: Text) -> str:
-    kind = ' class="code"' if text.code else ""
-    words = f"<i>{escape(text.prompt)}</i>{escape(text.continuation)}"
-    return (
-        f"<figure><figcaption>{escape(text.source)}</figcaption><pre{kind}>{words}</pre></figure>"
-    )
-
-
-def _picture(picture: Picture) -> str:
-    """Return a figure of the pixels, all enlarged by the same integer factor."""
-    pixels = np.clip(np.nan_to_num(np.asarray(picture.pixels, dtype=float)), 0, 1)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    file = io.BytesIO()
-    Image.fromarray(np.rint(255 * pixels).astype(np.uint8)).save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    height, width = (side * max(1, 112 // max(pixels.shape[:2])) for side in pixels.shape[:2])
-    caption = escape(picture.caption)
-    return (
-        f'<figure class="picture"><img src="data:image/png;base64,{data}" width="{width}"'
-        f' height="{height}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-    )
-
-
-def _drawing(drawing: Drawing) -> str:
-    data, caption = base64.b64encode(drawing.svg.encode()).decode(), escape(drawing.caption)
-    return (
-        f'<figure class="picture"><img src="data:image/svg+xml;base64,{data}" width="150"'
-        f' height="112" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-    )
 
 
 def _row(verdict: Verdict, cells: Iterable[tuple[str, str]]) -> str:
