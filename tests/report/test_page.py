@@ -21,17 +21,12 @@ from PIL import Image
 from broadbase.adapt.result import RANDOM_INIT, TaskResult, compare_splits
 from broadbase.core.errors import ResourceError
 from broadbase.evidence.comparison import Comparison, Metric
+from broadbase.evidence.few_labels import Best
 from broadbase.evidence.interval import Interval
 from broadbase.report.charts import Curve, heat
-from broadbase.report.page import (
-    Picture,
-    Report,
-    Text,
-    headline,
-    page,
-    render,
-    write,
-)
+from broadbase.report.few_labels import Lead
+from broadbase.report.page import Report, made, page, render, write
+from broadbase.report.samples import Picture, Text
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 HOSTILE = '</script><script>alert(1)</script></pre></td><img src="http://x.y/z"> & \x00\x1b\ud800'
@@ -106,7 +101,13 @@ OPEN = row("topic", (0.1, -0.1, 0.02))
 
 
 def report(**parts: Any) -> Report:
-    return Report(**{"parameters": 1_812_480, "seconds": 151.0, "tasks": [WIN], **parts})
+    usual = {"title": "A title", "parameters": 1_812_480, "seconds": 151.0, "tasks": [WIN]}
+    return Report(**{**usual, **parts})
+
+
+def lead(task: str, group: str, *gap: float, **others: float) -> Lead:
+    published, features = Best(f"of {task}", (0.8, 0.6)), Best("words", (0.5, 0.5))
+    return Lead(group, task, published, features, others, Interval(*gap))
 
 
 def full(word: str = "plain") -> Report:
@@ -114,6 +115,14 @@ def full(word: str = "plain") -> Report:
     steps = [(float(s), 2 + 6 * math.exp(-s / 30)) for s in range(1, 301)]
     features = replace(LOSS.random_init, baseline=word, metric=Metric(word, "higher"))
     return report(
+        title=f"Of {word}",
+        lead=f"Of {word}",
+        leads=[lead(word, word, 0.2, 0.1, 0.3, **{word: 0.4})],
+        more_leads=[lead(word, word, 0.2, 0.1, 0.3)],
+        models=(word,),
+        notes=f"Of {word}",
+        commands=[(word, word)],
+        predictions=[(word, word, word)],
         tasks=[
             WIN,
             replace(
@@ -182,6 +191,30 @@ def test_every_row_is_there_with_its_verdict() -> None:
     assert rows["defect"][7].replace("\u2212", "-") == "-10.0 [-12.5, -7.5]"
 
 
+def test_leads_are_rows_in_parts_with_their_verdicts() -> None:
+    rows = [
+        lead("genre", "5 labels", 0.2, 0.1, 0.3, own=0.25),
+        lead("review", "5 labels", -0.1, -0.2, -0.05),
+        lead("who", "no labels", 0.0, -0.1, 0.1),
+    ]
+    page = Page(render(report(tasks=[], leads=rows, models=["own"], notes="A note.")))
+    assert [cells[0] for cells in page.rows] == [
+        "Task", "5 labels", "genre", "review", "no labels", "who",
+    ]  # fmt: skip
+    assert page.rows[2][1:4] == ["0.25", "0.50 words", "0.70 of genre"]
+    assert page.rows[3][1] == ""
+    assert [cells[-1] for cells in page.rows if len(cells) > 1][1:] == [
+        "better", "worse", "undecided",
+    ]  # fmt: skip
+    assert "A note." in page.text("p")
+
+
+def test_commands_are_shown_as_they_are_pasted() -> None:
+    page = Page(render(report(commands=[("broadbase predict a --data 'b c'", "printed <this>")])))
+    assert "broadbase predict a --data 'b c'" in page.text("b")
+    assert "printed <this>" in page.text("pre")
+
+
 def test_bits_say_which_way_they_point() -> None:
     rows = [
         bits("prose", 2.1, "unigram", 4.4, -2.4, -2.2),
@@ -210,21 +243,23 @@ def test_bits_say_which_way_they_point() -> None:
         ([], "was tried on no task."),
     ],
 )
-def test_headline_counts_only_intervals_above_zero(rows: list[TaskResult], words: str) -> None:
-    sentence = headline(report(tasks=rows))
+def test_what_was_made_counts_only_intervals_above_zero(rows: list[TaskResult], words: str) -> None:
+    sentence = made(report(tasks=rows))
     assert words in sentence
     assert sentence.startswith(
         "One model of 1.8 M parameters, pretrained 2.5 minutes without labels,"
     )
-    assert Page(render(report(tasks=rows))).text("h1") == sentence
+    page = Page(render(report(tasks=rows)))
+    assert sentence in page.text("p")
+    assert page.text("h1") == "A title"
 
 
 @pytest.mark.parametrize(
     ("parameters", "seconds", "words"),
     [(900, 45, "900 parameters, pretrained 45 s"), (3 * 10**9, 9000, "3.0 B .* 2.5 hours")],
 )
-def test_headline_has_fitting_units(parameters: int, seconds: float, words: str) -> None:
-    assert re.search(words, headline(report(parameters=parameters, seconds=seconds)))
+def test_what_was_made_has_fitting_units(parameters: int, seconds: float, words: str) -> None:
+    assert re.search(words, made(report(parameters=parameters, seconds=seconds)))
 
 
 def test_whiskers_share_one_scale_and_one_zero() -> None:
@@ -354,17 +389,20 @@ def test_pictures_keep_their_pixels_and_are_enlarged(shape: tuple[int, ...]) -> 
 
 
 def test_parts_without_data_are_left_out_and_the_rest_is_in_order() -> None:
-    heads = re.findall(r"<h2>(.*?)</h2>", render(full()))
+    heads = re.findall(r"<h[23]>(.*?)</h[23]>", render(full()))
     assert heads == [
-        "Tasks",
-        "Learning curves",
+        "1. Make one",
+        "Pictures and molecules",
         "Bits per unit",
+        "Learning curves",
         "Samples",
+        "2. Borrow one",
+        "3. Use it",
         "Facts",
         "How to read this",
     ]
-    bare = render(Report(10, 1.0, []))
-    assert re.findall(r"<h2>(.*?)</h2>", bare) == ["How to read this"]
+    bare = render(Report("A title", 10, 1.0, []))
+    assert re.findall(r"<h[23]>(.*?)</h[23]>", bare) == ["1. Make one", "How to read this"]
     assert "<table" not in bare
     Page(bare)
 

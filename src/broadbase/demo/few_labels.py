@@ -24,7 +24,7 @@ from broadbase.adapt.reading import as_read
 from broadbase.adapt.splits import Indices, cut_groups
 from broadbase.adapt.task import Task
 from broadbase.adapt.text_features import POOLED_CENTROIDS, WORDS
-from broadbase.evidence.few_labels import FEATURES, FewLabels
+from broadbase.evidence.few_labels import FEATURES, FewLabels, Scores
 from broadbase.inference.base import Base
 
 LABELS = (2, 5, 10, 20)  # of each class
@@ -71,7 +71,7 @@ def measured(
     cuts = [split(first.task, seed, test) for seed in range(splits)]
     none = cuts[0][0][:0]
     if names is not None:
-        scores = {
+        scores: dict[str, dict[str, Scores]] = {
             model: {names.name: tuple(each.score(names, none, none, held) for _, held in cuts)}
             for model, each in readers.items()
         }
@@ -98,7 +98,7 @@ def _scores(
     each: int,
     methods: Sequence[MethodConfig],
     progress: Progress,
-) -> dict[str, dict[str, tuple[float, ...]]]:
+) -> dict[str, dict[str, Scores]]:
     """Return the scores of every model and method on each split."""
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     task = next(iter(readers.values())).task

@@ -7,9 +7,7 @@ dark and print.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,31 +15,37 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from broadbase.adapt.result import TaskResult
 from broadbase.core.errors import ResourceError
 from broadbase.evidence.comparison import Comparison, Verdict
-from broadbase.evidence.interval import Interval
 from broadbase.report.charts import Curve, curve, efficiency, escape, number, whisker
+from broadbase.report.few_labels import Lead, table
+from broadbase.report.rows import interval, table_row
+from broadbase.report.samples import Drawing, Picture, Text
 
 
 @dataclass(frozen=True)
 class Report:
     """The contents of the page; a part without data is left out of it."""
 
-    parameters: int
-    seconds: float  # of pretraining, by the clock
+    title: str
+    parameters: int  # of the base that was pretrained
+    seconds: float  # of its pretraining, by the clock
     tasks: Sequence[TaskResult]
+    lead: str = ""  # the paragraph below the title
+    headline: str = ""  # a picture, as SVG
+    leads: Sequence[Lead] = ()  # of published bases
+    more_leads: Sequence[Lead] = ()  # that the reader opens
+    models: Sequence[str] = ()  # that published bases are compared with
+    notes: str = ""  # on the published bases
     curves: Sequence[Curve] = ()
     likelihoods: Sequence[Comparison] = ()  # in bits per unit, by source
     texts: Sequence[Text] = ()
     pictures: Sequence[Picture] = ()
     drawings: Sequence[Drawing] = ()
+    commands: Sequence[tuple[str, str]] = ()  # with what they printed
+    predictions: Sequence[tuple[str, str, str]] = ()  # text, label, probability
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -72,22 +76,27 @@ def page(title: str, figures: Iterable[str]) -> str:
 
 def render(report: Report) -> str:
     """Return the page as text, the same for the same report; empty parts are left out."""
-    samples = (
-        *map(_text, report.texts),
-        *map(_picture, report.pictures),
-        *map(_drawing, report.drawings),
-    )
+    shown: list[Text | Picture | Drawing] = [*report.texts, *report.pictures, *report.drawings]
+    samples = [each.html() for each in shown]
     by_source = groupby(report.likelihoods, key=lambda row: row.subject)
     verdicts = [row.verdict for row in report.likelihoods]
     facts = (f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in report.facts.items())
     content = {
-        "headline": headline(report),
+        "title": escape(report.title),
+        "lead": escape(report.lead),
+        "headline": report.headline,
+        "made": made(report),
         "bits": _tally(verdicts, "fewer bits than {} of {} baselines", "more than {}"),
         "tasks": "".join(_tasks(report.tasks)),
         "efficiency": "".join(_efficiency(report.tasks)),
         "curves": "".join(map(curve, report.curves)),
         "likelihoods": "".join(_likelihood(list(rows)) for _, rows in by_source),
         "samples": "".join(samples),
+        "leads": table(report.leads, report.models),
+        "more": table(report.more_leads, report.models),
+        "notes": escape(report.notes),
+        "commands": "".join(_command(*each) for each in report.commands),
+        "predictions": "".join(_prediction(*each) for each in report.predictions),
         "facts": "".join(facts),
     }
     template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
@@ -97,7 +106,7 @@ def render(report: Report) -> str:
     )
 
 
-def headline(report: Report) -> str:
+def made(report: Report) -> str:
     """Return what happened in one sentence; a row is a win only if all its interval is above 0."""
     size, time = _count(report.parameters), _duration(report.seconds)
     model = f"One model of {size} parameters, pretrained {time} without labels,"
@@ -150,10 +159,10 @@ def _tasks(results: Sequence[TaskResult]) -> Iterator[str]:
             ("Pretrained", pretrained),
             ("Best features", _best_features(result)),
             ("", whisker(gap, low - pad, high + pad, random.verdict)),
-            ("Gain", _interval(gap, "+.1f", 100)),
+            ("Gain", interval(gap, "+.1f", 100)),
             ("", random.verdict),
         )
-        yield _row(random.verdict, cells)
+        yield table_row(random.verdict, cells)
 
 
 def _best_features(result: TaskResult) -> str:
@@ -181,6 +190,14 @@ def _efficiency(results: Sequence[TaskResult]) -> Iterator[str]:
             yield efficiency(task, f"{group[0].metric.name}, {method}", lines)
 
 
+def _command(line: str, printed: str) -> str:
+    return f'<pre class="code"><b>$ {escape(line)}</b>\n{escape(printed)}</pre>'
+
+
+def _prediction(text: str, label: str, probability: str) -> str:
+    return f"<tr><td>{escape(text)}</td><td>{escape(label)}</td><td>{escape(probability)}</td></tr>"
+
+
 def _likelihood(comparisons: Sequence[Comparison]) -> str:
     """Return the rows of one source's bits per unit."""
     first = comparisons[0]
@@ -192,24 +209,11 @@ def _likelihood(comparisons: Sequence[Comparison]) -> str:
         cells = (
             ("Baseline", escape(row.baseline)),
             ("Bits", number(row.other, ".3f")),
-            ("Model minus baseline", _interval(row.gap, "+.3f")),
+            ("Model minus baseline", interval(row.gap, "+.3f")),
             ("", words[row.verdict]),
         )
-        rows.append(_row(row.verdict, cells))
+        rows.append(table_row(row.verdict, cells))
     return f"<tbody>{''.join(rows)}</tbody>"
-
-
-def _row(verdict: Verdict, cells: Iterable[tuple[str, str]]) -> str:
-    """Return a table row whose cells name their column, which a phone shows in each."""
-    row = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in cells)
-    return f'<tr class="{verdict}">{row}</tr>\n'
-
-
-def _interval(interval: Interval, style: str, scale: float = 1) -> str:
-    """Return a mean and its interval in a format; "unknown" for what has no value."""
-    values = (math.nan if value is None else scale * value for value in interval)
-    mean, low, high = (number(value, style) for value in values)
-    return f"{mean} <small>[{low}, {high}]</small>"
 
 
 def _count(number: int) -> str:

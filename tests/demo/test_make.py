@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_digits
 
-from broadbase.demo.study import complete
+from broadbase.demo.make import complete
 from broadbase.inference.base import Base
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
