@@ -1,19 +1,17 @@
 """Eight text tasks for few labels: those of the demo."""
 
+from broadbase.demo.tasks import genre, package, subject
 from broadbase.demo.text_tasks import (
     COLLECTIONS,
     CONTAMINATED,
     PHRASES,
     UNNAMED,
     bias,
-    genre,
-    lines,
     limited,
-    package,
+    lines,
     review,
     sentences,
     speciality,
-    subject,
     tasks,
     where,
     who,
@@ -26,8 +24,8 @@ __all__ = [
     "UNNAMED",
     "bias",
     "genre",
-    "lines",
     "limited",
+    "lines",
     "package",
     "review",
     "sentences",

@@ -28,17 +28,35 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from broadbase.demo.few_labels import METHODS, measured
+from broadbase.adapt.splits import Indices
+from broadbase.adapt.task import Task
+from broadbase.demo.few_labels import METHODS, balanced, measured
+from broadbase.demo.few_labels import split as cut
 from broadbase.demo.text_tasks import CONTAMINATED, names_of, tasks
 from broadbase.evidence.few_labels import FEATURES, POOLED, PUBLISHED, RANDOM, FewLabels
 from broadbase.evidence.interval import Interval, paired_interval
 from broadbase.weights.folder import load
 
+__all__ = ["balanced", "gap", "split"]  # for other benches
 SPLITS, TEST = 10, 500  # most held-out records
 BAR, MOST = 5, 20  # labels a class
 NAMED = ("subject", "speciality", "who", "bias")
+
+
+def split(task: Task, seed: int) -> tuple[Indices, Indices]:
+    """The pool and the held-out records."""
+    return cut(task, seed, TEST)
+
+
+def gap(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
+    """The mean paired difference and the ends of its 95 % t-interval."""
+    mean, low, high = paired_interval(first, second)
+    assert low is not None
+    assert high is not None
+    return mean, low, high
 
 
 def shown(lead: Interval) -> str:

@@ -25,5 +25,5 @@ def test_few_held_out_documents_are_said(run: Path) -> None:
 
 
 def test_a_sample_that_does_not_exist_is_refused_first(run: Path) -> None:
-    with pytest.raises(DataError, match="there is no sample set 'humanevil'.*humaneval"):
+    with pytest.raises(DataError, match=r"there is no sample set 'humanevil'.*humaneval"):
         broadbase("evaluate", run, "--data", "sample:humanevil")

@@ -1,4 +1,4 @@
-"""Act two: published bases beside ours, random init and hand-made features, with few labels.
+"""Act two: published bases next to ours, random init and hand-made features, with few labels.
 
 Fixed before the first measurement: the eight text tasks of demo/text_tasks.py and the letters A to
 Z, spoken in 14 languages; 0, 2, 5, 10 and 20 labels of each class (letters: 2, 5 and 10, or as

@@ -1,4 +1,4 @@
-"""Several bases on a task with few labels of each class, beside hand-made features.
+"""Several bases on a task with few labels of each class, next to hand-made features.
 
 Half of the records are held out, or up to `test` of them; of a task with groups a third, groups
 apart. The labels are of the other half, whose records without their labels are the pool. A base

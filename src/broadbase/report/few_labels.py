@@ -15,7 +15,7 @@ from broadbase.report.rows import interval, table_row
 
 
 class Lead(NamedTuple):
-    """A published base beside what it is compared with, on one task."""
+    """A published base next to what it is compared with, on one task."""
 
     group: str  # the heading of its part of the table
     task: str
