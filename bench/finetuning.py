@@ -20,9 +20,10 @@ from rdkit.Chem import Descriptors
 from broadbase.adapt.compare import compare
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.task import Task
-from broadbase.demo.tasks import TEST, molecule_property
+from broadbase.demo.tasks import molecule_property
 from broadbase.weights.folder import load
 
+TEST = 500  # most held-out records
 UNTAUGHT = ("qed", "BalabanJ")
 
 

@@ -8,12 +8,10 @@
     freesolv    free energy of hydration, kcal/mol               a number     scaffolds
     solubility  aqueous solubility, log mol/l                    a number     scaffolds
 
-Labels to learn from: 50, 100, 200, and MANY where the records suffice; to test on: up to 500
-records. Method: a probe of the frozen model, on the mean of all layers, concatenated. The baselines
-are the same probe on random init and the hand-made features of adapt/features.py, all with the same
-ridge. 5 splits, each with another random init; `--full` adds pretraining seeds and
-fine-tuning. Scores: accuracy, R2. No record, passage or file of a task is in the pretraining data,
-except molecules that happen to be in MOSES as well.
+The first three, with five more, are the text tasks (demo/text_tasks.py). The others have 100 labels
+and 3 splits of up to 200 held-out records, by a probe of the frozen base (demo/make.py). No record,
+passage or file of a task is in the pretraining data of the demo's base, except molecules that
+happen to be in MOSES as well.
 """
 
 from __future__ import annotations
@@ -35,10 +33,6 @@ from broadbase.data.samples.sets import SAMPLES
 from broadbase.modalities.molecule import canonical
 from broadbase.recipes.mixed import DIGITS, TASK_PACKAGES
 
-TRAIN_SIZES = (50, 100, 200)
-MANY = 400
-TEST = 500
-SPLITS = 5
 LINES = 12
 EACH = 120  # the most records of a class
 
@@ -50,23 +44,6 @@ SUBJECTS = (
     "Pharmacology",
     "Surgery",
 )
-
-
-def tasks() -> list[Task]:
-    """Return the six demo tasks."""
-    return [
-        genre(),
-        subject(),
-        package(),
-        digit(),
-        molecule_property("freesolv"),
-        molecule_property("solubility"),
-    ]
-
-
-def train_sizes(task: Task) -> list[int]:
-    """Return the numbers of labels that a task is tried with."""
-    return [n for n in (*TRAIN_SIZES, MANY) if n + TEST // 2 <= len(task.labels)]
 
 
 def genre() -> Task:
@@ -93,10 +70,10 @@ def package() -> Task:
     root = Path(sysconfig.get_paths()["stdlib"])
     raws, labels, files = [], [], []
     for name in TASK_PACKAGES:
-        chunks = [(c, p) for p in sorted((root / name).rglob("*.py")) for c in chunks(p)]
-        for i in _rng("package", name).permutation(len(chunks))[:EACH]:
-            raws.append(chunks[i][0])
-            files.append(str(chunks[i][1]))
+        pieces = [(c, p) for p in sorted((root / name).rglob("*.py")) for c in chunks(p)]
+        for i in _rng("package", name).permutation(len(pieces))[:EACH]:
+            raws.append(pieces[i][0])
+            files.append(str(pieces[i][1]))
             labels.append(name)
     return Task.from_records("package", "code", raws, labels, files)
 
