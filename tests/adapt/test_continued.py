@@ -30,6 +30,7 @@ from broadbase.adapt.pretraining import Pretraining, PretrainingConfig, epochs
 from broadbase.adapt.result import UNCHANGED
 from broadbase.adapt.task import Task
 from broadbase.core.errors import ConfigError, DivergedError
+from broadbase.core.sources import Pair
 from broadbase.core.view import Stream, View
 from broadbase.inference.base import Base
 from broadbase.modalities.noise import corruptions
@@ -270,6 +271,16 @@ def test_it_is_like_the_method_that_learns_the_labels() -> None:
     assert ContinueConfig(then="knn").by_neighbours
     (result,) = compare(mixed_base(), task, method, [0], 20, 2)
     assert result.train_size == 0
+
+
+def test_pairs_are_read_one_item_after_the_other(tmp_path: Path) -> None:
+    raws = [Pair(WORDS[i], WORDS[(i + 1 + i % 2) % 40]) for i in range(40)]
+    task = Task.from_records("pairs", "bytes", raws, ["ab"[i % 2] for i in range(40)])
+    task = replace(task, unlabelled=[Pair(a, b) for a, b in zip(POOL[:9], POOL[9:], strict=False)])
+    assert SHORT.refusal(mixed_base(), task) == ""
+    learned = saved(tmp_path / "out", task, mixed_base(), SHORT)
+    assert learned.fitted.facts["records"] == 2 * (9 + 40)
+    assert len(learned.predict([Pair("apple 1", "drill 2")])) == 1
 
 
 def test_a_learning_rate_that_diverges_is_named() -> None:
