@@ -24,6 +24,7 @@ from broadbase.adapt.task import Task
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
 from broadbase.weights.folder import save
+from support.bases import mixed_base
 
 METHODS = (
     ProbeConfig(),
@@ -40,6 +41,7 @@ class Given(Encoder):
     def __init__(self, task: Task, *given: NDArray[np.float32]) -> None:
         self.rows = {content(raw): i for i, raw in enumerate(task.raws)}
         self.given = given
+        self.base, self.modality = mixed_base(), task.modality
 
     def keep(self, inputs: Inputs, done: Done = ignored) -> None: ...
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
-from sklearn.preprocessing import normalize
 
 from broadbase.adapt.target import Labels
 
@@ -28,14 +26,23 @@ def class_centroids(
     labelled [M,F], which count 1, and the pool, which counts `weight`. A class without a labelled
     record stays at 0. This is seeded k-means (Basu et al. 2002) on the sphere, with soft shares.
     """
-    rows = normalize(np.concatenate([labelled, pool]))
+    rows = _unit(np.concatenate([labelled, pool]))
     centre = rows.mean(axis=0)
-    rows = normalize(rows - centre)
+    rows = _unit(rows - centre)
     labelled, pool = rows[: len(labelled)], rows[len(labelled) :]
     sums = np.eye(classes)[labels].T @ labelled
     present = np.bincount(labels, minlength=classes) > 0
-    centroids: Rows = normalize(sums)
+    centroids: Rows = _unit(sums)
     for _ in range(rounds if len(pool) else 0):
         cosines = np.where(present, pool @ centroids.T, -np.inf)
-        centroids = normalize(sums + weight * softmax(SHARPNESS * cosines, axis=1).T @ pool)
+        shares = np.exp(SHARPNESS * (cosines - cosines.max(axis=1, keepdims=True)))
+        shares /= shares.sum(axis=1, keepdims=True)
+        centroids = _unit(sums + weight * shares.T @ pool)
     return centroids, centre
+
+
+def _unit(rows: Rows) -> Rows:
+    """Return rows of length 1; rows of 0 stay."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    units: Rows = rows / np.where(lengths == 0, 1.0, lengths)
+    return units

@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from sklearn.model_selection import KFold, StratifiedGroupKFold
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.method import Fitted, MethodConfig
@@ -33,14 +34,16 @@ def learn(
     """Fit a method to the records `train`, and its calibration to records that it did not see.
 
     The calibration is fitted on the outputs of `cross_outputs`; those of a method that trains the
-    base are of a fifth of the records. Texts have none.
+    base are of a fifth of the records. Where one method was chosen among several, it counts. Texts
+    have none.
     """
+    fitted = method.fit(encoder, task, train, seed, done)
     if task.target.generates:
-        return method.fit(encoder, task, train, seed, done), {}
-    parts = 1 if method.trains_base else FOLDS
-    outputs, held = cross_outputs(encoder, task, method, train, seed, done, parts)
-    calibration = task.target.calibrate(outputs, task.labels[held])
-    return method.fit(encoder, task, train, seed, done), calibration
+        return fitted, {}
+    learner = fitted.choice.method if fitted.choice else method
+    parts = 1 if learner.trains_base else FOLDS
+    outputs, held = cross_outputs(encoder, task, learner, train, seed, done, parts)
+    return fitted, task.target.calibrate(outputs, task.labels[held])
 
 
 def cross_outputs(
@@ -72,17 +75,23 @@ def folds(
     """Yield `count` times which records of `train` to fit, and which to predict.
 
     Classes are in proportion where they have members enough; records of a group, and the tokens of
-    a record, stay together where there are groups enough.
+    a record, stay together where there are groups enough. There are fewer parts where no class has
+    `count` members, but two at least.
     """
-    groups = np.arange(len(task.labels)) if task.groups is None else task.groups
-    strata, groups = task.target.strata(task.labels)[train], groups[train]
-    count = min(count, len(train))
-    if len(np.unique(groups)) >= count:
+    strata = task.target.strata(task.labels)[train]
+    groups = train if task.groups is None else task.groups[train]
+    commonest, different = (
+        int(np.unique(strata, return_counts=True)[1].max()),
+        len(np.unique(groups)),
+    )
+    count = min(count, len(train), max(2, commonest))
+    splitter: Any = KFold(count, shuffle=True, random_state=seed)
+    if commonest >= count and different == len(train):
+        splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
+    elif commonest >= count and different >= count:
         splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of strata with fewer members than folds
-            parts = list(splitter.split(train, strata, groups))
-    else:
-        parts = list(KFold(count, shuffle=True, random_state=seed).split(train))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of strata with fewer members than folds
+        parts = list(splitter.split(train, strata, groups))
     for fit, held in parts:
         yield train[fit], train[held]

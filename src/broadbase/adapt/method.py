@@ -9,7 +9,7 @@ Legend: M records, or tokens where tokens are labelled; F features, K columns of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,6 +26,21 @@ from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
 
 Arrays = Mapping[str, NDArray[Any]]
+Part = tuple[Indices, Indices]  # records to learn from, and others to predict
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of several methods learned a task, and why it was chosen."""
+
+    method: MethodConfig
+    trials: Sequence[Mapping[str, Any]]  # a row of plain values for each candidate
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the choice as plain values."""
+        rows = [dict(row) for row in self.trials]
+        return {"method": self.method.tree(), "trials": rows, "reason": self.reason}
 
 
 class Fitted(ABC):
@@ -53,6 +68,16 @@ class Fitted(ABC):
     def parameters(self) -> int:
         """The number of learned numbers; the base counts where it was trained."""
         return sum(array.size for array in self.arrays().values())
+
+    @property
+    def size(self) -> int:
+        """The bytes of the learned numbers; those of the base count where it was trained."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    @property
+    def choice(self) -> Choice | None:
+        """Which method learned it, where one was chosen among several."""
+        return None
 
 
 class MethodConfig(Slot):
@@ -94,6 +119,13 @@ class MethodConfig(Slot):
         """The method on the base as it is that this one must beat to be worth its cost, if any."""
         return None
 
+    def readings(self, records: int) -> float:
+        """Return how many times the base reads each of so many records in `fit`, about.
+
+        A training step is three. It is 0 where kept vectors are enough, however often it is fitted.
+        """
+        return 0.0
+
     def refusal(self, base: Base, task: Task) -> str:
         """Say why the method cannot learn this task from this base; empty where it can."""
         return ""
@@ -103,6 +135,25 @@ class MethodConfig(Slot):
         self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
     ) -> Fitted:
         """Learn the task from the records `train` alone, with all chance from `seed`."""
+
+    def cross_fit(
+        self,
+        encoder: Encoder,
+        task: Task,
+        train: Indices,
+        parts: Sequence[Part],
+        seed: int = 0,
+        done: Done = ignored,
+    ) -> tuple[Fitted, list[Outputs]]:
+        """Learn from `train`, and return outputs for held-out records of it as well.
+
+        Of each part the outputs [M,K] are for its second records, and learned from its first alone.
+        """
+        fitted, held = self.fit(encoder, task, train, seed, done), []
+        for fit, rest in parts:
+            part = self.fit(encoder, task, fit, seed, done) if self.needs_labels else fitted
+            held.append(part.outputs(task.inputs(rest)))
+        return fitted, held
 
     @abstractmethod
     def restore(

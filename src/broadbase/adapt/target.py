@@ -104,6 +104,10 @@ class Target(Slot):
         """Return the labels that `encoded` made these numbers of."""
         return numbers
 
+    def regressands(self, labels: Labels) -> NDArray[np.float64]:
+        """Return the numbers [M,K] that ridge regression fits in place of labels."""
+        return labels.reshape(len(labels), self.columns).astype(np.float64)
+
     @abstractmethod
     def ridge(self) -> Any:
         """Return ridge regression, its penalty chosen by leave-one-out error on what it is fit."""

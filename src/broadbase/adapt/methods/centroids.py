@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from broadbase.adapt.centroids import ROUNDS, SHARPNESS, WEIGHT, class_centroids
 from broadbase.adapt.encoder import LAST, Encoder
 from broadbase.adapt.inputs import Inputs
-from broadbase.adapt.method import Arrays, Fitted, Linear, MethodConfig
+from broadbase.adapt.method import Arrays, Fitted, Linear, MethodConfig, Part
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Target
+from broadbase.adapt.target import Outputs, Target
 from broadbase.adapt.targets.classes import NEVER
 from broadbase.adapt.task import Task
 from broadbase.inference.base import Base
@@ -46,13 +47,33 @@ class CentroidsConfig(MethodConfig):
         self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
     ) -> Fitted:
         """Compute the centroids of the labelled records, and refine them."""
-        vectors = encoder.vectors(task.inputs(train), LAST).astype(np.float64)
-        pool = np.zeros((0, vectors.shape[1]))
+        return self.cross_fit(encoder, task, train, (), seed, done)[0]
+
+    def cross_fit(
+        self,
+        encoder: Encoder,
+        task: Task,
+        train: Indices,
+        parts: Sequence[Part],
+        seed: int = 0,
+        done: Done = ignored,
+    ) -> tuple[Fitted, list[Outputs]]:
+        """Fit to all and to the parts, and read the unlabelled records once."""
+        pool = None
         if self.rounds and len(task.unlabelled):
             inputs = Inputs(task.unlabelled, per_token=task.token_labels is not None)
             encoder.keep(inputs)
             pool = encoder.vectors(inputs, LAST).astype(np.float64)
+        held = [self._fitted(encoder, task, fit, pool).outputs(task.inputs(x)) for fit, x in parts]
+        return self._fitted(encoder, task, train, pool), held
+
+    def _fitted(
+        self, encoder: Encoder, task: Task, train: Indices, pool: NDArray[np.float64] | None
+    ) -> Linear:
+        """Return the map of some labelled records and the pool [U,F], if there is one."""
+        vectors = encoder.vectors(task.inputs(train), LAST).astype(np.float64)
         labels, classes = task.labels[train], task.target.columns
+        pool = vectors[:0] if pool is None else pool
         missing = np.bincount(labels, minlength=classes) == 0
         centroids, centre = class_centroids(
             vectors, labels, pool, classes, self.rounds, self.weight

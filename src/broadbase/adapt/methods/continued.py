@@ -73,6 +73,10 @@ class ContinueConfig(PretrainingConfig, MethodConfig):
         """The number of steps."""
         return self.steps + self.then.work
 
+    def readings(self, records: int) -> float:
+        """Return how often a record is in a batch, times three, and those of `then`."""
+        return 3 * self.steps * self.batch / records + self.then.readings(records)
+
     @property
     def unchanged(self) -> MethodConfig | None:
         """The method `then`, on the base as it is."""
@@ -140,3 +144,8 @@ class Continued(Fitted):
         """The parameters of the trained base, and the numbers that the method learned."""
         base = sum(p.numel() for p in self.base.model.parameters())
         return base + sum(array.size for array in self.arrays().values())
+
+    @property
+    def size(self) -> int:
+        """The bytes of the trained base, and of what the method learned."""
+        return sum(p.nbytes for p in self.base.model.parameters()) + super().size

@@ -84,6 +84,10 @@ class FinetuneConfig(MethodConfig):
         """The number of steps."""
         return self.steps
 
+    def readings(self, records: int) -> float:
+        """Return how often a record is in a batch, times three: forwards, and twice backwards."""
+        return 3 * self.steps * min(self.batch, records) / records
+
     def refusal(self, base: Base, task: Task) -> str:
         """Refuse labels of tokens, and texts that the base cannot generate."""
         if task.token_labels is not None:
@@ -192,6 +196,11 @@ class Finetuned(Fitted):
     def parameters(self) -> int:
         """The number of parameters of the trained base."""
         return sum(p.numel() for p in self.adapted.model.parameters())
+
+    @property
+    def size(self) -> int:
+        """The bytes of the parameters."""
+        return sum(p.nbytes for p in self.adapted.model.parameters())
 
 
 def layer_shares(names: Sequence[str], tower: str, decay: float) -> dict[str, float]:

@@ -66,6 +66,7 @@ class NamesConfig(MethodConfig):
     ) -> Fitted:
         """Read the phrase of each class; labelled records are not looked at."""
         phrases = Inputs([self.phrase(name) for name in task.target.names])
+        encoder.keep(phrases)
         vectors = encoder.vectors(phrases, LAST).astype(np.float64)
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         bias = np.zeros(len(vectors))

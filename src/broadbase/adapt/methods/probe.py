@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -12,12 +12,15 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from broadbase.adapt.encoder import LAYER, Encoder, Vectors
-from broadbase.adapt.method import Arrays, Fitted, Linear, MethodConfig
+from broadbase.adapt.encoder import LAYER, Encoder
+from broadbase.adapt.method import Arrays, Fitted, Linear, MethodConfig, Part
+from broadbase.adapt.ridge import LeftOut
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Labels, Target
+from broadbase.adapt.target import Outputs, Target
 from broadbase.adapt.task import Task
 from broadbase.inference.embedding import Done, ignored
+
+MOST = 2048  # labels whose held-out outputs are computed without another fit
 
 
 class ProbeConfig(MethodConfig):
@@ -35,15 +38,53 @@ class ProbeConfig(MethodConfig):
         self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
     ) -> Fitted:
         """Fit one model on each representation, and keep the best."""
-        inputs, labels, models = task.inputs(train), task.labels[train], {}
+        inputs, labels = task.inputs(train), task.labels[train]
         reading = encoder.after(inputs)
-        for representation in reading.representations(inputs):
-            model = make_pipeline(StandardScaler(), task.target.ridge())
-            model.fit(reading.vectors(inputs, representation), labels)
-            models[representation] = model
-        best = _chosen(models, lambda name: reading.vectors(inputs, name), labels)
-        scaler, ridge = models[best]
-        return _linear(encoder, task.target, best, scaler, ridge)
+        models = _models(reading, task, train)
+
+        def errors(name: str) -> NDArray[np.float64]:
+            scaler, ridge = models[name]
+            again = clone(ridge).set_params(alphas=[ridge.alpha_], store_cv_results=True)
+            again.fit(scaler.transform(reading.vectors(inputs, name)), labels)
+            return _losses(again, 1)[:, 0]
+
+        best = _chosen({name: model[-1].best_score_ for name, model in models.items()}, errors)
+        return _linear(encoder, task.target, best, *models[best])
+
+    def cross_fit(
+        self,
+        encoder: Encoder,
+        task: Task,
+        train: Indices,
+        parts: Sequence[Part],
+        seed: int = 0,
+        done: Done = ignored,
+    ) -> tuple[Fitted, list[Outputs]]:
+        """Fit as `fit` does, and compute outputs for held-out records from what was fitted.
+
+        For each part the representation and the penalty are those with the least leave-one-out
+        error on its first records, of models of all `train`; the linear map is without its second.
+        """
+        if len(train) > MOST:
+            return super().cross_fit(encoder, task, train, parts, seed, done)
+        inputs, labels = task.inputs(train), task.labels[train]
+        reading = encoder.after(inputs)
+        models = _models(reading, task, train, store_cv_results=True)
+        penalties = next(iter(models.values()))[-1].alphas
+        losses = {name: _losses(model[-1], len(penalties)) for name, model in models.items()}
+        decomposed: dict[str, LeftOut] = {}
+        weights = task.target.weights(labels)
+
+        def left_out(fit: Indices, rest: Indices) -> Outputs:
+            name, i = _least(losses, fit)
+            if name not in decomposed:
+                rows = models[name][0].transform(reading.vectors(inputs, name).astype(np.float64))
+                decomposed[name] = LeftOut(rows, task.target.regressands(labels), weights)
+            return decomposed[name].outputs(penalties[i], rest)
+
+        best, _ = _least(losses, np.arange(len(train)))
+        fitted = _linear(encoder, task.target, best, *models[best])
+        return fitted, [left_out(*(_at(train, each) for each in part)) for part in parts]
 
     def restore(
         self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
@@ -52,27 +93,54 @@ class ProbeConfig(MethodConfig):
         return Linear.restored(encoder, arrays, facts)
 
 
-def _chosen(
-    models: Mapping[str, Pipeline], vectors: Callable[[str], Vectors], labels: Labels
-) -> str:
-    """Return the representation whose model has the least leave-one-out error, as described."""
+def _models(
+    reading: Encoder, task: Task, train: Indices, **settings: Any
+) -> Mapping[str, Pipeline]:
+    """Return a standardisation and a ridge regression, fitted, by representation."""
+    inputs, models = task.inputs(train), dict[str, Pipeline]()
+    for name in reading.representations(inputs):
+        ridge = task.target.ridge().set_params(**settings)
+        model = make_pipeline(StandardScaler(), ridge)
+        models[name] = model.fit(reading.vectors(inputs, name), task.labels[train])
+    return models
+
+
+def _losses(ridge: Any, penalties: int) -> NDArray[np.float64]:
+    """Return the squared leave-one-out errors of each record, by penalty."""
+    results = ridge.cv_results_
+    means: NDArray[np.float64] = results.reshape(len(results), -1, penalties).mean(axis=1)
+    return means
+
+
+def _least(losses: Mapping[str, NDArray[np.float64]], records: Indices) -> tuple[str, int]:
+    """Return the representation and the number of the penalty that some records choose."""
+    means = {name: each[records].mean(axis=0) for name, each in losses.items()}
+    at = {name: int(mean.argmin()) for name, mean in means.items()}
+    scores = {name: -float(mean.min()) for name, mean in means.items()}
+    best = _chosen(scores, lambda name: losses[name][records, at[name]])
+    return best, at[best]
+
+
+def _at(train: Indices, records: Indices) -> Indices:
+    """Return where some records are in `train`."""
+    order = np.argsort(train)
+    return order[np.searchsorted(train, records, sorter=order)]
+
+
+def _chosen(scores: Mapping[str, float], errors: Callable[[str], NDArray[np.float64]]) -> str:
+    """Return the representation with the least error, as described.
+
+    `scores` are negative mean errors, and `errors` are those of each record [M].
+    """
 
     def best(single: bool) -> str | None:
-        names = [name for name in models if name.startswith(LAYER) == single]
-        return max(names, key=lambda name: float(models[name][-1].best_score_), default=None)
-
-    def errors(name: str) -> NDArray[np.float64]:
-        """Compute the squared leave-one-out errors of each record [M]."""
-        scaler, ridge = models[name]
-        again = clone(ridge).set_params(alphas=[ridge.alpha_], store_cv_results=True)
-        again.fit(scaler.transform(vectors(name)), labels)
-        squares: NDArray[np.float64] = again.cv_results_.reshape(len(labels), -1).mean(axis=1)
-        return squares
+        names = [name for name in scores if name.startswith(LAYER) == single]
+        return max(names, key=lambda name: scores[name], default=None)
 
     joint, layer = best(False), best(True)
     if joint is None or layer is None:
         return str(joint or layer)
-    if models[layer][-1].best_score_ <= models[joint][-1].best_score_:
+    if scores[layer] <= scores[joint]:
         return joint
     gains = errors(joint) - errors(layer)
     return layer if gains.mean() > gains.std() / np.sqrt(len(gains)) else joint

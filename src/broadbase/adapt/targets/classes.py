@@ -148,6 +148,10 @@ class ClassesTarget(Target):
             weights[present] = compute_class_weight(self._weights, classes=present, y=labels)
         return weights
 
+    def regressands(self, labels: Labels) -> Outputs:
+        """Return 1 for the class of a record and -1 for others, [M,K], as scikit-learn does."""
+        return 2 * np.eye(self.columns)[labels] - 1
+
     def ridge(self) -> Any:
         """Return ridge regression on an indicator of each class."""
         return RidgeClassifierCV(alphas=PENALTIES, class_weight=self._weights)

@@ -1,0 +1,156 @@
+"""The method that suits a task, chosen among several by cross-validation on its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from broadbase.adapt.choosing import Trials, parts_of
+from broadbase.adapt.encoder import Encoder
+from broadbase.adapt.inputs import Inputs
+from broadbase.adapt.method import Arrays, Choice, Fitted, MethodConfig
+from broadbase.adapt.splits import Indices
+from broadbase.adapt.target import Outputs, Target
+from broadbase.adapt.task import Task
+from broadbase.core.errors import ConfigError
+from broadbase.inference.base import Base
+from broadbase.inference.embedding import Done, ignored
+
+CANDIDATES = ("centroids", "names", "knn", "probe", "finetune")  # cheap ones first
+
+
+def _tree(candidate: Any) -> Any:
+    """Return the settings of a candidate that is a name."""
+    return {"name": candidate} if isinstance(candidate, str) else candidate
+
+
+Candidate = Annotated[MethodConfig, BeforeValidator(_tree)]
+
+
+class AutoConfig(MethodConfig):
+    """The first of the candidates that is not clearly worse than the best of them.
+
+    They are compared by repeated cross-validation on the labelled records.
+    """
+
+    name: Literal["auto"] = "auto"
+    candidates: Annotated[tuple[Candidate, ...], Field(min_length=1, validate_default=True)] = (
+        CANDIDATES  # type: ignore[assignment]
+    )
+    """Names of methods, or methods with settings such as {name: knn}; cheap ones first."""
+    repeats: Annotated[int, Field(ge=1)] = 3
+    """How often cross-validation is repeated, with other folds each time; of 2,000 labels or more
+    it is done once."""
+    budget: Annotated[float, Field(ge=0)] = 1.0
+    """How often the base may read each labelled record for a candidate that trains it; one that
+    takes longer is not tried."""
+
+    @property
+    def needs_labels(self) -> bool:  # type: ignore[override]
+        """Whether every candidate does."""
+        return all(method.needs_labels for method in self.candidates)
+
+    @property
+    def uses_unlabelled(self) -> bool:  # type: ignore[override]
+        """Whether a candidate does."""
+        return any(method.uses_unlabelled for method in self.candidates)
+
+    @property
+    def weighs_classes(self) -> bool:  # type: ignore[override]
+        """Whether a candidate does."""
+        return any(method.weighs_classes for method in self.candidates)
+
+    def refusal(self, base: Base, task: Task) -> str:
+        """Refuse what every candidate refuses, and to choose itself."""
+        if any(method.name == self.name for method in self.candidates):
+            return "auto cannot be one of its own candidates"
+        reasons = [method.refusal(base, task) for method in self.candidates]
+        if all(reasons):
+            named = zip(self.candidates, reasons, strict=True)
+            return "; ".join(f"{method.name}: {reason}" for method, reason in named)
+        return ""
+
+    def fit(
+        self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
+    ) -> Fitted:
+        """Try the candidates, and return what the chosen one learned; ConfigError if none can."""
+        trials = Trials(encoder, task, train, seed, parts_of(task, train, seed, self.repeats))
+        for method in self.candidates:
+            if reason := self._reason(method, encoder.base, task, len(train)):
+                trials.refuse(method, reason)
+            else:
+                trials.add(method)
+        if not trials.tried:
+            reasons = "; ".join(f"{each.method.name}: {each.refused}" for each in trials.refused)
+            raise ConfigError(f"task {task.name!r}: no candidate can be tried ({reasons})")
+        return Chosen(*trials.choice())
+
+    def _reason(self, method: MethodConfig, base: Base, task: Task, labels: int) -> str:
+        """Return why a candidate is not tried; empty where it is."""
+        if method.needs_labels and not labels:
+            return "it learns from labels"
+        if task.target.is_weighted and not method.weighs_classes:
+            return "it cannot weigh classes"
+        if reason := method.refusal(base, task):
+            return reason
+        times = 2 * method.readings(labels) if labels else 0.0  # to try it, and to learn
+        if times <= self.budget:
+            return ""
+        return (
+            f"the base would read each labelled record {ceil(times):,} times, and the budget is"
+            f" {self.budget:g} (--set budget={ceil(times)})"
+        )
+
+    def restore(
+        self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
+    ) -> Fitted:
+        """Return what the chosen method learned."""
+        saved = facts["choice"]
+        method = MethodConfig.from_tree(saved["method"])
+        choice = Choice(method, saved["trials"], saved["reason"])
+        return Chosen(choice, method.restore(encoder, target, arrays, facts["facts"]))
+
+
+@dataclass(frozen=True)
+class Chosen(Fitted):
+    """What the chosen method learned, and why it was chosen."""
+
+    chosen: Choice
+    learned: Fitted
+
+    @property
+    def base(self) -> Base:
+        """The base of the chosen method."""
+        return self.learned.base
+
+    def outputs(self, inputs: Inputs) -> Outputs:
+        """Return the outputs of the chosen method."""
+        return self.learned.outputs(inputs)
+
+    def arrays(self) -> Arrays:
+        """Return the arrays of the chosen method."""
+        return self.learned.arrays()
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The choice, and the facts of the chosen method."""
+        return {"choice": self.chosen.as_json(), "facts": dict(self.learned.facts)}
+
+    @property
+    def parameters(self) -> int:
+        """The parameters of the chosen method."""
+        return self.learned.parameters
+
+    @property
+    def size(self) -> int:
+        """The bytes of the chosen method."""
+        return self.learned.size
+
+    @property
+    def choice(self) -> Choice | None:
+        """The choice."""
+        return self.chosen
