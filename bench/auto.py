@@ -99,20 +99,20 @@ def measured(
     singles = tuple(method for method in singles if not method.refusal(encoder.base, task))
     for labels, seed, pooled, train, held in cuts:
         scores, seconds = dict[str, float](), dict[str, float]()
-        choice = ""
+        selection = ""
         for method in (*singles, AutoConfig(candidates=singles)):
             began = time.process_time()
             fitted = method.fit(encoder, pooled, train, seed)
             seconds[method.name] = time.process_time() - began
             scores[method.name] = task.score(fitted.outputs(task.inputs(held)), held)
-            choice = fitted.choice.method.name if fitted.choice else choice
+            selection = fitted.selection.method.name if fitted.selection else selection
         scores[SPLIT] = scores[naive(encoder, pooled, train, singles, seed)]
         yield {
             "task": task.name,
             "labels": labels,
             "seed": seed,
             "scores": scores,
-            "choice": choice,
+            "selection": selection,
             "seconds": seconds,
             "reading": reading * len(train),
         }
@@ -182,7 +182,7 @@ def report(file: Path) -> None:
         below_split.append(min(np.subtract(auto, probe)))
         times.append([sum(r["seconds"][n] for r in rows) for n in (AUTO, PROBE)])
         times[-1].append(sum(r["reading"] for r in rows))
-        counts = Counter(row["choice"] for row in rows).most_common()
+        counts = Counter(row["selection"] for row in rows).most_common()
         chosen = ", ".join(f"{name} {count}" for name, count in counts)
         print(
             f"| {task} | {labels} | {best} {means[best]:.3f} | {means[AUTO]:.3f} |"

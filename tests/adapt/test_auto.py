@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge, RidgeClassifierCV
 
 from broadbase.adapt.adapted import load_adapted
-from broadbase.adapt.choosing import deviation, parts_of
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.learning import folds, learn
-from broadbase.adapt.method import Choice, Fitted, MethodConfig
+from broadbase.adapt.method import Fitted, MethodConfig, Selection
 from broadbase.adapt.methods.auto import AutoConfig
 from broadbase.adapt.methods.centroids import CentroidsConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
@@ -25,6 +24,7 @@ from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.methods.names import NamesConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.ridge import LeftOut
+from broadbase.adapt.selecting import deviation, parts_of
 from broadbase.adapt.task import Task
 from broadbase.commands.work.adapt import method_of
 from broadbase.core.errors import ConfigError
@@ -34,9 +34,9 @@ from support.bases import mixed_base
 VECTORS = ("centroids", "knn", "probe")  # what needs no base that reads text
 
 
-def choice(fitted: Fitted) -> Choice:
-    assert fitted.choice is not None
-    return fitted.choice
+def selection(fitted: Fitted) -> Selection:
+    assert fitted.selection is not None
+    return fitted.selection
 
 
 def clouds(each: int, apart: float, size: int = 12, classes: int = 3) -> tuple[Task, Given]:
@@ -70,10 +70,10 @@ def test_it_chooses_the_only_method_that_can_learn_the_task() -> None:
     task, encoder = rings(60)
     train, test = np.arange(80), np.arange(80, 120)
     fitted = AutoConfig(candidates=VECTORS).fit(encoder, task, train)
-    assert choice(fitted).method == KnnConfig()
+    assert selection(fitted).method == KnnConfig()
     assert score(fitted, task, test) > 0.9
-    assert "highest, by more than a margin" in choice(fitted).reason
-    scores = {row["method"]: row["score"] for row in choice(fitted).trials}
+    assert "highest, by more than a margin" in selection(fitted).reason
+    scores = {row["method"]: row["score"] for row in selection(fitted).trials}
     assert max(scores["centroids"], scores["probe"]) < 0.7 < 0.9 < scores["knn"]
 
 
@@ -82,7 +82,7 @@ def test_of_equals_it_chooses_the_first() -> None:
     task, encoder = clouds(10, apart=20.0)
     for names in (VECTORS, VECTORS[::-1], ("knn", "probe", "centroids")):
         fitted = AutoConfig(candidates=names).fit(encoder, task, np.arange(30))
-        assert choice(fitted).method.name == names[0]
+        assert selection(fitted).method.name == names[0]
 
 
 def test_what_it_learned_is_what_the_chosen_method_learns() -> None:
@@ -115,8 +115,8 @@ def test_it_reads_no_record_but_those_to_learn_from() -> None:
 def test_few_labels_of_a_class(each: int) -> None:
     task, encoder = clouds(each, apart=20.0)
     fitted = AutoConfig(candidates=VECTORS).fit(encoder, task, np.arange(3 * each))
-    assert choice(fitted).method == CentroidsConfig()
-    assert ("too few for cross-validation" in choice(fitted).reason) == (each == 1)
+    assert selection(fitted).method == CentroidsConfig()
+    assert ("too few for cross-validation" in selection(fitted).reason) == (each == 1)
     assert score(fitted, task, np.arange(3 * each)) == 1
 
 
@@ -125,8 +125,8 @@ def test_no_labels_leave_what_needs_none() -> None:
     method = AutoConfig(candidates=("probe", {"name": "names", "phrases": {"aa": "aaaa"}}))
     assert not method.needs_labels
     fitted = method.fit(Encoder(base, "bytes"), task, np.zeros(0, dtype=np.int64))
-    assert choice(fitted).method == NamesConfig(phrases={"aa": "aaaa"})
-    assert choice(fitted).trials[-1]["note"] == "not tried: it learns from labels"
+    assert selection(fitted).method == NamesConfig(phrases={"aa": "aaaa"})
+    assert selection(fitted).trials[-1]["note"] == "not tried: it learns from labels"
     assert AutoConfig(candidates=VECTORS).needs_labels
 
 
@@ -134,14 +134,15 @@ def test_a_method_that_trains_the_base_is_tried_where_the_budget_allows_it() -> 
     task, base = letters(), mixed_base()
     small = FinetuneConfig(steps=2, batch=4, lr=1e-4)
     fitted = AutoConfig(candidates=("knn", small)).fit(Encoder(base, "bytes"), task, np.arange(20))
-    assert choice(fitted).method == KnnConfig()
+    assert selection(fitted).method == KnnConfig()
     assert (
-        "record 3 times, and the budget is 1 (--set budget=3)" in choice(fitted).trials[1]["note"]
+        "record 3 times, and the budget is 1 (--set budget=3)"
+        in selection(fitted).trials[1]["note"]
     )
     alone = AutoConfig(candidates=(small,), budget=3)
     fitted = alone.fit(Encoder(base, "bytes"), task, np.arange(20))
-    assert choice(fitted).method == small
-    assert choice(fitted).trials[0]["bytes"] == 4 * fitted.parameters > 1000
+    assert selection(fitted).method == small
+    assert selection(fitted).trials[0]["bytes"] == 4 * fitted.parameters > 1000
 
 
 @pytest.mark.parametrize("candidates", [("probe",), ("knn",), ({"name": "finetune", "steps": 2},)])
@@ -150,7 +151,7 @@ def test_it_is_saved_with_the_method_that_it_chose(tmp_path: Path, candidates: A
     method = AutoConfig(candidates=candidates, budget=100)
     learned = saved(tmp_path / "out", task, base, method)
     again = load_adapted(tmp_path / "out")
-    assert again.fitted.choice == learned.fitted.choice
+    assert again.fitted.selection == learned.fitted.selection
     assert again.predict(task.raws) == learned.predict(task.raws)
     assert (tmp_path / "out" / "model").exists() == ("finetune" in str(candidates))
 
@@ -188,9 +189,9 @@ def test_numbers_and_tokens() -> None:
     values = Task.from_values("v", "bytes", ["a" * (i % 9 + 1) for i in range(60)],
                               [float(i % 9) for i in range(60)])  # fmt: skip
     fitted = AutoConfig().fit(Encoder(mixed_base(), "bytes"), values, np.arange(50))
-    notes = {row["method"]: row["note"] for row in choice(fitted).trials}
+    notes = {row["method"]: row["note"] for row in selection(fitted).trials}
     assert notes["centroids"].startswith("not tried: numbers have no centroids")
-    assert choice(fitted).method.name in ("knn", "probe")
+    assert selection(fitted).method.name in ("knn", "probe")
 
 
 def test_a_method_from_outside_can_be_a_candidate() -> None:
@@ -202,7 +203,7 @@ def test_a_method_from_outside_can_be_a_candidate() -> None:
         method = method_of("auto", ["candidates=[constant-of-a-test, probe]"])
         task, encoder = clouds(10, apart=20.0)
         fitted = method.fit(encoder, task, np.arange(30))
-        assert choice(fitted).method == Constant()
+        assert selection(fitted).method == Constant()
     finally:
         del MethodConfig.choices["constant-of-a-test"]
 

@@ -119,8 +119,8 @@ def save_adapted(adapted: Adapted, folder: Path, base: Path, copy: bool = False)
     The base that was read from the model folder `base` is named with its hash, unless the method
     trained it, or `copy` is set: then the folder holds a copy. ConfigError as `must_be_free`.
     """
-    choice = adapted.fitted.choice
-    trained = (choice.method if choice else adapted.method).trains_base
+    selection = adapted.fitted.selection
+    trained = (selection.method if selection else adapted.method).trains_base
     description = {
         "format": FORMAT,
         "broadbase": metadata.version("broadbase"),

@@ -40,7 +40,7 @@ def learn(
     fitted = method.fit(encoder, task, train, seed, done)
     if task.target.generates:
         return fitted, {}
-    learner = fitted.choice.method if fitted.choice else method
+    learner = fitted.selection.method if fitted.selection else method
     parts = 1 if learner.trains_base else FOLDS
     outputs, held = cross_outputs(encoder, task, learner, train, seed, done, parts)
     return fitted, task.target.calibrate(outputs, task.labels[held])

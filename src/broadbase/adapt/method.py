@@ -30,7 +30,7 @@ Part = tuple[Indices, Indices]  # records to learn from, and others to predict
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """Which of several methods learned a task, and why it was chosen."""
 
     method: MethodConfig
@@ -38,7 +38,7 @@ class Choice:
     reason: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return the choice as plain values."""
+        """Return the selection as plain values."""
         rows = [dict(row) for row in self.trials]
         return {"method": self.method.tree(), "trials": rows, "reason": self.reason}
 
@@ -75,7 +75,7 @@ class Fitted(ABC):
         return sum(array.nbytes for array in self.arrays().values())
 
     @property
-    def choice(self) -> Choice | None:
+    def selection(self) -> Selection | None:
         """Which method learned it, where one was chosen among several."""
         return None
 

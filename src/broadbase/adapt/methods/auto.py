@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from broadbase.adapt.choosing import Trials, parts_of
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.inputs import Inputs
-from broadbase.adapt.method import Arrays, Choice, Fitted, MethodConfig
+from broadbase.adapt.method import Arrays, Fitted, MethodConfig, Selection
+from broadbase.adapt.selecting import Trials, parts_of
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.target import Outputs, Target
 from broadbase.adapt.task import Task
@@ -87,7 +87,7 @@ class AutoConfig(MethodConfig):
         if not trials.tried:
             reasons = "; ".join(f"{each.method.name}: {each.refused}" for each in trials.refused)
             raise ConfigError(f"task {task.name!r}: no candidate can be tried ({reasons})")
-        return Chosen(*trials.choice())
+        return Chosen(*trials.selection())
 
     def _reason(self, method: MethodConfig, base: Base, task: Task, labels: int) -> str:
         """Return why a candidate is not tried; empty where it is."""
@@ -109,17 +109,17 @@ class AutoConfig(MethodConfig):
         self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
     ) -> Fitted:
         """Return what the chosen method learned."""
-        saved = facts["choice"]
+        saved = facts["selection"]
         method = MethodConfig.from_tree(saved["method"])
-        choice = Choice(method, saved["trials"], saved["reason"])
-        return Chosen(choice, method.restore(encoder, target, arrays, facts["facts"]))
+        selection = Selection(method, saved["trials"], saved["reason"])
+        return Chosen(selection, method.restore(encoder, target, arrays, facts["facts"]))
 
 
 @dataclass(frozen=True)
 class Chosen(Fitted):
     """What the chosen method learned, and why it was chosen."""
 
-    chosen: Choice
+    chosen: Selection
     learned: Fitted
 
     @property
@@ -137,8 +137,8 @@ class Chosen(Fitted):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """The choice, and the facts of the chosen method."""
-        return {"choice": self.chosen.as_json(), "facts": dict(self.learned.facts)}
+        """The selection, and the facts of the chosen method."""
+        return {"selection": self.chosen.as_json(), "facts": dict(self.learned.facts)}
 
     @property
     def parameters(self) -> int:
@@ -151,6 +151,6 @@ class Chosen(Fitted):
         return self.learned.size
 
     @property
-    def choice(self) -> Choice | None:
-        """The choice."""
+    def selection(self) -> Selection | None:
+        """The selection."""
         return self.chosen

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.learning import folds
-from broadbase.adapt.method import Choice, Fitted, MethodConfig, Part
+from broadbase.adapt.method import Fitted, MethodConfig, Part, Selection
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.target import Outputs
 from broadbase.adapt.task import Task
@@ -71,7 +71,7 @@ class Trials:
         """Keep the reason why a method is not tried."""
         self.refused.append(Trial(method, refused=reason))
 
-    def choice(self) -> tuple[Choice, Fitted]:
+    def selection(self) -> tuple[Selection, Fitted]:
         """Return the first method, in their order, that is not clearly worse than the best.
 
         It is not clearly worse where its score is within one standard error of the difference, and
@@ -88,7 +88,7 @@ class Trials:
             chosen, reason = self._chosen()
         assert chosen.fitted is not None
         reason = f"{chosen.method.name}: {reason}"
-        return Choice(chosen.method, self._rows(chosen), reason), chosen.fitted
+        return Selection(chosen.method, self._rows(chosen), reason), chosen.fitted
 
     def _chosen(self) -> tuple[Trial, str]:
         """Return the first that is not clearly worse than the best, and why it is chosen."""
