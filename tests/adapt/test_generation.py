@@ -85,6 +85,12 @@ def seq2seq() -> Base:
                    conditioning=conditioning)  # fmt: skip
 
 
+def published() -> Base:
+    """The same as a published folder is read: nothing says how it generates."""
+    usage = plain_usage("full", {"decoder": "causal"})
+    return replace(seq2seq(), usage=usage)
+
+
 def full() -> Base:
     return replace(decoder(), usage=plain_usage("full"))
 
@@ -116,7 +122,7 @@ def gradient(base: Base, total: Tensor) -> Tensor:
 
 
 PARTS = st.text("abc", min_size=1, max_size=20)
-DOUBLES = {make: make() for make in (decoder, short, seq2seq)}
+DOUBLES = {make: make() for make in (decoder, short, seq2seq, published)}
 for each in DOUBLES.values():
     each.model.double()
 
@@ -200,14 +206,13 @@ def test_what_is_planted_is_generated_after_a_reload_in_a_new_process(tmp_path: 
     assert alone.generate(new[0], sampling=GREEDY) == rows[0]["text"]
 
 
-def test_an_encoder_and_decoder_learn_texts() -> None:
+@pytest.mark.parametrize("make", [seq2seq, published])
+def test_an_encoder_and_decoder_learn_texts(make: Any) -> None:
     """The first letter, twice."""
     rng = np.random.default_rng(0)
     raws = ["".join(rng.choice([*"abcd"], 4)) for _ in range(120)]
     task = Task.from_texts("first", "bytes", raws, [raw[0] * 2 for raw in raws], exact=True)
-    fitted = FinetuneConfig(steps=200, lr=3e-3).fit(
-        Encoder(seq2seq(), "bytes"), task, np.arange(80)
-    )
+    fitted = FinetuneConfig(steps=200, lr=3e-3).fit(Encoder(make(), "bytes"), task, np.arange(80))
     test = np.arange(80, 120)
     assert task.score(fitted.outputs(task.inputs(test)), test) > 0.9
     assert fitted.facts["max_new_tokens"] == 3

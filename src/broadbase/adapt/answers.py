@@ -22,7 +22,7 @@ from broadbase.adapt.target import Labels, Outputs, Target
 from broadbase.adapt.targets.generation import as_labels
 from broadbase.adapt.truncation import beginning, is_long, max_tokens
 from broadbase.core.codec import Codec
-from broadbase.core.contracts import Batch, Corruption
+from broadbase.core.contracts import Batch, Corruption, TowerConfig
 from broadbase.core.errors import ConfigError
 from broadbase.core.usage import ConditioningConfig
 from broadbase.core.view import Score, Segment, View
@@ -35,30 +35,33 @@ from broadbase.inference.conditioning import (
     SentinelConditioningConfig,
 )
 from broadbase.inference.documents import document, padded
+from broadbase.nn.tower import TransformerConfig
 from broadbase.objectives.documents import next_token_targets
 from broadbase.objectives.scoring import ReadoutLoss
 
+CAUSAL = "causal"  # the pattern of a base that continues its prompt
 GIVEN, ANSWER = "given", "answer"
 BATCH = 32  # records that are read side by side
 
 
 def refusal(base: Base, modality: str, paired: bool) -> str:
     """Say why a base cannot learn to generate texts from records; empty where it can."""
-    usage = base.usage
-    if usage.generator is None:
-        return (
-            f"this base was pretrained with attention {usage.attention!r} and generates nothing;"
-            " take one that does (recipes text, t5, bart, or a published decoder), or --method knn"
-        )
-    if not isinstance(usage.generator, AutoregressiveConfig):
+    generator = base.usage.generator
+    if generator is not None and not isinstance(generator, AutoregressiveConfig):
         return "this base does not generate token by token; take one that does, or --method knn"
     if paired:
         return "a text is generated from one record; write the two columns into one"
-    given = usage.conditioning
-    if given is not None and given.source not in (None, modality):
-        return f"this base generates from {given.source!r}; name it with --modality"
+    conditioning = conditioning_of(base, modality)
+    if conditioning is None:
+        return (
+            f"this base was pretrained with attention {base.usage.attention!r} and generates"
+            " nothing; take one that does (recipes text, t5, bart, or a published decoder), or"
+            " --method knn"
+        )
+    if conditioning.source != modality:
+        return f"this base generates from {conditioning.source!r}; name it with --modality"
+    space, codec = base.codec(conditioning.target)
     try:
-        space, codec = _answers(base, modality)
         base.model.head(space)
     except ConfigError as error:
         return str(error)
@@ -67,18 +70,50 @@ def refusal(base: Base, modality: str, paired: bool) -> str:
     return ""
 
 
+def conditioning_of(base: Base, modality: str) -> ConditioningConfig | None:
+    """Return how a base is given the records that it generates from; None where it cannot be.
+
+    It is as the base was pretrained, or as a published encoder and decoder are; a base that
+    continues its prompt reads a record as one.
+    """
+    given = base.usage.conditioning
+    if isinstance(given, InfillingConditioningConfig | SentinelConditioningConfig):
+        return _encoder(base, modality, given.encoder, given.decoder)
+    if given is not None:
+        return given.replace(source=given.source or modality, target=given.target or modality)
+    tower = base.tower(modality)
+    crossed = [name for name, each in base.config.towers.items() if name != tower and _reads(each)]
+    if len(crossed) == 1:
+        return _encoder(base, modality, tower, crossed[0])
+    if base.usage.generator is None or base.attention_pattern(modality) != CAUSAL:
+        return None
+    return PrefixConditioningConfig(source=modality, target=modality, tower=tower, causal=True)
+
+
+def shares_room(base: Base, modality: str) -> bool:
+    """Return whether a record and its text are in one stream."""
+    return isinstance(conditioning_of(base, modality), PrefixConditioningConfig)
+
+
 def answering(base: Base, modality: str) -> Base:
     """Return the base with the usage of one that generates a text from a record."""
-    given: ConditioningConfig | None = base.usage.conditioning
-    if isinstance(given, InfillingConditioningConfig | SentinelConditioningConfig):
-        towers = {"encoder": given.encoder, "decoder": given.decoder}
-        given = EncoderConditioningConfig(source=modality, target=modality, **towers)
-    elif given is None:
-        tower = base.tower(modality)
-        given = PrefixConditioningConfig(source=modality, target=modality, tower=tower, causal=True)
-    else:
-        given = given.replace(source=modality, target=given.target or modality)
-    return replace(base, usage=base.usage.replace(conditioning=given))
+    conditioning = conditioning_of(base, modality)
+    usage = base.usage.replace(conditioning=conditioning, generator=AutoregressiveConfig())
+    return replace(base, usage=usage)
+
+
+def _encoder(base: Base, modality: str, encoder: str, decoder: str) -> ConditioningConfig:
+    """Return the conditioning by an encoder; texts are of the decoder's modality, if it has one."""
+    target = next((name for name in base.codecs if base.tower(name) == decoder), modality)
+    return EncoderConditioningConfig(
+        source=modality, target=target, encoder=encoder, decoder=decoder
+    )
+
+
+def _reads(tower: TowerConfig) -> bool:
+    """Return whether a tower attends to another."""
+    layers = tower.layers if isinstance(tower, TransformerConfig) else ()
+    return any(layer.block.cross is not None for layer in layers)
 
 
 def rows(base: Base, modality: str, raws: Sequence[Any], texts: Labels) -> dict[str, Segment]:
@@ -86,16 +121,17 @@ def rows(base: Base, modality: str, raws: Sequence[Any], texts: Labels) -> dict[
 
     A text has its start, and its end, which is a target where the text is not cut.
     """
-    given = beginning(base, modality, joint=True).read(raws, modality=modality, closed=True)
+    joint = shares_room(base, modality)
+    given = beginning(base, modality, joint).read(raws, modality=modality, closed=True)
     return {GIVEN: given, ANSWER: _answer_rows(base, modality, texts)}
 
 
 def longest(base: Base, modality: str, texts: Labels) -> int:
     """Return how many tokens the longest of some texts takes with its end, at most the room."""
-    space, codec = _answers(base, modality)
+    space, codec = _texts(base, modality)
     clean = base.config.modalities[space].clean
     sizes = [len(codec.encode(clean(text)).values) for text in texts]
-    return min(1 + max(sizes), max_tokens(base, space, joint=True))
+    return min(1 + max(sizes), max_tokens(base, space, shares_room(base, modality)))
 
 
 class AnswerLoss(ReadoutLoss):
@@ -133,7 +169,8 @@ class Answering(Fitted):
 
     def outputs(self, inputs: Inputs) -> Outputs:
         """Return the text of each record, [M,1]; by temperature 0 of the likeliest tokens."""
-        texts = beginning(self.adapted, self.modality, joint=True).generate_batch(
+        joint = shares_room(self.adapted, self.modality)
+        texts = beginning(self.adapted, self.modality, joint).generate_batch(
             inputs.raws,
             max_new_tokens=self.max_new_tokens,
             sampling=SamplingConfig(temperature=self.temperature),
@@ -156,15 +193,16 @@ class Answering(Fitted):
         return sum(p.numel() for p in self.adapted.model.parameters())
 
 
-def _answers(base: Base, modality: str) -> tuple[str, Codec]:
-    """Return the modality of texts and its codec: that of the conditioning, or of the records."""
-    given = base.usage.conditioning
-    return base.codec(modality if given is None else given.target or modality)
+def _texts(base: Base, modality: str) -> tuple[str, Codec]:
+    """Return the modality of texts and its codec."""
+    conditioning = conditioning_of(base, modality)
+    return base.codec(modality if conditioning is None else conditioning.target)
 
 
 def _answer_rows(base: Base, modality: str, texts: Labels) -> Segment:
-    space, codec = _answers(base, modality)
-    limit, clean = max_tokens(base, space, joint=True), base.config.modalities[space].clean
+    space, codec = _texts(base, modality)
+    limit = max_tokens(base, space, shares_room(base, modality))
+    clean = base.config.modalities[space].clean
     start, end = document(codec, None, closed=False)[0], torch.from_numpy(_end(codec)[None])
     documents, ended = list[tuple[Tensor, Tensor]](), list[bool]()
     for text in texts:

@@ -154,7 +154,8 @@ def result_of(
     base: Base, task: Task, used: Indices, method: MethodConfig, seeds: int
 ) -> Callable[[int, int, list[float], Mapping[str, list[float]]], TaskResult]:
     """Return what makes a result of the sizes of a split, the scores and those of baselines."""
-    codec, joint = base.codec(task.modality)[1], method.joins(task.paired, task.target)
+    codec = base.codec(task.modality)[1]
+    joint = method.joins(base, task.modality, task.paired, task.target)
     limit = max_tokens(base, task.modality, joint)
     cut = 0 if task.token_labels is not None else long(codec, (task.raws[i] for i in used), limit)
     metric = task.target.metric

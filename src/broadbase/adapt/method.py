@@ -107,7 +107,7 @@ class MethodConfig(Slot):
         """How many steps of `fit` are reported by `done`; 0 where it takes no steps."""
         return 0
 
-    def joins(self, paired: bool, target: Target) -> bool:
+    def joins(self, base: Base, modality: str, paired: bool, target: Target) -> bool:
         """Say whether a record takes half of the room of the base.
 
         So it does where both items of a pair, or a record and its text, are read as one document.

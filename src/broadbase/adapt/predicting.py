@@ -50,9 +50,11 @@ class Predictor:
         base, modality = self.adapted.fitted.base, self.adapted.modality
         name, self._codec = base.codec(modality)
         self._kind = base.config.modalities[name]
-        joint = self.adapted.method.joins(self.adapted.paired, self.adapted.target)
+        joint = self.adapted.method.joins(base, modality, self.adapted.paired, self.adapted.target)
         self.max_tokens = max_tokens(base, modality, joint)
         self._most = base.max_tokens(modality) if self.adapted.per_token else None
+        codec = self._codec
+        self._encode = codec.encode if self.adapted.per_token else codec.encode_content
 
     def batches(self, items: Iterable[Record | Reject]) -> Iterator[Sequence[Prediction]]:
         """Yield the predictions of the records, batch by batch."""
@@ -85,7 +87,7 @@ class Predictor:
             return Reject(item.origin, f"expected {expected}"), None
         try:
             cleaned = each_part(self._kind.clean, item.raw)
-            samples = [self._codec.encode(each) for each in parts(cleaned)]
+            samples = [self._encode(each) for each in parts(cleaned)]
         except BroadbaseError:
             raise
         except (TypeError, ValueError) as error:

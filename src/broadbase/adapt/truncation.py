@@ -80,7 +80,7 @@ def beginning(base: Base, modality: str, joint: bool = False) -> Base:
 
 def long(codec: Codec, raws: Iterable[Any], limit: int) -> int:
     """Count the records that are not read to their end."""
-    return sum(any(is_long(codec.encode(x), limit) for x in parts(raw)) for raw in raws)
+    return sum(any(is_long(codec.encode_content(x), limit) for x in parts(raw)) for raw in raws)
 
 
 def is_long(sample: Sample, limit: int) -> bool:

@@ -64,9 +64,9 @@ class ContinueConfig(PretrainingConfig, MethodConfig):
         """As the method that learns the labels."""
         return self.then.generates
 
-    def joins(self, paired: bool, target: Target) -> bool:
+    def joins(self, base: Base, modality: str, paired: bool, target: Target) -> bool:
         """As the method that learns the labels."""
-        return self.then.joins(paired, target)
+        return self.then.joins(base, modality, paired, target)
 
     @property
     def work(self) -> int:

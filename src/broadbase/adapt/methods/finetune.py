@@ -98,9 +98,9 @@ class FinetuneConfig(MethodConfig):
             return "texts have no new head to train alone; leave out only_head"
         return answers.refusal(base, task.modality, task.paired)
 
-    def joins(self, paired: bool, target: Target) -> bool:
-        """Both items of a pair are read as one document, and so are a record and its text."""
-        return paired or target.generates
+    def joins(self, base: Base, modality: str, paired: bool, target: Target) -> bool:
+        """Both items of a pair are read as one document; without an encoder so is a text."""
+        return paired or (target.generates and answers.shares_room(base, modality))
 
     def fit(
         self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
