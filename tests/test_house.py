@@ -20,7 +20,8 @@ from support.paths import TESTS
 
 ROOT = Path(broadbase.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-OTHERS = sorted([*TESTS.rglob("*.py"), *(TESTS.parent / "bench").rglob("*.py")])
+BENCHES = [*(TESTS.parent / "bench").glob("*.py"), *(TESTS.parent / "bench").glob("[!.]*/*.py")]
+OTHERS = sorted([*TESTS.rglob("*.py"), *BENCHES])  # without the environments of peers
 BLIND = ("core", "nn", "objectives", "model", "train")  # they never know a kind
 
 
