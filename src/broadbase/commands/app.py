@@ -32,6 +32,7 @@ from broadbase.commands.remove import remove
 from broadbase.commands.resume import resume
 from broadbase.commands.samples import samples
 from broadbase.commands.sbatch import sbatch
+from broadbase.commands.suggest import suggest
 from broadbase.core.terminal import echo
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "adapt": adapt,
     "predict": predict,
     "doubts": doubts,
+    "suggest": suggest,
     "import": import_weights,
     "export": export,
     "cache": cache,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         labelled_data,
         predict,
         recipes,
+        suggest,
         train,
     )
 else:
@@ -38,5 +39,6 @@ __all__ = [
     "labelled_data",
     "predict",
     "recipes",
+    "suggest",
     "train",
 ]

@@ -160,20 +160,32 @@ def task_of(
 
 
 def _pool(data: LabelledData, modality: str, read: Read) -> list[Any]:
-    """Return records without labels, cleaned; those that cannot be read are counted and said."""
-    pool, rejected, path = list[Any](), list[str](), data.unlabelled or ""
-    for item in unlabelled(path, data.field, _given(second=data.second)).records():
+    """Return the unlabelled records, cleaned, and say how many there are."""
+    path = data.unlabelled or ""
+    source = unlabelled(path, data.field, _given(second=data.second))
+    pool = [record.raw for record in read_all(source, path, modality, read)]
+    log.say(f"{len(pool):,} unlabelled records in {path}")
+    return pool
+
+
+def read_all(source: SourceConfig, path: str, modality: str, read: Read) -> list[Record]:
+    """Return the records of a source, cleaned; those that cannot be read are counted and said.
+
+    DataError where none can.
+    """
+    records, rejected = list[Record](), list[str]()
+    for item in source.records():
         try:
             if not isinstance(item, Record):
                 raise ValueError(item.reason)
-            pool.append(read(item.raw))
+            records.append(replace(item, raw=read(item.raw)))
         except BroadbaseError:
             raise
         except (TypeError, ValueError) as error:
             rejected.append(f"{item.origin}: {error}")
     first = f" (first: {rejected[0]})" if rejected else ""
-    if not pool:
+    if not records:
         raise DataError(f"{path} has no record that can be read as {modality}{first}")
-    odd = f"; {len(rejected):,} cannot be read{first}" if rejected else ""
-    log.say(f"{len(pool):,} unlabelled records in {path}{odd}")
-    return pool
+    if rejected:
+        log.say(f"{len(rejected):,} records of {path} cannot be read{first}")
+    return records
