@@ -34,7 +34,12 @@ SOURCE = ROOT / "src" / "broadbase"
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 GUIDES = [page for page in PAGES if page.name not in ("log.md", "results.md", "benchmarks.md")]
-FOLLOWED = ("commands", "tasks", "configs")  # in this order: they use the runs of those before
+FOLLOWED = (
+    "commands",
+    "tasks",
+    "labels",
+    "configs",
+)  # in this order: they use the runs of those before
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 SHORT = ["--set", "train.steps=4", "--set", "train.evaluate_every=4", "--set", "train.save_every=4"]
 WORDS = ["river", "stone", "cloud", "paper", "light", "green", "seven", "cold", "old", "new"]

@@ -12,7 +12,7 @@ from broadbase.adapt.compare import compare
 from broadbase.adapt.encoder import LAST, SPREAD, Encoder
 from broadbase.adapt.features import classical
 from broadbase.adapt.inputs import Inputs
-from broadbase.adapt.learning import learn
+from broadbase.adapt.learning import folds, learn
 from broadbase.adapt.methods.centroids import CentroidsConfig
 from broadbase.adapt.methods.names import NamesConfig
 from broadbase.adapt.methods.probe import ProbeConfig
@@ -46,6 +46,16 @@ def test_names_need_no_label() -> None:
 def test_no_labels_are_calibrated_without() -> None:
     calibration = learn(Encoder(mixed_base(), "bytes"), letters(), NamesConfig(), NONE)[1]
     assert calibration == {"temperature": 1.0}
+
+
+def test_two_labels_of_each_class_are_enough_to_calibrate() -> None:
+    """There are no more parts than the commonest class has members."""
+    train = np.array([0, 1, 2, 3])
+    parts = list(folds(letters(), train, seed=0))
+    assert len(parts) == 2
+    assert all(len(np.unique(letters().labels[fit])) == 2 for fit, _ in parts)
+    calibration = learn(Encoder(mixed_base(), "bytes"), letters(), ProbeConfig(), train)[1]
+    assert 0 < calibration["temperature"] < np.inf
 
 
 def test_what_is_read_for_a_class() -> None:
