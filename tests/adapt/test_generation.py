@@ -218,6 +218,18 @@ def test_an_encoder_and_decoder_learn_texts(make: Any) -> None:
     assert fitted.facts["max_new_tokens"] == 3
 
 
+@pytest.mark.parametrize(("make", "tower"), [(decoder, "main"), (published, "decoder")])
+def test_layers_of_what_generates_count_from_its_end(make: Any, tower: str) -> None:
+    """With a decay of nearly 0 only the last block and what comes after it move."""
+    before = make()
+    method = FinetuneConfig(steps=2, batch=4, layer_decay=1e-9, weight_decay=0)
+    after = method.fit(Encoder(before, "bytes"), reversals(), np.arange(8)).base
+    old, new = before.model.state_dict(), after.model.state_dict()
+    moved = {name for name in old if (old[name] - new[name]).abs().max() > 1e-6}
+    assert moved
+    assert all(name.startswith(f"towers.{tower}.") for name in moved), moved
+
+
 def test_sampled_texts_repeat_and_differ() -> None:
     method = FinetuneConfig(steps=1, temperature=1.0)
     fitted = method.fit(Encoder(decoder(), "bytes"), reversals(), np.arange(40))

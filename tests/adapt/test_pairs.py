@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from broadbase.adapt.compare import compare
 from broadbase.adapt.encoder import LAST, LAYERS, Encoder
 from broadbase.adapt.inputs import Inputs, unordered
 from broadbase.adapt.method import MethodConfig
+from broadbase.adapt.methods.centroids import CentroidsConfig
+from broadbase.adapt.methods.continued import ContinueConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.methods.names import NamesConfig
@@ -149,6 +152,7 @@ def test_a_probe_finds_what_two_items_have_in_common() -> None:
     assert probe([pairs.composed(u, v)], numbers, train, test) < 0.65  # where nothing is planted
 
 
+POOL = [Pair("fig", "saw"), Pair("plum", "pear"), Pair("axe", "file")]
 LEARNERS = [each for each in METHODS if each.name != "names"]
 
 
@@ -166,6 +170,13 @@ def test_every_method_learns_saves_and_predicts_pairs(tmp_path: Path, method: Me
             learned.predict([("a", "b"), bad])
     (result,) = compare(mixed_base(), task(), method, [30], 20, 2, features=True)
     assert {"overlap", "TF-IDF of words of both"} <= {row.baseline for row in result.comparisons}
+
+
+def test_unlabelled_pairs_are_learned_from(tmp_path: Path) -> None:
+    pooled = replace(task(), unlabelled=POOL)
+    for method in (CentroidsConfig(), ContinueConfig(steps=2, batch=4)):
+        learned = saved(tmp_path / method.name, pooled, mixed_base(), method)
+        assert len(learned.predict([("apple", "saw")])) == 1
 
 
 def test_fine_tuning_reads_both_items_together() -> None:

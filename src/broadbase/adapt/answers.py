@@ -95,6 +95,14 @@ def shares_room(base: Base, modality: str) -> bool:
     return isinstance(conditioning_of(base, modality), PrefixConditioningConfig)
 
 
+def writer(base: Base, modality: str) -> str:
+    """Return the tower that generates."""
+    conditioning = conditioning_of(base, modality)
+    if isinstance(conditioning, EncoderConditioningConfig):
+        return conditioning.decoder
+    return base.tower(_texts(base, modality)[0])
+
+
 def answering(base: Base, modality: str) -> Base:
     """Return the base with the usage of one that generates a text from a record."""
     conditioning = conditioning_of(base, modality)

@@ -44,11 +44,12 @@ Rows = Callable[[Indices], Mapping[str, Segment]]  # of some records, by source
 
 
 class Lesson(NamedTuple):
-    """What is trained, by which objective, on which rows."""
+    """What is trained, by which objective, on which rows, and the tower that predicts."""
 
     fitted: Fitted
     objective: Objective
     rows: Rows
+    tower: str
 
 
 class FinetuneConfig(MethodConfig):
@@ -107,12 +108,12 @@ class FinetuneConfig(MethodConfig):
     ) -> Fitted:
         """Train a copy of the base on the labelled records: with a head `label`, or on texts."""
         lesson = self._texts if task.target.generates else _labels
-        fitted, objective, rows = lesson(encoder.base, task, train, seed)
+        fitted, objective, rows, tower = lesson(encoder.base, task, train, seed)
         model = fitted.base.model.to(self.device)
         train_steps(
             model,
             objective,
-            self._optim(model, fitted.base.tower(task.modality)),
+            self._optim(model, tower),
             lambda start: self._batches(rows, train, seed, start),
             Budget(self.steps, self.lr, self.device, "fine-tuning"),
             done,
@@ -140,7 +141,7 @@ class FinetuneConfig(MethodConfig):
             return answers.rows(copy, task.modality, raws, texts)
 
         fitted = Answering(copy, task.modality, task.target, most, self.temperature)
-        return Lesson(fitted, AnswerLoss(conditioning), rows)
+        return Lesson(fitted, AnswerLoss(conditioning), rows, answers.writer(copy, task.modality))
 
     def _optim(self, model: nn.Module, tower: str) -> Optim:
         """Build AdamW for what is trained, with a learning rate for each layer."""
@@ -234,7 +235,7 @@ def _labels(base: Base, task: Task, train: Indices, seed: int) -> Lesson:
 
     tower, pattern = adapted.tower(task.modality), base.attention_pattern(task.modality)
     objective = Properties(task.modality, LABEL, tower, pattern)
-    return Lesson(Finetuned(adapted, task.modality, task.target), objective, rows)
+    return Lesson(Finetuned(adapted, task.modality, task.target), objective, rows, tower)
 
 
 def _with_head(base: Base, modality: str, head: HeadConfig, seed: int) -> Base:
