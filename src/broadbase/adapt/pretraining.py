@@ -31,7 +31,7 @@ class PretrainingConfig(Config):
 
     objective: Literal["auto", "neighbours", "views", "masked", "causal"] = "auto"
     """What is learned from the records; auto is causal where attention is, else neighbours."""
-    steps: Annotated[int, Field(ge=1)] = 30
+    steps: Annotated[int, Field(ge=1)] = 20
     """The number of optimizer steps."""
     batch: Annotated[int, Field(ge=2)] = 32
     """The records in a step."""
