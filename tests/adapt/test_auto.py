@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge, RidgeClassifierCV
+from typer.testing import CliRunner
 
 from broadbase.adapt.adapted import load_adapted
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.learning import folds, learn
 from broadbase.adapt.method import Fitted, MethodConfig, Selection
-from broadbase.adapt.methods.auto import AutoConfig
+from broadbase.adapt.methods.auto import CANDIDATES, AutoConfig
 from broadbase.adapt.methods.centroids import CentroidsConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
@@ -26,8 +28,10 @@ from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.ridge import LeftOut
 from broadbase.adapt.selecting import deviation, parts_of
 from broadbase.adapt.task import Task
+from broadbase.commands.app import app
 from broadbase.commands.work.adapt import method_of
 from broadbase.core.errors import ConfigError
+from broadbase.weights.folder import save
 from support.adapting import Given, saved, score
 from support.bases import mixed_base
 
@@ -72,7 +76,7 @@ def test_it_chooses_the_only_method_that_can_learn_the_task() -> None:
     fitted = AutoConfig(candidates=VECTORS).fit(encoder, task, train)
     assert selection(fitted).method == KnnConfig()
     assert score(fitted, task, test) > 0.9
-    assert "highest, by more than a margin" in selection(fitted).reason
+    assert "highest, above cheaper methods" in selection(fitted).reason
     scores = {row["method"]: row["score"] for row in selection(fitted).trials}
     assert max(scores["centroids"], scores["probe"]) < 0.7 < 0.9 < scores["knn"]
 
@@ -126,7 +130,7 @@ def test_no_labels_leave_what_needs_none() -> None:
     assert not method.needs_labels
     fitted = method.fit(Encoder(base, "bytes"), task, np.zeros(0, dtype=np.int64))
     assert selection(fitted).method == NamesConfig(phrases={"aa": "aaaa"})
-    assert selection(fitted).trials[-1]["note"] == "not tried: it learns from labels"
+    assert selection(fitted).trials[-1]["note"].startswith("not tried: probe learns from")
     assert AutoConfig(candidates=VECTORS).needs_labels
 
 
@@ -170,7 +174,10 @@ def test_it_is_calibrated_as_the_chosen_method_is() -> None:
     ("method", "message"),
     [
         (AutoConfig(candidates=("auto",)), "cannot be one of its own"),
-        (AutoConfig(candidates=("names", "centroids")), "names: numbers cannot.*centroids: numb"),
+        (
+            AutoConfig(candidates=("names", "centroids")),
+            "numbers cannot.*numbers have no",
+        ),
     ],
 )
 def test_refusals(method: AutoConfig, message: str) -> None:
@@ -206,6 +213,41 @@ def test_a_method_from_outside_can_be_a_candidate() -> None:
         assert selection(fitted).method == Constant()
     finally:
         del MethodConfig.choices["constant-of-a-test"]
+
+
+def test_the_command_recommends_with_a_table(tmp_path: Path) -> None:
+    save(mixed_base(), tmp_path / "base")
+    task = letters()
+    rows = [{"text": raw, "label": raw[0]} for raw in task.raws]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["adapt", tmp_path / "base", "--data", tmp_path / "t.jsonl", "--method", "auto"]
+    words += ["--modality", "bytes", "--no-baselines", "--splits", 2]
+    plain = CliRunner().invoke(app, [*map(str, words), "--out", str(tmp_path / "out")])
+    assert plain.exit_code == 0, plain.output
+    assert "recommended: centroids, because" in plain.output
+    for word in (
+        "95 % CI",
+        "parameters",
+        "seconds",
+        "bytes",
+        "chosen",
+        "not tried: the base would",
+    ):
+        assert word in plain.output
+    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    (row,) = json.loads(done.stdout)
+    card = load_adapted(tmp_path / "out").card["selection"]
+    assert row["selection"]["method"] == card["method"] == CentroidsConfig().tree()
+    assert [each["method"] for each in card["trials"]] == list(CANDIDATES)
+
+
+def test_texts_are_learned_by_what_predicts_texts() -> None:
+    raws = [f"{'a' if i % 2 else 'z'}{i}" for i in range(20)]
+    task = Task.from_texts("t", "bytes", raws, [f"so {raw[0]}" for raw in raws])
+    fitted = AutoConfig(candidates=VECTORS).fit(Encoder(mixed_base(), "bytes"), task, np.arange(16))
+    assert selection(fitted).method == KnnConfig()
+    notes = {row["method"]: row["note"] for row in selection(fitted).trials}
+    assert "probe predicts no text" in notes["probe"]
 
 
 @settings(max_examples=40, deadline=None)

@@ -84,22 +84,7 @@ def compare(
 
 def must_suit(base: Base, task: Task, method: MethodConfig, labels: int = 1) -> None:
     """ConfigError where the method cannot learn the task, DataError where labels do not fit."""
-    if method.needs_labels and not labels:
-        raise ConfigError(
-            f"task {task.name!r}: {method.name} learns from labels, and has none; give it some"
-            " (--train-size), or take the names of the classes (--method names)"
-        )
-    if task.target.is_weighted and not method.weighs_classes:
-        raise ConfigError(
-            f"task {task.name!r}: {method.name} cannot weigh classes (--class-weights); take"
-            " --method probe, knn or finetune"
-        )
-    if task.target.generates and not method.generates:
-        raise ConfigError(
-            f"task {task.name!r}: {method.name} predicts no text; learn texts with --method"
-            " finetune, or knn, which gives the text of the nearest record"
-        )
-    if reason := method.refusal(base, task):
+    if reason := method.unsuited(base, task, labels):
         raise ConfigError(f"task {task.name!r}: {reason}")
     _must_align(base, task)
 

@@ -99,6 +99,9 @@ class MethodConfig(Slot):
     weighs_classes: ClassVar[bool] = False
     """Whether it learns by the target's weights of classes, as `Target.ridge` does."""
 
+    selects: ClassVar[bool] = False
+    """Whether it selects one of several methods, which `Fitted.selection` then has."""
+
     uses_unlabelled: ClassVar[bool] = False
     """Whether it learns from records without labels too, where the task has some."""
 
@@ -127,8 +130,30 @@ class MethodConfig(Slot):
         return 0.0
 
     def refusal(self, base: Base, task: Task) -> str:
-        """Say why the method cannot learn this task from this base; empty where it can."""
+        """Say why the method cannot learn this task from this base; empty where it can.
+
+        The rest is in `unsuited`.
+        """
         return ""
+
+    def unsuited(self, base: Base, task: Task, labels: int = 1) -> str:
+        """Say why the method cannot learn this task from so many labels; empty where it can."""
+        if self.needs_labels and not labels:
+            return (
+                f"{self.name} learns from labels, and has none; give it some (--train-size), or"
+                " take the names of the classes (--method names)"
+            )
+        if task.target.is_weighted and not self.weighs_classes:
+            return (
+                f"{self.name} cannot weigh classes (--class-weights); take --method probe, knn or"
+                " finetune"
+            )
+        if task.target.generates and not self.generates:
+            return (
+                f"{self.name} predicts no text; learn texts with --method finetune, or knn, which"
+                " gives the text of the nearest record"
+            )
+        return self.refusal(base, task)
 
     @abstractmethod
     def fit(

@@ -82,12 +82,11 @@ class Trials:
         if not self.parts:
             fitting = [t for t in self.tried if t.method.needs_labels] if len(self.train) else []
             chosen = (fitting or self.tried)[0]
-            why = "labels are too few for cross-validation, and it is the first that"
+            why = "labels are too few for cross-validation and it is the first that"
             reason = f"{why} {'learns from labels' if fitting else 'suits the task'}"
         else:
             chosen, reason = self._chosen()
         assert chosen.fitted is not None
-        reason = f"{chosen.method.name}: {reason}"
         return Selection(chosen.method, self._rows(chosen), reason), chosen.fitted
 
     def _chosen(self) -> tuple[Trial, str]:
@@ -101,11 +100,11 @@ class Trials:
             margin = error * min(1.0, error / STEADY)
             if gap <= margin:
                 return trial, (
-                    f"it comes before {best.method.name}, and its {metric} is only {gap:.3f} lower,"
-                    f" which {len(self.train):,} labels do not show (margin {margin:.3f})"
+                    f"it is cheaper than {best.method.name} and its {metric} is only {gap:.3f}"
+                    f" lower, within the margin of {margin:.3f} of {len(self.train):,} labels"
                 )
         first = best is self.tried[0]
-        more = "" if first else ", by more than a margin above those that come before it"
+        more = "" if first else ", above cheaper methods by more than the margin of so many labels"
         return best, f"its {metric} is the highest{more}"
 
     def _gap(self, best: Trial, trial: Trial) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -38,6 +38,7 @@ class AutoConfig(MethodConfig):
     """
 
     name: Literal["auto"] = "auto"
+    selects: ClassVar[bool] = True
     candidates: Annotated[tuple[Candidate, ...], Field(min_length=1, validate_default=True)] = (
         CANDIDATES  # type: ignore[assignment]
     )
@@ -64,15 +65,17 @@ class AutoConfig(MethodConfig):
         """Whether a candidate does."""
         return any(method.weighs_classes for method in self.candidates)
 
+    @property
+    def generates(self) -> bool:  # type: ignore[override]
+        """Whether a candidate does."""
+        return any(method.generates for method in self.candidates)
+
     def refusal(self, base: Base, task: Task) -> str:
         """Refuse what every candidate refuses, and to choose itself."""
         if any(method.name == self.name for method in self.candidates):
             return "auto cannot be one of its own candidates"
-        reasons = [method.refusal(base, task) for method in self.candidates]
-        if all(reasons):
-            named = zip(self.candidates, reasons, strict=True)
-            return "; ".join(f"{method.name}: {reason}" for method, reason in named)
-        return ""
+        reasons = [method.unsuited(base, task) for method in self.candidates]
+        return "; ".join(reasons) if all(reasons) else ""
 
     def fit(
         self, encoder: Encoder, task: Task, train: Indices, seed: int = 0, done: Done = ignored
@@ -85,17 +88,13 @@ class AutoConfig(MethodConfig):
             else:
                 trials.add(method)
         if not trials.tried:
-            reasons = "; ".join(f"{each.method.name}: {each.refused}" for each in trials.refused)
-            raise ConfigError(f"task {task.name!r}: no candidate can be tried ({reasons})")
+            reasons = "; ".join(each.refused for each in trials.refused)
+            raise ConfigError(f"task {task.name!r}: auto can try no candidate: {reasons}")
         return Chosen(*trials.selection())
 
     def _reason(self, method: MethodConfig, base: Base, task: Task, labels: int) -> str:
         """Return why a candidate is not tried; empty where it is."""
-        if method.needs_labels and not labels:
-            return "it learns from labels"
-        if task.target.is_weighted and not method.weighs_classes:
-            return "it cannot weigh classes"
-        if reason := method.refusal(base, task):
+        if reason := method.unsuited(base, task, labels):
             return reason
         times = 2 * method.readings(labels) if labels else 0.0  # to try it, and to learn
         if times <= self.budget:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from broadbase.adapt.compare_test import compare_test
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.kinds import Kind
 from broadbase.adapt.learning import learn
-from broadbase.adapt.method import MethodConfig
+from broadbase.adapt.method import MethodConfig, Selection
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.result import TaskResult
 from broadbase.adapt.task import Task
@@ -23,9 +23,11 @@ from broadbase.commands.work.labelled_data import LabelledData, task_of, weights
 from broadbase.core.config import override
 from broadbase.core.terminal import echo
 from broadbase.inference.base import Base
-from broadbase.report.tables import print_comparisons
+from broadbase.report.tables import print_comparisons, print_table
 from broadbase.train.machine import MachineConfig
 from broadbase.weights.folder import load
+
+COLUMNS = ("method", "score", "95 % CI", "parameters", "seconds", "bytes", "note")
 
 
 def adapt(
@@ -49,7 +51,8 @@ def adapt(
     """Print the scores of a base on a task, against its random init and hand-made features.
 
     What is learned from all labelled records goes to `out`; where the data say what is tested on,
-    from the others. ConfigError where options do not fit, before any work.
+    from the others. A method that selects one of several says which, and why. ConfigError where
+    options do not fit, before any work.
     """
     chosen, weights = method_of(method, settings), weights_of(class_weights)
     data.check(chosen, (train_size, test_size), kind)
@@ -77,11 +80,14 @@ def adapt(
             random_init=baselines,
             console=log,
         )
-    if out is not None:
-        read = data.read
-        save_adapted(_learned(base, task, chosen, read, result), out, model, copy_base)
-        log.say(f"adapted base in {out}; use it with: broadbase predict {out} --data NEW")
-    _print(result, as_json)
+    selection = None
+    if out is not None or chosen.selects:
+        learned = _learned(base, task, chosen, data.read, result)
+        selection = learned.fitted.selection
+        if out is not None:
+            save_adapted(learned, out, model, copy_base)
+            log.say(f"adapted base in {out}; use it with: broadbase predict {out} --data NEW")
+    _print(result, selection, as_json)
 
 
 def _sizes(
@@ -122,6 +128,9 @@ def _learned(
     work = method.work * (1 if task.target.generates else 2)  # two with that for calibration
     with progress.phase("learning from all records, steps", work):
         fitted, calibration = learn(encoder, task, method, task.train, done=progress.done)
+    card = {"read": read, "result": result.as_json()}
+    if fitted.selection is not None:
+        card["selection"] = fitted.selection.as_json()
     return Adapted(
         task=task.name,
         modality=task.modality,
@@ -130,13 +139,28 @@ def _learned(
         fitted=fitted,
         calibration=calibration,
         per_token=task.token_labels is not None,
-        card={"read": read, "result": result.as_json()},
+        card=card,
         paired=task.paired,
     )
 
 
-def _print(result: TaskResult, as_json: bool) -> None:
+def _print(result: TaskResult, selection: Selection | None, as_json: bool) -> None:
     if as_json:
-        echo(json.dumps([result.as_json()]))
-    else:
-        print_comparisons(result.comparisons, result.title)
+        also = {} if selection is None else {"selection": selection.as_json()}
+        echo(json.dumps([result.as_json() | also]))
+        return
+    print_comparisons(result.comparisons, result.title)
+    if selection is not None:
+        title = f"{result.method}: {result.metric.name} of the candidates by cross-validation"
+        print_table([_row(trial) for trial in selection.trials], COLUMNS, title)
+        echo(f"recommended: {selection.method.name}, because {selection.reason}")
+
+
+def _row(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a candidate as it is printed."""
+    row = {**trial, "parameters": f"{trial['parameters']:,}" if "parameters" in trial else ""}
+    row["bytes"] = f"{trial['bytes']:,}" if "bytes" in trial else ""
+    row["seconds"] = f"{trial['seconds']:.2f}" if "seconds" in trial else ""
+    if "low" in trial:
+        row["95 % CI"] = f"{trial['low']:.3f} {trial['high']:.3f}"
+    return row
