@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from broadbase.adapt.confident import counted_wrong
 from broadbase.adapt.doubts import doubts, share_of
+from broadbase.adapt.methods.auto import AutoConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.methods.probe import ProbeConfig
@@ -189,10 +190,13 @@ def test_an_adapted_folder_brings_its_method_and_columns(desk: Path) -> None:
 
 def test_what_cannot_be_judged_is_refused(desk: Path, tmp_path: Path) -> None:
     task = Task.from_records("t", "bytes", list("abcdefghij"), ["x", "y"] * 5)
-    saved(tmp_path / "tuned", task, mixed_base(), FinetuneConfig(steps=1, batch=4))
+    tuned = FinetuneConfig(steps=1, batch=4)
+    saved(tmp_path / "tuned", task, mixed_base(), tuned)
+    saved(tmp_path / "chosen", task, mixed_base(), AutoConfig(candidates=(tuned,), budget=1e6))
     plain = desk / "plain.csv"
     for words, error, message in (
-        ([tmp_path / "tuned", "--data", plain], ConfigError, "was trained on labels"),
+        ([tmp_path / "tuned", "--data", plain], ConfigError, "was trained on labelled records"),
+        ([tmp_path / "chosen", "--data", plain], ConfigError, "labelled records (finetune)"),
         ([desk / "base", "--data", plain, "--out", "x.txt"], ConfigError, "endings"),
         ([desk / "base", "--data", plain, "--out", plain], ConfigError, "part of the data"),
         ([desk / "base", "--data", plain, "--method", "prob"], ConfigError, "prob"),

@@ -61,9 +61,10 @@ def doubts(
     task, progress = task_of(loaded, data, modality, kind, False, None), Progress(log)
     must_suit(loaded, task, chosen, len(task.labels))
     encoder = Encoder(loaded, task.modality)
-    inputs = task.inputs(task.train)
-    with progress.phase("computing embeddings", len(inputs.used)):
-        encoder.keep(inputs, progress.done)
+    if not chosen.trains_base:
+        inputs = task.inputs(task.train)
+        with progress.phase("computing embeddings", len(inputs.used)):
+            encoder.keep(inputs, progress.done)
     with progress.phase("judging, steps", 5 * chosen.work):
         result = doubts_of(encoder, task, chosen, done=progress.done)
     if out is not None:
@@ -83,11 +84,12 @@ def _judge(
     if not (model / DESCRIPTION).exists():
         return model, method_of(method or "probe", settings), {}
     description = described(model)
-    adapted = MethodConfig.from_tree(description["method"])
+    selection = description["facts"].get("selection")  # where one method was chosen among several
+    adapted = MethodConfig.from_tree(selection["method"] if selection else description["method"])
     if adapted.trains_base:
         raise ConfigError(
-            f"the base in {model} was trained on labels ({adapted.name}), so that it cannot judge"
-            " them; give the base that it was made from, with --method"
+            f"the base in {model} was trained on labelled records ({adapted.name}), so that it"
+            " cannot judge them; give the base that it was made from, with --method"
         )
     chosen = method_of(method or adapted.name, settings) if method or settings else adapted
     names = ("field", "second", "label")
