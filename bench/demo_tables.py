@@ -35,7 +35,7 @@ def bold(lead: Interval) -> str:
 
 def few_labels(borrowed: Borrowed, labels: int) -> Iterator[str]:
     """A row for each task and method."""
-    yield "| task | random weights | our base | hand-made, best | published base | lead | 95 % |"
+    yield "| task | random init | our base | hand-made, best | published base | lead | 95 % |"
     yield "|---|--:|--:|---|---|--:|---|"
     for lead in leads(borrowed, (labels,)):
         others = [f"{lead.others[m]:.2f}" if m in lead.others else "" for m in (RANDOM, OWN)]

@@ -42,8 +42,8 @@ BORROWED = Borrowed(TEXT, [], FLOP)
 
 def test_the_headline_counts_tasks_whose_interval_is_above_0() -> None:
     first, second = headline(BORROWED)
-    assert "on 1 of 3 text tasks: 0.63 against 0.63 in the mean" in first
-    assert "in minutes has 0.30 and random weights 0.15." in first
+    assert "on 1 of 3 text tasks: mean accuracy 0.63 against 0.63" in first
+    assert "in minutes has 0.30, and random init 0.15." in first
     assert "20 labels of each class on 1 of 2 tasks." in second  # 0.5 < 0.7, and 0.9 > 0.6
 
 

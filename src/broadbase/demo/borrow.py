@@ -9,7 +9,7 @@ many as there are); 5 splits of up to 200 held-out records.
 - Whatever it is compared with is taken at its best: the method with the best mean on the tested
   records of a task. Hand-made features: TF-IDF of characters and of words, LSA fitted with the
   pool, LSA centroids with the pool; log-mel and MFCC of sounds.
-- Random init is the network of the published base with random weights, of one seed.
+- Random init is that of the network of the published base, of one seed.
 - Our base reads the lines of `package` as code, and no sound.
 - What MiniLM has seen of a task is marked (CONTAMINATED). Rows that it loses stay.
 """

@@ -52,10 +52,9 @@ def headline(borrowed: Borrowed) -> tuple[str, str]:
     published, features = mean_interval(means[PUBLISHED]), mean_interval(means[FEATURES])
     first = (
         f"With {words} labels of each class, a frozen published base is above the best hand-made"
-        f" features on {above} of {len(shown)} text tasks: {published.mean:.2f} against"
-        f" {features.mean:.2f} in the mean ({gap.mean:+.2f}, {gap.low:+.2f} to {gap.high:+.2f}),"
-        f" where a base pretrained here in minutes has {own.mean:.2f} and random weights"
-        f" {random.mean:.2f}."
+        f" features on {above} of {len(shown)} text tasks: mean accuracy {published.mean:.2f}"
+        f" against {features.mean:.2f} ({gap.low:+.2f} to {gap.high:+.2f}); a base pretrained here"
+        f" in minutes has {own.mean:.2f}, and random init {random.mean:.2f}."
     )
     named = list(_named(borrowed))
     ahead = sum(lead.gap.above_zero for lead in named)
@@ -76,7 +75,7 @@ def headline(borrowed: Borrowed) -> tuple[str, str]:
 def picture(borrowed: Borrowed) -> str:
     """Return the picture of the headline as SVG."""
     means = _means([row for row in borrowed.text if row.labels == SHOWN])
-    names = {RANDOM: "random weights", OWN: "our minutes", PUBLISHED: "published base"}
+    names = {RANDOM: RANDOM, OWN: "our base", PUBLISHED: PUBLISHED}
     points = [
         Point(names[model], style, borrowed.flop[model], mean_interval(means[model]))
         for style, model in reversed(list(STYLES.items()))

@@ -27,6 +27,7 @@ GRID, SIDE, TALL = (
     (152, 116),
 )  # panels: corner, size, and from one to the next
 COLUMNS = 3
+AXIS = "FLOP of pretraining"
 FONT = 'system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helvetica, Arial, sans-serif'
 SHAPES = f"""
 .headline {{ font: 12px {FONT}; font-variant-numeric: tabular-nums }}
@@ -35,7 +36,7 @@ SHAPES = f"""
 .headline .tick {{ font-size: 10px }}
 .headline .end {{ text-anchor: end }}
 .headline .middle {{ text-anchor: middle }}
-.headline text {{ stroke: none }}
+.headline text {{ stroke-width: 4; stroke-linejoin: round; paint-order: stroke }}
 .headline path {{ fill: none; stroke-linejoin: round; stroke-linecap: round }}
 .headline .band {{ stroke: none; opacity: .13 }}
 .headline .trend {{ stroke-dasharray: 1 5; stroke-width: 1.5 }}
@@ -48,7 +49,7 @@ SHAPES = f"""
 """
 COLOURS = """
 .headline .page { fill: $page; stroke: none }
-.headline text { fill: $soft }
+.headline text { fill: $soft; stroke: $page }
 .headline .title { fill: $ink }
 .headline path { stroke: $rule }
 .headline .axis, .headline .trend, .headline .random path { stroke: $soft }
@@ -123,7 +124,7 @@ class Headline:
 
     def _chart(self) -> Iterator[str]:
         ends = [e for p in (*self.points, self.level) for e in p.score if e is not None]
-        low, high = math.floor(10 * min(ends)) / 10, math.ceil(10 * max(ends)) / 10
+        low, high = math.floor(10 * min(ends) - 0.5) / 10, math.ceil(10 * max(ends)) / 10
         last = math.ceil(math.log10(max(p.flop for p in self.points))) + 0.3
         first = math.floor(math.log10(min(p.flop for p in self.points if p.flop))) - 0.4
 
@@ -137,7 +138,7 @@ class Headline:
             return round(BOTTOM - (score - low) / (high - low) * (BOTTOM - TOP), 1)
 
         yield f'<text class="title" x="16" y="28">{escape(self.title)}</text>'
-        words = "by FLOP of pretraining; bars: 95 % intervals"
+        words = "mean of the tasks, by pretraining; bars and band: 95 % intervals"
         yield f'<text class="small" x="16" y="46">{words}</text>'
         for i in range(round(10 * low), round(10 * high) + 1):
             at = y(i / 10)
@@ -151,7 +152,7 @@ class Headline:
             if power % 2:
                 label = f'10<tspan dy="-4" font-size="8">{power}</tspan>'
                 yield f'<text class="tick middle" x="{at}" y="{BOTTOM + 18}">{label}</text>'
-        yield f'<text class="small middle" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 40}">FLOP</text>'
+        yield f'<text class="small middle" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 40}">{AXIS}</text>'
         yield from self._level(y)
         route = "L".join(f"{x(p.flop)} {y(p.score.mean)}" for p in self.points)
         yield f'<path class="trend" d="M{route}"/>'
@@ -166,7 +167,7 @@ class Headline:
         at = y(mean)
         words = f'{escape(self.level.name)} <tspan class="title">{number(mean, ".2f")}</tspan>'
         yield f'<g class="features"><path class="line" d="M{LEFT} {at}H{RIGHT}"/>'
-        yield f'<text x="{LEFT + 8}" y="{at - 8}">{words}</text></g>'
+        yield f'<text x="{LEFT + 8}" y="{at - 14:.1f}">{words}</text></g>'
 
     def _legend(self) -> Iterator[str]:
         x = GRID[0]
@@ -174,9 +175,9 @@ class Headline:
         for point in (*reversed(self.points), self.level):
             line = f'<path class="line" d="M{x} 46h16"/>'
             dot = "" if point is self.level else f'<circle cx="{x + 8}" cy="46" r="3.4"/>'
-            words = f'<text class="small" x="{x + 21}" y="50">{escape(point.name)}</text>'
+            words = f'<text class="tick" x="{x + 20}" y="49.5">{escape(point.name)}</text>'
             yield f'<g class="{point.style}">{line}{dot}{words}</g>'
-            x += 36 + round(5.6 * len(point.name))
+            x += 28 + round(5.9 * len(point.name))
 
     def _small(self) -> Iterator[str]:
         for i, panel in enumerate(self.panels):
@@ -214,9 +215,11 @@ def _point(point: Point, at: float, y: _Scale) -> str:
     mean, low, high = point.score
     bar = "" if low is None or high is None else f'<path d="M{at} {y(low)}V{y(high)}"/>'
     dot = f'<circle cx="{at}" cy="{y(mean)}" r="6"/>'
-    right = at > (LEFT + RIGHT) / 2
-    place = f'x="{at + (-12 if right else 12):.1f}" class="{"end" if right else ""}"'
-    value = (
-        f'<text {place} y="{y(mean) + 4:.1f}"><tspan class="title">{number(mean, ".2f")}</tspan>'
-    )
-    return f'<g class="{point.style}">{bar}{dot}{value} {escape(point.name)}</text></g>'
+    x, below, anchor = at + 12, 4, ""
+    if at == ZERO:
+        x, below = at - 8, 26
+    elif at > (LEFT + RIGHT) / 2:
+        x, anchor = at - 12, "end"
+    words = f'<tspan class="title">{number(mean, ".2f")}</tspan> {escape(point.name)}'
+    text = f'<text x="{x:.1f}" class="{anchor}" y="{y(mean) + below:.1f}">{words}</text>'
+    return f'<g class="{point.style}">{bar}{dot}{text}</g>'
