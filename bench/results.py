@@ -130,7 +130,9 @@ ROWS = {
     ),
     "digits": Row(
         "image",
-        "mae --data sample:digits_train",
+        "mae --data sample:digits_train --set model.modalities.image.height=8"
+        " --set model.modalities.image.width=8 --set model.modalities.image.channels=1"
+        " --set model.modalities.image.patch=2 --set model.heads.pixels.channels=4",
         ("--data sample:digits_test --train-size 100 --splits 10",),
     ),
     "dino": Row(
