@@ -193,7 +193,7 @@ LOADED = (
 def test_what_is_planted_is_generated_after_a_reload_in_a_new_process(tmp_path: Path) -> None:
     task = reversals()
     some = replace(task, raws=task.raws[:48], labels=task.labels[:48])
-    method = FinetuneConfig(steps=150, lr=3e-3)
+    method = FinetuneConfig(steps=120, batch=24, lr=4e-3)
     learned = saved(tmp_path / "back", some, decoder(64), method)
     new, right = list(task.raws[48:]), task.labels[48:]
     rows = learned.predict(new)
@@ -206,13 +206,14 @@ def test_what_is_planted_is_generated_after_a_reload_in_a_new_process(tmp_path: 
     assert alone.generate(new[0], sampling=GREEDY) == rows[0]["text"]
 
 
-@pytest.mark.parametrize("make", [seq2seq, published])
-def test_an_encoder_and_decoder_learn_texts(make: Any) -> None:
+def test_a_published_encoder_and_decoder_learn_texts() -> None:
     """The first letter, twice."""
     rng = np.random.default_rng(0)
     raws = ["".join(rng.choice([*"abcd"], 4)) for _ in range(120)]
     task = Task.from_texts("first", "bytes", raws, [raw[0] * 2 for raw in raws], exact=True)
-    fitted = FinetuneConfig(steps=200, lr=3e-3).fit(Encoder(make(), "bytes"), task, np.arange(80))
+    fitted = FinetuneConfig(steps=200, lr=3e-3).fit(
+        Encoder(published(), "bytes"), task, np.arange(80)
+    )
     test = np.arange(80, 120)
     assert task.score(fitted.outputs(task.inputs(test)), test) > 0.9
     assert fitted.facts["max_new_tokens"] == 3
