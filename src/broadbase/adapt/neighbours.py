@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -43,12 +43,21 @@ class NearestNumbers(KNeighborsRegressor):  # type: ignore[misc]
         return super().fit(inputs, labels)
 
 
-class NearestTexts(KNeighborsClassifier):  # type: ignore[misc]
+class NearestTexts(NearestNeighbors):  # type: ignore[misc]
     """The text of the nearest record alone, by cosine."""
 
     def __init__(self) -> None:
         """Look for one neighbour."""
-        super().__init__(1, metric="cosine")
+        super().__init__(n_neighbors=1, metric="cosine")
+
+    def fit(self, inputs: Any, labels: Any) -> Any:
+        """Keep the records and their texts."""
+        self.texts_ = labels
+        return super().fit(inputs)
+
+    def predict(self, inputs: Any) -> Any:
+        """Return the text of the nearest record of each input."""
+        return self.texts_[self.kneighbors(inputs, return_distance=False)[:, 0]]
 
 
 def nearest(kind: type, class_weight: Any = None) -> Any:
