@@ -124,6 +124,12 @@ def test_few_labels_of_a_class(each: int) -> None:
     assert score(fitted, task, np.arange(3 * each)) == 1
 
 
+def test_few_labels_of_many_classes_print_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    task, encoder = clouds(2, apart=20.0, size=25, classes=25)
+    AutoConfig(candidates=VECTORS).fit(encoder, task, np.arange(50))
+    assert not [str(warning.message) for warning in recwarn]
+
+
 def test_no_labels_leave_what_needs_none() -> None:
     task, base = letters(), mixed_base()
     method = AutoConfig(candidates=("probe", {"name": "names", "phrases": {"aa": "aaaa"}}))

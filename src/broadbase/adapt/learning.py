@@ -80,10 +80,8 @@ def folds(
     """
     strata = task.target.strata(task.labels)[train]
     groups = train if task.groups is None else task.groups[train]
-    commonest, different = (
-        int(np.unique(strata, return_counts=True)[1].max()),
-        len(np.unique(groups)),
-    )
+    commonest = int(np.unique(strata, return_counts=True)[1].max())
+    different = len(np.unique(groups))
     count = min(count, len(train), max(2, commonest))
     splitter: Any = KFold(count, shuffle=True, random_state=seed)
     if commonest >= count and different == len(train):

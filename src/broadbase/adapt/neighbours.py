@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ class NearestClasses(KNeighborsClassifier):  # type: ignore[misc]
     def fit(self, inputs: Any, labels: Any) -> Any:
         """Keep the records."""
         self.n_neighbors = min(K, len(labels))
-        super().fit(inputs, labels)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The number of unique classes is greater")
+            super().fit(inputs, labels)
         self.votes_ = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
         return self
 
