@@ -4,7 +4,7 @@
     python bench/auto.py tune --out FILE [--tasks toxicity emoji]
     python bench/auto.py report FILE
 
-`run`: MiniLM (`sample:minilm`) on the eight text tasks of few_label_tasks.py, with 2, 5, 10 and 20
+`run`: MiniLM (`sample:minilm`) on the eight text tasks of demo/text_tasks.py, with 2, 5, 10 and 20
 labels a class, the splits of few_labels.py (its first 5), and the other records of a split's
 training half as the pool without labels; and Whisper tiny.en (`sample:whisper_tiny_en`) on spoken
 letters, 100 and 200 labels in all, as in letters.py. `tune`: MiniLM on the eight tasks of
@@ -14,7 +14,7 @@ its eight tasks, which docs/few-labels.md has.
 
 Fixed before the first measurement of `run`:
 
-- Single methods: centroids, names (with the phrases of few_label_tasks.py where there are some),
+- Single methods: centroids, names (with the phrases of demo/text_tasks.py where there are some),
   knn and probe, with their default settings. `auto` chooses among these by the labels alone.
 - A cell is a task and a number of labels. Its best single method is that with the best mean score
   on the tested records over the splits, which favours it. Regret: that mean, minus the score of
@@ -54,8 +54,8 @@ from broadbase.adapt.splits import Indices, cut
 from broadbase.adapt.task import Task
 from broadbase.core.sources import Record
 from broadbase.data.samples.sets import SAMPLES
+from broadbase.demo.text_tasks import PHRASES, tasks
 from broadbase.weights.folder import load
-from few_label_tasks import PHRASES, tasks
 from few_labels import balanced, gap, split
 
 LABELS, SPLITS, SPOKEN, TESTED = (2, 5, 10, 20), 5, (100, 200), 150

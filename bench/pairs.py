@@ -50,9 +50,9 @@ from broadbase.adapt.splits import cut, cut_groups
 from broadbase.adapt.task import Task
 from broadbase.core.keyed_random import seed_of
 from broadbase.core.sources import Pair
+from broadbase.demo.text_tasks import lines
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load
-from few_label_tasks import lines
 from few_labels import gap
 
 LABELS, SPLITS, TEST, MOST = (50, 300), 10, 300, 600

@@ -3,7 +3,7 @@
     python bench/suggest.py run [BASE] --out FILE [--tasks genre who]
     python bench/suggest.py report FILE
 
-The eight text tasks of few_label_tasks.py; half of the records, at most 500, are held out, and the
+The eight text tasks of demo/text_tasks.py; half of the records, at most 500, are held out, and the
 others are the pool. Labels come one after the other from no label on, or from 2 of each class; 10
 splits. Fixed before the first measurement:
 
@@ -41,10 +41,10 @@ from broadbase.adapt.reading import as_read
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.suggest import suggest
 from broadbase.adapt.task import Task
+from broadbase.demo.text_tasks import tasks
 from broadbase.evidence.interval import paired_interval
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load
-from few_label_tasks import tasks
 from few_labels import balanced, split
 
 SPLITS, ORDERS, NEIGHBOURS = 10, 3, 20

@@ -16,8 +16,8 @@ from broadbase.adapt.task import Task
 from broadbase.core.sources import Record
 from broadbase.data.samples.sets import SAMPLES
 from broadbase.demo.tasks import SUBJECTS
-from few_label_tasks import limited, lines
-from few_label_tasks import who as few_who
+from broadbase.demo.text_tasks import limited, lines
+from broadbase.demo.text_tasks import who as few_who
 
 MOST = 400
 

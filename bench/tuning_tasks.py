@@ -6,7 +6,7 @@
     passage     the first 12 words of passages of ten collections  10       100
     subjects    questions of MedMCQA in subjects that `subject` of the demo has not  8  100
 
-Equal records are left out. No record is in a task of few_label_tasks.py.
+Equal records are left out. No record is in a task of demo/text_tasks.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from broadbase.adapt.task import Task
 from broadbase.demo.tasks import SUBJECTS
-from few_label_tasks import limited, lines
+from broadbase.demo.text_tasks import limited, lines
 
 KINDS = ("sexually_explicit", "identity_attack", "threat", "insult")
 PACKAGES = ("asyncio", "email", "http", "logging", "tkinter", "unittest", "multiprocessing", "xml")
