@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.reading import as_read
+from broadbase.adapt.result import RANDOM_INIT
 from broadbase.adapt.task import Task
 from broadbase.adapt.task_data import read_task
 from broadbase.adapt.truncation import Truncated
@@ -42,6 +46,30 @@ def task(count: int = 120, shuffled: bool = False) -> Task:
     if shuffled:
         labels = [str(name) for name in rng.permutation(labels)]
     return Task.from_records("things", "bytes", raws, labels)
+
+
+@dataclass(frozen=True, repr=False)
+class Watched(Base):
+    """A base that, before it makes a random init, counts those of before that are still alive."""
+
+    inits: list[weakref.ref[Any]] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+
+    def reinitialised(self, seed: int) -> Base:
+        gc.collect()
+        self.alive.append(sum(init() is not None for init in self.inits))
+        init = super().reinitialised(seed)
+        self.inits.append(weakref.ref(init.model))
+        return init
+
+
+@pytest.mark.parametrize("method", [ProbeConfig(), FinetuneConfig(steps=1, batch=4)], ids=names)
+def test_one_random_init_at_a_time_is_in_memory(method: MethodConfig) -> None:
+    base = mixed_base()
+    watched = Watched(base.config, base.model, base.codecs, base.usage)
+    (result,) = compare(watched, task(60), method, [20], 20, 4)
+    assert watched.alive == [0, 0, 0, 0]
+    assert {row.baseline for row in result.comparisons} >= {RANDOM_INIT}
 
 
 def test_finetuning_learns_what_is_there() -> None:

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import NEAREST, PER_TOKEN, Baselines, classical
-from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.pair_features import PAIRS
 from broadbase.adapt.progress import Progress
@@ -21,9 +20,11 @@ from broadbase.adapt.task import Task
 from broadbase.adapt.truncation import long, max_tokens
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.inference.base import Base
-from broadbase.inference.embedding import Done, ignored
+from broadbase.inference.embedding import Done
 
 Split = tuple[Indices, Indices, int]  # train, test, seed
+Scores = list[list[float]]  # by split and number of labels
+BASE = "base"
 
 
 def compare(
@@ -53,32 +54,31 @@ def compare(
     splits = [[(*task.split(few, test, seed), seed) for few in labels] for seed in range(seeds)]
     used = [np.unique(np.concatenate([i for *both, _ in each for i in both])) for each in splits]
     ever = np.unique(np.concatenate(used))
-    inits = [bases[0].reinitialised(seed) for seed in range(seeds if random_init else 0)]
-    reads = [(base, task.inputs(ever)) for base in bases]
-    reads += [(base, task.inputs(some)) for base, some in zip(inits, used, strict=False)]
-    encoders = encoders_of(reads, task, method, progress)
-    scorers = [partial(_score, method, task, encoder, progress.done) for encoder in encoders]
-    pretrained, random = scorers[: len(bases)], scorers[len(bases) :]
-    unchanged = _unchanged(reads[0], task, method, progress)
+    scores = partial(scores_of, task, method, progress)
+    pretrained = [scores(base, ever, splits, BASE) for base in bases]
+    random = [
+        scores(bases[0].reinitialised(seed), used[seed], [splits[seed]], RANDOM_INIT)[0]
+        for seed in range(seeds if random_init else 0)
+    ]
+    unchanged: Scores = []
+    if method.unchanged is not None:
+        unchanged = scores_of(task, method.unchanged, progress, bases[0], ever, splits, UNCHANGED)
     codec = bases[0].codec(task.modality)[1]
     others = classical(task, choice_of(task, method), codec) if features else {}
-    work = len(labels) * seeds * (len(bases) + random_init) * (method.work or 1)
     result = result_of(bases[0], task, ever, method, len(bases))
     constant, chance = task.constant()
     results = []
-    with progress.phase("training, steps" if method.work else "fitting", work):
-        for few, those in zip(labels, zip(*splits, strict=True), strict=True):
+    with progress.phase("hand-made features", len(labels) if others else 0):
+        for n, (few, those) in enumerate(zip(labels, zip(*splits, strict=True), strict=True)):
             baselines = {constant: [chance] * len(those)}
-            if random:
-                baselines[RANDOM_INIT] = [
-                    score(*split) for score, split in zip(random, those, strict=True)
-                ]
-            if unchanged is not None:
-                baselines[UNCHANGED] = [unchanged(*split) for split in those]
-            scores = [score(*split) for score in pretrained for split in those]
+            for name, rows in ((RANDOM_INIT, random), (UNCHANGED, unchanged)):
+                if rows:
+                    baselines[name] = [row[n] for row in rows]
+            own = [row[n] for rows in pretrained for row in rows]
             if few:
                 baselines |= {n: [score(*split) for split in those] for n, score in others.items()}
-            results.append(result(few, len(those[0][1]), scores, baselines))
+            results.append(result(few, len(those[0][1]), own, baselines))
+            progress.done(1)
     return results
 
 
@@ -89,26 +89,35 @@ def must_suit(base: Base, task: Task, method: MethodConfig, labels: int = 1) -> 
     _must_align(base, task)
 
 
-def encoders_of(
-    reads: Sequence[tuple[Base, Inputs]], task: Task, method: MethodConfig, progress: Progress
-) -> list[Encoder]:
-    """Return an encoder of each base, which keeps the vectors of its inputs."""
-    encoders = [Encoder(base, task.modality) for base, _ in reads]
+def scores_of(
+    task: Task,
+    method: MethodConfig,
+    progress: Progress,
+    base: Base,
+    used: Indices,
+    splits: Sequence[Sequence[Split]],
+    name: str,
+) -> Scores:
+    """Return a base's scores on splits, each with several numbers of labels.
+
+    The records `used` are read once, and their vectors are gone when this returns.
+    """
+    encoder = encoder_of(base, task, used, method, progress, name)
+    work = sum(map(len, splits)) * (method.work or 1)
+    with progress.phase(f"{name}: {'training, steps' if method.work else 'fitting'}", work):
+        return [[_score(method, task, encoder, progress.done, *each) for each in some]
+                for some in splits]  # fmt: skip
+
+
+def encoder_of(
+    base: Base, task: Task, used: Indices, method: MethodConfig, progress: Progress, name: str
+) -> Encoder:
+    """Return an encoder, which keeps the vectors of records where the method needs them."""
+    encoder, inputs = Encoder(base, task.modality), task.inputs(used)
     if not method.trains_base:
-        with progress.phase("computing embeddings", sum(len(each.items.used) for _, each in reads)):
-            for encoder, (_, inputs) in zip(encoders, reads, strict=True):
-                encoder.keep(inputs, progress.done)
-    return encoders
-
-
-def _unchanged(
-    read: tuple[Base, Inputs], task: Task, method: MethodConfig, progress: Progress
-) -> Callable[[Indices, Indices, int], float] | None:
-    """Return what scores the method's `unchanged` on a split; None where it has none."""
-    if (plain := method.unchanged) is None:
-        return None
-    (encoder,) = encoders_of([read], task, plain, progress)
-    return partial(_score, plain, task, encoder, ignored)
+        with progress.phase(f"{name}: computing embeddings", len(inputs.items.used)):
+            encoder.keep(inputs, progress.done)
+    return encoder
 
 
 def _score(

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from broadbase.adapt.compare import choice_of, encoders_of, must_suit, result_of
-from broadbase.adapt.encoder import Encoder
+from broadbase.adapt.compare import BASE, choice_of, encoder_of, must_suit, result_of
 from broadbase.adapt.features import predictors
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.progress import Progress
@@ -27,7 +26,6 @@ from broadbase.inference.base import Base
 
 RESAMPLES = 400
 FEWEST = 10  # records that an interval is given for
-BASE = "base"
 
 
 def compare_test(
@@ -47,24 +45,26 @@ def compare_test(
     must_suit(base, task, method)
     assert task.test is not None
     train, test, labels = task.train, task.test, task.labels[task.test]
-    bases = {BASE: base} | ({RANDOM_INIT: base.reinitialised(0)} if random_init else {})
     everything = np.arange(len(task.labels))
-    reads = [(each, task.inputs(everything)) for each in bases.values()]
-    encoders = encoders_of(reads, task, method, progress)
-    pairs = [(name, method, encoder) for name, encoder in zip(bases, encoders, strict=True)]
-    if method.unchanged is not None:
-        pairs.append((UNCHANGED, method.unchanged, Encoder(base, task.modality)))
     constant, outputs = task.target.constant(labels)
     predicted: dict[str, Outputs] = {constant: outputs}
-    work = sum(each.work or 1 for _, each, _ in pairs)
-    with progress.phase("training, steps" if method.work else "fitting", work):
-        for name, each, encoder in pairs:
-            fitted = each.fit(encoder, task, train, 0, progress.done)
+
+    def predict(name: str, base: Base, method: MethodConfig) -> None:
+        """Let a base predict the test; the vectors of its records are gone afterwards."""
+        encoder = encoder_of(base, task, everything, method, progress, name)
+        what = "training, steps" if method.work else "fitting"
+        with progress.phase(f"{name}: {what}", method.work or 1):
+            fitted = method.fit(encoder, task, train, 0, progress.done)
             predicted[name] = fitted.outputs(task.inputs(test))
-            progress.done(0 if each.work else 1)
+
+    predict(BASE, base, method)
+    if random_init:
+        predict(RANDOM_INIT, base.reinitialised(0), method)
+    if method.unchanged is not None:
+        predict(UNCHANGED, base, method.unchanged)
     codec = base.codec(task.modality)[1]
     others = predictors(task, choice_of(task, method), codec) if features else {}
-    predicted |= {name: predict(train, test) for name, predict in others.items()}
+    predicted |= {name: features_of(train, test) for name, features_of in others.items()}
     scores = {name: task.target.score(labels, each) for name, each in predicted.items()}
     own = scores.pop(BASE)
     result = result_of(base, task, everything, method, 1)

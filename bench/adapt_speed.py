@@ -1,6 +1,6 @@
 """Adapting MiniLM to 1,000 labelled texts, next to SetFit: seconds, and held-out accuracy.
 
-    python bench/setfit.py [--tasks subject who] [--splits 5] [--iterations 5] [--threads 2]
+    python bench/adapt_speed.py [--tasks subject who] [--splits 5] [--iterations 5] [--threads 2]
 
 Fixed before the first measurement: the tasks (thousand_label_tasks.py); 1,000 records to train on
 and up to 500 held out, in 5 splits; the methods probe (what `adapt` does by default) and finetune,
