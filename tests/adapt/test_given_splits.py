@@ -157,7 +157,8 @@ def test_a_pool_of_unlabelled_records_is_read(
     done = adapt(base, "--data", data, "--unlabelled", pool, "--method", "centroids")
     assert str(done.exception) == "enough"
     assert list(pools[0]) == ["new", "words"]
-    assert f"2 unlabelled records in {pool}; 1 cannot be read (first: {pool}:2" in done.stderr
+    assert f"2 unlabelled records in {pool}\n" in done.stderr
+    assert f"1 of the records in {pool} cannot be read (first: {pool}:2" in done.stderr
 
 
 def test_rows_without_a_label_join_the_pool_but_not_those_of_the_test(

@@ -187,5 +187,5 @@ def read_all(source: SourceConfig, path: str, modality: str, read: Read) -> list
     if not records:
         raise DataError(f"{path} has no record that can be read as {modality}{first}")
     if rejected:
-        log.say(f"{len(rejected):,} records of {path} cannot be read{first}")
+        log.say(f"{len(rejected):,} of the records in {path} cannot be read{first}")
     return records
