@@ -27,7 +27,6 @@ LONGEST = 512  # tokens of a text that are read, as Broadbase does
 def setfit(folder: str, task: Any, iterations: str, seed: str) -> dict[str, Any]:
     """Train SetFit on the records; the seconds are those of `train`, the model loaded before."""
     from datasets import Dataset
-
     from setfit import SetFitModel, Trainer, TrainingArguments
 
     model = SetFitModel.from_pretrained(folder, device="cpu")

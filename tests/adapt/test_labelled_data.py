@@ -352,10 +352,10 @@ def test_progress_is_reported_now_and_then(monkeypatch: pytest.MonkeyPatch) -> N
               console=Console(file=out, width=200))  # fmt: skip
     lines = out.getvalue().splitlines()
     for what in ("computing embeddings", "fitting", "training, steps"):
-        ours = [line for line in lines if line.startswith(what)]
+        ours = [line for line in lines if f": {what}: " in line]
         assert ours
         for line in ours:
-            count, _, total = line.split(": ")[1].partition(" of ")
+            count, _, total = line.rpartition(": ")[2].partition(" of ")
             assert 0 < int(count) <= int(total.split(",")[0])
             assert line.endswith("s left")
         assert any(": {0} of {0},".format(line.split(" of ")[1].split(",")[0]) in line

@@ -45,6 +45,7 @@ from broadbase.nn.relative import RelativeBias2DConfig, T5RelativeBiasConfig
 from broadbase.nn.rotary import RotaryConfig
 from broadbase.nn.softmax import CappedConfig, PlainSoftmaxConfig, SinksConfig
 from broadbase.nn.spaces.codebooks import CodebooksConfig
+from broadbase.nn.spaces.cosine import CosineConfig
 from broadbase.nn.spaces.discrete import (
     DiscreteConfig,
     IdentityHeadConfig,
@@ -225,6 +226,7 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
         at(D, F),
         {**linear("narrow", D), **linear("widen", 32)},
     ),
+    "cosine": (CosineConfig(), WIDE, {}),
     "mean": (MeanConfig(), WIDE, {}),
     "first": (FirstConfig(), WIDE, {}),
     "last": (LastConfig(), WIDE, {}),

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from broadbase.adapt.vector_cache import LIMIT, opened, using
 from broadbase.commands.options import log
-from broadbase.core.errors import ConfigError
 from broadbase.core.terminal import echo
 
 
@@ -33,7 +32,8 @@ def show(clear: bool, as_json: bool) -> None:
     """Print what the cache of embeddings holds, after it was cleared if that is wanted."""
     cache = opened()
     if cache is None:
-        raise ConfigError(f"{LIMIT} is 0: there is no cache of embeddings; unset it")
+        log.say(f"there is no cache of embeddings, because {LIMIT} is 0")
+        return
     if clear:
         cache.clear()
     vectors, readings, size = cache.count()
