@@ -13,7 +13,7 @@ table of all finished tasks is printed. Fixed before the first measurement:
 - "Best features" are those of adapt/features.py with the best mean over the test records of the
   task, which favours them.
 - A base is above a baseline where the 95 % interval of the paired differences over the splits is
-  above 0. Bar 2 of the issue: above random init on 8 of 12, above the best features on 3.
+  above 0. Goals: above random init on 8 of 12, above the best features on 3.
 """
 
 from __future__ import annotations
