@@ -60,7 +60,8 @@ def ours(method: str, folder: str, file: str, seed: str) -> None:
         encoder.keep(task.inputs(train))
     fitted, _ = learn(encoder, task, chosen, train, int(seed))
     spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    test = Task.from_records("task", "text", *zip(*data["test"], strict=True))
+    tested, right = zip(*data["test"], strict=True)
+    test = Task.from_records("task", "text", tested, right)
     best = fitted.outputs(test.inputs(np.arange(len(test.raws)))).argmax(axis=1)
     print(json.dumps({**spent, "labels": [task.target.names[i] for i in best]}))
 

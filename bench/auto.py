@@ -95,8 +95,8 @@ def measured(
 ) -> Iterator[dict[str, Any]]:
     """The scores, choices and seconds of each cut; `reading` are seconds for a record."""
     names = NamesConfig(phrases=dict(PHRASES.get(task.name, {})))
-    singles = (CentroidsConfig(), names, KnnConfig(), ProbeConfig())
-    singles = tuple(method for method in singles if not method.refusal(encoder.base, task))
+    methods: tuple[MethodConfig, ...] = (CentroidsConfig(), names, KnnConfig(), ProbeConfig())
+    singles = tuple(method for method in methods if not method.refusal(encoder.base, task))
     for labels, seed, pooled, train, held in cuts:
         scores, seconds = dict[str, float](), dict[str, float]()
         selection = ""

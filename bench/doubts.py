@@ -23,11 +23,10 @@ random; 5 seeds. Fixed before the first measurement:
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,8 @@ from broadbase.demo.tasks import digit
 from broadbase.demo.text_tasks import tasks
 from broadbase.evidence.interval import paired_interval
 from broadbase.inference.base import Base
-from broadbase.weights.folder import load
 from machine import BENCH, peers
+from run_report import main
 
 SEEDS, SHARE, FEWEST, BAR = 5, 0.05, 5, 0.85
 BASE, FEATURES, RANDOM = "base", "hand-made", "random"
@@ -165,28 +164,12 @@ def report(file: Path) -> None:
         print(f"| {row['task']} | {flips} | {before} | {' | '.join(cells)} |")
 
 
-def main() -> None:
-    """Run tasks, or report what was run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run")
-    running.add_argument("base", nargs="?", default="sample:minilm")
-    running.add_argument("--out", type=Path, required=True)
-    running.add_argument("--tasks", nargs="*")
-    commands.add_parser("report").add_argument("file", type=Path)
-    options = parser.parse_args()
-    if options.command == "report":
-        report(options.file)
-        return
-    base = load(options.base)
+def rows(base: Base, wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+    """Measure each task."""
     for task in (*tasks(), digit()):
-        if not options.tasks or task.name in options.tasks:
-            line = {"task": task.name, **measured(base, task)}
-            with options.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(task.name, {k: round(float(np.mean(v or np.nan)), 3)
-                              for k, v in line["scores"].items()}, flush=True)  # fmt: skip
+        if wanted(task.name):
+            yield {"task": task.name, **measured(base, task)}
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, report)

@@ -26,10 +26,10 @@ folder. Fixed before the first measurement:
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
@@ -38,7 +38,8 @@ from broadbase.demo.few_labels import split as cut
 from broadbase.demo.text_tasks import CONTAMINATED, names_of, tasks
 from broadbase.evidence.few_labels import FEATURES, POOLED, PUBLISHED, RANDOM, FewLabels
 from broadbase.evidence.interval import Interval, paired_interval
-from broadbase.weights.folder import load
+from broadbase.inference.base import Base
+from run_report import main
 
 __all__ = ["balanced", "gap", "split"]  # for other benches
 SPLITS, TEST = 10, 500  # most held-out records
@@ -96,30 +97,14 @@ def report(file: Path) -> None:
     print(f"names above hand-made at {MOST} labels a class: {len(above)} of {len(NAMED)}")
 
 
-def main() -> None:
-    """Run tasks, or report what was run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run")
-    running.add_argument("base", nargs="?", default="sample:minilm")
-    running.add_argument("--out", type=Path, required=True)
-    running.add_argument("--tasks", nargs="*")
-    commands.add_parser("report").add_argument("file", type=Path)
-    options = parser.parse_args()
-    if options.command == "report":
-        report(options.file)
-        return
-    base = load(options.base)
+def rows(base: Base, wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+    """Measure each task with each number of labels."""
     bases = {PUBLISHED: base, RANDOM: base.reinitialised(0)}
     for task in tasks():
-        if options.tasks and task.name not in options.tasks:
-            continue
-        for row in measured(bases, task, SPLITS, TEST, names=names_of(task.name)):
-            with options.out.open("a") as file:
-                file.write(json.dumps(row.as_json()) + "\n")
-            means = {model: row.best(model) for model in row.scores}
-            print(row.task, row.labels, {k: (m.method, round(m.mean, 3)) for k, m in means.items()})
+        if wanted(task.name):
+            for row in measured(bases, task, SPLITS, TEST, names=names_of(task.name)):
+                yield row.as_json()
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, report)

@@ -33,11 +33,11 @@ Fixed before the first measurement:
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +52,8 @@ from broadbase.core.keyed_random import seed_of
 from broadbase.core.sources import Pair
 from broadbase.demo.text_tasks import lines
 from broadbase.inference.base import Base
-from broadbase.weights.folder import load
 from few_labels import gap
+from run_report import main
 
 LABELS, SPLITS, TEST, MOST = (50, 300), 10, 300, 600
 BASE, RANDOM, ALONE = "base", "random init", "TF-IDF of characters, second text alone"
@@ -197,28 +197,13 @@ def report(file: Path) -> None:
         )
 
 
-def main() -> None:
-    """Run tasks, or report what was run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run")
-    running.add_argument("base", nargs="?", default="sample:minilm")
-    running.add_argument("--out", type=Path, required=True)
-    running.add_argument("--tasks", nargs="*")
-    commands.add_parser("report").add_argument("file", type=Path)
-    options = parser.parse_args()
-    if options.command == "report":
-        report(options.file)
-        return
-    base = load(options.base)
-    for rows in TASKS:
-        if options.tasks and rows.__name__ not in options.tasks:
-            continue
-        for labels, scores in measured(base, task(rows)):
-            with options.out.open("a") as file:
-                line = {"task": rows.__name__, "labels": labels, "scores": scores}
-                file.write(json.dumps(line) + "\n")
+def rows(base: Base, wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+    """Measure each task with each number of labels."""
+    for make in TASKS:
+        if wanted(make.__name__):
+            for labels, scores in measured(base, task(make)):
+                yield {"task": make.__name__, "labels": labels, "scores": scores}
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, report)

@@ -25,10 +25,10 @@ splits. Fixed before the first measurement:
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -44,8 +44,8 @@ from broadbase.adapt.task import Task
 from broadbase.demo.text_tasks import tasks
 from broadbase.evidence.interval import paired_interval
 from broadbase.inference.base import Base
-from broadbase.weights.folder import load
 from few_labels import balanced, split
+from run_report import main
 
 SPLITS, ORDERS, NEIGHBOURS = 10, 3, 20
 FROM, BUDGETS = (0, 2), (20, 40)  # labels of each class at the start; labels that are added
@@ -134,27 +134,12 @@ def mean(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f}" if values else ""
 
 
-def main() -> None:
-    """Run tasks, or report what was run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run")
-    running.add_argument("base", nargs="?", default="sample:minilm")
-    running.add_argument("--out", type=Path, required=True)
-    running.add_argument("--tasks", nargs="*")
-    commands.add_parser("report").add_argument("file", type=Path)
-    options = parser.parse_args()
-    if options.command == "report":
-        report(options.file)
-        return
-    base = load(options.base)
+def rows(base: Base, wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+    """Measure each task."""
     for task in tasks():
-        if not options.tasks or task.name in options.tasks:
-            line = {"task": task.name, "scores": measured(base, task)}
-            with options.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(line["task"], flush=True)
+        if wanted(task.name):
+            yield {"task": task.name, "scores": measured(base, task)}
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, report)

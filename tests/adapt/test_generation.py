@@ -217,6 +217,7 @@ def test_a_published_encoder_and_decoder_learn_texts() -> None:
     test = np.arange(80, 120)
     assert task.score(fitted.outputs(task.inputs(test)), test) > 0.9
     assert fitted.facts["max_new_tokens"] == 3
+    assert fitted.size == 4 * fitted.parameters > 0  # the trained base counts, in fp32
 
 
 @pytest.mark.parametrize(("make", "tower"), [(decoder, "main"), (published, "decoder")])

@@ -14,6 +14,7 @@ from broadbase.adapt.encoder import LAST, Encoder, Vectors
 from broadbase.adapt.inputs import Inputs, content
 from broadbase.adapt.learning import learn
 from broadbase.adapt.method import Fitted, MethodConfig
+from broadbase.adapt.methods.auto import AutoConfig
 from broadbase.adapt.methods.centroids import CentroidsConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
@@ -32,6 +33,7 @@ METHODS = (
     CentroidsConfig(),
     NamesConfig(),
     FinetuneConfig(steps=2, batch=4),
+    AutoConfig(candidates=("knn", "probe")),
 )
 
 

@@ -196,9 +196,9 @@ class Answering(Fitted):
         return {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
 
     @property
-    def parameters(self) -> int:
-        """The number of parameters of the trained base."""
-        return sum(p.numel() for p in self.adapted.model.parameters())
+    def trained(self) -> bool:
+        """It was."""
+        return True
 
 
 def _texts(base: Base, modality: str) -> tuple[str, Codec]:

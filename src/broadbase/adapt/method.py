@@ -9,12 +9,13 @@ Legend: M records, or tokens where tokens are labelled; F features, K columns of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn import Parameter
 
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.inputs import Inputs
@@ -65,14 +66,28 @@ class Fitted(ABC):
         return {}
 
     @property
+    def trained(self) -> bool:
+        """Whether the base was trained for the task, so that it counts among what was learned."""
+        return False
+
+    @property
     def parameters(self) -> int:
-        """The number of learned numbers; the base counts where it was trained."""
-        return sum(array.size for array in self.arrays().values())
+        """The number of learned numbers."""
+        return sum(array.size for array in self.arrays().values()) + sum(
+            p.numel() for p in self._trained()
+        )
 
     @property
     def size(self) -> int:
-        """The bytes of the learned numbers; those of the base count where it was trained."""
-        return sum(array.nbytes for array in self.arrays().values())
+        """The bytes of the learned numbers."""
+        return sum(array.nbytes for array in self.arrays().values()) + sum(
+            p.nbytes for p in self._trained()
+        )
+
+    def _trained(self) -> Iterator[Parameter]:
+        """Yield the parameters of the base, where it was trained."""
+        if self.trained:
+            yield from self.base.model.parameters()
 
     @property
     def selection(self) -> Selection | None:
@@ -180,14 +195,14 @@ class MethodConfig(Slot):
             held.append(part.outputs(task.inputs(rest)))
         return fitted, held
 
-    @abstractmethod
     def restore(
         self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
     ) -> Fitted:
-        """Return what was learned, from its saved arrays and facts.
+        """Return what was learned, from its saved arrays and facts: by default a `Linear`.
 
         The base of `encoder` is that of `Fitted.base`.
         """
+        return Linear(encoder, weight=arrays["weight"], bias=arrays["bias"], **facts)
 
 
 @dataclass(frozen=True)
@@ -233,7 +248,27 @@ class Linear(Fitted):
         bias = target.outputs(model, np.zeros((1, size)))[0]
         return cls(encoder, representation, target.outputs(model, np.eye(size)) - bias, bias)
 
-    @classmethod
-    def restored(cls, encoder: Encoder, arrays: Arrays, facts: Mapping[str, Any]) -> Linear:
-        """Return the map from its arrays and facts."""
-        return cls(encoder, weight=arrays["weight"], bias=arrays["bias"], **facts)
+
+@dataclass(frozen=True)
+class Delegated(Fitted):
+    """What another method learned, for a method that chooses or prepares it."""
+
+    learned: Fitted
+
+    @property
+    def base(self) -> Base:
+        """The base of the other method."""
+        return self.learned.base
+
+    @property
+    def trained(self) -> bool:
+        """Whether the other method trained it."""
+        return self.learned.trained
+
+    def outputs(self, inputs: Inputs) -> Outputs:
+        """Return the outputs of the other method, [M,K]."""
+        return self.learned.outputs(inputs)
+
+    def arrays(self) -> Arrays:
+        """Return the arrays of the other method."""
+        return self.learned.arrays()

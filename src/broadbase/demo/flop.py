@@ -12,8 +12,9 @@ from broadbase.inference.base import Base
 
 # Card of all-MiniLM-L6-v2: steps, pairs of texts a step, texts of a pair, most tokens of a text
 CONTRAST = 100_000 * 1024 * 2 * 128
-# Its parent, before half of the layers were taken: MiniLM (Wang et al. 2020), section 4.1: steps,
-# rows a step, tokens a row; the teacher has the size of BERT-Base
+# Its parent, before half of the layers were taken: MiniLM (Wang et al. 2020), whose numbers here
+# are not checked against the paper: steps, rows a step, tokens a row; the teacher is of the size of
+# BERT-Base
 DISTILLATION = 400_000 * 1024 * 512
 TEACHER = 12 * 12 * 768**2  # weights of its layers
 

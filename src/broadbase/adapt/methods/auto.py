@@ -10,11 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from broadbase.adapt.encoder import Encoder
-from broadbase.adapt.inputs import Inputs
-from broadbase.adapt.method import Arrays, Fitted, MethodConfig, Selection
+from broadbase.adapt.method import Arrays, Delegated, Fitted, MethodConfig, Selection
 from broadbase.adapt.selecting import Trials, parts_of
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Outputs, Target
+from broadbase.adapt.target import Target
 from broadbase.adapt.task import Task
 from broadbase.core.errors import ConfigError
 from broadbase.inference.base import Base
@@ -90,7 +89,8 @@ class AutoConfig(MethodConfig):
         if not trials.tried:
             reasons = "; ".join(each.refused for each in trials.refused)
             raise ConfigError(f"task {task.name!r}: auto can try no candidate: {reasons}")
-        return Chosen(*trials.selection())
+        selection, fitted = trials.selection()
+        return Chosen(fitted, selection)
 
     def _reason(self, method: MethodConfig, base: Base, task: Task, labels: int) -> str:
         """Return why a candidate is not tried; empty where it is."""
@@ -111,45 +111,21 @@ class AutoConfig(MethodConfig):
         saved = facts["selection"]
         method = MethodConfig.from_tree(saved["method"])
         selection = Selection(method, saved["trials"], saved["reason"])
-        return Chosen(selection, method.restore(encoder, target, arrays, facts["facts"]))
+        return Chosen(method.restore(encoder, target, arrays, facts["facts"]), selection)
 
 
 @dataclass(frozen=True)
-class Chosen(Fitted):
+class Chosen(Delegated):
     """What the chosen method learned, and why it was chosen."""
 
-    chosen: Selection
-    learned: Fitted
-
-    @property
-    def base(self) -> Base:
-        """The base of the chosen method."""
-        return self.learned.base
-
-    def outputs(self, inputs: Inputs) -> Outputs:
-        """Return the outputs of the chosen method."""
-        return self.learned.outputs(inputs)
-
-    def arrays(self) -> Arrays:
-        """Return the arrays of the chosen method."""
-        return self.learned.arrays()
+    selected: Selection
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """The selection, and the facts of the chosen method."""
-        return {"selection": self.chosen.as_json(), "facts": dict(self.learned.facts)}
-
-    @property
-    def parameters(self) -> int:
-        """The parameters of the chosen method."""
-        return self.learned.parameters
-
-    @property
-    def size(self) -> int:
-        """The bytes of the chosen method."""
-        return self.learned.size
+        return {"selection": self.selected.as_json(), "facts": dict(self.learned.facts)}
 
     @property
     def selection(self) -> Selection | None:
         """The selection."""
-        return self.chosen
+        return self.selected

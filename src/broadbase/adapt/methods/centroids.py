@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,9 @@ from pydantic import Field
 from broadbase.adapt.centroids import ROUNDS, SHARPNESS, WEIGHT, class_centroids
 from broadbase.adapt.encoder import LAST, Encoder
 from broadbase.adapt.inputs import Inputs
-from broadbase.adapt.method import Arrays, Fitted, Linear, MethodConfig, Part
+from broadbase.adapt.method import Fitted, Linear, MethodConfig, Part
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Outputs, Target
+from broadbase.adapt.target import Outputs
 from broadbase.adapt.targets.classes import NEVER
 from broadbase.adapt.task import Task
 from broadbase.inference.base import Base
@@ -81,9 +81,3 @@ class CentroidsConfig(MethodConfig):
         weight = SHARPNESS * centroids.T
         bias = np.where(missing, NEVER, -centre @ weight)
         return Linear(encoder, LAST, weight, bias, normalise=True)
-
-    def restore(
-        self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
-    ) -> Fitted:
-        """Return the linear map."""
-        return Linear.restored(encoder, arrays, facts)

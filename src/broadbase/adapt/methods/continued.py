@@ -15,11 +15,11 @@ from pydantic import field_validator
 
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.inputs import Inputs
-from broadbase.adapt.method import Arrays, Fitted, MethodConfig
+from broadbase.adapt.method import Arrays, Delegated, Fitted, MethodConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.pretraining import Pretraining, PretrainingConfig
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Outputs, Target
+from broadbase.adapt.target import Target
 from broadbase.adapt.task import Task
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
@@ -115,37 +115,17 @@ class ContinueConfig(PretrainingConfig, MethodConfig):
 
 
 @dataclass(frozen=True)
-class Continued(Fitted):
+class Continued(Delegated):
     """What a method learned on a base that was trained before."""
 
-    fitted: Fitted
     about: Mapping[str, Any]  # the records of the pretraining, its loss at first and at last
 
     @property
-    def base(self) -> Base:
-        """The trained base."""
-        return self.fitted.base
-
-    def outputs(self, inputs: Inputs) -> Outputs:
-        """Return the outputs of the method, [M,K]."""
-        return self.fitted.outputs(inputs)
-
-    def arrays(self) -> Arrays:
-        """Return the arrays of the method."""
-        return self.fitted.arrays()
+    def trained(self) -> bool:
+        """It was."""
+        return True
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """Those of the method, how many records were trained on, and the loss first and last."""
-        return {"then": dict(self.fitted.facts), **self.about}
-
-    @property
-    def parameters(self) -> int:
-        """The parameters of the trained base, and the numbers that the method learned."""
-        base = sum(p.numel() for p in self.base.model.parameters())
-        return base + sum(array.size for array in self.arrays().values())
-
-    @property
-    def size(self) -> int:
-        """The bytes of the trained base, and of what the method learned."""
-        return sum(p.nbytes for p in self.base.model.parameters()) + super().size
+        return {"then": dict(self.learned.facts), **self.about}

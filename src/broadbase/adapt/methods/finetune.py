@@ -194,14 +194,9 @@ class Finetuned(Fitted):
         return {}
 
     @property
-    def parameters(self) -> int:
-        """The number of parameters of the trained base."""
-        return sum(p.numel() for p in self.adapted.model.parameters())
-
-    @property
-    def size(self) -> int:
-        """The bytes of the parameters."""
-        return sum(p.nbytes for p in self.adapted.model.parameters())
+    def trained(self) -> bool:
+        """It was."""
+        return True
 
 
 def layer_shares(names: Sequence[str], tower: str, decay: float) -> dict[str, float]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from broadbase.adapt.encoder import LAST, Encoder
 from broadbase.adapt.inputs import Inputs
-from broadbase.adapt.method import Arrays, Fitted, Linear, MethodConfig
+from broadbase.adapt.method import Fitted, Linear, MethodConfig
 from broadbase.adapt.reading import reader
 from broadbase.adapt.splits import Indices
-from broadbase.adapt.target import Target
 from broadbase.adapt.task import Task
 from broadbase.core.errors import ConfigError
 from broadbase.inference.base import Base
@@ -71,12 +69,6 @@ class NamesConfig(MethodConfig):
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         bias = np.zeros(len(vectors))
         return Linear(encoder, LAST, SHARPNESS * vectors.T, bias, normalise=True)
-
-    def restore(
-        self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
-    ) -> Fitted:
-        """Return the linear map."""
-        return Linear.restored(encoder, arrays, facts)
 
 
 def _reads_text(base: Base, modality: str) -> bool:

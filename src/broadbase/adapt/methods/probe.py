@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from broadbase.adapt.encoder import LAYER, Encoder
-from broadbase.adapt.method import Arrays, Fitted, Linear, MethodConfig, Part
+from broadbase.adapt.method import Fitted, Linear, MethodConfig, Part
 from broadbase.adapt.ridge import LeftOut
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.target import Outputs, Target
@@ -85,12 +85,6 @@ class ProbeConfig(MethodConfig):
         best, _ = _least(losses, np.arange(len(train)))
         fitted = _linear(encoder, task.target, best, *models[best])
         return fitted, [left_out(*(_at(train, each) for each in part)) for part in parts]
-
-    def restore(
-        self, encoder: Encoder, target: Target, arrays: Arrays, facts: Mapping[str, Any]
-    ) -> Fitted:
-        """Return the linear map."""
-        return Linear.restored(encoder, arrays, facts)
 
 
 def _models(
