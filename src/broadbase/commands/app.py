@@ -32,6 +32,8 @@ from broadbase.commands.remove import remove
 from broadbase.commands.resume import resume
 from broadbase.commands.samples import samples
 from broadbase.commands.sbatch import sbatch
+from broadbase.commands.serve import serve
+from broadbase.commands.studio import studio
 from broadbase.commands.suggest import suggest
 from broadbase.core.terminal import echo
 
@@ -51,6 +53,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "doubts": doubts,
     "suggest": suggest,
+    "serve": serve,
+    "studio": studio,
     "import": import_weights,
     "export": export,
     "cache": cache,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         labelled_data,
         predict,
         recipes,
+        serve,
+        studio,
         suggest,
         train,
     )
@@ -39,6 +41,8 @@ __all__ = [
     "labelled_data",
     "predict",
     "recipes",
+    "serve",
+    "studio",
     "suggest",
     "train",
 ]

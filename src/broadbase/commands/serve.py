@@ -1,0 +1,51 @@
+"""The command `serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broadbase.commands import work
+from broadbase.commands.options import MODEL, Device, Weights
+from broadbase.core.extras import require_extra
+
+
+def serve(
+    folders: Annotated[
+        list[Path], typer.Argument(help=f"{MODEL} Or the folder of an adapted base.")
+    ],
+    host: Annotated[
+        str, typer.Option(help="The address to listen at. Others need --api-key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen at; 0: a free one.")] = 8000,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="A name under which others reach it; repeatable.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="BROADBASE_API_KEY", help="The key that clients must send."),
+    ] = None,
+    rows: Annotated[int, typer.Option(help="How many answers to generate side by side.")] = 16,
+    queue: Annotated[int, typer.Option(help="How many requests may wait.")] = 256,
+    grace: Annotated[
+        float, typer.Option(help="Seconds for answers in progress after SIGTERM.")
+    ] = 30.0,
+    log_prompts: Annotated[bool, typer.Option(help="Write the prompts into the log.")] = False,
+    weights: Annotated[Weights, typer.Option(help="int8 is faster on a CPU.")] = Weights.stored,
+    device: Device = "cpu",
+) -> None:
+    """Answer clients of OpenAI's API, and predictions of adapted bases, over HTTP."""
+    require_extra("fastapi", "serve", "serving")
+    settings = {
+        "host": host,
+        "port": port,
+        "allowed_hosts": allowed_host or (),
+        "api_key": api_key,
+        "rows": rows,
+        "queue": queue,
+        "grace": grace,
+        "log_prompts": log_prompts,
+    }
+    work.serve.serve(folders, settings, weights=weights, device=device)

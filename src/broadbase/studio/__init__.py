@@ -1,0 +1,1 @@
+"""The studio: local pages on the user's own run folders."""

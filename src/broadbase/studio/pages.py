@@ -1,0 +1,38 @@
+"""The pages of the studio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from fastapi.templating import Jinja2Templates
+
+from broadbase.serve.served import Served
+
+HERE = Path(__file__).parent
+SECTIONS = {"Runs": "/runs", "Try": "/try", "Map": "/map", "Adapt": "/adapt"}
+
+
+def pages(root: Path, token: str, served: Served) -> APIRouter:
+    """Return the routes of the pages on the run folders in `root`."""
+    router = APIRouter(include_in_schema=False)
+    templates = Jinja2Templates(HERE / "templates")  # escapes every value
+    templates.env.globals |= {"sections": SECTIONS, "token": token, "bases": [*served.bases]}
+
+    @router.get("/")
+    def home() -> Response:
+        return RedirectResponse("/runs")
+
+    @router.get("/runs")
+    def runs(request: Request) -> Response:
+        names = sorted(path.parent.name for path in root.glob("*/config.yaml"))
+        return templates.TemplateResponse(request, "runs.html", {"names": names, "root": root})
+
+    return router
+
+
+def mount_files(app: FastAPI) -> None:
+    """Serve the styles and the script of the pages."""
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
