@@ -9,17 +9,15 @@ from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
-from broadbase.serve.served import Served
-
 HERE = Path(__file__).parent
 SECTIONS = {"Runs": "/runs", "Try": "/try", "Map": "/map", "Adapt": "/adapt"}
 
 
-def pages(root: Path, token: str, served: Served) -> APIRouter:
+def pages(root: Path, token: str) -> APIRouter:
     """Return the routes of the pages on the run folders in `root`."""
     router = APIRouter(include_in_schema=False)
     templates = Jinja2Templates(HERE / "templates")  # escapes every value
-    templates.env.globals |= {"sections": SECTIONS, "token": token, "bases": [*served.bases]}
+    templates.env.globals |= {"sections": SECTIONS, "token": token}
 
     @router.get("/")
     def home() -> Response:

@@ -20,6 +20,7 @@ from broadbase.core.codec import Codec
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.files import draft_folder, read_json, refuse_foreign
 from broadbase.core.formats import FORMAT
+from broadbase.core.usage import Usage
 from broadbase.inference.base import Base
 from broadbase.inference.usages import plain_usage
 from broadbase.model.model import ModelConfig
@@ -30,7 +31,7 @@ from broadbase.weights.fold_norm import folded
 from broadbase.weights.mask_token import masked
 from broadbase.weights.match import FamilyMatch, matches
 from broadbase.weights.native import NativeModel
-from broadbase.weights.reading import opened, published, trained_here, with_codecs
+from broadbase.weights.reading import opened, published, settings, trained_here, with_codecs
 from broadbase.weights.samples import sample_base, sample_name
 from broadbase.weights.shards import LIMIT, LazyTensor, cut
 from broadbase.weights.shards import write as write_tensors
@@ -136,6 +137,15 @@ def load(folder: Path | str, device: str = "cpu") -> Base:
         base = published(config, tensors) if own is None else trained_here(config, own, tensors)
     base.model.to(device)
     return with_codecs(base, folder)
+
+
+def load_settings(folder: Path | str) -> tuple[ModelConfig, Usage]:
+    """Return the settings of the base that `load` returns, and its usage, without its weights."""
+    folder = model_folder(folder)
+    with errors_of(f"{folder / 'config.json'} does not fit the folder"):
+        config, tensors = opened(folder)
+        own = None if "transformers_version" in config else NativeModel.of(config, folder)
+        return settings(config, tensors) if own is None else (own.model, own.usage)
 
 
 def check_compatible(

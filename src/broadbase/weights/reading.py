@@ -14,6 +14,7 @@ from torch import Tensor
 
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.files import MOST, read_json
+from broadbase.core.usage import Usage
 from broadbase.inference.base import Base, Origin
 from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
@@ -98,6 +99,12 @@ def published(config: Mapping[str, Any], tensors: Tensors) -> Base:
     return Base(
         source.config, model.eval(), codecs, plain_usage(source.pattern, source.patterns), origin
     )
+
+
+def settings(config: Mapping[str, Any], tensors: Tensors) -> tuple[ModelConfig, Usage]:
+    """Return the settings of a published model and its usage."""
+    source, _ = _source(config, _apart(tensors)[0], tensors)
+    return source.config, plain_usage(source.pattern, source.patterns)
 
 
 def with_codecs(base: Base, folder: Path) -> Base:
