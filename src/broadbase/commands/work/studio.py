@@ -8,27 +8,23 @@ from pathlib import Path
 
 from broadbase.commands.options import log
 from broadbase.core.errors import ConfigError
-from broadbase.serve.app import create
 from broadbase.serve.running import run
 from broadbase.serve.served import served_name
 from broadbase.serve.settings import ServeConfig
 from broadbase.serve.worker import Worker
+from broadbase.studio.app import studio_app
 from broadbase.studio.bases import Bases
-from broadbase.studio.pages import mount_files, pages
 from broadbase.weights.samples import sample_name
 
 
 def studio(folder: Path, given: Sequence[str], *, port: int, device: str) -> None:
     """Serve the pages until SIGTERM or SIGINT."""
     settings = ServeConfig.from_tree({"port": port})
-    token = secrets.token_urlsafe(24)
     worker = Worker(settings.queue)
     bases = Bases(folder, named(given), worker, device)
     for name in bases.given:
         bases.describe(name)  # a folder that is none is refused before anything listens
-    app = create(settings, [pages(folder, token)], token)
-    mount_files(app)
-    run(app, settings, log.say)
+    run(studio_app(folder, bases, settings, secrets.token_urlsafe(24)), settings, log.say)
     worker.close()
 
 
