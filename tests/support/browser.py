@@ -38,9 +38,13 @@ LEVELS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 TOKEN = "token-of-the-tests"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; skips where there is none."""
+    """Debian's Chromium; skips where there is none.
+
+    While it is there, this thread has a running event loop: tests that call asyncio.run lie in
+    files of their own.
+    """
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
         pytest.skip("there is no Chromium here; on Debian: apt-get install chromium")

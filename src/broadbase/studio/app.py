@@ -12,7 +12,12 @@ from broadbase.studio.bases import Bases
 from broadbase.studio.pages import mount_files, pages
 
 
-def studio_app(root: Path, bases: Bases, settings: ServeConfig, token: str) -> FastAPI:
+def studio_app(
+    root: Path,
+    bases: Bases,  # noqa: ARG001: of the pages to come
+    settings: ServeConfig,
+    token: str,
+) -> FastAPI:
     """Return the studio on the run folders in `root`, and on the bases there and given ones."""
     app = create(settings, [pages(root, token)], token)
     mount_files(app)
