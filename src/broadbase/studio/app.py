@@ -14,7 +14,7 @@ from broadbase.studio.pages import mount_files, pages
 
 def studio_app(
     root: Path,
-    bases: Bases,  # noqa: ARG001: of the pages to come
+    bases: Bases,  # noqa: ARG001 - for the pages to come
     settings: ServeConfig,
     token: str,
 ) -> FastAPI:
