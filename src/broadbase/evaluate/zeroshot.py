@@ -16,13 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from broadbase.core.view import Predict, Stream, View
 from broadbase.evaluate.records import paired_records
 from broadbase.evaluate.registry import Measure
 from broadbase.evaluate.retrieval import PAIRS, vectors
 from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.inference.base import Base
-from broadbase.inference.documents import prompts
 from broadbase.objectives.contrastive import PairsConfig
 from broadbase.run.run import Run
 
@@ -80,12 +78,8 @@ def _classify(
 
 def _text_vectors(run: Run, base: Base, config: PairsConfig, texts: Sequence[str]) -> Tensor:
     """Return the vectors of texts in the joint space, of unit length: [W,K]."""
-    side = config.second
-    space = run.config.data.sources[side.source].modality
-    segment = prompts(space, base.codecs[space], texts, closed=True)
-    readout = Predict(side.joint, "text", pooled=True)
-    output = base.model(View((Stream("main", side.tower, (segment,), readouts=(readout,)),)))
-    return F.normalize(output.predictions["text"][:, 0], dim=-1)
+    space = run.config.data.sources[config.second.source].modality
+    return F.normalize(base.embed_joint(texts, config.second.joint, modality=space), dim=-1)
 
 
 MEASURE = Measure((PairsConfig,), zeroshot)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from broadbase.inference.embedding import Embedding
+from broadbase.inference.filling import Filling
 from broadbase.inference.linear import eight_bit
-from broadbase.inference.prompting import Prompting
 from broadbase.inference.reader import Origin
+from broadbase.inference.streaming import Streaming
 from broadbase.model.initialise import initialise
 
 __all__ = ["Base", "Origin"]
 
 
 @dataclass(frozen=True, repr=False)
-class Base(Embedding, Prompting):
+class Base(Embedding, Streaming, Filling):
     """What `broadbase.load` returns: raw values in; raw values, vectors or logits out."""
 
     def __repr__(self) -> str:

@@ -43,7 +43,7 @@ def drawn(
     for column in columns:
         new = column.cpu().numpy()
         for row in [*live]:
-            if grid is None and _ends(codec, new[row]):
+            if grid is None and is_end(codec, new[row]):
                 live.remove(row)
                 continue
             outputs[row].append(new[row])
@@ -83,7 +83,8 @@ def _until(codec: Codec, before: NDArray[Any], values: Values, end: int) -> str:
     return str(_text(codec, before, values[:n])) + inside
 
 
-def _ends(codec: Codec, value: NDArray[Any]) -> bool:
+def is_end(codec: Codec, value: NDArray[Any]) -> bool:
+    """Return whether a generated value ends its record."""
     if codec.ends:
         return int(value) in codec.ends
     return codec.end is not None and bool(np.all(value == codec.end))

@@ -129,6 +129,22 @@ class Embedding(Reader):
         return torch.cat(predictions).numpy() if predictions else None
 
     @torch.inference_mode()
+    def embed_joint(
+        self, raws: Sequence[Any], head: str, *, modality: str | None = None, batch: int = 32
+    ) -> Tensor:
+        """Return the vector of each record in a joint space [M,K+1], by a joint head.
+
+        The dot product of two vectors, one of each side, is the logit of their being a pair.
+        """
+        space, raws = self.codec(modality)[0], several(raws)
+        vectors = []
+        for i in range(0, len(raws), batch):
+            segment = self.read(raws[i : i + batch], modality=space, closed=True, first=i)
+            view = self._view(space, segment, (Predict(head, "joint", pooled=True),))
+            vectors.append(self.model(view).predictions["joint"][:, 0].float().cpu())
+        return torch.cat(vectors)
+
+    @torch.inference_mode()
     def logits(
         self, raw: Any, *, attachments: Sequence[Any] = (), modality: str | None = None
     ) -> Tensor:

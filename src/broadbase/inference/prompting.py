@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from broadbase.core.errors import ConfigError
-from broadbase.core.usage import ConditioningConfig
+from broadbase.core.usage import ConditioningConfig, GeneratorConfig
 from broadbase.core.view import Segment, View, positions
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.decoding import drawn, must_stop
@@ -113,11 +113,7 @@ class Prompting(Reader):
         does not generate this, DataError if it cannot read a prompt.
         """
         must_stop(request.stop)
-        if self.usage.generator is None:
-            raise ConfigError(
-                f"this base was pretrained with attention {self.usage.attention!r} and cannot"
-                " generate; pretrain with --set objective.name=causal"
-            )
+        generator = self._generator()
         conditioning = self.usage.conditioning
         space, codec = self.codec(self._generated(request.modality))
         grid = request.grid or self.usage.grids.get(space)
@@ -125,10 +121,7 @@ class Prompting(Reader):
         for first, chance, some in _batches(request, conditioning):
             if grid is not None:
                 _must_be_nothing(space, some, conditioning)
-            if conditioning is None:
-                start, view = self._continued(space, some, first)
-            else:
-                start, view = self._conditioned(conditioning, space, some, first)
+            start, view = self._started(space, some, first)
             if grid is None:
                 last = view.streams[-1]
                 longest, new = self.config.max_length(space), request.max_new_tokens
@@ -138,9 +131,24 @@ class Prompting(Reader):
                 first_B13 = view.streams[-1].segments[-1].position
                 tokens = 1 + positions(grid)[:, None] + first_B13.transpose(0, 1)
             sample = request.sampling.build(chance)
-            steps = self.usage.generator.values(self.model, view, tokens, sample)
+            steps = generator.values(self.model, view, tokens, sample)
             outputs += drawn(steps, start, codec, request.stop, grid)
         return outputs
+
+    def _generator(self) -> GeneratorConfig:
+        """Return how the base generates; ConfigError if it does not."""
+        if self.usage.generator is None:
+            raise ConfigError(
+                f"this base was pretrained with attention {self.usage.attention!r} and cannot"
+                " generate; pretrain with --set objective.name=causal"
+            )
+        return self.usage.generator
+
+    def _started(self, space: str, prompts: Sequence[Prompt], first: int = 0) -> Start:
+        """Return the outputs of some prompts as far as they are given, and their view."""
+        if self.usage.conditioning is None:
+            return self._continued(space, prompts, first)
+        return self._conditioned(self.usage.conditioning, space, prompts, first)
 
     def _generated(self, modality: str | None) -> str | None:
         """Return the modality that is generated; ConfigError if the base generates another."""
