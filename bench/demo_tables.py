@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from broadbase.adapt.few_labels import LABELS
 from broadbase.demo.borrow import SHOWN, Borrowed
-from broadbase.demo.few_labels import LABELS
 from broadbase.demo.story import leads
 from broadbase.evidence.few_labels import OWN, RANDOM, FewLabels
 from broadbase.evidence.interval import Interval

@@ -31,10 +31,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from broadbase.adapt.few_labels import METHODS, balanced, measured
+from broadbase.adapt.few_labels import split as cut
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
-from broadbase.demo.few_labels import METHODS, balanced, measured
-from broadbase.demo.few_labels import split as cut
 from broadbase.demo.text_tasks import CONTAMINATED, names_of, tasks
 from broadbase.evidence.few_labels import FEATURES, POOLED, PUBLISHED, RANDOM, FewLabels
 from broadbase.evidence.interval import Interval, paired_interval

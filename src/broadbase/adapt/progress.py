@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-EVERY = 10.0  # seconds from line to line
+EVERY = 10.0  # seconds from line to line in a log, by default
 
 
 class Progress:
     """The work of one phase after another, with the time left of each; no console: silent."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, every: float = EVERY) -> None:
         """Take the console to show progress on; None shows nothing."""
-        self._console = console
+        self._console, self._every = console, every
         self._bar = _bar(console) if console is not None and console.is_terminal else None
         self._what, self._total, self._count = "", 0, 0
         self._began = self._said = 0.0
@@ -45,7 +45,7 @@ class Progress:
         if self._bar is not None and self._bar.task_ids:
             self._bar.advance(self._bar.task_ids[-1], count)
         now = time.monotonic()
-        if self._console is None or self._bar is not None or now - self._said < EVERY:
+        if self._console is None or self._bar is not None or now - self._said < self._every:
             return
         self._said = now
         left = (now - self._began) * (self._total / max(1, self._count) - 1)

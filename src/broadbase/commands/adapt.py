@@ -90,6 +90,9 @@ Settings = Annotated[
     ),
 ]
 Baselines = Annotated[bool, typer.Option(help="Compare with random init and hand-made features.")]
+FewLabels = Annotated[
+    bool, typer.Option(help="First show the scores with no, 2, 5, 20 and all labels of a class.")
+]
 Out = Annotated[Path | None, typer.Option(help="The folder to save the adapted base in.")]
 CopyBase = Annotated[
     bool, typer.Option(help="Copy the base into --out, instead of keeping only its path.")
@@ -121,6 +124,7 @@ def adapt(
     class_weights: Weights = None,
     settings: Settings = None,
     baselines: Baselines = True,
+    few_labels: FewLabels = False,
     out: Out = None,
     copy_base: CopyBase = False,
     cache: Cached = True,
@@ -149,6 +153,7 @@ def adapt(
             class_weights=class_weights or (),
             settings=settings or (),
             baselines=baselines,
+            few_labels=few_labels,
             out=out,
             copy_base=copy_base,
             as_json=as_json,

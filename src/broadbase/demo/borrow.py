@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Console
 
+from broadbase.adapt.few_labels import LABELS, measured, thinned
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import reader
@@ -29,7 +30,6 @@ from broadbase.adapt.task_data import read_task
 from broadbase.core.errors import DataError, ResourceError
 from broadbase.data.samples.sets import SAMPLES
 from broadbase.demo import flop
-from broadbase.demo.few_labels import LABELS, measured, thinned
 from broadbase.demo.make import Made
 from broadbase.demo.text_tasks import names_of, tasks
 from broadbase.evidence.few_labels import FEATURES, OWN, PUBLISHED, RANDOM, FewLabels

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from broadbase.adapt.few_labels import LABELS
 from broadbase.demo.borrow import NAMES, SHOWN, SOUND_METHOD, TEXT_METHOD, Borrowed
-from broadbase.demo.few_labels import LABELS
 from broadbase.demo.text_tasks import CONTAMINATED
 from broadbase.evidence.few_labels import (
     FEATURES,

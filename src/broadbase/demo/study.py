@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
+from broadbase.adapt.few_labels import LABELS
 from broadbase.core.errors import ConfigError
 from broadbase.core.files import write_json, write_text
 from broadbase.demo.borrow import SHOWN, Borrowed, borrow
-from broadbase.demo.few_labels import LABELS
 from broadbase.demo.make import STEPS, Made, curves, facts, make
 from broadbase.demo.story import headline, leads, picture, table
 from broadbase.demo.use import Used, use

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from broadbase.adapt.few_labels import balanced
 from broadbase.core.errors import ResourceError
 from broadbase.demo.borrow import TEXT
-from broadbase.demo.few_labels import balanced
 from broadbase.demo.tasks import subject
 
 EACH, NEW = 20, 200  # labels of each class to learn from; other records to predict

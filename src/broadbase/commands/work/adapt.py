@@ -19,6 +19,7 @@ from broadbase.adapt.result import TaskResult
 from broadbase.adapt.task import Task
 from broadbase.adapt.task_data import MOST
 from broadbase.commands.options import log
+from broadbase.commands.work.label_table import show_label_table
 from broadbase.commands.work.labelled_data import LabelledData, task_of, weights_of
 from broadbase.core.config import override
 from broadbase.core.terminal import echo
@@ -44,6 +45,7 @@ def adapt(
     class_weights: Sequence[str],
     settings: Sequence[str],
     baselines: bool,
+    few_labels: bool,
     out: Path | None,
     copy_base: bool,
     as_json: bool,
@@ -63,23 +65,9 @@ def adapt(
     base = load(model)
     pooled = chosen.uses_unlabelled
     task = task_of(base, data, modality, kind, macro, test_size, weights, pooled)
-    if task.test is not None:
-        result = compare_test(
-            base, task, chosen, features=baselines, random_init=baselines, console=log
-        )
-    else:
-        few, tested = _sizes(task, train_size, test_size, splits)
-        (result,) = compare(
-            base,
-            task,
-            chosen,
-            [few],
-            tested,
-            splits,
-            features=baselines,
-            random_init=baselines,
-            console=log,
-        )
+    if few_labels:
+        show_label_table(base, task, as_json)
+    result = _tested(base, task, chosen, (train_size, test_size, splits), baselines)
     selection = None
     if out is not None or chosen.selects:
         learned = _learned(base, task, chosen, data.read, result)
@@ -101,6 +89,22 @@ def _sizes(
     if task.groups is None:
         return len(task.labels) - max(tested, kinds), tested
     return task.most(tested, splits), tested
+
+
+def _tested(
+    base: Base,
+    task: Task,
+    method: MethodConfig,
+    sizes: tuple[int | None, int | None, int],  # records to train on and to test on, splits
+    baselines: bool,
+) -> TaskResult:
+    """Compare the base with its baselines, on its own test or on random splits."""
+    given: dict[str, Any] = {"features": baselines, "random_init": baselines, "console": log}
+    if task.test is not None:
+        return compare_test(base, task, method, **given)
+    few, tested = _sizes(task, *sizes)
+    (result,) = compare(base, task, method, [few], tested, sizes[2], **given)
+    return result
 
 
 def method_of(name: str, settings: Sequence[str] = ()) -> MethodConfig:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broadbase.adapt.few_labels import balanced, measured, split, thinned
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.task import Task
-from broadbase.demo.few_labels import balanced, measured, split, thinned
 from broadbase.evidence.few_labels import FEATURES, OWN, PUBLISHED
 from support.bases import text_base
 
