@@ -14,6 +14,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.view import Segment
 
 Values = Sequence[NDArray[Any]]
+CUT = "\N{REPLACEMENT CHARACTER}"  # what a part of a character is decoded to
 
 
 def must_stop(stop: Sequence[str]) -> None:
@@ -99,3 +100,44 @@ def _stopped(codec: Codec, before: NDArray[Any], values: Values, stop: Sequence[
 def _text(codec: Codec, before: NDArray[Any], values: Values, special: bool = False) -> Any:
     """Decode values after others; only codecs of a tokenizer have special tokens."""
     return codec.continuation(before, np.array(values), special)
+
+
+class Speller:
+    """The text of a row of ids as it grows, never a part of a character or of a text to stop at."""
+
+    def __init__(self, codec: Codec, prompt: Sequence[int], stop: Sequence[str] = ()) -> None:
+        """Start after the ids of a prompt; end at the texts of `stop`."""
+        self.codec, self.before, self.stop = codec, np.array(prompt), stop
+        self.values: list[NDArray[Any]] = []
+        self.text = ""  # what was returned so far
+
+    def add(self, token: int) -> tuple[str, bool]:
+        """Return what an id adds to the text, and whether the row ends with it."""
+        value = np.array(token)
+        if is_end(self.codec, value):
+            return self.rest(), True
+        self.values.append(value)
+        if self.stop and _stopped(self.codec, self.before, self.values, self.stop):
+            return self.rest(), True
+        text = str(_text(self.codec, self.before, self.values)).rstrip(CUT)
+        if self.stop:
+            spelled = str(_text(self.codec, self.before, self.values, special=True))
+            held = max(_begun(each, self.stop) for each in (text, spelled))
+            text = text[: len(text) - held]
+        return self._more(text), False
+
+    def rest(self) -> str:
+        """Return what was held back, at the end of the row."""
+        return self._more(str(_decoded(self.codec, self.before, self.values, self.stop)))
+
+    def _more(self, text: str) -> str:
+        new = text[len(self.text) :] if text.startswith(self.text) else ""
+        self.text += new
+        return new
+
+
+def _begun(text: str, stop: Sequence[str]) -> int:
+    """Return how many characters at the end of a text may begin one of `stop`."""
+    longest = max(map(len, stop))
+    sizes = range(min(longest, len(text)), 0, -1)
+    return next((n for n in sizes if any(s.startswith(text[-n:]) for s in stop)), 0)

@@ -18,14 +18,13 @@ from broadbase.core.codec import Codec
 from broadbase.core.errors import ConfigError
 from broadbase.core.spaces import SampleFn
 from broadbase.inference.autoregressive import SamplingConfig
-from broadbase.inference.decoding import is_end
+from broadbase.inference.decoding import CUT, is_end
 from broadbase.inference.documents import must_fit
 from broadbase.inference.interleave import following, furthest
 from broadbase.inference.prompting import Prompting
 from broadbase.inference.request import Prompt
 
 ALTERNATIVES = 5  # the likeliest tokens that are listed
-CUT = "\N{REPLACEMENT CHARACTER}"  # what a part of a character is decoded to
 
 
 @dataclass(frozen=True)

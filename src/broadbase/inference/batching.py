@@ -1,0 +1,304 @@
+"""Continuous batching: rows join and leave a batch that runs (Orca; Yu et al. 2022).
+
+Each row has its own prompt, length, sampling and end, and its output is the one that `generate`
+makes of it alone. A step reads up to `CHUNK` tokens of the prompts that wait, so that a long one
+does not stop the other rows, and then generates one token for every row.
+
+Legend: B rows, T tokens of a prompt, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.core.view import Predict, Segment, Stream, View
+from broadbase.inference.autoregressive import AutoregressiveConfig, Sampler, SamplingConfig
+from broadbase.inference.base import Base
+from broadbase.inference.decoding import Speller, must_stop
+from broadbase.inference.documents import must_fit
+from broadbase.inference.linear import packed
+from broadbase.nn.cache import Cache, RowsCache
+
+CHUNK = 256  # tokens of prompts that one step reads
+BYTES = 2**31  # of keys and values, where nobody says how many tokens are kept
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What one row generates."""
+
+    prompt: tuple[int, ...]  # ids, with those that the base puts before a record (`prompt_ids`)
+    max_new_tokens: int
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stop: tuple[str, ...] = ()  # texts at which the output ends; they are left out
+    logprobs: int | None = None  # how many of the likeliest tokens to report; None: no probability
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """What a step generates for one row."""
+
+    id: int
+    text: str  # what it adds to the output; nothing while a character or a stop may be unfinished
+    logprob: float | None = None  # natural logarithm, at temperature 1
+    top: tuple[tuple[int, float], ...] = ()  # the likeliest ids with theirs
+    finish: Literal["stop", "length", "error"] | None = None  # why the row ends; None: it goes on
+    error: DataError | None = None
+
+
+@dataclass
+class Row:
+    """A completion in progress."""
+
+    handle: int
+    completion: Completion
+    speller: Speller
+    sampler: Sampler
+    cache: Cache | None = None  # of the part of the prompt that is read
+    read: int = 0  # tokens of the prompt
+    last: int = 0  # the id that was generated last
+    generated: int = 0
+
+    @property
+    def reserved(self) -> int:
+        """How many tokens its cache may have in the end."""
+        return len(self.completion.prompt) + self.completion.max_new_tokens
+
+
+@dataclass
+class Batch:
+    """Rows of one base that are generated side by side."""
+
+    base: Base
+    modality: str | None = None
+    rows: int = 16  # the most at once
+    tokens: int | None = None  # the most in the caches of all rows; None: `BYTES` of them
+    waiting: deque[Row] = field(default_factory=deque, init=False)  # whose prompts are being read
+    running: list[Row] = field(default_factory=list, init=False)  # in the order of the cache
+
+    def __post_init__(self) -> None:
+        """Check that the base can be batched; ConfigError otherwise."""
+        self.space, self.codec = self.base.codec(self.modality)
+        if not self.supports(self.base, self.modality):
+            raise ConfigError(
+                f"{self.space!r} of this base cannot be generated in a batch that rows join and"
+                " leave; use `generate`"
+            )
+        self.model = packed(self.base.model)
+        self.tower = self.base.tower(self.space)
+        tower: Any = self.model.towers[self.tower]
+        self.cache = RowsCache(len(tower.blocks))
+        self.device = next(self.base.model.parameters()).device
+        if self.tokens is None:
+            self.tokens = BYTES // token_bytes(self.base, self.tower)
+        self._handles = count()
+
+    @staticmethod
+    def supports(base: Base, modality: str | None = None) -> bool:
+        """Return whether rows of a base can be batched: ids after ids, from one causal stream."""
+        space, codec = base.codec(modality)
+        tower: Any = base.model.towers[base.tower(space)]
+        return (
+            isinstance(base.usage.generator, AutoregressiveConfig)
+            and base.usage.conditioning is None
+            and base.attention_pattern(space) == "causal"
+            and space not in base.usage.grids
+            and not codec.start.ndim
+            and tower.registers is None
+        )
+
+    @property
+    def live(self) -> int:
+        """How many rows there are."""
+        return len(self.running) + len(self.waiting)
+
+    def check(self, completion: Completion) -> None:
+        """Raise ConfigError or DataError where a completion can never be generated."""
+        must_stop(completion.stop)
+        given, new = len(completion.prompt), completion.max_new_tokens
+        must_fit(self.space, self.base.config.max_length(self.space), given, new)
+        assert self.tokens is not None
+        if not given or new < 1:
+            raise ConfigError("a completion needs a token of prompt, and one to generate")
+        if given + new > self.tokens:
+            raise ConfigError(
+                f"{given} tokens of prompt and {new} new ones do not fit into the memory for"
+                f" {self.tokens:,} tokens; ask for fewer"
+            )
+
+    def fits(self, completion: Completion) -> bool:
+        """Return whether there is room for a completion now: the buffers are as long as the
+        longest row."""
+        assert self.tokens is not None
+        rows = [*self.running, *self.waiting]
+        reserved = len(completion.prompt) + completion.max_new_tokens
+        longest = max([reserved, *(row.reserved for row in rows)])
+        return len(rows) < self.rows and (len(rows) + 1) * longest <= self.tokens
+
+    def add(self, completion: Completion) -> int:
+        """Add a row that is read and generated by the steps to come; return its handle."""
+        self.check(completion)
+        speller = Speller(self.codec, completion.prompt, completion.stop)
+        row = Row(next(self._handles), completion, speller, completion.sampling.build())
+        self.waiting.append(row)
+        return row.handle
+
+    @torch.inference_mode()
+    def remove(self, handle: int) -> None:
+        """Remove a row before its end; nothing happens where it has ended."""
+        for row in [row for row in self.waiting if row.handle == handle]:
+            self.waiting.remove(row)
+        for row in [row for row in self.running if row.handle == handle]:
+            self._leave(row)
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[int, NewToken]]:
+        """Read prompts that wait, then generate a token for every row; return these by handle."""
+        new = [*self._read()]
+        if self.running:
+            logits_BV = self._next()
+            new += self._generated(self.running, logits_BV)
+        return new
+
+    def _read(self) -> Iterator[tuple[int, NewToken]]:
+        """Read up to `CHUNK` tokens of prompts; yield the first token of rows that are read."""
+        left = CHUNK
+        while self.waiting and left > 0:
+            row = self.waiting[0]
+            prompt = row.completion.prompt
+            end = min(row.read + left, len(prompt))
+            left -= end - row.read
+            logits_V = self._prefill(row, end)
+            if end < len(prompt):
+                return
+            self.waiting.popleft()
+            assert row.cache is not None
+            self.cache.join(row.cache)
+            row.cache = None
+            self.running.append(row)
+            yield from self._generated([row], logits_V[None])
+
+    def _prefill(self, row: Row, end: int) -> Tensor:
+        """Read the prompt of a row up to `end`; return the logits [V] after it."""
+        row.cache = row.cache or Cache(len(self.cache.layers))
+        ids_1T = torch.tensor([row.completion.prompt[row.read : end]], device=self.device)
+        line_T = torch.arange(row.read, end, device=self.device)
+        segment = Segment(self.space, ids_1T, line_T[None, :, None].expand(1, -1, 3))
+        last_11 = torch.tensor([[end - row.read - 1]], device=self.device)
+        row.read = end
+        return self._logits(segment, row.cache, last_11)[0]
+
+    def _next(self) -> Tensor:
+        """Return the logits [B,V] after the last tokens of all rows that run."""
+        ids_B1 = torch.tensor([[row.last] for row in self.running], device=self.device)
+        order_B1 = self.cache.length_B[:, None]
+        position_B13 = order_B1[..., None].expand(-1, 1, 3)
+        segment = Segment(self.space, ids_B1, position_B13, order=order_B1)
+        return self._logits(segment, self.cache, None)
+
+    def _logits(self, segment: Segment, cache: Cache, index: Tensor | None) -> Tensor:
+        """Return the logits [B,V] of one token of each row of a segment."""
+        read = Predict(self.space, "next", index=index)
+        stream = Stream("main", self.tower, (segment,), "causal", readouts=(read,))
+        output = self.model(View((stream,)), caches={"main": cache})
+        kept: list[Tensor] = []
+
+        def keep(logits: Tensor) -> Tensor:
+            kept.append(logits)
+            return logits.argmax(dim=-1)
+
+        self.model.head(self.space).sample(output.predictions["next"], keep)
+        return kept[0][:, 0]
+
+    def _generated(self, rows: Sequence[Row], logits_BV: Tensor) -> Iterator[tuple[int, NewToken]]:
+        """Draw a token for each of some rows; those that end leave the batch."""
+        greedy_B = logits_BV.argmax(dim=-1).tolist()
+        finite_B = logits_BV.amax(dim=-1).isfinite().tolist()
+        for i, row in enumerate([*rows]):
+            if row.completion.sampling.temperature == 0 and finite_B[i]:
+                new = self._token(row, greedy_B[i], logits_BV[i])
+            else:
+                try:
+                    token = int(row.sampler(logits_BV[i : i + 1, None]))
+                    new = self._token(row, token, logits_BV[i])
+                except DataError as error:
+                    new = NewToken(0, "", finish="error", error=error)
+            if new.finish is not None:
+                self._leave(row)
+            yield row.handle, new
+
+    def _token(self, row: Row, token: int, logits_V: Tensor) -> NewToken:
+        """Return a token that was drawn, with what it adds to the output of its row."""
+        row.last, row.generated = token, row.generated + 1
+        text, stopped = row.speller.add(token)
+        finish: Literal["stop", "length"] | None = "stop" if stopped else None
+        if not stopped and row.generated == row.completion.max_new_tokens:
+            finish, text = "length", text + row.speller.rest()
+        if row.completion.logprobs is None:
+            return NewToken(token, text, finish=finish)
+        logprob, top = likeliest(logits_V, token, row.completion.logprobs)
+        return NewToken(token, text, logprob, top, finish)
+
+    def _leave(self, row: Row) -> None:
+        """Take a row out; the last one takes its place in the cache."""
+        i = self.running.index(row)
+        self.cache.leave(i)
+        self.running[i] = self.running[-1]
+        self.running.pop()
+
+
+def token_bytes(base: Base, tower: str) -> int:
+    """Return the bytes of the keys and values of one token of a tower."""
+    config: Any = base.config.towers[tower]
+    size = next(base.model.parameters()).element_size()
+    numbers = 0
+    for layers in config.layers:
+        attention = layers.block.attention
+        numbers += 2 * layers.repeat * attention.kv_heads * attention.head_dim
+    return int(numbers * size)
+
+
+def prompt_ids(base: Base, text: str | None, modality: str | None = None) -> tuple[int, ...]:
+    """Return the ids of a prompt as `generate` reads it, with those before a record.
+
+    Special tokens may be written in it. DataError where the base cannot read it.
+    """
+    space = base.codec(modality)[0]
+    return tuple(base._begun(space, [text]).values[0].tolist())
+
+
+@torch.inference_mode()
+def prompt_logprobs(
+    base: Base, ids: Sequence[int], top: int = 0, modality: str | None = None
+) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
+    """Return the log-probability of each id but the first, with the `top` likeliest there.
+
+    Natural logarithms, at temperature 1. DataError where the ids do not fit the base.
+    """
+    space = base.codec(modality)[0]
+    must_fit(space, base.config.max_length(space), len(ids))
+    device = next(base.model.parameters()).device
+    line_T = torch.arange(len(ids), device=device)
+    values_1T = torch.tensor([[*ids]], device=device)
+    segment = Segment(space, values_1T, line_T[None, :, None].expand(1, -1, 3))
+    view = base._view(space, segment, (Predict(space, "logits"),))
+    logits_TV = packed(base.model)(view).predictions["logits"][0]
+    return [likeliest(logits_TV[i], ids[i + 1], top) for i in range(len(ids) - 1)]
+
+
+def likeliest(
+    logits_V: Tensor, token: int, top: int
+) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """Return the log-probability of a token, and the `top` likeliest tokens with theirs."""
+    logprob_V = logits_V.float().log_softmax(dim=-1)
+    best = logprob_V.topk(min(top, len(logprob_V)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return float(logprob_V[token]), tuple(pairs)
