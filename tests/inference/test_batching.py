@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
-from broadbase.inference.batching import (
-    CHUNK,
-    Batch,
-    Completion,
-    prompt_ids,
-    prompt_logprobs,
-    token_bytes,
-)
+from broadbase.inference.batching import CHUNK, Batch, Completion, token_bytes
+from broadbase.inference.likelihood import prompt_ids, prompt_logprobs
 from broadbase.inference.usages import plain_usage
 from broadbase.weights.folder import load
 from support.bases import TEXTS, base_of, protein_base, text_base

@@ -24,6 +24,7 @@ from broadbase.inference.autoregressive import AutoregressiveConfig, Sampler, Sa
 from broadbase.inference.base import Base
 from broadbase.inference.decoding import Speller, must_stop
 from broadbase.inference.documents import must_fit
+from broadbase.inference.likelihood import likeliest
 from broadbase.inference.linear import packed
 from broadbase.nn.cache import Cache, RowsCache
 
@@ -35,7 +36,7 @@ BYTES = 2**31  # of keys and values, where nobody says how many tokens are kept
 class Completion:
     """What one row generates."""
 
-    prompt: tuple[int, ...]  # ids, with those that the base puts before a record (`prompt_ids`)
+    prompt: tuple[int, ...]  # ids, with those that the base puts before a record (`likelihood.prompt_ids`)
     max_new_tokens: int
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stop: tuple[str, ...] = ()  # texts at which the output ends; they are left out
@@ -264,41 +265,3 @@ def token_bytes(base: Base, tower: str) -> int:
         attention = layers.block.attention
         numbers += 2 * layers.repeat * attention.kv_heads * attention.head_dim
     return int(numbers * size)
-
-
-def prompt_ids(base: Base, text: str | None, modality: str | None = None) -> tuple[int, ...]:
-    """Return the ids of a prompt as `generate` reads it, with those before a record.
-
-    Special tokens may be written in it. DataError where the base cannot read it.
-    """
-    space = base.codec(modality)[0]
-    return tuple(base._begun(space, [text]).values[0].tolist())
-
-
-@torch.inference_mode()
-def prompt_logprobs(
-    base: Base, ids: Sequence[int], top: int = 0, modality: str | None = None
-) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
-    """Return the log-probability of each id but the first, with the `top` likeliest there.
-
-    Natural logarithms, at temperature 1. DataError where the ids do not fit the base.
-    """
-    space = base.codec(modality)[0]
-    must_fit(space, base.config.max_length(space), len(ids))
-    device = next(base.model.parameters()).device
-    line_T = torch.arange(len(ids), device=device)
-    values_1T = torch.tensor([[*ids]], device=device)
-    segment = Segment(space, values_1T, line_T[None, :, None].expand(1, -1, 3))
-    view = base._view(space, segment, (Predict(space, "logits"),))
-    logits_TV = packed(base.model)(view).predictions["logits"][0]
-    return [likeliest(logits_TV[i], ids[i + 1], top) for i in range(len(ids) - 1)]
-
-
-def likeliest(
-    logits_V: Tensor, token: int, top: int
-) -> tuple[float, tuple[tuple[int, float], ...]]:
-    """Return the log-probability of a token, and the `top` likeliest tokens with theirs."""
-    logprob_V = logits_V.float().log_softmax(dim=-1)
-    best = logprob_V.topk(min(top, len(logprob_V)))
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return float(logprob_V[token]), tuple(pairs)
