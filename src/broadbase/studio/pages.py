@@ -16,8 +16,7 @@ SECTIONS = {"Runs": "/runs", "Try": "/try", "Map": "/map", "Adapt": "/adapt"}
 def pages(root: Path, token: str) -> APIRouter:
     """Return the routes of the pages on the run folders in `root`."""
     router = APIRouter(include_in_schema=False)
-    templates = Jinja2Templates(HERE / "templates")  # escapes every value
-    templates.env.globals |= {"sections": SECTIONS, "token": token}
+    templates = page_templates(token)
 
     @router.get("/")
     def home() -> Response:
@@ -29,6 +28,13 @@ def pages(root: Path, token: str) -> APIRouter:
         return templates.TemplateResponse(request, "runs.html", {"names": names, "root": root})
 
     return router
+
+
+def page_templates(token: str) -> Jinja2Templates:
+    """Return the templates of the pages, which escape every value."""
+    templates = Jinja2Templates(HERE / "templates")
+    templates.env.globals |= {"sections": SECTIONS, "token": token}
+    return templates
 
 
 def mount_files(app: FastAPI) -> None:
