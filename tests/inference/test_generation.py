@@ -99,6 +99,7 @@ def test_packed_maps_are_made_once_and_follow_their_weights() -> None:
     plain = sum(isinstance(m, nn.Linear) for m in model.modules()) + 1  # the tied output
     assert len(maps) == plain - saved < plain
     assert packed(model) is first
+    assert packed(model, 64) is packed(model, 64) is not first
     with torch.no_grad():
         next(m for m in model.modules() if type(m) is nn.Linear).weight.add_(1.0)
     assert packed(model) is not first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import replace
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.inference.documents import FORWARD, TOKENS, alike
 from support.bases import base_of, mixed_base, protein_base, text_base
 
 PHENOL = ["Oc1ccccc1", "OC1=CC=CC=C1", "c1ccc(O)cc1"]
@@ -89,3 +91,26 @@ def test_a_base_is_shown_in_one_line() -> None:
     shown = repr(mixed_base())
     assert shown.startswith("Base(bytes: bytes, image: image; ")
     assert len(shown) < 100
+
+
+@pytest.mark.parametrize("lengths", [[], [5], [0, 0], [3, 1, 2, 2, 9, 9], [7] * 900])
+def test_each_document_is_in_one_batch(lengths: list[int]) -> None:
+    batches = alike(lengths, 4)
+    assert sorted(i for batch in batches for i in batch) == [*range(len(lengths))]
+    longest = [max(lengths[i] for i in batch) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+    assert all(len(b) <= max(4, TOKENS / max(1, n)) for b, n in zip(batches, longest, strict=True))
+
+
+def test_batches_of_documents_have_the_least_padding_and_passes() -> None:
+    """No way to cut the sorted documents costs less, as trying all of them shows."""
+    lengths = [40, 40, 39, 20, 19, 8, 8, 3, 2, 1]
+
+    def cost(cuts: tuple[int, ...]) -> int:
+        pairs = pairwise([0, *cuts, len(lengths)])
+        return sum((b - a) * lengths[a] + FORWARD for a, b in pairs)
+
+    every = range(1, len(lengths))
+    least = min(cost(cuts) for n in range(len(lengths)) for cuts in combinations(every, n))
+    batches = alike(lengths, len(lengths))
+    assert sum(len(b) * lengths[b[0]] + FORWARD for b in batches) == least

@@ -9,6 +9,7 @@ Legend: M texts, F features, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -36,10 +37,7 @@ class Latent(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, texts: Sequence[str], labels: Any = None) -> Self:
         """Fit vocabulary, weights and components; labels are not looked at."""
-        everything = [*texts, *self.pool]
-        self.words_ = _word_weights().fit(everything)
-        weights = self.words_.transform(everything)
-        self.svd_ = TruncatedSVD(min(TOPICS, min(weights.shape) - 1), random_state=0).fit(weights)
+        self.words_, self.svd_ = _analysed(tuple(sorted([*texts, *self.pool])))
         return self
 
     def transform(self, texts: Sequence[str]) -> NDArray[np.float64]:
@@ -73,6 +71,17 @@ class LatentCentroids(BaseEstimator):  # type: ignore[misc]
             self.latent_.transform(texts) - self.centre_
         ) @ self.centroids_.T
         return result
+
+
+@lru_cache(maxsize=1)
+def _analysed(texts: tuple[str, ...]) -> tuple[TfidfVectorizer, TruncatedSVD]:
+    """Return weights of words and the components of some texts.
+
+    The last are kept: features of one split share them, whichever of its texts have labels.
+    """
+    words = _word_weights()
+    weights = words.fit_transform(texts)
+    return words, TruncatedSVD(min(TOPICS, min(weights.shape) - 1), random_state=0).fit(weights)
 
 
 def _word_weights() -> TfidfVectorizer:

@@ -5,6 +5,7 @@ Legend: B documents, N positions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.view import Segment, positions
 
 TOKENS = 2048  # of a batch of short records: enough for the products to be fast
+FORWARD = 32  # tokens that a pass costs besides its own: calls, and products of few rows
 
 
 def several(raws: Any) -> list[Any]:
@@ -138,15 +140,30 @@ def joined(
 def alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
     """Return the numbers of documents in batches of about one length, the longest first.
 
-    A batch has `batch` of them, or more where these have at most `TOKENS` tokens together.
+    A batch has at most `batch` of them, or more where these have at most `TOKENS` tokens together.
+    The batches are those that cost least: a token for each token, padding too, and `FORWARD` for
+    each batch. Documents of one length are parted only where a batch is full.
     """
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        last = batches[-1] if batches else []
-        if last and len(last) < max(batch, TOKENS // max(1, lengths[last[0]])):
-            last.append(i)
-        else:
-            batches.append([i])
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    ends = [n for n, i in enumerate(order) if n and lengths[i] < lengths[order[n - 1]]]
+    ends = [0, *ends, *([len(order)] if order else [])]  # between documents of different lengths
+
+    def number(first: int, end: int) -> int:
+        """Return into how many batches these documents go."""
+        return math.ceil((end - first) / max(batch, TOKENS // max(1, lengths[order[first]])))
+
+    def cost(first: int, end: int) -> int:
+        return (end - first) * lengths[order[first]] + FORWARD * number(first, end)
+
+    least: dict[int, tuple[int, int]] = {0: (0, 0)}  # by end: the cost up to it, and where from
+    for k, end in enumerate(ends[1:], 1):
+        least[end] = min((least[first][0] + cost(first, end), first) for first in ends[:k])
+    batches, end = list[list[int]](), len(order)
+    while end:
+        first = least[end][1]
+        parts = np.array_split(order[first:end], number(first, end))
+        batches = [*(part.tolist() for part in parts), *batches]
+        end = first
     return batches
 
 

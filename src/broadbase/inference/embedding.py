@@ -20,6 +20,7 @@ from broadbase.inference.interleave import reading
 from broadbase.inference.linear import packed
 from broadbase.inference.reader import Reader
 
+ROWS = 64  # of a product, at least: weights in blocks for one row are slower for so many
 Done = Callable[[int], None]  # called with how many records or steps were finished
 
 
@@ -102,7 +103,7 @@ class Embedding(Reader):
         """
         space = self.codec(modality)[0]
         documents = self._documents(space, several(raws), self._closed(modality))
-        using = replace(self, model=packed(self.model))
+        using = replace(self, model=packed(self.model, ROWS))
         for chosen in alike([len(position) for _, position in documents], batch):
             segment = padded(space, [documents[i] for i in chosen])
             hidden = using.model(using._view(space, segment), layers=layers).streams["main"]

@@ -9,6 +9,7 @@ import copy
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -42,11 +43,11 @@ class FrozenLinear(nn.Module):
 class PackedLinear(FrozenLinear):
     """W x + b with W in oneDNN's blocks: three times as fast as F.linear for one row or a few."""
 
-    def __init__(self, linear: nn.Linear) -> None:
-        """Convert the weight of a linear map."""
+    def __init__(self, linear: nn.Linear, rows: int = 1) -> None:
+        """Convert the weight of a linear map, in blocks that suit a product of so many rows."""
         super().__init__()
         weight_FK = linear.weight.detach()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight_FK, 1)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight_FK, rows)
         self.bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,11 +123,11 @@ def eight_bit(model: AnyModule) -> AnyModule:
     return _swapped(model, Int8Linear)
 
 
-def packed(model: AnyModule) -> AnyModule:
-    """Return the model with its linear maps packed, or itself if that cannot be.
+def packed(model: AnyModule, rows: int = 1) -> AnyModule:
+    """Return the model with its linear maps packed for so many rows, or itself if that cannot be.
 
-    Made once for a model, as long as it and its parameters stay as they are: a second copy of its
-    weights. Only of fp32 on CPUs, and of less than a quarter of the memory.
+    Made once for a model and these rows, as long as it and its parameters stay as they are: a copy
+    of its weights. Only of fp32 on CPUs, and of less than a quarter of the memory.
     """
     parameters = [*model.parameters()]
     plain = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in parameters)
@@ -136,11 +137,13 @@ def packed(model: AnyModule) -> AnyModule:
     state = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]
     kept = _PACKED.get(model)
     if kept is None or kept[0] != state:
-        kept = _PACKED[model] = state, _swapped(model, PackedLinear)
-    return cast(AnyModule, kept[1])
+        kept = _PACKED[model] = state, {}
+    if rows not in kept[1]:
+        kept[1][rows] = _swapped(model, partial(PackedLinear, rows=rows))
+    return cast(AnyModule, kept[1][rows])
 
 
-_PACKED: WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], nn.Module]]
+_PACKED: WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], dict[int, nn.Module]]]
 _PACKED = WeakKeyDictionary()
 
 
