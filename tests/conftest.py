@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,24 @@ from broadbase.core.keyed_random import KeyedRandom
 from broadbase.evaluate.sandbox import require_wall
 from broadbase.train.speeds import use_onednn
 from support.codes import train_tokenizer
+from support.programs import IMPORTS
 from support.recipes import write_corpus
 from support.segments import images, packed
 
 torch.set_num_threads(1)
 os.environ["BROADBASE_CACHE_GB"] = "0"  # no test leaves embeddings in the user's cache
 os.environ.pop("COLUMNS", None)  # a worker of xdist says 80; a table that goes to a file has room
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In a worker, let every process that a fork server starts begin with its imports done.
+
+    A server that is running keeps its imports: otherwise the first test that starts a process would
+    choose them for all others, and theirs would import torch each time.
+    """
+    if hasattr(config, "workerinput"):
+        forkserver.set_forkserver_preload([*IMPORTS])
+        forkserver.ensure_running()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

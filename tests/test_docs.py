@@ -7,8 +7,6 @@ import os
 import random
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +24,7 @@ from broadbase.core.contracts import ObjectiveConfig
 from broadbase.core.plugins import VARIABLE, declared
 from broadbase.recipes.recipe import Recipe
 from broadbase.weights.mapping import families_by_type
+from support import programs
 from support.llava import published
 from support.pages import ELSEWHERE, FENCE, commands, files, snippets
 from support.paths import ROOT
@@ -153,6 +152,9 @@ def test_the_first_training_runs_in_order(
     assert {file.name for file in Path().iterdir()} >= {"notes-hf", "notes.gguf", "digit.png"}
 
 
+PYTEST = (
+    "import pytest, sys; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
+)
 MANY = """
 import shlex, sys
 from broadbase.commands.main import app
@@ -170,17 +172,8 @@ def test_what_the_pages_add_from_outside_runs(desk: Path) -> None:
         (desk / name).write_text(block)
     plugins = [Path(name).stem for name in written if not name.startswith("test_")]
     lines = [shlex.split(line)[1:] for page in pages for line in commands(page)]
-    made = subprocess.run(
-        [sys.executable, "-c", MANY, *(shlex.join(["", *shortened(line)]) for line in lines)],
-        cwd=desk,
-        env={
-            **os.environ,
-            VARIABLE: ",".join(plugins),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    calls = [shlex.join(["", *shortened(line)]) for line in lines]
+    made = programs.run(MANY, *calls, cwd=desk, env={**os.environ, VARIABLE: ",".join(plugins)})
     assert made.returncode == 0, made.stderr[-2000:]
     assert "most frequent" in made.stdout
     assert "p(a)" in made.stdout
@@ -193,8 +186,7 @@ def test_the_contract_checks_of_the_pages_pass(page: str, tmp_path: Path) -> Non
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(block)
     tests = [name for name in written if name.startswith("test_")]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = programs.run(PYTEST, *tests, cwd=tmp_path)
     assert tests
     assert done.returncode == 0, done.stdout[-3000:]
 
@@ -210,14 +202,8 @@ def test_the_melodies_of_the_page_are_a_recipe(tmp_path: Path) -> None:
     (block,) = (block for kind, block in FENCE.findall(page.read_text()) if kind == "console")
     variable, *lines = block.splitlines()
     calls = [shlex.join(["", *shortened(shlex.split(line)[1:])]) for line in lines]
-    made = subprocess.run(
-        [sys.executable, "-c", MANY, *calls],
-        cwd=tmp_path,
-        env={**os.environ, VARIABLE: variable.partition("=")[2]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, VARIABLE: variable.partition("=")[2]}
+    made = programs.run(MANY, *calls, cwd=tmp_path, env=environment)
     assert made.returncode == 0, made.stderr[-2000:]
     assert re.search(r"(\d+:\d+ ){20}", made.stdout)
 

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,8 @@ from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.train.metrics_log import MetricsLog
+from support import programs
+from support.programs import BROADBASE
 from support.stores import stored
 
 
@@ -210,11 +210,6 @@ def test_raw_values() -> None:
         ImageConfig.from_tree({"name": "image", "height": 4, "width": 4, "patch": 3})
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "broadbase", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_exit_codes(tmp_path: Path) -> None:
     """One line on stderr, nothing on stdout, no traceback."""
     (tmp_path / "empty").mkdir()
@@ -225,7 +220,7 @@ def test_exit_codes(tmp_path: Path) -> None:
         (("generate", str(tmp_path)), 3, "is this a model folder"),
         (("pretrain", "text", "--depht", "3"), 2, "--depht"),
     ):
-        done = run(*words)
+        done = programs.run(BROADBASE, *words)
         assert done.returncode == code, done.stderr
         assert message in done.stderr
         assert "Traceback" not in done.stderr

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from broadbase.data.sources.tables import CsvConfig
 from broadbase.data.sources.texts import TextFilesConfig
 from support.pages import commands, files
 from support.paths import ROOT
+from support.programs import run
 
 PAGE = ROOT / "docs" / "add-a-modality.md"
 SHORT = {
@@ -60,14 +60,8 @@ def test_the_page_runs_as_it_is_written(desk: Path) -> None:
     """Every command, shortened; the held-out loss falls, and all that is told is there."""
     lines = [f"{line} {SHORT.get(line.split()[1], '')}" for line in commands(PAGE)]
     assert [line.split()[1] for line in lines][-4:] == ["pretrain", "inspect", "evaluate", "adapt"]
-    done = subprocess.run(
-        [sys.executable, "-c", MANY, *(f"{line} --json" for line in lines)],
-        cwd=desk,
-        env={**os.environ, VARIABLE: "sensors", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, VARIABLE: "sensors"}
+    done = run(MANY, *(f"{line} --json" for line in lines), cwd=desk, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     said = dict(
         part.split("\n", 1) for part in re.split(r"^\$ broadbase ", done.stdout, flags=re.M)[1:]

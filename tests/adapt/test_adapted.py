@@ -24,11 +24,13 @@ from support.adapting import METHODS
 from support.bases import mixed_base, protein_base
 
 WORDS = {"fruit": "apple pear plum fig", "tool": "saw drill axe file", "unit": "gram mile hour mol"}
-LOADED = (
-    "import json, sys, broadbase\n"
-    "adapted = broadbase.load_adapted(sys.argv[1])\n"
-    "print(json.dumps(adapted.predict(json.loads(sys.argv[2]))))"
-)
+LOADED = """
+import json, sys, broadbase
+from pathlib import Path
+for folder in map(Path, sys.argv[1:]):
+    records = json.loads((folder / "records.json").read_text())
+    print(json.dumps(broadbase.load_adapted(folder / "out").predict(records)))
+"""
 
 
 def things(count: int = 60) -> Task:
@@ -61,17 +63,33 @@ LEARNABLE = [
 ]
 
 
-@pytest.mark.parametrize(("method", "make"), LEARNABLE)
-def test_a_new_process_predicts_the_same(tmp_path: Path, method: MethodConfig, make: Any) -> None:
-    task = make()
-    learned = adapted(tmp_path / "base", task, method)
-    save_adapted(learned, tmp_path / "out", tmp_path / "base")
-    records = [*task.raws[:20], "new words", "apple"]
-    words = [sys.executable, "-c", LOADED, str(tmp_path / "out"), json.dumps(records)]
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any, Any]]:
+    """By test: the folder of what was learned, what it predicts, what a new process predicts."""
+    rows: dict[str, tuple[Path, Any]] = {}
+    for case in LEARNABLE:
+        method, make = case.values
+        folder, task = tmp_path_factory.mktemp("adapted"), make()
+        learned = adapted(folder / "base", task, method)
+        save_adapted(learned, folder / "out", folder / "base")
+        records = [*task.raws[:20], "new words", "apple"]
+        (folder / "records.json").write_text(json.dumps(records))
+        rows[case.id] = (folder, learned.predict(records))
+    words = [sys.executable, "-c", LOADED, *(str(folder) for folder, _ in rows.values())]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == learned.predict(records)
-    assert (tmp_path / "out" / "model").exists() == method.trains_base
+    again = map(json.loads, done.stdout.splitlines())
+    return {name: (*row, new) for (name, row), new in zip(rows.items(), again, strict=True)}
+
+
+@pytest.mark.parametrize(("method", "make"), LEARNABLE)
+def test_a_new_process_predicts_the_same(
+    saved: dict[str, tuple[Path, Any, Any]], method: MethodConfig, make: Any
+) -> None:
+    folder, rows, again = saved[f"{method.name}-{make.__name__}"]
+    assert again == rows
+    assert len(rows) == 22
+    assert (folder / "out" / "model").exists() == method.trains_base
 
 
 def test_classes_keep_their_names_and_probabilities_sum_to_1(tmp_path: Path) -> None:

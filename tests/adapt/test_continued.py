@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,6 +34,7 @@ from broadbase.inference.base import Base
 from broadbase.modalities.noise import corruptions
 from support.adapting import saved
 from support.bases import mixed_base, protein_base
+from support.programs import run
 
 SHORT = ContinueConfig(steps=3, batch=4)
 CLASSES = np.arange(40) % 2
@@ -71,9 +70,7 @@ def test_a_new_process_predicts_the_same(tmp_path: Path, then: Any) -> None:
         "adapted = broadbase.load_adapted(sys.argv[1])\n"
         "print(json.dumps([adapted.predict(json.loads(sys.argv[2])), adapted.fitted.parameters]))"
     )
-    words = [sys.executable, "-c", code, str(tmp_path / "out"), json.dumps([*WORDS[:9], "new"])]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run(code, tmp_path / "out", json.dumps([*WORDS[:9], "new"]), check=True)
     rows, parameters = json.loads(done.stdout)
     assert rows == learned.predict([*WORDS[:9], "new"])
     assert parameters == learned.fitted.parameters

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +47,7 @@ from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load, save
+from support import programs
 from support.adapting import saved
 from support.models import HEADS, TOWER
 
@@ -198,9 +197,7 @@ def test_what_is_planted_is_generated_after_a_reload_in_a_new_process(tmp_path: 
     new, right = list(task.raws[48:]), task.labels[48:]
     rows = learned.predict(new)
     assert np.mean([row["text"] == label for row, label in zip(rows, right, strict=True)]) > 0.9
-    words = [sys.executable, "-c", LOADED, str(tmp_path / "back"), json.dumps(new)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = programs.run(LOADED, tmp_path / "back", json.dumps(new), check=True)
     assert json.loads(done.stdout) == rows
     alone = load(tmp_path / "back" / "model")  # a base like any other, which answers
     assert alone.generate(new[0], sampling=GREEDY) == rows[0]["text"]

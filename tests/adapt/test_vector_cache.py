@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import sqlite3
 import time
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from broadbase.inference.base import Base
 from broadbase.inference.usages import plain_usage
 from broadbase.weights.folder import load, save
 from support.bases import mixed_base, protein_base, text_base
-from support.killed import CONTEXT
+from support.programs import Program
 from support.runs import broadbase
 
 TEXTS = [f"record {i} {'and more ' * (i % 7)}" for i in range(40)]
@@ -204,34 +205,45 @@ def test_a_locked_file_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert locked.get("a", [*some(3)])
 
 
-def write(file: Path, turns: int, began: Any) -> None:
-    """Read and write records of known vectors; in a process of its own."""
-    for turn in range(turns):
-        shared = VectorCache(file, 3_000_000)
-        first = turn % 7 * 40
-        rows = {str(i): np.full(500, i, np.float32) for i in range(first, first + 90)}
-        for record, row in shared.get("a", [*rows]).items():
-            np.testing.assert_array_equal(row, rows[record])
-        shared.put("a", rows)
-        assert not shared.notes, shared.notes
-        began.set()
+# reads and writes records of known vectors
+WRITE = """
+import sys
+from pathlib import Path
+import numpy as np
+from broadbase.adapt.vector_cache import VectorCache
+file, turns, began = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+for turn in range(turns):
+    shared = VectorCache(file, 3_000_000)
+    first = turn % 7 * 40
+    rows = {str(i): np.full(500, i, np.float32) for i in range(first, first + 90)}
+    for record, row in shared.get("a", [*rows]).items():
+        np.testing.assert_array_equal(row, rows[record])
+    shared.put("a", rows)
+    assert not shared.notes, shared.notes
+    began.touch()
+"""
+
+
+def writing(file: Path, turns: int, began: Path) -> Program:
+    """A process that has begun to write."""
+    program, end = Program(WRITE, file, turns, began), time.monotonic() + 60
+    while not began.exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return program
 
 
 def test_two_processes_at_once_and_kills_at_any_moment(tmp_path: Path) -> None:
     file, rng = tmp_path / "embeddings.sqlite", np.random.default_rng(0)
-    steady = CONTEXT.Process(target=write, args=(file, 120, first := CONTEXT.Event()))
-    steady.start()
-    assert first.wait(60)
-    for _ in range(4):
-        began = CONTEXT.Event()
-        killed = CONTEXT.Process(target=write, args=(file, 10_000, began))
-        killed.start()
-        assert began.wait(60)
+    steady = writing(file, 120, tmp_path / "first")
+    for i in range(4):
+        killed = writing(file, 10_000, tmp_path / f"{i}")
         time.sleep(rng.uniform(0.02, 0.2))
-        killed.kill()
-        killed.join()
-    steady.join(60)
-    assert steady.exitcode == 0
+        assert killed.poll() is None
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    done = steady.done(60)
+    assert done.returncode == 0, done.stderr
     with sqlite3.connect(file) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     rows = VectorCache(file, 3_000_000).get("a", [str(i) for i in range(330)])

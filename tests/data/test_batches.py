@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import subprocess
-import sys
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -29,6 +27,7 @@ from broadbase.data.store.store import Split, Store, open_store
 from broadbase.modalities.bytes import BytesCodec, BytesConfig
 from broadbase.modalities.image import ImageConfig
 from support.paths import TESTS
+from support.programs import run
 from support.stores import stored
 
 START, END = np.array(256), np.array(257)
@@ -249,19 +248,7 @@ def test_a_full_disk_leaves_nothing_half_written(corpus: Path, tmp_path: Path) -
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"
         "stored(TextFilesConfig(path=sys.argv[1]), Path(sys.argv[2]), holdout=0.2)"
     )
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            script,
-            str(corpus),
-            str(tmp_path / "s"),
-            str(TESTS),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(script, corpus, tmp_path / "s", TESTS)
     assert "ResourceError" in done.stderr
     assert "free space or permissions" in done.stderr
     assert not list((tmp_path / "s").glob("shards/*"))

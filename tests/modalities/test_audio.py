@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.modalities.audio import LOUDEST, SILENCE, AudioConfig
 from broadbase.modalities.mel import log_mel
 from broadbase.nn.spaces.logistic import DiscretizedLogisticConfig
+from support.programs import run
 
 RATE = 16_000
 CODEC = AudioConfig().fit([])
@@ -242,9 +241,7 @@ def test_decoders_write_nothing_on_the_terminal(tmp_path: Path) -> None:
         "from broadbase.data.sources.sound import AudioFilesConfig\n"
         f"print([r.reason for r in AudioFilesConfig(path={str(tmp_path)!r}).records()])\n"
     )
-    message = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    message = run(code, check=True)
     assert "cut short" in message.stdout
     assert message.stderr == ""
 

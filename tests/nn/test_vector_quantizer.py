@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from broadbase.run.run import Run
 from broadbase.train.ranks import Ranks, gather
 from support.models import TOWER
 from support.paths import TESTS
+from support.programs import ranks
 from support.recipes import small
 from support.segments import images, packed
 from support.training import trainer
@@ -192,17 +191,9 @@ ranks.close()
 
 def test_codes_are_the_same_over_two_ranks(tmp_path: Path) -> None:
     """In double precision: codebooks and weights of one process, within 1e-9."""
-    (tmp_path / "steps.py").write_text(STEPS)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [
-        sys.executable,
-        *torchrun,
-        str(tmp_path / "steps.py"),
-        str(TESTS),
-    ]
-    command.append(str(tmp_path / "two.safetensors"))
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in ranks(2, STEPS, TESTS, tmp_path / "two.safetensors"):
+        done = rank.done(120)
+        assert done.returncode == 0, done.stderr[-3000:]
     one, two = steps(Ranks(torch.device("cpu"))), load_file(tmp_path / "two.safetensors")
     assert len(one["connectors.encoder>decoder.codebooks.0.size"].nonzero()) > 4
     for name, value in one.items():

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from support import programs
+from support.programs import BROADBASE, Program
+
 STEPS = 36
 SETTINGS = [
     f"train.steps={STEPS}",
@@ -37,17 +40,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "broadbase", *(str(w) for w in words)]
-
-
 def start(corpus: Path, out: Path, *more: str) -> list[str]:
     settings = [word for s in (*SETTINGS, *more) for word in ("--set", s)]
-    return command("pretrain", "bytes", "--data", corpus, "--depth", "1", "--out", out, *settings)
+    where = ("--data", str(corpus), "--depth", "1", "--out", str(out))
+    return ["pretrain", "bytes", *where, *settings]
 
 
 def finish(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    return programs.run(BROADBASE, *words)
 
 
 def weights(run: Path) -> str:
@@ -62,14 +62,15 @@ def steps(run: Path) -> list[int]:
 @pytest.fixture(scope="module")
 def uninterrupted(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
-    done = finish(start(corpus, run))
+    command = [sys.executable, "-m", "broadbase", *start(corpus, run)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return run
 
 
 def interrupt(words: list[str], run: Path, after: int, how: signal.Signals) -> int:
     """Run until `after` steps are written, then send the signal; returns the exit code."""
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = Program(BROADBASE, *words)
     journal = run / "metrics.jsonl"
     for _ in range(3000):
         if process.poll() is not None:
@@ -89,8 +90,8 @@ def test_killed_twice(corpus: Path, uninterrupted: Path, tmp_path: Path, workers
     rng = random.Random(workers)
     interrupt(start(corpus, run, count), run, rng.randint(6, 16), signal.SIGKILL)
     assert not (run / "model").exists()
-    interrupt(command("resume", run), run, rng.randint(20, 30), signal.SIGKILL)
-    done = finish(command("resume", run))
+    interrupt(["resume", str(run)], run, rng.randint(20, 30), signal.SIGKILL)
+    done = finish(["resume", str(run)])
     assert done.returncode == 0, done.stderr
     assert "resuming after step" in done.stderr
     assert weights(run) == weights(uninterrupted)
@@ -103,7 +104,7 @@ def test_sigterm_saves_and_says_so(corpus: Path, uninterrupted: Path, tmp_path: 
     assert code == 75
     (saved,) = (run / "checkpoints").iterdir()
     assert int(saved.name.removeprefix("step-")) == steps(run)[-1]
-    changed = finish(command("resume", run, "--set", "train.save_every=4"))
+    changed = finish(["resume", str(run), "--set", "train.save_every=4"])
     assert changed.returncode == 0, changed.stderr
     assert weights(run) == weights(uninterrupted)
 
@@ -111,17 +112,17 @@ def test_sigterm_saves_and_says_so(corpus: Path, uninterrupted: Path, tmp_path: 
 def test_what_changed_is_refused_by_name(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     interrupt(start(corpus, run), run, 10, signal.SIGTERM)
-    momentum = finish(command("resume", run, "--set", "optim.momentum=0.5"))
+    momentum = finish(["resume", str(run), "--set", "optim.momentum=0.5"])
     assert momentum.returncode == 2
     assert "optim.momentum: 0.95 became 0.5" in momentum.stderr
-    mixture = finish(command("resume", run, "--set", "data.sources.bytes.batch_size=8"))
+    mixture = finish(["resume", str(run), "--set", "data.sources.bytes.batch_size=8"])
     assert mixture.returncode == 2
     assert "data.sources.bytes.batch_size: 4 became 8" in mixture.stderr
     first = corpus / "abc.txt"
     before = first.read_text()
     try:
         first.write_text(before + "#")
-        data = finish(command("resume", run))
+        data = finish(["resume", str(run)])
         assert data.returncode == 3
         assert "abc.txt" in data.stderr
     finally:
@@ -130,7 +131,7 @@ def test_what_changed_is_refused_by_name(corpus: Path, tmp_path: Path) -> None:
     flipped = bytearray(array.read_bytes())
     flipped[-1] ^= 1
     array.write_bytes(flipped)
-    store = finish(command("resume", run))
+    store = finish(["resume", str(run)])
     assert store.returncode == 3
     assert "values.npy" in store.stderr
 
@@ -141,7 +142,7 @@ def test_a_damaged_checkpoint_is_skipped(corpus: Path, uninterrupted: Path, tmp_
     newest = max((run / "checkpoints").glob("step-*"))
     path = newest / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
-    done = finish(command("resume", run))
+    done = finish(["resume", str(run)])
     assert done.returncode == 0, done.stderr
     assert f"skipped {newest.name}" in done.stderr
     assert weights(run) == weights(uninterrupted)

@@ -22,6 +22,8 @@ from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from broadbase.train.metrics_log import MetricsLog, read
 from broadbase.train.schedule import ScheduleConfig
+from support import programs
+from support.programs import BROADBASE
 from support.runs import SET, broadbase, pretrain, rows, weights
 
 
@@ -81,17 +83,15 @@ def test_one_process_trains_a_run(data: Path, tmp_path: Path) -> None:
     pretrain(data, run)
     before = (run / "metrics.jsonl").read_bytes()
     with FileLock(run / "lock"):
-        script = "from broadbase.commands.main import main; main()"
-        words = [sys.executable, "-c", script, "resume", str(run)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = programs.run(BROADBASE, "resume", run)
     assert done.returncode == 2, done.stderr
     assert f"another process trains {run}" in done.stderr
     assert (run / "metrics.jsonl").read_bytes() == before
     (tmp_path / "q").mkdir()
     with FileLock(tmp_path / "q" / "lock"):  # just begun: what is refused removes nothing of it
         (tmp_path / "q" / "data").mkdir()
-        words = [sys.executable, "-c", script, "pretrain", "bytes", "--data", str(data)]
-        done = subprocess.run([*words, "--out", str(tmp_path / "q")], check=False)
+        words = ("pretrain", "bytes", "--data", data, "--out", tmp_path / "q")
+        done = programs.run(BROADBASE, *words)
     assert done.returncode == 2
     assert (tmp_path / "q" / "data").exists()
     broadbase("resume", run)

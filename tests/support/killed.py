@@ -5,21 +5,25 @@ A change is a call of Python that makes, renames, removes or opens a file to wri
 
 from __future__ import annotations
 
-import multiprocessing
+import base64
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner
 
-CONTEXT = multiprocessing.get_context("forkserver")
-COMMANDS = ("adapt", "data", "exchange", "generate", "train")  # what the commands killed import
-WORK = "broadbase.commands.work"
-CONTEXT.set_forkserver_preload([__name__, *(f"{WORK}.{name}" for name in COMMANDS)])
+from support.programs import run
+
+CALL = """
+import base64, pickle, sys
+sys.path[:], call = pickle.loads(base64.b64decode(sys.argv[1]))
+function, given = pickle.loads(call)
+print(function(*given))
+"""
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 Work = Callable[..., Any]  # can be pickled
@@ -30,16 +34,12 @@ def attempt(folder: Path, work: Work, *given: Any, last: int = 0) -> int | None:
 
     It is killed before its change number `last`, if there are so many.
     """
-    receiver, sender = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_counted, args=(sender, str(folder), last, work, given))
-    process.start()
-    sender.close()
-    process.join()
-    if process.exitcode == -signal.SIGKILL:
+    call = pickle.dumps((_counted, (str(folder), last, work, given)))
+    done = run(CALL, base64.b64encode(pickle.dumps((sys.path, call))).decode())
+    if done.returncode == -signal.SIGKILL:
         return None
-    assert process.exitcode == 0, f"{work} {given} ended with {process.exitcode}"
-    result: int = receiver.recv()
-    return result
+    assert done.returncode == 0, f"{work} {given} ended with {done.returncode}: {done.stderr}"
+    return int(done.stdout.splitlines()[-1])
 
 
 def command(*words: object) -> None:
@@ -50,7 +50,7 @@ def command(*words: object) -> None:
     assert done.exit_code == 0, f"{words}: {done.output} {done.exception!r}"
 
 
-def _counted(link: Connection, folder: str, last: int, work: Work, given: tuple[Any, ...]) -> None:
+def _counted(folder: str, last: int, work: Work, given: tuple[Any, ...]) -> int:
     seen = 0
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -62,7 +62,7 @@ def _counted(link: Connection, folder: str, last: int, work: Work, given: tuple[
 
     sys.addaudithook(hook)
     work(*given)
-    link.send(seen)
+    return seen
 
 
 def _changes(event: str, args: tuple[Any, ...], folder: str) -> bool:

@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from hypothesis import strategies as st
 from broadbase.core.errors import DataError, ResourceError
 from broadbase.train.checkpoint import Checkpoint, newest, prune, read
 from broadbase.train.saver import Saver
+from support.programs import Program, run
 
 GROUPS = {
     "model": {
@@ -251,9 +250,7 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path) -> None:
         "saver = Saver(Path(sys.argv[1]));"
         "saver.save(2, {'model': {'a': torch.zeros(9000)}}, {}); print('goes on'); saver.wait()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    done = run(script, tmp_path)
     assert done.stdout == "goes on\n"
     assert "ResourceError" in done.stderr
     assert "step-000001 is still good" in done.stderr
@@ -281,7 +278,7 @@ def test_kill_at_any_moment(tmp_path: Path) -> None:
     )
     reached = 0
     for i in range(4):
-        process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+        process = Program(script, tmp_path)
         while not list(tmp_path.glob(f"step-{reached + 3:06d}/COMPLETE")):
             good, _ = newest(tmp_path)
             if good is not None and good.step > reached + 2:

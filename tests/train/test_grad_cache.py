@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from broadbase.train.optim import AdamWConfig
 from broadbase.train.ranks import Ranks
 from broadbase.train.schedule import WSDConfig
 from support.models import MODALITIES, TOWER
+from support.programs import ranks
 from support.segments import images, packed
 
 ROWS, LENGTHS = 8, [5, 7, 4, 9, 3, 8, 6, 9]
@@ -118,22 +118,19 @@ def test_pieces_by_themselves_would_not_do() -> None:
 
 
 RANKS = """
-import torch
+import sys, torch
 from train.test_grad_cache import CASES, gradient
 found = {name: gradient(name, 2) for name in CASES}
 if torch.distributed.get_rank() == 0:
-    torch.save(found, "found.pt")
+    torch.save(found, sys.argv[1])
 torch.distributed.destroy_process_group()
 """
 
 
 def test_in_pieces_on_two_ranks(tmp_path: Path) -> None:
-    (tmp_path / "ranks.py").write_text(f"import sys; sys.path[:0] = {sys.path}\n{RANKS}")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, "ranks.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in ranks(2, f"import sys; sys.path[:0] = {sys.path}\n{RANKS}", tmp_path / "found.pt"):
+        done = rank.done(120)
+        assert done.returncode == 0, done.stderr[-3000:]
     for name, cut in torch.load(tmp_path / "found.pt").items():
         full = gradient(name, 1)
         assert (full - cut).norm() / full.norm() < 1e-10, name

@@ -1,11 +1,13 @@
-"""1, 2 and 4 gloo ranks (FSDP2 under torchrun) give one process's losses, from the same samples."""
+"""1, 2 and 4 gloo ranks (FSDP2) give one process's losses, from the same samples.
+
+Two launches are torchrun's; all other processes begin where their imports are done.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ import yaml
 from safetensors.torch import load_file
 
 from broadbase.run.run import Run
+from support.programs import ranks, run
 from support.recipes import small
 
 WORLDS = (1, 2, 4)
@@ -42,7 +45,7 @@ CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "modalities": ("mixed", {"name": "mixture", "components": PARTS}),
 }
 
-# every run of one world in one launch: starting four ranks takes longer than training them
+# every run of one world in one launch
 TRAIN = """
 import sys
 from pathlib import Path
@@ -54,13 +57,12 @@ for folder in sys.argv[2:]:
 """
 
 
-def launch(folder: Path, world: int, script: str, *words: str | Path, fails: bool = False) -> str:
-    """What a script prints on `world` ranks, or what it says where it fails as it should."""
+def torchrun(folder: Path, world: int, script: str, *words: object, fails: bool = False) -> str:
+    """What torchrun's ranks print, or what they say where they fail as they should."""
     (folder / "script.py").write_text(script)
-    run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-    command = [sys.executable, *(run if world > 1 else []), str(folder / "script.py")]
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
     done = subprocess.run(
-        [*command, *map(str, words)],
+        [sys.executable, *start, str(folder / "script.py"), *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
@@ -70,6 +72,15 @@ def launch(folder: Path, world: int, script: str, *words: str | Path, fails: boo
     # who failed first says so first, what torchrun makes of it comes last
     assert (done.returncode != 0) == fails, f"{done.stderr[:8000]}\n...\n{done.stderr[-3000:]}"
     return done.stderr if fails else done.stdout
+
+
+def launch(world: int, script: str, *words: object, fails: bool = False) -> str:
+    """The same of ranks that begin where their imports are done; of one, a process of its own."""
+    every = ranks(world, script, *words) if world > 1 else []
+    done = [rank.done() for rank in every] or [run(script, *words)]
+    said = "\n...\n".join(each.stderr[:8000] for each in done)
+    assert [each.returncode != 0 for each in done] == [fails] * world, said
+    return said if fails else "".join(each.stdout for each in done)
 
 
 def losses(run: Path, of: str = "loss") -> list[dict[str, float]]:
@@ -104,7 +115,10 @@ def trained(folder: Path, world: int) -> None:
     """Train every case by so many ranks, where that was not done yet."""
     cases = [folder / case for case in CASES]
     if not (cases[0] / str(world)).exists():
-        launch(folder, world, TRAIN, str(world), *cases)
+        if world == 2:
+            torchrun(folder, world, TRAIN, world, *cases)
+        else:
+            launch(world, TRAIN, world, *cases)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -178,8 +192,12 @@ def test_killed_and_resumed_by_other_numbers_of_ranks(runs: Path, tmp_path: Path
     words = {2: ("SIGKILL", "1", "7"), 1: ("SIGTERM", "0", "12"), 4: ("SIGTERM", "0", "99")}
     result = {}
     for world, how in words.items():
-        said = launch(tmp_path, world, STOPPED, tmp_path, *how, fails=world < 4)
-        if world == 2:
+        if world > 2:
+            launch(world, STOPPED, tmp_path, *how)
+        elif world == 1:
+            launch(world, STOPPED, tmp_path, *how, fails=True)
+        else:
+            said = torchrun(tmp_path, world, STOPPED, tmp_path, *how, fails=True)
             assert re.search(r"rank 0 of 2 on \S+: meeting the others at \S+:\d+ \(gloo\)", said)
             assert re.search(r"RankError: lost rank 1 on \S+ of the 2 ranks at \S+:\d+", said)
         folder = max((tmp_path / "run" / "checkpoints").glob("step-*"))
@@ -203,7 +221,7 @@ def split(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     attention |= {"heads": 4, "kv_heads": 2, "head_dim": 16, "qk_norm": norm}
     tree["train"]["save_every"] = 3
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
-    launch(folder, 1, TRAIN, "1", folder)
+    launch(1, TRAIN, "1", folder)
     return folder
 
 
@@ -213,15 +231,15 @@ def test_ranks_that_share_matrices_equal_one(split: Path, tmp_path: Path, world:
     tree = yaml.safe_load((split / "config.yaml").read_text())
     tree["machine"]["tensor_parallel"] = 2
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
-    launch(tmp_path, world, STOPPED, tmp_path, "SIGTERM", str(world - 1), "10", fails=True)
+    launch(world, STOPPED, tmp_path, "SIGTERM", world - 1, "10", fails=True)
     saved = max((tmp_path / "run" / "checkpoints").glob("step-*"))
     assert saved.name == "step-000011"
     assert len(list(saved.glob("*.safetensors"))) == 2 * world
-    said = launch(tmp_path, 1, STOPPED, tmp_path, "SIGTERM", "0", "99", fails=True)
+    said = launch(1, STOPPED, tmp_path, "SIGTERM", "0", "99", fails=True)
     assert "machine.tensor_parallel=2 does not divide the 1 ranks" in said
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace("tensor_parallel: 2", "tensor_parallel: 1"))
-    launch(tmp_path, 1, STOPPED, tmp_path, "SIGTERM", "0", "99")
+    launch(1, STOPPED, tmp_path, "SIGTERM", "0", "99")
     one, many = losses(split / "1"), losses(tmp_path / "run")
     assert len(one) == len(many) == 20
     for ours, reference in zip(one, many, strict=True):
@@ -256,8 +274,8 @@ ranks.close()
 """
 
 
-def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
-    said = launch(tmp_path, 2, CUT)
+def test_what_cannot_be_split_is_refused() -> None:
+    said = launch(2, CUT)
     assert "machine.tensor_parallel=2 does not divide the 3 heads of towers.main.blocks.0" in said
     assert "softmax learns numbers for every head and cannot be split" in said
     assert "(8, 16) (16, 8)" in said  # each rank has one of two heads
@@ -279,37 +297,16 @@ except RankError as error:
 """
 
 
-def test_who_does_not_come_is_named(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(MEET)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "3"}
-    result = [
-        subprocess.Popen(
-            [sys.executable, str(tmp_path / "script.py"), "4", "2"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **there, "RANK": str(rank)},
-        )
-        for rank in range(3)
-    ]
-    said = [process.communicate(timeout=120)[0] for process in result]
-    assert result[0].returncode == 6
-    assert f"rank 2 of 3 did not come to 127.0.0.1:{port} within 4 s. Check that" in said[0]
+def test_who_does_not_come_is_named() -> None:
+    first, *_ = [rank.done(120) for rank in ranks(3, MEET, "4", "2")]
+    assert first.returncode == 6
+    missing = r"rank 2 of 3 did not come to 127\.0\.0\.1:\d+ within 4 s\. Check that"
+    assert re.search(missing, first.stdout)
 
 
-def test_an_address_where_nobody_is(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(MEET)
+def test_an_address_where_nobody_is() -> None:
     there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9", "WORLD_SIZE": "2", "RANK": "1"}
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py"), "2"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, **there},
-    )
+    done = run(MEET, "2", timeout=120, env={**os.environ, **there})
     assert done.returncode == 6
     assert "cannot reach 127.0.0.1:9 within 2 s" in done.stdout
     assert "firewall" in done.stdout
@@ -342,10 +339,8 @@ if world > 1:
 
 
 @pytest.mark.parametrize("objective", ["infonce", "sigmoid"])
-def test_pairs_of_all_ranks_are_reported_apart(tmp_path: Path, objective: str) -> None:
+def test_pairs_of_all_ranks_are_reported_apart(objective: str) -> None:
     """The loss and the gradient of every vector, gathered over 2 and 4 ranks, are one process's."""
-    result = [
-        json.loads(launch(tmp_path, world, PAIRS, objective).splitlines()[-1]) for world in WORLDS
-    ]
+    result = [json.loads(launch(world, PAIRS, objective).splitlines()[-1]) for world in WORLDS]
     assert result[1] == pytest.approx(result[0], rel=1e-10)
     assert result[2] == pytest.approx(result[0], rel=1e-10)

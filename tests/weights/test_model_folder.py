@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from broadbase.inference.base import Base
 from broadbase.inference.usages import plain_usage
 from broadbase.weights.folder import load, save
 from broadbase.weights.gguf import write_gguf
+from support import programs
 from support.bases import TEXTS, mixed_base, normed_base, text_base
 from support.paths import TESTS
 from support.references import bert, saved, stored
@@ -171,12 +170,7 @@ def test_a_full_disk_leaves_the_old_folder(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
         "save(mixed_base(), Path(sys.argv[1]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "m"), str(TESTS)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = programs.run(script, tmp_path / "m", TESTS)
     assert "ResourceError" in done.stderr
     assert "cannot be written" in done.stderr
     assert (tmp_path / "m" / "config.json").read_bytes() == before

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from support.programs import run
 
 FAMILY = '''
 """A family with Llama's layers under another name."""
@@ -36,12 +36,9 @@ def test_a_family_from_one_file_loads(tmp_path: Path) -> None:
     tree = json.loads((tmp_path / "alpaca" / "config.json").read_text())
     (tmp_path / "alpaca" / "config.json").write_text(json.dumps({**tree, "model_type": "alpaca"}))
     (tmp_path / "alpaca_family.py").write_text(FAMILY)
-    command = [sys.executable, "-c", LOADED, "alpaca", "logits.pt"]
     for plugins, code in (("", 1), ("alpaca_family", 0)):
         environment = {**os.environ, "BROADBASE_PLUGINS": plugins}
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        done = run(LOADED, "alpaca", "logits.pt", cwd=tmp_path, env=environment)
         assert done.returncode == code, done.stderr
     logits = torch.load(tmp_path / "logits.pt")
     with torch.no_grad():

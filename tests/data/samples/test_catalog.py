@@ -8,7 +8,6 @@ import io
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
 from collections import Counter
@@ -27,6 +26,7 @@ from broadbase.data.samples.packages import Package, PackagedConfig
 from broadbase.data.samples.sets import SAMPLES
 from broadbase.data.sources.tables import CsvConfig
 from broadbase.data.sources.texts import TextFilesConfig
+from support.programs import Program
 
 CSV = "smiles,value\nCCO,1\nCCN,2\nCCC,3\n"
 MANAGERS = ("pip", "npm", "apt")
@@ -262,9 +262,8 @@ def test_two_processes_fetch_once(cache: Path, tmp_path: Path) -> None:
         "import sys; from broadbase.data.samples.packages import Package;"
         "print(len(list(Package.model_validate_json(sys.argv[1]).folder().rglob('*.csv'))))"
     )
-    command = [sys.executable, "-c", code, package.model_dump_json()]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate(timeout=120)[0].strip() for process in both] == ["200", "200"]
+    both = [Program(code, package.model_dump_json()) for _ in range(2)]
+    assert [process.done(120).stdout.strip() for process in both] == ["200", "200"]
     assert (tmp_path / "asked").read_text().splitlines() == ["asked"]
     assert left(cache) == [package.target.name]
 

@@ -294,16 +294,16 @@ def damaged(kind: str, good: dict[str, bytes], seed: int) -> tuple[str, bytes]:
     return name, resummed(one, data) if marked else data
 
 
-def fuzz(kind: str, folder: Path, count: int, first: int = 0) -> Result:
+def fuzz(preparing: _Preparing, kind: str, folder: Path, count: int, first: int = 0) -> Result:
     """Damage and prepare `count` files, BATCH at a time, by a process that may break."""
     total = Result()
     (folder / "good").mkdir(parents=True)
     good = DECODERS[kind].files(folder / "good")
-    with _Preparing(kind, folder) as preparing:
-        preparing(good, {})  # libraries are loaded
-        for start in range(first, first + count, BATCH):
-            seeds = range(start, min(start + BATCH, first + count))
-            total += _batch(preparing, good, dict(damaged(kind, good, seed) for seed in seeds))
+    preparing.kind, preparing.folder = kind, folder
+    preparing(good, {})  # libraries are loaded
+    for start in range(first, first + count, BATCH):
+        seeds = range(start, min(start + BATCH, first + count))
+        total += _batch(preparing, good, dict(damaged(kind, good, seed) for seed in seeds))
     return total
 
 
@@ -326,17 +326,11 @@ def _batch(preparing: _Preparing, good: dict[str, bytes], bad: dict[str, bytes])
 
 
 class _Preparing:
-    """A process that prepares files, replaced where it breaks."""
+    """A process that prepares files of a kind in a folder, replaced where it breaks."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
-        self.kind, self.folder = kind, folder
+    def __init__(self) -> None:
+        self.kind, self.folder = "", Path()
         self.process: Any = None
-
-    def __enter__(self) -> _Preparing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
 
     def __call__(self, good: dict[str, bytes], bad: dict[str, bytes]) -> Result | tuple[str, str]:
         """What it found, or the last file that it read and how it ended."""
@@ -349,7 +343,7 @@ class _Preparing:
             self._start()
         last = ""
         try:
-            self.link.send(None)
+            self.link.send((self.kind, self.folder))
             while self.link.poll(DEAD):
                 item = self.link.recv()
                 if isinstance(item, Result):
@@ -357,20 +351,19 @@ class _Preparing:
                 last = item
         except (EOFError, ConnectionError):
             self.process.join()
-            return last, f"ended the process ({self._end()})"
-        self._end()
+            return last, f"ended the process ({self.end()})"
+        self.end()
         return last, f"took more than {DEAD:g} s"
 
     def _start(self) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["test_fuzz"])
         self.link, reference = context.Pipe()
-        self.process = context.Process(target=_work, args=(reference, self.kind, self.folder))
+        self.process = context.Process(target=_work, args=(reference,))
         with no_main():
             self.process.start()
         reference.close()
 
-    def _end(self) -> int | None:
+    def end(self) -> int | None:
         if self.process is None:
             return None
         code, self.process = (self.process.exitcode, self.process), None
@@ -380,11 +373,11 @@ class _Preparing:
         return code[0]
 
 
-def _work(link: Connection, kind: str, folder: Path) -> None:
+def _work(link: Connection) -> None:
     """Prepare what is in a folder whenever told to, and compare."""
     global _begin
     FilesConfig.wait = LONG
-    decoder, times = DECODERS[kind], dict[str, float]()
+    times = dict[str, float]()
     clock, current = time.monotonic(), ""
 
     def begin(name: str) -> None:
@@ -395,14 +388,14 @@ def _work(link: Connection, kind: str, folder: Path) -> None:
         link.send(name)
 
     _begin = begin
-    wanted = {
-        "x": StoreRequest(Watched(source=decoder.source(str(folder / "in"))), decoder.modality, "x")
-    }
     while True:
         try:
-            link.recv()
+            kind, folder = link.recv()
         except EOFError:
             return
+        decoder = DECODERS[kind]
+        source = Watched(source=decoder.source(str(folder / "in")))
+        wanted = {"x": StoreRequest(source, decoder.modality, "x")}
         _read.clear(), times.clear()
         shutil.rmtree(folder / "store", ignore_errors=True)
         try:
@@ -485,9 +478,16 @@ def judged(decoder: Decoder, home: Path, output: dict[str, str]) -> Result:
     return result
 
 
+@pytest.fixture(scope="module")
+def preparing() -> Iterator[_Preparing]:
+    process = _Preparing()
+    yield process
+    process.end()
+
+
 @pytest.mark.parametrize("kind", DECODERS)
-def test_some_damaged_files(kind: str, tmp_path: Path) -> None:
-    result = fuzz(kind, tmp_path, FEW)
+def test_some_damaged_files(preparing: _Preparing, kind: str, tmp_path: Path) -> None:
+    result = fuzz(preparing, kind, tmp_path, FEW)
     assert not result.bad, result.bad
     assert result.files == FEW
     assert result.rejected or result.partly
@@ -495,8 +495,8 @@ def test_some_damaged_files(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DECODERS)
-def test_ten_thousand_damaged_files(kind: str, tmp_path: Path) -> None:
-    result = fuzz(kind, tmp_path, MANY)
+def test_ten_thousand_damaged_files(preparing: _Preparing, kind: str, tmp_path: Path) -> None:
+    result = fuzz(preparing, kind, tmp_path, MANY)
     print(kind, {k: v for k, v in vars(result).items() if k != "bad"})
     assert not result.bad, result.bad
     assert result.files == MANY

@@ -9,8 +9,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -35,6 +33,7 @@ from broadbase.data.store.sketches import sketch
 from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.bytes import BytesConfig
 from broadbase.modalities.text import TextConfig
+from support.programs import Program, run
 from support.stores import stored
 
 TEXT = TextConfig(vocab_size=300)
@@ -252,21 +251,18 @@ prepare(wanted, Path(sys.argv[2]), PrepareConfig(holdout=0.3), slow)
 
 def test_killed_it_goes_on(tmp_path: Path) -> None:
     lines_file(tmp_path / "a.jsonl", 800)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.jsonl")]
-    process = subprocess.Popen([*command, str(tmp_path / "x")], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    done = [process.stdout.readline() for _ in range(3)]
+    words = (KILLED, tmp_path / "a.jsonl")
+    process = Program(*words, tmp_path / "x")
+    while process.stdout.read_text().count("\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done += process.stdout.read().split()
+    done = process.stdout.read_text().split()
     (tmp_path / "x/s/shards/.half.1.draft").mkdir()
-    again = subprocess.run(
-        [*command, str(tmp_path / "x")], capture_output=True, text=True, check=True
-    )
-    fresh = subprocess.run(
-        [*command, str(tmp_path / "y")], capture_output=True, text=True, check=True
-    )
-    first, second = {line.strip() for line in done}, set(again.stdout.split())
+    again = run(*words, tmp_path / "x", check=True)
+    fresh = run(*words, tmp_path / "y", check=True)
+    first, second = set(done), set(again.stdout.split())
     assert not first & second
     assert first | second == set(fresh.stdout.split())
     manifests = [json.loads((tmp_path / n / "s/manifest.json").read_text()) for n in "xy"]
