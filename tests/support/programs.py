@@ -77,13 +77,16 @@ class Program:
         return self.returncode
 
     def wait(self, timeout: float = 300) -> int:
-        """The exit code; after so many seconds it is killed, and TimeoutError raised."""
+        """The exit code; TimeoutError after so many seconds. Who waits no longer kills it."""
         end = time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if time.monotonic() > end:
-                os.kill(self.pid, signal.SIGKILL)
-                raise TimeoutError(f"after {timeout:g} s: {self.stderr.read_text()[-3000:]}")
-            time.sleep(0.01)
+        try:
+            while (code := self.poll()) is None:
+                if time.monotonic() > end:
+                    raise TimeoutError(f"after {timeout:g} s: {self.stderr.read_text()[-3000:]}")
+                time.sleep(0.01)
+        except BaseException:
+            os.kill(self.pid, signal.SIGKILL)
+            raise
         return code
 
     def done(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:

@@ -47,7 +47,7 @@ def write_corpus(folder: Path) -> Path:
 
 
 def small(name: str, corpus: Path) -> RunConfig:
-    """The recipe at depth 1 on the small corpus, 20 steps of few and short rows, 1000 molecules."""
+    """The recipe at depth 1 on the small corpus, 20 steps of few and short rows, 200 molecules."""
     tree: dict[str, Any] = resolved(name, 1, corpus).tree()
     tree["train"] |= {"steps": 20, "evaluate_every": 20, "save_every": 20}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "matmul": "torch", "compile": "off"}
@@ -63,11 +63,11 @@ def small(name: str, corpus: Path) -> RunConfig:
             settings["grace"] = 1.0  # four pictures a step may get one answer
     for source in tree["data"]["sources"].values():
         source["batch_size"] = 4
-        if source["source"]["name"] in ("wheel_json", "standard_library"):
+        if source["source"]["name"] in ("passages", "standard_library"):
             source["source"] = {"name": "text_files", "path": str(corpus)}
             source["sequence_length"] = 32
         if "limit" in source["source"]:
-            source["source"]["limit"] = 1000
+            source["source"]["limit"] = 200
     return RunConfig.from_tree(tree)
 
 

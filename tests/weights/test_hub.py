@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ import torch
 from broadbase.weights.folder import load
 from support.llava import photo, published
 from support.parity import close
+from support.programs import BROADBASE, run
 from support.references import llama, saved
 
 TOKEN = "hf_of_one_who_accepted"
@@ -131,8 +131,7 @@ def python(hub: Hub, home: Path, *words: object, **more: str) -> subprocess.Comp
     """A process of its own, whose client knows no hub but this and keeps what it fetches here."""
     given = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
     env = {**given, "HF_HOME": str(home), "HF_ENDPOINT": hub.address, **more}
-    program = [sys.executable, *map(str, words)]
-    return subprocess.run(program, env=env, capture_output=True, text=True)
+    return run(*map(str, words), env=env)
 
 
 ASK = """
@@ -173,7 +172,7 @@ def test_what_is_named_is_fetched_and_nothing_else(hub: Hub, tmp_path: Path) -> 
         (served / spare).write_bytes(b"not this")
     hub.folders["owner/llava"] = served
     words = ("import", "owner/llava", "--to", tmp_path / "ours", "--json")
-    done = python(hub, home, "-m", "broadbase", *words)
+    done = python(hub, home, BROADBASE, *words)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["type"] == "llava"
     assert hub.fetched == wanted
@@ -185,7 +184,7 @@ def test_what_is_named_is_fetched_and_nothing_else(hub: Hub, tmp_path: Path) -> 
         expected = reference(**taken(images=seen, text=text, return_tensors="pt")).logits[0]
     assert close(load(tmp_path / "ours").logits(text, attachments=seen), expected)
     hub.requested.clear()
-    assert refused(python(hub, home, "-c", ASK, "owner/llava", HF_HUB_OFFLINE="1")) == {}
+    assert refused(python(hub, home, ASK, "owner/llava", HF_HUB_OFFLINE="1")) == {}
     assert not hub.requested
 
 
@@ -200,7 +199,7 @@ def test_what_the_hub_does_not_give_is_named(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
     (tmp_path / "empty" / "model.safetensors").unlink()
     positions = [*hub.folders, "owner/none", "no/such/name"]
-    done = python(hub, tmp_path / "home", "-c", ASK, *positions)
+    done = python(hub, tmp_path / "home", ASK, *positions)
     said = refused(done)
     hub_says = {
         "owner/gated": "gated: accept its terms.*hf auth login",
@@ -218,7 +217,7 @@ def test_what_the_hub_does_not_give_is_named(hub: Hub, tmp_path: Path) -> None:
     assert said.pop("no/such/name")[0] == "ConfigError"
     assert not said
     assert "pytorch_model.bin" not in hub.fetched
-    again = python(hub, tmp_path / "home", "-c", ASK, "owner/gated", HF_TOKEN=TOKEN)
+    again = python(hub, tmp_path / "home", ASK, "owner/gated", HF_TOKEN=TOKEN)
     assert refused(again) == {}
 
 
@@ -229,7 +228,7 @@ def test_without_a_network_it_is_reported_how_to_go_on(hub: Hub, tmp_path: Path)
         taken.bind(("127.0.0.1", 0))  # and never listens
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
         for more in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": nobody}):
-            done = python(hub, tmp_path / "home", "-c", ASK, "owner/llama", **more)
+            done = python(hub, tmp_path / "home", ASK, "owner/llama", **more)
             kind, error = refused(done)["owner/llama"]
             assert kind == "DataError"
             assert error.startswith("owner/llama is no folder here")

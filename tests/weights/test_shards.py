@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from broadbase.commands.app import app
 from broadbase.weights.folder import load, save
 from broadbase.weights.shards import LazyTensor, cut
 from support.bases import text_base
+from support.programs import run
 from support.references import bert, gpt2, gpt_oss, llama, llava, saved
 
 INDEX = "model.safetensors.index.json"
@@ -117,12 +116,7 @@ def test_writing_takes_little_more_than_a_file(tmp_path: Path) -> None:
     saved(gpt2, tmp_path / "small")
     limit = 30_000_000
     positions = [str(tmp_path / name) for name in ("large", "small", "out")]
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *positions, str(limit)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run(MEASURE, *positions, limit, check=True)
     assert (
         sum(file.stat().st_size for file in (tmp_path / "out").glob("model-*.safetensors")) > 200e6
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.weights.folder import load, save
 from broadbase.weights.tensors import Tensors
+from support.programs import run
 from support.references import bert, gpt2, gpt_oss, llava, mistral, saved
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -289,9 +288,7 @@ def test_loading_takes_little_more_than_the_weights(
     assert (tmp_path / INDEX).exists() == sharded
     saved(gpt2, tmp_path / "small")
     positions = [str(tmp_path), str(tmp_path / "small")]
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *positions], capture_output=True, text=True, check=True
-    )
+    done = run(MEASURE, *positions, check=True)
     peak, weights = (int(n) for n in done.stdout.split())
     assert weights > 0.99 * size
     assert peak < 1.15 * size
