@@ -56,6 +56,8 @@ class Program:
         folder = Path(tempfile.mkdtemp(prefix="program-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.stdout, self.stderr = folder / "stdout", folder / "stderr"
+        self.stdout.touch()
+        self.stderr.touch()
         self.returncode: int | None = None
         self.pid: int = Server.one().answer(
             code=code,
