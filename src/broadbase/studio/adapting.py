@@ -28,6 +28,7 @@ from broadbase.studio.adapt_commands import (
 )
 from broadbase.studio.adapt_state import Adapting
 from broadbase.studio.bases import Bases
+from broadbase.studio.events import event
 from broadbase.studio.jobs import Job
 from broadbase.studio.kept import csv_lines, predicted_rows, probabilities
 from broadbase.studio.tables import check, guess_field, guess_label, look
@@ -216,20 +217,14 @@ async def _events(adapting: Adapting, job: Job, request: Request) -> AsyncIterat
         running = await run_in_threadpool(lambda: job.running)
         now = (running, *job.stamp)
         if now != stamp:
-            yield _event("part", await run_in_threadpool(_part, adapting, job))
+            yield event("part", await run_in_threadpool(_part, adapting, job))
             if said := adapting.said(job, job.progress()):
-                yield _event("say", said)
+                yield event("say", said)
             stamp = now
         if not running:
-            yield _event("done", "It did not end well" if job.error() else "Done")
+            yield event("done", "It did not end well" if job.error() else "Done")
             return
         await asyncio.sleep(EVERY)
-
-
-def _event(name: str, text: str) -> str:
-    """Return a server-sent event."""
-    lines = "".join(f"data: {line}\n" for line in text.splitlines())
-    return f"event: {name}\n{lines or 'data:'}\n"
 
 
 def _part(adapting: Adapting, job: Job) -> str:

@@ -10,6 +10,7 @@ from broadbase.serve.app import create
 from broadbase.serve.settings import ServeConfig
 from broadbase.studio.adapting import adapt_pages
 from broadbase.studio.bases import Bases
+from broadbase.studio.mapping import map_pages
 from broadbase.studio.pages import mount_files, page_templates, pages
 
 
@@ -20,7 +21,8 @@ def studio_app(
     token: str,
 ) -> FastAPI:
     """Return the studio on the run folders in `root`, and on the bases there and given ones."""
-    adapt = adapt_pages(root, bases, page_templates(token))
-    app = create(settings, [pages(root, token), adapt], token)
+    templates = page_templates(token)
+    routers = [pages(root, token), adapt_pages(root, bases, templates)]
+    app = create(settings, [*routers, map_pages(root, bases, templates)], token)
     mount_files(app)
     return app
