@@ -29,10 +29,20 @@ def serve(
     ] = None,
     rows: Annotated[int, typer.Option(help="How many answers to generate side by side.")] = 16,
     queue: Annotated[int, typer.Option(help="How many requests may wait.")] = 256,
+    context: Annotated[
+        int, typer.Option(help="Tokens that a prompt and its answer may have.")
+    ] = 8192,
+    seconds: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 300.0,
     grace: Annotated[
         float, typer.Option(help="Seconds for answers in progress after SIGTERM.")
     ] = 30.0,
     log_prompts: Annotated[bool, typer.Option(help="Write the prompts into the log.")] = False,
+    runs: Annotated[
+        Path | None, typer.Option(help="A folder of runs that /b/runs lists and follows.")
+    ] = None,
+    records: Annotated[
+        list[Path] | None, typer.Option(help="Data that /b/neighbours searches; repeatable.")
+    ] = None,
     weights: Annotated[Weights, typer.Option(help="int8 is faster on a CPU.")] = Weights.stored,
     device: Device = "cpu",
 ) -> None:
@@ -45,7 +55,11 @@ def serve(
         "api_key": api_key,
         "rows": rows,
         "queue": queue,
+        "context": context,
+        "seconds": seconds,
         "grace": grace,
         "log_prompts": log_prompts,
     }
-    work.serve.serve(folders, settings, weights=weights, device=device)
+    work.serve.serve(
+        folders, settings, runs=runs, records=records or (), weights=weights, device=device
+    )

@@ -71,6 +71,8 @@ class Usage(Config):
     """How the base is given what it generates from; without one it continues its prompt."""
     grids: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     """The grids of modalities whose records all have the same one, such as rows and columns."""
+    infilling: dict[str, tuple[int, int, int]] = Field(default_factory=dict)
+    """The marks of prefix, suffix and middle, by modality, where the base learned to fill in."""
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,13 @@ class FillInMiddleConfig(ObjectiveConfig):
     """The share of cut documents in which the suffix comes first."""
 
     def usage(self, facts: DataFacts) -> Usage:
-        """Return the usage of a base that continues its prompt if its attention is causal."""
-        return plain_usage(self.pattern, facts=facts)
+        """Return the usage of a base that continues its prompt, or fills in what is missing."""
+        marks = {
+            name: (ids[0], ids[1], ids[2])
+            for name, ids in facts.sentinels.items()
+            if len(ids) >= MARKS
+        }
+        return plain_usage(self.pattern, facts=facts).replace(infilling=marks)
 
     def build(self) -> Objective:
         """Return the objective."""

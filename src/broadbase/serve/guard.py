@@ -91,6 +91,8 @@ def error_body(message: str, status: int, param: str | None = None) -> dict[str,
     kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
     kinds |= {429: "rate_limit_error", 500: "server_error", 503: "server_error"}
     kind = kinds.get(status, "invalid_request_error")
+    message = message.encode(errors="backslashreplace").decode()  # half a surrogate pair
+    param = None if param is None else param.encode(errors="backslashreplace").decode()
     return {"error": {"message": message, "type": kind, "param": param, "code": None}}
 
 

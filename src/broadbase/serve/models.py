@@ -1,35 +1,41 @@
-"""Which models there are: /v1/models."""
+"""Which models there are, and how busy the server is: /v1/models, /metrics."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
+from starlette.exceptions import HTTPException
 
-from broadbase.core.errors import ConfigError
-from broadbase.inference.base import Base
-from broadbase.serve.served import Served
+from broadbase.serve.meters import TYPE
+from broadbase.serve.service import Service
 
 
-def models(served: Served) -> APIRouter:
-    """Return the routes that list models."""
+def models(service: Service) -> APIRouter:
+    """Return the routes that list models and counts."""
     router = APIRouter()
+    names = [*service.served.bases, *service.served.adapted]
 
     @router.get("/v1/models")
     def listed() -> dict[str, Any]:
         """List the bases and adapted bases."""
-        names = [*served.bases, *served.adapted]
         return {"object": "list", "data": [_entry(name) for name in names]}
 
+    @router.get("/v1/models/{name}")
+    def one(name: str) -> dict[str, Any]:
+        """Describe one of them."""
+        if name not in names:
+            raise HTTPException(404, f"model: none is called {name!r}; there is: {names}")
+        return _entry(name)
+
+    @router.get("/metrics")
+    def metrics() -> PlainTextResponse:
+        """Return the counts of the server in Prometheus' text format."""
+        gauges = {"waiting": service.worker.waiting, "live_rows": service.worker.live}
+        return PlainTextResponse(service.meters.text(gauges), media_type=TYPE)
+
     return router
-
-
-def named(served: Served, name: str) -> Base:
-    """Return the base of a name; ConfigError lists the names."""
-    if name not in served.bases:
-        names = ", ".join(served.bases) or "none"
-        raise ConfigError(f"model: no base is called {name!r}; this server has: {names}")
-    return served.bases[name]
 
 
 def _entry(name: str) -> dict[str, Any]:

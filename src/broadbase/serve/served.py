@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from broadbase.adapt.adapted import DESCRIPTION, Adapted, load_adapted
+from broadbase import adapt
 from broadbase.core.errors import ConfigError
 from broadbase.inference.base import Base
 from broadbase.weights.folder import load
 from broadbase.weights.samples import sample_name
+
+ADAPTED = "adapted.json"  # in a folder of `adapt`, which takes a second to import
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Served:
     """Bases and adapted bases by name."""
 
     bases: Mapping[str, Base]
-    adapted: Mapping[str, Adapted]
+    adapted: Mapping[str, adapt.adapted.Adapted]
 
     @classmethod
     def load(
@@ -28,15 +30,16 @@ class Served:
 
         ConfigError where two have one name. Errors of a folder are those of `load`.
         """
-        bases, adapted = dict[str, Base](), dict[str, Adapted]()
+        bases: dict[str, Base] = {}
+        adapted: dict[str, adapt.adapted.Adapted] = {}
         for folder in folders:
             name = served_name(folder)
             if name in bases or name in adapted:
                 raise ConfigError(
                     f"two folders are called {name!r}; rename one, or serve one alone"
                 )
-            if (folder / DESCRIPTION).exists():
-                adapted[name] = load_adapted(folder, device)
+            if (folder / ADAPTED).exists():
+                adapted[name] = adapt.adapted.load_adapted(folder, device)
             else:
                 base = load(folder, device)
                 bases[name] = base if change is None else change(base)

@@ -29,6 +29,12 @@ class ServeConfig(Config):
     """The most bytes of a request to the API."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 256_000_000
     """The most bytes of a file that is sent to a page."""
+    max_audio_bytes: Annotated[int, Field(ge=1)] = 25_000_000
+    """The most bytes of a sound to transcribe."""
+    context: Annotated[int, Field(ge=1)] = 8192
+    """The most tokens of a record, or of a prompt and its answer; a base may have less."""
+    seconds: Annotated[float, Field(gt=0)] = 300.0
+    """How many seconds an answer may take."""
     grace: Annotated[float, Field(ge=0)] = 30.0
     """How many seconds the answers in progress have to end after SIGTERM."""
     log_prompts: bool = False

@@ -19,6 +19,7 @@ from broadbase.data.sources.pictures import picture
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.request import GenerateRequest, combine
+from broadbase.modalities.shown import as_image
 from broadbase.weights.folder import load
 
 
@@ -111,17 +112,3 @@ def write_image(pixels: np.ndarray[Any, Any], out: Path) -> str:
         raise ConfigError(f"{out} is there already; name another --out")
     as_image(pixels).save(out)
     return str(out)
-
-
-def as_image(pixels: np.ndarray[Any, Any]) -> Image.Image:
-    """Return an array [H,W,C] of [0, 1] as an image of grey or of colours.
-
-    ConfigError of other arrays.
-    """
-    if pixels.ndim != 3:
-        raise ConfigError(
-            f"only texts and images can be written, and this base generated an array"
-            f" {pixels.shape}; in Python, Base.generate returns it"
-        )
-    shown = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
-    return Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown[..., :3])

@@ -8,18 +8,29 @@ from typing import Any
 
 from broadbase.commands.options import Weights, log
 from broadbase.inference.base import Base
+from broadbase.serve.api import api
 from broadbase.serve.app import create
-from broadbase.serve.models import models
 from broadbase.serve.running import run
 from broadbase.serve.served import Served
+from broadbase.serve.service import Service
 from broadbase.serve.settings import ServeConfig
+from broadbase.serve.worker import Worker
 
 
 def serve(
-    folders: Sequence[Path], settings: Mapping[str, Any], *, weights: Weights, device: str
+    folders: Sequence[Path],
+    settings: Mapping[str, Any],
+    *,
+    runs: Path | None,
+    records: Sequence[Path],
+    weights: Weights,
+    device: str,
 ) -> None:
     """Serve bases and adapted bases until SIGTERM or SIGINT."""
     config = ServeConfig.from_tree(settings)
     change = Base.eight_bit if weights is Weights.int8 else None
     served = Served.load(folders, device, change)
-    run(create(config, [models(served)]), config, log.say)
+    service = Service(served, Worker(config.queue, config.rows), config, say=log.say)
+    app = create(config, api(service, runs, records), meters=service.meters, say=log.say)
+    run(app, config, log.say)
+    service.worker.close()

@@ -1,0 +1,166 @@
+"""/v1/chat/completions: a chat as the template of the base's folder writes it, continued."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from broadbase.core.codec import Codec
+from broadbase.core.errors import ConfigError
+from broadbase.inference.base import Base
+from broadbase.inference.batching import Batch, NewToken
+from broadbase.modalities.special import roles, tree_of
+from broadbase.serve.bodies import ChatBody, Message
+from broadbase.serve.drawing import Counted, completions, head, nothing, respond, side_by_side
+from broadbase.serve.lane import Answers
+from broadbase.serve.prompts import check_fits, check_generates, context_of, encoded
+from broadbase.serve.service import Service
+from broadbase.serve.spelling import ChatLog
+
+MOST_NEW = 1024  # tokens of a request that does not say how many
+FILE, CONFIG, FIELD = "chat_template.jinja", "tokenizer_config.json", "chat_template"
+
+
+def chatting(service: Service) -> APIRouter:
+    """Return the route of chats."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions", response_model=None)
+    async def chat(body: ChatBody, request: Request) -> Response:
+        """Answer the last message of a chat."""
+        base = service.base(body.model)
+        template = template_of(base)
+        check_generates(base, body.model)
+        if template is None or not Batch.supports(base, None):
+            raise ConfigError(
+                f"model: the folder of {body.model!r} has no chat template, so it is not known how"
+                " the base writes a chat; /v1/completions continues a text of yours"
+            )
+        most = service.settings.context
+        prompt, new = await run_in_threadpool(_read, base, template, body, most)
+        used = Counted(len(prompt))
+        service.meters.tokens_in += used.prompt
+        service.log_prompt([message.content for message in body.messages])
+        writer = ChatWriter(body, base.codec()[1])
+        events = nothing(body.n or 1)
+        if new:
+            listed = (body.top_logprobs or 0) if body.logprobs else None
+            answers = Answers(completions(body, [prompt], new, listed))
+            service.draw(body.model, base, answers)
+            events = side_by_side(service, answers, used)
+        return await respond(request, body, writer, events, used)
+
+    return router
+
+
+def _read(base: Base, template: str, body: ChatBody, most: int) -> tuple[tuple[int, ...], int]:
+    """Return the ids of a chat, and how many tokens may follow; ConfigError if they do not fit."""
+    files = {} if base.origin is None else base.origin.files
+    text = render(template, body.messages, roles(files))
+    prompt = encoded(base, text)
+    new = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    context = context_of(base, most)
+    if new is None:
+        new = max(1, min(context - len(prompt), MOST_NEW))
+    check_fits(prompt, new, context)
+    return prompt, new
+
+
+def template_of(base: Base) -> str | None:
+    """Return the chat template of a base's folder; None if it has none.
+
+    It is in a file of its own, or in the tokenizer's settings; of several there, the default.
+    """
+    files: Mapping[str, bytes] = {} if base.origin is None else base.origin.files
+    if FILE in files:
+        return files[FILE].decode(errors="replace")
+    given = tree_of(files, CONFIG).get(FIELD)
+    if isinstance(given, list):
+        named = {each.get("name"): each.get("template") for each in given if isinstance(each, dict)}
+        given = named.get("default")
+    return given if isinstance(given, str) else None
+
+
+def render(template: str, messages: Sequence[Message], special: Mapping[str, str]) -> str:
+    """Return a chat as a template writes it, up to where the answer begins.
+
+    The names and filters are those that transformers gives a template. ConfigError if it refuses
+    the chat, or is no template.
+    """
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    chat = [_plain(message) for message in messages]
+    try:
+        return environment.from_string(template).render(
+            messages=chat, tools=None, documents=None, add_generation_prompt=True, **special
+        )
+    except (TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        raise ConfigError(f"messages: the chat template refuses them: {error}") from None
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """Return a message as a template reads it; parts of text are put together."""
+    parts = message.content
+    content = parts if isinstance(parts, str) else "".join(part.text for part in parts)
+    named = {} if message.name is None else {"name": message.name}
+    return {"role": message.role, "content": content, **named}
+
+
+def _json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **more: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **more)
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)
+
+
+class ChatWriter:
+    """Answers in the form of /v1/chat/completions."""
+
+    kinds = ("chat.completion", "chat.completion.chunk")
+
+    def __init__(self, body: ChatBody, codec: Codec) -> None:
+        """Take the request."""
+        self.head, self._listed = head("chatcmpl", body.model), bool(body.logprobs)
+        self._logs = [ChatLog(codec) for _ in range(body.n or 1)]
+        self._begun: set[int] = set()
+
+    def choice(self, number: int, tokens: Sequence[NewToken]) -> dict[str, Any]:
+        """Return an answer."""
+        text = "".join(token.text for token in tokens)
+        message = {"role": "assistant", "content": text, "refusal": None}
+        return self._entry(number, tokens, "message", message)
+
+    def delta(self, number: int, token: NewToken) -> dict[str, Any] | None:
+        """Return what a token adds to an answer."""
+        first = {} if number in self._begun else {"role": "assistant"}
+        if not (first or token.text or token.finish or self._listed):
+            return None
+        self._begun.add(number)
+        return self._entry(number, (token,), "delta", {**first, "content": token.text})
+
+    def _entry(
+        self, number: int, tokens: Sequence[NewToken], name: str, content: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        log = self._logs[number]
+        for token in tokens if self._listed else ():
+            if token.id >= 0:
+                log.add(token.id, token.logprob, token.top)
+        return {
+            "index": number,
+            name: content,
+            "logprobs": log.take() if self._listed else None,
+            "finish_reason": tokens[-1].finish,
+        }

@@ -1,0 +1,199 @@
+"""Clients that hang up, stall, come in numbers, or ask for too much; and how a server ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from broadbase.inference.batching import Batch
+from broadbase.serve.service import Service
+from broadbase.weights.folder import save
+from support.bases import text_base
+from support.serving import service_of, serving
+
+BODY = {"model": "tiny", "prompt": "the cat", "seed": 0}
+LONG = {**BODY, "max_tokens": 8000}
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def service() -> Service:
+    base = text_base()
+    base.codec()[1].end = None  # no answer ends by itself
+    return service_of({"tiny": base}, rows=2, queue=2)
+
+
+@pytest.fixture
+def url(service: Service) -> Iterator[str]:
+    with serving(service) as url:
+        yield url
+
+
+def post(url: str, body: Any, **more: Any) -> Any:
+    return httpx2.post(f"{url}/v1/completions", json=body, timeout=60, **more)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_row_is_free_when_its_client_hangs_up(service: Service, url: str, stream: bool) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    body = json.dumps({**LONG, "stream": stream}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        until(lambda: service.worker.live == 1)
+        if stream:
+            assert b"200 OK" in client.recv(1000)
+    until(lambda: service.worker.live == 0, 2)
+
+
+def test_a_client_that_hangs_up_while_it_waits_is_forgotten(service: Service, url: str) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(post, url, {**BODY, "max_tokens": 600}) for _ in range(2)]
+        until(lambda: service.worker.live == 2)
+        with pytest.raises(httpx2.TimeoutException):
+            httpx2.post(f"{url}/v1/completions", json=LONG, timeout=0.05)
+        assert all(each.result().status_code == 200 for each in running)
+    until(lambda: service.worker.live == 0 and service.worker.waiting == 0, 2)
+
+
+def test_a_full_queue_says_when_to_ask_again(url: str) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        answers = [*pool.map(lambda _: post(url, {**BODY, "max_tokens": 200}), range(16))]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    right = [answer for answer in answers if answer.status_code == 200]
+    assert len(refused) + len(right) == 16
+    assert len(right) >= 4
+    assert refused
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert len({answer.json()["choices"][0]["text"] for answer in right}) == 1
+
+
+def test_a_stalled_client_does_not_stop_others(service: Service, url: str) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    body = json.dumps({**LONG, "stream": True}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        stalled.connect((host, int(port)))
+        stalled.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        until(lambda: service.worker.live == 1)
+        assert post(url, {**BODY, "max_tokens": 20}).status_code == 200
+
+
+def test_an_answer_has_a_limit_of_time() -> None:
+    base = text_base()
+    base.codec()[1].end = None
+    service = service_of({"tiny": base}, seconds=0.2)
+    with serving(service) as url:
+        assert post(url, LONG).status_code == 504
+        stream = post(url, {**LONG, "stream": True}).text
+        assert "more than 0.2 s" in stream
+        assert "[DONE]" not in stream
+        until(lambda: service.worker.live == 0, 2)
+
+
+def test_an_error_in_a_step_ends_its_answers_alone(
+    service: Service, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "step", lambda _: 1 / 0)
+        assert post(url, {**BODY, "max_tokens": 4}).status_code == 500
+    assert post(url, {**BODY, "max_tokens": 4}).status_code == 200
+    assert service.worker.live == 0
+
+
+def test_counts_are_in_the_form_of_prometheus(url: str) -> None:
+    post(url, {**BODY, "max_tokens": 4})
+    post(url, {**BODY, "max_tokens": -4})
+    lines = httpx2.get(f"{url}/metrics").text.splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert values['broadbase_requests_total{route="/v1/completions",status="200"}'] == "1"
+    assert values['broadbase_requests_total{route="/v1/completions",status="400"}'] == "1"
+    assert values["broadbase_tokens_out_total"] == "4"
+    assert values["broadbase_first_token_seconds_count"] == "1"
+    assert values['broadbase_first_token_seconds_bucket{le="+Inf"}'] == "1"
+    assert values["broadbase_live_rows"] == values["broadbase_waiting"] == "0"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save(text_base(), tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def start(folder: Path, *options: str) -> tuple[subprocess.Popen[str], str, list[str]]:
+    """A server in a process of its own, its address, and the lines of its log."""
+    words = [sys.executable, "-m", "broadbase", "serve", str(folder), "--port", "0", *options]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines = [process.stderr.readline()]
+    assert "http://" in lines[0], lines
+    stderr = process.stderr
+    threading.Thread(target=lambda: lines.extend(stderr), daemon=True).start()
+    return process, lines[0].split()[-1], lines
+
+
+def test_a_signal_lets_answers_end_and_refuses_new_ones(folder: Path) -> None:
+    process, url, lines = start(folder)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            body = {**BODY, "max_tokens": 4000, "n": 8, "prompt": "secret"}
+            answer = pool.submit(post, url, body)
+            until(lambda: "live_rows 8" in httpx2.get(f"{url}/metrics").text)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: httpx2.get(f"{url}/healthz").status_code == 503)
+            refused = post(url, BODY)
+            assert refused.status_code == 503
+            assert "retry-after" in refused.headers
+            assert answer.result().status_code == 200
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+    log = "".join(lines)
+    assert "POST /v1/completions 200" in log
+    assert "secret" not in log
+
+
+def test_a_second_signal_ends_at_once(folder: Path) -> None:
+    process, url, _ = start(folder, "--log-prompts")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(post, url, {**LONG, "n": 8})
+            until(lambda: "live_rows 8" in httpx2.get(f"{url}/metrics").text)
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            answer.exception()
+    finally:
+        process.kill()
+
+
+def test_killed_and_started_again_it_answers_the_same(folder: Path) -> None:
+    texts = []
+    for _ in range(2):
+        process, url, lines = start(folder, "--log-prompts")
+        texts.append(post(url, {**BODY, "max_tokens": 9}).json()["choices"][0]["text"])
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert "the cat" in "".join(lines)
+    assert texts[0] == texts[1]
+    assert {path.name for path in folder.parent.iterdir()} == {"tiny"}
