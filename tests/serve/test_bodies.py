@@ -22,8 +22,8 @@ from support.serving import service_of
 JSON = {"host": "localhost", "content-type": "application/json"}
 SEEDS = [
     ("/v1/completions", {"model": "tiny", "prompt": "the cat", "max_tokens": 2, "n": 1,
-                         "echo": True, "logprobs": 1, "stop": ["x"], "seed": 1, "temperature": 0.5, "top_p": 0.9,
-                         "stream": True, "stream_options": {"include_usage": True}}),
+                         "echo": True, "logprobs": 1, "stop": ["x"], "seed": 1, "temperature": 0.5,
+                         "top_p": 0.9, "stream": True, "stream_options": {"include_usage": True}}),
     ("/v1/completions", {"model": "tiny", "prompt": [[1, 2], [3]], "max_tokens": 1}),
     ("/v1/chat/completions", {"model": "tiny", "messages": [{"role": "user", "content": "a"}]}),
     ("/v1/embeddings", {"model": "tiny", "input": ["a", "b"], "encoding_format": "base64"}),
@@ -34,10 +34,10 @@ SEEDS = [
 ]  # fmt: skip
 ODD: list[Any] = [
     None, True, False, 0, -1, 1, 2, 10**6, 10**30, -(10**18), 0.5, 1e308, float("nan"),
-    float("inf"), -float("inf"), "", "a", "\x00", "\ud800", "\udfff x", "\U0010ffff", "é" * 50, "a" * 3000, [],
-    {}, [[]], [None], [1, "a"], [[1], [2.5]], [True], [10**20], ["\ud800"], {"a": 1}, {"\ud800": 1},
-    {"image": "AAAA"}, {"audio": "UklGRg=="}, "../../etc/passwd", "<|end|>", "\u202e", ["a"] * 300,
-    {"type": "json_object"}, [{"role": "user", "content": [{"type": "text", "text": "\udc00"}]}],
+    float("inf"), -float("inf"), "", "a", "\x00", "\ud800", "\udfff x", "\U0010ffff", "é" * 50,
+    "a" * 3000, [], {}, [[]], [None], [1, "a"], [[1], [2.5]], [True], [10**20], ["\ud800"], {"a": 1},
+    {"\ud800": 1}, {"image": "AAAA"}, {"audio": "UklGRg=="}, "../../etc/passwd", "<|end|>", "\u202e",
+    ["a"] * 300, {"type": "json_object"}, [{"role": "user", "content": [{"type": "text", "text": "\udc00"}]}],
 ]  # fmt: skip
 FIELDS = ("best_of", "logit_bias", "user", "tools", "response_format", "dimensions", "x", "\ud800")
 
@@ -123,8 +123,8 @@ def test_ten_thousand_mutated_bodies_are_answered(client: TestClient) -> None:
 
 DEEP = b"[" * 10_000 + b"]" * 10_000
 WRONG = [
-    b"", b"null", b"[]", b"0", b'"a"', b"{", b"\xff\xfe", b'{"model": "\xed\xa0\x80"}', b"NaN", DEEP,
-    b'{"model": "tiny", "prompt": ' + DEEP + b"}", b'{"model":' * 5000,
+    b"", b"null", b"[]", b"0", b'"a"', b"{", b"\xff\xfe", b'{"model": "\xed\xa0\x80"}', b"NaN",
+    DEEP, b'{"model": "tiny", "prompt": ' + DEEP + b"}", b'{"model":' * 5000,
     b'{"model": "tiny", "prompt": "a", "temperature": NaN}',
     b'{"model": "tiny", "prompt": "a", "temperature": Infinity}',
     b'{"model": "tiny", "prompt": "a", "temperature": 1e999}',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,8 +13,14 @@ import openai
 import pytest
 import torch
 
+from broadbase.core.usage import DataFacts
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
+from broadbase.model.initialise import initialise
+from broadbase.model.model import ModelConfig
+from broadbase.objectives.documents import Document
+from broadbase.objectives.fim import FillInMiddleConfig, to_fim
+from broadbase.weights.folder import load, save
 from support.bases import protein_base, text_base
 from support.serving import service_of, serving
 
@@ -207,3 +214,37 @@ def test_what_changes_nothing_is_accepted(client: openai.OpenAI) -> None:
 def test_another_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="tiny, encoder"):
         complete(client, model="gpt-4")
+
+
+def filling_base() -> Base:
+    """A base that learned to fill in, with random weights."""
+    base = text_base()
+    text = base.config.modalities["text"].replace(extra_ids=3)
+    tree = {**base.config.tree(), "modalities": {"text": text.tree()}}
+    config = ModelConfig.from_tree(tree)
+    model = config.build()
+    initialise(model, 1)
+    sentinels = config.modalities["text"].corruption_of(base.codec()[1]).sentinels
+    usage = FillInMiddleConfig().usage(DataFacts({"s": "text"}, {}, {"text": sentinels}))
+    return Base(config, model.eval(), base.codecs, usage)
+
+
+def test_a_suffix_is_filled_in_before_as_in_training(tmp_path: Path) -> None:
+    """The prompt is what the objective makes of a document, its middle left out."""
+    save(filling_base(), tmp_path / "fim")
+    base = load(tmp_path / "fim")  # its folder says which ids the marks are
+    codec = base.codec()[1]
+    prefix, suffix = "the cat", " a hat"
+    parts = [codec.encode(text).values.tolist() for text in (prefix, "M", suffix)]
+    ids = torch.tensor([int(codec.start), *parts[0], *parts[1], *parts[2], 1])
+    i, j = 1 + len(parts[0]), 1 + len(parts[0]) + len(parts[1])
+    marks = base.usage.infilling["text"]
+    document = Document(ids, torch.ones(len(ids)))
+    trained = to_fim(document, i, j, len(ids) - 1, marks, suffix_first=False).values.tolist()
+    with serving(service_of({"fim": base})) as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        body: dict[str, Any] = {"model": "fim", "max_tokens": 8, "seed": 2}
+        given = client.completions.create(**body, prompt=prefix, suffix=suffix)
+        same = client.completions.create(**body, prompt=trained[: trained.index(marks[2]) + 1])
+    assert given.choices[0].text == same.choices[0].text
+    assert given.usage == same.usage
