@@ -72,9 +72,10 @@ def requests(base: Base) -> list[tuple[dict[str, Any], str]]:
     result = []
     for seed in range(REQUESTS):
         prompt = " ".join(rng.choices(words, k=rng.randrange(4, 60)))
-        body = {"prompt": prompt, "max_tokens": rng.randrange(8, 64), "seed": seed}
+        new = rng.randrange(8, 64)
+        body = {"prompt": prompt, "max_tokens": new, "seed": seed}
         sampling = SamplingConfig(temperature=seed % 2, seed=seed)
-        text = base.generate(prompt, max_new_tokens=body["max_tokens"], sampling=sampling)
+        text = base.generate(prompt, max_new_tokens=new, sampling=sampling)
         result.append(({**body, "temperature": seed % 2, "stream": seed % 4 < 3}, text))
     return result
 

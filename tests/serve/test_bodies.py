@@ -33,12 +33,15 @@ SEEDS = [
     ("/b/predict/nothing", ["a"]),
 ]  # fmt: skip
 ODD: list[Any] = [
-    None, True, False, 0, -1, 1, 2, 10**6, 10**30, -(10**18), 0.5, 1e308, float("nan"),
-    float("inf"), -float("inf"), "", "a", "\x00", "\ud800", "\udfff x", "\U0010ffff", "é" * 50,
-    "a" * 3000, [], {}, [[]], [None], [1, "a"], [[1], [2.5]], [True], [10**20], ["\ud800"], {"a": 1},
-    {"\ud800": 1}, {"image": "AAAA"}, {"audio": "UklGRg=="}, "../../etc/passwd", "<|end|>", "\u202e",
-    ["a"] * 300, {"type": "json_object"}, [{"role": "user", "content": [{"type": "text", "text": "\udc00"}]}],
-]  # fmt: skip
+    *(None, True, False, 0, -1, 1, 2, 10**6, 10**30, -(10**18), 0.5, 1e308),
+    *(float("nan"), float("inf"), -float("inf")),
+    *("", "a", "\x00", "\ud800", "\udfff x", "\U0010ffff", "é" * 50, "a" * 3000, "\u202e"),
+    *("../../etc/passwd", "<|end|>"),
+    *([], {}, [[]], [None], [1, "a"], [[1], [2.5]], [True], [10**20], ["\ud800"], ["a"] * 300),
+    *({"a": 1}, {"\ud800": 1}, {"image": "AAAA"}, {"audio": "UklGRg=="}),
+    {"type": "json_object"},
+    [{"role": "user", "content": [{"type": "text", "text": "\udc00"}]}],
+]
 FIELDS = ("best_of", "logit_bias", "user", "tools", "response_format", "dimensions", "x", "\ud800")
 
 

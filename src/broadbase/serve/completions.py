@@ -14,7 +14,8 @@ from broadbase.core.codec import Codec
 from broadbase.core.errors import ConfigError
 from broadbase.inference.autoregressive import STRIDE
 from broadbase.inference.base import Base
-from broadbase.inference.batching import Batch, NewToken, prompt_logprobs
+from broadbase.inference.batching import Batch, NewToken
+from broadbase.inference.likelihood import prompt_logprobs
 from broadbase.inference.request import GenerateRequest, Prompt
 from broadbase.serve.bodies import CompletionBody
 from broadbase.serve.drawing import (
