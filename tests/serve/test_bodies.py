@@ -159,14 +159,14 @@ VALUES = st.recursive(
 def cases(client: TestClient) -> list[tuple[str, str, Any]]:
     """Every field of every body in the OpenAPI description, with a body that has the others."""
     tree = client.get("/openapi.json", headers=JSON).json()
-    found = []
+    result = []
     for path, body in SEEDS:
         content = tree["paths"].get(path, {}).get("post", {}).get("requestBody", {})
         schema = content.get("content", {}).get("application/json", {}).get("schema", {})
         name = schema.get("$ref", "").rpartition("/")[2]
         fields = tree["components"]["schemas"].get(name, {}).get("properties", {})
-        found += [(path, field, body) for field in fields]
-    return found
+        result += [(path, field, body) for field in fields]
+    return result
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -211,7 +211,7 @@ def test_what_changes_nothing_is_accepted(client: openai.OpenAI) -> None:
     )
 
 
-def test_another_model_is_not_found(client: openai.OpenAI) -> None:
+def test_there_is_no_other_model(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="tiny, encoder"):
         complete(client, model="gpt-4")
 

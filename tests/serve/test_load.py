@@ -54,7 +54,7 @@ def url(service: Service) -> Iterator[str]:
 
 
 def post(url: str, body: Any, **more: Any) -> Any:
-    return httpx2.post(f"{url}/v1/completions", json=body, timeout=60, **more)
+    return httpx2.post(f"{url}/v1/completions", json=body, timeout=300, **more)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -159,13 +159,13 @@ def start(folder: Path, *options: str) -> tuple[subprocess.Popen[str], str, list
 
 def ended(process: subprocess.Popen[str], url: str) -> int:
     """The exit code after SIGTERM, which came during an answer; that ends, and no other begins."""
-    with ThreadPoolExecutor(1) as pool:
-        body = {**BODY, "max_tokens": 400, "n": 8, "prompt": "secret", "temperature": 0}
+    with ThreadPoolExecutor(1) as pool, httpx2.Client(base_url=url) as client:
+        body = {**BODY, "max_tokens": 1000, "n": 8, "prompt": "secret", "temperature": 0}
         answer = pool.submit(post, url, body)
-        until(lambda: "broadbase_live_rows 8" in httpx2.get(f"{url}/metrics").text)
+        until(lambda: "broadbase_live_rows 8" in client.get("/metrics").text)
         process.send_signal(signal.SIGTERM)
-        until(lambda: httpx2.get(f"{url}/healthz").status_code == 503)
-        refused = post(url, BODY)
+        until(lambda: client.get("/healthz").status_code == 503)
+        refused = client.post("/v1/completions", json=BODY)
         assert refused.status_code == 503
         assert "retry-after" in refused.headers
         choices = answer.result().json()["choices"]

@@ -123,7 +123,7 @@ class CompletionBody(Drawing):
     suffix: str | None = None
     """The text after what is drawn, for bases that learned to fill in the middle."""
     logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    """How many of the likeliest tokens are listed beside each token."""
+    """How many of the likeliest tokens are listed for each token."""
     echo: bool | None = None
     """Whether the answer begins with the prompt."""
     best_of: int | None = None
@@ -181,7 +181,7 @@ class ChatBody(Drawing):
     logprobs: bool | None = None
     """Whether the probabilities of the tokens are listed."""
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    """How many of the likeliest tokens are listed beside each token; needs `logprobs`."""
+    """How many of the likeliest tokens are listed for each token; needs `logprobs`."""
 
     @model_validator(mode="after")
     def _lists_probabilities(self) -> ChatBody:

@@ -137,7 +137,7 @@ class CompletionWriter:
         prompts: Sequence[tuple[int, ...]],
         logs: Sequence[PromptLog] | None,
     ) -> None:
-        """Take the request, the ids of its prompts, and their log-probabilities, if asked for."""
+        """Take the request, the ids of its prompts, and the log-probabilities to list."""
         self.head, self._listed = head("cmpl", body.model), body.logprobs is not None
         self._codec, self._logs = codec, dict[int, TokenLog]()
         self._before = dict[int, str]()  # the prompts that answers still begin with

@@ -45,8 +45,8 @@ def media(service: Service) -> APIRouter:
     ) -> Response | dict[str, str]:
         """Write what is said in a sound."""
         form = await request.form()
-        known = ("file", "model", "language", "temperature", "response_format")
-        if other := [name for name in form if name not in known]:
+        fields = ("file", "model", "language", "temperature", "response_format")
+        if other := [name for name in form if name not in fields]:
             raise ConfigError(f"{other[0]}: it is not supported; leave it out")
         base = hearing(service.base(model), model)
         task = task_of(base, language)
