@@ -23,7 +23,8 @@ from broadbase.core.errors import ResourceError
 from broadbase.evidence.comparison import Comparison, Metric
 from broadbase.evidence.few_labels import Best
 from broadbase.evidence.interval import Interval
-from broadbase.report.charts import Curve, heat
+from broadbase.report.charts import heat
+from broadbase.report.curves import Curve
 from broadbase.report.few_labels import Lead
 from broadbase.report.page import Report, made, page, render, write
 from broadbase.report.samples import Picture, Text

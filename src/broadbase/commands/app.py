@@ -29,6 +29,7 @@ from broadbase.commands.prepare import prepare
 from broadbase.commands.pretrain import pretrain
 from broadbase.commands.recipes import recipes
 from broadbase.commands.remove import remove
+from broadbase.commands.report import report
 from broadbase.commands.resume import resume
 from broadbase.commands.samples import samples
 from broadbase.commands.sbatch import sbatch
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recipes": recipes,
     "pretrain": pretrain,
     "resume": resume,
+    "report": report,
     "sbatch": sbatch,
     "evaluate": evaluate,
     "generate": generate,

@@ -12,15 +12,13 @@ import typer
 
 from broadbase.commands.app import app
 from broadbase.commands.options import log
-from broadbase.core.errors import BroadbaseError, out_of_memory
+from broadbase.core.errors import INTERRUPTED, TERMINATED, explained, stopped
 from broadbase.core.preload import relaunch
 
 __all__ = ["app", "main"]
 
 UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of a command's words
-CLOSED, INTERRUPTED, TERMINATED = 141, 130, 143  # as a shell says of SIGPIPE, SIGINT, SIGTERM
-
-NO_ROOM = "out of memory; use a smaller --batch-size or --depth, or more train.micro_batches"
+CLOSED = 141  # as a shell says of SIGPIPE
 
 
 def main() -> None:
@@ -41,8 +39,6 @@ def _run() -> int:
         code = app(standalone_mode=False, prog_name="broadbase")
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BroadbaseError as error:
-        return failed(error, error.exit_code)
     except UsageError as error:
         return failed(_usage(error), 2)
     except (KeyboardInterrupt, typer.Abort):
@@ -51,15 +47,12 @@ def _run() -> int:
         code = CLOSED if isinstance(leaving.__context__, BrokenPipeError) else leaving.code
     except BrokenPipeError:
         return CLOSED
-    except OSError as error:
-        return failed(f"{error.filename or 'the system'}: {error.strerror or error}", 5)
     except Exception as error:
-        if not out_of_memory(error):
+        if (words := explained(error)) is None:
             raise
-        return failed(f"{NO_ROOM} ({str(error).splitlines()[0][:200]})", 5)
+        return failed(*words)
     if code in (INTERRUPTED, TERMINATED):
-        name = "SIGINT" if code == INTERRUPTED else "SIGTERM"
-        return failed(f"stopped by {name} before it was done; run the same command again", code)
+        return failed(stopped(code), code)
     return code if isinstance(code, int) else 0
 
 

@@ -21,6 +21,7 @@ from broadbase.commands.options import (
     RecipeName,
     Set,
 )
+from broadbase.core.extras import require_extra
 
 
 def pretrain(
@@ -49,6 +50,9 @@ def pretrain(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the config as YAML, and train nothing.")
     ] = False,
+    studio: Annotated[
+        bool, typer.Option("--studio", help="Start local pages that show the run, and train on.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a base on raw data, without labels, from scratch or from another base."""
@@ -56,6 +60,8 @@ def pretrain(
     changes += [f"machine.device={device}"] if device != "auto" else []
     changes += [f"seed={seed}"] if seed is not None else []
     changes += [f"data.store={json.dumps(str(store))}"] if store else []
+    if studio:
+        require_extra("fastapi", "serve", "the studio")
     work.train.pretrain(
         recipe,
         data,
@@ -64,6 +70,7 @@ def pretrain(
         out,
         print_config,
         as_json,
+        studio,
         changes=changes,
         field=field,
         pattern=pattern,

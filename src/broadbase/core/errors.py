@@ -80,3 +80,28 @@ def out_of_memory(error: BaseException) -> bool:
     ):
         return True
     return error.__cause__ is not None and out_of_memory(error.__cause__)
+
+
+NO_ROOM = "out of memory; use a smaller --batch-size or --depth, or more train.micro_batches"
+INTERRUPTED, TERMINATED = 130, 143  # as a shell says of SIGINT and SIGTERM
+
+
+def explained(error: BaseException) -> tuple[str, int] | None:
+    """Return what to say of an error and its exit code; None of one that nobody expects."""
+    if isinstance(error, BroadbaseError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return stopped(INTERRUPTED), INTERRUPTED
+    if isinstance(error, SystemExit) and error.code == TERMINATED:
+        return stopped(TERMINATED), TERMINATED
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the system'}: {error.strerror or error}", 5
+    if out_of_memory(error):
+        return f"{NO_ROOM} ({str(error).splitlines()[0][:200]})", 5
+    return None
+
+
+def stopped(code: int) -> str:
+    """Say which signal stopped a command, by its exit code."""
+    name = "SIGINT" if code == INTERRUPTED else "SIGTERM"
+    return f"stopped by {name} before it was done; run the same command again"

@@ -26,7 +26,7 @@ from broadbase.inference.base import Base
 from broadbase.inference.documents import prompts
 from broadbase.recipes import mixed
 from broadbase.recipes.mixed import DIGITS
-from broadbase.report.charts import Curve
+from broadbase.report.curves import Curve
 from broadbase.report.samples import Drawing, Picture, Text
 from broadbase.run.run import Run
 from broadbase.train.metrics_log import read

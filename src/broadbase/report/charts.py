@@ -9,10 +9,7 @@ import html
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import permutations
-
-import numpy as np
 
 from broadbase.evidence.comparison import Comparison, Verdict
 from broadbase.evidence.interval import Interval
@@ -25,17 +22,6 @@ CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 SYMBOLS = {chr(i): chr(0x2400 + i) for i in range(32)} | {"\x7f": "\u2421"}
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The bits per unit of one source by step, and the bits of baselines to draw across."""
-
-    source: str
-    unit: str
-    training: Points
-    held_out: Points = ()
-    baselines: Mapping[str, float] = field(default_factory=dict)
-
-
 def whisker(gap: Interval, left: float, right: float, verdict: Verdict) -> str:
     """Draw a dot at a gap and a line over its interval; the picture spans `left` to `right`."""
 
@@ -45,51 +31,12 @@ def whisker(gap: Interval, left: float, right: float, verdict: Verdict) -> str:
     zero = f'<path class="zero" d="M{x(0)} 0v24"/>'
     mean, low, high = gap
     if low is None or high is None or not all(map(math.isfinite, (mean, low, high))):
-        return _svg(WHISKER, 24, "unknown", zero)
+        return svg(WHISKER, 24, "unknown", zero)
     at = x(mean)
     dot = f'<circle cx="{at}" cy="12" r="4"/>'
     if verdict == "worse":  # another shape, for eyes and printers without colour
         dot = f'<path d="M{at} 6l6 6l-6 6l-6 -6z"/>'
-    return _svg(WHISKER, 24, verdict, f'{zero}<path d="M{x(low)} 12H{x(high)}"/>{dot}')
-
-
-def curve(curve: Curve) -> str:
-    """Draw a source's figure: the model's line and dots, baselines across, each named at its end.
-
-    The first twentieth of the training may leave the frame: its fall would flatten the rest.
-    """
-    dots, lines = _finite(curve.held_out), _finite((0, bits) for bits in curve.baselines.values())
-    training = _smooth(_finite(curve.training), 100)
-    unit = f"bits per {escape(curve.unit)}"
-    title = f"<b>{escape(curve.source)}</b> {unit}"
-    if not training + dots + lines:
-        return f"<figure><figcaption>{title}: nothing was recorded</figcaption></figure>"
-    last = max((step for step, _ in training + dots), default=0)
-    framed = [bits for step, bits in training + dots if step >= last / 20] + [b for _, b in lines]
-    pad = max(0.06 * (max(framed) - min(framed)), 0.02)
-    low, high = min(framed) - pad, max(framed) + pad
-    peak = max((bits for _, bits in training + dots), default=low)
-    title += f" <small>falling from {peak:.1f}, above the frame</small>" * (peak > high)
-
-    def x(step: float) -> float:
-        return round(LEFT + step / (last or 1) * (RIGHT - LEFT), 1)
-
-    def y(bits: float) -> float:
-        return round((high - bits) / (high - low) * HEIGHT, 1)
-
-    ends = [(v, name, "base") for name, v in curve.baselines.items() if math.isfinite(v)]
-    ends += [(p[-1][1], n, "own") for n, p in (("training", training), ("held out", dots)) if p]
-    parts = [*_grid(low, high), *_names([(y(end[0]), *end) for end in ends])]
-    parts.append(f'<text x="{LEFT}" y="{HEIGHT + 18}">0</text>')
-    parts.append(f'<text class="end" x="{RIGHT}" y="{HEIGHT + 18}">{last:,.0f} steps</text>')
-    parts += [f'<path class="base" d="M{LEFT} {y(v)}H{RIGHT}"/>' for _, v in lines]
-    if training:  # the inner svg clips; h0 makes a dot of a line of one point
-        route = "L".join(f"{x(step)} {y(bits)}" for step, bits in training)
-        parts.append(f'<svg height="{HEIGHT}"><path class="own" d="M{route}h0"/></svg>')
-    shown = ((x(step), y(bits)) for step, bits in dots if bits <= high)
-    parts += [f'<circle class="own" cx="{cx}" cy="{cy}" r="3.5"/>' for cx, cy in shown]
-    drawing = _svg(WIDTH, HEIGHT + 24, unit, "".join(parts))
-    return f"<figure><figcaption>{title}</figcaption>{drawing}</figure>"
+    return svg(WHISKER, 24, verdict, f'{zero}<path d="M{x(low)} 12H{x(high)}"/>{dot}')
 
 
 def efficiency(task: str, unit: str, lines: Mapping[str, Points]) -> str:
@@ -98,7 +45,7 @@ def efficiency(task: str, unit: str, lines: Mapping[str, Points]) -> str:
     The axis of labels is logarithmic, so that doubling them is one step anywhere.
     """
     title = f"<b>{escape(task)}</b> {escape(unit)}"
-    finite = {name: points for name, line in lines.items() if (points := _finite(line))}
+    finite = {name: points for name, line in lines.items() if (points := finite_points(line))}
     if not finite:
         return f"<figure><figcaption>{title}: nothing was measured</figcaption></figure>"
     ticks = sorted({labels for points in finite.values() for labels, _ in points})
@@ -115,7 +62,7 @@ def efficiency(task: str, unit: str, lines: Mapping[str, Points]) -> str:
 
     classes = {name: "own" if name == next(iter(lines)) else "base" for name in finite}
     ends = [(y(finite[n][-1][1]), finite[n][-1][1], n, style) for n, style in classes.items()]
-    parts = [*_grid(low, high), *_names(ends)]
+    parts = [*grid(low, high), *end_names(ends)]
     middle = ' text-anchor="middle"'
     parts += [f'<text x="{x(n)}" y="{HEIGHT + 18}"{middle}>{n:,.0f}</text>' for n in ticks]
     for name, points in finite.items():
@@ -124,7 +71,7 @@ def efficiency(task: str, unit: str, lines: Mapping[str, Points]) -> str:
         parts.append(f'<path class="{classes[name]}" d="M{route}h0"/>')
         if classes[name] == "own":
             parts += [f'<circle class="own" cx="{cx}" cy="{cy}" r="3.5"/>' for cx, cy in at]
-    drawing = _svg(WIDTH, HEIGHT + 24, f"{escape(task)} by labels", "".join(parts))
+    drawing = svg(WIDTH, HEIGHT + 24, f"{escape(task)} by labels", "".join(parts))
     return f"<figure><figcaption>{title}</figcaption>{drawing}</figure>"
 
 
@@ -175,7 +122,7 @@ def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], Cell]) -> str:
         parts.append(
             f'<text x="{x + side // 2}" y="{y + 60}" font-size="11">{escape(below)}</text>'
         )
-    drawing = _svg(width, top + side * len(names), "from row to column", "".join(parts))
+    drawing = svg(width, top + side * len(names), "from row to column", "".join(parts))
     return drawing.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {style} ', 1)
 
 
@@ -204,11 +151,11 @@ def heat(
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 16}"{middle}>{escape(name)}</text>')
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 34}"{middle}>{escape(axes[1])}</text>')
     caption = f"<b>{escape(title)}</b> {escape(axes[0])} downwards"
-    drawing = _svg(WIDTH, HEIGHT + 40, escape(title), "".join(parts))
+    drawing = svg(WIDTH, HEIGHT + 40, escape(title), "".join(parts))
     return f"<figure><figcaption>{caption}</figcaption>{drawing}</figure>"
 
 
-def _grid(low: float, high: float) -> Iterator[str]:
+def grid(low: float, high: float) -> Iterator[str]:
     """Yield lines across at round numbers."""
     step = 10.0 ** math.floor(math.log10(high - low))
     step /= 1 if high - low > 3 * step else 2 if high - low > 1.5 * step else 5
@@ -218,7 +165,7 @@ def _grid(low: float, high: float) -> Iterator[str]:
         yield f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{i * step:.4g}</text>'
 
 
-def _names(ends: Sequence[tuple[float, float, str, str]]) -> Iterator[str]:
+def end_names(ends: Sequence[tuple[float, float, str, str]]) -> Iterator[str]:
     """Yield names right of the axes, each at its height or, where two would touch, near it."""
     at = -math.inf
     for i, (y, bits, name, style) in enumerate(sorted(ends), start=1):
@@ -229,19 +176,14 @@ def _names(ends: Sequence[tuple[float, float, str, str]]) -> Iterator[str]:
         yield f"<tspan>{bits:.2f}</tspan> {escape(short)}</text>"
 
 
-def _svg(width: int, height: int, label: str, body: str) -> str:
+def svg(width: int, height: int, label: str, body: str) -> str:
     """Return a drawing with its name, already escaped, for readers who do not see it."""
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return f'<svg role="img" aria-label="{label}" {size}>{body}</svg>'
 
 
-def _smooth(points: list[tuple[float, float]], count: int) -> list[tuple[float, float]]:
-    """Return the means of up to `count` stretches of points."""
-    stretches = np.array_split(np.array(points).reshape(-1, 2), min(count, len(points) or 1))
-    return [(float(s[:, 0].mean()), float(s[:, 1].mean())) for s in stretches if len(s)]
-
-
-def _finite(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+def finite_points(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points whose numbers are all finite."""
     return [point for point in points if all(map(math.isfinite, point))]
 
 

@@ -1,8 +1,8 @@
 """The report of a demo: one HTML file that needs no network, no script and no other file.
 
-The page itself, its styles and its fixed words are in page.html, in the same folder. Charts are
-small SVG written here: they take colours and fonts from the page, so one drawing serves light,
-dark and print.
+The page itself and its fixed words are in page.html, in the same folder, its style in style.css,
+which the studio serves too. Charts are small SVG: they take colours and fonts from the page, so
+one drawing serves light, dark and print.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from string import Template
 from broadbase.adapt.result import TaskResult
 from broadbase.core.errors import ResourceError
 from broadbase.evidence.comparison import Comparison, Verdict
-from broadbase.report.charts import Curve, curve, efficiency, escape, number, whisker
+from broadbase.report.charts import efficiency, escape, number, whisker
+from broadbase.report.curves import Curve, curve
 from broadbase.report.few_labels import Lead, table
 from broadbase.report.rows import interval, table_row
 from broadbase.report.samples import Drawing, Picture, Text
+
+STYLE = Path(__file__).with_name("style.css")
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,13 @@ class Report:
 
 
 def write(path: Path, report: Report) -> None:
-    """Write the page to `path`, completely or not at all; ResourceError where that fails."""
-    page = render(report).encode()
+    """Write the report to `path`, completely or not at all; ResourceError where that fails."""
+    write_page(path, render(report))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page to `path`, completely or not at all; ResourceError where that fails."""
+    page = text.encode()
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         draft.write_bytes(page)
@@ -66,10 +74,15 @@ def write(path: Path, report: Report) -> None:
             draft.unlink()
 
 
+def template() -> str:
+    """Return page.html with the style that reports and the studio share."""
+    text = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    return text.replace("/* style.css */\n", STYLE.read_text(encoding="utf-8"))
+
+
 def page(title: str, figures: Iterable[str]) -> str:
     """Return a page in the report's style that holds these figures and nothing else."""
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    head = template.partition("<body>")[0].replace("Broadbase report", escape(title))
+    head = template().partition("<body>")[0].replace("Broadbase report", escape(title))
     body = f'<body>\n<h1>{escape(title)}</h1>\n<div class="charts">{"".join(figures)}</div>\n'
     return f"{head}{body}</body>\n</html>\n"
 
@@ -99,8 +112,7 @@ def render(report: Report) -> str:
         "predictions": "".join(_prediction(*each) for each in report.predictions),
         "facts": "".join(facts),
     }
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    parts = map(Template, template.split("<!-- part -->\n"))
+    parts = map(Template, template().split("<!-- part -->\n"))
     return "".join(
         p.substitute(content) for p in parts if all(map(content.get, p.get_identifiers()))
     )

@@ -27,7 +27,10 @@ from broadbase.weights import folder as model_folder
 from broadbase.weights.warm_start import compatible
 
 Tree = dict[str, Any]  # of a RunConfig
-OURS = ("config.yaml", "env.json", "metrics.jsonl", "data", "checkpoints", "lock")
+OURS = (
+    *("config.yaml", "env.json", "metrics.jsonl", "data", "checkpoints", "lock"),
+    *("process.json", "last_error.json", "evaluation.json"),
+)
 WRITTEN = ("env.json", "metrics.jsonl", "checkpoints", "model")  # by a run, once it has its lock
 
 

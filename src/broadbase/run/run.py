@@ -7,6 +7,8 @@ runs/NAME/metrics.jsonl      one line per step
 runs/NAME/checkpoints/       resumable states
 runs/NAME/model/             the model folder, at the end
 runs/NAME/lock               held by the process that trains
+runs/NAME/process.json       that process
+runs/NAME/last_error.json    why the last one ended before its last step
 
 Paths in config.yaml are absolute, so that a run is good in every working folder.
 """
@@ -47,6 +49,7 @@ from broadbase.run.prepare import (
     open_stores,
     prepare_data,
 )
+from broadbase.run.process import recorded
 from broadbase.train import checkpoint
 from broadbase.train.loop import Trainer
 from broadbase.train.machine import environment, find_device
@@ -54,6 +57,7 @@ from broadbase.train.metrics_log import MetricsLog
 from broadbase.train.ranks import Ranks, gather
 from broadbase.train.saver import Saver
 from broadbase.train.teacher import Teacher
+from broadbase.train.tracker import Guarded
 from broadbase.weights import folder as model_folder
 from broadbase.weights.warm_start import load_from
 
@@ -154,7 +158,7 @@ class Run(Corpus):
         token; of a likelihood bits per unit.
         """
         ranks = Ranks(find_device(self.config.machine.device), self.config.machine)
-        with ranks.watched(), alone(self.folder):
+        with ranks.watched(), alone(self.folder), recorded(self.folder):
             return self._trained(console if ranks.main else None)
 
     def _trained(self, console: Console | None) -> dict[str, dict[str, Any]]:
@@ -166,6 +170,9 @@ class Run(Corpus):
         if not trainer.ranks.main:
             journal.path = None
         self._restore(trainer)
+        if (tracking := self.config.train.tracker) is not None and trainer.ranks.main:
+            journal.tracker = Guarded(tracking.build(self.folder), journal.say)
+            journal.tracker.start(self.config.tree())
         begun = trainer.step
         try:
             with journal:
@@ -211,7 +218,14 @@ class Run(Corpus):
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must find unchanged: all that the weights depend on."""
         tree = self.config.tree()
-        for key in ("evaluate_every", "save_every", "keep_last", "keep_every", "workers"):
+        for key in (
+            "evaluate_every",
+            "save_every",
+            "keep_last",
+            "keep_every",
+            "workers",
+            "tracker",
+        ):
             del tree["train"][key]
         for key in ("validation_rows", "final_rows", "processes", "store"):
             del tree["data"][key]

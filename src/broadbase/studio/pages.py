@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
+
+from broadbase.report.page import STYLE
+from broadbase.studio.runs import runs
 
 HERE = Path(__file__).parent
 SECTIONS = {"Runs": "/runs", "Try": "/try", "Map": "/map", "Adapt": "/adapt"}
@@ -22,11 +25,11 @@ def pages(root: Path, token: str) -> APIRouter:
     def home() -> Response:
         return RedirectResponse("/runs")
 
-    @router.get("/runs")
-    def runs(request: Request) -> Response:
-        names = sorted(path.parent.name for path in root.glob("*/config.yaml"))
-        return templates.TemplateResponse(request, "runs.html", {"names": names, "root": root})
+    @router.get("/style.css")
+    def style() -> Response:
+        return FileResponse(STYLE)  # of the report: charts look the same in both
 
+    router.include_router(runs(root, templates))
     return router
 
 

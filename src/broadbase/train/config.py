@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from broadbase.core.config import Config
+from broadbase.train.tracker import TrackerConfig
 
 Steps = Annotated[int, Field(ge=1)]
 
@@ -33,3 +34,5 @@ class TrainConfig(Config):
     """Checkpoints at multiples of this step are kept for good; null: none."""
     workers: Annotated[int, Field(ge=0)] = 0
     """The processes that build batches ahead of the step; 0: the training process builds them."""
+    tracker: TrackerConfig | None = None
+    """Another program that is shown what the journal records; null: none."""

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from broadbase.core.errors import ResourceError
 from broadbase.core.files import write_text
+from broadbase.train.tracker import Guarded
 
 SOON = 3  # steps after which the time of a run is estimated
 
@@ -34,10 +35,12 @@ class MetricsLog:
         steps: int = 0,
         bits: Mapping[str, float] | None = None,
         units: Mapping[str, str] | None = None,
+        tracker: Guarded | None = None,
     ) -> None:
-        """Take the file, the console, the number of steps, and the units of the terms."""
+        """Take the file, the console, the number of steps, the units of the terms, a tracker."""
         self.path, self.console, self.steps = path, console, steps
         self.bits, self.units = dict(bits or {}), dict(units or {})
+        self.tracker = tracker
         self._seconds = self._tokens = 0.0
         self._steps = 0  # of this process: a resumed run has more
         self._shown = time.monotonic()
@@ -61,6 +64,8 @@ class MetricsLog:
         """Stop the live line."""
         if self._progress is not None:
             self._progress.stop()
+        if self.tracker is not None:
+            self.tracker.finish()
 
     def stepped(
         self,
@@ -80,12 +85,16 @@ class MetricsLog:
         self._write({**row, "bits": self._bits(losses), "seconds": seconds})
         self._seconds, self._tokens = self._seconds + seconds, self._tokens + tokens
         self._steps += 1
+        rate = tokens / max(seconds, 1e-9)
+        shown = {"norm": norm, "tokens_per_second": rate, **(watched or {})}
+        self._track(step, "training", losses, shown)
         self._show(step, {**losses, **(watched or {})})
 
     def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
         """Note an evaluation on held-out data."""
         row = {"step": step, "validation": dict(losses), "validation_bits": self._bits(losses)}
         self._write(row)
+        self._track(step, "held_out", losses)
         self.say(f"step {step:>6}  validation: {self._words(losses)}")
 
     def changed(self, step: int, changes: Mapping[str, tuple[Any, Any]]) -> None:
@@ -123,6 +132,19 @@ class MetricsLog:
                 f"{self.path} cannot be written: {error.strerror or error}; free space or"
                 f" permissions there, then `broadbase resume {self.path.parent}`"
             ) from None
+
+    def _track(
+        self,
+        step: int,
+        kind: str,
+        losses: Mapping[str, float],
+        others: Mapping[str, float] | None = None,
+    ) -> None:
+        """Show a tracker what was written, in bits per unit where a term has them."""
+        if self.tracker is not None and self.path is not None:
+            values = {**losses, **self._bits(losses)}
+            named = {f"{kind}/{name}": value for name, value in values.items()}
+            self.tracker.log(step, named | dict(others or {}))
 
     def _show(self, step: int, losses: Mapping[str, float]) -> None:
         rate = self._tokens / max(self._seconds, 1e-9)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from broadbase.commands.options import log
+from broadbase.core.errors import ResourceError
 from broadbase.core.terminal import echo
 from broadbase.data.detect import named
 from broadbase.evaluate.registry import evaluate as evaluate_run
@@ -14,6 +16,7 @@ from broadbase.evaluate.registry import evaluate_against, evaluate_task
 from broadbase.evidence.comparison import Comparison
 from broadbase.report.charts import recall_matrix
 from broadbase.report.tables import print_comparisons
+from broadbase.run.evaluation import save
 from broadbase.run.run import Run
 from broadbase.train.machine import MachineConfig
 from broadbase.weights.folder import load
@@ -37,6 +40,8 @@ def evaluate(folder: Path, against: Path | None, data: str | None, as_json: bool
         comparisons = evaluate_against(run, base, load(against), against.name)
     else:
         comparisons = evaluate_run(run, base)
+        with suppress(ResourceError):  # a run that may only be read
+            save(folder, comparisons)
     for note in _few_documents(comparisons):
         log.say(note)
     drawing = recall_matrix(comparisons)
