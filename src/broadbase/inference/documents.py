@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from broadbase.core.codec import Codec
+from broadbase.core.codec import Codec, Sample
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.view import Segment, positions
 
@@ -88,11 +88,15 @@ def padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
 
 
 def document(codec: Codec, raw: Any, closed: bool, special: bool = False) -> tuple[Tensor, Tensor]:
-    """Return the values and positions of one document, as `prompts` reads it; never empty."""
+    """Return the values and positions of one document, as `prompts` reads it; never empty.
+
+    A `Sample` is encoded already, as the records of a store are.
+    """
     values = opening(codec)
     position = _line(len(values))
     if raw is not None:
-        sample = codec.encode_prompt(raw) if special else codec.encode(raw)
+        encode = codec.encode_prompt if special else codec.encode
+        sample = raw if isinstance(raw, Sample) else encode(raw)
         first = max(len(values), int(len(sample.grid) > 1))
         values = np.concatenate([values, sample.values])
         position = torch.cat([position, first + positions(sample.grid)])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from broadbase.core.codec import Codec
+from broadbase.core.codec import Codec, Sample
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.usage import Usage
 from broadbase.core.view import Readout, Segment, Stream, View
@@ -102,7 +102,7 @@ class Reader:
             with unreadable(number, space, others):
                 if raw is None and not begun:
                     raise DataError(f"record {number} is None; leave it out")
-                made = None if raw is None else clean(raw)
+                made = raw if raw is None or isinstance(raw, Sample) else clean(raw)
                 documents.append(document(codec, made, closed, special=begun))
         return documents
 

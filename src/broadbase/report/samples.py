@@ -37,13 +37,9 @@ class Picture(NamedTuple):
 
     def html(self) -> str:
         """Return a figure of the pixels, all enlarged by the same integer factor."""
-        pixels = np.clip(np.nan_to_num(np.asarray(self.pixels, dtype=float)), 0, 1)
-        if pixels.ndim == 3 and pixels.shape[2] == 1:
-            pixels = pixels[:, :, 0]
-        file = io.BytesIO()
-        Image.fromarray(np.rint(255 * pixels).astype(np.uint8)).save(file, "PNG")
-        height, width = (side * max(1, 112 // max(pixels.shape[:2])) for side in pixels.shape[:2])
-        return _image("image/png", file.getvalue(), (width, height), self.caption)
+        sides = self.pixels.shape[:2]
+        height, width = (side * max(1, 112 // max(sides)) for side in sides)
+        return _image("image/png", png(self.pixels), (width, height), self.caption)
 
 
 class Drawing(NamedTuple):
@@ -55,6 +51,16 @@ class Drawing(NamedTuple):
     def html(self) -> str:
         """Return a figure of the drawing."""
         return _image("image/svg+xml", self.svg.encode(), (150, 112), self.caption)
+
+
+def png(pixels: NDArray[Any]) -> bytes:
+    """Return pixels in [0, 1], [H,W] or [H,W,C] with C of 1, 3 or 4, as a PNG file."""
+    pixels = np.clip(np.nan_to_num(np.asarray(pixels, dtype=float)), 0, 1)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    file = io.BytesIO()
+    Image.fromarray(np.rint(255 * pixels).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _image(kind: str, content: bytes, size: tuple[int, int], caption: str) -> str:

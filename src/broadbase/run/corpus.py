@@ -70,14 +70,13 @@ class Corpus:
                     " fewer steps"
                 )
 
-    def seen(self, source: str) -> list[Row]:
-        """Return the different rows of a source that the run trained on."""
+    def seen(self, source: str, most: int | None = None) -> list[Row]:
+        """Return the different rows of a source that the run trained on, of the first `most`."""
         mixture, mixed = self.mixture(), self.config.data.sources[source]
         rows, order = mixture.rows[source], mixture.orders[source]
-        return [
-            rows[i]
-            for i in sorted({order[g] for g in range(self.config.train.steps * mixed.batch_size)})
-        ]
+        count = self.config.train.steps * mixed.batch_size
+        count = count if most is None else min(count, most)
+        return [rows[i] for i in sorted({order[g] for g in range(count)})]
 
     def likelihoods(self) -> Mapping[str, str]:
         """Return the terms of the loss that are the likelihood of a source, and its name."""

@@ -87,7 +87,8 @@ def _of_space(
     if len(joints) > 1 and name in joints.values():
         yield Ability.RETRIEVE
     objectives = _parts(objective)
-    maskable = isinstance(space, Discrete) and predicts and pattern == "full"
+    written = kind.name not in PICTURES | SOUNDS | {"cell"}  # a gap is written into a text
+    maskable = predicts and pattern == "full" and written
     trained = any(isinstance(each, MaskedConfig) for each in objectives)
     plain = objective is None and usage.generator is None and not joints
     if maskable and (trained or plain):

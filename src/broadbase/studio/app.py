@@ -12,6 +12,7 @@ from broadbase.studio.adapting import adapt_pages
 from broadbase.studio.bases import Bases
 from broadbase.studio.mapping import map_pages
 from broadbase.studio.pages import mount_files, page_templates, pages
+from broadbase.studio.trying import trying
 
 
 def studio_app(
@@ -22,7 +23,12 @@ def studio_app(
 ) -> FastAPI:
     """Return the studio on the run folders in `root`, and on the bases there and given ones."""
     templates = page_templates(token)
-    routers = [pages(root, token), adapt_pages(root, bases, templates)]
-    app = create(settings, [*routers, map_pages(root, bases, templates)], token)
+    routers = [
+        pages(root, token),
+        trying(bases, templates),
+        map_pages(root, bases, templates),
+        adapt_pages(root, bases, templates),
+    ]
+    app = create(settings, routers, token)
     mount_files(app)
     return app
