@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadbase.core.errors import BroadbaseError, ConfigError, DataError
-from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.core.errors import BroadbaseError, ConfigError, DataError, ResourceError
+from broadbase.core.view import Segment, positions
+from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.inference.base import Base
 from broadbase.inference.batching import CHUNK, Batch, Completion, token_bytes
 from broadbase.inference.likelihood import prompt_ids, prompt_logprobs
 from broadbase.inference.usages import plain_usage
+from broadbase.model.initialise import initialise
+from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import load
 from support.bases import TEXTS, base_of, protein_base, text_base
+from support.models import TOWER
 from support.references import DECODERS, saved
 
 GREEDY = SamplingConfig(temperature=0)
@@ -45,58 +51,89 @@ def base() -> Base:
     return text_base()
 
 
-@settings(max_examples=25, deadline=None)
+def ids_alone(base: Base, row: Completion) -> list[int]:
+    """Draw the tokens of a row as `generate` does, without a batch that others share."""
+    space, given = base.codec()[0], torch.tensor([row.prompt])
+    place = positions((len(row.prompt) + row.max_new_tokens,))
+    segment = Segment(space, given, place[: len(row.prompt)][None])
+    steps = generate(base.model, segment, place[len(row.prompt) :], row.sampling.build())
+    return [int(values[0, 0]) for values in steps]
+
+
+TOWERS: dict[str, dict[str, Any]] = {
+    "rotary, grouped heads": {},
+    "learned positions": {"positions": {"name": "learned", "num_positions": 256}},
+    "bias by distance": {"positions": {"name": "t5_bias", "buckets": 8, "max_distance": 20}},
+    "window": {"attention": {"span": {"name": "window", "length": 5}}},
+    "normed queries": {"attention": {"qk_norm": {"name": "rms"}}},
+}
+
+
+@lru_cache
+def base_with(name: str) -> Base:
+    """A base of texts whose tower differs from others in one thing."""
+    change, base = TOWERS[name], text_base()
+    block: Any = TOWER["layers"][0]["block"]  # type: ignore[index]
+    attention = {**block["attention"], **change.get("attention", {})}
+    layers = [{"repeat": 2, "block": {**block, "attention": attention}}]
+    more = {k: v for k, v in change.items() if k != "attention"}
+    towers = {"main": {**TOWER, "layers": layers, **more}}
+    config = ModelConfig.from_tree({**base.config.tree(), "towers": towers})
+    model = config.build()
+    initialise(model, 1)
+    return replace(base, config=config, model=model.eval())
+
+
+@settings(max_examples=15, deadline=None)
 @given(
     joins=st.lists(st.integers(0, 20), min_size=1, max_size=8),
     rows=st.integers(1, 5),
+    tokens=st.sampled_from([None, 60, 100]),
     leaves=st.sets(st.integers(0, 7)),
     temperature=st.sampled_from([0.0, 1.0]),
+    name=st.sampled_from([*TOWERS]),
 )
 def test_rows_that_join_and_leave_are_as_alone(
-    joins: list[int], rows: int, leaves: set[int], temperature: float
+    joins: list[int],
+    rows: int,
+    tokens: int | None,
+    leaves: set[int],
+    temperature: float,
+    name: str,
 ) -> None:
-    base = _cached_base()
-    batch, due, handles = Batch(base, rows=rows), sorted(enumerate(joins), key=lambda x: x[1]), {}
+    base = base_with(name)
+    batch, due = Batch(base, rows=rows, tokens=tokens), sorted(enumerate(joins), key=lambda x: x[1])
+    drawn = [SamplingConfig(temperature=temperature, seed=i) for i in range(len(joins))]
     wanted = {
-        i: completion(
-            base,
-            PROMPTS[i % len(PROMPTS)],
-            4 + 3 * i,
-            sampling=SamplingConfig(temperature=temperature, seed=i),
-        )
+        i: completion(base, PROMPTS[i % len(PROMPTS)], 4 + 3 * i, sampling=drawn[i])
         for i in range(len(joins))
     }
+    handles, ids, gone = dict[int, int](), dict[int, list[int]](), set[int]()
     texts: dict[int, str] = {}
     step = 0
     while due or batch.live:
         while due and due[0][1] <= step and batch.fits(wanted[due[0][0]]):
             i = due.pop(0)[0]
             handles[batch.add(wanted[i])] = i
+            ids[i], texts[i] = [], ""
         assert batch.live <= rows
         for handle, new in batch.step():
             i = handles[handle]
-            texts[i] = texts.get(i, "") + new.text
-            if i in leaves and len(texts[i]) > 3 and new.finish is None:
+            assert i not in gone
+            ids[i].append(new.id)
+            texts[i] += new.text
+            if i in leaves and len(ids[i]) > 3 and new.finish is None:
                 batch.remove(handle)
-                leaves = leaves - {i}
-                texts.pop(i)
-                wanted.pop(i)
-        texts = {i: text for i, text in texts.items() if i in wanted}
+                gone.add(i)
+        room = batch.cache.shape
+        assert tokens is None or room[0] * room[1] <= tokens
         step += 1
-    for i, row in wanted.items():
+    for i in wanted.keys() - gone:
         expected = base.generate(
-            PROMPTS[i % len(PROMPTS)], max_new_tokens=row.max_new_tokens, sampling=row.sampling
+            PROMPTS[i % len(PROMPTS)], max_new_tokens=4 + 3 * i, sampling=drawn[i]
         )
-        assert texts.get(i, "") == expected
-
-
-_BASES: list[Base] = []
-
-
-def _cached_base() -> Base:
-    if not _BASES:
-        _BASES.append(text_base())
-    return _BASES[0]
+        assert texts[i] == expected
+        assert ids[i] == ids_alone(base, wanted[i])[: len(ids[i])]
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -126,6 +163,8 @@ def test_every_family_of_decoders(name: str, tmp_path: Path) -> None:
         alone = prompt_logprobs(base, [*prompt, *ids[handle]])
         expected = [logprob for logprob, _ in alone][len(prompt) - 1 :]
         assert scores[handle] == pytest.approx(expected, abs=2e-4), name
+        free = ids_alone(base, Completion(tuple(prompt), 10, GREEDY))
+        assert ids[handle] == free[: len(ids[handle])], name
 
 
 def test_stops_and_characters_are_never_cut(base: Base) -> None:
@@ -209,6 +248,58 @@ def test_a_row_that_fails_leaves_the_others(base: Base) -> None:
                 assert isinstance(new.error, DataError)
     assert ends == {good: "length", bad: "error"}
     assert base.generate("the", max_new_tokens=6, sampling=GREEDY).endswith(text)
+
+
+def test_nothing_is_left_of_a_row_that_failed(base: Base) -> None:
+    """A shorter row in its place never reads what it left, even as a weight of 0."""
+    batch = Batch(base, rows=2)
+    row = completion(base, "the", 8, sampling=GREEDY)
+    batch.add(completion(base, "the cat sat on the mat and the hat", 20, sampling=GREEDY))
+    bad = batch.add(completion(base, "on the mat and a hat", 20, sampling=GREEDY))
+    batch.step()
+    layers: Any = batch.cache.layers
+    with torch.inference_mode():
+        for layer in layers:
+            layer._v[1] = torch.nan
+    assert [new.finish for handle, new in batch.step() if handle == bad] == ["error"]
+    last, ids = batch.add(row), list[int]()
+    while batch.live:
+        ids += [new.id for handle, new in batch.step() if handle == last]
+    assert ids == ids_alone(base, row)
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one(base: Base) -> None:
+    batch = Batch(base)
+    batch.add(completion(base, "the cat sat on the mat and " * 100, 2))
+    short = batch.add(completion(base, "a", 2))
+    assert not batch.step()
+    assert [handle for handle, _ in batch.step()] == [short]
+
+
+def test_a_row_without_room_is_refused(base: Base) -> None:
+    """What does not fit now is no row, and what fits later is."""
+    batch = Batch(base, rows=1)
+    first = batch.add(completion(base, "a", 3))
+    with pytest.raises(ResourceError, match="1 of 1 rows are live"):
+        batch.add(completion(base, "a", 3))
+    batch.remove(first)
+    batch.add(completion(base, "a", 3))
+
+
+def test_buffers_take_the_shape_of_the_rows(base: Base) -> None:
+    """Many short rows after one long one, in a budget that has no room for both shapes."""
+    batch = Batch(base, rows=8, tokens=128)
+    for rows, new in ((1, 100), (8, 6), (2, 40)):
+        wanted = [completion(base, "a", new, sampling=SamplingConfig(seed=i)) for i in range(rows)]
+        handles = [batch.add(row) for row in wanted]
+        ids: dict[int, list[int]] = {handle: [] for handle in handles}
+        while batch.live:
+            for handle, token in batch.step():
+                ids[handle].append(token.id)
+            room = batch.cache.shape
+            assert room[0] * room[1] <= 128
+        for handle, row in zip(handles, wanted, strict=True):
+            assert ids[handle] == ids_alone(base, row)[: len(ids[handle])]
 
 
 def test_what_can_never_be_run_is_refused(base: Base) -> None:

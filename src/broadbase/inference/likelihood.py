@@ -13,6 +13,7 @@ from torch import Tensor
 from broadbase.core.view import Predict, Segment
 from broadbase.inference.base import Base
 from broadbase.inference.documents import must_fit
+from broadbase.inference.embedding import ROWS
 from broadbase.inference.linear import packed
 
 
@@ -40,7 +41,7 @@ def prompt_logprobs(
     values_1T = torch.tensor([[*ids]], device=device)
     segment = Segment(space, values_1T, line_T[None, :, None].expand(1, -1, 3))
     view = base._view(space, segment, (Predict(space, "logits"),))
-    logits_TV = packed(base.model)(view).predictions["logits"][0]
+    logits_TV = packed(base.model, ROWS)(view).predictions["logits"][0]
     return [likeliest(logits_TV[i], ids[i + 1], top) for i in range(len(ids) - 1)]
 
 

@@ -5,6 +5,8 @@ Legend: B batch, G key-value heads, S tokens so far, T new tokens, E head_dim, L
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -69,43 +71,67 @@ class RowsCache(Cache):
     """The caches of rows that join and leave, each as long as it is.
 
     Keys are written at the length of their row, and what lies behind it is later in order, so that
-    no mask but the causal one is needed. Rows are the first ones of the buffers.
+    no mask but the causal one is needed. Rows are the first ones of the buffers, which have room
+    for what every row may need in the end, and never for more than `most_tokens` in all rows.
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, most_rows: int, most_tokens: int) -> None:
         super().__init__(0)
         self.rows = [RowsLayer(self) for _ in range(layers)]
         self.layers = list[LayerCache](self.rows)
-        self.length_B = torch.zeros(0, dtype=torch.int64)
-        self.at_B = self.length_B  # where the new tokens of a step are written
+        self.most_rows, self.most_tokens = most_rows, most_tokens
+        self.lengths: list[int] = []
+        self.reserved: list[int] = []  # how many tokens each row may have in the end
+        self.shape = (0, 0)  # rows and tokens of a row that the buffers have room for
+        self.longest = 0  # of the rows of a step, with its token
+        self.at_B = torch.zeros(0, dtype=torch.int64)  # where the tokens of a step are written
 
     def append(self, new: Tokens) -> Tokens:
         """Take up one new token of every row; return what attention may know of all."""
-        self.at_B, self.length_B = self.length_B, self.length_B + 1
-        order_1S = torch.arange(self.longest, device=new.position.device)[None]
+        device = new.position.device
+        self.at_B = torch.tensor(self.lengths, device=device)
+        self.lengths = [length + 1 for length in self.lengths]
+        self.longest = max(self.lengths)
+        order_1S = torch.arange(self.longest, device=device)[None]
         return Tokens(position=order_1S[..., None].expand(1, -1, 3), order=order_1S)
 
-    @property
-    def longest(self) -> int:
-        """How many tokens the longest row has."""
-        return int(self.length_B.max()) if len(self.length_B) else 0
+    def join(self, cache: Cache | None, reserved: int) -> None:
+        """Add the row of a cache (None: an empty one) as the last one.
 
-    def join(self, cache: Cache) -> None:
-        """Add the row of a cache as the last one."""
-        length, row = cache.layers[0].length, len(self.length_B)
-        for layer, other in zip(self.rows, cache.layers, strict=True):
+        `reserved` is how many tokens it may have in the end.
+        """
+        row, length = len(self.lengths), 0 if cache is None else cache.layers[0].length
+        self.lengths.append(length)
+        self.reserved.append(reserved)
+        self._make_room()
+        for layer, other in zip(self.rows, cache.layers if cache else (), strict=False):
             layer.join(other, row, length)
-        added = torch.tensor([length])
-        self.length_B = torch.cat([self.length_B, added.to(self.length_B.device)])
 
-    def leave(self, row: int) -> None:
-        """Remove a row; the last one takes its place."""
-        last = len(self.length_B) - 1
-        if row != last:
-            for layer in self.rows:
-                layer.move(last, row, int(self.length_B[last]))
-            self.length_B[row] = self.length_B[last]
-        self.length_B = self.length_B[:last].clone()
+    def leave(self, row: int, damaged: bool = False) -> None:
+        """Remove a row; the last one takes its place.
+
+        Numbers of a `damaged` one are wiped: what is not finite spoils even what never reads it.
+        """
+        last = len(self.lengths) - 1
+        for layer in self.rows:
+            if damaged:
+                layer.wipe(row)
+            if row != last:
+                layer.move(last, row, self.lengths[last])
+        for numbers in (self.lengths, self.reserved):
+            numbers[row] = numbers[-1]
+            numbers.pop()
+
+    def _make_room(self) -> None:
+        """Give the buffers another shape where rows or tokens do not fit."""
+        rows, tokens = len(self.reserved), max(self.reserved)
+        if rows <= self.shape[0] and tokens <= self.shape[1]:
+            return
+        S = max(tokens, min(_power(tokens), self.most_tokens // rows))
+        R = max(rows, min(_power(rows), self.most_rows, self.most_tokens // S))
+        self.shape = (R, S)
+        for layer in self.rows:
+            layer.reshape(self.lengths)
 
 
 class RowsLayer(LayerCache):
@@ -117,45 +143,47 @@ class RowsLayer(LayerCache):
 
     def extend(self, k_BGTE: Tensor, v_BGTE: Tensor) -> tuple[Tensor, Tensor]:
         """Write keys and values [B,G,1,E] at the end of each row; return all, [B,G,S,E]."""
-        at_B, B, S = self.owner.at_B, len(k_BGTE), self.owner.longest
-        self._reserve(k_BGTE, B, S)
-        assert self._k is not None
-        assert self._v is not None
-        row_B = torch.arange(B, device=at_B.device)
-        self._k[row_B, :, at_B] = k_BGTE[:, :, 0]
-        self._v[row_B, :, at_B] = v_BGTE[:, :, 0]
-        return self._k[:B, :, :S], self._v[:B, :, :S]
+        B, S = len(k_BGTE), self.owner.longest
+        row_B = torch.arange(B, device=k_BGTE.device)
+        for buffer, new in zip(self._buffers(k_BGTE), (k_BGTE, v_BGTE), strict=True):
+            buffer[row_B, :, self.owner.at_B] = new[:, :, 0]
+        k, v = self._buffers(k_BGTE)
+        return k[:B, :, :S], v[:B, :, :S]
 
     def join(self, other: LayerCache, row: int, length: int) -> None:
         """Copy the keys and values of another cache of one row."""
         assert other._k is not None
         assert other._v is not None
-        self._reserve(other._k, row + 1, length + 1)
-        assert self._k is not None
-        assert self._v is not None
-        self._k[row, :, :length] = other._k[0, :, :length]
-        self._v[row, :, :length] = other._v[0, :, :length]
+        for buffer, new in zip(self._buffers(other._k), (other._k, other._v), strict=True):
+            buffer[row, :, :length] = new[0, :, :length]
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy a row over another one."""
-        assert self._k is not None
-        assert self._v is not None
-        self._k[target, :, :length] = self._k[source, :, :length]
-        self._v[target, :, :length] = self._v[source, :, :length]
+        for buffer in self._buffers():
+            buffer[target, :, :length] = buffer[source, :, :length]
 
-    def _reserve(self, like_BGTE: Tensor, rows: int, tokens: int) -> None:
-        """Make the buffers as large as `rows` and `tokens`, by doubling."""
-        self._k, self._v = (_grown(x, like_BGTE, rows, tokens) for x in (self._k, self._v))
+    def wipe(self, row: int) -> None:
+        """Set what was written of a row to 0."""
+        for buffer in self._buffers():
+            buffer[row] = 0
+
+    def reshape(self, lengths: Sequence[int]) -> None:
+        """Take up the shape that the cache of all layers has, with the tokens of each row."""
+        old = self._buffers()
+        self._k = self._v = None
+        for before, after in zip(old, self._buffers(*old[:1]), strict=False):
+            for row, length in enumerate(lengths[: len(before)]):
+                length = min(length, before.shape[2])
+                after[row, :, :length] = before[row, :, :length]
+
+    def _buffers(self, like_BGTE: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return both buffers [R,G,S,E]; they are made where there is something `like` them."""
+        if self._k is None and like_BGTE is not None:
+            (R, S), (_, G, _, E) = self.owner.shape, like_BGTE.shape
+            self._k, self._v = (like_BGTE.new_zeros(R, G, S, E) for _ in range(2))
+        return () if self._k is None or self._v is None else (self._k, self._v)
 
 
-def _grown(buffer: Tensor | None, like: Tensor, rows: int, tokens: int) -> Tensor:
-    """Return a buffer [rows or more, G, tokens or more, E] with what another one holds."""
-    if buffer is not None and buffer.shape[0] >= rows and buffer.shape[2] >= tokens:
-        return buffer
-    R, S = (0, 0) if buffer is None else (buffer.shape[0], buffer.shape[2])
-    R_new = R if rows <= R else max(2 * R, rows)
-    S_new = S if tokens <= S else max(2 * S, tokens, 64)
-    larger = like.new_zeros(R_new, like.shape[1], S_new, like.shape[3])
-    if buffer is not None:
-        larger[:R, :, :S] = buffer
-    return larger
+def _power(number: int) -> int:
+    """Return the least power of 2 that is not below a number."""
+    return 1 << (number - 1).bit_length()
