@@ -33,7 +33,11 @@ def record(value: Any, at: str) -> Any:
         names = " or ".join(f'{{"{kind}": BASE64}}' for kind in READERS)
         raise DataError(f"{at}: an object must be {names}")
     if isinstance(value, list) and value and all(_is_number(each) for each in value):
-        return np.array(value, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            numbers = np.array(value, dtype=np.float32)
+        if not np.isfinite(numbers).all():
+            raise DataError(f"{at}: its numbers must be finite, also in 32 bits")
+        return numbers
     if isinstance(value, str):
         return value
     raise DataError(f"{at}: expected a text, a list of numbers, or an object with a file in base64")
