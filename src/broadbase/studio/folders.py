@@ -38,7 +38,8 @@ class Folders:
     def _is_safe(self, folder: Path) -> bool:
         """Return whether no file of a run that pages read is a link out of the root."""
         root = self.root.resolve()
-        return all(path.resolve().is_relative_to(root) for path in map(folder.joinpath, READ))
+        links = (path for path in map(folder.joinpath, READ) if path.is_symlink())
+        return all(path.resolve().is_relative_to(root) for path in links)
 
 
 READ = (
