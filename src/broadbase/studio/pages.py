@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -37,6 +38,7 @@ def page_templates(token: str) -> Jinja2Templates:
     """Return the templates of the pages, which escape every value."""
     templates = Jinja2Templates(HERE / "templates")
     templates.env.globals |= {"sections": SECTIONS, "token": token}
+    templates.env.filters["quoted"] = shlex.quote  # a word of a command
     return templates
 
 
