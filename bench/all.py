@@ -54,6 +54,7 @@ PARTS = {
     "int8": Part("int8.py", "int8.py --steps 50 --seeds 2"),
     "families": Part("families.py", "families.py llama bert --rounds 3"),
     "generation": Part("generation.py", "generation.py --rounds 2"),
+    "serve_speed": Part("serve_speed.py", "serve_speed.py --rounds 1 --requests 24"),
     "eight_bit": Part("eight_bit.py", "eight_bit.py --steps 100"),
     "embeddings": Part("embeddings.py", "embeddings.py --sentences 300 --rounds 2"),
     "loader": Part("loader.py --megabytes 10 10000", "loader.py --rounds 2 --megabytes 10 200"),

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from broadbase.core.view import Segment, positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.inference.base import Base
 from broadbase.inference.batching import CHUNK, Batch, Completion, token_bytes
+from broadbase.inference.decoding import Speller
 from broadbase.inference.likelihood import prompt_ids, prompt_logprobs
 from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
@@ -182,6 +184,25 @@ def test_stops_and_characters_are_never_cut(base: Base) -> None:
         assert expected.startswith("".join(pieces))
     assert "".join(pieces) == expected
     assert len([piece for piece in pieces if piece]) > 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    prompt=st.lists(st.integers(0, 299), min_size=1, max_size=60),
+    new=st.lists(st.integers(0, 299), min_size=1, max_size=20),
+)
+def test_text_is_that_after_all_of_the_prompt(prompt: list[int], new: list[int]) -> None:
+    """Only the end of a prompt is decoded with what follows it, where that makes no difference."""
+    codec = base_with("window").codec()[1]
+    speller, pieces = Speller(codec, prompt), list[str]()
+    for n, token in enumerate(new, 1):
+        piece, ended = speller.add(token)
+        pieces.append(piece)
+        if ended:
+            new = new[: n - 1]
+            break
+    text = str(codec.continuation(np.array(prompt), np.array(new, dtype=np.int64)))
+    assert "".join(pieces) + speller.rest() == text
 
 
 def test_bytes_and_proteins() -> None:

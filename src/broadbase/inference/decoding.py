@@ -15,6 +15,7 @@ from broadbase.core.view import Segment
 
 Values = Sequence[NDArray[Any]]
 CUT = "\N{REPLACEMENT CHARACTER}"  # what a part of a character is decoded to
+TAIL = 8  # ids of a prompt that are decoded again with each new one, at least
 
 
 def must_stop(stop: Sequence[str]) -> None:
@@ -107,7 +108,7 @@ class Speller:
 
     def __init__(self, codec: Codec, prompt: Sequence[int], stop: Sequence[str] = ()) -> None:
         """Start after the ids of a prompt; end at the texts of `stop`."""
-        self.codec, self.before, self.stop = codec, np.array(prompt), stop
+        self.codec, self.before, self.stop = codec, _tail(codec, np.array(prompt)), stop
         self.values: list[NDArray[Any]] = []
         self.text = ""  # what was returned so far
 
@@ -134,6 +135,26 @@ class Speller:
         new = text[len(self.text) :] if text.startswith(self.text) else ""
         self.text += new
         return new
+
+
+def _tail(codec: Codec, prompt: NDArray[Any]) -> NDArray[Any]:
+    """Return the last ids of a prompt, so many that its text is theirs after that of the others.
+
+    What follows a prompt is then written as after its tail, which is quicker to decode.
+    """
+    if codec.tokenizer is None:
+        return prompt
+    for n in range(TAIL, min(len(prompt), 2 * TAIL)):
+        if all(_is_apart(codec, prompt[:-n], prompt[-n:], special) for special in (False, True)):
+            return prompt[-n:]
+    return prompt
+
+
+def _is_apart(codec: Codec, head: NDArray[Any], tail: NDArray[Any], special: bool) -> bool:
+    """Return whether ids are written the same with those before them and without."""
+    nothing = tail[:0]
+    text = codec.continuation(nothing, tail, special)
+    return CUT not in text and bool(codec.continuation(head, tail, special) == text)
 
 
 def _begun(text: str, stop: Sequence[str]) -> int:
