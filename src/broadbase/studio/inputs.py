@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.sources import Reject
-from broadbase.data.sources.pictures import picture
-from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.serve.records import image, sound
 from broadbase.studio.abilities import PICTURES, SOUNDS
 from broadbase.studio.bases import Description
 
 CHARACTERS = 20_000  # of a text
 NEW_TOKENS = 512  # the most that are generated at once
 NAMES = 100  # the most names or texts that are ranked
-MEGAPIXELS = 16  # of a picture
 NO_TEXT = {"video", "album"}  # kinds of records that no text, picture or sound is
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -119,29 +114,19 @@ def _record(text: str, file: str, content: bytes) -> tuple[Kind, Any]:
         if file:
             raise DataError(f"{Path(file).name} is an empty file")
         return ("text", text) if text else ("nothing", None)
-    read = picture(Path(file).name, io.BytesIO(content), MEGAPIXELS)
-    if not isinstance(read, Reject):
-        return "picture", read.raw
-    if file.lower().endswith(PICTURE_ENDINGS) or not _may_be_sound(content):
-        raise DataError(f"{Path(file).name}: {read.reason}")
-    return "sound", _sound(file, content)
+    name = Path(file).name
+    try:
+        return "picture", image(content, name)
+    except DataError:
+        if file.lower().endswith(PICTURE_ENDINGS) or not _may_be_sound(content):
+            raise
+    return "sound", sound(content, name)
 
 
 def _may_be_sound(content: bytes) -> bool:
     """Return whether the first bytes are those of WAV, FLAC, Ogg or MP3."""
     starts = (b"RIFF", b"fLaC", b"OggS", b"ID3")
     return content.startswith(starts) or (content[0] == 0xFF and content[1:2] >= b"\xe0")
-
-
-def _sound(file: str, content: bytes) -> Any:
-    """Return the sound in a file's bytes, which a process of its own decodes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sound.wav"  # libsndfile finds the format in the bytes
-        path.write_bytes(content)
-        (read,) = AudioFilesConfig(path=str(path)).records()
-    if isinstance(read, Reject):
-        raise DataError(f"{Path(file).name}: {read.reason.replace(str(path), 'the file')}")
-    return read.raw
 
 
 def _sampling(fields: Mapping[str, Any]) -> SamplingConfig:

@@ -19,6 +19,7 @@ from broadbase.report.charts import SYMBOLS
 from broadbase.serve.worker import FullError
 from broadbase.studio.answers import answers
 from broadbase.studio.bases import Bases
+from broadbase.studio.events import event
 from broadbase.studio.inputs import CHARACTERS, NEW_TOKENS, given
 from broadbase.studio.run_data import RunData
 from broadbase.studio.shown import Files
@@ -78,21 +79,24 @@ def trying(bases: Bases, templates: Jinja2Templates) -> APIRouter:
 async def _sent(events: AsyncIterator[Event], templates: Jinja2Templates) -> AsyncIterator[str]:
     """Yield events as text; an error that a person can act on is the last one."""
     try:
-        async for event in events:
-            if isinstance(event, Token):
-                yield _event("token", {"lane": event.lane, **token_values(event.token)})
+        async for each in events:
+            if isinstance(each, Token):
+                values = {"lane": each.lane, **token_values(each.token)}
+                yield event("token", json.dumps(values))
             else:
-                html = templates.get_template(event.template).render(**event.values)
-                yield _event("part", {"target": event.target, "html": html})
+                html = templates.get_template(each.template).render(**each.values)
+                yield event("part", json.dumps({"target": each.target, "html": html}))
     except (BroadbaseError, HTTPException) as error:
         words = error.detail if isinstance(error, HTTPException) else str(error)
-        yield _event("problem", {"words": words})
+        yield event("problem", json.dumps({"words": words}))
     except FullError:
-        yield _event("problem", {"words": "too many requests wait; try again in a moment"})
+        words = "too many requests wait; try again in a moment"
+        yield event("problem", json.dumps({"words": words}))
     except Exception as error:
-        yield _event("problem", {"words": f"this failed ({type(error).__name__}); see the log"})
+        words = f"this failed ({type(error).__name__}); see the log"
+        yield event("problem", json.dumps({"words": words}))
         raise
-    yield _event("done", {})
+    yield event("done", "{}")
 
 
 def token_values(token: Streamed) -> dict[str, Any]:
@@ -112,7 +116,3 @@ def visible(text: str) -> str:
 
 def _guess(guess: Guess) -> str:
     return f"\u201c{visible(guess.text)}\u201d {guess.probability:.3f}"
-
-
-def _event(name: str, values: dict[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(values)}\n\n"
