@@ -186,6 +186,7 @@ def tell(seen: Seen, memory: list[float], metrics: str, code: int) -> None:
     print(f"seconds to the first token: median {median:.2f}, longest {longest:.2f}:"
           f" {longest / median:.1f} times")  # fmt: skip
     print(f"memory of the server: {before:.0f} MB, at the end {after:.0f} MB: {after / before:.3f}")
+    print("every tenth of the time, in MB:", *(f"{m:.0f}" for m in memory[:: len(memory) // 10]))
     print(
         f"tokens drawn: {drawn and drawn[1]}, rows that are left: {live and live[1]}, exit {code}"
     )

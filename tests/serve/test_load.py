@@ -72,10 +72,12 @@ def test_a_row_is_free_when_its_client_hangs_up(service: Service, url: str, stre
 
 def test_a_client_that_hangs_up_while_it_waits_is_forgotten(service: Service, url: str) -> None:
     with ThreadPoolExecutor(3) as pool:
-        running = [pool.submit(post, url, {**BODY, "max_tokens": 300}) for _ in range(2)]
+        running = [pool.submit(post, url, {**BODY, "max_tokens": 1000}) for _ in range(2)]
         until(lambda: service.worker.live == 2)
         with pytest.raises(httpx2.TimeoutException):
             httpx2.post(f"{url}/v1/completions", json=LONG, timeout=0.05)
+        until(lambda: service.worker.waiting == 0)
+        assert not any(each.done() for each in running)
         assert all(each.result().status_code == 200 for each in running)
     until(lambda: service.worker.live == 0 and service.worker.waiting == 0, 2)
 

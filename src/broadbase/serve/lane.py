@@ -1,7 +1,7 @@
 """A batch in which answers are drawn side by side: they join it, leave it, and reach their clients.
 
 The model's thread steps a lane. The thread of the sockets makes `Answers`, reads their tokens and
-leaves them; it takes no lock, as both share only queues and one flag.
+leaves them. Both change what waits, under the worker's lock.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from broadbase.core.errors import ResourceError
 from broadbase.inference.batching import Batch, Completion, NewToken
@@ -59,12 +59,19 @@ class Lane:
         self._make = make
         self._batch: Batch | None = None
 
-    def step(self) -> None:
+    def forget(self) -> None:
+        """Forget the answers that wait and whose clients are gone; under the worker's lock."""
+        if any(answers.gone for answers, _ in self.pending):
+            self.pending = deque(each for each in self.pending if not each[0].gone)
+
+    def step(self, lock: AbstractContextManager[object]) -> None:
         """Let answers leave and join, and draw one token of each; never raises."""
         try:
             batch = self._batch = self._batch or self._make()
             self._leave(batch)
-            self._join(batch)
+            with lock:
+                self.forget()
+                self._join(batch)
             drawn = batch.step() if self.live else []
             items = [(*self.live[handle], token) for handle, token in drawn]
             for handle, token in drawn:
@@ -72,7 +79,8 @@ class Lane:
                     del self.live[handle]
             _give(items)
         except BaseException as error:  # the batch may be half changed: its answers fail
-            self._fail(error)
+            with lock:
+                self._fail(error)
 
     def _leave(self, batch: Batch) -> None:
         for handle in [h for h, (answers, _) in self.live.items() if answers.gone]:
@@ -84,9 +92,6 @@ class Lane:
         while self.pending:
             answers, number = self.pending[0]
             completion = answers.completions[number]
-            if answers.gone:
-                self.pending.popleft()
-                continue
             try:
                 batch.check(completion)
                 if not batch.fits(completion):

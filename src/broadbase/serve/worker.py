@@ -52,6 +52,8 @@ class Worker:
         """
         future: Future[R] = Future()
         with self._ready:
+            for lane in self._lanes.values():
+                lane.forget()
             if self.waiting >= self.size:
                 raise FullError
             self._jobs.append((lambda: job(*args), future))
@@ -62,6 +64,7 @@ class Worker:
         """Draw answers in the batch of `key`, which `make` makes; FullError if too many wait."""
         with self._ready:
             lane = self._lanes.setdefault(key, Lane(make))
+            lane.forget()
             free = max(0, self.rows - len(lane.live))
             if self.waiting + len(answers.completions) > self.size + free:
                 raise FullError
@@ -86,7 +89,7 @@ class Worker:
             if job is not None:
                 _do(*job)
             for lane in lanes:
-                lane.step()
+                lane.step(self._ready)
 
     def _busy(self) -> list[Lane]:
         return [lane for lane in self._lanes.values() if lane.live or lane.pending]
