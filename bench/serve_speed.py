@@ -5,8 +5,9 @@
 A GPT-2 of 124M with random weights answers the same requests, in turns (A B A B): prompts of 16 to
 256 tokens, greedy answers of 16 to 128 tokens. Each client asks again when it has its answer.
 "one after another" is `Base.generate` of a prompt when the one before is done; "static" is
-`generate` of `--clients` prompts at once, which ends with the longest answer. `serve_http.py`
-measures the same through the server, next to other servers.
+`generate` of `--clients` prompts at once, which ends with the longest answer. "transformers" is its
+continuous batching of the same weights, with a paged cache of `BLOCKS` blocks: by itself it takes
+most of the memory. `serve_http.py` measures the same through the server, next to other servers.
 
 Where others compute on the machine too, `--threads 1` with the CPU time in the last words of a row
 says more than seconds.
@@ -22,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,12 +34,13 @@ from broadbase.core.view import Segment, positions
 from broadbase.data.samples.catalog import first
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.inference.base import Base
-from broadbase.inference.batching import Batch, Completion
+from broadbase.inference.batching import CHUNK, Batch, Completion
 from broadbase.inference.documents import padded
 from broadbase.weights.folder import load
 from machine import Row, description, tell
 
 VOCABULARY, GREEDY = 16_384, SamplingConfig(temperature=0)
+BLOCKS, PAGE = 64, 256  # of transformers' cache, and tokens of a block
 
 
 @dataclass
@@ -112,6 +115,33 @@ def drawn(base: Base, rows: Sequence[Completion]) -> Iterator[torch.Tensor]:
     yield from generate(base.model, segment, following, GREEDY.build())
 
 
+def with_transformers(model: Any) -> Side:
+    """Return what answers by transformers' continuous batching; it tells no time of a token."""
+
+    def side(_: Base, wanted: Sequence[Completion], clients: int) -> list[float]:
+        cache = hf.ContinuousBatchingConfig(
+            num_blocks=BLOCKS,
+            page_size=PAGE,
+            max_batch_tokens=CHUNK + clients,
+            max_requests_per_batch=clients,
+        )
+        greedy = hf.GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
+        with model.continuous_batching_context_manager(
+            generation_config=greedy, continuous_batching_config=cache, warmup=False
+        ) as manager:
+            for row in wanted:
+                manager.add_request([*row.prompt], max_new_tokens=row.max_new_tokens)
+            left = len(wanted)
+            while left:
+                result = manager.get_result(timeout=1)
+                if result is not None and result.error is not None:
+                    raise RuntimeError(result.error)
+                left -= result is not None and result.is_finished()
+        return []
+
+    return side
+
+
 SIDES: Mapping[str, Side] = {
     "continuous": continuous,
     "one after another": one_after_another,
@@ -128,8 +158,11 @@ def measured(side: Side, base: Base, wanted: Sequence[Completion], clients: int)
     return load
 
 
-def model() -> Base:
-    """Return a GPT-2 with random weights, with a tokenizer trained on real text."""
+def models() -> tuple[Base, Any]:
+    """Return a GPT-2 with random weights, ours and that of transformers.
+
+    Its tokenizer is trained on real text.
+    """
     trained = ByteLevelBPETokenizer()
     texts = (str(record.raw) for record in first("passages", 2000))
     trained.train_from_iterator(texts, VOCABULARY, special_tokens=["<|end|>"], show_progress=False)
@@ -138,8 +171,9 @@ def model() -> Base:
     config = hf.GPT2Config(bos_token_id=0, eos_token_id=None)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        hf.GPT2LMHeadModel(config).save_pretrained(folder)
-        return load(Path(folder))
+        reference = hf.GPT2LMHeadModel(config).eval()
+        reference.save_pretrained(folder)
+        return load(Path(folder)), reference
 
 
 def requests(count: int) -> list[Completion]:
@@ -155,7 +189,8 @@ def requests(count: int) -> list[Completion]:
 def rows(loads: Mapping[str, Sequence[Load]]) -> Iterator[Row]:
     """Yield a row for each bar."""
     ours = loads["continuous"]
-    for name, goal in (("one after another", 4.0), ("static", 0.8)):
+    goals = {"one after another": 4.0, "static": 0.8, "transformers": 1.3}
+    for name, goal in goals.items():
         ratio = statistics.median(b.cpu / a.cpu for a, b in zip(ours, loads[name], strict=True))
         yield Row(
             "16 clients of a GPT-2 of 124M, continuous batching",
@@ -187,13 +222,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(description(), f"{options.threads} threads, torch {torch.__version__}", sep=", ")
-    base, wanted = model(), requests(options.requests)
+    (base, reference), wanted = models(), requests(options.requests)
+    sides = {**SIDES, "transformers": with_transformers(reference)}
     warm = [Completion(row.prompt[:16], 2, GREEDY) for row in wanted[:2]]
-    loads: dict[str, list[Load]] = {name: [] for name in SIDES}
-    for side in SIDES.values():
+    loads: dict[str, list[Load]] = {name: [] for name in sides}
+    for side in sides.values():
         side(base, warm, 2)
     for _ in range(options.rounds):
-        for name, side in SIDES.items():
+        for name, side in sides.items():
             loads[name].append(measured(side, base, wanted, options.clients))
             now = loads[name][-1]
             print(f"{name}: {now.seconds:.1f} s, {now.cpu:.1f} s of CPU", flush=True)
