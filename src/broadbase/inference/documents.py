@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from broadbase.core.codec import Codec, Sample
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
@@ -74,14 +75,17 @@ def prompts(
 
 def padded(space: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> Segment:
     """Return documents, values and positions of each, as one segment."""
-    length = max(len(position) for _, position in pairs)
-    even = all(len(position) == length for _, position in pairs)
-    index = torch.arange(length)
-    number = torch.stack([torch.where(index < len(p), 0, -1) for _, p in pairs])
+    lengths = torch.tensor([len(position) for _, position in pairs])
+    index = torch.arange(int(lengths.max()))
+    even = bool((lengths == len(index)).all())
+    values, position = (
+        pad_sequence([*each], batch_first=True) for each in zip(*pairs, strict=True)
+    )
+    number = torch.where(index < lengths[:, None], 0, -1)
     return Segment(
         space,
-        values=torch.stack([_pad(values, length) for values, _ in pairs]),
-        position=torch.stack([_pad(position, length) for _, position in pairs]),
+        values=values,
+        position=position,
         document=None if even else number,
         order=None if even else index.expand(len(pairs), -1),
     )
@@ -174,9 +178,3 @@ def alike(lengths: Sequence[int], batch: int) -> list[list[int]]:
 def _line(length: int) -> Tensor:
     """Return positions from the first on: [length,3]."""
     return torch.arange(length).unsqueeze(-1).expand(-1, 3)
-
-
-def _pad(values: Tensor, length: int) -> Tensor:
-    padded = values.new_zeros(length, *values.shape[1:])
-    padded[: len(values)] = values
-    return padded
