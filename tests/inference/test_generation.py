@@ -18,7 +18,14 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.view import positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.inference.documents import prompts
-from broadbase.inference.linear import FastRMSNorm, Int8Linear, PackedLinear, eight_bit, packed
+from broadbase.inference.linear import (
+    FastRMSNorm,
+    Int8Linear,
+    PackedLinear,
+    eight_bit,
+    packed,
+    weight_levels,
+)
 from broadbase.model.initialise import initialise
 from broadbase.nn.connector import Linear
 from broadbase.nn.fused import FusedLinears
@@ -139,16 +146,26 @@ def test_an_eight_bit_map(bias: bool) -> None:
     with torch.no_grad():
         x[0, 0], linear.weight[3] = 0, 0
         result = Int8Linear(linear)(x)
-        close = rounded(x) @ rounded(linear.weight).T + (linear.bias if bias else 0)
+        close = rounded(x) @ rounded(linear.weight, weight_levels()).T + (
+            linear.bias if bias else 0
+        )
         assert torch.allclose(result, close, atol=1e-5)
         assert torch.equal(result[1:, 2:3], Int8Linear(linear)(x[1:, 2:3]))
         assert 1e-4 < (result - linear(x)).norm() / linear(x).norm() < 0.02
 
 
-def rounded(x: Tensor) -> Tensor:
-    """Each row to whole multiples of its largest magnitude / 127."""
-    step = x.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
+def rounded(x: Tensor, levels: int = 127) -> Tensor:
+    """Each row to whole multiples of its largest magnitude / `levels`."""
+    step = x.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / levels
     return (x / step).round() * step
+
+
+def test_the_largest_sums_are_not_cut_off() -> None:
+    """Without VNNI a processor adds pairs of products in 16 bits, which weights of 127 overflow."""
+    linear = nn.Linear(64, 2, bias=False)
+    nn.init.ones_(linear.weight)
+    with torch.no_grad():
+        assert Int8Linear(linear)(torch.ones(1, 64))[0].tolist() == pytest.approx([64, 64])
 
 
 def test_an_eight_bit_base(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import copy
 import math
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -60,7 +60,8 @@ class Int8Linear(FrozenLinear):
     """W x + b in products of 8-bit numbers: W with a scale for each output, x for each row.
 
     Scales are the largest magnitude / 127 (Dettmers et al. 2022, 2.1: vector-wise), so that rows
-    do not depend on one another.
+    do not depend on one another. W is rounded to fewer numbers where the processor would cut off
+    their sums (`weight_levels`).
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -68,9 +69,11 @@ class Int8Linear(FrozenLinear):
         super().__init__()
         weight_FK = linear.weight.detach().float()
         most_F = weight_FK.abs().amax(dim=1).clamp(min=TINY)
-        integer_FK = (weight_FK * (127 / most_F).unsqueeze(1)).round().to(torch.int8)
+        levels = weight_levels()
+        integer_FK = (weight_FK * (levels / most_F).unsqueeze(1)).round().to(torch.int8)
         self.weight = torch.ops.onednn.qlinear_prepack(integer_FK, None)
-        self.scale_F, self.zero_F = most_F / 127**2, torch.zeros(len(most_F), dtype=torch.int32)
+        self.scale_F = most_F / (127 * levels)
+        self.zero_F = torch.zeros(len(most_F), dtype=torch.int32)
         self.middle = torch.tensor(128.5)  # of 0 to 255, and a half that is cut off to round
         self.bias = None if linear.bias is None else linear.bias.detach()
 
@@ -85,6 +88,23 @@ class Int8Linear(FrozenLinear):
         ).mul_(most_M1)
         y_MF = y_MF if self.bias is None else y_MF.add_(self.bias)
         return cast(Tensor, y_MF.to(x.dtype).unflatten(0, x.shape[:-1]))
+
+
+@cache
+def weight_levels() -> int:
+    """Return the largest integer that weights are rounded to: 127, or 63 on older processors.
+
+    Without VNNI a processor adds two products of 8-bit numbers in 16 bits and cuts the sum off:
+    2 * 255 * 127 is too large for them, 2 * 255 * 63 is not.
+    """
+    weight_FK = torch.ops.onednn.qlinear_prepack(torch.full((1, 64), 127, dtype=torch.int8), None)
+    largest_MK = torch.full((1, 64), 255, dtype=torch.uint8)
+    one_F, zero_F = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    product = torch.ops.onednn.qlinear_pointwise(
+        *(largest_MK, 1.0, 0, weight_FK, one_F, zero_F, None),
+        *(1.0, 0, torch.float32, "none", [], ""),
+    )
+    return 127 if float(product) == 64 * 255 * 127 else 63
 
 
 class FastRMSNorm(FrozenLinear):
