@@ -10,6 +10,7 @@ import typer
 from broadbase.commands import work
 from broadbase.commands.options import MODEL, Device, Weights
 from broadbase.core.extras import require_extra
+from broadbase.core.preload import bound_caches
 
 
 def serve(
@@ -48,6 +49,7 @@ def serve(
 ) -> None:
     """Answer clients of OpenAI's API, and predictions of adapted bases, over HTTP."""
     require_extra("fastapi", "serve", "serving")
+    bound_caches()
     settings = {
         "host": host,
         "port": port,

@@ -20,6 +20,7 @@ LIBRARIES = {  # file names, the best first
 # jemalloc's MALLOC_CONF
 KEEP = "dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,thp:always"
 SETTING, BEFORE = "BROADBASE_PRELOAD", "BROADBASE_PRELOAD_BEFORE"
+PRIMITIVES = 64  # that are kept where shapes are ever new
 LONG = ("adapt", "demo", "pretrain", "resume")  # commands that earn a second start
 HELP = {"--help", "-h"}
 FOLDERS = (Path(sys.prefix, "lib"), *map(Path, ("/usr/lib64", "/usr/lib", "/usr/local/lib")))
@@ -44,6 +45,15 @@ def relaunch(command: str = "", *options: str) -> None:
         sys.stdout.flush()
         command_line = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, command_line, {**os.environ, **changed})
+
+
+def bound_caches(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let PyTorch keep few oneDNN primitives: it keeps one for each shape, 1,024 by default.
+
+    A server meets ever new shapes, and its memory would grow for minutes. Before torch is used.
+    """
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        environment.setdefault(name, str(PRIMITIVES))
 
 
 def preloads(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
