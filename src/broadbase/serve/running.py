@@ -24,6 +24,7 @@ def listen(settings: ServeConfig) -> socket.socket:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind((settings.host, settings.port))
+        opened.listen()
     except OSError as error:
         opened.close()
         raise ResourceError(
