@@ -101,8 +101,8 @@ def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             block["feedforward"] = EXPERTS
         if case == "bf16":
             tree["machine"]["precision"] = "bf16"
-        if case == "sigmoid":  # at the full rate its first steps multiply rounding by 200
-            tree["schedule"]["warmup"] = 20
+        if case == "sigmoid":  # at the full rate its steps multiply rounding by 200
+            tree["schedule"]["warmup"] = 100
         tree["data"] |= {"validation_rows": 4, "final_rows": 4}
         tree["data"]["store"] = str(folder / case / "data")
         (folder / case).mkdir()
