@@ -17,9 +17,9 @@ EVERY = 10.0  # seconds from line to line in a log, by default
 class Progress:
     """The work of one phase after another, with the time left of each; no console: silent."""
 
-    def __init__(self, console: Console | None = None, every: float = EVERY) -> None:
-        """Take the console to show progress on; None shows nothing."""
-        self._console, self._every = console, every
+    def __init__(self, console: Console | None = None, every: float | None = None) -> None:
+        """Take the console to show progress on; None shows nothing. `every`: by default `EVERY`."""
+        self._console, self._every = console, EVERY if every is None else every
         self._bar = _bar(console) if console is not None and console.is_terminal else None
         self._what, self._total, self._count = "", 0, 0
         self._began = self._said = 0.0
