@@ -45,6 +45,11 @@ class Completion:
     stop: tuple[str, ...] = ()  # texts at which the output ends; they are left out
     logprobs: int | None = None  # how many of the likeliest tokens to report; None: no probability
 
+    @property
+    def length(self) -> int:
+        """How many tokens there may be in the end."""
+        return len(self.prompt) + self.max_new_tokens
+
 
 @dataclass(frozen=True)
 class NewToken:
@@ -70,11 +75,6 @@ class Row:
     read: int = 0  # tokens of the prompt
     last: int = 0  # the id that was generated last
     generated: int = 0
-
-    @property
-    def reserved(self) -> int:
-        """How many tokens its cache may have in the end."""
-        return len(self.completion.prompt) + self.completion.max_new_tokens
 
 
 @dataclass
@@ -132,7 +132,7 @@ class Batch:
         assert self.tokens is not None
         if not given or new < 1:
             raise ConfigError("a completion needs a token of prompt, and one to generate")
-        if given + new > self.tokens:
+        if completion.length > self.tokens:
             raise ConfigError(
                 f"{given} tokens of prompt and {new} new ones do not fit into the memory for"
                 f" {self.tokens:,} tokens; ask for fewer"
@@ -143,8 +143,7 @@ class Batch:
         longest row."""
         assert self.tokens is not None
         rows = [*self.running, *self.waiting]
-        reserved = len(completion.prompt) + completion.max_new_tokens
-        longest = max([reserved, *(row.reserved for row in rows)])
+        longest = max([completion.length, *(row.completion.length for row in rows)])
         return len(rows) < self.rows and (len(rows) + 1) * longest <= self.tokens
 
     def add(self, completion: Completion) -> int:
@@ -194,7 +193,7 @@ class Batch:
                 self.waiting.rotate(-1)
                 return
             self.waiting.popleft()
-            self.cache.join(row.cache, row.reserved)
+            self.cache.join(row.cache, row.completion.length)
             row.cache, row.last = None, row.completion.prompt[-1]
             self.running.append(row)
 

@@ -23,7 +23,7 @@ from broadbase.serve.drawing import Counted, completions, head, nothing, respond
 from broadbase.serve.lane import Answers
 from broadbase.serve.prompts import check_fits, check_generates, context_of, encoded
 from broadbase.serve.service import Service
-from broadbase.serve.spelling import ChatLog
+from broadbase.serve.spelling import ChatLog, note
 
 MOST_NEW = 1024  # tokens of a request that does not say how many
 FILE, CONFIG, FIELD = "chat_template.jinja", "tokenizer_config.json", "chat_template"
@@ -155,9 +155,8 @@ class ChatWriter:
         self, number: int, tokens: Sequence[NewToken], name: str, content: Mapping[str, Any]
     ) -> dict[str, Any]:
         log = self._logs[number]
-        for token in tokens if self._listed else ():
-            if token.id >= 0:
-                log.add(token.id, token.logprob, token.top)
+        if self._listed:
+            note(log, tokens)
         return {
             "index": number,
             name: content,

@@ -37,7 +37,7 @@ from broadbase.serve.prompts import (
     prompt_ids,
 )
 from broadbase.serve.service import Service, unless_gone
-from broadbase.serve.spelling import TokenLog, Top
+from broadbase.serve.spelling import TokenLog, Top, note
 
 NEW = 16  # tokens of a request that does not say how many
 
@@ -155,9 +155,8 @@ class CompletionWriter:
     def choice(self, number: int, tokens: Sequence[NewToken]) -> dict[str, Any]:
         """Return an answer, or what some tokens add to it."""
         log = self._logs[number]
-        for token in tokens if self._listed else ():
-            if token.id >= 0:
-                log.add(token.id, token.logprob, token.top)
+        if self._listed:
+            note(log, tokens)
         return {
             "index": number,
             "text": self._before.pop(number, "") + "".join(token.text for token in tokens),

@@ -114,18 +114,18 @@ async def one_by_one(
         count = len(codec.encode(text).values)
         used.drawn += count
         service.meters.tokens_out += count
-        yield number, placeholder("length" if count >= request.max_new_tokens else "stop", text)
+        yield number, text_alone("length" if count >= request.max_new_tokens else "stop", text)
 
 
 async def nothing(count: int) -> Events:
     """Yield the end of `count` answers of no token."""
     for number in range(count):
-        yield number, placeholder("length")
+        yield number, text_alone("length")
 
 
-def placeholder(finish: Literal["stop", "length"], text: str = "") -> NewToken:
+def text_alone(finish: Literal["stop", "length"], text: str = "") -> NewToken:
     """Return a text that is no one token."""
-    return NewToken(id=-1, text=text, logprob=None, top=(), finish=finish)
+    return NewToken(-1, text, finish=finish)
 
 
 class Writer(Protocol):

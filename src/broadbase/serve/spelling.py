@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from broadbase.core.codec import Codec
+from broadbase.inference.batching import NewToken
 
 BROKEN = "\ufffd"  # of bytes that are no character yet
 
@@ -58,6 +59,21 @@ class Spelling:
     def _text(self, ids: Sequence[int]) -> str:
         before = np.array(self._before, dtype=np.int64)
         return str(self.codec.continuation(before, np.array(ids, dtype=np.int64)))
+
+
+class Log(Protocol):
+    """The log-probabilities of an answer."""
+
+    def add(self, identity: int, logprob: float | None, top: Top) -> None:
+        """Add a token."""
+        ...
+
+
+def note(log: Log, tokens: Sequence[NewToken]) -> None:
+    """Add tokens to a log, but for a text that is no one token."""
+    for token in tokens:
+        if token.id >= 0:
+            log.add(token.id, token.logprob, token.top)
 
 
 class TokenLog:

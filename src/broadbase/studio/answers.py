@@ -23,9 +23,9 @@ from broadbase.run.config import RunConfig
 from broadbase.studio.abilities import PICTURES, SOUNDS, Ability, joint_heads
 from broadbase.studio.bases import Bases, Description
 from broadbase.studio.commands import same_as
+from broadbase.studio.held_out import HeldOut
 from broadbase.studio.inputs import Given, record_of, space_of
 from broadbase.studio.run_data import (
-    HeldOut,
     RunData,
     embedded,
     records_of,

@@ -27,6 +27,7 @@ from broadbase.core.sources import Record, SourceConfig
 from broadbase.inference.base import Base
 from broadbase.report.records import written_record
 from broadbase.run.run import Run
+from broadbase.studio.held_out import held_out
 
 MOST = 2000  # records of a map
 SHOWN, NEAREST, LISTED = 160, 10, 20  # characters of a record, neighbours, pairs and doubts
@@ -123,19 +124,12 @@ def table_items(base: Base, modality: str, source: SourceConfig, name: str) -> I
 
 def held_out_items(folder: Any, space: str) -> Items:
     """Return held-out records of a run, up to 2,000 at random; their labels are their sources."""
-    run = Run.open(folder)
-    items, codec = list[Item](), run.codecs[space]
-    for name, mixed in run.config.data.sources.items():
-        if mixed.modality != space:
-            continue
-        split = run.stores[name].split("validation")
-        chosen = np.random.default_rng(0).permutation(len(split))[:MOST]
-        for i in np.sort(chosen):
-            grid = tuple(int(n) for n in split.grids[i])
-            if len(grid) == 1:  # of a long record, what fits a row
-                grid = (min(grid[0], max(1, mixed.row_length - 2)),)
-            values = split.piece(int(i), 1, int(np.prod(grid)))
-            items.append(_item(codec.decode(values, grid), name))
+
+    def chosen(count: int) -> Any:
+        return np.sort(np.random.default_rng(0).permutation(count)[:MOST])
+
+    records = held_out(Run.open(folder), space, chosen)
+    items = [_item(record.raw, record.source) for record in records]
     if not items:
         raise DataError(f"this run held out no record of {space}; drop a table instead")
     kept, said = _sampled(items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from broadbase.core.codec import Sample
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.data.batches import collate
 from broadbase.evaluate.likelihood import ORDER, chunks
@@ -26,20 +25,13 @@ from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.run.run import Run
 from broadbase.serve.worker import Worker
 from broadbase.studio.bases import Description
+from broadbase.studio.held_out import HeldOut, held_out
 
 TOKENS = 1_000_000  # of the rows that a run saw first, which its 5-gram counts
 RECORDS = 200  # the most held-out records that are compared
 BATCH = 16  # records embedded in one job of the thread that computes
 KEPT = 4
 GONE = "the training data of this base are not here"
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """A held-out record: as numbers, and decoded as a raw value."""
-
-    sample: Sample
-    raw: Any
 
 
 class RunData:
@@ -95,16 +87,7 @@ class RunData:
 def records_of(description: Description, space: str) -> list[HeldOut]:
     """Return the first held-out records of a modality; DataError where there are none here."""
     run = _opened(description)
-    mixed, codec = run.config.data.sources, run.codecs[space]
-    records = list[HeldOut]()
-    for name in (name for name, each in mixed.items() if each.modality == space):
-        split = run.stores[name].split("validation")
-        for i in range(min(len(split), RECORDS - len(records))):
-            grid = tuple(int(n) for n in split.grids[i])
-            if len(grid) == 1:  # of a long record, what fits a row with its start and end
-                grid = (min(grid[0], max(1, mixed[name].row_length - 2)),)
-            values = split.piece(i, 1, int(np.prod(grid)))
-            records.append(HeldOut(Sample(values, grid, 0), codec.decode(values, grid)))
+    records = [*islice(held_out(run, space), RECORDS)]
     if not records:
         raise DataError(f"its run held out no record of {space}")
     return records
