@@ -13,7 +13,7 @@ from broadbase.adapt.task import Task
 from broadbase.weights.folder import save
 from support.adapting import saved
 from support.bases import text_base
-from support.browser import check_accessible, serving, watched
+from support.browser import Problems, check_accessible, serving, watched
 
 FRUIT, TOOL = "apple pear plum fig", "saw drill axe file"
 SCRIPT = "<img src=x onerror=alert(1)>"
@@ -56,7 +56,7 @@ def address(root: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str, problems: list[str]) -> Iterator[Page]:
+def page(browser: Browser, address: str, problems: Problems) -> Iterator[Page]:
     yield from watched(browser, address, problems)
 
 
@@ -121,19 +121,20 @@ def test_a_dropped_table_becomes_predictions(page: Page, root: Path, tmp_path: P
     ],
 )
 def test_a_file_that_is_no_table_says_what_to_do(
-    page: Page, tmp_path: Path, problems: list[str], name: str, content: bytes, remedy: str
+    page: Page, tmp_path: Path, problems: Problems, name: str, content: bytes, remedy: str
 ) -> None:
+    problems.allow("status of 400")
     (tmp_path / name).write_bytes(content)
     page.goto("/adapt")
     give(page, tmp_path / name)
     expect(page.get_by_role("alert")).to_contain_text(remedy)
     assert "/tmp" not in page.get_by_role("alert").inner_text()
-    problems.clear()  # the browser notes that the request was refused
 
 
 def test_labels_that_cannot_be_learned_say_why(
-    page: Page, tmp_path: Path, problems: list[str]
+    page: Page, tmp_path: Path, problems: Problems
 ) -> None:
+    problems.allow("status of 400")
     path = table(tmp_path / "same.csv", [(f"a text {i}", "yes") for i in range(9)], "text", "label")
     page.goto("/adapt")
     give(page, path)
@@ -142,7 +143,6 @@ def test_labels_that_cannot_be_learned_say_why(
     expect(page.locator("#check")).to_contain_text("has 1 class")
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#error")).to_be_visible()
-    problems.clear()
 
 
 def test_scripts_in_a_table_are_text(page: Page, tmp_path: Path) -> None:
@@ -183,9 +183,9 @@ def test_a_record_is_predicted_by_keyboard_alone(page: Page) -> None:
     }
 
 
-def test_what_is_not_there_gives_404(page: Page, problems: list[str]) -> None:
+def test_what_is_not_there_gives_404(page: Page, problems: Problems) -> None:
+    problems.allow("status of 404")
     for path in ("kept/nothing", "tables/0123456789ab", "results/..%2F..", "events/nothing"):
         response = page.goto(f"/adapt/{path}")
         assert response is not None
         assert response.status == 404, path
-    problems.clear()

@@ -17,7 +17,7 @@ from broadbase.studio.map_chart import NAMED, dots, signs
 from broadbase.studio.map_data import Item, by_components, by_tsne, mapped, table_items
 from broadbase.weights.folder import save
 from support.bases import text_base
-from support.browser import check_accessible, serving, watched
+from support.browser import Problems, check_accessible, serving, watched
 
 SCRIPT = "<img src=x onerror=alert(1)>"
 WORDS = {"fruit": "apple pear plum fig", "tool": "saw drill axe file"}
@@ -43,7 +43,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def own(browser: Browser, address: str, problems: list[str], tmp_path: Path) -> Iterator[Page]:
+def own(browser: Browser, address: str, problems: Problems, tmp_path: Path) -> Iterator[Page]:
     """A page with the map of the records."""
     for page in watched(browser, address, problems):
         page.goto("/map")

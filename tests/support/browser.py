@@ -75,22 +75,39 @@ def studio(runs: Path) -> Iterator[str]:
         yield address
 
 
+class Problems(list[str]):
+    """What the test's page did that no page may: the `page` fixture fails where any is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._allowed: list[str] = []
+
+    def allow(self, part: str) -> None:
+        """Let the page do what has this in its message, at any time of the test.
+
+        The browser reports a problem when it likes, also after the test: what is expected is
+        allowed, not removed.
+        """
+        self._allowed.append(part)
+
+    def left(self) -> list[str]:
+        """All that was not allowed."""
+        return [each for each in self if not any(part in each for part in self._allowed)]
+
+
 @pytest.fixture
-def problems() -> list[str]:
-    """What the test's page did that no page may: the `page` fixture fails where any is left.
-
-    A test that expects one removes it: `problems.clear()`.
-    """
-    return []
+def problems() -> Problems:
+    """The problems of this test's pages."""
+    return Problems()
 
 
 @pytest.fixture
-def page(browser: Browser, studio: str, problems: list[str]) -> Iterator[Page]:
+def page(browser: Browser, studio: str, problems: Problems) -> Iterator[Page]:
     """A new page at the studio; no request may leave it, and no error reach the console."""
     yield from watched(browser, studio, problems)
 
 
-def watched(browser: Browser, address: str, problems: list[str]) -> Iterator[Page]:
+def watched(browser: Browser, address: str, problems: Problems) -> Iterator[Page]:
     """Yield a page at an address, and then fail where it did what no page may."""
     context = browser.new_context(base_url=address, reduced_motion="reduce")
     context.set_default_timeout(10_000)
@@ -108,7 +125,7 @@ def watched(browser: Browser, address: str, problems: list[str]) -> Iterator[Pag
     context.on("weberror", lambda error: problems.append(f"script: {error.error}"))
     yield context.new_page()
     context.close()
-    assert not problems
+    assert not problems.left()
 
 
 @contextmanager
