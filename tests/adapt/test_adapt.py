@@ -28,11 +28,11 @@ from broadbase.adapt.reading import as_read
 from broadbase.adapt.result import RANDOM_INIT
 from broadbase.adapt.task import Task
 from broadbase.adapt.task_data import read_task
-from broadbase.adapt.truncation import Truncated
 from broadbase.core.codec import Sample
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.inference.base import Base
+from broadbase.inference.truncation import Truncated
 from support.adapting import METHODS, Given, names, probe, score
 from support.bases import mixed_base
 

@@ -32,12 +32,12 @@ from broadbase.adapt.methods.names import NamesConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.reading import as_read, sharing
 from broadbase.adapt.task import Task
-from broadbase.adapt.truncation import beginning
 from broadbase.commands.app import app
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.sources import Pair, Record, Reject
 from broadbase.data.detect import labelled
 from broadbase.inference.base import Base
+from broadbase.inference.truncation import beginning
 from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
 from broadbase.model.model import ModelConfig

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.weights.folder import load
-from support.browser import Problems, check_accessible
+from support.browser import check_accessible
 
 PROMPT = "document 3 alpha"
 

@@ -72,7 +72,7 @@ class Adapted:
         """Return the outputs [M,K] of cleaned records as a row for each record."""
         rows = self.target.rows(outputs, self.calibration)
         if not self.per_token:
-            return rows
+            return self.fitted.annotated(raws, rows)
         codec = self.fitted.base.codec(self.modality)[1]
         ends = np.cumsum([0, *(len(codec.encode(raw).values) for raw in raws)])
         parts = [rows[a:b] for a, b in itertools.pairwise(ends)]
@@ -83,7 +83,8 @@ class Adapted:
         """The names of the values of a row, each with its type: str, float, or a list of these."""
         row = self.target.rows(np.zeros((1, self.target.columns)), self.calibration)[0]
         types = {name: _type(value) for name, value in row.items()}
-        return {name: _list(kind) if self.per_token else kind for name, kind in types.items()}
+        types = {name: _list(kind) if self.per_token else kind for name, kind in types.items()}
+        return {**types, **self.fitted.columns}
 
 
 def _type(value: Any) -> Any:

@@ -20,7 +20,6 @@ from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import Arrays, Fitted
 from broadbase.adapt.target import Labels, Outputs, Target
 from broadbase.adapt.targets.generation import as_labels
-from broadbase.adapt.truncation import beginning, is_long, max_tokens
 from broadbase.core.codec import Codec
 from broadbase.core.contracts import Batch, Corruption, TowerConfig
 from broadbase.core.errors import ConfigError
@@ -35,6 +34,7 @@ from broadbase.inference.conditioning import (
     SentinelConditioningConfig,
 )
 from broadbase.inference.documents import document, padded
+from broadbase.inference.truncation import beginning, is_long, max_tokens
 from broadbase.nn.tower import TransformerConfig
 from broadbase.objectives.documents import next_token_targets
 from broadbase.objectives.scoring import ReadoutLoss

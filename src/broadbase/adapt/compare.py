@@ -17,10 +17,10 @@ from broadbase.adapt.reading import as_read
 from broadbase.adapt.result import RANDOM_INIT, UNCHANGED, TaskResult, compare_splits
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
-from broadbase.adapt.truncation import long, max_tokens
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done
+from broadbase.inference.truncation import long, max_tokens
 
 Split = tuple[Indices, Indices, int]  # train, test, seed
 Scores = list[list[float]]  # by split and number of labels

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from broadbase.adapt import pairs
 from broadbase.adapt.inputs import Inputs, content
-from broadbase.adapt.truncation import beginning, max_tokens
 from broadbase.adapt.vector_cache import VectorCache, current, reading_of
 from broadbase.core.errors import ConfigError
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
+from broadbase.inference.truncation import beginning, max_tokens
 
 LAST, LAYERS, PROPERTIES = "last layer", "all layers", "properties"
 LAYER = "layer "  # before the number of a layer, from 1

@@ -90,6 +90,17 @@ class Fitted(ABC):
             yield from self.base.model.parameters()
 
     @property
+    def columns(self) -> Mapping[str, Any]:
+        """The names of what `annotated` adds to a row, each with its type: str or float."""
+        return {}
+
+    def annotated(
+        self, raws: Sequence[Any], rows: Sequence[dict[str, Any]]
+    ) -> Sequence[dict[str, Any]]:
+        """Return predicted rows with what else is to be said of each record: by default nothing."""
+        return rows
+
+    @property
     def selection(self) -> Selection | None:
         """Which method learned it, where one was chosen among several."""
         return None

@@ -13,9 +13,9 @@ import numpy as np
 
 from broadbase.adapt.adapted import Adapted
 from broadbase.adapt.target import Outputs
-from broadbase.adapt.truncation import is_long, max_tokens
 from broadbase.core.errors import BroadbaseError
 from broadbase.core.sources import Pair, Record, Reject, each_part, parts
+from broadbase.inference.truncation import is_long, max_tokens
 
 BATCH = 1024  # records that are predicted at once at most
 BYTES = 1 << 26  # of the records that are predicted at once

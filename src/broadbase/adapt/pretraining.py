@@ -13,13 +13,13 @@ from pydantic import Field
 
 from broadbase.adapt.continued_objectives import OBJECTIVES, ContinuedObjective
 from broadbase.adapt.training import Budget, grown, train_steps
-from broadbase.adapt.truncation import Truncated, max_tokens
 from broadbase.core.config import Config
 from broadbase.core.contracts import Batch, Corruption
 from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom, seed_of
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
+from broadbase.inference.truncation import Truncated, max_tokens
 from broadbase.modalities.noise import corruptions
 from broadbase.train.optim import AdamWConfig
 

@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from broadbase.core.errors import ConfigError
 from broadbase.core.paths import cache_folder
 from broadbase.inference.base import Base
-from broadbase.weights.folder import codec_files
+from broadbase.weights.digest import base_digest
 
 FILE, LIMIT = "embeddings.sqlite", "BROADBASE_CACHE_GB"
 GIGABYTES = 2.0  # of the file at most, unless the variable LIMIT says otherwise
@@ -164,17 +163,10 @@ def reading_of(base: Base, **settings: Any) -> str:
 
     These are the numbers of the base, its codecs, how it is used, the settings, and the program.
     """
-    total = hashlib.sha256()
-    for name, tensor in base.model.state_dict().items():
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.device.type}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    for name, codec in base.codecs.items():
-        for file, content in sorted(codec_files(codec).items()):
-            total.update(f"{name} {file} {hashlib.sha256(content).hexdigest()}".encode())
     versions = [version(package) for package in ("broadbase", "torch")]
-    plain = (base.config.tree(), base.usage.tree(), settings, versions)
-    total.update(json.dumps(plain, sort_keys=True).encode())
-    return total.hexdigest()
+    devices = sorted({parameter.device.type for parameter in base.model.parameters()})
+    plain = (base_digest(base), devices, settings, versions)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def opened(on: bool = True) -> VectorCache | None:

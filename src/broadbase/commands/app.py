@@ -22,6 +22,7 @@ from broadbase.commands.evaluate import evaluate
 from broadbase.commands.export import export
 from broadbase.commands.generate import generate
 from broadbase.commands.import_weights import import_weights
+from broadbase.commands.index import index
 from broadbase.commands.inspect import inspect
 from broadbase.commands.options import log
 from broadbase.commands.predict import predict
@@ -33,6 +34,7 @@ from broadbase.commands.report import report
 from broadbase.commands.resume import resume
 from broadbase.commands.samples import samples
 from broadbase.commands.sbatch import sbatch
+from broadbase.commands.search import search
 from broadbase.commands.serve import serve
 from broadbase.commands.studio import studio
 from broadbase.commands.suggest import suggest
@@ -55,6 +57,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "doubts": doubts,
     "suggest": suggest,
+    "index": index,
+    "search": search,
     "serve": serve,
     "studio": studio,
     "import": import_weights,

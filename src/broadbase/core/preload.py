@@ -21,7 +21,7 @@ LIBRARIES = {  # file names, the best first
 KEEP = "dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,thp:always"
 SETTING, BEFORE = "BROADBASE_PRELOAD", "BROADBASE_PRELOAD_BEFORE"
 PRIMITIVES = 64  # that are kept where shapes are ever new
-LONG = ("adapt", "demo", "pretrain", "resume")  # commands that earn a second start
+LONG = ("adapt", "demo", "index", "pretrain", "resume")  # commands that earn a second start
 HELP = {"--help", "-h"}
 FOLDERS = (Path(sys.prefix, "lib"), *map(Path, ("/usr/lib64", "/usr/lib", "/usr/local/lib")))
 

@@ -1,6 +1,6 @@
 """How likely a base holds given tokens to be.
 
-Legend: T tokens, V vocabulary.
+Legend: T tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -36,11 +36,7 @@ def prompt_logprobs(
     """
     space = base.codec(modality)[0]
     must_fit(space, base.config.max_length(space), len(ids))
-    device = next(base.model.parameters()).device
-    line_T = torch.arange(len(ids), device=device)
-    values_1T = torch.tensor([[*ids]], device=device)
-    segment = Segment(space, values_1T, line_T[None, :, None].expand(1, -1, 3))
-    view = base._view(space, segment, (Predict(space, "logits"),))
+    view = base._view(space, _segment(base, space, ids), (Predict(space, "logits"),))
     logits_TV = packed(base.model, ROWS)(view).predictions["logits"][0]
     return [likeliest(logits_TV[i], ids[i + 1], top) for i in range(len(ids) - 1)]
 
@@ -53,3 +49,27 @@ def likeliest(
     best = logprob_V.topk(min(top, len(logprob_V)))
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return float(logprob_V[token]), tuple(pairs)
+
+
+@torch.inference_mode()
+def token_states(
+    base: Base, ids: Sequence[int], modality: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the hidden states that predict each id but the first [T-1,D], and what they predict.
+
+    That is the log-probability of every id, [T-1,V]. DataError where the ids do not fit the base.
+    """
+    space = base.codec(modality)[0]
+    must_fit(space, base.config.max_length(space), len(ids))
+    view = base._view(space, _segment(base, space, ids), (Predict(space, "logits"),))
+    output = packed(base.model, ROWS)(view)
+    logprob_TV = output.predictions["logits"][0, :-1].float().log_softmax(dim=-1)
+    return output.streams["main"].x[0, :-1].float(), logprob_TV
+
+
+def _segment(base: Base, space: str, ids: Sequence[int]) -> Segment:
+    """Return ids as a document of one row."""
+    device = next(base.model.parameters()).device
+    line_T = torch.arange(len(ids), device=device)
+    values_1T = torch.tensor([[*ids]], device=device)
+    return Segment(space, values_1T, line_T[None, :, None].expand(1, -1, 3))

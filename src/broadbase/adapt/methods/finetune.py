@@ -24,13 +24,13 @@ from broadbase.adapt.splits import Indices
 from broadbase.adapt.target import Outputs, Target
 from broadbase.adapt.task import Task
 from broadbase.adapt.training import Budget, grown, train_steps
-from broadbase.adapt.truncation import beginning
 from broadbase.core.contracts import Batch, Objective
 from broadbase.core.keyed_random import KeyedRandom, seed_of
 from broadbase.core.spaces import HeadConfig
 from broadbase.core.view import Predict, Segment, Stream, View
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
+from broadbase.inference.truncation import beginning
 from broadbase.model.model import ModelConfig
 from broadbase.objectives.properties import Properties
 from broadbase.train.optim import AdamWConfig, Optim

@@ -1,0 +1,1 @@
+"""Documents that can be searched: passages with words and vectors in one file."""
