@@ -49,7 +49,7 @@ def write_corpus(folder: Path) -> Path:
 def small(name: str, corpus: Path) -> RunConfig:
     """The recipe at depth 1 on the small corpus, 20 steps of few and short rows, 200 molecules."""
     tree: dict[str, Any] = resolved(name, 1, corpus).tree()
-    tree["train"] |= {"steps": 20, "evaluate_every": 20, "save_every": 20}
+    tree["train"] |= {"steps": 20, "evaluate_every": 20, "save_every": 20, "samples": 0}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "matmul": "torch", "compile": "off"}
     tree["data"]["holdout"] = 0.2
     # at the full rate the rounding of another processor gives pictures of vq other codes

@@ -16,6 +16,7 @@ WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "
 SET = {
     "train.steps": 4,
     "train.save_every": 2,
+    "train.samples": 0,
     "data.validation_rows": 2,
     "data.final_rows": 4,
     "data.holdout": 0.3,

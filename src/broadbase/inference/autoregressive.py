@@ -5,7 +5,7 @@ Legend: B batch, N tokens, V categories, K channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -23,6 +23,11 @@ from broadbase.model.model import Model
 from broadbase.nn.cache import Cache
 
 STRIDE = 1_000_003  # between the seeds of two requests
+LIKELIEST = 1024  # logits that are sorted first where only some are sampled from
+DAMAGED = (
+    "the model predicts numbers that are not finite (NaN or infinity): its weights are damaged, or"
+    " too large for the type they are stored in"
+)
 
 
 class SamplingConfig(Config):
@@ -41,12 +46,20 @@ class SamplingConfig(Config):
         """Return a sampler with generators of its own, whose row 0 is request `first`."""
         return Sampler(self, first)
 
+    def generator(self, request: int = 0) -> Generator:
+        """Return the random stream of a request: of seed + 1,000,003 times its number."""
+        return Generator().manual_seed(self.seed + STRIDE * request)
+
+    @property
+    def distribution(self) -> tuple[float, int | None, float | None]:
+        """All but the seed: rows that share it can be drawn together."""
+        return self.temperature, self.top_k, self.top_p
+
 
 class Sampler:
     """Draws categories from logits [B,...,V]; repeats itself for the same seed.
 
-    Request i is drawn by seed + 1,000,003 i whatever is drawn with it, so the first (or only) one
-    by the seed itself.
+    Each request has a generator of its own, so that it is the same whatever is drawn with it.
     """
 
     def __init__(self, config: SamplingConfig, first: int = 0) -> None:
@@ -55,24 +68,38 @@ class Sampler:
         self.generators: list[Generator] = []
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Return categories [B,...], int64, sampled from logits [B,...,V]."""
-        if not bool(logits.amax(dim=-1).isfinite().all()):  # of NaN, too, the largest is NaN
-            raise DataError(
-                "the model predicts numbers that are not finite (NaN or infinity): its weights are"
-                " damaged, or too large for the type they are stored in"
-            )
-        if self.config.temperature == 0:
-            return logits.argmax(dim=-1)
-        probability = restrict(logits.float(), self.config).softmax(dim=-1)
-        rows = probability.reshape(len(logits), -1, logits.shape[-1]).cpu()
-        for i in range(len(self.generators), len(rows)):
-            seed = self.config.seed + STRIDE * (self.first + i)
-            self.generators.append(Generator().manual_seed(seed))
-        drawn = [
-            torch.multinomial(row, 1, generator=chance)
-            for row, chance in zip(rows, self.generators, strict=False)
-        ]
-        return torch.stack(drawn).view(logits.shape[:-1]).to(logits.device)
+        """Return categories [B,...], int64, sampled from logits [B,...,V].
+
+        DataError where a row has logits that are not finite.
+        """
+        if not bool(is_finite(logits).all()):
+            raise DataError(DAMAGED)
+        for i in range(len(self.generators), len(logits)):
+            self.generators.append(self.config.generator(self.first + i))
+        return draw(logits, self.config, self.generators[: len(logits)])
+
+
+def is_finite(logits: Tensor) -> Tensor:
+    """Return whether logits [...,V] can be drawn from, [...]; of NaN, too, the largest is NaN."""
+    return logits.amax(dim=-1).isfinite()
+
+
+def draw(logits: Tensor, config: SamplingConfig, generators: Sequence[Generator]) -> Tensor:
+    """Return categories [B,...], int64, sampled from finite logits [B,...,V], row i by generator i.
+
+    A category is the first one whose cumulative probability exceeds a uniform number, so that all
+    rows are drawn at once.
+    """
+    if config.temperature == 0:
+        return logits.argmax(dim=-1)
+    probability = restrict(logits.float(), config).softmax(dim=-1)
+    total = probability.cumsum(dim=-1, dtype=torch.float64)
+    shape = (*logits.shape[1:-1], 1)
+    uniform = torch.stack(
+        [torch.rand(shape, dtype=torch.float64, generator=each) for each in generators]
+    )
+    threshold = uniform.to(total.device) * (1 - 2**-52) * total[..., -1:]  # below the total
+    return torch.searchsorted(total, threshold, right=True).squeeze(-1)
 
 
 def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
@@ -86,11 +113,25 @@ def restrict(logits: Tensor, config: SamplingConfig) -> Tensor:
         floor = logits.topk(config.top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < floor, -torch.inf)
     if config.top_p is not None:
-        ordered, index = logits.sort(dim=-1, descending=True)
-        before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
-        drop = (before >= config.top_p).scatter(-1, index, before >= config.top_p)
-        logits = logits.masked_fill(drop, -torch.inf)
+        logits = logits.masked_fill(logits < _nucleus(logits, config.top_p), -torch.inf)
     return logits
+
+
+def _nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """Return the smallest of the largest logits that together have a probability, [...,1].
+
+    They are mostly few, so that not all logits are sorted.
+    """
+    total = logits.logsumexp(dim=-1, keepdim=True)
+
+    def kept(largest: Tensor) -> Tensor:
+        probability = (largest - total).exp()
+        return probability.cumsum(dim=-1) - probability < top_p
+
+    largest = logits.topk(min(LIKELIEST, logits.shape[-1]), dim=-1).values
+    if bool(kept(largest)[..., -1].any()):
+        largest = logits.sort(dim=-1, descending=True).values
+    return largest.gather(-1, kept(largest).sum(dim=-1, keepdim=True) - 1)
 
 
 class AutoregressiveConfig(GeneratorConfig):

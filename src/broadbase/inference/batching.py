@@ -18,11 +18,17 @@ from itertools import count
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from broadbase.core.errors import ConfigError, DataError, ResourceError
 from broadbase.core.view import Predict, Segment, Stream, View
-from broadbase.inference.autoregressive import AutoregressiveConfig, Sampler, SamplingConfig
+from broadbase.inference.autoregressive import (
+    DAMAGED,
+    AutoregressiveConfig,
+    SamplingConfig,
+    draw,
+    is_finite,
+)
 from broadbase.inference.base import Base
 from broadbase.inference.decoding import Speller, must_stop
 from broadbase.inference.documents import must_fit
@@ -70,7 +76,7 @@ class Row:
     handle: int
     completion: Completion
     speller: Speller
-    sampler: Sampler
+    chance: Generator  # of its sampling
     cache: Cache | None = None  # of the part of the prompt that is read
     read: int = 0  # tokens of the prompt
     last: int = 0  # the id that was generated last
@@ -158,7 +164,7 @@ class Batch:
                 f" memory for {self.tokens:,} tokens; add it when `fits` says so"
             )
         speller = Speller(self.codec, completion.prompt, completion.stop)
-        row = Row(next(self._handles), completion, speller, completion.sampling.build())
+        row = Row(next(self._handles), completion, speller, completion.sampling.generator())
         self.waiting.append(row)
         return row.handle
 
@@ -227,20 +233,33 @@ class Batch:
 
     def _generated(self, logits_BV: Tensor) -> Iterator[tuple[int, NewToken]]:
         """Draw a token for each row that runs; those that end leave the batch."""
-        greedy_B = logits_BV.argmax(dim=-1).tolist()
-        finite_B = logits_BV.amax(dim=-1).isfinite().tolist()
-        for i, row in enumerate([*self.running]):
-            if row.completion.sampling.temperature == 0 and finite_B[i]:
-                new = self._token(row, greedy_B[i], logits_BV[i])
+        for i, (row, token) in enumerate(zip([*self.running], self._drawn(logits_BV), strict=True)):
+            if token is None:
+                new = NewToken(0, "", finish="error", error=DataError(DAMAGED))
             else:
-                try:
-                    token = int(row.sampler(logits_BV[i : i + 1, None]))
-                    new = self._token(row, token, logits_BV[i])
-                except DataError as error:
-                    new = NewToken(0, "", finish="error", error=error)
+                new = self._token(row, token, logits_BV[i])
             if new.finish is not None:
                 self._leave(row, damaged=new.error is not None)
             yield row.handle, new
+
+    def _drawn(self, logits_BV: Tensor) -> list[int | None]:
+        """Draw an id for each row; None where its logits are not finite.
+
+        Rows of the same settings are drawn together, each by its own generator.
+        """
+        drawn: list[int | None] = [None] * len(self.running)
+        alike: dict[object, list[int]] = {}
+        for i, finite in enumerate(is_finite(logits_BV).tolist()):
+            if finite:
+                sampling = self.running[i].completion.sampling
+                alike.setdefault(sampling.distribution, []).append(i)
+        for rows in alike.values():
+            sampling = self.running[rows[0]].completion.sampling
+            chances = [self.running[i].chance for i in rows]
+            ids = draw(logits_BV[rows], sampling, chances).tolist()
+            for i, token in zip(rows, ids, strict=True):
+                drawn[i] = token
+        return drawn
 
     def _token(self, row: Row, token: int, logits_V: Tensor) -> NewToken:
         """Return a token that was drawn, with what it adds to the output of its row."""

@@ -17,7 +17,7 @@ from broadbase.run.evaluation import read
 from broadbase.run.journal import History
 from broadbase.run.summary import Summaries, Summary
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 WORDS = {
     "training": "It trains now.",
     "finished": "It took all its steps.",
@@ -167,15 +167,22 @@ def _changes(changes: Sequence[tuple[int, Mapping[str, object]]]) -> str:
 
 def _samples(rows: Sequence[Sample]) -> str:
     """Return what was generated after the newest evaluation, and before it what is opened."""
-    figures = [
-        f"<figure><figcaption>{escape(row.source)}, after step {row.step:,}</figcaption>"
-        f"<pre><i>{escape(row.prompt)}</i>{escape(row.text)}</pre></figure>"
-        for row in rows
-    ]
+    figures = [_sample(row) for row in rows]
     newest = sum(row.step == rows[0].step for row in rows)
     earlier = "".join(figures[newest:])
     more = f'<details id="earlier"><summary>Earlier samples</summary>{earlier}</details>'
     return f"<h2>Samples</h2>{''.join(figures[:newest])}{more if earlier else ''}"
+
+
+def _sample(row: Sample) -> str:
+    caption = f"{escape(row.source)}, after step {row.step:,}"
+    if row.picture:
+        image = (
+            f'<img src="data:image/png;base64,{escape(row.picture)}" height="112" alt="{caption}">'
+        )
+        return f'<figure class="picture">{image}<figcaption>{caption}</figcaption></figure>'
+    words = f"<pre><i>{escape(row.prompt)}</i>{escape(row.text)}</pre>"
+    return f"<figure><figcaption>{caption}</figcaption>{words}</figure>"
 
 
 def _comparisons(rows: Sequence[Comparison]) -> str:

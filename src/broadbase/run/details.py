@@ -40,6 +40,7 @@ class Sample:
     source: str
     prompt: str
     text: str
+    picture: str = ""  # a PNG file in base64
 
 
 def sources(folder: Path, head: Head) -> list[Source]:
@@ -105,5 +106,5 @@ def samples(folder: Path) -> list[Sample]:
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:
-    source, prompt, text = (str(row.get(key, "")) for key in ("source", "prompt", "text"))
-    return Sample(row["step"], source, prompt, text)
+    keys = ("source", "prompt", "text", "picture")
+    return Sample(row["step"], *(str(row.get(key, "")) for key in keys))

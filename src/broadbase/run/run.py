@@ -4,6 +4,7 @@ runs/NAME/config.yaml        the resolved config; `broadbase pretrain` repeats i
 runs/NAME/env.json           versions, git state, fingerprints of the data
 runs/NAME/data/SOURCE/       the prepared stores
 runs/NAME/metrics.jsonl      one line per step
+runs/NAME/samples.jsonl      what the model generated after evaluations
 runs/NAME/checkpoints/       resumable states
 runs/NAME/model/             the model folder, at the end
 runs/NAME/lock               held by the process that trains
@@ -50,6 +51,7 @@ from broadbase.run.prepare import (
     prepare_data,
 )
 from broadbase.run.process import recorded
+from broadbase.run.samples import Samples
 from broadbase.train import checkpoint
 from broadbase.train.loop import Trainer
 from broadbase.train.machine import environment, find_device
@@ -170,6 +172,11 @@ class Run(Corpus):
         if not trainer.ranks.main:
             journal.path = None
         self._restore(trainer)
+        if trainer.ranks.peers is None:
+            samples = Samples.of(self, self.codecs, self.base(), self.folder, trainer.step)
+            trainer.evaluated = lambda step: samples.draw(
+                lambda: self.base(gather(trainer.final_model)), step, journal.say
+            )
         if (tracking := self.config.train.tracker) is not None and trainer.ranks.main:
             journal.tracker = Guarded(tracking.build(self.folder), journal.say)
             journal.tracker.start(self.config.tree())
@@ -218,14 +225,9 @@ class Run(Corpus):
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must find unchanged: all that the weights depend on."""
         tree = self.config.tree()
-        for key in (
-            "evaluate_every",
-            "save_every",
-            "keep_last",
-            "keep_every",
-            "workers",
-            "tracker",
-        ):
+        for key in ("evaluate_every", "samples", "save_every", "keep_last", "keep_every"):
+            del tree["train"][key]
+        for key in ("workers", "tracker"):
             del tree["train"][key]
         for key in ("validation_rows", "final_rows", "processes", "store"):
             del tree["data"][key]

@@ -20,10 +20,10 @@ from broadbase.modalities.descriptors import described
 from broadbase.objectives.mae import MaskedAutoencoderConfig
 from broadbase.objectives.mixture import MixtureConfig
 from broadbase.run.config import RunConfig
+from broadbase.run.records import HeldOut
 from broadbase.studio.abilities import PICTURES, SOUNDS, Ability, joint_heads
 from broadbase.studio.bases import Bases, Description
 from broadbase.studio.commands import same_as
-from broadbase.studio.held_out import HeldOut
 from broadbase.studio.inputs import Given, record_of, space_of
 from broadbase.studio.run_data import (
     RunData,

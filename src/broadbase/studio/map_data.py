@@ -26,8 +26,8 @@ from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.sources import Record, SourceConfig
 from broadbase.inference.base import Base
 from broadbase.report.records import written_record
+from broadbase.run.records import held_out
 from broadbase.run.run import Run
-from broadbase.studio.held_out import held_out
 
 MOST = 2000  # records of a map
 SHOWN, NEAREST, LISTED = 160, 10, 20  # characters of a record, neighbours, pairs and doubts
@@ -128,7 +128,8 @@ def held_out_items(folder: Any, space: str) -> Items:
     def chosen(count: int) -> Any:
         return np.sort(np.random.default_rng(0).permutation(count)[:MOST])
 
-    records = held_out(Run.open(folder), space, chosen)
+    run = Run.open(folder)
+    records = held_out(run, run.codecs, space, chosen)
     items = [_item(record.raw, record.source) for record in records]
     if not items:
         raise DataError(f"this run held out no record of {space}; drop a table instead")

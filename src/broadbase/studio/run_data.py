@@ -22,10 +22,10 @@ from broadbase.inference.base import Base
 from broadbase.inference.documents import document
 from broadbase.inference.streaming import Streamed, spelled
 from broadbase.nn.spaces.discrete import DiscreteConfig
+from broadbase.run.records import HeldOut, held_out
 from broadbase.run.run import Run
 from broadbase.serve.worker import Worker
 from broadbase.studio.bases import Description
-from broadbase.studio.held_out import HeldOut, held_out
 
 TOKENS = 1_000_000  # of the rows that a run saw first, which its 5-gram counts
 RECORDS = 200  # the most held-out records that are compared
@@ -87,7 +87,7 @@ class RunData:
 def records_of(description: Description, space: str) -> list[HeldOut]:
     """Return the first held-out records of a modality; DataError where there are none here."""
     run = _opened(description)
-    records = [*islice(held_out(run, space), RECORDS)]
+    records = [*islice(held_out(run, run.codecs, space), RECORDS)]
     if not records:
         raise DataError(f"its run held out no record of {space}")
     return records

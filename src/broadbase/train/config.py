@@ -25,6 +25,9 @@ class TrainConfig(Config):
     clipping."""
     evaluate_every: Steps = 100
     """The steps from one evaluation on held-out rows to the next."""
+    samples: Annotated[int, Field(ge=0)] = 2
+    """How many samples of each source are generated after each evaluation, into samples.jsonl; 0:
+    none. Only on one device, and only of what the base generates from nothing or a beginning."""
     save_every: Steps = 100
     """The steps from one checkpoint to the next."""
     keep_last: Steps = 2

@@ -36,6 +36,10 @@ from broadbase.train.schedule import ScheduleConfig
 from broadbase.train.teacher import Teacher
 
 
+def ignored(step: int) -> None:
+    """Do nothing after an evaluation."""
+
+
 @dataclass
 class Trainer:
     """All that a run needs; `train` moves it forward."""
@@ -54,6 +58,7 @@ class Trainer:
     teacher: Teacher = field(default_factory=Teacher)
     saver: Saver | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)  # what a resume must find unchanged
+    evaluated: Callable[[int], None] = ignored  # after each evaluation, with its step
     step: int = 0
 
     def __post_init__(self) -> None:
@@ -84,6 +89,7 @@ class Trainer:
                 stopped = self.ranks.any(stop.is_set)
                 if done or self.step % self.config.evaluate_every == 0:
                     self.journal.evaluated(self.step, self.evaluate())
+                    self.evaluated(self.step)
                 if done or stopped or self.step % self.config.save_every == 0:
                     self.save()
                 if stopped and not done:

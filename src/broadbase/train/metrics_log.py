@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -114,12 +114,8 @@ class MetricsLog:
 
         The settings that an earlier resume changed there are forgotten too.
         """
-        if self.path is not None and self.path.exists():
-            rows = read(self.path)
-            kept = [
-                r for r in rows if r["step"] < step or (r["step"] == step and "changed" not in r)
-            ]
-            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        if self.path is not None:
+            rewrite(self.path, lambda r: (r["step"], "changed" in r) <= (step, False))
 
     def _write(self, row: Mapping[str, Any]) -> None:
         if self.path is None:
@@ -186,6 +182,13 @@ def read(path: Path) -> list[dict[str, Any]]:
             if isinstance(row, dict) and type(row.get("step")) is int:
                 rows.append(row)
     return rows
+
+
+def rewrite(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Keep some rows of a file that `read` reads, and remove the others; nothing without a file."""
+    if path.exists():
+        kept = filter(keep, read(path))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def bits_per_unit(tokens: int, units: int) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from broadbase.core.codec import Sample
-from broadbase.run.run import Run
+from broadbase.core.codec import Codec, Sample
+from broadbase.run.corpus import Corpus
 
 
 class HeldOut(NamedTuple):
@@ -20,17 +20,20 @@ class HeldOut(NamedTuple):
 
 
 def held_out(
-    run: Run, space: str, choose: Callable[[int], Iterable[int]] = range
+    corpus: Corpus,
+    codecs: Mapping[str, Codec],
+    space: str,
+    choose: Callable[[int], Iterable[int]] = range,
 ) -> Iterator[HeldOut]:
     """Yield held-out records of a modality, those that `choose` takes of a number of records.
 
     Of a long record it is what fits a row with its start and end.
     """
-    codec = run.codecs[space]
-    for name, mixed in run.config.data.sources.items():
+    codec = codecs[space]
+    for name, mixed in corpus.config.data.sources.items():
         if mixed.modality != space:
             continue
-        split = run.stores[name].split("validation")
+        split = corpus.stores[name].split("validation")
         for i in choose(len(split)):
             grid = tuple(int(n) for n in split.grids[i])
             if len(grid) == 1:
