@@ -151,7 +151,7 @@ def run(
         reading = (time.process_time() - began) / len(task.labels)
         names = NamesConfig(phrases=dict(PHRASES.get(task.name, {})))
         if not names.refusal(base, task):
-            encoder.keep(Inputs([names.phrase(name) for name in task.target.names]))
+            encoder.keep(Inputs([x for name in task.target.names for x in names.texts(name)]))
         ProbeConfig().fit(encoder, task, np.arange(0, len(task.labels), 9))  # nothing is first
         rows = list(measured(encoder, task, cuts(task), reading))
         with out.open("a") as file:

@@ -61,8 +61,8 @@ def test_two_labels_of_each_class_are_enough_to_calibrate() -> None:
 def test_what_is_read_for_a_class() -> None:
     method = method_of("names", ["template=about {}", "phrases.a_b=A and B", "phrases.c=C"])
     assert isinstance(method, NamesConfig)
-    assert [method.phrase(x) for x in ("a_b", "c", "Social_and-Medical")] == [
-        "A and B", "C", "about Social and Medical"
+    assert [method.texts(x) for x in ("a_b", "c", "Social_and-Medical")] == [
+        ["A and B"], ["C"], ["about Social and Medical"]
     ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from broadbase.core.errors import BroadbaseError, ConfigError, DataError, Resour
 from broadbase.core.view import Segment, positions
 from broadbase.inference.autoregressive import SamplingConfig, generate
 from broadbase.inference.base import Base
-from broadbase.inference.batching import CHUNK, Batch, Completion, token_bytes
+from broadbase.inference.batching import CHUNK, Batch, Completion
 from broadbase.inference.decoding import Speller
 from broadbase.inference.likelihood import prompt_ids, prompt_logprobs
 from broadbase.inference.usages import plain_usage
@@ -364,7 +364,7 @@ def test_bytes_of_a_token(base: Base) -> None:
     batch.step()
     layers: Any = batch.cache.layers
     numbers = sum(2 * layer._k[0, :, 0].numel() for layer in layers)
-    assert token_bytes(base, "main") == 4 * numbers
+    assert base.token_bytes("main") == 4 * numbers
 
 
 def test_usage_of_a_base_that_fills_gaps() -> None:

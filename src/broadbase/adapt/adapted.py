@@ -9,7 +9,6 @@ Legend: M records, K columns of outputs.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -22,9 +21,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from broadbase.adapt.bases import base_hash, located, open_base
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import Fitted, MethodConfig
+from broadbase.adapt.openai_client import endpoint_address
 from broadbase.adapt.reading import reader
 from broadbase.adapt.target import Calibration, Outputs, Target
 from broadbase.core.errors import BroadbaseError, DataError
@@ -135,7 +136,7 @@ def save_adapted(adapted: Adapted, folder: Path, base: Path, copy: bool = False)
         "calibration": dict(adapted.calibration),
         "parameters": adapted.fitted.parameters,
         "base": {
-            "path": str(base if sample_name(base) else base.absolute()),
+            "path": located(base),
             "sha256": base_hash(base),
             "copied": trained or copy,
         },
@@ -153,7 +154,7 @@ def load_adapted(folder: Path | str, device: str = "cpu") -> Adapted:
     """Return the adapted base of a folder; DataError where it, or its base, is gone or changed."""
     folder = Path(folder).expanduser()
     description = described(folder)
-    base = model_folders.load(base_folder(folder, description), device)
+    base = open_base(base_folder(folder, description), device)
     target = Target.from_tree(description["target"])
     method = MethodConfig.from_tree(description["method"])
     encoder = Encoder(base, description["modality"])
@@ -193,25 +194,13 @@ def written_here(folder: Path) -> bool:
     return DESCRIPTION in names and names <= {DESCRIPTION, LEARNED, MODEL}
 
 
-def base_hash(base: Path) -> str:
-    """Return the SHA-256 over the names and contents of a model folder's config and weights."""
-    total = hashlib.sha256()
-    folder = model_folders.model_folder(base)
-    for path in sorted(folder.glob("*")):
-        if path.suffix in (".safetensors", ".json", ".gguf", ".bin") and path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-            total.update(f"{path.name} {digest.hexdigest()}\n".encode())
-    return total.hexdigest()
-
-
 def base_folder(folder: Path, description: Mapping[str, Any]) -> Path:
     """Return the folder of the base of an adapted one; DataError where it is gone or changed."""
     base = description["base"]
     if base["copied"]:
         return folder / MODEL
     path = Path(base["path"])
-    if not (sample_name(path) or path.exists()):
+    if not (sample_name(path) or endpoint_address(path) or path.exists()):
         raise DataError(
             f"{folder} was made from the base {path}, which is gone; put it back, or adapt again"
             " with --copy-base"

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.features import NEAREST, PER_TOKEN, Baselines, classical
-from broadbase.adapt.method import MethodConfig
+from broadbase.adapt.method import Fitted, MethodConfig
 from broadbase.adapt.pair_features import PAIRS
 from broadbase.adapt.progress import Progress
 from broadbase.adapt.reading import as_read
 from broadbase.adapt.result import RANDOM_INIT, UNCHANGED, TaskResult, compare_splits
 from broadbase.adapt.splits import Indices
+from broadbase.adapt.target import Outputs
 from broadbase.adapt.task import Task
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done
-from broadbase.inference.truncation import long, max_tokens
+from broadbase.inference.truncation import long
 
 Split = tuple[Indices, Indices, int]  # train, test, seed
-Scores = list[list[float]]  # by split and number of labels
 BASE = "base"
+
+
+class Tested(NamedTuple):
+    """The score of a fitted method on a test, and what else is to be said of it."""
+
+    score: float
+    members: tuple[float, ...] = ()  # the score of each predictor that is combined
+    remarks: tuple[str, ...] = ()
+
+
+Scores = list[list[Tested]]  # by split and number of labels
 
 
 def compare(
@@ -73,7 +85,7 @@ def compare(
             baselines = {constant: [chance] * len(those)}
             for name, rows in ((RANDOM_INIT, random), (UNCHANGED, unchanged)):
                 if rows:
-                    baselines[name] = [row[n] for row in rows]
+                    baselines[name] = [row[n].score for row in rows]
             own = [row[n] for rows in pretrained for row in rows]
             if few:
                 baselines |= {n: [score(*split) for split in those] for n, score in others.items()}
@@ -114,7 +126,7 @@ def encoder_of(
 ) -> Encoder:
     """Return an encoder, which keeps the vectors of records where the method needs them."""
     encoder, inputs = Encoder(base, task.modality), task.inputs(used)
-    if not method.trains_base:
+    if method.reads_vectors:
         with progress.phase(f"{name}: computing embeddings", len(inputs.items.used)):
             encoder.keep(inputs, progress.done)
     return encoder
@@ -128,11 +140,19 @@ def _score(
     train: Indices,
     test: Indices,
     seed: int,
-) -> float:
+) -> Tested:
     """Fit the method on the records `train`; its score on the records `test`."""
-    outputs = method.fit(encoder, task, train, seed, done).outputs(task.inputs(test))
+    tested, _ = tested_on(method.fit(encoder, task, train, seed, done), task, test)
     done(0 if method.work else 1)
-    return task.score(outputs, test)
+    return tested
+
+
+def tested_on(fitted: Fitted, task: Task, test: Indices) -> tuple[Tested, Outputs]:
+    """Return the score on the records `test`, and the outputs for them."""
+    inputs = task.inputs(test)
+    outputs = fitted.outputs(inputs)
+    members = tuple(task.score(each, test) for each in fitted.members(inputs))
+    return Tested(task.score(outputs, test), members, tuple(fitted.remarks)), outputs
 
 
 def choice_of(task: Task, method: MethodConfig) -> Baselines | None:
@@ -146,17 +166,18 @@ def choice_of(task: Task, method: MethodConfig) -> Baselines | None:
 
 def result_of(
     base: Base, task: Task, used: Indices, method: MethodConfig, seeds: int
-) -> Callable[[int, int, list[float], Mapping[str, list[float]]], TaskResult]:
+) -> Callable[[int, int, Sequence[Tested], Mapping[str, list[float]]], TaskResult]:
     """Return what makes a result of the sizes of a split, the scores and those of baselines."""
     codec = base.codec(task.modality)[1]
-    joint = method.joins(base, task.modality, task.paired, task.target)
-    limit = max_tokens(base, task.modality, joint)
+    limit = method.record_tokens(base, task.modality, task.paired, task.target)
     cut = 0 if task.token_labels is not None else long(codec, (task.raws[i] for i in used), limit)
     metric = task.target.metric
 
     def result(
-        train: int, test: int, scores: list[float], baselines: Mapping[str, list[float]]
+        train: int, test: int, tested: Sequence[Tested], baselines: Mapping[str, list[float]]
     ) -> TaskResult:
+        scores = [each.score for each in tested]
+        remarks = dict.fromkeys(remark for each in tested for remark in each.remarks)
         return TaskResult(
             task=task.name,
             method=method.name,
@@ -171,6 +192,8 @@ def result_of(
             labels=task.summary,
             class_counts=task.target.counts(task.labels),
             notes=task.notes,
+            remarks=(*base.unavailable, *remarks),
+            members=tuple(each.members for each in tested if each.members),
         )
 
     return result

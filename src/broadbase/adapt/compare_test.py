@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from broadbase.adapt.compare import BASE, choice_of, encoder_of, must_suit, result_of
+from broadbase.adapt.compare import (
+    BASE,
+    Tested,
+    choice_of,
+    encoder_of,
+    must_suit,
+    result_of,
+    tested_on,
+)
 from broadbase.adapt.features import predictors
 from broadbase.adapt.method import MethodConfig
 from broadbase.adapt.progress import Progress
@@ -42,12 +50,13 @@ def compare_test(
     The method and the baselines are as in `compare`. The tokens of a record are resampled together.
     """
     progress, task = Progress(console), as_read(base, task)
-    must_suit(base, task, method)
+    must_suit(base, task, method, len(task.train))
     assert task.test is not None
     train, test, labels = task.train, task.test, task.labels[task.test]
     everything = np.arange(len(task.labels))
     constant, outputs = task.target.constant(labels)
     predicted: dict[str, Outputs] = {constant: outputs}
+    tested = dict[str, Tested]()
 
     def predict(name: str, base: Base, method: MethodConfig) -> None:
         """Let a base predict the test; the vectors of its records are gone afterwards."""
@@ -55,7 +64,7 @@ def compare_test(
         what = "training, steps" if method.work else "fitting"
         with progress.phase(f"{name}: {what}", method.work or 1):
             fitted = method.fit(encoder, task, train, 0, progress.done)
-            predicted[name] = fitted.outputs(task.inputs(test))
+            tested[name], predicted[name] = tested_on(fitted, task, test)
 
     predict(BASE, base, method)
     if random_init:
@@ -66,9 +75,10 @@ def compare_test(
     others = predictors(task, choice_of(task, method), codec) if features else {}
     predicted |= {name: features_of(train, test) for name, features_of in others.items()}
     scores = {name: task.target.score(labels, each) for name, each in predicted.items()}
-    own = scores.pop(BASE)
+    scores.pop(BASE)
     result = result_of(base, task, everything, method, 1)
-    plain = result(len(train), len(test), [own], {name: [x] for name, x in scores.items()})
+    own = [tested[BASE]]
+    plain = result(len(train), len(test), own, {name: [x] for name, x in scores.items()})
     return _with_intervals(plain, task, predicted, test)
 
 

@@ -22,6 +22,7 @@ from broadbase.inference.truncation import beginning, max_tokens
 
 LAST, LAYERS, PROPERTIES = "last layer", "all layers", "properties"
 LAYER = "layer "  # before the number of a layer, from 1
+JOINT = "joint "  # before the name of a joint head
 SPREAD = " and deviations"  # after the name of a representation
 Vectors = NDArray[np.float32]
 
@@ -35,6 +36,7 @@ class Encoder:
     cache: VectorCache | None = field(default_factory=current)
     _vectors: dict[str, Vectors] = field(default_factory=dict)  # by content: [F], or [N,F]
     _properties: dict[str, Vectors | None] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)  # what was computed of prompts, by digest
     _reading: str = ""  # the key of the cache
 
     def keep(self, inputs: Inputs, done: Done = ignored) -> None:
@@ -78,8 +80,9 @@ class Encoder:
 
         "last layer": the mean over its tokens of the last layer; "layer 1": that of the first;
         "all layers": those of all, concatenated; with " and deviations" the deviations over its
-        tokens follow; "properties": what the base predicts of a record, such as descriptors. Those
-        of pairs are computed from these of their items, as `pairs` says.
+        tokens follow; "properties": what the base predicts of a record, such as descriptors;
+        "joint HEAD": the vector in a joint space. Those of pairs are computed from these of their
+        items, as `pairs` says.
         """
         if inputs.paired:
             return self._pair_vectors(inputs, representation)
@@ -88,6 +91,10 @@ class Encoder:
             if properties is None:
                 raise ConfigError(f"this base predicts no properties of {self.modality!r}")
             return properties
+        if representation.startswith(JOINT):
+            head, reading = representation.removeprefix(JOINT), beginning(self.base, self.modality)
+            joint = reading.embed_joint(inputs.raws, head, modality=self.modality)
+            return joint.numpy()
         read = self._read(inputs, ignored)
         take = self._columns(representation, self._spread(inputs))
         rows = {i: take(row) for i, row in read.items()}

@@ -25,6 +25,7 @@ from broadbase.adapt.task import Task
 from broadbase.core.config import Slot
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
+from broadbase.inference.truncation import max_tokens
 
 Arrays = Mapping[str, NDArray[Any]]
 Part = tuple[Indices, Indices]  # records to learn from, and others to predict
@@ -64,6 +65,18 @@ class Fitted(ABC):
     def facts(self) -> Mapping[str, Any]:
         """Plain values that `MethodConfig.restore` needs, and that a reader may want to see."""
         return {}
+
+    def members(self, inputs: Inputs) -> Sequence[Outputs]:
+        """Return the outputs [M,K] of each of several predictors that `outputs` combines, if any.
+
+        They are those of each order of the examples in a prompt.
+        """
+        return ()
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What is odd with the records that were predicted so far."""
+        return ()
 
     @property
     def trained(self) -> bool:
@@ -132,6 +145,11 @@ class MethodConfig(Slot):
     """Whether it learns from records without labels too, where the task has some."""
 
     @property
+    def reads_vectors(self) -> bool:
+        """Whether it learns from vectors of the base, which are then computed once for all."""
+        return not self.trains_base
+
+    @property
     def work(self) -> int:
         """How many steps of `fit` are reported by `done`; 0 where it takes no steps."""
         return 0
@@ -142,6 +160,10 @@ class MethodConfig(Slot):
         So it does where both items of a pair, or a record and its text, are read as one document.
         """
         return False
+
+    def record_tokens(self, base: Base, modality: str, paired: bool, target: Target) -> int:
+        """Return how many tokens of a record are read at most, or of each item of a pair."""
+        return max_tokens(base, modality, self.joins(base, modality, paired, target))
 
     @property
     def unchanged(self) -> MethodConfig | None:
@@ -258,28 +280,3 @@ class Linear(Fitted):
         size = model.n_features_in_
         bias = target.outputs(model, np.zeros((1, size)))[0]
         return cls(encoder, representation, target.outputs(model, np.eye(size)) - bias, bias)
-
-
-@dataclass(frozen=True)
-class Delegated(Fitted):
-    """What another method learned, for a method that chooses or prepares it."""
-
-    learned: Fitted
-
-    @property
-    def base(self) -> Base:
-        """The base of the other method."""
-        return self.learned.base
-
-    @property
-    def trained(self) -> bool:
-        """Whether the other method trained it."""
-        return self.learned.trained
-
-    def outputs(self, inputs: Inputs) -> Outputs:
-        """Return the outputs of the other method, [M,K]."""
-        return self.learned.outputs(inputs)
-
-    def arrays(self) -> Arrays:
-        """Return the arrays of the other method."""
-        return self.learned.arrays()

@@ -15,7 +15,7 @@ from broadbase.adapt.adapted import Adapted
 from broadbase.adapt.target import Outputs
 from broadbase.core.errors import BroadbaseError
 from broadbase.core.sources import Pair, Record, Reject, each_part, parts
-from broadbase.inference.truncation import is_long, max_tokens
+from broadbase.inference.truncation import is_long
 
 BATCH = 1024  # records that are predicted at once at most
 BYTES = 1 << 26  # of the records that are predicted at once
@@ -50,8 +50,8 @@ class Predictor:
         base, modality = self.adapted.fitted.base, self.adapted.modality
         name, self._codec = base.codec(modality)
         self._kind = base.config.modalities[name]
-        joint = self.adapted.method.joins(base, modality, self.adapted.paired, self.adapted.target)
-        self.max_tokens = max_tokens(base, modality, joint)
+        kind = self.adapted.paired, self.adapted.target
+        self.max_tokens = self.adapted.method.record_tokens(base, modality, *kind)
         self._most = base.max_tokens(modality) if self.adapted.per_token else None
         codec = self._codec
         self._encode = codec.encode if self.adapted.per_token else codec.encode_content

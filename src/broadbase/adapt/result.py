@@ -47,6 +47,23 @@ class TaskResult:
     own_test: bool = False  # whether the task says what is tested on: one split
     interval: Interval | None = None  # of the score on that test
     notes: tuple[str, ...] = ()  # what was left out, and what may be a mistake in the labels
+    members: tuple[tuple[float, ...], ...] = ()  # by split, of each predictor that is combined
+    remarks: tuple[str, ...] = ()  # what is odd with what was predicted, and what is not measured
+
+    @property
+    def spread(self) -> str:
+        """How far the scores of the orders of examples lie apart; empty where there is one order.
+
+        Of several splits, it is the mean of each number (Lu et al. 2022).
+        """
+        rows = [row for row in self.members if len(row) > 1]
+        if not rows:
+            return ""
+        low, high, deviation = (np.mean([f(row) for row in rows]) for f in (min, max, np.std))
+        return (
+            f"{self.metric.name} by the order of the examples, {len(rows[0])} orders: {low:.3f} to"
+            f" {high:.3f}, standard deviation {deviation:.3f}"
+        )
 
     @property
     def splits(self) -> int:
@@ -109,9 +126,10 @@ class TaskResult:
             "max_tokens": self.max_tokens,
             "labels": self.labels,
             "class_counts": dict(self.class_counts),
-            "notes": list(self.notes),
+            "notes": [*self.notes, *self.remarks],
             "best_features": None if best is None else best.baseline,
             "scores": list(self.scores),
+            **({} if not self.members else {"order_scores": [list(row) for row in self.members]}),
             **({} if self.interval is None else {"interval": list(self.interval[1:])}),
             "comparisons": [
                 {**row.as_json(), "baseline_scores": list(row.other_per_item)}

@@ -43,6 +43,8 @@ class Target(Slot):
     package: ClassVar[str] = "adapt.targets"
     generates: ClassVar[bool] = False
     """Whether labels are texts, which no vector says: a base generates them."""
+    exclusive: ClassVar[bool] = False
+    """Whether a record has exactly one of the names."""
 
     @property
     @abstractmethod

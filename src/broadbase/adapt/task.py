@@ -16,6 +16,7 @@ from broadbase.adapt.targets.classes import ClassesTarget
 from broadbase.adapt.targets.generation import GenerationTarget, as_labels
 from broadbase.adapt.targets.numbers import NumbersTarget
 from broadbase.adapt.targets.several import SeveralTarget
+from broadbase.adapt.templates import PAIR, TEXT
 from broadbase.core.errors import ConfigError, DataError
 
 MANY = 10  # classes called by numbers: with more they may be numbers to predict
@@ -41,6 +42,7 @@ class Task:
     test: Indices | None = None  # the labels to test on, where the data say which
     origins: Sequence[str] = ()  # where each record was read, where the data say so
     notes: tuple[str, ...] = ()  # what was left out of the data, and what is odd in them
+    columns: tuple[str, ...] = ()  # the names of a record's columns, where the data have some
 
     @classmethod
     def from_records(
@@ -166,6 +168,11 @@ class Task:
     def paired(self) -> bool:
         """Whether the records are pairs."""
         return Inputs(self.raws).paired
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of a record's columns, of one or of the two items of a pair."""
+        return self.columns or (PAIR if self.paired else TEXT)
 
     def record_of(self, label: int) -> tuple[int, str]:
         """Return the number of the record that a label belongs to, and where that was read.

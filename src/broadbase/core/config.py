@@ -180,7 +180,10 @@ def override(tree: Mapping[str, Any], setting: str) -> dict[str, Any]:
             node[key] = {} if node[key] is None else node[key]  # an empty slot takes any field
             node = node[key]
         else:
-            node[key] = _scalar(text)
+            value = _scalar(text)
+            # a template such as "{text} label:" is YAML of a mapping, and meant as text
+            is_text = isinstance(node.get(key) if isinstance(node, dict) else node[key], str)
+            node[key] = text if is_text and isinstance(value, dict) else value
     return copy
 
 

@@ -50,6 +50,17 @@ class RankError(BroadbaseError, RuntimeError):
     exit_code = 6
 
 
+class EndpointError(BroadbaseError):
+    """A server did not answer, refused, or answered what cannot be true."""
+
+    exit_code = 7
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """Take the HTTP status, where there is one."""
+        super().__init__(message)
+        self.status = status
+
+
 class PreemptedError(BroadbaseError):
     """The run received a signal to stop, saved itself and can be resumed."""
 

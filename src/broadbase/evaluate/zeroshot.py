@@ -3,7 +3,7 @@
 A class is the mean of the vectors of several wordings of its label, none of which is a training
 text; an image is of the class whose vector is nearest. Nothing is learned from labels.
 
-Legend: M held-out images, C classes, W wordings of a class, K dimensions.
+Legend: M held-out images, C classes, K dimensions.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from broadbase.evaluate.records import paired_records
 from broadbase.evaluate.registry import Measure
 from broadbase.evaluate.retrieval import PAIRS, vectors
 from broadbase.evidence.comparison import MODEL, Comparison, Metric, compare
 from broadbase.inference.base import Base
+from broadbase.inference.ensembles import joint_ensemble
 from broadbase.objectives.contrastive import PairsConfig
 from broadbase.run.run import Run
 
@@ -72,14 +71,9 @@ def _classify(
 ) -> list[int]:
     """Return the index of the class of each held-out image."""
     first_MK, _ = vectors(run, base, config)
-    mean_CK = torch.stack([_text_vectors(run, base, config, w).mean(dim=0) for w in wordings])
+    space, head = run.config.data.sources[config.second.source].modality, config.second.joint
+    mean_CK = torch.stack([joint_ensemble(base, each, head, space) for each in wordings])
     return np.argmax((first_MK @ mean_CK.T).numpy(), axis=1).tolist()  # type: ignore[no-any-return]
-
-
-def _text_vectors(run: Run, base: Base, config: PairsConfig, texts: Sequence[str]) -> Tensor:
-    """Return the vectors of texts in the joint space, of unit length: [W,K]."""
-    space = run.config.data.sources[config.second.source].modality
-    return F.normalize(base.embed_joint(texts, config.second.joint, modality=space), dim=-1)
 
 
 MEASURE = Measure((PairsConfig,), zeroshot)

@@ -8,6 +8,7 @@ from broadbase.inference.embedding import Embedding
 from broadbase.inference.filling import Filling
 from broadbase.inference.linear import eight_bit
 from broadbase.inference.reader import Origin
+from broadbase.inference.scoring import Scoring
 from broadbase.inference.streaming import Streaming
 from broadbase.model.initialise import initialise
 
@@ -15,7 +16,7 @@ __all__ = ["Base", "Origin"]
 
 
 @dataclass(frozen=True, repr=False)
-class Base(Embedding, Streaming, Filling):
+class Base(Embedding, Streaming, Filling, Scoring):
     """What `broadbase.load` returns: raw values in; raw values, vectors or logits out."""
 
     def __repr__(self) -> str:

@@ -107,7 +107,7 @@ class Batch:
         tower: Any = self.model.towers[self.tower]
         self.device = next(self.base.model.parameters()).device
         if self.tokens is None:
-            self.tokens = BYTES // token_bytes(self.base, self.tower)
+            self.tokens = BYTES // self.base.token_bytes(self.tower)
         self.cache = RowsCache(len(tower.blocks), self.rows, self.tokens)
         self._handles = count()
 
@@ -279,14 +279,3 @@ class Batch:
         self.cache.leave(i, damaged)
         self.running[i] = self.running[-1]
         self.running.pop()
-
-
-def token_bytes(base: Base, tower: str) -> int:
-    """Return the bytes of the keys and values of one token of a tower."""
-    config: Any = base.config.towers[tower]
-    size = next(base.model.parameters()).element_size()
-    numbers = 0
-    for layers in config.layers:
-        attention = layers.block.attention
-        numbers += 2 * layers.repeat * attention.kv_heads * attention.head_dim
-    return int(numbers * size)

@@ -154,6 +154,26 @@ class Reader:
         space, codec = self.codec(modality)
         return self.config.max_length(space) - len(opening(codec)) - len(closing(codec))
 
+    @property
+    def unavailable(self) -> tuple[str, ...]:
+        """What cannot be measured of the base, in sentences; of one in this process nothing."""
+        return ()
+
+    @property
+    def gives_vectors(self) -> bool:
+        """Whether it computes vectors of records."""
+        return True
+
+    def token_bytes(self, tower: str) -> int:
+        """Return the bytes of the keys and values of one token of a tower."""
+        config: Any = self.config.towers[tower]
+        size = next(self.model.parameters()).element_size()
+        numbers = 0
+        for layers in config.layers:
+            attention = layers.block.attention
+            numbers += 2 * layers.repeat * attention.kv_heads * attention.head_dim
+        return int(numbers * size)
+
     def tower(self, space: str) -> str:
         """Return the tower that a modality belongs to."""
         return self.config.tower_of.get(space, next(iter(self.config.towers)))

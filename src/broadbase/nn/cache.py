@@ -29,6 +29,20 @@ class LayerCache:
         self._v = _fit(self._v, v_BGTE, start, self.length)
         return self._k[:, :, : self.length], self._v[:, :, : self.length]
 
+    def repeated(self, times: int) -> LayerCache:
+        """Return a copy in which every row stands `times` times in a row."""
+
+        def repeat(x: Tensor) -> Tensor:
+            return x.repeat_interleave(times, dim=0)
+
+        copy = LayerCache()
+        copy.length = self.length
+        if self.context is not None:
+            copy.context = repeat(self.context[0]), repeat(self.context[1])
+        if self._k is not None and self._v is not None:
+            copy._k, copy._v = (repeat(x[:, :, : self.length]) for x in (self._k, self._v))
+        return copy
+
 
 def _fit(buffer: Tensor | None, new: Tensor, start: int, stop: int) -> Tensor:
     if buffer is None or buffer.shape[2] < stop:
@@ -61,6 +75,17 @@ class Cache:
             )
         )
         return self.tokens
+
+    def repeated(self, times: int) -> Cache:
+        """Return a copy in which every row stands `times` times in a row.
+
+        So rows that begin alike read their beginning once.
+        """
+        copy = Cache(0)
+        copy.layers = [layer.repeated(times) for layer in self.layers]
+        if self.tokens is not None:
+            copy.tokens = self.tokens.map(lambda x: x.repeat_interleave(times, dim=0))
+        return copy
 
 
 def _join(old: Tensor | None, new: Tensor | None) -> Tensor | None:

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from broadbase.adapt.delegated import Delegated
 from broadbase.adapt.encoder import Encoder
-from broadbase.adapt.method import Arrays, Delegated, Fitted, MethodConfig, Selection
+from broadbase.adapt.method import Arrays, Fitted, MethodConfig, Selection
 from broadbase.adapt.selecting import Trials, parts_of
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.target import Target

@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator
 
+from broadbase.adapt.delegated import Delegated
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.inputs import Inputs
-from broadbase.adapt.method import Arrays, Delegated, Fitted, MethodConfig
+from broadbase.adapt.method import Arrays, Fitted, MethodConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.pretraining import Pretraining, PretrainingConfig
 from broadbase.adapt.splits import Indices

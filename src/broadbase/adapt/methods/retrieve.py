@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
+from broadbase.adapt.delegated import Delegated
 from broadbase.adapt.encoder import LAST, Encoder
 from broadbase.adapt.inputs import Inputs, content
 from broadbase.adapt.learning import FOLDS, cross_outputs
-from broadbase.adapt.method import Arrays, Delegated, Fitted, MethodConfig
+from broadbase.adapt.method import Arrays, Fitted, MethodConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.reading import reader
 from broadbase.adapt.splits import Indices

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ class ClassesTarget(Target):
     """Classes by name; a record has one."""
 
     name: Literal["classes"] = "classes"
+    exclusive: ClassVar[bool] = True
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
     """The names of the classes, in the order of their ids."""
     macro: bool = False

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from broadbase.adapt.adapted import Adapted, must_be_free, save_adapted
+from broadbase.adapt.bases import must_be_copied, open_base
 from broadbase.adapt.compare import compare
 from broadbase.adapt.compare_test import compare_test
 from broadbase.adapt.encoder import Encoder
@@ -26,7 +27,6 @@ from broadbase.core.terminal import echo
 from broadbase.inference.base import Base
 from broadbase.report.tables import print_comparisons, print_table
 from broadbase.train.machine import MachineConfig
-from broadbase.weights.folder import load
 
 COLUMNS = ("method", "score", "95 % CI", "parameters", "seconds", "bytes", "note")
 
@@ -60,9 +60,13 @@ def adapt(
     data.check(chosen, (train_size, test_size), kind)
     if out is not None:
         must_be_free(out)
+    if copy_base:
+        must_be_copied(model)
     data.sources()  # before the base is loaded
     MachineConfig().prepare()
-    base = load(model)
+    base = open_base(model)
+    for line in base.unavailable:
+        log.say(line)
     pooled = chosen.uses_unlabelled
     task = task_of(base, data, modality, kind, macro, test_size, weights, pooled)
     if few_labels:
@@ -99,7 +103,8 @@ def _tested(
     baselines: bool,
 ) -> TaskResult:
     """Compare the base with its baselines, on its own test or on random splits."""
-    given: dict[str, Any] = {"features": baselines, "random_init": baselines, "console": log}
+    random_init = baselines and not base.unavailable
+    given: dict[str, Any] = {"features": baselines, "random_init": random_init, "console": log}
     if task.test is not None:
         return compare_test(base, task, method, **given)
     few, tested = _sizes(task, *sizes)
@@ -125,7 +130,7 @@ def _learned(
 ) -> Adapted:
     """Learn the task from all of its labelled records but those of its own test."""
     progress, encoder = Progress(log), Encoder(base, task.modality)
-    if not method.trains_base:
+    if method.reads_vectors:
         inputs = task.inputs(task.train)
         with progress.phase("reading all records", len(inputs.used)):
             encoder.keep(inputs, progress.done)
@@ -154,6 +159,8 @@ def _print(result: TaskResult, selection: Selection | None, as_json: bool) -> No
         echo(json.dumps([result.as_json() | also]))
         return
     print_comparisons(result.comparisons, result.title)
+    for line in filter(None, (result.spread, *result.remarks)):
+        echo(line)
     if selection is not None:
         title = f"{result.method}: {result.metric.name} of the candidates by cross-validation"
         print_table([_row(trial) for trial in selection.trials], COLUMNS, title)

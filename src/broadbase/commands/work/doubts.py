@@ -61,7 +61,7 @@ def doubts(
     task, progress = task_of(loaded, data, modality, kind, False, None), Progress(log)
     must_suit(loaded, task, chosen, len(task.labels))
     encoder = Encoder(loaded, task.modality)
-    if not chosen.trains_base:
+    if chosen.reads_vectors:
         inputs = task.inputs(task.train)
         with progress.phase("computing embeddings", len(inputs.used)):
             encoder.keep(inputs, progress.done)

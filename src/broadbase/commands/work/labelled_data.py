@@ -76,6 +76,11 @@ class LabelledData:
         return [labelled(path, self.field, self.label, columns) for path in paths]
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a record is made of."""
+        return (self.field,) if self.second is None else (self.field, self.second)
+
+    @property
     def read(self) -> dict[str, Any]:
         """What is read, as the folder of an adapted base keeps it."""
         fields = {"field": self.field, **_given(second=self.second), "label": self.label}
@@ -147,7 +152,7 @@ def task_of(
     by_time = data.time is not None
     how: dict[str, Any] = {"kind": kind, "macro": macro, "by_time": by_time, "newest": test_size}
     task = read_task(data.name, modality, *sources, read=read, pooled=pooled, **how)
-    task = as_read(base, task)
+    task = replace(as_read(base, task), columns=data.columns)
     if weights:
         task = replace(task, target=task.target.with_weights(weights))
     if data.unlabelled is not None:
