@@ -158,7 +158,7 @@ def test_the_nearest_examples_are_those_of_the_vectors() -> None:
     assert 1 not in examples.chosen(encoder, Inputs(["zzzzzz"]), apart=True)[0]
 
 
-def test_the_spread_over_ten_orders_is_told_by_the_result() -> None:
+def test_the_spread_over_ten_orders_is_in_the_result() -> None:
     (row,) = compare(decoder(), task(), PromptConfig(shots=5, orders=10), [10], 20, 3)
     assert [len(each) for each in row.members] == [10] * 3
     assert "10 orders" in row.spread

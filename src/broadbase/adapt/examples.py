@@ -24,7 +24,7 @@ Strata = NDArray[np.int64]
 TRIES = 100  # drawings of an order for each that is wanted
 
 
-class Choice(NamedTuple):
+class ExampleChoice(NamedTuple):
     """A way to choose the examples of a prompt."""
 
     kept: Callable[[Strata, int, np.random.Generator], Indices]  # which records may be examples
@@ -50,10 +50,10 @@ def all_of(strata: Strata, *_: Any) -> Indices:
     return np.arange(len(strata))
 
 
-CHOICES: Mapping[ChoiceName, Choice] = {
-    "random": Choice(drawn),
-    "balanced": Choice(balanced),
-    "nearest": Choice(all_of, by_record=True),
+CHOICES: Mapping[ChoiceName, ExampleChoice] = {
+    "random": ExampleChoice(drawn),
+    "balanced": ExampleChoice(balanced),
+    "nearest": ExampleChoice(all_of, by_record=True),
 }
 
 
