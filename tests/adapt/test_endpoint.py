@@ -45,7 +45,7 @@ def scripted(ask: Ask) -> Iterator[str]:
     """A server that answers as `ask` says."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, tree, headers = ask(self.path, body, dict(self.headers))
             content = tree if isinstance(tree, bytes) else json.dumps(tree).encode()

@@ -22,6 +22,7 @@ from broadbase.adapt.splits import Indices
 from broadbase.adapt.target import Outputs
 from broadbase.adapt.targets.generation import as_labels
 from broadbase.core.sources import Pair
+from broadbase.core.view import Segment
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
 
@@ -80,6 +81,7 @@ class ByLikelihood(Prompted):
     normalise: Normalised
     contextual: bool  # whether the answers to inputs without content are evened
     calibration: Sequence[Affine]  # [O]
+    prefix: Segment | None = None  # [1,P], read before each prompt
 
     def members(self, inputs: Inputs) -> Sequence[Outputs]:
         """Return calibrated log-probabilities [M,K] by each order."""
@@ -128,8 +130,10 @@ class ByLikelihood(Prompted):
         """Return log-probabilities and numbers of tokens of the answers, [M,K] each."""
 
         def compute(some: Sequence[str]) -> Any:
-            modality = self.prompter.encoder.modality
-            scored = self.base.score_answers(some, self.answers, modality=modality)
+            encoder = self.prompter.encoder
+            scored = encoder.base.score_answers(
+                some, self.answers, modality=encoder.modality, prefix=self.prefix
+            )
             return np.stack([scored.logprobs, scored.tokens], axis=1)
 
         kind = "\0".join(("likelihood", *self.answers))

@@ -14,8 +14,8 @@ Modality = Annotated[str | None, typer.Option(help="The modality of the records.
 Method = Annotated[
     str,
     typer.Option(
-        help="The method: probe, knn, centroids, names, prompt, finetune, continue, retrieve, one"
-        " from outside, or auto, which selects one of several."
+        help="The method: probe, knn, centroids, names, prompt, soft_prompt, finetune, continue,"
+        " retrieve, one from outside, or auto, which selects one of several."
     ),
 ]
 TrainSize = Annotated[

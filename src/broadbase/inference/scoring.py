@@ -98,7 +98,7 @@ class Scoring(Reader):
                 result.logprobs[i], result.tokens[i] = logprobs, tokens
             return result
         space = self.codec(modality)[0]
-        rows = [self._encoded(space, prompt, answers) for prompt in prompts]
+        rows = [self.answer_ids(space, prompt, answers) for prompt in prompts]
         for chosen, logprobs in _continuation_scores(self, space, rows, prefix):
             result.logprobs[chosen] = logprobs
         for i, row in enumerate(rows):
@@ -111,8 +111,11 @@ class Scoring(Reader):
         space, codec = self.codec(modality)
         return len(codec.encode(self.config.modalities[space].clean_prefix(text)).values)
 
-    def _encoded(self, space: str, prompt: str, answers: Sequence[str]) -> Continued:
-        """Return the ids of a prompt with each answer. Special tokens in them are data."""
+    def answer_ids(self, space: str, prompt: str, answers: Sequence[str]) -> Continued:
+        """Return the ids of a prompt with each answer; special tokens in them are data.
+
+        DataError where an answer adds none.
+        """
         before = self._text_ids(space, prompt)
         rows = [self._text_ids(space, prompt + answer) for answer in answers]
         alike = [_alike(before, row) for row in rows]

@@ -97,7 +97,7 @@ class PromptConfig(MethodConfig):
 
     def record_tokens(self, base: Base, modality: str, paired: bool, target: Target) -> int:
         """Return the half of the room that a record has, shared by the items of a pair."""
-        return max(1, self._room(base, modality) // 2 // (2 if paired else 1))
+        return max(1, self.room(base, modality) // 2 // (2 if paired else 1))
 
     def refusal(self, base: Base, task: Task) -> str:
         """Refuse other records than texts, labels that are no answers, and a bad template."""
@@ -224,7 +224,7 @@ class PromptConfig(MethodConfig):
             wording=Wording(template, self.instruction, self.separator),
             examples=examples,
             orders=orders,
-            room=self._room(base, modality),
+            room=self.room(base, modality),
             record_tokens=self.record_tokens(base, modality, len(columns) > 1, target),
             answer_tokens=self.max_new_tokens or longest,
         )
@@ -250,7 +250,7 @@ class PromptConfig(MethodConfig):
             return target.generates or self.by == "generation"
         return bool(ready(base, modality).scoring_refusal(modality))
 
-    def _room(self, base: Base, modality: str) -> int:
+    def room(self, base: Base, modality: str) -> int:
         """Return the most tokens of a prompt with its answer."""
         longest = base.config.max_length(base.codec(modality)[0])
         return int(min(self.context or LONGEST, longest))
