@@ -43,8 +43,7 @@ def bm25(words: list[str]) -> list[float]:
     return scores
 
 
-def test_words_are_scored_by_bm25(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broadbase.index.search.COMMON", 1.0)
+def test_words_are_scored_by_bm25(searcher: Searcher) -> None:
     del TEXTS["code"]  # whose words a split at spaces does not find
     try:
         expected = bm25(["harbour", "ship"])
@@ -70,9 +69,18 @@ def test_a_query_has_no_syntax(searcher: Searcher, query: str) -> None:
 
 
 def test_common_words_are_left_out_unless_there_are_no_others(searcher: Searcher) -> None:
-    assert searcher._query("the ship") == '"the" OR "ship"'  # in a small index every word is common
-    many = searcher.matrix._replace(numbers=searcher.matrix.numbers.repeat(10))
-    assert Searcher(searcher.store, many)._query("the ship of") == '"the" OR "ship" OR "of"'
+    assert searcher._query("the ship") == '"the" OR "ship"'
+    frequent = {"the": 9000, "of": 4000, "old": 2000}
+    many = Searcher(searcher.store, searcher.matrix._replace(frequent=frequent))
+    assert many._query("The ship of the old") == '"ship" OR "old"'
+    assert many._query("the") == '"the"'
+
+
+def test_frequent_words_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broadbase.index.vectors.MANY", 2)
+    store = index(tmp_path / "j", TEXTS)
+    for _ in range(2):  # made, and then read
+        assert Searcher.of(store).matrix.frequent == {"the": 3}
 
 
 def test_vectors_are_compared_exactly(searcher: Searcher) -> None:

@@ -24,7 +24,7 @@ from broadbase.index.vectors import Matrix, matrix
 
 WEIGHT = 0.5  # of the cosine in the score; BM25 has the rest
 MATCHES = 1000  # passages that are ranked by BM25 at most
-COMMON = 0.1  # the share of passages from which on a word is left out of a query
+MATCHED = 5000  # passages that the words of a query may have together; commoner words are left out
 WORD = re.compile(r"[^\W_]+")
 Scores = NDArray[np.float32]  # [M]
 
@@ -104,11 +104,19 @@ class Searcher:
         return self.matrix.cosines(torch.from_numpy(np.float32(vector))).numpy()
 
     def _query(self, text: str) -> str:
-        """Return a text as a query of FTS5: any of its words, but for the commonest ones."""
+        """Return a text as a query of FTS5: any of its words, the rarest first.
+
+        The commonest are left out, as far as the others have enough passages: BM25 hardly counts
+        them, and they cost the most.
+        """
+        frequent, total, rare = self.matrix.frequent, 0, list[str]()
         words = dict.fromkeys(_folded(word) for word in WORD.findall(text))
-        limit = COMMON * len(self.matrix.numbers)
-        rare = [word for word in words if self.store.frequency(word) <= limit]
-        return " OR ".join(f'"{word}"' for word in rare or words)
+        for word in sorted(words, key=lambda word: frequent.get(word, 0)):
+            total += frequent.get(word, 0)
+            if rare and total > MATCHED:
+                break
+            rare.append(word)
+        return " OR ".join(f'"{word}"' for word in rare)
 
 
 def fused(lexical: Scores | None, cosines: Scores | None, weight: float) -> Scores:

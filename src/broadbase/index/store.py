@@ -32,6 +32,7 @@ from broadbase.index.passages import Passage
 APPLICATION, FORMAT = 0x42424958, 1  # what marks the file as an index, and its version
 WAIT = 20.0  # seconds for another process to finish writing
 CACHE = 64  # mebibytes of pages in memory
+VARIABLES = 500  # of a statement
 STATE, UNTIDY = "state", "untidy"  # facts: changes with every write; removed words are still there
 SCHEMA = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
@@ -46,8 +47,12 @@ SCHEMA = (
     f"PRAGMA user_version = {FORMAT}",
 )
 FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
-DOCUMENT = "INSERT INTO documents (origin, source, digest) VALUES (?, ?, ?)"
-PASSAGE = "INSERT INTO passages (document, start, stop, text) VALUES (?, ?, ?, ?)"
+WRITE = (  # documents, their passages, words and vectors
+    "INSERT INTO documents VALUES (?, ?, ?, ?)",
+    "INSERT INTO passages VALUES (?, ?, ?, ?, ?)",
+    "INSERT INTO words (rowid, text) VALUES (?, ?)",
+    "INSERT INTO vectors VALUES (?, ?)",
+)
 FORGET = (  # of a document, in this order
     "INSERT INTO words (words, rowid, text)"
     " SELECT 'delete', id, text FROM passages WHERE document = ?",
@@ -169,23 +174,25 @@ class Store:
 
         `vectors` [M,F] are those of all their passages in order.
         """
-        data = iter(np.ascontiguousarray(vectors, np.float16))
+        data = [row.tobytes() for row in np.ascontiguousarray(vectors, np.float16)]
         with self._transaction() as connection:
-            for origin, source, digest, passages in documents:
-                self._forget(origin)
-                number = connection.execute(DOCUMENT, (origin, source, digest)).lastrowid
-                for passage in passages:
-                    row = (number, passage.start, passage.stop, passage.text)
-                    identity = connection.execute(PASSAGE, row).lastrowid
-                    values = (identity, next(data).tobytes())
-                    connection.execute("INSERT INTO vectors VALUES (?, ?)", values)
-                    values = (identity, passage.text)
-                    connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", values)
+            self._forget([document.origin for document in documents])
+            first, number = self._next("documents"), self._next("passages")
+            rows = [(first + i, *document[:3]) for i, document in enumerate(documents)]
+            parts = [(first + i, x) for i, each in enumerate(documents) for x in each.passages]
+            passages = [(number + i, of, *passage) for i, (of, passage) in enumerate(parts)]
+            words = [(number + i, passage.text) for i, (_, passage) in enumerate(parts)]
+            numbered = [
+                (number + i, blob) for i, (_, blob) in enumerate(zip(parts, data, strict=True))
+            ]
+            every: Any = (rows, passages, words, numbered)
+            for statement, values in zip(WRITE, every, strict=True):
+                connection.executemany(statement, values)
 
     def remove(self, origins: Iterable[str]) -> int:
         """Remove documents in one transaction, and return how many there were."""
         with self._transaction():
-            return sum([self._forget(origin) for origin in origins])
+            return self._forget([*dict.fromkeys(origins)])
 
     def tidy(self, check: bool = False) -> None:
         """Overwrite the words of what was removed, if anything was.
@@ -224,21 +231,29 @@ class Store:
         with _errors(self.path):
             return self._connection.execute(MATCH, (query, count)).fetchall()
 
-    def frequency(self, term: str) -> int:
-        """Return how many passages have a term of `words`."""
+    def frequencies(self, least: int) -> dict[str, int]:
+        """Return the terms of `words` that more than `least` passages have, with how many do."""
         with _errors(self.path):
-            rows = self._connection.execute("SELECT doc FROM terms WHERE term = ?", (term,))
-            return int((rows.fetchone() or (0,))[0])
+            rows = self._connection.execute("SELECT term, doc FROM terms WHERE doc > ?", (least,))
+            return dict(rows.fetchall())
 
-    def _forget(self, origin: str) -> bool:
-        """Remove a document, if it is there, within a transaction."""
-        number = self._one("SELECT id FROM documents WHERE origin = ?", origin)
-        if number is None:
-            return False
-        for statement in FORGET:
-            self._connection.execute(statement, (number,))
-        self._connection.execute(FACT, (UNTIDY, ""))
-        return True
+    def _forget(self, origins: Sequence[str]) -> int:
+        """Remove those of the documents that are there, within a transaction; their number."""
+        numbers = list[tuple[int]]()
+        for i in range(0, len(origins), VARIABLES):
+            some = origins[i : i + VARIABLES]
+            listed = ", ".join("?" * len(some))
+            statement = f"SELECT id FROM documents WHERE origin IN ({listed})"
+            numbers += self._connection.execute(statement, some).fetchall()
+        for statement in FORGET if numbers else ():
+            self._connection.executemany(statement, numbers)
+        if numbers:
+            self._connection.execute(FACT, (UNTIDY, ""))
+        return len(numbers)
+
+    def _next(self, table: str) -> int:
+        """Return the number of the next row of a table."""
+        return int(self._one(f"SELECT COALESCE(MAX(id), 0) + 1 FROM {table}"))
 
     def _one(self, statement: str, *values: Any) -> Any:
         row = self._connection.execute(statement, values).fetchone()

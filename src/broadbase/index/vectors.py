@@ -1,6 +1,7 @@
 """The vectors of an index as one array: a file next to it that is mapped into memory.
 
-FILE.vectors    safetensors: `numbers` [M] of the passages, `vectors` [M,F], and the state of FILE
+FILE.vectors    safetensors: `numbers` [M] of the passages, `vectors` [M,F], the state of FILE, and
+                the words of many passages, with the number of these
 
 It is made from FILE, again wherever the states differ, and can be removed at any time. Where it
 cannot be written, the vectors are read into memory.
@@ -10,6 +11,8 @@ Legend: M passages, F features.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,14 +27,16 @@ from broadbase.core.errors import BroadbaseError
 from broadbase.core.files import draft_file
 from broadbase.index.store import STATE, Store
 
-ENDING = ".vectors"
+ENDING, FREQUENT = ".vectors", "frequent"
+MANY = 1000  # passages that a frequent word has at least
 
 
 class Matrix(NamedTuple):
-    """The vectors of all passages."""
+    """The vectors of all passages, and how many have each of the frequent words."""
 
     numbers: Tensor  # [M]
     vectors: Tensor  # [M,F], of length 1
+    frequent: Mapping[str, int]
 
     def cosines(self, vector: Tensor) -> Tensor:
         """Return the cosine of every passage with a vector [F] of length 1: [M], exactly."""
@@ -51,10 +56,12 @@ def matrix(store: Store) -> Matrix:
         if (mapped := _mapped(path, state)) is not None:
             return mapped
         numbers, vectors = store.vectors()
-    made = Matrix(torch.from_numpy(numbers), torch.from_numpy(vectors.astype(np.float32)))
+        frequent = store.frequencies(MANY)
+    made = Matrix(torch.from_numpy(numbers), torch.from_numpy(vectors.astype(np.float32)), frequent)
     with suppress(BroadbaseError):
         with draft_file(path) as draft:
-            save_file(made._asdict(), draft, {STATE: state})
+            tensors = {"numbers": made.numbers, "vectors": made.vectors}
+            save_file(tensors, draft, {STATE: state, FREQUENT: json.dumps(frequent)})
         return _mapped(path, state) or made
     return made
 
@@ -68,8 +75,10 @@ def _mapped(path: Path, state: str) -> Matrix | None:
     """Return the array if it is that of a state."""
     try:
         with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get(STATE) != state:
+            facts = file.metadata() or {}
+            if facts.get(STATE) != state:
                 return None
-            return Matrix(file.get_tensor("numbers"), file.get_tensor("vectors"))
+            numbers, vectors = (file.get_tensor(name) for name in ("numbers", "vectors"))
+            return Matrix(numbers, vectors, json.loads(facts[FREQUENT]))
     except (OSError, SafetensorError):
         return None

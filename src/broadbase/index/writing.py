@@ -11,7 +11,7 @@ from broadbase.core.sources import Record, Reject
 from broadbase.index.passages import UNCUT, Passage, Size, cut
 from broadbase.index.store import Document, Store, Vectors
 
-BATCH = 256  # passages that are embedded and committed together, at least
+BATCH = 1024  # passages that are embedded and committed together, at least
 
 
 @dataclass(frozen=True)
