@@ -89,7 +89,7 @@ def test_a_new_process_predicts_the_same(
     folder, rows, again = saved[f"{method.name}-{make.__name__}"]
     assert again == rows
     assert len(rows) == 22
-    assert (folder / "out" / "model").exists() == method.trains_base
+    assert (folder / "out" / "model").exists() == method.saves_base
 
 
 def test_classes_keep_their_names_and_probabilities_sum_to_1(tmp_path: Path) -> None:

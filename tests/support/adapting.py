@@ -18,6 +18,7 @@ from broadbase.adapt.methods.auto import AutoConfig
 from broadbase.adapt.methods.centroids import CentroidsConfig
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
+from broadbase.adapt.methods.lora import LoRAMethodConfig
 from broadbase.adapt.methods.names import NamesConfig
 from broadbase.adapt.methods.probe import ProbeConfig
 from broadbase.adapt.splits import Indices
@@ -33,6 +34,7 @@ METHODS = (
     CentroidsConfig(),
     NamesConfig(),
     FinetuneConfig(steps=2, batch=4),
+    LoRAMethodConfig(steps=2, batch=4),
     AutoConfig(candidates=("knn", "probe")),
 )
 

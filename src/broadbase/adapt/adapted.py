@@ -119,10 +119,10 @@ def save_adapted(adapted: Adapted, folder: Path, base: Path, copy: bool = False)
     """Write the folder of an adapted base completely, or not at all.
 
     The base that was read from the model folder `base` is named with its hash, unless the method
-    trained it, or `copy` is set: then the folder holds a copy. ConfigError as `must_be_free`.
+    trained it, or `copy` is set: then the folder holds one. ConfigError as `must_be_free`.
     """
     selection = adapted.fitted.selection
-    trained = (selection.method if selection else adapted.method).trains_base
+    own = (selection.method if selection else adapted.method).saves_base
     description = {
         "format": FORMAT,
         "broadbase": metadata.version("broadbase"),
@@ -138,7 +138,7 @@ def save_adapted(adapted: Adapted, folder: Path, base: Path, copy: bool = False)
         "base": {
             "path": located(base),
             "sha256": base_hash(base),
-            "copied": trained or copy,
+            "copied": own or copy,
         },
         "card": dict(adapted.card),
     }
@@ -146,8 +146,8 @@ def save_adapted(adapted: Adapted, folder: Path, base: Path, copy: bool = False)
     with draft_folder(folder, written_here) as draft:
         (draft / DESCRIPTION).write_text(json.dumps(description, indent=1))
         save_file(arrays, draft / LEARNED)
-        if trained or copy:
-            model_folders.save(adapted.fitted.base, draft / MODEL)
+        if own or copy:
+            model_folders.save(adapted.fitted.stored_base, draft / MODEL)
 
 
 def load_adapted(folder: Path | str, device: str = "cpu") -> Adapted:

@@ -12,6 +12,7 @@ from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import Arrays, Fitted
 from broadbase.adapt.target import Outputs
 from broadbase.inference.base import Base
+from broadbase.nn.adapters.adapter import AdapterWeights
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,16 @@ class Delegated(Fitted):
     def base(self) -> Base:
         """The base of the other method."""
         return self.learned.base
+
+    @property
+    def stored_base(self) -> Base:
+        """That of the other method."""
+        return self.learned.stored_base
+
+    @property
+    def adapter(self) -> AdapterWeights | None:
+        """That of the other method."""
+        return self.learned.adapter
 
     @property
     def trained(self) -> bool:

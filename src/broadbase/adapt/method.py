@@ -26,6 +26,7 @@ from broadbase.core.config import Slot
 from broadbase.inference.base import Base
 from broadbase.inference.embedding import Done, ignored
 from broadbase.inference.truncation import max_tokens
+from broadbase.nn.adapters.adapter import AdapterWeights
 
 Arrays = Mapping[str, NDArray[Any]]
 Part = tuple[Indices, Indices]  # records to learn from, and others to predict
@@ -52,6 +53,11 @@ class Fitted(ABC):
     @abstractmethod
     def base(self) -> Base:
         """The base that reads records: the one that was given, or one that the method trained."""
+
+    @property
+    def stored_base(self) -> Base:
+        """The base that `MethodConfig.restore` needs."""
+        return self.base
 
     @abstractmethod
     def outputs(self, inputs: Inputs) -> Outputs:
@@ -82,6 +88,11 @@ class Fitted(ABC):
     def trained(self) -> bool:
         """Whether the base was trained for the task, so that it counts among what was learned."""
         return False
+
+    @property
+    def adapter(self) -> AdapterWeights | None:
+        """What was learned for the linear maps of `stored_base`, apart from these, if anything."""
+        return None
 
     @property
     def parameters(self) -> int:
@@ -124,7 +135,7 @@ class MethodConfig(Slot):
 
     package: ClassVar[str] = "adapt.methods"
     trains_base: ClassVar[bool] = False
-    """Whether the base itself changes, so that its vectors cannot be computed once."""
+    """Whether what reads records changes, so that its vectors cannot be computed once."""
 
     by_neighbours: ClassVar[bool] = False
     """Whether it is compared with neighbours by hand-made features, not with models of these."""
@@ -148,6 +159,11 @@ class MethodConfig(Slot):
     def reads_vectors(self) -> bool:
         """Whether it learns from vectors of the base, which are then computed once for all."""
         return not self.trains_base
+
+    @property
+    def saves_base(self) -> bool:
+        """Whether a base of its own is saved; otherwise the base that was given is named."""
+        return self.trains_base
 
     @property
     def work(self) -> int:

@@ -33,15 +33,21 @@ class Budget:
     what: str  # the training, as a noun: "fine-tuning"
 
 
-def grown(base: Base, config: ModelConfig, seed: int) -> Base:
-    """Return a copy of the base as a model of `config`, which has all of its parts and more.
+def grown(base: Base, config: ModelConfig, seed: int, share: bool = False) -> Base:
+    """Return a copy of the base as a model of `config`, in 32-bit floats on the CPU.
 
-    The parameters that the base lacks are initialised from `seed`.
+    It has all parts of the base and maybe more, whose parameters are initialised from `seed`. To
+    `share` is to have no copies of parameters that are such floats there: do not train these.
     """
     model = config.build()
-    initialise(model, seed)
-    weights = {k: v for k, v in base.model.state_dict().items() if k in model.state_dict()}
-    model.load_state_dict(weights, strict=False)
+    wanted = model.state_dict()
+    weights = {
+        name: tensor.to("cpu", wanted[name].dtype, copy=not share)
+        for name, tensor in base.model.state_dict().items()
+        if name in wanted
+    }
+    model.load_state_dict(weights, strict=False, assign=True)
+    initialise(model, seed, wanted.keys() - weights.keys())
     return replace(base, config=config, model=model)
 
 

@@ -14,8 +14,8 @@ Modality = Annotated[str | None, typer.Option(help="The modality of the records.
 Method = Annotated[
     str,
     typer.Option(
-        help="The method: probe, knn, centroids, names, prompt, soft_prompt, finetune, continue,"
-        " retrieve, one from outside, or auto, which selects one of several."
+        help="The method: probe, knn, centroids, names, prompt, soft_prompt, finetune, lora,"
+        " continue, retrieve, one from outside, or auto, which selects one of several."
     ),
 ]
 TrainSize = Annotated[
@@ -84,8 +84,9 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Change a setting of the method; of finetune: steps, batch, lr, weight_decay,"
-        " layer_decay, only_head, temperature; of names: template, phrases.CLASS; of prompt:"
-        " template, verbalizer.CLASS, shots, choice, orders, normalise, calibrate, by; of"
+        " layer_decay, only_head, temperature; of lora: adapter (lora, dora or ia3),"
+        " adapter.rank, adapter.targets, steps, batch, lr; of names: template, phrases.CLASS; of"
+        " prompt: template, verbalizer.CLASS, shots, choice, orders, normalise, calibrate, by; of"
         " centroids: rounds, weight; of continue: then, objective, steps, batch, tokens, lr,"
         " hidden; of retrieve: index, then, passages, weight, least; of auto: candidates,"
         " repeats, budget.",

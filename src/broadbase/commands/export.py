@@ -24,7 +24,10 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a base for transformers, for llama.cpp (GGUF), or as bare tensors."""
+    """Write a base for transformers, for llama.cpp (GGUF), or as bare tensors.
+
+    Of an adapted base it is the trained one, its adapters merged; --to peft writes these alone.
+    """
     if shard is not None and not 0 < shard < inf:
         raise ConfigError(f"--shard {shard} must be a size in GB above 0")
     work.exchange.export(model, form, out, shard)

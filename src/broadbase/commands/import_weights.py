@@ -16,10 +16,16 @@ def import_weights(
     to: Annotated[
         Path | None, typer.Option(help="The folder to save it in as a model folder of Broadbase.")
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Of an adapter of PEFT: the base that it was made for.")
+    ] = None,
     check: Annotated[
         bool, typer.Option(help="Compare its outputs with those of transformers.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Read published weights, print what they are, and check that they compute the same."""
-    work.exchange.import_weights(model, to, check, as_json)
+    """Read published weights, print what they are, and check that they compute the same.
+
+    An adapter is merged into its base.
+    """
+    work.exchange.import_weights(model, to, base, check, as_json)

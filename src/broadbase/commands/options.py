@@ -30,6 +30,7 @@ class Form(StrEnum):
     hf = "hf"
     gguf = "gguf"
     safetensors = "safetensors"
+    peft = "peft"
 
 
 def not_empty(value: Any) -> Any:

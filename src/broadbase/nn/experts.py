@@ -6,7 +6,7 @@ Legend: B rows, T tokens, D width, E experts, C experts of a token (top_k), M = 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +90,8 @@ class Experts(Branch):
     (Fedus et al. 2022, eq. 4); it is C at an even load. `router_z` is the mean squared log-sum-exp
     of the router's logits (Zoph et al. 2022, eq. 5). Padding does not count in either.
     """
+
+    keeps_rows: ClassVar[bool] = False
 
     def __init__(
         self, config: RoutedConfig, width: int, one: FeedForwardConfig, *, bias: bool = False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -41,6 +42,9 @@ class LayerInputs:
 
 class Branch(nn.Module, ABC):
     """What a residual adds to the stream: attention, cross-attention or a feed-forward."""
+
+    keeps_rows: ClassVar[bool] = True
+    """Whether each row of what its linear maps read is a row of the batch."""
 
     @abstractmethod
     def forward(self, x_BTD: Tensor, inputs: LayerInputs) -> tuple[Tensor, AuxLosses]:

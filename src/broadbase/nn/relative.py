@@ -40,7 +40,7 @@ class T5RelativeBiasConfig(PositionsConfig):
 class T5RelativeBias(Positions, TensorParallel):
     """The bias of T5, by the time axis of the positions."""
 
-    needs_all_heads = True
+    unsplittable = "learns numbers for every head"
 
     def __init__(self, config: T5RelativeBiasConfig, heads: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class RelativeBias2DConfig(PositionsConfig):
 class RelativeBias2D(Positions, TensorParallel):
     """The bias of BEiT, by row and column of the positions."""
 
-    needs_all_heads = True
+    unsplittable = "learns numbers for every head"
 
     def __init__(self, config: RelativeBias2DConfig, heads: int) -> None:
         super().__init__()

@@ -102,7 +102,7 @@ class SinksConfig(SoftmaxConfig):
 class Sinks(nn.Module, TensorParallel):
     """A softmax over the logits and the sink of the head, so that a token may read nothing."""
 
-    needs_all_heads = True
+    unsplittable = "learns numbers for every head"
 
     def __init__(self, heads: int) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ class TensorParallel:
     tp_plan: ClassVar[Splits] = {}
     """How each part is cut, by name (Shoeybi et al. 2019, 3): a linear map by its outputs or by its
     inputs; a norm of heads is complete on ranks that have some of the heads."""
-    needs_all_heads: ClassVar[bool] = False
-    """Whether the module cannot be on a rank that has only some of the heads."""
+    unsplittable: ClassVar[str] = ""
+    """Why the module cannot be on a rank that has only a part of the layer; empty where it can."""
     head_dim: int = 1
     """How many outputs of a map stay together on one rank."""

@@ -22,16 +22,16 @@ def split(model: nn.Module, mesh: DeviceMesh) -> None:
     """Cut what declares a `tp_plan` over the ranks of `mesh`, in place; the rest is on each rank.
 
     Between its first and last matrix a layer then computes a part of its heads or channels, and
-    sums at its end. ConfigError where something does not divide, or needs all heads.
+    sums at its end. ConfigError, before anything is cut, where something cannot be split.
     """
-    for name, module in model.named_modules():
-        if not isinstance(module, TensorParallel):
-            continue
-        if module.needs_all_heads:
+    parts = [(k, m) for k, m in model.named_modules() if isinstance(m, TensorParallel)]
+    for name, module in parts:
+        if module.unsplittable:
             raise ConfigError(
-                f"machine.tensor_parallel: {name} learns numbers for every head and cannot be"
-                " split; set machine.tensor_parallel=1"
+                f"machine.tensor_parallel: {name} {module.unsplittable} and cannot be split; set"
+                " machine.tensor_parallel=1"
             )
+    for name, module in parts:
         if module.tp_plan:
             _must_divide(name, module, mesh.size())
             plan = {part: _style(how) for part, how in module.tp_plan.items()}

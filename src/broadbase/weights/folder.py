@@ -24,12 +24,14 @@ from broadbase.core.usage import Usage
 from broadbase.inference.base import Base
 from broadbase.inference.usages import plain_usage
 from broadbase.model.model import ModelConfig
+from broadbase.nn.adapters.mixed import must_be_plain
 from broadbase.weights import convert
 from broadbase.weights.companions import write_tokenizers
 from broadbase.weights.field_types import errors_of
 from broadbase.weights.fold_norm import folded
+from broadbase.weights.mapping import ImportedModel
 from broadbase.weights.mask_token import masked
-from broadbase.weights.match import FamilyMatch, matches
+from broadbase.weights.match import FamilyMatch, explain_mismatch, matches
 from broadbase.weights.native import NativeModel
 from broadbase.weights.reading import opened, published, settings, trained_here, with_codecs
 from broadbase.weights.samples import sample_base, sample_name
@@ -189,7 +191,11 @@ def codec_files(codec: Codec) -> dict[str, bytes]:
 
 
 def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, LazyTensor], dict[str, LazyTensor]]:
-    """Return config.json, the tensors under the layout's names, and those without such a name."""
+    """Return config.json, the tensors under the layout's names, and those without such a name.
+
+    ConfigError where the model has adapters, which would be left behind.
+    """
+    must_be_plain(base.model)
     state = base.model.state_dict()
     if base.origin is not None:
         config, names, kept = base.origin.config, base.origin.names, base.origin.unused_tensors
@@ -213,6 +219,19 @@ def layout(base: Base) -> tuple[Mapping[str, Any], dict[str, LazyTensor], dict[s
     # what the family has no names for is stored apart, so that the base is read back unchanged
     rest |= {name: LazyTensor.of(each) for name, each in state.items() if name not in written}
     return {**family.config, "broadbase": {**own, **marks}}, tensors, rest
+
+
+def source_of(base: Base) -> ImportedModel:
+    """Return the published family of a base, by whose names its tensors are known outside.
+
+    ConfigError where it belongs to none.
+    """
+    if base.origin is not None:
+        return spoken(base.origin.config, base.origin.names, base.origin.files)
+    family = _leaving(base)[2]
+    if family is None:
+        raise ConfigError(explain_mismatch(base))
+    return family.source
 
 
 def _leaving(base: Base) -> tuple[Base, dict[str, bool], FamilyMatch | None]:

@@ -68,6 +68,11 @@ class RetrieveConfig(MethodConfig):
         return self.then.trains_base
 
     @property
+    def saves_base(self) -> bool:
+        """As the method that learns the labels."""
+        return self.then.saves_base
+
+    @property
     def weighs_classes(self) -> bool:  # type: ignore[override]
         """As the method that learns the labels."""
         return self.then.weighs_classes

@@ -86,7 +86,7 @@ def _judge(
     description = described(model)
     selection = description["facts"].get("selection")  # where one method was chosen among several
     adapted = MethodConfig.from_tree(selection["method"] if selection else description["method"])
-    if adapted.trains_base:
+    if adapted.saves_base:
         raise ConfigError(
             f"the base in {model} was trained on labelled records ({adapted.name}), so that it"
             " cannot judge them; give the base that it was made from, with --method"

@@ -1,0 +1,1 @@
+"""Adapters of linear maps: one kind a file, what trains one, and what mixes several."""
