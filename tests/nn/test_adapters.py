@@ -37,6 +37,7 @@ from broadbase.nn.fused import FusedLinears
 from broadbase.nn.layer import LayerInputs
 from broadbase.nn.patterns import Mask
 from broadbase.train.tensor_parallel import split
+from support.adapters import random_adapter
 from support.models import EXPERTS, model, tiny
 
 KINDS = (
@@ -45,18 +46,6 @@ KINDS = (
     DoRAConfig(rank=3),
     IA3Config(),
 )
-
-
-def weights(built: nn.Module, config: AdapterConfig, seed: int = 0) -> AdapterWeights:
-    """An adapter of a model with random numbers, none of which is 0."""
-    twin = shared(built)
-    new = adapt_maps(twin, config, targets(twin, config))
-    initialise(twin, seed, new)
-    start(twin)
-    chance = torch.Generator().manual_seed(seed)
-    tensors = learned(twin, config).tensors
-    moved = {k: t + 0.3 * torch.randn(t.shape, generator=chance) for k, t in tensors.items()}
-    return AdapterWeights(config, moved)
 
 
 def rows(count: int, seed: int = 0, length: int = 7) -> Segment:
@@ -122,7 +111,7 @@ def test_training_starts_at_the_base(config: AdapterConfig) -> None:
 @pytest.mark.parametrize("config", KINDS)
 def test_merged_equals_apart(config: AdapterConfig) -> None:
     base = tiny()
-    apart = adapted(base, weights(base, config))
+    apart = adapted(base, random_adapter(base, config))
     expected = logits(apart, rows(3))
     assert (logits(base, rows(3)) - expected).abs().max() > 1e-2
     together = merged(apart)
@@ -136,7 +125,7 @@ def test_merged_equals_apart(config: AdapterConfig) -> None:
 def test_no_use_on_a_cpu_loses_an_adapter(config: AdapterConfig, use: Any) -> None:
     """Fused, packed or in 8 bits: the adapter counts, whether apart, mixed or merged."""
     base = tiny()
-    own = weights(base, config)
+    own = random_adapter(base, config)
     apart = adapted(base, own)
     expected = logits(apart, rows(3))
     lost = (logits(use(base), rows(3)) - expected).norm()
@@ -153,8 +142,8 @@ def test_no_use_on_a_cpu_loses_an_adapter(config: AdapterConfig, use: Any) -> No
 
 def test_maps_with_adapters_are_not_fused() -> None:
     base = tiny()
-    several = mixed(base, {"a": weights(base, LoRAConfig(targets=("q",)))})
-    for built in (adapted(base, weights(base, LoRAConfig(targets=("q",)))), several.model):
+    several = mixed(base, {"a": random_adapter(base, LoRAConfig(targets=("q",)))})
+    for built in (adapted(base, random_adapter(base, LoRAConfig(targets=("q",)))), several.model):
         attention = built.towers["main"].blocks[0].attention.branch
         assert isinstance(attention, FusedLinears)
         assert not attention.can_fuse
@@ -168,7 +157,7 @@ def test_many_adapters_in_one_batch_equal_each_alone(use: Any) -> None:
     """Eight of all kinds and several ranks, and rows without one, in any order."""
     base = tiny()
     configs: Sequence[AdapterConfig] = [*KINDS, LoRAConfig(rank=5), *KINDS[:3]]
-    own = {f"a{i}": weights(base, config, i) for i, config in enumerate(configs)}
+    own = {f"a{i}": random_adapter(base, config, i) for i, config in enumerate(configs)}
     several = mixed(base, own)
     names = ["a3", None, *own, "a0", None]
     segment, used = rows(len(names), 1), use(several.model)
@@ -183,7 +172,9 @@ def test_many_adapters_in_one_batch_equal_each_alone(use: Any) -> None:
 
 def test_a_mixture_shares_the_weights_of_its_base() -> None:
     base = tiny()
-    several = mixed(base, {"a": weights(base, LoRAConfig()), "b": weights(base, IA3Config())})
+    several = mixed(
+        base, {"a": random_adapter(base, LoRAConfig()), "b": random_adapter(base, IA3Config())}
+    )
     assert {p.data_ptr() for p in several.model.parameters()} == {
         p.data_ptr() for p in base.parameters()
     }
@@ -192,7 +183,7 @@ def test_a_mixture_shares_the_weights_of_its_base() -> None:
 
 def test_wrong_rows_and_names_are_refused() -> None:
     base = tiny()
-    several = mixed(base, {"one": weights(base, LoRAConfig())})
+    several = mixed(base, {"one": random_adapter(base, LoRAConfig())})
     with pytest.raises(ConfigError, match="'on'; did you mean `one`"), several.chosen(["on"]):
         pass
     with several.chosen(["one", None]), pytest.raises(ConfigError, match=r"2 rows.*has 3"):
@@ -201,12 +192,12 @@ def test_wrong_rows_and_names_are_refused() -> None:
 
 def test_experts_are_merged_and_not_mixed() -> None:
     base = model(EXPERTS)
-    own = weights(base, LoRAConfig())
+    own = random_adapter(base, LoRAConfig())
     apart = adapted(base, own)
     assert torch.allclose(logits(merged(apart), rows(2)), logits(apart, rows(2)), atol=1e-5)
     with pytest.raises(ConfigError, match=r"experts.*merge the adapter"):
         mixed(base, {"a": own})
-    several = mixed(base, {"a": weights(base, LoRAConfig(targets=("q", "v")))})
+    several = mixed(base, {"a": random_adapter(base, LoRAConfig(targets=("q", "v")))})
     with several.chosen(["a", None]):
         plain = logits(base, rows(2))[1]
         assert torch.allclose(logits(several.model, rows(2))[1], plain, atol=1e-5)
@@ -223,10 +214,10 @@ def test_targets_are_names_or_paths() -> None:
 
 
 def test_an_adapter_of_another_base_is_refused() -> None:
-    own = weights(model({"name": "gated", "hidden_width": 48}), LoRAConfig(targets=("up",)))
+    own = random_adapter(model({"name": "gated", "hidden_width": 48}), LoRAConfig(targets=("up",)))
     with pytest.raises(ConfigError, match=r"mine: .*another base"):
         adapted(tiny(), own, "mine")
-    own = weights(model({"name": "mlp", "hidden_width": 32}), LoRAConfig())
+    own = random_adapter(model({"name": "mlp", "hidden_width": 32}), LoRAConfig())
     with pytest.raises(ConfigError, match=r"this base has no map .*blocks\.2"):
         adapted(tiny(), own)
     strange = AdapterWeights(LoRAConfig(), {"towers.other.q.up": torch.zeros(1)})
@@ -238,7 +229,7 @@ def test_an_adapter_of_another_base_is_refused() -> None:
 
 def test_ranks_cannot_split_a_map_with_an_adapter() -> None:
     base = tiny()
-    apart: Any = adapted(base, weights(base, LoRAConfig(targets=("down",))))
+    apart: Any = adapted(base, random_adapter(base, LoRAConfig(targets=("down",))))
     with pytest.raises(ConfigError, match=r"down has an adapter.*tensor_parallel=1"):
         split(apart, None)  # type: ignore[arg-type]
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from broadbase.core.errors import BroadbaseError, ConfigError, DataError
 from broadbase.core.view import Predict, Stream, View
 from broadbase.inference.base import Base
-from broadbase.model.initialise import initialise
-from broadbase.nn.adapters.adapted import adapt_maps, adapted, learned, shared, start, targets
+from broadbase.nn.adapters.adapted import adapted
 from broadbase.nn.adapters.adapter import AdapterConfig, AdapterWeights
 from broadbase.nn.adapters.dora import DoRAConfig
 from broadbase.nn.adapters.ia3 import IA3Config
@@ -24,6 +23,7 @@ from broadbase.nn.adapters.lora import LoRAConfig
 from broadbase.weights.folder import load
 from broadbase.weights.peft import CONFIG, TENSORS, read_adapter, write_adapter
 from support import references
+from support.adapters import random_adapter
 from support.parity import close, ids, segment
 
 peft = pytest.importorskip("peft", reason="the dev extra has it")
@@ -81,17 +81,6 @@ def again(pair: tuple[str, Any, Base, Path]) -> Any:
     return type(pair[1]).from_pretrained(pair[3]).eval()
 
 
-def random(base: Base, config: AdapterConfig) -> AdapterWeights:
-    twin = shared(base.model)
-    new = adapt_maps(twin, config, targets(twin, config))
-    initialise(twin, 1, new)
-    start(twin)
-    chance = torch.Generator().manual_seed(1)
-    tensors = learned(twin, config).tensors
-    moved = {k: t + 0.1 * torch.randn(t.shape, generator=chance) for k, t in tensors.items()}
-    return AdapterWeights(config, moved)
-
-
 @pytest.mark.parametrize("kind", ["lora", "rslora", "pattern", "dora", "ia3"])
 def test_we_compute_what_peft_does(pair: Any, kind: str, tmp_path: Path) -> None:
     family, _, base, _ = pair
@@ -112,7 +101,7 @@ def test_we_compute_what_peft_does(pair: Any, kind: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", list(OURS))
 def test_peft_computes_what_we_do(pair: Any, kind: str, tmp_path: Path) -> None:
     _, _, base, folder = pair
-    own = random(base, OURS[kind])
+    own = random_adapter(base.model, OURS[kind], size=0.1)
     write_adapter(own, base, tmp_path / "adapter", str(folder))
     model = peft.PeftModel.from_pretrained(again(pair), tmp_path / "adapter").eval()
     with torch.no_grad():
@@ -127,7 +116,7 @@ def test_what_leaves_comes_back_with_the_same_bits(tmp_path: Path) -> None:
     references.llama().save_pretrained(tmp_path / "base")
     base = load(tmp_path / "base")
     for kind in (LoRAConfig(rank=3), DoRAConfig(rank=2), IA3Config()):
-        own = random(base, kind)
+        own = random_adapter(base.model, kind)
         write_adapter(own, base, tmp_path / kind.name, "base")
         back = read_adapter(tmp_path / kind.name, base)
         assert back.tensors.keys() == own.tensors.keys()
@@ -139,7 +128,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, Path]:
     folder = tmp_path_factory.mktemp("written")
     references.llama().save_pretrained(folder / "base")
     base = load(folder / "base")
-    write_adapter(random(base, LoRAConfig(rank=2)), base, folder / "adapter", "base")
+    write_adapter(random_adapter(base.model, LoRAConfig(rank=2)), base, folder / "adapter", "base")
     return base, folder / "adapter"
 
 

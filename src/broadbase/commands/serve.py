@@ -44,6 +44,13 @@ def serve(
     records: Annotated[
         list[Path] | None, typer.Option(help="Data that /b/neighbours searches; repeatable.")
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="An adapter of the base in PEFT's files, as a model of that name; repeatable.",
+        ),
+    ] = None,
     weights: Annotated[Weights, typer.Option(help="int8 is faster on a CPU.")] = Weights.stored,
     device: Device = "cpu",
 ) -> None:
@@ -63,5 +70,11 @@ def serve(
         "log_prompts": log_prompts,
     }
     work.serve.serve(
-        folders, settings, runs=runs, records=records or (), weights=weights, device=device
+        folders,
+        settings,
+        runs=runs,
+        records=records or (),
+        weights=weights,
+        device=device,
+        adapters=adapter or (),
     )

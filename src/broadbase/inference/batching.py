@@ -12,7 +12,8 @@ Legend: B rows, T tokens of a prompt, V vocabulary.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
@@ -35,6 +36,7 @@ from broadbase.inference.documents import must_fit
 from broadbase.inference.embedding import ROWS
 from broadbase.inference.likelihood import likeliest
 from broadbase.inference.linear import packed
+from broadbase.nn.adapters.mixed import Mixture, must_have
 from broadbase.nn.cache import Cache, RowsCache
 
 CHUNK = 256  # tokens of prompts that one step reads
@@ -50,6 +52,7 @@ class Completion:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stop: tuple[str, ...] = ()  # texts at which the output ends; they are left out
     logprobs: int | None = None  # how many of the likeliest tokens to report; None: no probability
+    adapter: str | None = None  # one of those of the batch; None: the base alone
 
     @property
     def length(self) -> int:
@@ -91,6 +94,7 @@ class Batch:
     modality: str | None = None
     rows: int = 16  # the most at once
     tokens: int | None = None  # the most in the caches of all rows; None: `BYTES` of them
+    adapters: Mixture | None = None  # of the base, from which each row may have one
     waiting: deque[Row] = field(default_factory=deque, init=False)  # whose prompts are being read
     running: list[Row] = field(default_factory=list, init=False)  # in the order of the cache
 
@@ -102,7 +106,8 @@ class Batch:
                 f"{self.space!r} of this base cannot be generated in a batch that rows join and"
                 " leave; use `generate`"
             )
-        self.model = packed(self.base.model, ROWS if self.rows > 1 else 1)
+        model = self.base.model if self.adapters is None else self.adapters.model
+        self.model = packed(model, ROWS if self.rows > 1 else 1)
         self.tower = self.base.tower(self.space)
         tower: Any = self.model.towers[self.tower]
         self.device = next(self.base.model.parameters()).device
@@ -133,6 +138,8 @@ class Batch:
     def check(self, completion: Completion) -> None:
         """Raise ConfigError or DataError where a completion can never be generated."""
         must_stop(completion.stop)
+        if completion.adapter is not None:
+            must_have(completion.adapter, () if self.adapters is None else self.adapters.names)
         given, new = len(completion.prompt), completion.max_new_tokens
         must_fit(self.space, self.base.config.max_length(self.space), given, new)
         assert self.tokens is not None
@@ -210,7 +217,8 @@ class Batch:
         line_T = torch.arange(row.read, end, device=self.device)
         segment = Segment(self.space, ids_1T, line_T[None, :, None].expand(1, -1, 3))
         row.read = end
-        self.model(self._view(segment), caches={"main": row.cache})
+        with self._adapted([row]):
+            self.model(self._view(segment), caches={"main": row.cache})
 
     def _next(self) -> Tensor:
         """Return the logits [B,V] after the last tokens of all rows that run."""
@@ -218,7 +226,8 @@ class Batch:
         order_B1 = torch.tensor(self.cache.lengths, device=self.device)[:, None]
         segment = Segment(self.space, ids_B1, order_B1[..., None].expand(-1, 1, 3), order=order_B1)
         view = self._view(segment, Predict(self.space, "next"))
-        output = self.model(view, caches={"main": self.cache})
+        with self._adapted(self.running):
+            output = self.model(view, caches={"main": self.cache})
         kept: list[Tensor] = []
 
         def keep(logits: Tensor) -> Tensor:
@@ -227,6 +236,12 @@ class Batch:
 
         self.model.head(self.space).sample(output.predictions["next"], keep)
         return kept[0][:, 0]
+
+    def _adapted(self, rows: Sequence[Row]) -> AbstractContextManager[None]:
+        """Return a context in which the rows of a forward have their adapters."""
+        if self.adapters is None:
+            return nullcontext()
+        return self.adapters.chosen([row.completion.adapter for row in rows])
 
     def _view(self, segment: Segment, *reads: Predict) -> View:
         return View((Stream("main", self.tower, (segment,), "causal", readouts=reads),))

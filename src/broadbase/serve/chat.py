@@ -36,7 +36,8 @@ def chatting(service: Service) -> APIRouter:
     @router.post("/v1/chat/completions", response_model=None)
     async def chat(body: ChatBody, request: Request) -> Response:
         """Answer the last message of a chat."""
-        base = service.base(body.model)
+        name, adapter = service.generator(body.model)
+        base = service.base(name)
         template = template_of(base)
         check_generates(base, body.model)
         if template is None or not Batch.supports(base, None):
@@ -53,8 +54,8 @@ def chatting(service: Service) -> APIRouter:
         events = nothing(body.n or 1)
         if new:
             listed = (body.top_logprobs or 0) if body.logprobs else None
-            answers = Answers(completions(body, [prompt], new, listed))
-            service.draw(body.model, base, answers)
+            answers = Answers(completions(body, [prompt], new, listed, adapter))
+            service.draw(name, base, answers)
             events = side_by_side(service, answers, used)
         return await respond(request, body, writer, events, used)
 

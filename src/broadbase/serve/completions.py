@@ -49,7 +49,8 @@ def completing(service: Service) -> APIRouter:
     @router.post("/v1/completions", response_model=None)
     async def complete(body: CompletionBody, request: Request) -> Response:
         """Continue prompts."""
-        base = service.base(body.model)
+        name, adapter = service.generator(body.model)
+        base = service.base(name)
         check_generates(base, body.model)
         new = NEW if body.max_tokens is None else body.max_tokens
         if not Batch.supports(base, None):
@@ -60,13 +61,14 @@ def completing(service: Service) -> APIRouter:
         service.log_prompt(body.prompt)
         log = None
         if body.echo and body.logprobs is not None:
+            must_be_base(adapter)
             job = service.job(_prompt_logs, base, prompts, body.logprobs)
             log = await unless_gone(request, job)
         writer = CompletionWriter(body, base.codec()[1], prompts, log)
         events = nothing(len(prompts) * (body.n or 1))
         if new:
-            answers = Answers(completions(body, prompts, new, body.logprobs))
-            service.draw(body.model, base, answers)
+            answers = Answers(completions(body, prompts, new, body.logprobs, adapter))
+            service.draw(name, base, answers)
             events = side_by_side(service, answers, used)
         return await respond(request, body, writer, events, used)
 
@@ -85,6 +87,12 @@ def _read(base: Base, body: CompletionBody, new: int, most: int) -> list[tuple[i
     for ids in prompts:
         check_fits(ids, new, context)
     return prompts
+
+
+def must_be_base(adapter: str | None) -> None:
+    """Raise ConfigError where log-probabilities of a prompt are requested of an adapter."""
+    if adapter is not None:
+        raise ConfigError(f"echo: {adapter!r} is an adapter, and gives none for the prompt")
 
 
 PromptLog = Sequence[tuple[float, Top]]

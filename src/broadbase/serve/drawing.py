@@ -60,7 +60,11 @@ def sampling(body: Drawing) -> SamplingConfig:
 
 
 def completions(
-    body: Drawing, prompts: Sequence[tuple[int, ...]], new: int, logprobs: int | None
+    body: Drawing,
+    prompts: Sequence[tuple[int, ...]],
+    new: int,
+    logprobs: int | None,
+    adapter: str | None = None,
 ) -> list[Completion]:
     """Return what is to be drawn, n answers of each prompt: answer i by seed + 1,000,003 i."""
     chance, n = sampling(body), body.n or 1
@@ -75,6 +79,7 @@ def completions(
             sampling=chance.replace(seed=chance.seed + STRIDE * i),
             stop=body.stops,
             logprobs=logprobs,
+            adapter=adapter,
         )
         for i, ids in enumerate(ids for ids in prompts for _ in range(n))
     ]

@@ -15,11 +15,11 @@ from broadbase.serve.service import Service
 def models(service: Service) -> APIRouter:
     """Return the routes that list models and counts."""
     router = APIRouter()
-    names = [*service.served.bases, *service.served.adapted]
+    names = [*service.served.bases, *service.served.adapted, *service.served.adapters]
 
     @router.get("/v1/models")
     def listed() -> dict[str, Any]:
-        """List the bases and adapted bases."""
+        """List the bases, adapted bases and adapters."""
         return {"object": "list", "data": [_entry(name) for name in names]}
 
     @router.get("/v1/models/{name}")

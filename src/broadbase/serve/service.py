@@ -46,8 +46,17 @@ class Service:
             raise HTTPException(
                 400, f"model: {name!r} is an adapted base; ask /b/predict/{name} for predictions"
             )
-        names = ", ".join(self.served.bases) or "none"
+        if name in self.served.adapters:
+            raise HTTPException(
+                400, f"model: {name!r} is an adapter, for /v1/completions and chats alone"
+            )
+        names = ", ".join([*self.served.bases, *self.served.adapters]) or "none"
         raise HTTPException(404, f"model: no base is called {name!r}; this server has: {names}")
+
+    def generator(self, name: str) -> tuple[str, str | None]:
+        """Return the name of the base that generates, and its adapter; 404 as `base`."""
+        adapter = name if name in self.served.adapters else None
+        return self.served.adapters.get(name, name), adapter
 
     async def job(self, job: Callable[..., R], *args: Any) -> R:
         """Return what `job(*args)` returns, from the thread that computes; 504 if it takes long.
@@ -64,7 +73,8 @@ class Service:
 
     def draw(self, name: str, base: Base, answers: Answers) -> None:
         """Draw answers of a base side by side; FullError if too many requests wait."""
-        self.worker.draw(name, lambda: Batch(base, rows=self.settings.rows), answers)
+        mixture, rows = self.served.mixtures.get(name), self.settings.rows
+        self.worker.draw(name, lambda: Batch(base, rows=rows, adapters=mixture), answers)
 
     def log_prompt(self, prompt: object) -> None:
         """Write a prompt into the log, if the settings say so."""

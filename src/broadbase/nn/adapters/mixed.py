@@ -117,9 +117,14 @@ class Mixture:
             self.rows.index_B = before
 
     def _number(self, name: str) -> int:
-        if name not in self.names:
-            raise ConfigError(f"no adapter is called {name!r}{hint(name, self.names)}")
+        must_have(name, self.names)
         return self.names.index(name)
+
+
+def must_have(name: str, names: Sequence[str]) -> None:
+    """Raise ConfigError unless an adapter of that name is among the names."""
+    if name not in names:
+        raise ConfigError(f"no adapter is called {name!r}{hint(name, names)}")
 
 
 def mixed(model: AnyModule, adapters: Mapping[str, AdapterWeights]) -> Mixture:
