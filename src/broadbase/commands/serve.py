@@ -12,6 +12,14 @@ from broadbase.commands.options import MODEL, Device, Weights
 from broadbase.core.extras import require_extra
 from broadbase.core.preload import bound_caches
 
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FOLDER",
+        help="An adapter of the base in PEFT's files, as a model of that name; repeatable.",
+    ),
+]
+
 
 def serve(
     folders: Annotated[
@@ -44,13 +52,7 @@ def serve(
     records: Annotated[
         list[Path] | None, typer.Option(help="Data that /b/neighbours searches; repeatable.")
     ] = None,
-    adapter: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FOLDER",
-            help="An adapter of the base in PEFT's files, as a model of that name; repeatable.",
-        ),
-    ] = None,
+    adapter: Adapters = None,
     weights: Annotated[Weights, typer.Option(help="int8 is faster on a CPU.")] = Weights.stored,
     device: Device = "cpu",
 ) -> None:
