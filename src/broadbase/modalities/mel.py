@@ -9,7 +9,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import get_window
 
 Floats = NDArray[np.float64]
 FLOOR, RANGE = 1e-10, 8.0  # the least power; decades below the loudest that are kept
@@ -24,7 +23,7 @@ def log_mel(samples: NDArray[np.float32], rate: int, window: int, hop: int, mels
     the loudest. The last frame is dropped, as there.
     """
     frames = _frames(samples, window, hop)[: len(samples) // hop]
-    hann, filters = get_window("hann", window), mel_filters(rate, window, mels)
+    hann, filters = _hann(window), mel_filters(rate, window, mels)
     power = [
         np.abs(np.fft.rfft(frames[i : i + BLOCK] * hann)) ** 2 @ filters
         for i in range(0, len(frames), BLOCK)
@@ -46,7 +45,7 @@ def mel_filters(rate: int, window: int, mels: int) -> Floats:
 
 def sound(logs: Floats, rate: int, window: int, hop: int, rounds: int = 32) -> Floats:
     """Return a sound [n] of log-mel near `logs` [T,M]; phases by Griffin & Lim (1984)."""
-    filters, hann = mel_filters(rate, window, logs.shape[1]), get_window("hann", window)
+    filters, hann = mel_filters(rate, window, logs.shape[1]), _hann(window)
     mel, power = 10.0**logs, np.ones((len(logs), len(filters))) * (filters.sum(axis=1) > 0)
     for _ in range(rounds):  # no power below 0 (Lee & Seung 2001, of divergence)
         power *= mel / np.maximum(power @ filters, FLOOR) @ filters.T
@@ -58,6 +57,11 @@ def sound(logs: Floats, rate: int, window: int, hop: int, rounds: int = 32) -> F
         phase = np.angle(np.fft.rfft(_frames(samples, window, hop)[: len(size)] * hann))
         samples = _overlapped(size * np.exp(1j * phase), hann, hop)
     return samples
+
+
+def _hann(window: int) -> Floats:
+    """Return the periodic Hann window [window]: one more sample would begin the next period."""
+    return np.hanning(window + 1)[:-1]
 
 
 def _frames(samples: NDArray[np.floating], window: int, hop: int) -> NDArray[np.floating]:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import torch
 from pydantic import Field, model_validator
 
 from broadbase.core.config import Config, hint
@@ -19,6 +18,7 @@ from broadbase.core.sources import SourceConfig
 from broadbase.core.trees import brief, read_tree
 from broadbase.data.store.prepare import PrepareConfig
 from broadbase.model.model import ModelConfig
+from broadbase.model.structure import structure_only
 from broadbase.train.config import TrainConfig
 from broadbase.train.machine import MachineConfig
 from broadbase.train.optim import MuonConfig, OptimConfig
@@ -173,7 +173,7 @@ class RunConfig(Config):
     def _can_be_built(self) -> Self:
         """Refuse, without using memory, what PyTorch would refuse when training begins."""
         try:
-            with torch.device("meta"):
+            with structure_only():
                 self.optim.build(self.model.build())
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
-import torch
-
 from broadbase.core.contracts import ObjectiveConfig
 from broadbase.core.spaces import Embedder
 from broadbase.core.usage import Usage
 from broadbase.model.model import Model, ModelConfig
+from broadbase.model.structure import structure_only
 from broadbase.nn.spaces.discrete import Discrete, NoHead
 from broadbase.nn.spaces.joint import JointConfig
 from broadbase.objectives.mae import MaskedAutoencoderConfig
@@ -42,7 +41,7 @@ def abilities(
 
     `objective` is that of its run; without one, an encoder whose ids can be masked fills gaps.
     """
-    with torch.device("meta"):
+    with structure_only():
         model = config.build()
     readable = [name for name in config.modalities if isinstance(model.space(name), Embedder)]
     return {
@@ -55,7 +54,7 @@ def abilities(
 
 def parameters(config: ModelConfig) -> int:
     """Return the number of parameters of a model, without building its numbers."""
-    with torch.device("meta"):
+    with structure_only():
         return sum(p.numel() for p in config.build().parameters())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from broadbase.inference.base import Base
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
+from broadbase.model.structure import structure_only
 from broadbase.nn.rotary import RotaryConfig
 from broadbase.nn.spaces.discrete import DiscreteConfig
 from broadbase.nn.tower import TransformerConfig
@@ -59,7 +60,7 @@ def folded(base: Base) -> Base | None:
     embedding, output = _names(name)
     state[output] = state[embedding]
     state[embedding] = base.model.towers[tower].input_norm(state[output])  # type: ignore[operator]
-    with torch.device("meta"):
+    with structure_only():
         model = config.build()
     model.load_state_dict(state, assign=True)
     return replace(base, config=config, model=model.eval())

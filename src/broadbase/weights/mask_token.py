@@ -14,6 +14,7 @@ from torch import Tensor
 from broadbase.inference.base import Base
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
+from broadbase.model.structure import structure_only
 from broadbase.weights.sizes import only_ids
 
 TABLES = ("embedding.weight", "output.weight")
@@ -48,7 +49,7 @@ def masked(base: Base, vector: Tensor) -> Base | None:
     state[output] = torch.cat([rows, rows[start : start + 1]])
     state[embedding] = torch.cat([state[embedding], vector.to(rows.dtype)[None]])
     del state[f"spaces.{space}.mask"]
-    with torch.device("meta"):
+    with structure_only():
         model = config.build()
     model.load_state_dict(state, assign=True)
     return replace(base, config=config, model=model.eval())

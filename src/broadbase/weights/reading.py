@@ -19,6 +19,7 @@ from broadbase.inference.base import Base, Origin
 from broadbase.inference.usages import plain_usage
 from broadbase.model.initialise import initialise
 from broadbase.model.model import Model, ModelConfig
+from broadbase.model.structure import structure_only
 from broadbase.weights import convert
 from broadbase.weights.ctranslate2 import FILE, ContainerTensors, is_container, read_container
 from broadbase.weights.field_types import bound, check, errors_of
@@ -156,7 +157,7 @@ def _tokenizers() -> Iterator[None]:
 
 def _blank(config: ModelConfig) -> Model:
     """Return the model without numbers, on the meta device."""
-    with torch.device("meta"):
+    with structure_only():
         return config.build()
 
 
