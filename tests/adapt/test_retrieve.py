@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from broadbase.adapt.adapted import load_adapted
 from broadbase.adapt.compare import compare
 from broadbase.adapt.encoder import LAST, Encoder
-from broadbase.adapt.inputs import Inputs, content
+from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.methods.finetune import FinetuneConfig
 from broadbase.adapt.methods.knn import KnnConfig
 from broadbase.adapt.methods.probe import ProbeConfig
@@ -22,27 +22,13 @@ from broadbase.adapt.methods.retrieve import NEVER, RetrieveConfig, threshold_fo
 from broadbase.adapt.reading import as_read
 from broadbase.adapt.task import Task
 from broadbase.core.errors import ConfigError, DataError
-from broadbase.core.sources import Record
-from broadbase.index.reading import facts_of, unit_vectors
-from broadbase.index.store import Store
-from broadbase.index.writing import Reading, update
 from broadbase.inference.base import Base
 from support.adapting import saved
+from support.base_indexes import indexed
 from support.bases import TEXTS, mixed_base, text_base
 
 NAMES = [f"item{a}{b}" for a in "abcdefgh" for b in "pqrst"]
 KINDS = [" ".join([word] * 8) for word in ("hat", "cat")]
-
-
-def indexed(path: Path, base: Base, texts: dict[str, str], modality: str = "text") -> Path:
-    """An index of some texts."""
-    store = Store.create(path, facts_of(base, "base", modality))
-    size = lambda text: len(text.split())  # noqa: E731
-    embed = lambda raws: unit_vectors(base, modality, raws)  # noqa: E731
-    reading = Reading(lambda raw: raw, embed, size, 50, content)
-    update(store, "s", [Record(text, origin) for origin, text in texts.items()], reading)
-    store.close()
-    return path
 
 
 def facts() -> dict[str, str]:
@@ -90,10 +76,7 @@ def test_predictions_cite_and_are_the_same_in_a_new_process(tmp_path: Path, base
 def test_an_index_that_grows_is_used_as_it_is_now(tmp_path: Path, base: Base) -> None:
     index = indexed(tmp_path / "i", base, facts())
     saved(tmp_path / "a", as_read(base, task()), base, method(index))
-    store = Store.open(index, write=True)
-    embed = lambda raws: unit_vectors(base, "text", raws)  # noqa: E731
-    reading = Reading(lambda raw: raw, embed, len, 500, content)
-    update(store, "new", [Record(f"newitem is {KINDS[0]}", "new.txt")], reading)
+    indexed(index, base, {"new.txt": f"newitem is {KINDS[0]}"})
     (row,) = load_adapted(tmp_path / "a").predict(["newitem"])
     assert (row["label"], row["source"]) == ("hat", "new.txt")
 

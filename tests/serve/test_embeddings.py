@@ -17,6 +17,7 @@ import soundfile
 from PIL import Image
 
 from broadbase.inference.base import Base
+from support.base_indexes import indexed
 from support.bases import base_of, mixed_base, protein_base, text_base
 from support.serving import service_of, serving
 
@@ -39,7 +40,10 @@ def bases() -> dict[str, Base]:
 def url(bases: dict[str, Base], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("data") / "notes.csv"
     path.write_text("text\n" + "".join(f"{text}\n" for text in TEXTS))
-    with serving(service_of(bases), files=[path]) as url:
+    index = indexed(
+        path.with_name("notes-index"), bases["tiny"], dict(zip("abc", TEXTS, strict=True))
+    )
+    with serving(service_of(bases), files=[path, index]) as url:
         yield url
 
 
@@ -141,6 +145,17 @@ def test_neighbours_are_nearest_by_cosine(url: str, bases: dict[str, Base]) -> N
         assert [each["index"] for each in answer["data"]] == np.argsort(-cosines)[:2].tolist()
         assert answer["data"][0]["record"] == "the cat"
         assert answer["data"][0]["cosine"] == pytest.approx(1, abs=1e-5)
+
+
+def test_neighbours_in_an_index_have_source_and_span(url: str) -> None:
+    where = {"query": "the cat", "file": "notes-index"}
+    data = post(url, "/b/neighbours", model="tiny", k=2, **where).json()["data"]
+    assert len(data) == 2
+    assert data[0]["cosine"] == pytest.approx(1, abs=1e-3)
+    assert (data[0]["record"], data[0]["source"], data[0]["span"]) == ("the cat", "a", "0-7")
+    answer = post(url, "/b/neighbours", model="encoder", **{**where, "query": "MK"})
+    assert answer.status_code == 400
+    assert "index of another base" in answer.json()["error"]["message"]
 
 
 def test_neighbours_only_in_files_given_at_start(url: str) -> None:

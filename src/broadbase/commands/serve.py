@@ -50,7 +50,8 @@ def serve(
         Path | None, typer.Option(help="A folder of runs that /b/runs lists and follows.")
     ] = None,
     records: Annotated[
-        list[Path] | None, typer.Option(help="Data that /b/neighbours searches; repeatable.")
+        list[Path] | None,
+        typer.Option(help="Data, or an index, that /b/neighbours searches; repeatable."),
     ] = None,
     adapter: Adapters = None,
     weights: Annotated[Weights, typer.Option(help="int8 is faster on a CPU.")] = Weights.stored,

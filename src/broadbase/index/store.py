@@ -274,6 +274,13 @@ class Store:
                 raise
 
 
+def is_index(path: Path) -> bool:
+    """Return whether a file is an index, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(72)
+    return head[:15] == b"SQLite format 3" and head[68:] == APPLICATION.to_bytes(4, "big")
+
+
 def _connected(path: Path) -> sqlite3.Connection:
     """Connect to a database whose deleted content is overwritten with zeros."""
     connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.sources import Record
 from broadbase.data import detect
+from broadbase.index.reading import DIGEST, MODALITY, must_be_of, unit, unit_vectors
+from broadbase.index.search import Searcher
+from broadbase.index.store import Store, is_index
 from broadbase.inference.base import Base
 from broadbase.serve.bodies import NeighboursBody
 from broadbase.serve.records import record
@@ -28,10 +31,11 @@ Vectors = NDArray[np.float32]
 
 @dataclass
 class Files:
-    """The files whose records can be searched, by name; their vectors are kept when computed."""
+    """The files and indexes that can be searched, by name; vectors are kept when computed."""
 
     paths: Mapping[str, Path] = field(default_factory=dict)
     _vectors: dict[tuple[str, str, str], tuple[list[Any], Vectors]] = field(default_factory=dict)
+    _bases: dict[str, Base] = field(default_factory=dict)  # by the digest that an index has
 
     @classmethod
     def of(cls, paths: Sequence[Path]) -> Files:
@@ -40,6 +44,41 @@ class Files:
         if len(named) < len(paths):
             raise ConfigError("two files of --records have one name; rename one")
         return cls(named)
+
+    def is_index(self, name: str | None) -> bool:
+        """Return whether a name is that of an index."""
+        path = None if name is None else self.paths.get(name)
+        return path is not None and path.is_file() and is_index(path)
+
+    def search(
+        self, base: Base, modality: str, name: str, query: Any, k: int
+    ) -> list[dict[str, Any]]:
+        """Return the k passages of an index that are nearest to a record, as the index is now.
+
+        ConfigError where it is of another base or modality.
+        """
+        store = Store.open(self.paths[name])
+        try:
+            digest = store.facts[DIGEST]
+            if self._bases.get(digest) is not base:
+                must_be_of(store, base)
+                self._bases[digest] = base
+            if (own := store.facts[MODALITY]) != modality:
+                raise ConfigError(f"file: {name} is an index of {own}; leave modality out")
+            (vector,) = unit_vectors(base, modality, [query])
+            hits = Searcher.of(store).search(None, vector, k, 1.0)
+        finally:
+            store.close()
+        return [
+            {
+                "index": i,
+                "cosine": hit.cosine,
+                "record": hit.text or Path(hit.origin).name,
+                "source": hit.origin,
+                "span": hit.span,
+            }
+            for i, hit in enumerate(hits)
+        ]
 
     def vectors(
         self, base: Base, model: str, modality: str, name: str
@@ -53,7 +92,7 @@ class Files:
             records = list(self._records(name))
             rows = base.embed([r.raw for r in records], modality=modality, layers=False)
             shown = [r.raw if isinstance(r.raw, str) else Path(r.origin).name for r in records]
-            self._vectors[key] = shown, _unit(rows)
+            self._vectors[key] = shown, unit(rows)
         return self._vectors[key]
 
     def _records(self, name: str) -> Iterator[Record]:
@@ -78,9 +117,11 @@ def neighbouring(service: Service, files: Files) -> APIRouter:
         query, raws = await run_in_threadpool(_read, body)
 
         def search() -> list[dict[str, Any]]:
+            if body.file is not None and files.is_index(body.file):
+                return files.search(base, modality, body.file, query, body.k or DEFAULT)
             if body.file is None:
                 shown: list[Any] = [*(body.records or ())]
-                rows = _unit(base.embed(raws, modality=modality, layers=False))
+                rows = unit(base.embed(raws, modality=modality, layers=False))
             else:
                 shown, rows = files.vectors(base, body.model, modality, body.file)
             return nearest(base, modality, query, shown, rows, body.k or DEFAULT)
@@ -102,12 +143,7 @@ def nearest(
     base: Base, modality: str, query: Any, shown: Sequence[Any], rows: Vectors, k: int
 ) -> list[dict[str, Any]]:
     """Return the k rows [M,D] of largest cosine with the vector of `query`, each with its index."""
-    (vector,) = _unit(base.embed([query], modality=modality, layers=False))
+    (vector,) = unit(base.embed([query], modality=modality, layers=False))
     cosines = rows @ vector
     order = np.argsort(-cosines, kind="stable")[:k]
     return [{"index": int(i), "cosine": float(cosines[i]), "record": shown[i]} for i in order]
-
-
-def _unit(rows: Vectors) -> Vectors:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(length, np.finfo(np.float32).tiny), np.float32)
