@@ -169,7 +169,7 @@ def texts_of_read_only(path: Path) -> int:
 def test_a_file_that_another_process_writes_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broadbase.index.store.WAIT", 0.05)
+    monkeypatch.setattr("broadbase.index.database.WAIT", 0.05)
     index(tmp_path / "i", TEXTS)
     other = sqlite3.connect(tmp_path / "i", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")

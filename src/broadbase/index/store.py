@@ -26,27 +26,12 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from broadbase.core.errors import BroadbaseError, ConfigError, DataError, ResourceError
+from broadbase.core.errors import ConfigError, DataError
+from broadbase.index.database import APPLICATION, FACT, FORMAT, SCHEMA, connected, errors
 from broadbase.index.passages import Passage
 
-APPLICATION, FORMAT = 0x42424958, 1  # what marks the file as an index, and its version
-WAIT = 20.0  # seconds for another process to finish writing
-CACHE = 64  # mebibytes of pages in memory
 VARIABLES = 500  # of a statement
 STATE, UNTIDY = "state", "untidy"  # facts: changes with every write; removed words are still there
-SCHEMA = (
-    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
-    "CREATE TABLE documents (id INTEGER PRIMARY KEY, origin TEXT UNIQUE, source TEXT, digest TEXT)",
-    "CREATE TABLE passages (id INTEGER PRIMARY KEY, document INTEGER, start INTEGER, stop INTEGER,"
-    " text TEXT)",
-    "CREATE INDEX passages_of ON passages (document)",
-    "CREATE TABLE vectors (id INTEGER PRIMARY KEY, data BLOB)",
-    "CREATE VIRTUAL TABLE words USING fts5 (text, content='passages', content_rowid='id')",
-    "CREATE VIRTUAL TABLE terms USING fts5vocab (words, 'row')",
-    f"PRAGMA application_id = {APPLICATION}",
-    f"PRAGMA user_version = {FORMAT}",
-)
-FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
 WRITE = (  # documents, their passages, words and vectors
     "INSERT INTO documents VALUES (?, ?, ?, ?)",
     "INSERT INTO passages VALUES (?, ?, ?, ?, ?)",
@@ -99,9 +84,9 @@ class Store:
         """Make an index without documents; ConfigError where the path exists."""
         if path.exists() and path.stat().st_size:
             raise ConfigError(f"{path} exists; give another path for a new index")
-        with _errors(path):
+        with errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            store = cls(path, _connected(path))
+            store = cls(path, connected(path))
             with store._transaction():
                 for statement in SCHEMA:
                     store._connection.execute(statement)
@@ -116,8 +101,8 @@ class Store:
         """
         if not path.is_file() or not path.stat().st_size:
             raise DataError(f"{path} is no index; `broadbase index DOCS --out {path}` makes one")
-        with _errors(path):
-            store = cls(path, _connected(path))
+        with errors(path):
+            store = cls(path, connected(path))
             marks = [store._one(f"PRAGMA {name}") for name in ("application_id", "user_version")]
             if marks[0] != APPLICATION:
                 raise DataError(f"{path} is a database, and no index; give another file")
@@ -137,7 +122,7 @@ class Store:
     @property
     def facts(self) -> dict[str, str]:
         """What the index says of itself."""
-        with _errors(self.path):
+        with errors(self.path):
             return dict(self._connection.execute("SELECT name, value FROM facts"))
 
     @property
@@ -148,7 +133,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Let all that is read in this context be of one state."""
-        with _errors(self.path):
+        with errors(self.path):
             self._connection.execute("BEGIN")
             try:
                 yield
@@ -157,7 +142,7 @@ class Store:
 
     def counts(self) -> tuple[int, int]:
         """Return the number of documents and of passages."""
-        with _errors(self.path):
+        with errors(self.path):
             documents, passages = (
                 self._one(f"SELECT COUNT(*) FROM {table}") for table in ("documents", "passages")
             )
@@ -165,7 +150,7 @@ class Store:
 
     def digests(self) -> dict[str, tuple[str, str]]:
         """Return the source and the digest of every document by its origin."""
-        with _errors(self.path):
+        with errors(self.path):
             rows = self._connection.execute("SELECT origin, source, digest FROM documents")
             return {origin: (source, digest) for origin, source, digest in rows}
 
@@ -199,7 +184,7 @@ class Store:
 
         With `check` the disk is written to in any case, so that one that refuses is noticed.
         """
-        with _errors(self.path):
+        with errors(self.path):
             untidy = UNTIDY in self.facts
             if not untidy and not check:
                 return
@@ -214,7 +199,7 @@ class Store:
 
     def vectors(self) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         """Return the numbers of all passages [M] in order, and their vectors [M,F]."""
-        with _errors(self.path):
+        with errors(self.path):
             rows = self._connection.execute("SELECT id, data FROM vectors ORDER BY id").fetchall()
         numbers = np.fromiter((row[0] for row in rows), np.int64, len(rows))
         data = np.frombuffer(b"".join([row[1] for row in rows]), np.float16)
@@ -222,18 +207,18 @@ class Store:
 
     def spans(self, numbers: Iterable[int]) -> list[Span]:
         """Return passages by their numbers."""
-        with _errors(self.path):
+        with errors(self.path):
             rows = [self._connection.execute(READ, (int(i),)).fetchone() for i in numbers]
         return [Span(*row) for row in rows]
 
     def matches(self, query: str, count: int) -> list[tuple[int, float]]:
         """Return the numbers of the passages that FTS5 ranks first for a query, with their BM25."""
-        with _errors(self.path):
+        with errors(self.path):
             return self._connection.execute(MATCH, (query, count)).fetchall()
 
     def frequencies(self, least: int) -> dict[str, int]:
         """Return the terms of `words` that more than `least` passages have, with how many do."""
-        with _errors(self.path):
+        with errors(self.path):
             rows = self._connection.execute("SELECT term, doc FROM terms WHERE doc > ?", (least,))
             return dict(rows.fetchall())
 
@@ -262,7 +247,7 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit what is done in this context, with a new state; roll it back after an error."""
-        with _errors(self.path):
+        with errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -272,34 +257,3 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-def is_index(path: Path) -> bool:
-    """Return whether a file is an index, by its first bytes."""
-    with path.open("rb") as file:
-        head = file.read(72)
-    return head[:15] == b"SQLite format 3" and head[68:] == APPLICATION.to_bytes(4, "big")
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    """Connect to a database whose deleted content is overwritten with zeros."""
-    connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
-    for pragma in ("secure_delete = ON", f"cache_size = -{CACHE * 1024}", "temp_store = MEMORY"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    return connection
-
-
-@contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ones that name the file."""
-    try:
-        yield
-    except BroadbaseError:
-        raise
-    except (sqlite3.OperationalError, OSError) as error:  # full or read-only disk, locked
-        raise ResourceError(
-            f"{path} cannot be used: {error}; free space or permissions for the file and its"
-            " folder, or wait for the process that writes to it"
-        ) from None
-    except sqlite3.DatabaseError as error:
-        raise DataError(f"{path} is no index, or is damaged: {error}; make it again") from None

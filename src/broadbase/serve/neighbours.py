@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from broadbase.core.errors import ConfigError, DataError
 from broadbase.core.sources import Record
 from broadbase.data import detect
+from broadbase.index.database import is_index
 from broadbase.index.reading import DIGEST, MODALITY, must_be_of, unit, unit_vectors
 from broadbase.index.search import Searcher
-from broadbase.index.store import Store, is_index
+from broadbase.index.store import Store
 from broadbase.inference.base import Base
 from broadbase.serve.bodies import NeighboursBody
 from broadbase.serve.records import record
