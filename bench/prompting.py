@@ -1,19 +1,21 @@
 """Prompting: what a base that was made here answers, beside a probe and hand-made features.
 
-    python bench/prompting.py run BASE --out FILE [--tasks who review]
+    python bench/prompting.py run BASE --out FILE [--tasks who bias]
     python bench/prompting.py report FILE
 
 BASE continues texts. No package ships an English one with its weights, so it is one that was made
-here, by `broadbase pretrain text --data sample:brown --depth 4` or alike. Fixed before the first
-measurement:
+here: `broadbase pretrain text --data sample:brown --depth 4 --steps 250 --set seed=9
+--set model.modalities.text.vocab_size=2048 --set data.holdout=0.1`, 250 steps on a corpus that no
+task is of. Fixed before the first measurement:
 
-- Tasks (demo/text_tasks.py) whose classes have names: who, review, subject. Half of the records, at
-  most 100, are held out; the labels are 4 of each class from the other half; 5 splits.
+- Tasks (demo/text_tasks.py) whose classes have names: who, bias, subject. Half of the records, at
+  most 60, are held out; the labels are 4 of each class from the other half; 4 splits.
 - The template is the text, and a line that ends as in ENDS; the answers are the names of the
-  classes, or those in ANSWERS. Nothing was tried before.
+  classes, or those in ANSWERS. Nothing was tried before but runs on a random base, for the time it takes.
 - Without labels: `prompt` with every normalisation, with contextual calibration and without.
-- With labels: `prompt` with 4 examples in 10 orders, by each choice; the same without examples,
-  calibrated by the labels; `soft_prompt`; `probe`; and TF-IDF of characters with ridge regression.
+- With labels: `prompt` with 4 examples, by each choice, balanced ones in 10 orders and others in
+  2; without examples, calibrated by the labels; `soft_prompt`; `probe`; and TF-IDF of characters
+  with ridge regression.
 - A planted prior: 3 nats more for the first token of the first class's answer, without labels, by
   each calibration, and without any: the accuracy and the share of that class.
 - Each row is held against the hand-made features with the same labels: the mean of the paired
@@ -46,15 +48,15 @@ from broadbase.adapt.reading import as_read
 from broadbase.adapt.splits import Indices
 from broadbase.adapt.task import Task
 from broadbase.demo.tasks import subject
-from broadbase.demo.text_tasks import review, who
+from broadbase.demo.text_tasks import PHRASES, bias, who
 from broadbase.evidence.interval import paired_interval
 from broadbase.inference.base import Base
 from run_report import main
 
-SPLITS, TEST, EACH, ORDERS, NATS = 5, 100, 4, 10, 3.0
-TASKS: Mapping[str, Callable[[], Task]] = {"who": who, "review": review, "subject": subject}
-ENDS = {"who": "This is about", "review": "The film was", "subject": "The subject is"}
-ANSWERS: Mapping[str, dict[str, str]] = {"review": {"0": "bad", "1": "good"}}
+SPLITS, TEST, EACH, ORDERS, NATS = 4, 60, 4, 10, 3.0
+TASKS: Mapping[str, Callable[[], Task]] = {"who": who, "bias": bias, "subject": subject}
+ENDS = {"who": "This is about", "bias": "This is about", "subject": "The subject is"}
+ANSWERS = {"bias": dict(PHRASES["bias"])}
 HAND = "TF-IDF of characters"
 
 
@@ -77,9 +79,9 @@ def labelled(task: str) -> dict[str, MethodConfig]:
     """The methods with labels, by name."""
     shots = {
         f"prompt, 4 examples, {choice}": prompt(
-            task, shots=4, choice=choice, orders=ORDERS, calibrate="contextual"
+            task, shots=4, choice=choice, orders=orders, calibrate="contextual"
         )
-        for choice in ("random", "balanced", "nearest")
+        for choice, orders in (("random", 2), ("balanced", ORDERS), ("nearest", 2))
     }
     soft = SoftPromptConfig(prompt=prompt(task, calibrate="none"))
     by_labels = prompt(task, calibrate="labels")

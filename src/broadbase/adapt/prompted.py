@@ -103,15 +103,19 @@ class ByLikelihood(Prompted):
         if not self.contextual:
             return logprobs
         sets, at = np.unique(self.prompter.sets(inputs, order), axis=0, return_inverse=True)
-        evening = np.stack([self._evening(chosen) for chosen in sets])
-        result: Matrix = logprobs + evening[at.reshape(-1)]
+        result: Matrix = logprobs + self._evening(sets)[at.reshape(-1)]
         return result
 
-    def _evening(self, chosen: Indices) -> Matrix:
-        """Return the bias [K] that evens the answers to inputs without content."""
+    def _evening(self, sets: Indices) -> Matrix:
+        """Return the bias [S,K] by which inputs without content are answered evenly.
+
+        The examples of each prompt are those of one of the `sets` [S,E].
+        """
         columns = len(self.prompter.wording.template.columns)
         raws = [text if columns == 1 else Pair(text, text) for text in CONTENT_FREE]
-        return evened(self._scores([self.prompter.prompt(raw, chosen) for raw in raws])).bias
+        prompts = [self.prompter.prompt(raw, chosen) for chosen in sets for raw in raws]
+        scores = np.split(self._scores(prompts), len(sets))
+        return np.stack([evened(each).bias for each in scores])
 
     def _scores(self, prompts: Sequence[str]) -> Matrix:
         """Return normalised log-probabilities of the answers to prompts, [M,K]."""

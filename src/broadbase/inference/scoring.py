@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -273,5 +272,7 @@ def _logprobs(logits_RTV: Tensor, ids_RT: Tensor) -> Tensor:
 
 def _alike(first: Ids, second: Ids) -> int:
     """Return how many ids two rows have in common from their beginning."""
-    pairs = zip(first, second, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    for i, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return i
+    return min(len(first), len(second))
