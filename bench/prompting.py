@@ -11,7 +11,8 @@ task is of. Fixed before the first measurement:
 - Tasks (demo/text_tasks.py) whose classes have names: who, bias, subject. Half of the records, at
   most 60, are held out; the labels are 4 of each class from the other half; 4 splits.
 - The template is the text, and a line that ends as in ENDS; the answers are the names of the
-  classes, or those in ANSWERS. Nothing was tried before but runs on a random base, for the time it takes.
+  classes, or those in ANSWERS. Nothing was tried before but runs on a random base, for the time
+  that they take.
 - Without labels: `prompt` with every normalisation, with contextual calibration and without.
 - With labels: `prompt` with 4 examples, by each choice, balanced ones in 10 orders and others in
   2; without examples, calibrated by the labels; `soft_prompt`; `probe`; and TF-IDF of characters

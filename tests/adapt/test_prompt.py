@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from broadbase.adapt import answers
 from broadbase.adapt.adapted import load_adapted
 from broadbase.adapt.answer_bias import evened, fitted_to
 from broadbase.adapt.compare import compare
@@ -29,15 +30,19 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.sources import Pair
 from broadbase.inference.base import Base
 from broadbase.inference.usages import plain_usage
+from broadbase.model.initialise import initialise
+from broadbase.model.model import ModelConfig
 from broadbase.weights.folder import save
 from support import programs
-from support.adapting import saved
+from support.adapting import saved, score
 from support.bases import mixed_base
+from support.models import HEADS, TOWER
 
 NONE = np.zeros(0, dtype=np.int64)
 BIAS = 3.0  # nats that a planted prior adds to one answer
 PREDICT = """
 import json, sys
+from broadbase.adapt import answers
 from broadbase.adapt.adapted import load_adapted
 print(json.dumps(load_adapted(sys.argv[1]).predict(json.loads(sys.argv[2]))))
 """
@@ -173,6 +178,8 @@ def test_classes_are_read_from_what_is_written() -> None:
     assert isinstance(result, ClassesByGeneration)
     words = ["Not good!", "good, not bad", "so good", "goodness", ""]
     assert [result._class(word) for word in words] == [0, 1, 1, 1, 1]  # b is the commonest
+    signs = replace(result, answers=("+", "-"))
+    assert [signs._class(word) for word in ("is +.", "- or +")] == [0, 1]
     assert "2 different texts name no class" in result.remarks[-1]
     assert result.outputs(Inputs(["x", "y"])).shape == (2, 2)
 
@@ -260,3 +267,22 @@ def test_prompts_that_were_read_are_not_read_again() -> None:
     first = result.outputs(inputs)
     result.base.model.spaces["bytes"].bias[ord("b")] = 50  # type: ignore[index,operator]
     np.testing.assert_array_equal(result.outputs(inputs), first)
+
+
+def test_a_base_with_an_encoder_is_given_the_prompt() -> None:
+    """As a published one is read: nothing says how it generates."""
+    block: dict[str, Any] = TOWER["layers"][0]["block"]  # type: ignore[index]
+    cross = {**block, "cross": {"name": "grouped", **HEADS}}
+    towers = {"main": TOWER, "decoder": {**TOWER, "layers": [{"repeat": 2, "block": cross}]}}
+    config = ModelConfig.from_tree({"modalities": {"bytes": {"name": "bytes"}}, "towers": towers})
+    model = config.build()
+    initialise(model, 0)
+    codecs = {"bytes": config.modalities["bytes"].fit([])}
+    base = Base(config, model.eval(), codecs, plain_usage("full", {"decoder": "causal"}))
+    result = fitted(base, PromptConfig(calibrate="none", template="{}?"))
+    assert isinstance(result, ByLikelihood)
+    outputs = result.outputs(Inputs(["abc", "de"]))
+    ready = answers.answering(base, "bytes")
+    scored = ready.score_answers(["abc?", "de?"], ["a", "b"], modality="bytes").logprobs
+    np.testing.assert_allclose(outputs[:, 0] - outputs[:, 1], scored[:, 0] - scored[:, 1])
+    assert score(result, task(), np.arange(10)) >= 0

@@ -239,13 +239,21 @@ class ClassesByGeneration(ByGeneration):
 
     def _class(self, text: str) -> int:
         """Return the class whose answer is written first, the longest where two begin there."""
-        words = _plain(text)
-        at = [words.find(_plain(answer)) for answer in self.answers]
-        named = [(place, -len(self.answers[k]), k) for k, place in enumerate(at) if place >= 0]
+        at = [_position(text, answer) for answer in self.answers]
+        named = [(first, -len(self.answers[k]), k) for k, first in enumerate(at) if first >= 0]
         if not named:
             self.unmatched.add(text)
             return self.usual
         return min(named)[2]
+
+
+def _position(text: str, answer: str) -> int:
+    """Return where the words of an answer begin in a text, or its signs where it has no words.
+
+    -1 where they do not.
+    """
+    words = _plain(answer)
+    return text.find(answer.strip()) if words.isspace() else _plain(text).find(words)
 
 
 def _plain(text: str) -> str:

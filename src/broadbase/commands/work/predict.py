@@ -126,6 +126,7 @@ def _say(predictor: Predictor, adapted: Adapted, out: Path | None) -> None:
             f"{predictor.truncated:,} are longer than the {predictor.max_tokens:,} tokens that are"
             " read of a record"
         )
+    lines += adapted.fitted.remarks
     if predictor.unscored:
         lines.append(f"{predictor.unscored:,} have a label that is none of the task's")
     if (score := predictor.score()) is not None:
