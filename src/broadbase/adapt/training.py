@@ -39,15 +39,21 @@ def grown(base: Base, config: ModelConfig, seed: int, share: bool = False) -> Ba
     It has all parts of the base and maybe more, whose parameters are initialised from `seed`. To
     `share` is to have no copies of parameters that are such floats there: do not train these.
     """
-    model = config.build()
+    with torch.device("meta"):  # what the base has needs no memory of its own
+        model = config.build()
     wanted = model.state_dict()
     weights = {
         name: tensor.to("cpu", wanted[name].dtype, copy=not share)
         for name, tensor in base.model.state_dict().items()
         if name in wanted
     }
-    model.load_state_dict(weights, strict=False, assign=True)
-    initialise(model, seed, wanted.keys() - weights.keys())
+    missing = wanted.keys() - weights.keys()
+    if missing & dict(model.named_buffers()).keys():  # they start as their module says
+        model = config.build()
+    new = {name: torch.empty(wanted[name].shape, dtype=wanted[name].dtype) for name in missing}
+    parameters = {name: new[name] for name, _ in model.named_parameters() if name in new}
+    model.load_state_dict(weights | parameters, strict=False, assign=True)
+    initialise(model, seed, missing)
     return replace(base, config=config, model=model)
 
 
