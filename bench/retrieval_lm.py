@@ -15,7 +15,7 @@ Fixed before the first measurement:
   are those of the fewest bits in validation. The control is a datastore of the next domain, as many
   tokens, with the same settings. Bits a byte of each text; a gain is the paired difference over the
   test texts with its 95 % t-interval.
-- `answers`: 200 plots of NarrativeQA with a question and an answer each. The plots are indexed with
+- `answers`: 100 plots of NarrativeQA with a question and an answer each. The plots are indexed with
   MiniLM, passages of at most 96 of its tokens. The base reads "PASSAGE / Question: ... / Answer:",
   and the bits of the answer are counted: with the best passage of the right plot for the question
   (by hybrid search), the best of all plots (what search gives), a random one of another plot, and
@@ -53,7 +53,7 @@ WEIGHTS, TEMPERATURES, COUNTS = (
     (0.01, 0.03, 0.1, 0.3, 1.0),
     (16, 256),
 )
-STORIES = 200
+STORIES = 100
 
 
 def datastore(base: Base, texts: Sequence[str]) -> Predicted:

@@ -1,9 +1,9 @@
 """Questions whose document is known to be the right one, and texts of domains.
 
     set        question                               document                     at most
-    boolq      a question of BoolQ's development set  the passage that answers it  2,000
-    abstracts  a question of PubMedQA                 its abstract                 1,000
-    python     first paragraph of a docstring         its function, without it     2,000
+    boolq      a question of BoolQ's development set  the passage that answers it  800
+    abstracts  a question of PubMedQA                 its abstract                 500
+    python     first paragraph of a docstring         its function, without it     800
 
     domain     texts (none is in the training data of `sample:passages`)
     court      documents of MultiLexSum
@@ -67,9 +67,9 @@ def python() -> Iterator[tuple[str, str]]:
 
 
 SETS: dict[str, tuple[Callable[[], Iterator[tuple[str, str]]], int]] = {
-    "boolq": (boolq, 2000),
-    "abstracts": (abstracts, 1000),
-    "python": (python, 2000),
+    "boolq": (boolq, 800),
+    "abstracts": (abstracts, 500),
+    "python": (python, 800),
 }
 
 
