@@ -11,7 +11,7 @@ from broadbase.core.errors import BroadbaseError, DataError, ResourceError
 
 APPLICATION, FORMAT = 0x42424958, 1  # what marks the file as an index, and its version
 WAIT = 20.0  # seconds for another process to finish writing
-CACHE = 64  # mebibytes of pages in memory
+CACHE, PAGE = 64, 16384  # mebibytes of pages in memory; bytes of a page
 SCHEMA = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
     "CREATE TABLE documents (id INTEGER PRIMARY KEY, origin TEXT UNIQUE, source TEXT, digest TEXT)",
@@ -20,6 +20,7 @@ SCHEMA = (
     "CREATE INDEX passages_of ON passages (document)",
     "CREATE TABLE vectors (id INTEGER PRIMARY KEY, data BLOB)",
     "CREATE VIRTUAL TABLE words USING fts5 (text, content='passages', content_rowid='id')",
+    "INSERT INTO words (words, rank) VALUES ('automerge', 16)",  # `Store.tidy` merges the rest
     "CREATE VIRTUAL TABLE terms USING fts5vocab (words, 'row')",
     f"PRAGMA application_id = {APPLICATION}",
     f"PRAGMA user_version = {FORMAT}",
@@ -37,7 +38,8 @@ def is_index(path: Path) -> bool:
 def connected(path: Path) -> sqlite3.Connection:
     """Connect to a database whose deleted content is overwritten with zeros."""
     connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
-    for pragma in ("secure_delete = ON", f"cache_size = -{CACHE * 1024}", "temp_store = MEMORY"):
+    pragmas = (f"page_size = {PAGE}", "secure_delete = ON", f"cache_size = -{CACHE * 1024}")
+    for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
 

@@ -31,7 +31,7 @@ from broadbase.index.database import APPLICATION, FACT, FORMAT, SCHEMA, connecte
 from broadbase.index.passages import Passage
 
 VARIABLES = 500  # of a statement
-STATE, UNTIDY = "state", "untidy"  # facts: changes with every write; removed words are still there
+STATE, UNTIDY = "state", "untidy"  # facts: changes with every write; words are to be merged
 WRITE = (  # documents, their passages, words and vectors
     "INSERT INTO documents VALUES (?, ?, ?, ?)",
     "INSERT INTO passages VALUES (?, ?, ?, ?, ?)",
@@ -173,6 +173,7 @@ class Store:
             every: Any = (rows, passages, words, numbered)
             for statement, values in zip(WRITE, every, strict=True):
                 connection.executemany(statement, values)
+            connection.execute(FACT, (UNTIDY, ""))
 
     def remove(self, origins: Iterable[str]) -> int:
         """Remove documents in one transaction, and return how many there were."""
@@ -180,7 +181,7 @@ class Store:
             return self._forget([*dict.fromkeys(origins)])
 
     def tidy(self, check: bool = False) -> None:
-        """Overwrite the words of what was removed, if anything was.
+        """Merge the words, so that those of what was removed are overwritten, if any were written.
 
         With `check` the disk is written to in any case, so that one that refuses is noticed.
         """
