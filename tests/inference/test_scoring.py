@@ -42,7 +42,7 @@ def expected(base: Base, prompt: str, answer: str) -> tuple[float, int]:
     return sum(float(logprob[i - 1, full[i]]) for i in range(same, len(full))), len(full) - same
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(WORDS), max_size=5), min_size=1, max_size=4),
     st.lists(st.sampled_from([" cat", " a hat of", " mat mat", "t", " \n."]), min_size=1,
@@ -102,7 +102,7 @@ def test_an_encoder_is_given_the_prompt() -> None:
             stream = replace(view.streams[-1], readouts=(replace(reads()[0], head="bytes"),))
             logits = model(replace(view, streams=(view.streams[0], stream))).predictions["logits"]
             logprob = logits[0, :-1].log_softmax(dim=-1)
-            total = logprob.gather(1, begun.values[0, 1:, None]).sum()
+            total = logprob.gather(1, begun.values[0, 1:, None]).sum().detach()
             assert result.logprobs[i, k] == pytest.approx(float(total), abs=1e-5)
     assert result.tokens.tolist() == [[1, 3]] * 2
 
