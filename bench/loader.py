@@ -21,13 +21,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import step
 from broadbase.data.batches import MixedBatches
 from broadbase.data.rows import Rows
-from broadbase.data.store.store import Split, open_store, read_array
+from broadbase.data.store.documents import Split
+from broadbase.data.store.store import open_store, read_array
 from machine import BENCH, Row, description, measured, peers, tell
 from prepare import corpus
 
@@ -61,7 +63,7 @@ def repeated(split: Split, folder: Path, copies: int) -> Split:
             values.append(read_array(file))
     shards = [split.shards + i * len(split.values) for i in range(copies)]
     again = ("firsts", "lengths", "units_each", "grids")
-    columns = {n: np.concatenate([getattr(split, n)] * copies) for n in again}
+    columns: dict[str, Any] = {n: np.concatenate([getattr(split, n)] * copies) for n in again}
     return replace(split, values=tuple(values), shards=np.concatenate(shards), **columns)
 
 

@@ -22,8 +22,9 @@ from broadbase.data.rows import Rows
 from broadbase.data.sources.json_files import JsonLinesConfig
 from broadbase.data.sources.texts import TextFilesConfig
 from broadbase.data.store.codecs import training_records
+from broadbase.data.store.documents import Split
 from broadbase.data.store.requests import StoreRequest
-from broadbase.data.store.store import Split, Store, open_store
+from broadbase.data.store.store import Store, open_store
 from broadbase.modalities.bytes import BytesCodec, BytesConfig
 from broadbase.modalities.image import ImageConfig
 from support.paths import TESTS

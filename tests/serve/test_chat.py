@@ -13,8 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from broadbase.inference.autoregressive import SamplingConfig
 from broadbase.inference.base import Base
-from broadbase.serve.bodies import Message
-from broadbase.serve.chat import render, template_of
+from broadbase.modalities.chat_template import ChatTemplate
 from broadbase.weights.folder import load
 from support.bases import text_base
 from support.references import VOCABULARY, llama, saved
@@ -60,9 +59,7 @@ def ask(client: openai.OpenAI, **body: Any) -> Any:
 
 
 def test_a_chat_is_rendered_as_transformers_does(base: Base, tokenizer: Any) -> None:
-    template = template_of(base)
-    assert template is not None
-    text = render(template, [Message(**m) for m in CHAT], {"bos_token": "w1"})
+    text = base.codec()[1].chat.render(CHAT, prompt=True)
     options = {"tokenize": False, "add_generation_prompt": True}
     assert text == tokenizer.apply_chat_template(CHAT, **options)
 
@@ -126,4 +123,4 @@ def test_what_a_chat_cannot_have_is_refused(
 def test_a_template_cannot_reach_the_machine() -> None:
     attack = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
     with pytest.raises(Exception, match="refuses them: access to attribute"):
-        render(attack, [Message(role="user", content="a")], {})
+        ChatTemplate(attack).render(CHAT, prompt=True)

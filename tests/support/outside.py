@@ -129,7 +129,7 @@ def raw(name: str, rng: np.random.Generator) -> Any:
         return rng.integers(0, 2, (8, 2, 2)).astype(np.float64)
     if name == "video":
         return rng.integers(0, 2, (2, 4, 4, 1)).astype(np.float64)
-    if name in ("text", "code"):
+    if name in ("text", "code", "chat"):
         return "".join(rng.choice([" red", " green", " blue", " and", " or"], 24))
     if name == "cell":
         return {f"G{i}": int(n) for i, n in enumerate(1 + rng.poisson([1, 8] * 6))}

@@ -15,10 +15,12 @@ from broadbase.recipes.recipe import find_recipe
 from broadbase.run.config import RunConfig
 from broadbase.run.run import Run
 from support.cells import cells_file
+from support.chats import chats, json_lines, preferences
 from support.paths import ROOT
 from support.videos import film, moving
 
 OWN_DATA = {"mixed"}  # recipes that take no --data
+CHATS = {"chat": "chats.jsonl", "preference": "pairs.jsonl", "reward": "pairs.jsonl"}
 
 
 def resolved(name: str, depth: int, data: Path) -> RunConfig:
@@ -48,15 +50,17 @@ def write_corpus(folder: Path) -> Path:
 
 def small(name: str, corpus: Path) -> RunConfig:
     """The recipe at depth 1 on the small corpus, 20 steps of few and short rows, 200 molecules."""
-    tree: dict[str, Any] = resolved(name, 1, corpus).tree()
+    data = corpus if name not in CHATS else chat_folder(corpus) / CHATS[name]
+    tree: dict[str, Any] = resolved(name, 1, data).tree()
     tree["train"] |= {"steps": 20, "evaluate_every": 20, "save_every": 20, "samples": 0}
     tree["machine"] = {"device": "cpu", "precision": "fp32", "matmul": "torch", "compile": "off"}
     tree["data"]["holdout"] = 0.2
     # at the full rate the rounding of another processor gives pictures of vq other codes
     tree["schedule"]["warmup"] = 40 if name == "vq" else 2
     for settings in tree["model"]["modalities"].values():
-        if "vocab_size" in settings:
-            settings["vocab_size"] = 300
+        text = settings.get("by", settings)
+        if "vocab_size" in text:
+            text["vocab_size"] = 300
         if "tokenizer" in settings:
             settings["tokenizer"] = str(corpus_tokenizer(corpus))
     for settings in tree["model"]["heads"].values():
@@ -70,6 +74,16 @@ def small(name: str, corpus: Path) -> RunConfig:
         if "limit" in source["source"]:
             source["source"]["limit"] = 200
     return RunConfig.from_tree(tree)
+
+
+def chat_folder(corpus: Path) -> Path:
+    """Conversations and preferences, in a folder of their own: other recipes read all tables."""
+    folder = corpus.parent / f"{corpus.name}-chats"
+    if not folder.exists():
+        folder.mkdir()
+        json_lines(folder / "chats.jsonl", [{"messages": each} for each in chats()])
+        json_lines(folder / "pairs.jsonl", preferences())
+    return folder
 
 
 def corpus_tokenizer(corpus: Path) -> Path:

@@ -15,6 +15,7 @@ import typer
 from broadbase.commands.adapt import adapt
 from broadbase.commands.bases import bases
 from broadbase.commands.cache import cache
+from broadbase.commands.critique import critique
 from broadbase.commands.demo import demo
 from broadbase.commands.doctor import doctor
 from broadbase.commands.doubts import doubts
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sbatch": sbatch,
     "evaluate": evaluate,
     "generate": generate,
+    "critique": critique,
     "adapt": adapt,
     "predict": predict,
     "doubts": doubts,

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from broadbase.commands import work
-from broadbase.commands.options import Json, ModelFolder, Weights, not_empty
+from broadbase.commands.options import (
+    BestOf,
+    Chat,
+    Json,
+    ModelFolder,
+    RewardModel,
+    TopP,
+    Weights,
+    not_empty,
+)
 
 
 def generate(
@@ -35,17 +44,15 @@ def generate(
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Sample from this many of the most likely tokens.")
     ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Sample from the most likely tokens of this total probability."
-        ),
-    ] = None,
+    top_p: TopP = None,
     stop: Annotated[
         list[str] | None,
         typer.Option(callback=not_empty, help="Stop where this text appears; repeatable."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of sampling.")] = 0,
+    chat: Chat = False,
+    best_of: BestOf = None,
+    reward: RewardModel = None,
     weights: Annotated[
         Weights, typer.Option(help="int8 is faster on a CPU, with a slightly higher perplexity.")
     ] = Weights.stored,
@@ -65,6 +72,8 @@ def generate(
         max_new_tokens=max_new_tokens,
         sampling={"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed},
         stop=stop or (),
+        chat=chat,
+        best=(best_of, reward),
         weights=weights,
         out=out,
         as_json=as_json,

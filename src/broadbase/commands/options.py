@@ -89,6 +89,19 @@ MODEL = "The folder of a run, a model folder, or sample:NAME (`broadbase bases` 
 ModelFolder = Annotated[Path, typer.Argument(help=MODEL)]
 
 
+TopP = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Sample from the likeliest tokens of this total probability."),
+]
+Chat = Annotated[bool, typer.Option("--chat", help="Read each prompt as a message; answer it.")]
+BestOf = Annotated[
+    int | None, typer.Option(min=2, help="Draw this many answers, and keep the best by --reward.")
+]
+RewardModel = Annotated[
+    Path | None, typer.Option(help="The base of recipe `reward` that chooses the best answer.")
+]
+
+
 def fresh(parent: Path, name: str) -> Path:
     """Return the first of parent/NAME-1, parent/NAME-2, ... that does not exist."""
     numbers = (i for i in range(1, 10_000) if not (parent / f"{name}-{i}").exists())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -21,6 +22,7 @@ class Sample:
     values: NDArray[Any]  # [N] ids or [N,K] vectors
     grid: tuple[int, ...]  # extents: (n,), (rows, columns) or (times, rows, columns); product N
     units: int  # size in the codec's unit (bytes, pixels), so that nats become bits per unit
+    weight: NDArray[np.float32] | None = None  # [N] how much each counts as a target; None: 1
 
 
 class Codec(ABC):
@@ -47,6 +49,8 @@ class Codec(ABC):
     """The id by modality that stands for an attached record (LLaVA's <image>)."""
     tokenizer: Any = None
     """The same ids as a `tokenizers.Tokenizer`; None: there is none."""
+    chat: Any = None
+    """The `ChatTemplate` by which conversations are written; None: there is none."""
 
     @abstractmethod
     def encode(self, raw: Any) -> Sample:

@@ -79,6 +79,8 @@ class ModalityConfig(Slot):
 
     package: ClassVar[str] = "modalities"
     divisible: ClassVar[bool] = False  # whether a part of a record is a record too, as of a text
+    continued: ClassVar[bool] = True  # whether a row may begin inside a record that is longer
+    weighted: ClassVar[bool] = False  # whether its samples say how much each token is a target
     describes: ClassVar[str] = ""  # modality whose records its values describe, where any is
 
     @property
@@ -100,6 +102,17 @@ class ModalityConfig(Slot):
     def codec_modality(self) -> ModalityConfig:
         """The modality that makes the codec; another one for records in a published vocabulary."""
         return self
+
+    def over(self, base: ModalityConfig, codec: Codec) -> ModalityConfig:
+        """Return the modality of a run that starts from a base which has `base` in this place.
+
+        `codec` is that of the base. By default it is the base's.
+        """
+        return base
+
+    def adopt(self, codec: Codec) -> Codec:
+        """Return the codec of this modality that has the ids of a base's; by default it itself."""
+        return codec
 
     def clean(self, raw: Any) -> Any:
         """Bring a record into the form that is kept: ValueError where it has none. Idempotent."""
@@ -237,6 +250,11 @@ class ObjectiveConfig(Slot):
 
     package: ClassVar[str] = "objectives"
     pattern: ClassVar[str] = "full"  # who sees whom, also when the base is used
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether its teacher must be the model as training starts."""
+        return False
 
     def check(self, sources: Mapping[str, str | None]) -> None:
         """ValueError where a setting does not fit the data: its sources, and the pairs of each."""

@@ -12,7 +12,8 @@ from functools import reduce
 import numpy as np
 
 from broadbase.core.errors import DataError
-from broadbase.data.store.store import Split, Store
+from broadbase.data.store.documents import Split
+from broadbase.data.store.store import Store
 
 
 def align_pairs(stores: Mapping[str, Store], side: str) -> dict[str, Split]:

@@ -2,7 +2,8 @@
 
 A document is cut into chunks of at most T tokens; a continuation begins with the last token of the
 chunk before it, as context. The first token of every chunk has weight 0, so every token but a
-document's start is a target exactly once an epoch.
+document's start is a target exactly once an epoch. Documents whose rest means nothing alone, such
+as conversations, are cut off instead (`pack_beginnings`).
 
 Legend: T tokens a row.
 """
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from broadbase.core.errors import DataError
 from broadbase.core.view import positions
-from broadbase.data.store.store import Split
+from broadbase.data.store.documents import Split
 
 Ints = NDArray[np.int64]
 
@@ -44,13 +45,15 @@ def pack_rows(split: Split, length: int) -> Plan:
     return chunks, *_pack(chunks[:, 2], length)
 
 
+def pack_beginnings(split: Split, length: int) -> Plan:
+    """Return the beginnings of documents side by side: a longer one is cut off, not continued."""
+    chunks = _beginnings(split, length)
+    return chunks, *_pack(chunks[:, 2], length)
+
+
 def one_per_row(split: Split, length: int) -> Plan:
     """Return one document a row: the first tokens of a longer one."""
-    _fits(split, length)
-    document = np.arange(len(split))
-    tokens = np.minimum(length, split.lengths + 1 + split.ends)
-    chunks = np.stack([document, np.zeros_like(document), tokens], axis=1)
-    return chunks, document, np.arange(len(split) + 1)
+    return _beginnings(split, length), np.arange(len(split)), np.arange(len(split) + 1)
 
 
 class Rows:
@@ -90,6 +93,8 @@ class Rows:
                 if number:
                     order[b, at:end], document[b, at:end] = self._range[:tokens], number
                     weight[b, at] = 0
+                if self.split.weights:
+                    weight[b, at:end] = self.split.target_weights(d, first, tokens)
                 if number or self._planes:
                     position[b, at:end] = self._position(d, tokens)
                 at = end
@@ -102,6 +107,14 @@ class Rows:
             return self._line[:tokens]
         grid = tuple(int(n) for n in self.split.grids[document])
         return np.concatenate([np.zeros((1, 3), np.int64), 1 + positions(grid).numpy()])
+
+
+def _beginnings(split: Split, length: int) -> Ints:
+    """Return a chunk for each document: its first tokens, at most `length`."""
+    _fits(split, length)
+    document = np.arange(len(split))
+    tokens = np.minimum(length, split.lengths + 1 + split.ends)
+    return np.stack([document, np.zeros_like(document), tokens], axis=1)
 
 
 def _fits(split: Split, length: int) -> None:

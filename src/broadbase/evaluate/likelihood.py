@@ -55,6 +55,7 @@ def _compare_source(run: Run, base: Base, source: str, order: int) -> Iterator[C
     seen = chunks(collate(run.seen(source), mixed.modality, validation.plain))
     split = [chunk for segment in training for chunk in chunks(segment)]
     tested = [chunk for segment in segments for chunk in chunks(segment)]
+    counted = [weight for segment in segments for weight in chunks(weights(segment))]
     alphabet = np.unique(np.concatenate([chunk.ravel() for chunk in (*seen, *split, *tested)]))
     document = validation.chunks[validation.packed, 0]
     several = bool(document.any())
@@ -65,7 +66,7 @@ def _compare_source(run: Run, base: Base, source: str, order: int) -> Iterator[C
             f"{source}: one held-out row is too little to measure on; give more data, or train with"
             " a larger data.holdout"
         )
-    nats = {MODEL: np.concatenate([_model_nats(base, source, segment) for segment in segments])}
+    nats = {MODEL: np.concatenate([model_nats(base, source, segment) for segment in segments])}
     for name, texts, n in (
         ("unigram, rows seen", seen, 1),
         (f"{order}-gram, rows seen", seen, order),
@@ -73,11 +74,18 @@ def _compare_source(run: Run, base: Base, source: str, order: int) -> Iterator[C
     ):
         coded = (np.searchsorted(alphabet, text.ravel()) for text in texts)
         gram = KneserNey.fit(coded, n, len(alphabet))
-        nats[name] = np.array([_gram_nats(gram, alphabet, chunk) for chunk in tested])
+        nats[name] = np.array(
+            [
+                _gram_nats(gram, alphabet, chunk, weight)
+                for chunk, weight in zip(tested, counted, strict=True)
+            ]
+        )
     by_document = {
         name: np.bincount(document, chunk_nats).astype(float) for name, chunk_nats in nats.items()
     }
-    rows = compare_bits(source, run.stores[source].unit, by_document, validation.split.units)
+    share = sum(float(weight.sum()) for weight in counted) / validation.split.targets
+    units = validation.split.units * share  # of the documents as far as they are read
+    rows = compare_bits(source, run.stores[source].unit, by_document, units)
     for row in rows:
         yield row if several else _of_one_text(row)
 
@@ -89,7 +97,7 @@ def _of_one_text(row: Comparison) -> Comparison:
 
 
 def compare_bits(
-    source: str, unit: str, nats: dict[str, Numbers], units: int
+    source: str, unit: str, nats: dict[str, Numbers], units: float
 ) -> Iterator[Comparison]:
     """Compare nats of each held-out document, by name, as bits per unit over all `units`.
 
@@ -114,8 +122,13 @@ def chunks(segment: Segment) -> list[NDArray[Any]]:
     ]
 
 
+def weights(segment: Segment) -> Segment:
+    """Return a segment whose values are how much each token is a target."""
+    return replace(segment, values=segment.target_weight)
+
+
 @torch.inference_mode()
-def _model_nats(base: Base, source: str, segment: Segment) -> Numbers:
+def model_nats(base: Base, source: str, segment: Segment) -> Numbers:
     """Return the model's nats for every chunk of a segment, in the order of `chunks`."""
     objective = CausalConfig(tower=base.tower(segment.space)).build()
     (view,) = objective.views(Batch(0, {source: segment}, KeyedRandom(0, 0)), {})
@@ -132,10 +145,16 @@ def _model_nats(base: Base, source: str, segment: Segment) -> Numbers:
     )
 
 
-def _gram_nats(gram: KneserNey, alphabet: NDArray[Any], chunk: NDArray[Any]) -> float:
-    """Return the n-gram's nats for the targets of a chunk: all symbols but those of its start."""
-    skip = int(np.prod(chunk.shape[1:]))
-    return float(-gram.logprob(np.searchsorted(alphabet, chunk.ravel()))[skip - 1 :].sum())
+def _gram_nats(
+    gram: KneserNey, alphabet: NDArray[Any], chunk: NDArray[Any], weight: NDArray[Any]
+) -> float:
+    """Return the n-gram's nats for the targets of a chunk [n,...], which the weights [n] name.
+
+    The symbols of its start are none.
+    """
+    symbols = int(np.prod(chunk.shape[1:]))
+    logprob = gram.logprob(np.searchsorted(alphabet, chunk.ravel()))[symbols - 1 :]
+    return float(-(logprob * np.repeat(weight[1:], symbols)).sum())
 
 
 MEASURE = Measure((CausalConfig,), lambda run, base, _: likelihoods(run, base))

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from broadbase.core.codec import Codec, Sample
 from broadbase.core.contracts import Corruption, ModalityConfig
 from broadbase.core.errors import ConfigError, DataError
+from broadbase.modalities.chat_template import ChatTemplate
 from broadbase.modalities.noise import MaskOrSwap
 from broadbase.modalities.special import FILES, panics_as_errors, roles, tokenizer_of
 from broadbase.nn.spaces.discrete import Discrete, DiscreteConfig
@@ -102,7 +103,9 @@ class TokensConfig(ModalityConfig):
         added = {t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special}
         named = [word for word in roles(files).values() if word not in added]
         tokenizer.add_special_tokens([w for w in named if tokenizer.token_to_id(w) is not None])
-        return TokensCodec(self, tokenizer)
+        codec = TokensCodec(self, tokenizer)
+        codec.chat = ChatTemplate.of_folder(folder)
+        return codec
 
     def space(self, width: int) -> Discrete:
         """Return the embedder and head of the ids."""

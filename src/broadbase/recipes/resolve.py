@@ -17,7 +17,7 @@ from broadbase.core.sources import SourceConfig
 from broadbase.core.trees import brief
 from broadbase.data.detect import STORE
 from broadbase.modalities.bpe import BytePairConfig
-from broadbase.modalities.ids import IdsConfig
+from broadbase.modalities.chat import ChatConfig
 from broadbase.modalities.tokens import TokensConfig
 from broadbase.model.model import ModelConfig
 from broadbase.recipes.mixture import mixture
@@ -30,6 +30,7 @@ from broadbase.weights.warm_start import config_with_head
 
 Tree = dict[str, Any]
 NOTHING = object()
+TEXT = (BytePairConfig, ChatConfig)  # modalities that any tokenizer of text can read
 
 
 def resolve(
@@ -91,10 +92,15 @@ def continue_from(tree: Tree, init_from: str) -> Tree:
     name_of = {name: name for name in new.modalities}
     for name, modality in base.config.modalities.items():
         if isinstance(modality, TokensConfig) and name in base.codecs:
-            texts = (n for n, m in new.modalities.items() if isinstance(m, BytePairConfig))
+            texts = (n for n, m in new.modalities.items() if isinstance(m, TEXT))
             name_of |= dict.fromkeys(texts, name)
     first = next(iter(new.towers))
     added = [n for n in new.modalities if name_of[n] == n not in base.config.modalities]
+    read = {name_of[n]: m for n, m in new.modalities.items() if n not in added}
+    old = {
+        name: read[name].over(modality, base.codecs[name]) if name in read else modality
+        for name, modality in complete.modalities.items()
+    }
     heads = {name: head for name, head in new.heads.items() if name not in base.config.heads}
     tower_of = {name: new.tower_of.get(name, first) for name in (*added, *heads)}
     possible = {*base.config.towers, *tower_of.values()}
@@ -107,7 +113,7 @@ def continue_from(tree: Tree, init_from: str) -> Tree:
     pairs = {(c.source, c.target) for c in base.config.connectors}
     connectors = (c for c in new.connectors if (c.source, c.target) not in pairs)
     model = ModelConfig(
-        modalities={**complete.modalities, **{name: new.modalities[name] for name in added}},
+        modalities={**old, **{name: new.modalities[name] for name in added}},
         heads={**complete.heads, **heads},
         towers={**base.config.towers, **new.towers, **base.config.towers},
         tower_of={**tower_of, **base.config.tower_of},
@@ -234,8 +240,8 @@ def _set_pattern(sources: Tree, pattern: str) -> None:
 
 def _set_context(modalities: Tree, sources: Tree, tokens: int) -> None:
     """Set the tokens of a row of every source of ids."""
-    kinds = {name: ModalityConfig.named(tree["name"]) for name, tree in modalities.items()}
-    of_ids = [each for each in sources.values() if issubclass(kinds[each["modality"]], IdsConfig)]
+    ids = {n for n, tree in modalities.items() if ModalityConfig.from_tree(tree).id_settings}
+    of_ids = [each for each in sources.values() if each["modality"] in ids]
     if not of_ids:
         raise ConfigError(
             "--context is the tokens of a row of text, and this recipe reads none; what a"

@@ -10,7 +10,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.core.keyed_random import KeyedRandom
 from broadbase.data.batches import MixedBatches, held_out
 from broadbase.data.pairs import align_pairs
-from broadbase.data.rows import Row, Rows, one_per_row
+from broadbase.data.rows import Row, Rows, one_per_row, pack_beginnings, pack_rows
 from broadbase.data.store.store import Store
 from broadbase.run.config import RunConfig
 from broadbase.train.metrics_log import bits_per_unit
@@ -28,9 +28,13 @@ class Corpus:
 
         Row i of paired sources is one record; other rows are packed.
         """
-        mixed = self.config.data.sources
+        mixed, modalities = self.config.data.sources, self.config.model.modalities
         rows = {
-            name: Rows(self.stores[name].split(split), m.row_length)
+            name: Rows(
+                self.stores[name].split(split),
+                m.row_length,
+                pack_rows if modalities[m.modality].continued else pack_beginnings,
+            )
             for name, m in mixed.items()
             if m.pair_group is None
         }

@@ -49,6 +49,7 @@ def prepare_data(
 
     Where the files of the sources are gone, stores that were made from them suffice.
     """
+    check_reference(config)
     config = anchored(config)
     wanted = {
         name: StoreRequest(
@@ -71,6 +72,17 @@ def prepare_data(
         if left := counted(next(iter(stores.values())).left_out):
             console.print(f"left out, as no source reads them: {left}", soft_wrap=True)
     return stores, codecs
+
+
+def check_reference(config: RunConfig) -> None:
+    """Refuse reference likelihoods of another model than the one that is trained: ConfigError."""
+    teacher, objective = config.teacher, config.objective
+    if objective.needs_start and not (teacher and teacher.is_start):
+        now = teacher.name if teacher else "none"
+        raise ConfigError(
+            f"teacher: objective {objective.name!r} compares with the likelihoods of the model that"
+            f" training starts from, and the teacher is {now}; set teacher.name=start"
+        )
 
 
 def _prepared(wanted: StoreRequest, store: Path) -> bool:

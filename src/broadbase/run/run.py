@@ -45,6 +45,7 @@ from broadbase.run.prepare import (
     alone,
     anchored,
     beginning,
+    check_reference,
     data_folder,
     load_codecs,
     open_stores,
@@ -104,6 +105,7 @@ class Run(Corpus):
         config = RunConfig.of_run(folder)
         if change is not None:
             config = anchored(RunConfig.from_tree(change(config.tree())))
+        check_reference(config)
         prepared = data_folder(config, folder)
         stores = open_stores(config, prepared, compare=compare)
         return cls(config, stores, folder, load_codecs(config, prepared))

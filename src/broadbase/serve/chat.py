@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from broadbase.core.codec import Codec
 from broadbase.core.errors import ConfigError
 from broadbase.inference.base import Base
 from broadbase.inference.batching import Batch, NewToken
-from broadbase.modalities.special import roles, tree_of
+from broadbase.modalities.chat_template import ChatTemplate
 from broadbase.serve.bodies import ChatBody, Message
 from broadbase.serve.drawing import Counted, completions, head, nothing, respond, side_by_side
 from broadbase.serve.lane import Answers
@@ -26,7 +22,6 @@ from broadbase.serve.service import Service
 from broadbase.serve.spelling import ChatLog, note
 
 MOST_NEW = 1024  # tokens of a request that does not say how many
-FILE, CONFIG, FIELD = "chat_template.jinja", "tokenizer_config.json", "chat_template"
 
 
 def chatting(service: Service) -> APIRouter:
@@ -38,7 +33,7 @@ def chatting(service: Service) -> APIRouter:
         """Answer the last message of a chat."""
         name, adapter = service.generator(body.model)
         base = service.base(name)
-        template = template_of(base)
+        template: ChatTemplate | None = base.codec()[1].chat
         check_generates(base, body.model)
         if template is None or not Batch.supports(base, None):
             raise ConfigError(
@@ -62,11 +57,11 @@ def chatting(service: Service) -> APIRouter:
     return router
 
 
-def _read(base: Base, template: str, body: ChatBody, most: int) -> tuple[tuple[int, ...], int]:
+def _read(
+    base: Base, template: ChatTemplate, body: ChatBody, most: int
+) -> tuple[tuple[int, ...], int]:
     """Return the ids of a chat, and how many tokens may follow; ConfigError if they do not fit."""
-    files = {} if base.origin is None else base.origin.files
-    text = render(template, body.messages, roles(files))
-    prompt = encoded(base, text)
+    prompt = encoded(base, template.render([_plain(each) for each in body.messages], prompt=True))
     new = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     context = context_of(base, most)
     if new is None:
@@ -75,56 +70,12 @@ def _read(base: Base, template: str, body: ChatBody, most: int) -> tuple[tuple[i
     return prompt, new
 
 
-def template_of(base: Base) -> str | None:
-    """Return the chat template of a base's folder; None if it has none.
-
-    It is in a file of its own, or in the tokenizer's settings; of several there, the default.
-    """
-    files: Mapping[str, bytes] = {} if base.origin is None else base.origin.files
-    if FILE in files:
-        return files[FILE].decode(errors="replace")
-    given = tree_of(files, CONFIG).get(FIELD)
-    if isinstance(given, list):
-        named = {each.get("name"): each.get("template") for each in given if isinstance(each, dict)}
-        given = named.get("default")
-    return given if isinstance(given, str) else None
-
-
-def render(template: str, messages: Sequence[Message], special: Mapping[str, str]) -> str:
-    """Return a chat as a template writes it, up to where the answer begins.
-
-    The names and filters are those that transformers gives a template. ConfigError if it refuses
-    the chat, or is no template.
-    """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    chat = [_plain(message) for message in messages]
-    try:
-        return environment.from_string(template).render(
-            messages=chat, tools=None, documents=None, add_generation_prompt=True, **special
-        )
-    except (TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-        raise ConfigError(f"messages: the chat template refuses them: {error}") from None
-
-
 def _plain(message: Message) -> dict[str, Any]:
     """Return a message as a template reads it; parts of text are put together."""
     parts = message.content
     content = parts if isinstance(parts, str) else "".join(part.text for part in parts)
     named = {} if message.name is None else {"name": message.name}
     return {"role": message.role, "content": content, **named}
-
-
-def _json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **more: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **more)
-
-
-def _refuse(message: str) -> None:
-    raise TemplateError(message)
 
 
 class ChatWriter:

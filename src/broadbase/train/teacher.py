@@ -31,6 +31,7 @@ class TeacherConfig(Slot):
     """The model that answers the Views that are marked `twin`."""
 
     package: ClassVar[str] = "train"
+    is_start: ClassVar[bool] = False  # whether it is the student before its first step
 
     @abstractmethod
     def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
@@ -90,6 +91,20 @@ class FrozenConfig(TeacherConfig):
     def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
         """Open the base that teaches."""
         return Frozen(read(self.path), ranks)
+
+
+class StartConfig(TeacherConfig):
+    """The model as its training starts, frozen: the reference of preferences.
+
+    It is copied from the student, so that no other model can take its place; a resume compares it.
+    """
+
+    name: Literal["start"] = "start"
+    is_start: ClassVar[bool] = True
+
+    def build(self, student: nn.Module, ranks: Ranks, read: Read) -> Teacher:
+        """Copy the student, which has not moved yet."""
+        return Frozen(copy.deepcopy(student), ranks)
 
 
 class Frozen(Twin):

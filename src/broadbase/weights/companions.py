@@ -78,6 +78,8 @@ def _tokenizer(base: Base, name: str, folder: Path, config: Mapping[str, Any]) -
     }
     _json(folder / "tokenizer_config.json", {k: v for k, v in settings.items() if v is not None})
     _json(folder / "special_tokens_map.json", special)
+    if codec.chat is not None:
+        (folder / "chat_template.jinja").write_text(codec.chat.text)
 
 
 def _every_id(tokenizer: Tokenizer, count: int, sentinels: range, mask: int | None) -> None:

@@ -165,9 +165,10 @@ def check_compatible(
         if name not in base.codecs:
             names = ", ".join(base.codecs)
             raise ConfigError(f"{where}: its base has no modality {name!r}; it has: {names}")
-        ours, its = (_bound(c.modalities[name].tree(), free) for c in (config, base.config))
-        alike = ours == its
-        if not alike or codec_files(codec) != codec_files(base.codecs[name]):
+        modality = config.modalities[name]
+        over = modality.over(base.config.modalities[name], base.codecs[name])
+        alike = _bound(modality.tree(), free) == _bound(over.tree(), free)
+        if not alike or codec_files(codec) != codec_files(modality.adopt(base.codecs[name])):
             raise ConfigError(
                 f"{where}: its codec of {name!r} is not this run's, and one id would mean two"
                 " things; pretrain both from one --store, with the same settings of the modality"

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from broadbase.commands.work import (
         adapt,
         cache,
+        critique,
         data,
         demo,
         doctor,
@@ -33,6 +34,7 @@ else:
 __all__ = [
     "adapt",
     "cache",
+    "critique",
     "data",
     "demo",
     "doctor",

@@ -18,7 +18,9 @@ from broadbase.core.trees import brief
 from broadbase.data.sources.pictures import picture
 from broadbase.data.sources.sound import AudioFilesConfig
 from broadbase.inference.autoregressive import SamplingConfig
+from broadbase.inference.base import Base
 from broadbase.inference.request import GenerateRequest, combine
+from broadbase.inference.rewards import best_of, messages_of
 from broadbase.modalities.shown import as_image
 from broadbase.weights.folder import load
 
@@ -34,16 +36,31 @@ def generate(
     max_new_tokens: int,
     sampling: Mapping[str, Any],
     stop: Sequence[str],
+    chat: bool,
+    best: tuple[int | None, Path | None],
     weights: Weights,
     out: Path,
     as_json: bool,
 ) -> None:
-    """Print what a base generates of each prompt, or write it if it is an image."""
+    """Print what a base generates of each prompt, or write it if it is an image.
+
+    With `chat` a prompt is a message, and `best` may have how many answers are drawn to it and the
+    base that chooses one.
+    """
     sampled = SamplingConfig.from_tree(sampling)
-    texts = read_prompts(prompt, prompts)
+    texts: Sequence[Any] = read_prompts(prompt, prompts)
+    judge = _judge(*best, chat=chat, texts=texts)
     attachments = [*map(read_audio, audio), *map(read_image, image)]
     base = load(model)
     base = base.eight_bit() if weights is Weights.int8 else base
+    if judge is not None:
+        count, folder = judge
+        options = {"max_new_tokens": max_new_tokens, "stop": stop, "sampling": sampled}
+        answers = best_of(base, load(folder), must_chat(base, texts), count, **options)
+        show(texts, [each.answer for each in answers], out, as_json)
+        return
+    if chat:
+        texts = [messages_of(text) for text in must_chat(base, texts)]
     request = GenerateRequest(
         prompts=combine(texts, attachments, base.usage),
         modality=modality,
@@ -53,6 +70,34 @@ def generate(
     )
     outputs = base.generate_request(request)
     show([prompt.value for prompt in request.prompts], outputs, out, as_json)
+
+
+def _judge(
+    count: int | None, folder: Path | None, *, chat: bool, texts: Sequence[Any]
+) -> tuple[int, Path] | None:
+    """Return how many answers are drawn and what chooses one; ConfigError if a part is missing."""
+    if count is None and folder is None:
+        return None
+    if count is None or folder is None or not chat or not texts:
+        raise ConfigError(
+            "--best-of N draws N answers to each --prompt and keeps the best by --reward RUN; give"
+            " all of --chat, --prompt, --best-of and --reward"
+        )
+    return count, folder
+
+
+def must_chat(base: Base, texts: Sequence[Any]) -> Sequence[Any]:
+    """Return the texts; ConfigError if there is none, or the base has learned no conversations."""
+    space, codec = base.codec()
+    if not texts:
+        raise ConfigError("--chat answers messages; add --prompt or --prompts")
+    if not base.config.modalities[space].weighted:
+        with_template = "; its template is used by `broadbase serve`" if codec.chat else ""
+        raise ConfigError(
+            f"--chat: this base reads {space!r} as texts, not as conversations{with_template};"
+            " `broadbase pretrain chat --init-from RUN` teaches it to answer"
+        )
+    return texts
 
 
 def show(prompts: Sequence[Any], outputs: Sequence[Any], out: Path, as_json: bool) -> None:

@@ -65,7 +65,7 @@ class ColumnsConfig(FilesConfig):
                 kind = type(said).__name__
                 return Reject(origin, f"field `{name}` is {kind}, expected a word or a number")
             words[name] = word(said)
-        items = [_content(origin, name, values[name]) for name in self._items]
+        items = [self._content(origin, name, values[name]) for name in self._items]
         for item in items:
             if isinstance(item, Reject):
                 return item
@@ -73,21 +73,20 @@ class ColumnsConfig(FilesConfig):
         label, key, group = (words.get(name or "") for name in (self.label, self.key, self.group))
         return replace(record, label=label, key=key or record.key, group=group or record.group)
 
+    def _content(self, origin: str, name: str, raw: Any) -> Record | Reject:
+        """Return the text or the picture in a column."""
+        if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
+            return picture(origin, io.BytesIO(raw["bytes"]), PIXELS)
+        if missing(raw):
+            return Reject(origin, f"field `{name}` is empty", empty=True)
+        if not isinstance(raw, str):
+            return Reject(origin, f"field `{name}` is {type(raw).__name__}, expected a text")
+        return Record(raw, origin)
+
     @property
     def _items(self) -> list[str]:
         """The columns that a record is made of."""
         return [self.field] if self.second is None else [self.field, self.second]
-
-
-def _content(origin: str, name: str, raw: Any) -> Record | Reject:
-    """Return the text or the picture in a column."""
-    if isinstance(raw, Mapping) and isinstance(raw.get("bytes"), bytes):
-        return picture(origin, io.BytesIO(raw["bytes"]), PIXELS)
-    if missing(raw):
-        return Reject(origin, f"field `{name}` is empty", empty=True)
-    if not isinstance(raw, str):
-        return Reject(origin, f"field `{name}` is {type(raw).__name__}, expected a text")
-    return Record(raw, origin)
 
 
 def _joined(items: Sequence[Record]) -> Record:

@@ -55,7 +55,7 @@ def codecs_of(
         if kept:
             codec = load_codec(folder / kept[0] / "codec", modality)
         elif name in given:
-            codec = given[name]
+            codec = modality.adopt(given[name])
         else:
             codec = _fitted(modality, list(sources.values()), holdout, mebibytes)
         for source, w in sources.items():

@@ -7,6 +7,7 @@ not at all. So shards may be made in any order, by any number of processes or ma
 ID/shard.json                    its parts, counts and hashes
 ID/rejected.jsonl                records it could not take
 ID/values.npy                    the values of all documents, end to end
+ID/weights.npy                   how much each is a target, where the modality says so
 ID/{lengths,units,grids}.npy     by document
 ID/ids.npy                       by document: 16 bytes of its content's (or its key's) SHA-256
 ID/sketches.npy                  by document: MinHash of its pieces (Broder 1997); all ones: none
@@ -145,8 +146,8 @@ class _Shard:
         except BroadbaseError:
             raise
         except ValueError as error:
-            if "values" in self.columns:
-                self.columns["values"].cut(before)
+            for name in {"values", "weights"} & self.columns.keys():
+                self.columns[name].cut(before)
             self._reject(Reject(record.origin, str(error)), counts)
             return
         counts["records"] += 1
@@ -168,6 +169,9 @@ class _Shard:
         for chunk in self.task.modality.chunks(kept.raw):
             sample = self.codec.encode(chunk)
             self._append("values", sample.values)
+            if self.task.modality.weighted:
+                weight = np.ones(len(sample.values)) if sample.weight is None else sample.weight
+                self._append("weights", weight)
             kept.grid = (kept.length + len(sample.values),) if kept.length else sample.grid
             kept.length += len(sample.values)
             kept.units += sample.units

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,12 +26,12 @@ from typing_extensions import TypedDict
 from broadbase.core.errors import BroadbaseError, DataError
 from broadbase.core.files import digest
 from broadbase.core.sources import SourceConfig
+from broadbase.data.store.documents import Split
 
 FORMAT = 4
 SPLITS = ("train", "validation")
 AGAIN = "delete it and prepare the data again"
 
-Ints = NDArray[np.int64]
 Hashes = Mapping[str, tuple[int, str]]  # of files: size, SHA-256
 Pair = Annotated[list[int | str], Field(min_length=2, max_length=2)]  # JSON has no tuples
 
@@ -82,65 +82,6 @@ def read_facts(path: Path, kind: type, remedy: str = AGAIN) -> Any:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Documents of one side of a store, memory-mapped."""
-
-    values: tuple[NDArray[Any], ...]  # by shard: [total] or [total, K], memory-mapped
-    shards: Ints  # [documents]
-    firsts: Ints  # [documents] index of its first value in its shard
-    lengths: Ints  # [documents] values, without start and end
-    units_each: Ints  # [documents]
-    grids: Ints  # [documents, axes]
-    start: NDArray[Any]
-    end: NDArray[Any] | None
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self.lengths)
-
-    @property
-    def ends(self) -> int:
-        """Return how many end values a document has: 0 or 1."""
-        return 0 if self.end is None else 1
-
-    @property
-    def targets(self) -> int:
-        """Return how many tokens are predicted in one epoch: every value, and every end."""
-        return int(self.lengths.sum()) + len(self) * self.ends
-
-    @property
-    def units(self) -> int:
-        """Return the size of all documents in the codec's unit."""
-        return int(self.units_each.sum())
-
-    def take(self, chosen: Ints) -> Split:
-        """Return some of the documents, in the order given."""
-        columns = ("shards", "firsts", "lengths", "units_each", "grids")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
-
-    def document(self, i: int) -> NDArray[Any]:
-        """Return document i as the model sees it: start, values, end."""
-        return self.piece(i, 0, int(self.lengths[i]) + 1 + self.ends)
-
-    def piece(self, i: int, first: int, count: int) -> NDArray[Any]:
-        """Return `count` tokens of document i from token `first` on; the start is token 0."""
-        tokens = np.empty((count, *self.start.shape), dtype=self.start.dtype)
-        self.copy(i, first, tokens)
-        return tokens
-
-    def copy(self, i: int, first: int, out: NDArray[Any]) -> None:
-        """Fill `out` with document i from token `first` on; the start is token 0."""
-        length, at, last = int(self.lengths[i]), int(self.firsts[i]), first + len(out)
-        begins, ends = int(first == 0), int(last > length + 1)
-        if begins:
-            out[0] = self.start
-        if ends:
-            out[-1] = self.end
-        inside = self.values[int(self.shards[i])][at + first + begins - 1 : at + last - ends - 1]
-        out[begins : len(out) - ends] = inside
-
-
-@dataclass(frozen=True)
 class Store:
     """A prepared source."""
 
@@ -181,10 +122,9 @@ class Store:
 
     def split(self, name: str) -> Split:
         """Return the documents of "train" or "validation"."""
-        values = tuple(
-            read_array(self.folder / "shards" / shard / "values.npy")
-            for shard in self.manifest["shards"]
-        )
+        shards = [self.folder / "shards" / shard for shard in self.manifest["shards"]]
+        values = tuple(read_array(shard / "values.npy") for shard in shards)
+        weights = [shard / "weights.npy" for shard in shards]
         table = read_array(self.index / f"{name}.npy")
         end = self.manifest["end"]
         dtype = np.float32 if any(v.dtype.kind == "f" for v in values) else np.int64
@@ -197,6 +137,7 @@ class Store:
             grids=table[:, COLUMNS:],
             start=np.array(self.manifest["start"], dtype=dtype),
             end=None if end is None else np.array(end, dtype=dtype),
+            weights=tuple(map(read_array, weights)) if all(w.exists() for w in weights) else (),
         )
 
     def ids(self, name: str) -> list[str]:
