@@ -54,7 +54,7 @@ def counts(**some: int) -> dict[str, int]:
 def test_a_folder_is_indexed_searched_and_brought_up_to_date(desk: Path) -> None:
     first = index("notes", "--base", "base", "--out", "i", "--tokens", "90")
     assert first == counts(added=3, documents=3, passages=3)
-    rows = search("i", "harbour")
+    rows = search("i", "harbour", "--weight", "0.2")
     assert rows[0]["source"] == str(desk / "notes" / "ship.txt")
     text = NOTES["ship.txt"][rows[0]["start"] : rows[0]["stop"]]
     assert rows[0]["text"] == text
@@ -80,7 +80,7 @@ def test_of_equal_documents_one_is_removed(desk: Path) -> None:
 
 def test_what_is_printed_for_people(desk: Path) -> None:
     index("notes", "--base", "base", "--out", "i")
-    printed = broadbase("search", "i", "ship", "--k", "1").stdout
+    printed = broadbase("search", "i", "ship", "--k", "1", "--weight", "0.2").stdout
     assert f"1. {desk / 'notes' / 'ship.txt'}, characters 0-" in printed
     assert "The ship leaves the harbour" in printed
 
