@@ -66,6 +66,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "answers.csv").write_text("\n".join(["question,answer,label", *answers]) + "\n")
     replies = [f"{row['text']},{row['text'][::-1]} is {row['label']}" for row in rows]
     (tmp_path / "replies.csv").write_text("\n".join(["text,label", *replies]) + "\n")
+    _write_conversations(tmp_path, [row["text"] for row in rows[:40]])
     (tmp_path / "pictures").mkdir()
     for i in range(40):
         pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype(np.uint8)
@@ -74,6 +75,24 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     published("llava", tmp_path / "llava")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def _write_conversations(folder: Path, texts: list[str]) -> None:
+    """Write chats, pairs of answers, prompts and a principle."""
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": text},
+                {"role": "assistant", "content": text[::-1]},
+            ]
+        }
+        for text in texts
+    ]
+    pairs = [{"prompt": text, "chosen": text, "rejected": text[::-1]} for text in texts]
+    rules = [{"critique": "What is long?", "revision": "Shorter.", "question": "Which is shorter?"}]
+    for name, lines in {"chats": chats, "pairs": pairs, "rules": rules}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "prompts.txt").write_text("".join(f"{text}\n" for text in texts[:2]))
 
 
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -203,6 +203,7 @@ def test_what_is_planted_is_generated_after_a_reload_in_a_new_process(tmp_path: 
     assert alone.generate(new[0], sampling=GREEDY) == rows[0]["text"]
 
 
+@pytest.mark.slow
 def test_a_published_encoder_and_decoder_learn_texts() -> None:
     """The first letter, twice."""
     rng = np.random.default_rng(0)

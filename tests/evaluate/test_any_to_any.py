@@ -70,6 +70,7 @@ def things(folder: Path) -> None:
         soundfile.write(folder / f"{i}.wav", tone, 16_000)
 
 
+@pytest.mark.slow
 def test_a_pair_never_trained_is_retrieved(tmp_path: Path) -> None:
     """Images and sounds met only through names, and each finds the other above chance."""
     (tmp_path / "things").mkdir()

@@ -35,6 +35,7 @@ def trained(tokenizer: Path, out: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_digits_are_of_the_class_of_their_prompt(tokenizer: Path, tmp_path: Path) -> None:
     """More often than those for other prompts, and nearer to real ones than codes by frequency."""
     run = trained(tokenizer, tmp_path / "run")

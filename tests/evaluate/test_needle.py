@@ -89,6 +89,7 @@ def test_answers_do_not_depend_on_padding_or_batch() -> None:
         assert nats[i] == pytest.approx(float(-picked.sum()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_with_its_initial_model(tmp_path: Path) -> None:
     """A small model of images, then a run from there with a longer window."""
     tree: dict[str, Any] = find_recipe("album").build(1, "sample:digits").tree()

@@ -43,7 +43,8 @@ def trained(recipe: str, data: Path, out: Path, steps: int) -> list[Comparison]:
     return evaluate(run, load(out / "model"))
 
 
-@pytest.mark.parametrize("recipe", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["t5", "bart"])
 def test_a_repeated_letter_is_restored_after_training_and_not_before(
     recipe: str, pages: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def shell(*words: object) -> Any:
     return CliRunner().invoke(app, ["generate", *map(str, words), "--temperature", "0", "--json"])
 
 
+@pytest.mark.slow
 def test_a_picture_is_reported(reported: Path, tmp_path: Path) -> None:
     """More often rightly than by chance, and on from what is begun."""
     digits, names = load_digits(), []

@@ -133,6 +133,7 @@ def test_a_space_of_codebooks_is_a_product_of_categories() -> None:
     assert torch.equal(space.embed(ids, hidden)[1], one[1])
 
 
+@pytest.mark.slow
 def test_beit_tells_hidden_patches_better_than_the_most_frequent_code(
     tokenizer: Path, tmp_path: Path
 ) -> None:

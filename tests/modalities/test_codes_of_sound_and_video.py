@@ -29,6 +29,7 @@ def trained(tree: dict[str, Any], folder: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tokenizer_and_what_is_reported_in_its_codes(
     kind: str,

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from broadbase.core.config import Config, Slot, discover
 from broadbase.model.initialise import initialise
+from broadbase.nn.adapters.dora import DoRAConfig
+from broadbase.nn.adapters.ia3 import IA3Config
+from broadbase.nn.adapters.lora import LoRAConfig
 from broadbase.nn.attention import GroupedQueryConfig
 from broadbase.nn.block import (
     BlockConfig,
@@ -61,6 +64,7 @@ from broadbase.nn.spaces.patches import PatchesConfig
 from broadbase.nn.spaces.prototypes import PrototypesConfig
 from broadbase.nn.spaces.quantized import QuantizedVectorConfig
 from broadbase.nn.spaces.regression import RegressionConfig
+from broadbase.nn.spaces.soft_prompt import SoftPromptSpaceConfig
 from broadbase.nn.tower import LayersConfig, Transformer, TransformerConfig
 from broadbase.nn.vector_quantizer import VectorQuantizerConfig
 
@@ -145,12 +149,13 @@ def around(branch: nn.Module) -> Callable[[ResidualConfig], nn.Module]:
     return lambda config: config.build(branch, D)
 
 
-def at(*sizes: int) -> Callable[[Any], nn.Module]:
-    """Build a config for a tower of these sizes."""
+def at(*sizes: Any) -> Callable[[Any], nn.Module]:
+    """Build a config for a tower of these sizes, or for a map."""
     return lambda config: config.build(*sizes)
 
 
 WIDE, BETWEEN, PLACED = at(D), at(D, D), at(D, H, E)
+ON_MAP = at("v", nn.Linear(D, F))
 BRANCH = {"branch.weight": D**-0.5}
 SIDES = {"source": "a", "target": "b"}
 JOINT = linear("project", D, bias=False)
@@ -293,6 +298,10 @@ LAYERS: dict[str, tuple[Config, Callable[[Any], nn.Module], Expected]] = {
         {"embedding.weight": SMALL, "mask": SMALL},
     ),
     "values": (ValuesConfig(), WIDE, output()),
+    "soft_prompt": (SoftPromptSpaceConfig(length=64), WIDE, {"vectors": SMALL}),
+    "lora": (LoRAConfig(), ON_MAP, {"down": D**-0.5, "up": Is(0)}),
+    "dora": (DoRAConfig(), ON_MAP, {"down": D**-0.5, "up": Is(0), "magnitude": D**-0.5}),
+    "ia3": (IA3Config(), ON_MAP, {"factor": Is(1)}),
     "several": (SeveralConfig(labels=tuple("abcdefgh")), WIDE, output()),
     "prototypes": (
         PrototypesConfig(hidden_width=256, bottleneck=64),

@@ -22,7 +22,7 @@ LONG = {**SET, "train.steps": 100_000, "train.save_every": 1000}
     ("workers", "how"),
     [
         (1, signal.SIGKILL),
-        (2, signal.SIGTERM),
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(2, signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
     ],

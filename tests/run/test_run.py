@@ -277,6 +277,7 @@ def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"setting": "git", "value": None} in rows
 
 
+@pytest.mark.slow
 def test_without_a_home_or_a_cache_that_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ print(json.dumps(peaks))
 """
 
 
+@pytest.mark.slow
 def test_it_takes_less_memory() -> None:
     """8 layers of 8,192 places keep some 290 MB of activations; 8 inputs of layers are 17."""
     alone = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed leaves no holes

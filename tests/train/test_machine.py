@@ -56,6 +56,7 @@ def test_auto_follows_what_was_measured(result: dict[str, float]) -> None:
     assert MachineConfig(device="cpu", compile="off").resolve().matmul == "torch"
 
 
+@pytest.mark.slow
 def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROADBASE_CACHE", str(tmp_path))
     first = speeds()

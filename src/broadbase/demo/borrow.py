@@ -2,7 +2,7 @@
 
 Fixed before the first measurement: the eight text tasks of demo/text_tasks.py and the letters A to
 Z, spoken in 14 languages; 0, 2, 5, 10 and 20 labels of each class (letters: 2, 5 and 10, or as
-many as there are); 4 splits of up to 150 held-out records.
+many as there are); 5 splits of up to 200 held-out records.
 
 - The published base is judged by one method: `names` without labels, `centroids` with labels and
   the pool for texts, `probe` for sounds. The tables also have its `probe` on texts.
@@ -37,7 +37,7 @@ from broadbase.inference.base import Base
 from broadbase.weights.folder import load
 
 TEXT, SOUND = "sample:minilm", "sample:whisper_tiny_en"
-SPLITS, TEST, MOST = 4, 150, 400
+SPLITS, TEST, MOST = 5, 200, 400
 SHOWN = 5  # labels of each class in the headline
 SOUND_LABELS = (2, 5, 10)
 NAMES, TEXT_METHOD, SOUND_METHOD = "names", "centroids", "probe"

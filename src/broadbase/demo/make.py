@@ -32,7 +32,7 @@ from broadbase.run.run import Run
 from broadbase.train.metrics_log import read
 from broadbase.weights.folder import load
 
-DEPTH, STEPS = 4, 150
+DEPTH, STEPS = 4, 450
 LABELS, TEST, SPLITS = 100, 200, 3  # of the tasks of pictures and molecules
 COMPLETED = 4  # held-out digits whose lower half is generated
 WATTS = 12  # a busy core of a server, with its part of the rest: an estimate
@@ -72,8 +72,7 @@ def make(out: Path, steps: int, console: Console) -> Made:
     console.print(f"  pretraining {steps} steps on four kinds of data, without labels")
     started = time.monotonic()
     config = mixed.build(DEPTH, None)
-    train = config.train.replace(steps=steps, evaluate_every=steps, save_every=steps)
-    config = config.replace(train=train)
+    config = config.replace(train=config.train.replace(steps=steps, samples=0))
     run = Run.create(config, out, console)
     run.train(console)
     seconds = time.monotonic() - started

@@ -288,6 +288,7 @@ def programs(path: Path, cells: int) -> None:
     cells_file(path, sparse.csr_matrix(counts), [f"P{i}" for i in range(60)])
 
 
+@pytest.mark.slow
 def test_a_planted_program_is_detected(tmp_path: Path) -> None:
     """From the other genes a cell's kind is known, and so the genes that may be missing."""
     programs(tmp_path / "cells.h5ad", 400)

@@ -322,6 +322,7 @@ def tiny(data: Path, out: Path, steps: int) -> Run:
     return Run.create(RunConfig.from_tree(tree), out)
 
 
+@pytest.mark.slow
 def test_a_pattern_that_is_always_there_is_reported_and_filling_does_not(tmp_path: Path) -> None:
     """A fixed picture that flickers: from six seen patches filling cannot know it, a base can."""
     rng = np.random.default_rng(0)
