@@ -26,7 +26,7 @@ def pairings() -> Iterator[Any]:
             yield pytest.param(modality, objective, marks=marks)
 
 
-@pytest.mark.parametrize(("modality", "objective"), pairings())
+@pytest.mark.parametrize(("modality", "objective"), [*pairings()])
 def test_every_pairing_learns(modality: str, objective: str) -> None:
     """Views and losses keep their promises, and 30 steps lower the loss on the rows it saw."""
     config = ModalityConfig.from_tree(settings(modality))
