@@ -22,7 +22,7 @@ from broadbase.core.errors import ConfigError
 from broadbase.index.store import Store, Vectors
 from broadbase.index.vectors import Matrix, matrix
 
-WEIGHT = 0.8  # of the cosine in the score; BM25 has the rest (bench/retrieval.py)
+WEIGHT = 0.9  # of the cosine in the score; BM25 has the rest (bench/retrieval.py)
 MATCHES = 1000  # passages that are ranked by BM25 at most
 MATCHED = 5000  # passages that the words of a query may have together; commoner words are left out
 WORD = re.compile(r"[^\W_]+")
