@@ -41,8 +41,7 @@ its 95 % interval: over held-out documents, or over splits where the model is ad
 which direction of a metric is better; a gap is bold where its interval excludes 0 and the model is
 better. Rows that lose stay. Where a row took far more seconds than seconds of CPU, other work was
 running at the same time. A row that was measured on another machine names it.
-Accuracy, macro-F1 and R2 from labels are of a frozen probe (neighbours for `dino`). The probe of
-`esm` chose between fewer representations, and is to be measured again."""
+Accuracy, macro-F1 and R2 from labels are of a frozen probe (neighbours for `dino`)."""
 APART = ("distil", "preferences")  # sections of the page that other benches measure
 PICTURES = {"height": 28, "width": 28, "channels": 1}
 
