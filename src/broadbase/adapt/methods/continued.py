@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator
-
-from broadbase.adapt.delegated import Delegated
+from broadbase.adapt.delegated import Delegated, ThenConfig
 from broadbase.adapt.encoder import Encoder
 from broadbase.adapt.inputs import Inputs
 from broadbase.adapt.method import Arrays, Fitted, MethodConfig
@@ -28,7 +26,7 @@ from broadbase.inference.embedding import Done, ignored
 ENDS = 10  # steps at either end whose mean loss is kept
 
 
-class ContinueConfig(PretrainingConfig, MethodConfig):
+class ContinueConfig(PretrainingConfig, ThenConfig):
     """The base goes on pretraining on the records without labels and those to learn from.
 
     A copy of it is trained; then the method `then` learns the labels with the trained base.
@@ -40,34 +38,10 @@ class ContinueConfig(PretrainingConfig, MethodConfig):
     then: MethodConfig = ProbeConfig()
     """The method that learns the labels; its name, or its name and settings."""
 
-    @field_validator("then", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
     @property
     def needs_labels(self) -> bool:  # type: ignore[override]
         """As the method that learns the labels."""
         return self.then.needs_labels
-
-    @property
-    def weighs_classes(self) -> bool:  # type: ignore[override]
-        """As the method that learns the labels."""
-        return self.then.weighs_classes
-
-    @property
-    def by_neighbours(self) -> bool:  # type: ignore[override]
-        """As the method that learns the labels."""
-        return self.then.by_neighbours
-
-    @property
-    def generates(self) -> bool:  # type: ignore[override]
-        """As the method that learns the labels."""
-        return self.then.generates
-
-    def joins(self, base: Base, modality: str, paired: bool, target: Target) -> bool:
-        """As the method that learns the labels."""
-        return self.then.joins(base, modality, paired, target)
 
     @property
     def work(self) -> int:

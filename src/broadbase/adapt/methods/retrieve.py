@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from broadbase.adapt.delegated import Delegated
+from broadbase.adapt.delegated import Delegated, ThenConfig
 from broadbase.adapt.encoder import LAST, Encoder
 from broadbase.adapt.inputs import Inputs, content
 from broadbase.adapt.learning import FOLDS, cross_outputs
@@ -37,12 +37,7 @@ NEVER = 1e9  # a threshold that no passage reaches
 KEPT = 4096  # records whose passages are remembered
 
 
-def _tree(value: Any) -> Any:
-    """Return the settings of a method that is a name."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-class RetrieveConfig(MethodConfig):
+class RetrieveConfig(ThenConfig):
     """The method `then` learns from each record with the passages that an index has for it.
 
     A prediction cites the best passage. Where that is not near enough, it abstains.
@@ -51,7 +46,7 @@ class RetrieveConfig(MethodConfig):
     name: Literal["retrieve"] = "retrieve"
     index: str = ""
     """The file that `broadbase index` wrote, with the base that is adapted."""
-    then: Annotated[MethodConfig, BeforeValidator(_tree)] = ProbeConfig()
+    then: MethodConfig = ProbeConfig()
     """The method that learns the labels; its name, or its name and settings."""
     passages: Annotated[int, Field(ge=1)] = 1
     """How many passages are read after a record, as far as the base reads."""
@@ -71,25 +66,6 @@ class RetrieveConfig(MethodConfig):
     def saves_base(self) -> bool:
         """As the method that learns the labels."""
         return self.then.saves_base
-
-    @property
-    def weighs_classes(self) -> bool:  # type: ignore[override]
-        """As the method that learns the labels."""
-        return self.then.weighs_classes
-
-    @property
-    def by_neighbours(self) -> bool:  # type: ignore[override]
-        """As the method that learns the labels."""
-        return self.then.by_neighbours
-
-    @property
-    def generates(self) -> bool:  # type: ignore[override]
-        """As the method that learns the labels."""
-        return self.then.generates
-
-    def joins(self, base: Base, modality: str, paired: bool, target: Target) -> bool:
-        """As the method that learns the labels."""
-        return self.then.joins(base, modality, paired, target)
 
     @property
     def work(self) -> int:
